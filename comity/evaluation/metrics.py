@@ -1,0 +1,183 @@
+"""What a policy did, counted from the records of decisions.
+
+A *measure* takes any list of `comity.rollout.records.Decision` and counts: it returns
+`(numerator, denominator)`, and counts of two lists add up. `rate` divides; `per_match` counts
+each match by itself, which is what `comity.evaluation.statistics.bootstrap_mean` takes:
+
+    bootstrap_mean([per_match(run, cooperation) for run in runs_of_all_seeds])
+
+The caller picks the decisions (those of one policy, of the learners, of one iteration). The
+functions that need whole rounds, `outcome`, must be given the decisions of all seats.
+
+Move 0 is cooperation, C; move 1 is defection, D. States are written own move first, then the
+other's: "CD" is "I cooperated, they defected"; "start" is before anything was shown. A
+rate with an empty denominator is None, never 0.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from comity.rollout.records import Decision
+
+Count = tuple[float, float]
+"""Numerator and denominator."""
+
+Measure = Callable[[Sequence[Decision]], Count]
+
+OUTCOMES = ("CC", "CD", "DC", "DD")
+STATES = ("start", *OUTCOMES)
+
+STRATEGIES: dict[str, dict[str, float]] = {
+    "always_cooperate": {"CC": 1.0, "CD": 1.0, "DC": 1.0, "DD": 1.0},
+    "always_defect": {"CC": 0.0, "CD": 0.0, "DC": 0.0, "DD": 0.0},
+    "tit_for_tat": {"CC": 1.0, "CD": 0.0, "DC": 1.0, "DD": 0.0},
+    "win_stay_lose_shift": {"CC": 1.0, "CD": 0.0, "DC": 0.0, "DD": 1.0},
+}
+"""P(C | state) of the memory-one strategies that policies are held against."""
+
+
+def rate(count: Count) -> float | None:
+    """Numerator over denominator; None where nothing was counted."""
+    numerator, denominator = count
+    return numerator / denominator if denominator else None
+
+
+def per_match(decisions: Iterable[Decision], measure: Measure) -> np.ndarray:
+    """float64 `[match, 2]`: the measure of each (iteration, match), in that order."""
+
+    def key(decision: Decision) -> tuple[int, int]:
+        return decision.iteration, decision.match
+
+    matches = groupby(sorted(decisions, key=key), key=key)
+    return np.array([measure(list(match)) for _, match in matches]).reshape(-1, 2)
+
+
+def cooperation(decisions: Sequence[Decision]) -> Count:
+    """Cooperative answers among the legal ones (as intended, before trembles)."""
+    moves = [d.move for d in decisions if d.move >= 0]
+    return float(moves.count(0)), float(len(moves))
+
+
+def exact_cooperation(decisions: Sequence[Decision]) -> Count:
+    """Probability of cooperation over all decisions whose probabilities were recorded.
+
+    The expectation of `cooperation` given the states that were reached, with none of the
+    sampling noise of the answers. Relies on legal answers being listed by move index.
+    """
+    chances = [d.probabilities[0] for d in decisions if d.probabilities]
+    return float(sum(chances)), float(len(chances))
+
+
+def conditional(
+    state: str, measure: Measure = cooperation
+) -> Callable[[Sequence[Decision]], Count]:
+    """The measure of `measure` over the two-seat decisions that were shown `state`.
+
+    `state` is one of `STATES`. With `exact_cooperation` this is the policy's own P(C | state).
+    Decisions in which a last move was missing (an illegal answer) belong to no state.
+    """
+    shown = [] if state == "start" else ["CD".index(letter) for letter in state]
+
+    def conditioned(decisions: Sequence[Decision]) -> Count:
+        return measure([d for d in decisions if list(d.state) == shown])
+
+    return conditioned
+
+
+def retaliation(decisions: Sequence[Decision]) -> Count:
+    """Defections among the legal answers right after another seat was seen to defect."""
+    moves = [d.move for d in decisions if d.move >= 0 and 1 in list(d.state)[1:]]
+    return float(moves.count(1)), float(len(moves))
+
+
+def illegal(decisions: Sequence[Decision]) -> Count:
+    """Answers that could not be read as a move, among all."""
+    return float(sum(d.move < 0 for d in decisions)), float(len(decisions))
+
+
+def payoff(decisions: Sequence[Decision]) -> Count:
+    """Payoff per round and seat. A round with several steps counts once."""
+    rounds = {(d.iteration, d.match, d.seat, d.round) for d in decisions}
+    return float(sum(d.payoff for d in decisions)), float(len(rounds))
+
+
+def outcome(joint: str) -> Callable[[Sequence[Decision]], Count]:
+    """Rounds that ended in `joint` (one of `OUTCOMES`, seat 0 first), among all rounds.
+
+    Counts what was played, after trembles and the game's rule for illegal answers. Rounds in
+    which a seat made no move are in the denominator only, so the four shares add up to less
+    than 1 by just those. Needs the decisions of both seats.
+    """
+    wanted = tuple("CD".index(letter) for letter in joint)
+
+    def counted(decisions: Sequence[Decision]) -> Count:
+        rounds = _joint_moves(decisions)
+        return float(rounds.count(wanted)), float(len(rounds))
+
+    return counted
+
+
+def distance(table: Mapping[str, float | None], strategy: str) -> float | None:
+    """Mean absolute distance of P(C | CC, CD, DC, DD) to a row of `STRATEGIES`.
+
+    None unless all four states have a value: distances over different states do not compare.
+    """
+    gaps = []
+    for state, expected in STRATEGIES[strategy].items():
+        value = table.get(state)
+        if value is None:
+            return None
+        gaps.append(abs(value - expected))
+    return sum(gaps) / len(gaps)
+
+
+def conditional_table(
+    decisions: Sequence[Decision], measure: Measure = cooperation
+) -> dict[str, float | None]:
+    """P(C | state) for each of `STATES`: what `distance` takes."""
+    return {state: rate(conditional(state, measure)(decisions)) for state in STATES}
+
+
+def iteration_metrics(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """The keys of a line of metrics.jsonl that tell how one iteration was played.
+
+    `decisions`: all of the iteration's, of every seat. `cooperation`, `payoff`, `illegal` and
+    `conditional` are those of the trained ones; `outcomes` those of all seats. `outcomes` and
+    `conditional` are empty unless the game has two seats and two moves.
+
+    `conditional` maps each state to `[cooperated, legal answers]`.
+    """
+    learners = [d for d in decisions if d.trained]
+    two_by_two = _is_two_by_two(decisions)
+    return {
+        "cooperation": rate(cooperation(learners)),
+        "payoff": rate(payoff(learners)),
+        "outcomes": {o: rate(outcome(o)(decisions)) for o in OUTCOMES} if two_by_two else {},
+        "conditional": {
+            state: [int(count) for count in conditional(state)(learners)] for state in STATES
+        }
+        if two_by_two
+        else {},
+        "illegal": rate(illegal(learners)),
+    }
+
+
+def _joint_moves(decisions: Sequence[Decision]) -> list[tuple[int, ...]]:
+    """What the seats played, in seat order, for each round of each match."""
+    rounds: dict[tuple[int, int, int], dict[int, int]] = {}
+    for d in sorted(decisions, key=lambda d: d.step):  # a later step's move stands
+        rounds.setdefault((d.iteration, d.match, d.round), {})[d.seat] = d.played
+    return [tuple(played[seat] for seat in sorted(played)) for played in rounds.values()]
+
+
+def _is_two_by_two(decisions: Sequence[Decision]) -> bool:
+    """Two seats sat, and no third move was on offer or made."""
+    moves = max((max(len(d.legal), d.move + 1, d.played + 1) for d in decisions), default=0)
+    return (
+        {d.seat for d in decisions} == {0, 1}
+        and all(len(d.state) in (0, 2) for d in decisions)
+        and moves <= 2
+    )
