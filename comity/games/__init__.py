@@ -1,0 +1,33 @@
+"""The games room: rules and payoffs, nothing of text, models or torch.
+
+- `base`: what a game is. `stages`: what one round pays. `lengths`: how many rounds.
+- `iterated`: a stage game repeated, with noise, illegal answers and starts.
+- `tables`: the named games. `enumerate`: exact expectations of small ones.
+
+To add a game, write its factory and give it a line in `GAMES`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from comity.games import tables
+from comity.games.base import Game
+from comity.registry import build
+
+GAMES: dict[str, Callable[..., Game]] = {
+    "prisoners_dilemma": tables.prisoners_dilemma,
+    "prisoners_dilemma_4310": tables.prisoners_dilemma_4310,
+    "stag_hunt": tables.stag_hunt,
+    "chicken": tables.chicken,
+    "bach_or_stravinsky": tables.bach_or_stravinsky,
+    "defective_coordination": tables.defective_coordination,
+    "volunteers_dilemma": tables.volunteers_dilemma,
+    "public_goods": tables.public_goods,
+    "matrix": tables.matrix,
+}
+"""Every game by name; a factory's keyword parameters are the game's YAML parameters."""
+
+
+def make_game(config: Mapping[str, Any]) -> Game:
+    """The game that `{name: ..., **parameters}` describes; `ComityError` where it cannot be."""
+    return build("game", config, GAMES)

@@ -101,6 +101,10 @@ class Game(Protocol):
         """First state of the match that this environment seed identifies."""
         ...
 
+    def starts(self, seed: int) -> list[tuple[float, Any]]:
+        """All first states with their probabilities: what `start` draws from."""
+        ...
+
     def turns(self, state: Any) -> tuple[Turn, ...]:
         """Who is asked now, in seat order; empty when the match is over."""
         ...

@@ -1,0 +1,102 @@
+"""How many rounds a match has.
+
+- `Length`: the chance that another round follows.
+- `Fixed`: always the same number of rounds.
+- `Geometric`: after each round another one with a constant probability, up to a cap.
+
+The coin belongs to the environment seed, so matches of one group end together.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from comity.errors import ComityError
+from comity.registry import build
+
+
+@runtime_checkable
+class Length(Protocol):
+    """A law of the number of rounds; every match has at least one."""
+
+    @property
+    def longest(self) -> int:
+        """The most rounds that a match can have."""
+        ...
+
+    @property
+    def expected(self) -> float:
+        """The mean number of rounds."""
+        ...
+
+    def continuation(self, finished: int) -> float:
+        """Probability that another round follows when `finished` (at least 1) are over."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Every match has the same number of rounds."""
+
+    rounds: int = 10
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ComityError(f"rounds must be at least 1, not {self.rounds}")
+
+    @property
+    def longest(self) -> int:
+        """`rounds`."""
+        return self.rounds
+
+    @property
+    def expected(self) -> float:
+        """`rounds`."""
+        return float(self.rounds)
+
+    def continuation(self, finished: int) -> float:
+        """1 until the last round."""
+        return 1.0 if finished < self.rounds else 0.0
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """Another round follows with a constant probability, up to a cap.
+
+    L = min(G, cap) with G geometric on 1, 2, ...; E[L] = (1 - p^cap) / (1 - p). A
+    probability of 1 means exactly `cap` rounds.
+    """
+
+    continue_probability: float = 0.85
+    cap: int = 30
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.continue_probability <= 1:
+            raise ComityError(
+                f"continue_probability must lie between 0 and 1, not {self.continue_probability}"
+            )
+        if self.cap < 1:
+            raise ComityError(f"cap must be at least 1, not {self.cap}")
+
+    @property
+    def longest(self) -> int:
+        """`cap`."""
+        return self.cap
+
+    @property
+    def expected(self) -> float:
+        """Sum over rounds of the probability that they are played."""
+        p = self.continue_probability
+        return float(self.cap) if p == 1 else (1 - p**self.cap) / (1 - p)
+
+    def continuation(self, finished: int) -> float:
+        """Constant until the cap."""
+        return self.continue_probability if finished < self.cap else 0.0
+
+
+LENGTHS: dict[str, Callable[..., Length]] = {"fixed": Fixed, "geometric": Geometric}
+
+
+def make_length(length: Length | Mapping[str, Any]) -> Length:
+    """A length as it is, or the one that `{name: fixed|geometric, ...}` describes."""
+    return length if isinstance(length, Length) else build("length", length, LENGTHS)

@@ -1,0 +1,141 @@
+"""Build what a config block names: `{name: NAME, **parameters}` to an object.
+
+Every room keeps a dictionary from name to a class or function. `build` looks the name up
+there, checks the parameters against its signature and reports what is unknown, missing or
+of the wrong type before anything is made, so that no misspelled key is silently ignored.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from comity.errors import ComityError, lookup, nearest
+
+Built = TypeVar("Built")
+
+
+def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) -> Built:
+    """The object that `config` names, made by `known[name](**parameters)`.
+
+    `config` is a name or a mapping with the key `name`; its other keys are parameters.
+    Lists become tuples where the signature asks for tuples, whole numbers become floats
+    where it asks for floats. Raises `ComityError` for whatever does not fit, and for a
+    `TypeError` or `ValueError` of the constructor; `kind` is the word used in messages.
+    """
+    parameters = _parameters(kind, config)
+    name = parameters.pop("name", None)
+    if not isinstance(name, str):
+        raise ComityError(f"{kind} needs a name; {nearest('', known)}")
+    factory = lookup(kind, name, known)
+    what = f"{kind} {name!r}"
+    fitted = _fitted(what, factory, parameters)
+    try:
+        return factory(**fitted)
+    except ComityError as error:
+        raise type(error)(f"{what}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ComityError(f"{what}: {error}") from error
+
+
+def sentences(known: Mapping[str, object]) -> dict[str, str]:
+    """The first line of every entry's docstring, by name: what `comity list` prints."""
+    return {name: (inspect.getdoc(entry) or "").split("\n")[0] for name, entry in known.items()}
+
+
+def _parameters(kind: str, config: object) -> dict[str, Any]:
+    if isinstance(config, str):
+        return {"name": config}
+    if isinstance(config, Mapping):
+        return {str(key): value for key, value in config.items()}
+    raise ComityError(f"{kind} must be a name or a mapping with a name, not {config!r}")
+
+
+def _fitted(what: str, factory: Callable[..., object], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` checked against the signature of `factory` and converted to its types."""
+    signature = inspect.signature(factory).parameters
+    for key in given:
+        if key not in signature:
+            hint = nearest(key, signature) if signature else "it has no parameters"
+            raise ComityError(f"{what}: unknown parameter {key!r}; {hint}")
+    missing = [
+        key
+        for key, parameter in signature.items()
+        if parameter.default is inspect.Parameter.empty and key not in given
+    ]
+    if missing:
+        raise ComityError(f"{what}: missing {', '.join(missing)}")
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    fitted = {}
+    for key, value in given.items():
+        try:
+            fitted[key] = _fit(value, hints.get(key, Any))
+        except _DoesNotFit:
+            wanted = " or ".join(sorted(_words(hints[key])))
+            raise ComityError(f"{what}: {key} must be {wanted}, not {value!r}") from None
+    return fitted
+
+
+class _DoesNotFit(Exception):
+    """A value is not of the wanted type."""
+
+
+def _fit(value: Any, hint: Any) -> Any:
+    """`value` as `hint` wants it; types that YAML cannot write are let through unchecked."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        for alternative in arguments:
+            try:
+                return _fit(value, alternative)
+            except _DoesNotFit:
+                continue
+        raise _DoesNotFit
+    if origin is Literal:
+        fits = value in arguments
+    elif hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        value = float(value) if fits else value
+    elif hint is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    elif origin in (tuple, list, Sequence):
+        fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        if fits:
+            items = [_fit(item, arguments[0]) for item in value]
+            value = items if origin is list else tuple(items)
+    elif origin in (dict, Mapping):
+        fits = isinstance(value, Mapping)
+        if fits:
+            value = {_fit(k, arguments[0]): _fit(v, arguments[1]) for k, v in value.items()}
+    elif inspect.isclass(hint) and hint is not Any:
+        fits = isinstance(value, hint)
+    else:
+        fits = True
+    if not fits:
+        raise _DoesNotFit
+    return value
+
+
+_PLAIN_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    NoneType: "null",
+}
+
+
+def _words(hint: Any) -> AbstractSet[str]:
+    """How a user would name the type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return {word for alternative in arguments for word in _words(alternative)}
+    if origin is Literal:
+        return {f"one of {', '.join(map(str, arguments))}"}
+    if origin in (tuple, list, Sequence):
+        of = _PLAIN_WORDS.get(arguments[0])
+        return {f"a list (each item {of})" if of else "a list"}
+    if origin in (dict, Mapping):
+        of = _PLAIN_WORDS.get(arguments[1])
+        return {f"a mapping (each value {of})" if of else "a mapping"}
+    return {_PLAIN_WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")}
