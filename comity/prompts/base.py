@@ -1,0 +1,69 @@
+"""What a prompt is: how a game is told in words.
+
+A prompt gives texts and never sees tokens. What is equal in all matches comes first in a
+text, so that an engine computes it once; what differs (the last moves) comes last.
+"""
+
+import string
+from collections.abc import Sequence
+from typing import Protocol
+
+from comity.errors import ComityError
+from comity.games.base import Action, Game, Illegal, Turn
+
+NO_ANSWER = "no valid answer"
+"""How an answer that was no move is shown to the others."""
+
+
+class Prompt(Protocol):
+    """Implementations are frozen dataclasses; their fields are the YAML parameters."""
+
+    @property
+    def fresh(self) -> bool:
+        """True: every decision is a conversation of its own. False: one per match and seat."""
+        ...
+
+    def labels(self, game: Game) -> tuple[str, ...]:
+        """How each move is called in the text, `[move]`; what the player answers with."""
+        ...
+
+    def opening(self, game: Game, turn: Turn) -> str:
+        """First text of a conversation: the rules, what was played last, the question."""
+        ...
+
+    def following(self, game: Game, turn: Turn) -> str:
+        """Next text of a growing conversation: what happened in the round before."""
+        ...
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raises `ComityError` unless an answer can be told from every other answer."""
+    for label in labels:
+        if not isinstance(label, str):
+            raise ComityError(f"a label must be text, not {label!r} (quote it in YAML)")
+        if not label or label != label.strip() or not label.isprintable():
+            raise ComityError(f"a label must be text without spaces around it, not {label!r}")
+    for i, label in enumerate(labels):
+        for j, other in enumerate(labels):
+            if i != j and other.startswith(label):
+                what = "occurs twice" if label == other else f"begins the label {other!r}"
+                raise ComityError(f"the label {label!r} {what}; labels must tell moves apart")
+
+
+def labels_for(game: Game, labels: Sequence[str] | None, swap: bool) -> tuple[str, ...]:
+    """The labels by move: the given ones (else A, B, C, ...), reversed where swapped."""
+    count = len(game.moves)
+    if labels is None:
+        labels = string.ascii_uppercase[:count]
+    if len(labels) != count:
+        raise ComityError(
+            f"the game has {count} moves ({', '.join(game.moves)}) and needs as many labels, "
+            f"not {len(labels)}: {', '.join(labels)}"
+        )
+    check_labels(labels)
+    return tuple(reversed(labels)) if swap else tuple(labels)
+
+
+def told(action: Action, labels: Sequence[str]) -> str:
+    """What a seat did, as the others are told."""
+    return NO_ANSWER if isinstance(action, Illegal) else labels[action]
