@@ -1,0 +1,172 @@
+"""Attention over a packing, as an attention implementation of transformers.
+
+transformers lets a model call any registered function in place of its attention. Ours
+receives the projected queries, keys and values of all N packed tokens, hands keys and
+values to a `Cache`, and lets each block of lanes attend to its own slots. So every
+architecture that uses transformers' attention interface works unchanged: its own
+positions, norms, sliding windows and soft-capping are applied by its own code.
+
+On CPUs the products run in float32 also for bfloat16 models: it is the more exact and the
+faster of the two there (see docs/performance.md).
+"""
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+from comity.engines.packing import Packing
+
+NAME = "comity_packed"
+
+
+class Cache(Protocol):
+    """Keys and values of all slots, layer by layer."""
+
+    def extend(
+        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put `[N, heads, dim]` at `first_slot` and return all slots' `[slots, heads, dim]`."""
+        ...
+
+
+class Pool:
+    """Keys and values kept between forward passes, for playing (no gradients)."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, torch.Tensor] = {}
+        self._values: dict[int, torch.Tensor] = {}
+
+    def extend(
+        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        end = first_slot + key.shape[0]
+        keys, values = (
+            _grown(kept.get(layer), first_slot, end, new)
+            for kept, new in ((self._keys, key), (self._values, value))
+        )
+        keys[first_slot:end] = key
+        values[first_slot:end] = value
+        self._keys[layer], self._values[layer] = keys, values
+        return keys, values
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.nbytes for kept in (self._keys, self._values) for t in kept.values())
+
+
+def _grown(kept: torch.Tensor | None, used: int, end: int, like: torch.Tensor) -> torch.Tensor:
+    """A tensor with room for `end` slots: at least half more than before, so copies are few."""
+    if kept is not None and kept.shape[0] >= end:
+        return kept
+    capacity = max(end, used + used // 2, 256)
+    grown = like.new_empty((capacity, *like.shape[1:]))
+    if kept is not None:
+        grown[:used] = kept[:used]
+    return grown
+
+
+class Trunk:
+    """Keys and values of slots computed before, followed by the packing's own, for learning.
+
+    `keys[layer]`, `values[layer]`: `[T, heads, dim]`; an empty trunk has none.
+    """
+
+    def __init__(
+        self,
+        keys: dict[int, torch.Tensor] | None = None,
+        values: dict[int, torch.Tensor] | None = None,
+    ) -> None:
+        self.keys = keys or {}
+        self.values = values or {}
+        self.seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        """The packing's own keys and values, to make a trunk of."""
+
+    def extend(
+        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.seen[layer] = (key, value)
+        if layer not in self.keys:
+            return key, value
+        return torch.cat([self.keys[layer], key]), torch.cat([self.values[layer], value])
+
+
+class Masks:
+    """Biases of one packing, made once for all layers that share a window."""
+
+    def __init__(self, packing: Packing) -> None:
+        self._packing = packing
+        self._made: dict[tuple[int | None, int], list[torch.Tensor]] = {}
+
+    def get(self, window: int | None, groups: int) -> list[torch.Tensor]:
+        key = (window, groups)
+        if key not in self._made:
+            self._made[key] = [block.bias(window, groups) for block in self._packing.blocks]
+        return self._made[key]
+
+
+class Pass:
+    """What the attention of one forward pass needs: the packing, its masks and the cache."""
+
+    def __init__(self, packing: Packing, cache: Cache) -> None:
+        self.packing = packing
+        self.cache = cache
+        self.masks = Masks(packing)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    forward_pass: Pass | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """`query [1, heads, N, dim]`, `key`/`value [1, kv_heads, N, dim]` -> `[1, N, heads, dim]`."""
+    if forward_pass is None:
+        raise RuntimeError("comity's attention runs only inside the engine's forward pass")
+    packing = forward_pass.packing
+    compute = torch.float32 if query.device.type == "cpu" else query.dtype
+    keys, values = forward_pass.cache.extend(
+        int(module.layer_idx),  # type: ignore[arg-type]
+        packing.first_slot,
+        key[0].transpose(0, 1).to(compute),
+        value[0].transpose(0, 1).to(compute),
+    )
+    heads, dim = query.shape[1], query.shape[3]
+    kv_heads = keys.shape[1]
+    groups = heads // kv_heads
+    queries = query[0].transpose(0, 1).to(compute)
+    scale = dim**-0.5 if scaling is None else scaling
+    results = []
+    for block, bias in zip(packing.blocks, forward_pass.masks.get(sliding_window, groups), strict=True):
+        lanes, length = block.rows.shape
+        # Query heads that share a key head are laid along the query axis: keys are not repeated.
+        q = queries.index_select(0, block.rows.flatten())
+        q = q.view(lanes, length, kv_heads, groups, dim).permute(0, 2, 3, 1, 4)
+        q = q.reshape(lanes, kv_heads, groups * length, dim)
+        k, v = (
+            t.index_select(0, block.keys.flatten())
+            .view(lanes, -1, kv_heads, dim)
+            .transpose(1, 2)
+            for t in (keys, values)
+        )
+        if softcap is None:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(compute), scale=scale)
+        else:
+            scores = torch.matmul(q, k.transpose(2, 3)).float() * scale
+            scores = torch.tanh(scores / softcap) * softcap + bias
+            out = torch.matmul(torch.softmax(scores, dim=-1).to(compute), v)
+        out = out.view(lanes, kv_heads, groups, length, dim).permute(0, 3, 1, 2, 4)
+        results.append(out.reshape(lanes * length, heads, dim))
+    together = results[0] if len(results) == 1 else torch.cat(results)
+    return together.index_select(0, packing.order).to(query.dtype).unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, packed_attention)

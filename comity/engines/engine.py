@@ -1,0 +1,144 @@
+"""The in-process engine: tokens in, tokens and log-probabilities out.
+
+It knows token ids, adapters and hidden states; it has never heard of a game.
+
+- `Engine` holds one base model and its adapters, and runs packed forward passes.
+- `Engine.session()` opens a `Session` (session.py): conversations that grow, with a cache.
+- `Engine.read(sequences)` is the same forward pass with gradients, for learning: whole
+  sequences at once, every distinct token computed once; `Engine.trunk` computes what all
+  of them share one time for several micro-batches.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from comity.engines import attention
+from comity.engines.attention import Cache, Pass
+from comity.engines.lora import Adapters
+from comity.engines.packing import Lane, Packing, TokenTree, pack
+from comity.engines.scoring import Head
+from comity.engines.session import Session
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Hidden states of a set of sequences, from one pass."""
+
+    hidden: torch.Tensor
+    """`[N, H]`, one row per distinct token."""
+    rows: list[list[int]]
+    """Row of each token of each sequence (and branch); the trunk's tokens are negative."""
+
+
+class TrunkReading:
+    """What all sequences share, computed once; its gradients are gathered, then pushed through.
+
+    Micro-batches see detached keys and values whose `.grad` adds up over all of them;
+    `backward()` then carries the sum through the trunk's own graph. The result equals the
+    gradient of one pass over everything.
+    """
+
+    def __init__(self, ids: Sequence[int], cache: attention.Trunk) -> None:
+        self.ids = list(ids)
+        self._seen = cache.seen
+        self.leaves = attention.Trunk(
+            {layer: key.detach().requires_grad_() for layer, (key, _) in cache.seen.items()},
+            {layer: value.detach().requires_grad_() for layer, (_, value) in cache.seen.items()},
+        )
+
+    def fresh(self) -> attention.Trunk:
+        """The trunk as a cache for one more micro-batch."""
+        return attention.Trunk(self.leaves.keys, self.leaves.values)
+
+    def backward(self) -> None:
+        outputs, gradients = [], []
+        for layer, (key, value) in self._seen.items():
+            for output, leaf in ((key, self.leaves.keys[layer]), (value, self.leaves.values[layer])):
+                if leaf.grad is not None and output.requires_grad:
+                    outputs.append(output)
+                    gradients.append(leaf.grad)
+        if outputs:
+            torch.autograd.backward(outputs, gradients)
+
+
+class Engine:
+    """One base model in memory, any number of adapters."""
+
+    max_tokens = 16_384
+    """Most tokens of one forward pass without gradients; more are computed in several."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.model.set_attn_implementation(attention.NAME)
+        self.head = Head(model)
+        self.adapters = Adapters(model)
+        self._body = getattr(model, model.base_model_prefix)
+        self.tokens_computed = 0
+        """Distinct tokens computed so far, all passes."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    def session(self) -> Session:
+        return Session(self)
+
+    def forward(self, packing: Packing, cache: Cache, dropout: bool = False) -> torch.Tensor:
+        """Last hidden states `[N, H]` of a packing."""
+        self.tokens_computed += len(packing)
+        with self.adapters.routes.of(packing.routes, dropout):
+            output = self._body(
+                input_ids=packing.tokens[None],
+                position_ids=packing.positions[None],
+                use_cache=False,
+                forward_pass=Pass(packing, cache),
+            )
+        hidden: torch.Tensor = output.last_hidden_state[0]
+        return hidden
+
+    def trunk(self, ids: Sequence[int], adapter: str | None, dropout: bool = False) -> TrunkReading:
+        """Compute a common beginning with gradients, to be used by several `read` calls."""
+        tree = TokenTree()
+        slots, _ = tree.insert(tree.root(adapter), ids)
+        cache = attention.Trunk()
+        self.forward(pack([Lane(slots, 0, list(ids), adapter)], 0, self.device), cache, dropout)
+        return TrunkReading(ids, cache)
+
+    def read(
+        self,
+        sequences: Sequence[Sequence[int]],
+        adapter: str | None,
+        trunk: TrunkReading | None = None,
+        gradients: bool = True,
+        dropout: bool = False,
+    ) -> Reading:
+        """Hidden states of whole sequences under one adapter, each distinct token once.
+
+        With a trunk, every sequence must begin with the trunk's ids.
+        """
+        tree = TokenTree()
+        root = tree.root(adapter)
+        shared: list[int] = []
+        if trunk is not None and trunk.ids:
+            shared, _ = tree.insert(root, trunk.ids)
+            root = shared[-1]
+        lanes, rows = [], []
+        for ids in sequences:
+            tail = ids[len(shared) :]
+            slots, known = tree.insert(root, tail)
+            path = shared + slots
+            rows.append([slot - len(shared) for slot in path])
+            if known < len(tail):
+                lanes.append(Lane(path, len(shared) + known, tail[known:], adapter))
+        cache = trunk.fresh() if trunk is not None else attention.Trunk()
+        packing = pack(lanes, len(shared), self.device)
+        with nullcontext() if gradients else torch.no_grad():
+            return Reading(self.forward(packing, cache, dropout), rows)

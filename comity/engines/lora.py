@@ -1,0 +1,187 @@
+"""Adapters by explicit handle: peft makes, names, saves and loads them; we only run them.
+
+A packed forward pass holds rows of several adapters (and of none). Which rows belong to
+which adapter is said once per pass in `Routes`; every LoRA layer then adds each adapter's
+low-rank product to that adapter's rows alone. There is no "current" adapter.
+
+Adapter weights stay float32 (small updates would be lost in bfloat16) and are cast to the
+activations' type where they are used; casting two thin matrices costs nothing, while
+peft's own forward casts the activations up and down in every layer.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel
+
+from comity.errors import ComityError
+
+
+class Routes:
+    """Whose weights compute which rows, for the forward pass that is running."""
+
+    def __init__(self) -> None:
+        self.current: tuple[tuple[str | None, int, int], ...] = ()
+        self.dropout = False
+        """Apply the adapters' dropout (learning only)."""
+
+    @contextmanager
+    def of(
+        self, routes: tuple[tuple[str | None, int, int], ...], dropout: bool = False
+    ) -> Iterator[None]:
+        self.current, self.dropout = routes, dropout
+        try:
+            yield
+        finally:
+            self.current, self.dropout = (), False
+
+
+def _packed_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """`x [1, N, in]` -> `[1, N, out]`: the base layer, plus each adapter on its own rows."""
+    result: torch.Tensor = self.base_layer(x, *args, **kwargs)
+    routes: Routes = self.comity_routes
+    for adapter, first, end in routes.current:
+        if adapter is None or adapter not in self.lora_A:
+            continue
+        rows = x[0, first:end]
+        if routes.dropout:
+            rows = F.dropout(rows, self.lora_dropout[adapter].p if _drops(self, adapter) else 0.0)
+        low = F.linear(rows, self.lora_A[adapter].weight.to(rows.dtype))
+        up = self.lora_B[adapter].weight.to(rows.dtype).t()
+        scale = self.scaling[adapter]
+        if first == 0 and end == x.shape[1]:
+            return torch.addmm(result[0], low, up, alpha=scale).unsqueeze(0)
+        result[0, first:end] += torch.mm(low, up) * scale
+    return result
+
+
+def _drops(layer: Any, adapter: str) -> bool:
+    return isinstance(layer.lora_dropout[adapter], torch.nn.Dropout)
+
+
+class Adapters:
+    """The LoRA adapters of one base model, by name."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._peft: PeftModel | None = None
+        self.routes = Routes()
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._peft.peft_config) if self._peft is not None else []
+
+    def add(
+        self,
+        name: str,
+        *,
+        rank: int = 16,
+        alpha: float = 32,
+        dropout: float = 0.0,
+        targets: str | list[str] = "all-linear",
+        seed: int = 0,
+    ) -> None:
+        """A new adapter that changes nothing yet (B = 0); A is drawn from `seed` alone.
+
+        `targets`: "all-linear" (every linear layer but the output layer) or module names.
+        """
+        self._refuse_known(name)
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]
+            lora_dropout=dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
+            try:
+                if self._peft is None:
+                    self._peft = PeftModel(self._model, config, adapter_name=name)
+                else:
+                    self._peft.add_adapter(name, config)
+            except ValueError as error:
+                raise ComityError(f"adapter {name!r} does not fit the model: {error}") from error
+        self._adopt(name)
+
+    def load(self, name: str, folder: Path) -> None:
+        """An adapter in PEFT format, from a folder."""
+        self._refuse_known(name)
+        if not (folder / "adapter_config.json").is_file():
+            raise ComityError(f"no adapter in {folder}: adapter_config.json is missing")
+        config = LoraConfig.from_pretrained(str(folder))
+        if not isinstance(config, LoraConfig) or config.use_dora:
+            raise ComityError(f"the adapter in {folder} is not a plain LoRA adapter")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if self._peft is None:
+                    self._peft = PeftModel.from_pretrained(
+                        self._model, str(folder), adapter_name=name, is_trainable=True
+                    )
+                else:
+                    self._peft.load_adapter(str(folder), adapter_name=name, is_trainable=True)
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ComityError(f"the adapter in {folder} does not fit this model: {reason}") from error
+        self._adopt(name)
+
+    def save(self, name: str, folder: Path) -> None:
+        """Write `folder/adapter_model.safetensors` and `folder/adapter_config.json`."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        assert self._peft is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        state = get_peft_model_state_dict(self._peft, adapter_name=name, save_embedding_layers=False)
+        state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        save_file(state, str(folder / "adapter_model.safetensors"), metadata={"format": "pt"})
+        config = self._peft.peft_config[name]
+        trained, config.inference_mode = config.inference_mode, True
+        config.save_pretrained(str(folder))
+        config.inference_mode = trained
+
+    def remove(self, name: str) -> None:
+        assert self._peft is not None
+        self._peft.delete_adapter(name)
+
+    def parameters(self, name: str) -> dict[str, torch.nn.Parameter]:
+        """The adapter's float32 weights by their full names, in a fixed order."""
+        found = {
+            f"{layer_name}.{matrix}": getattr(layer, matrix)[name].weight
+            for layer_name, layer in self._layers()
+            for matrix in ("lora_A", "lora_B")
+            if name in layer.lora_A
+        }
+        if not found:
+            raise ComityError(f"no adapter named {name!r}; there are: {', '.join(self.names)}")
+        return found
+
+    def _layers(self) -> Iterator[tuple[str, Any]]:
+        for name, module in self._model.named_modules():
+            if isinstance(module, LoraLayer):
+                yield name, module
+
+    def _refuse_known(self, name: str) -> None:
+        if name in self.names:
+            raise ComityError(f"there is an adapter named {name!r} already")
+
+    def _adopt(self, name: str) -> None:
+        for _, layer in self._layers():
+            layer.comity_routes = self.routes
+            layer.forward = _packed_forward.__get__(layer)
+        for parameter in self._model.parameters():
+            parameter.requires_grad_(False)
+        for other in self.names:
+            for parameter in self.parameters(other).values():
+                parameter.data = parameter.data.float()
+                parameter.requires_grad_(True)

@@ -1,0 +1,132 @@
+"""From hidden states to log-probabilities, touching no more of the output layer than needed.
+
+The same functions serve playing and learning, so what is trained is what was sampled from.
+
+A list of legal answers has the distribution
+
+    q(k) = p(answer k) / sum_j p(answer j),   p(answer) = product of its tokens' probabilities.
+
+All answers begin in the same context, so the first token's normalizer cancels: where every
+answer is one token, only those tokens' rows of the output layer are multiplied. Later
+tokens of longer answers stand in different contexts and are normalized over the whole
+vocabulary. Temperature divides the logits. Everything after the matrix product is float32.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+Answers = tuple[tuple[int, ...], ...]
+"""Token ids of each legal answer, after what all of them share."""
+
+
+class Head:
+    """The output layer of a model: hidden states to logits of some or all tokens."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        layer = model.get_output_embeddings()
+        self.weight: torch.Tensor = layer.weight
+        self.bias: torch.Tensor | None = getattr(layer, "bias", None)
+        text_config = model.config.get_text_config()
+        self.softcap: float | None = getattr(text_config, "final_logit_softcapping", None)
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.weight.shape[0])
+
+    def logits(self, hidden: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """`hidden [R, H]` -> float32 logits `[R, len(tokens)]`, or `[R, vocabulary]`."""
+        weight, bias = self.weight, self.bias
+        if tokens is not None:
+            # A few rows: float32 costs nothing and keeps near-ties apart.
+            weight, hidden = weight[tokens].float(), hidden.float()
+            bias = None if bias is None else bias[tokens].float()
+        logits = F.linear(hidden, weight, bias).float()
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+    def token_logprobs(
+        self, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """log-probability of `tokens [R]` after `hidden [R, H]`, and the entropy there, `[R]`.
+
+        Goes through the rows in chunks; under autograd each chunk's logits are recomputed
+        backward, so no `[R, vocabulary]` tensor is ever kept.
+        """
+        rows = max(1, 16_000_000 // self.vocabulary)
+        parts = []
+        for first in range(0, hidden.shape[0], rows):
+            chunk, wanted = hidden[first : first + rows], tokens[first : first + rows]
+            if torch.is_grad_enabled() and chunk.requires_grad:
+                parts.append(
+                    checkpoint(
+                        self._chunk, chunk, wanted, temperature, use_reentrant=False
+                    )
+                )
+            else:
+                parts.append(self._chunk(chunk, wanted, temperature))
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+    def _chunk(
+        self, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logprobs = torch.log_softmax(self.logits(hidden) / temperature, dim=-1)
+        entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
+        return logprobs.gather(1, tokens[:, None]).squeeze(1), entropy
+
+
+def branches(answers: Answers) -> list[tuple[int, ...]]:
+    """Token runs to append to the context so that every later token of an answer is scored."""
+    return list(dict.fromkeys(answer[:-1] for answer in answers if len(answer) > 1))
+
+
+@dataclass(frozen=True)
+class LaterTokens:
+    """Where the second and later tokens of a set of answers are predicted."""
+
+    answer: tuple[int, ...]
+    """Which answer each entry belongs to."""
+    prefix: tuple[tuple[int, ...], ...]
+    """The answer's tokens before the entry's own."""
+    token: tuple[int, ...]
+    """The entry's token."""
+
+
+def later_tokens(answers: Answers) -> LaterTokens:
+    entries = [
+        (k, answer[:i], answer[i]) for k, answer in enumerate(answers) for i in range(1, len(answer))
+    ]
+    return LaterTokens(
+        tuple(e[0] for e in entries), tuple(e[1] for e in entries), tuple(e[2] for e in entries)
+    )
+
+
+def answer_logprobs(
+    head: Head,
+    context: torch.Tensor,
+    later: torch.Tensor | None,
+    answers: Answers,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """log q of each legal answer, float32 `[D, K]`, for D decisions with the same K answers.
+
+    `context [D, H]`: hidden state that predicts the answers' first token.
+    `later [D, E, H]`: hidden states that predict the entries of `later_tokens(answers)`;
+    None where every answer is one token.
+    """
+    device = context.device
+    firsts = torch.tensor([answer[0] for answer in answers], device=device)
+    scores = head.logits(context, firsts) / temperature
+    entries = later_tokens(answers)
+    if entries.token:
+        assert later is not None
+        decisions, count = later.shape[0], len(entries.token)
+        tokens = torch.tensor(entries.token, device=device).repeat(decisions)
+        logprobs, _ = head.token_logprobs(later.flatten(0, 1), tokens, temperature)
+        owner = torch.tensor(entries.answer, device=device)
+        scores = scores.index_add(1, owner, logprobs.view(decisions, count))
+    return torch.log_softmax(scores, dim=-1)

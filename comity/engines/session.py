@@ -1,0 +1,227 @@
+"""A session: conversations that grow together, over one key-value cache.
+
+Callers append token ids to a `Conversation` and ask for one of two things, always for many
+conversations at once: the exact distribution over a short list of legal answers (`score`),
+or freely sampled tokens (`sample`). Only tokens that no conversation of the session has had
+in the same place are computed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from comity.engines.attention import Pool
+from comity.engines.packing import Lane, TokenTree, pack
+from comity.engines.scoring import Answers, answer_logprobs, branches, later_tokens
+
+if TYPE_CHECKING:
+    from comity.engines.engine import Engine
+
+
+@dataclass
+class Conversation:
+    """A growing sequence of token ids under one adapter."""
+
+    adapter: str | None
+    ids: list[int] = field(default_factory=list)
+    _slots: list[int] = field(default_factory=list)
+
+    def append(self, ids: Sequence[int]) -> None:
+        self.ids.extend(ids)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Ask for the distribution over legal answers at the end of a conversation."""
+
+    conversation: Conversation
+    answers: Answers
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Ask for free tokens at the end of a conversation."""
+
+    conversation: Conversation
+    max_tokens: int
+    stop: frozenset[int]
+    """Ids that end the answer; the one that did is part of what was sampled."""
+    rng: np.random.Generator
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Freely sampled tokens and their log-probabilities, `[tokens]`."""
+
+    ids: list[int]
+    logprobs: list[float]
+    stopped: bool
+    """A stop token ended it (otherwise the limit did)."""
+
+
+class Session:
+    """Conversations over one cache. Weights must not change while it is used."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._tree = TokenTree()
+        self._pool = Pool()
+        self._outputs: dict[int, torch.Tensor] = {}
+
+    def conversation(self, adapter: str | None) -> Conversation:
+        return Conversation(adapter)
+
+    @torch.no_grad()
+    def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
+        """log-probability of each legal answer, float64 `[K]` per choice, summing to one."""
+        paths: list[tuple[str | None, list[int]]] = []
+        lanes: list[Lane] = []
+        for choice in _by_adapter(choices):
+            lanes += self._grow(choice.conversation)
+            for branch in branches(choice.answers):
+                lanes += self._branch(choice.conversation, branch)
+        wanted = []
+        for choice in choices:
+            conversation = choice.conversation
+            slots = {(): conversation._slots[-1]}
+            for branch in branches(choice.answers):
+                run, _ = self._tree.insert(conversation._slots[-1], branch)
+                slots.update({branch[: i + 1]: slot for i, slot in enumerate(run)})
+            paths += [(conversation.adapter, self._path(conversation, slots, p)) for p in slots]
+            wanted.append(slots)
+        self._run(lanes, paths)
+
+        results: list[np.ndarray | None] = [None] * len(choices)
+        alike: dict[tuple[Answers, float], list[int]] = {}
+        for i, choice in enumerate(choices):
+            alike.setdefault((choice.answers, choice.temperature), []).append(i)
+        for (answers, temperature), members in alike.items():
+            entries = later_tokens(answers)
+            context = torch.stack([self._outputs[wanted[i][()]] for i in members])
+            later = None
+            if entries.token:
+                later = torch.stack(
+                    [
+                        torch.stack([self._outputs[wanted[i][p]] for p in entries.prefix])
+                        for i in members
+                    ]
+                )
+            logprobs = answer_logprobs(self._engine.head, context, later, answers, temperature)
+            for i, row in zip(members, logprobs.double().cpu().numpy(), strict=True):
+                results[i] = row - np.logaddexp.reduce(row)
+        return [r for r in results if r is not None]
+
+    @torch.no_grad()
+    def sample(self, draws: Sequence[Draw]) -> list[Drawn]:
+        """Tokens sampled from the whole vocabulary, appended to the conversations."""
+        ids: list[list[int]] = [[] for _ in draws]
+        logprobs: list[list[float]] = [[] for _ in draws]
+        stopped = [False] * len(draws)
+        live = [i for i, draw in enumerate(draws) if draw.max_tokens > 0]
+        while live:
+            live.sort(key=lambda i: draws[i].conversation.adapter or "")
+            lanes: list[Lane] = []
+            for i in live:
+                lanes += self._grow(draws[i].conversation)
+            ends = [draws[i].conversation._slots for i in live]
+            self._run(
+                lanes,
+                [(draws[i].conversation.adapter, e) for i, e in zip(live, ends, strict=True)],
+            )
+            # Identical conversations end in the same slot: their logits are computed once.
+            places = sorted({slots[-1] for slots in ends})
+            hidden = torch.stack([self._outputs[slot] for slot in places])
+            logits = dict(zip(places, self._engine.head.logits(hidden), strict=True))
+            for i, slots in zip(live, ends, strict=True):
+                draw = draws[i]
+                distribution = torch.log_softmax(logits[slots[-1]] / draw.temperature, dim=-1)
+                cumulative = distribution.double().exp().cumsum(0)
+                point = draw.rng.random() * float(cumulative[-1])
+                token = min(
+                    int(torch.searchsorted(cumulative, point, right=True)), len(cumulative) - 1
+                )
+                ids[i].append(token)
+                logprobs[i].append(float(distribution[token]))
+                draw.conversation.append([token])
+                stopped[i] = token in draw.stop
+            live = [i for i in live if not stopped[i] and len(ids[i]) < draws[i].max_tokens]
+        return [Drawn(*one) for one in zip(ids, logprobs, stopped, strict=True)]
+
+    @property
+    def cached_tokens(self) -> int:
+        return self._tree.size
+
+    def _grow(self, conversation: Conversation) -> list[Lane]:
+        """Insert a conversation's new tokens into the tree; the lane to compute, if any."""
+        slots = conversation._slots
+        parent = slots[-1] if slots else self._tree.root(conversation.adapter)
+        tail = conversation.ids[len(slots) :]
+        new, known = self._tree.insert(parent, tail)
+        start = len(slots) + known
+        slots.extend(new)
+        if known == len(tail):
+            return []
+        return [Lane(list(slots), start, tail[known:], conversation.adapter)]
+
+    def _branch(self, conversation: Conversation, tokens: tuple[int, ...]) -> list[Lane]:
+        """Insert tokens after a conversation without making them part of it."""
+        base = conversation._slots
+        run, known = self._tree.insert(base[-1], tokens)
+        if known == len(tokens):
+            return []
+        return [Lane(base + run, len(base) + known, tokens[known:], conversation.adapter)]
+
+    @staticmethod
+    def _path(
+        conversation: Conversation, slots: dict[tuple[int, ...], int], prefix: tuple[int, ...]
+    ) -> list[int]:
+        return conversation._slots + [slots[prefix[: i + 1]] for i in range(len(prefix))]
+
+    def _run(self, lanes: list[Lane], wanted: list[tuple[str | None, list[int]]]) -> None:
+        """Compute lanes (in the order of their slots) and keep the hidden states of path ends."""
+        ends = {path[-1] for _, path in wanted}
+        for first_slot, part in _passes(lanes, self._engine.max_tokens):
+            packing = pack(part, first_slot, self._engine.device)
+            hidden = self._engine.forward(packing, self._pool)
+            for slot in ends:
+                if first_slot <= slot < first_slot + len(packing):
+                    self._outputs[slot] = hidden[slot - first_slot]
+        # A place that was computed as the middle of something longer has left no output.
+        again = {p[-1]: (a, p) for a, p in wanted if p[-1] not in self._outputs}
+        for slot, (adapter, path) in sorted(again.items()):
+            copy = self._tree.copy(slot)
+            token = self._tree.tokens[slot]
+            lane = Lane([*path[:-1], copy], len(path) - 1, [token], adapter)
+            self._outputs[slot] = self._engine.forward(
+                pack([lane], copy, self._engine.device), self._pool
+            )[0]
+
+
+def _by_adapter(choices: Sequence[Choice]) -> list[Choice]:
+    return sorted(choices, key=lambda choice: choice.conversation.adapter or "")
+
+
+def _passes(lanes: list[Lane], most: int) -> list[tuple[int, list[Lane]]]:
+    """Cut lanes into passes of at most `most` tokens; (first slot, lanes) each."""
+    passes: list[tuple[int, list[Lane]]] = []
+    room = 0
+    for lane in lanes:
+        done = 0
+        while done < len(lane.tokens):
+            if room == 0:
+                passes.append((lane.path[lane.start + done], []))
+                room = most
+            take = min(room, len(lane.tokens) - done)
+            start = lane.start + done
+            piece = Lane(
+                lane.path[: start + take], start, lane.tokens[done : done + take], lane.adapter
+            )
+            passes[-1][1].append(piece)
+            done += take
+            room -= take
+    return passes

@@ -1,0 +1,303 @@
+"""The engine against plain transformers: same probabilities, whatever is shared or cached."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from comity.engines.engine import Engine
+from comity.engines.scoring import Answers
+from comity.engines.session import Choice, Conversation, Draw
+from tests.tiny import ARCHITECTURES, make_tiny
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2}
+"""Largest difference of a log-probability between engine, learner and plain forward."""
+
+
+@cache
+def folder(architecture: str) -> Path:
+    return make_tiny(architecture, Path(mkdtemp()) / architecture)
+
+
+def make_engine(architecture: str, dtype: torch.dtype = torch.float32, adapters: int = 0) -> Engine:
+    model = AutoModelForCausalLM.from_pretrained(folder(architecture), dtype=dtype)
+    engine = Engine(model)
+    for i in range(adapters):
+        engine.adapters.add(f"a{i}", rank=4, alpha=8, seed=i)
+        generator = torch.Generator().manual_seed(100 + i)
+        for parameter in engine.adapters.parameters(f"a{i}").values():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
+    return engine
+
+
+def plain_logprobs(architecture: str, ids: list[int], adapter: tuple[Engine, str] | None) -> torch.Tensor:
+    """float32 log-softmax `[len(ids), vocabulary]` of an ordinary transformers (and peft) model."""
+    model = AutoModelForCausalLM.from_pretrained(folder(architecture), dtype=torch.float32)
+    if adapter is not None:
+        from peft import PeftModel
+
+        engine, name = adapter
+        saved = Path(mkdtemp())
+        engine.adapters.save(name, saved)
+        model = PeftModel.from_pretrained(model, str(saved))
+    with torch.no_grad():
+        return torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), dim=-1)
+
+
+def plain_choice(logprobs_of: "PlainCache", adapter: str | None, ids: list[int], answers: Answers) -> np.ndarray:
+    scores = []
+    for answer in answers:
+        table = logprobs_of(adapter, [*ids, *answer])
+        places = range(len(ids) - 1, len(ids) - 1 + len(answer))
+        scores.append(sum(float(table[p, t]) for p, t in zip(places, answer, strict=True)))
+    total = np.logaddexp.reduce(scores)
+    return np.array(scores) - total
+
+
+class PlainCache:
+    def __init__(self, architecture: str, engine: Engine) -> None:
+        self.models: dict[str | None, torch.nn.Module] = {}
+        self.architecture, self.engine = architecture, engine
+
+    def __call__(self, adapter: str | None, ids: list[int]) -> torch.Tensor:
+        if adapter not in self.models:
+            model = AutoModelForCausalLM.from_pretrained(folder(self.architecture), dtype=torch.float32)
+            if adapter is not None:
+                from peft import PeftModel
+
+                saved = Path(mkdtemp())
+                self.engine.adapters.save(adapter, saved)
+                model = PeftModel.from_pretrained(model, str(saved))
+            self.models[adapter] = model.eval()
+        with torch.no_grad():
+            logits = self.models[adapter](input_ids=torch.tensor([ids])).logits[0].float()
+        return torch.log_softmax(logits, dim=-1)
+
+
+def random_ids(rng: np.random.Generator, length: int) -> list[int]:
+    return [int(t) for t in rng.integers(3, 300, size=length)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_growing_conversations_score_like_plain_forwards(architecture: str) -> None:
+    """Adapters on and off in one batch, shared beginnings, several rounds, answers of 1 to 3 tokens."""
+    engine = make_engine(architecture, adapters=2)
+    plain = PlainCache(architecture, engine)
+    session = engine.session()
+    rng = np.random.default_rng(1)
+    rules = random_ids(rng, 21)
+    adapters = [None, "a0", "a1", "a0", None, "a1", "a0"]
+    conversations = [session.conversation(a) for a in adapters]
+    for i, conversation in enumerate(conversations):
+        conversation.append(rules if i < 5 else random_ids(rng, 5 + 3 * i))
+    short: Answers = ((40,), (41,), (77,))
+    long: Answers = ((40, 50, 60), (40, 51), (99,), (120, 7))
+    for round_ in range(4):
+        answers = [short if (i + round_) % 2 else long for i in range(len(conversations))]
+        got = session.score([Choice(c, a) for c, a in zip(conversations, answers, strict=True)])
+        for conversation, legal, logprobs in zip(conversations, answers, got, strict=True):
+            expected = plain_choice(plain, conversation.adapter, conversation.ids, legal)
+            np.testing.assert_allclose(logprobs, expected, atol=TOLERANCE[torch.float32])
+        for i, conversation in enumerate(conversations):
+            # Some stay identical (shared), others part here.
+            conversation.append([*answers[i][round_ % 3], *(random_ids(rng, 3) if i % 3 else [9, 8])])
+
+
+def test_identical_conversations_and_prefixes_are_computed_once() -> None:
+    engine = make_engine("llama", adapters=1)
+    session = engine.session()
+    rules = random_ids(np.random.default_rng(0), 30)
+    conversations = [session.conversation("a0") for _ in range(8)]
+    for conversation in conversations:
+        conversation.append(rules)
+    answers: Answers = ((5,), (6,))
+    first = session.score([Choice(c, answers) for c in conversations])
+    assert engine.tokens_computed == 30
+    assert all(np.array_equal(first[0], other) for other in first)
+    for i, conversation in enumerate(conversations):
+        conversation.append([5 if i < 4 else 6, 11, 12])
+    session.score([Choice(c, answers) for c in conversations])
+    assert engine.tokens_computed == 36
+    session.score([Choice(c, answers) for c in conversations])
+    assert engine.tokens_computed == 36, "asking again must cost nothing"
+    inside = session.conversation("a0")
+    inside.append(rules[:10])
+    (got,) = session.score([Choice(inside, answers)])
+    assert engine.tokens_computed == 37, "only the one place whose output was not kept"
+    np.testing.assert_allclose(
+        got, plain_choice(PlainCache("llama", engine), "a0", rules[:10], answers), atol=1e-4
+    )
+
+
+def test_passes_are_cut_at_the_token_limit() -> None:
+    whole, cut = make_engine("gemma2"), make_engine("gemma2")
+    cut.max_tokens = 7
+    rng = np.random.default_rng(3)
+    texts = [random_ids(rng, n) for n in (25, 3, 40, 11)]
+    results = []
+    for engine in (whole, cut):
+        session = engine.session()
+        conversations = [session.conversation(None) for _ in texts]
+        for conversation, text in zip(conversations, texts, strict=True):
+            conversation.append(text)
+        results.append(session.score([Choice(c, ((3,), (4, 5))) for c in conversations]))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_free_tokens_have_the_probabilities_of_a_plain_forward(architecture: str) -> None:
+    engine = make_engine(architecture, adapters=1)
+    plain = PlainCache(architecture, engine)
+    session = engine.session()
+    rng = np.random.default_rng(2)
+    draws = []
+    for i in range(5):
+        conversation = session.conversation("a0" if i % 2 else None)
+        conversation.append(random_ids(rng, 6 + i))
+        draws.append(Draw(conversation, 9, frozenset({1}), np.random.default_rng(i)))
+    before = [list(d.conversation.ids) for d in draws]
+    for draw, ids, drawn in zip(draws, before, session.sample(draws), strict=True):
+        assert draw.conversation.ids == [*ids, *drawn.ids]
+        table = plain(draw.conversation.adapter, draw.conversation.ids)
+        expected = [float(table[len(ids) - 1 + n, t]) for n, t in enumerate(drawn.ids)]
+        np.testing.assert_allclose(drawn.logprobs, expected, atol=1e-4)
+        assert drawn.stopped == (drawn.ids[-1] == 1)
+        assert len(drawn.ids) == 9 or drawn.stopped
+
+
+def test_sampled_tokens_follow_the_distribution_and_temperature() -> None:
+    engine = make_engine("llama")
+    ids = random_ids(np.random.default_rng(5), 12)
+    count = 3000
+    session = engine.session()
+    draws = []
+    for i in range(count):
+        conversation = session.conversation(None)
+        conversation.append(ids)
+        draws.append(Draw(conversation, 1, frozenset(), np.random.default_rng([7, i]), 0.7))
+    tokens = np.array([drawn.ids[0] for drawn in session.sample(draws)])
+    probabilities = torch.softmax(plain_logprobs("llama", ids, None)[-1] / 0.7, -1).numpy()
+    likeliest = np.argsort(probabilities)[-5:]
+    for token in likeliest:
+        p = probabilities[token]
+        assert abs((tokens == token).mean() - p) < 4.5 * np.sqrt(p * (1 - p) / count)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_learner_and_engine_agree(architecture: str, dtype: torch.dtype) -> None:
+    """Hidden states read for learning, with and without a trunk, give the engine's numbers."""
+    engine = make_engine(architecture, dtype, adapters=1)
+    rng = np.random.default_rng(4)
+    rules = random_ids(rng, 23)
+    texts = [rules + random_ids(rng, n) for n in (4, 9, 9, 2)]
+    texts.append(texts[1] + random_ids(rng, 5))
+    answers: Answers = ((40,), (41,))
+    session = engine.session()
+    conversations = [session.conversation("a0") for _ in texts]
+    for conversation, text in zip(conversations, texts, strict=True):
+        conversation.append(text)
+    played = np.array(session.score([Choice(c, answers) for c in conversations]))
+    for trunk in (None, engine.trunk(rules, "a0")):
+        reading = engine.read(texts, "a0", trunk)
+        ends = torch.stack([reading.hidden[rows[-1]] for rows in reading.rows])
+        learned = torch.log_softmax(engine.head.logits(ends, torch.tensor([40, 41])), -1)
+        np.testing.assert_allclose(learned.detach().numpy(), played, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_gradients_equal_peft_and_do_not_depend_on_sharing(architecture: str) -> None:
+    """One pass, or trunk and micro-batches, or plain peft sequence by sequence: one gradient."""
+    from peft import PeftModel
+
+    engine = make_engine(architecture, adapters=1)
+    rng = np.random.default_rng(6)
+    rules = random_ids(rng, 23)
+    texts = [rules + random_ids(rng, n) for n in (4, 9, 6)]
+    texts.append(texts[1][:-2] + random_ids(rng, 3))
+    weights = rng.normal(size=len(texts))
+    parameters = engine.adapters.parameters("a0")
+
+    def loss(reading_rows: list[list[int]], hidden: torch.Tensor, which: list[int]) -> torch.Tensor:
+        ends = torch.stack([hidden[reading_rows[j][-1]] for j in range(len(which))])
+        logprobs = torch.log_softmax(engine.head.logits(ends), -1)[:, 40]
+        return (logprobs * torch.tensor(weights[which], dtype=torch.float32)).sum()
+
+    def gradient() -> dict[str, torch.Tensor]:
+        found = {n: p.grad.clone() for n, p in parameters.items() if p.grad is not None}
+        for p in parameters.values():
+            p.grad = None
+        return found
+
+    everything = list(range(len(texts)))
+    reading = engine.read(texts, "a0")
+    loss(reading.rows, reading.hidden, everything).backward()
+    whole = gradient()
+    trunk = engine.trunk(rules, "a0")
+    for which in ([0], [1, 2], [3]):
+        reading = engine.read([texts[i] for i in which], "a0", trunk)
+        loss(reading.rows, reading.hidden, which).backward()
+    trunk.backward()
+    parts = gradient()
+
+    saved = Path(mkdtemp())
+    engine.adapters.save("a0", saved)
+    model = AutoModelForCausalLM.from_pretrained(folder(architecture), dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, str(saved), is_trainable=True)
+    for i, text in enumerate(texts):
+        logits = model(input_ids=torch.tensor([text])).logits[0, -1]
+        (torch.log_softmax(logits, -1)[40] * float(weights[i])).backward()
+    theirs = {
+        name.replace("base_model.model.", "").replace(".default.weight", ""): p.grad
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    }
+    assert set(theirs) == set(whole) == set(parts)
+    scale = max(float(g.abs().max()) for g in theirs.values())
+    for name, expected in theirs.items():
+        assert torch.allclose(whole[name], expected, atol=2e-5 * scale), name
+        assert torch.allclose(parts[name], expected, atol=2e-5 * scale), name
+
+
+def test_long_free_texts_are_scored_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine("gemma2", adapters=1)
+    hidden = torch.randn(50, engine.model.config.hidden_size, requires_grad=True)
+    tokens = torch.randint(0, 300, (50,))
+    logprobs, entropy = engine.head.token_logprobs(hidden, tokens, 0.8)
+    full = torch.log_softmax(engine.head.logits(hidden) / 0.8, -1)
+    assert torch.allclose(logprobs, full.gather(1, tokens[:, None])[:, 0], atol=1e-5)
+    assert torch.allclose(entropy, -(full.exp() * full).sum(-1), atol=1e-4)
+    (expected,) = torch.autograd.grad(full.gather(1, tokens[:, None]).sum(), hidden)
+    (got,) = torch.autograd.grad(logprobs.sum(), hidden)
+    assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_new_adapter_changes_nothing_and_is_drawn_from_its_seed() -> None:
+    engine = make_engine("qwen2")
+    session = engine.session()
+    ids = random_ids(np.random.default_rng(8), 15)
+    engine.adapters.add("x", seed=3)
+    engine.adapters.add("y", seed=3)
+    conversations = [Conversation(None), Conversation("x")]
+    for conversation in conversations:
+        conversation.append(ids)
+    base, fresh = session.score([Choice(c, ((3,), (9,))) for c in conversations])
+    np.testing.assert_allclose(base, fresh, atol=1e-6)
+    for a, b in zip(
+        engine.adapters.parameters("x").values(), engine.adapters.parameters("y").values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_an_adapter_for_another_model_is_refused(tmp_path: Path) -> None:
+    from comity.errors import ComityError
+
+    make_engine("llama", adapters=1).adapters.save("a0", tmp_path)
+    with pytest.raises(ComityError, match="does not fit"):
+        make_engine("gpt2").adapters.load("other", tmp_path)
+    with pytest.raises(ComityError, match=r"adapter_config\.json is missing"):
+        make_engine("gpt2").adapters.load("other", tmp_path / "nowhere")
