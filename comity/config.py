@@ -1,0 +1,400 @@
+"""What an experiment is, as data: the config's fields and how they are put together.
+
+The dataclasses are Hydra's schema: a key that is not here or a value of another type is
+refused. Blocks of type `Block` hold `name` and the parameters of whatever that name stands
+for in its room's dictionary (`comity list` shows them), which is where they are checked.
+
+`compose` puts an experiment, overrides and the user's own folder together as
+`comity train` does; `arm_configs` does so for every run of a study.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from comity.errors import ComityError, nearest
+
+Block = dict[str, Any]
+"""`{name: ..., parameter: value, ...}`."""
+
+PACKAGE = "pkg://comity.configs"
+"""Where the project's own config groups and experiments are."""
+
+
+def limited(default: Any, **limits: float) -> Any:
+    """A field whose number has a limit: `above`, `at_least`, `below` or `at_most`."""
+    return field(default=default, metadata=limits)
+
+
+@dataclass
+class ModelConfig:
+    """The language model that everybody who is one starts from."""
+
+    name: str = "smollm2-135m"
+    """A model of `comity list models`, a local folder or a Hugging Face id."""
+    dtype: str = "auto"
+    """float32, bfloat16, or auto: what the processor is quickest with."""
+    device: str = "auto"
+    """A torch device (cpu, cuda, cuda:1), or auto: the first GPU if there is one."""
+    threads: int | None = limited(None, at_least=1)
+    """Threads of the processor to compute with; null: torch's choice."""
+    system: str | None = None
+    """System prompt; null: the chat template's own."""
+
+
+@dataclass
+class AdapterConfig:
+    """The low-rank adapter (LoRA) that a learner trains."""
+
+    rank: int = limited(16, at_least=1)
+    """Inner dimension of the adapter's matrices."""
+    alpha: float = limited(32.0, above=0)
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = limited(0.0, at_least=0, below=1)
+    """Share of the adapter's inputs that is dropped in training."""
+    targets: Any = "all-linear"
+    """Names of the modules that get an adapter, or all-linear."""
+
+
+@dataclass
+class OptimizerConfig:
+    """Adam with decoupled weight decay, over the adapter's weights."""
+
+    learning_rate: float = limited(3e-4, at_least=0)
+    """Step size after the warmup."""
+    schedule: str = "constant"
+    """How the learning rate goes on after the warmup."""
+    warmup: int = limited(0, at_least=0)
+    """Iterations over which the learning rate rises from 0."""
+    gradient_clip: float = limited(1.0, above=0)
+    """Largest norm of the gradient; a longer one is scaled down to it."""
+    weight_decay: float = limited(0.0, at_least=0)
+    """Share of the weights that is taken off per unit of learning rate."""
+
+
+@dataclass
+class CheckpointConfig:
+    """When a run is saved so that it can be continued."""
+
+    every: int = limited(5, at_least=1)
+    """Iterations between checkpoints; the last iteration has one always."""
+    keep: int = limited(2, at_least=1)
+    """Checkpoints that stay complete; of older ones only the adapters stay."""
+
+
+@dataclass
+class RecordConfig:
+    """What is kept of the matches."""
+
+    every: int = limited(1, at_least=1)
+    """Iterations between records of all decisions and conversations."""
+
+
+@dataclass
+class StudyConfig:
+    """Several runs that belong together: every arm with every seed."""
+
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Seeds that each arm is run with."""
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    """For each arm's name the overrides that make it (`own: [reward=own]`)."""
+
+
+@dataclass
+class CrossplayConfig:
+    """Matches among all players after the training."""
+
+    players: list[Any] = field(default_factory=list)
+    """Arms of the study, `base`, scripted players; everyone meets everyone."""
+    matches: int = limited(16, at_least=1)
+    """Matches per pairing, seed and order of seats."""
+
+
+@dataclass
+class Composition:
+    """How the config was put together, so that the arms of a study can be again."""
+
+    name: str = ""
+    """The experiment, or with `config_dir` the file in that folder."""
+    overrides: list[str] = field(default_factory=list)
+    """The overrides of the command line, in order."""
+    config_dir: str | None = None
+    """The user's own config folder."""
+
+
+@dataclass
+class Config:
+    """One experiment."""
+
+    name: str = "experiment"
+    """Name of the experiment; run folders begin with it."""
+    seed: int = limited(0, at_least=0)
+    """Everything random in the run is derived from it."""
+    iterations: int = limited(20, at_least=1)
+    """How often the learners play and are updated."""
+    matches: int = limited(8, at_least=1)
+    """Matches per iteration."""
+    group_size: int = limited(1, at_least=1)
+    """Matches that share their environment seed; divides `matches`."""
+    output: str = "runs"
+    """Folder below which run folders are made."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The language model."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """What of it is trained."""
+    game: Block = field(default_factory=dict)
+    """The rules."""
+    prompt: Block = field(default_factory=dict)
+    """How the game is told."""
+    answer: Block = field(default_factory=dict)
+    """How an answer is given and read."""
+    temperature: float = limited(1.0, above=0)
+    """Temperature at which language models answer."""
+    seats: list[Any] = field(default_factory=lambda: ["learner", "learner"])
+    """Who sits on each seat: a player's name, or a mapping `{name: random, p: 0.3}`."""
+    reward: Block = field(default_factory=dict)
+    """What the learners are trained on."""
+    algorithm: Block = field(default_factory=dict)
+    """How they are trained."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The steps that the training takes."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When the run is saved."""
+    record: RecordConfig = field(default_factory=RecordConfig)
+    """What is kept of the matches."""
+    sinks: list[Any] = field(default_factory=list)
+    """Where metrics also go: tensorboard, wandb, trackio, or mappings with parameters."""
+    study: StudyConfig | None = None
+    """Runs this config with several arms and seeds; null: one run."""
+    crossplay: CrossplayConfig | None = None
+    """Matches among the trained afterwards; null: none."""
+    composition: Composition = field(default_factory=Composition)
+    """Filled in by `compose`; not for writing by hand."""
+
+
+def to_yaml(config: Config) -> str:
+    """The whole config as YAML; `load_config` reads it back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def load_config(path: Path) -> Config:
+    """A config from one complete YAML file, such as a run's `config.yaml`."""
+    import yaml
+
+    path = Path(path)
+    try:
+        tree = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise ComityError(f"there is no file {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ComityError(f"{path} is not readable YAML: {one_line(error)}") from error
+    if not isinstance(tree, DictConfig):
+        raise ComityError(f"{path} is not a config: it holds no mapping")
+    with plain_errors(str(path)):
+        return from_omegaconf(tree)
+
+
+def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> Config:
+    """The checked config; interpolations (`${seed}`) are filled in."""
+    with plain_errors():
+        # By way of plain values, because `+key=1` on the command line opens the schema.
+        plain = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    assert isinstance(config, Config)
+    if composition is not None:
+        config.composition = composition
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Raises `ComityError` for numbers beyond their limits and fields that do not fit."""
+    for key, value, limits in _limited_fields(config):
+        _check_limits(key, value, limits)
+    if config.matches % config.group_size:
+        raise ComityError(
+            f"group_size: {config.group_size} does not divide matches = {config.matches}"
+        )
+    for key in ("game", "prompt", "answer", "reward", "algorithm"):
+        if not isinstance(getattr(config, key).get("name"), str):
+            raise ComityError(f"{key}: needs a name; choose one of `comity list {plural(key)}`")
+    if not config.seats:
+        raise ComityError("seats: nobody sits there; give one player per seat")
+    if config.study is not None and not config.study.arms:
+        raise ComityError("study.arms: is empty; give at least one arm (own: [reward=own])")
+    if config.study is not None and not config.study.seeds:
+        raise ComityError("study.seeds: is empty; give at least one seed")
+    for arm in config.study.arms if config.study else ():
+        if not re.fullmatch(r"[\w.-]+", arm) or arm.startswith("."):
+            raise ComityError(
+                f"study.arms: {arm!r} is no name for a folder; use letters, digits, - and _"
+            )
+
+
+def plural(key: str) -> str:
+    """`games` for `game`: the kinds of `comity list`."""
+    return f"{key}s"
+
+
+def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Config:
+    """The config of `comity train NAME OVERRIDES`.
+
+    `name` is an experiment; with `config_dir` it is a file of that folder instead, whose
+    defaults list names what it builds on (`[config, override game: stag_hunt, _self_]`).
+    Raises `ComityError` in one line for whatever Hydra refuses.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir, initialize_config_module
+
+    register_schema()
+    source: Any
+    if config_dir is None:
+        source = initialize_config_module("comity.configs", version_base="1.3")
+        primary, before = "config", [f"experiment={name}"]
+    else:
+        source = initialize_config_dir(str(Path(config_dir).absolute()), version_base="1.3")
+        primary, before = name, [f"hydra.searchpath=[{PACKAGE}]"]
+    composition = Composition(name, list(overrides), config_dir)
+    with plain_errors(), source:
+        tree = hydra_compose(primary, overrides=[*before, *overrides])
+    return from_omegaconf(tree, composition)
+
+
+def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
+    """The config of each run of a study, `[arm][seed]`.
+
+    Each is the same experiment composed anew with the command line's overrides, then the
+    arm's, then the seed: an arm's override wins over the command line's.
+    """
+    if config.study is None:
+        raise ComityError("this config has no study")
+    origin = config.composition
+    return {
+        arm: {
+            seed: compose(
+                origin.name,
+                [*origin.overrides, *changes, "study=null", "crossplay=null", f"seed={seed}"],
+                origin.config_dir,
+            )
+            for seed in config.study.seeds
+        }
+        for arm, changes in config.study.arms.items()
+    }
+
+
+def register_schema() -> None:
+    """Makes the dataclasses known to Hydra as the config `schema`."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="comity_schema", node=Config, provider="comity")
+
+
+@contextmanager
+def plain_errors(where: str = "") -> Iterator[None]:
+    """Turns the errors of Hydra and OmegaConf into a `ComityError` of one line."""
+    from hydra.errors import HydraException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        text = explain(error)
+        raise ComityError(f"{where}: {text}" if where else text) from error
+    except AssertionError as error:
+        # OmegaConf's answer to `study.seeds=[1]` where study is null.
+        raise ComityError(
+            "an override sets a key inside a block that is null; set the whole block "
+            "(crossplay={players: [base, tit_for_tat], matches: 8})"
+        ) from error
+    except (AttributeError, TypeError, ValueError) as error:  # Hydra lets some through.
+        raise ComityError(one_line(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """One line for an error of Hydra or OmegaConf, with the nearest known names."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    if isinstance(error, MissingConfigException):
+        return _explain_missing(error)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read the override {error.override!r}; write key=value or group=option"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key or cause.key}: has no value yet; set it"
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return _explain_key(cause)
+    if isinstance(cause, OmegaConfBaseException):
+        key = cause.full_key or cause.key
+        message = (cause.msg or str(cause)).splitlines()[0]
+        return f"{key}: {message}" if key else message
+    unknown_group = re.search(r"Could not override '([^']+)'\.\s+No match", str(error))
+    if unknown_group:
+        return f"unknown config group {unknown_group[1]!r}; see `comity list`"
+    return one_line(error)
+
+
+def _explain_missing(error: Any) -> str:
+    missing = str(error.missing_cfg_file or "")
+    if error.options:
+        group, _, option = missing.rpartition("/")
+        shown = [name for name in error.options if not name.startswith("_")]
+        return f"unknown {group} {option!r}; {nearest(option, shown)}"
+    available = re.search(r"Could not find '([^']+)'", str(error))
+    if available:
+        return f"there is no config {available[1]!r}"
+    return f"there is no config {missing!r}" if missing else one_line(error)
+
+
+def _explain_key(error: OmegaConfBaseException) -> str:
+    """An unknown key: its full name, and the names that its parent knows."""
+    full = str(error.full_key or error.key)
+    parent, _, key = full.rpartition(".")
+    known: list[str] = []
+    if dataclasses.is_dataclass(error.object_type):
+        known = [f.name for f in dataclasses.fields(error.object_type)]
+    elif isinstance(error.parent_node, DictConfig):
+        known = [str(name) for name in error.parent_node]
+    known = [name for name in known if name != "composition"]
+    above = f"{parent}." if parent else ""
+    hint = f"; {nearest(key, known)}" if known else ""
+    return f"unknown config key {above + key!r}{hint}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text with its line breaks taken out."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _limited_fields(block: Any, above: str = "") -> Iterator[tuple[str, Any, Mapping[str, float]]]:
+    for item in dataclasses.fields(block):
+        value = getattr(block, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _limited_fields(value, f"{above}{item.name}.")
+        elif item.metadata and value is not None:
+            yield f"{above}{item.name}", value, item.metadata
+
+
+def _check_limits(key: str, value: float, limits: Mapping[str, float]) -> None:
+    fits = {
+        "above": lambda limit: value > limit,
+        "at_least": lambda limit: value >= limit,
+        "below": lambda limit: value < limit,
+        "at_most": lambda limit: value <= limit,
+    }
+    for kind, limit in limits.items():
+        if not fits[kind](limit):  # NaN fits nothing.
+            words = kind.replace("_", " ")
+            raise ComityError(f"{key}: {value} must be {words} {limit}")

@@ -1,0 +1,97 @@
+"""Files that are never seen half-written.
+
+A file is written aside in its own folder, forced to the disk and renamed; whoever reads
+the name sees the old content or the new one, also after a kill or a power cut.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from comity.errors import WorkError
+
+PARTIAL = ".tmp-"
+"""What the names of unfinished files and folders begin with."""
+
+Content = bytes | str | Callable[[IO[bytes]], object]
+"""What to write: bytes, text (UTF-8), or a function that writes into an open binary file."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an `OSError` while `path` is written into one line with the free space."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"cannot write {path}: {error.strerror or error} ({free_space(path)} free there)"
+        ) from error
+
+
+def free_space(path: Path) -> str:
+    """Free space, in words, on the disk of the nearest existing folder above `path`."""
+    folder = Path(path).absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        free = float(shutil.disk_usage(folder).free)
+    except OSError:
+        return "unknown space"
+    for unit in ("bytes", "kB", "MB"):
+        if free < 1000:
+            return f"{free:.0f} {unit}"
+        free /= 1000
+    return f"{free:.1f} GB"
+
+
+def write_atomically(path: Path, content: Content) -> None:
+    """Writes the whole file or nothing; makes missing folders above it.
+
+    Raises `WorkError` (a full disk, no permission) after removing what was begun; the
+    file that `path` named before is then still there, unchanged.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "wb") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            sync_folder(path.parent)
+        finally:
+            # After a failure only: the rename has taken the name away otherwise. What
+            # cannot be removed either (a dead disk) must not hide the first error.
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Forces a written file to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Forces a folder's list of names to the disk, so that a rename survives a power cut."""
+    sync_file(folder)
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what an interrupted writer left in `folder`; only for a folder's one writer."""
+    for path in Path(folder).glob(f"{PARTIAL}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

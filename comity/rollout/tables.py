@@ -1,0 +1,156 @@
+"""Records as Parquet: one explicit schema each for decisions and conversations.
+
+A column is a field of `Decision` or `Conversation`, under its own name and in its order.
+The file's metadata says which kind it holds and the version of the schema, and a reader
+refuses anything else. A table may carry further columns (a cross-play adds `pairing`);
+readers of records ignore them, `read_columns` returns them too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from comity.errors import ComityError
+from comity.files import write_atomically
+from comity.rollout.records import Conversation, Decision, Piece
+
+VERSION = 1
+"""Version of both schemas; raised when a column changes its name or meaning."""
+
+INTEGER, REAL, TEXT, FLAG = pa.int64(), pa.float64(), pa.string(), pa.bool_()
+INTEGERS, REALS, TEXTS = pa.list_(INTEGER), pa.list_(REAL), pa.list_(TEXT)
+PIECES = pa.list_(pa.struct([("kind", TEXT), ("start", INTEGER), ("end", INTEGER), ("text", TEXT)]))
+
+DECISION = pa.schema(
+    [
+        ("iteration", INTEGER),
+        ("match", INTEGER),
+        ("group", INTEGER),
+        ("seed", INTEGER),
+        ("seat", INTEGER),
+        ("round", INTEGER),
+        ("step", INTEGER),
+        ("kind", TEXT),
+        ("player", TEXT),
+        ("adapter", TEXT),
+        ("version", INTEGER),
+        ("trained", FLAG),
+        ("conversation", INTEGER),
+        ("start", INTEGER),
+        ("tokens", INTEGERS),
+        ("logprob", REAL),
+        ("token_logprobs", REALS),
+        ("legal", TEXTS),
+        ("probabilities", REALS),
+        ("text", TEXT),
+        ("move", INTEGER),
+        ("move_name", TEXT),
+        ("played", INTEGER),
+        ("state", INTEGERS),
+        ("payoff", REAL),
+        ("reward", REAL),
+        ("ret", REAL),
+        ("advantage", REAL),
+    ]
+)
+
+CONVERSATION = pa.schema(
+    [
+        ("iteration", INTEGER),
+        ("conversation", INTEGER),
+        ("match", INTEGER),
+        ("seat", INTEGER),
+        ("adapter", TEXT),
+        ("ids", INTEGERS),
+        ("pieces", PIECES),
+    ]
+)
+
+SCHEMAS: dict[str, pa.Schema] = {"decision": DECISION, "conversation": CONVERSATION}
+
+
+def decision_table(
+    decisions: Sequence[Decision], extra: Mapping[str, Sequence[Any]] | None = None
+) -> pa.Table:
+    """A table of decisions; `extra` holds further columns, one value per decision."""
+    return _table("decision", [vars(decision) for decision in decisions], extra)
+
+
+def conversation_table(
+    conversations: Sequence[Conversation], extra: Mapping[str, Sequence[Any]] | None = None
+) -> pa.Table:
+    """A table of conversations; `extra` holds further columns, one value per conversation."""
+    rows = [{**vars(c), "pieces": [vars(piece) for piece in c.pieces]} for c in conversations]
+    return _table("conversation", rows, extra)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes Parquet (zstd) atomically."""
+    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """All decisions of a file, in the order they were written."""
+    names = [field.name for field in fields(Decision)]
+    return [Decision(**row) for row in _read("decision", path).select(names).to_pylist()]
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """All conversations of a file, in the order they were written."""
+    names = [field.name for field in fields(Conversation)]
+    rows = _read("conversation", path).select(names).to_pylist()
+    for row in rows:
+        row["pieces"] = [Piece(**piece) for piece in row["pieces"]]
+    return [Conversation(**row) for row in rows]
+
+
+def read_columns(path: Path, kind: str) -> dict[str, list[Any]]:
+    """Every column of a file by name, further ones too; `kind`: a key of `SCHEMAS`."""
+    columns: dict[str, list[Any]] = _read(kind, path).to_pydict()
+    return columns
+
+
+def _table(
+    kind: str, rows: list[dict[str, Any]], extra: Mapping[str, Sequence[Any]] | None
+) -> pa.Table:
+    schema = SCHEMAS[kind].with_metadata(
+        {"comity.kind": kind, "comity.schema_version": str(VERSION)}
+    )
+    columns = {name: [row[name] for row in rows] for name in schema.names}
+    table = pa.table(columns, schema=schema)
+    for name, values in (extra or {}).items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def _read(kind: str, path: Path) -> pa.Table:
+    try:
+        # Not `read_table`: that reads folder names such as `seed=0` as further columns.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except FileNotFoundError:
+        raise ComityError(f"{path} does not exist") from None
+    except (OSError, pa.ArrowException) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ComityError(f"{path} cannot be read as Parquet: {first}") from error
+    metadata = table.schema.metadata or {}
+    found = metadata.get(b"comity.kind", b"").decode()
+    version = metadata.get(b"comity.schema_version", b"").decode()
+    if found != kind:
+        raise ComityError(f"{path} holds no {kind} records (its kind: {found or 'none'})")
+    if version != str(VERSION):
+        raise ComityError(
+            f"{path} has schema version {version or 'none'}, this Comity reads {VERSION}; "
+            "read it with the version that versions.json beside it names"
+        )
+    for field in SCHEMAS[kind]:
+        if field.name not in table.column_names:
+            raise ComityError(f"{path} lacks the column {field.name!r}")
+        actual = table.schema.field(field.name).type
+        if actual != field.type:
+            raise ComityError(f"{path}: column {field.name!r} is {actual}, not {field.type}")
+    return table
