@@ -28,9 +28,10 @@ T > 1 (Nota and Thomas 2020, "Is the Policy Gradient a Gradient?"):
   `comity.learning.credit.discounted_returns` gives it, and what is trained in practice. It is
   no function's gradient in general. `reinforce_surrogate` has it as its derivative.
 
-Games of random length fit too: where a round is followed by another with probability p, up to
-a cap, T is the cap and p*g the discount of J. Trembling hands are put into the tables with
-`trembling`.
+Games of random length fit too: where a round is followed by another with probability p
+(`continuation`), up to a cap, T is the cap, d_{t+1} above is multiplied by p (it no longer
+sums to 1: the match may be over), and so is V_{t+1}. Trembling hands are put into the tables
+with `trembling`.
 """
 
 import torch
@@ -52,6 +53,7 @@ def expected_return(
     rounds: int,
     discount: float = 1.0,
     start: Tensor | None = None,
+    continuation: float = 1.0,
 ) -> Tensor:
     """J = E[sum_t discount^t r_t] of the learner, a scalar; differentiable in every tensor.
 
@@ -59,6 +61,7 @@ def expected_return(
     `rewards`: the learner's, `[k, k]` by (own move, other's move), or `[1 + k*k, k, k]` where
     they also depend on the learner's state. `start`: distribution over the learner's states
     before round 0, `[1 + k*k]`; default: the start state (see `uniform_start`).
+    `continuation`: probability that a round before the last one is followed by another.
     """
     learner, opponent, rewards = _tables(learner, opponent, rewards)
     states = _start(learner, start)
@@ -66,7 +69,7 @@ def expected_return(
     for t in range(rounds):
         joint = _joint(states, learner, opponent)
         total = total + discount**t * (joint * rewards).sum()
-        states = _next_states(joint)
+        states = continuation * _next_states(joint)
     return total
 
 
@@ -77,6 +80,7 @@ def reinforce_surrogate(
     rounds: int,
     discount: float = 1.0,
     start: Tensor | None = None,
+    continuation: float = 1.0,
 ) -> Tensor:
     """A scalar whose gradient in `learner` is what REINFORCE's is on average.
 
@@ -91,12 +95,13 @@ def reinforce_surrogate(
     with torch.no_grad():
         reached = [_start(learner, start)]
         for _ in range(rounds - 1):
-            reached.append(_next_states(_joint(reached[-1], learner, opponent)))
+            joint = _joint(reached[-1], learner, opponent)
+            reached.append(continuation * _next_states(joint))
         values = learner.new_zeros(learner.shape[0])
         weights = torch.zeros_like(learner)
         for states in reversed(reached):
             # What follows (a, b) is state 1 + k*a + b, whatever the state before.
-            outcomes = rewards + discount * values[1:].reshape(k, k)
+            outcomes = rewards + continuation * discount * values[1:].reshape(k, k)
             action_values = (outcomes * _mirror_rows(opponent)[:, None, :]).sum(dim=2)
             values = (learner * action_values).sum(dim=1)
             weights += states[:, None] * action_values
@@ -110,6 +115,7 @@ def exact_loss(
     discount: float = 1.0,
     opponent: Tensor | None = None,
     start: Tensor | None = None,
+    continuation: float = 1.0,
     objective: str = "reinforce",
 ) -> Tensor:
     """The loss of one learning seat for one match, a scalar to be minimized.
@@ -122,7 +128,8 @@ def exact_loss(
     plays both seats of a game that is not symmetric, add the losses of the two seats, each
     with its own rewards.
 
-    Divide by `rounds` to compare with a loss that is averaged over the decisions of a batch.
+    Divide by `rounds` (the expected number, where it is random) to compare with a loss that
+    is averaged over the decisions of a batch.
     Raises ValueError where the probabilities of a state do not sum to 1 (illegal answers have
     no place in the enumeration).
     """
@@ -132,7 +139,7 @@ def exact_loss(
         raise ValueError("log_probs must be normalized over the moves of each state")
     other = (learner if opponent is None else opponent.to(learner)).detach()
     value = {"reinforce": reinforce_surrogate, "discounted": expected_return}[objective]
-    return -value(learner, other, rewards.to(learner), rounds, discount, start)
+    return -value(learner, other, rewards.to(learner), rounds, discount, start, continuation)
 
 
 def mirrored(moves: int) -> Tensor:
