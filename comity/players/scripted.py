@@ -45,7 +45,7 @@ class Scripted:
 
     def choose(self, observation: Observation, game: Game, rng: np.random.Generator) -> Move:
         """A move; `rng` is asked only where the strategy mixes."""
-        cooperation, defection = self.probabilities(observation, game)
+        cooperation, _ = self.probabilities(observation, game)
         if cooperation in (0, 1):
             return COOPERATE if cooperation else DEFECT
         return COOPERATE if rng.random() < cooperation else DEFECT

@@ -9,11 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from comity.errors import ComityError
-from comity.games.base import Action, Game, Illegal, Turn
-
-NO_ANSWER = "no valid answer"
-"""How an answer that was no move is shown to the others."""
-
+from comity.games.base import Game, Turn
 
 class Prompt(Protocol):
     """Implementations are frozen dataclasses; their fields are the YAML parameters."""
@@ -62,8 +58,3 @@ def labels_for(game: Game, labels: Sequence[str] | None, swap: bool) -> tuple[st
         )
     check_labels(labels)
     return tuple(reversed(labels)) if swap else tuple(labels)
-
-
-def told(action: Action, labels: Sequence[str]) -> str:
-    """What a seat did, as the others are told."""
-    return NO_ANSWER if isinstance(action, Illegal) else labels[action]
