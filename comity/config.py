@@ -251,7 +251,7 @@ def plural(key: str) -> str:
 def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Config:
     """The config of `comity train NAME OVERRIDES`.
 
-    `name` is an experiment; with `config_dir` it is a file of that folder instead, whose
+    `name` is an experiment ("": none, the defaults); with `config_dir` it is a file of that folder instead, whose
     defaults list names what it builds on (`[config, override game: stag_hunt, _self_]`).
     Raises `ComityError` in one line for whatever Hydra refuses.
     """
@@ -262,7 +262,7 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = N
     source: Any
     if config_dir is None:
         source = initialize_config_module("comity.configs", version_base="1.3")
-        primary, before = "config", [f"experiment={name}"]
+        primary, before = "config", [f"experiment={name}"] if name else []
     else:
         source = initialize_config_dir(str(Path(config_dir).absolute()), version_base="1.3")
         primary, before = name, [f"hydra.searchpath=[{PACKAGE}]"]

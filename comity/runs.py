@@ -44,6 +44,7 @@ __all__ = [
     "read_conversations",
     "read_decisions",
     "read_metrics",
+    "stored_config",
     "write_atomically",
 ]
 
@@ -86,11 +87,7 @@ class RunFolder:
         folder that is no run, a run of another config, or one that is being written.
         """
         path = Path(path)
-        if not path.is_dir():
-            raise ComityError(f"there is no run folder {path}")
-        if not (path / "config.yaml").is_file():
-            raise ComityError(f"{path} is not a run: it holds no config.yaml")
-        stored = load_config(path / "config.yaml")
+        stored = stored_config(path)
         if config is not None:
             differing = differences(stored, config)
             if differing:
@@ -186,6 +183,15 @@ class RunFolder:
             for path in (self.path / kind).glob("*.parquet"):
                 if path.stem.isdigit() and int(path.stem) > iteration:
                     path.unlink()
+
+
+def stored_config(run: Path) -> Config:
+    """The config that a run or study was made with; `ComityError` for any other folder."""
+    if not run.is_dir():
+        raise ComityError(f"there is no run folder {run}")
+    if not (run / "config.yaml").is_file():
+        raise ComityError(f"{run} is not a run: it holds no config.yaml")
+    return load_config(run / "config.yaml")
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,91 @@
+"""What there is to choose from: every game, reward, player ... with a sentence each.
+
+For whatever is chosen in the config the sentence is the first comment line of its YAML
+file; players and sinks are described by their classes.
+"""
+
+from collections.abc import Callable
+from importlib import resources
+
+from comity.errors import lookup
+
+Sentences = dict[str, str]
+
+MODEL_PLAYERS: Sentences = {
+    "learner": "A language model that is trained; both seats with it share one adapter.",
+    "learner:NAME": "A learner with an adapter and optimizer of its own, called NAME.",
+    "base": "The language model as it came, without an adapter.",
+    "adapter:PATH": "The language model with a trained adapter from a folder (PEFT format).",
+}
+
+
+def options(group: str) -> Sentences:
+    """The options of a config group (`reward`), each with its file's first comment."""
+    found = {}
+    folder = resources.files("comity.configs").joinpath(group)
+    for file in sorted(folder.iterdir(), key=lambda file: file.name.removesuffix(".yaml")):
+        name = file.name.removesuffix(".yaml")
+        if file.is_file() and name != file.name and not name.startswith("_"):
+            found[name] = header(file.read_text(encoding="utf-8"))
+    return found
+
+
+def header(yaml: str) -> str:
+    """The first comment of a YAML file that is not a directive to Hydra (`# @package`)."""
+    for line in yaml.splitlines():
+        if line.startswith("#") and not line.startswith("# @"):
+            return line.lstrip("# ").strip()
+    return ""
+
+
+def _rewards() -> Sentences:
+    from comity.rewards import REWARDS
+
+    formulas = {name: getattr(kind, "formula", "") for name, kind in REWARDS.items()}
+    return {
+        name: f"{sentence} [{formulas[name]}]" if formulas.get(name) else sentence
+        for name, sentence in options("reward").items()
+    }
+
+
+def _players() -> Sentences:
+    from comity.players.scripted import SCRIPTED
+    from comity.registry import sentences
+
+    return MODEL_PLAYERS | sentences(SCRIPTED)
+
+
+def _models() -> Sentences:
+    from comity.engines.models import MODELS
+
+    return {name: model.sentence for name, model in MODELS.items()}
+
+
+def _sinks() -> Sentences:
+    from comity.registry import sentences
+    from comity.sinks import SINKS
+
+    return sentences(SINKS)
+
+
+KINDS: dict[str, Callable[[], Sentences]] = {
+    "experiments": lambda: options("experiment"),
+    "games": lambda: options("game"),
+    "lengths": lambda: options("game/length"),
+    "prompts": lambda: options("prompt"),
+    "answers": lambda: options("answer"),
+    "rewards": _rewards,
+    "players": _players,
+    "algorithms": lambda: options("algorithm"),
+    "models": _models,
+    "sinks": _sinks,
+}
+"""What `comity list` knows, in its order."""
+
+
+def catalog(kind: str | None = None) -> dict[str, Sentences]:
+    """Names and sentences of one kind ("games" or "game"), or of all."""
+    if kind is None:
+        return {name: load() for name, load in KINDS.items()}
+    name = kind if kind in KINDS else f"{kind}s" if f"{kind}s" in KINDS else kind
+    return {name: lookup("kind", name, KINDS)()}

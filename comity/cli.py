@@ -1,0 +1,276 @@
+"""The command `comity`.
+
+What a user can mend is told in one line on stderr, with exit code 2 (misuse), 1 (the work
+failed) or 130 (interrupted); `--debug` shows the traceback instead. Whatever takes long to
+import (torch, Hydra) is imported inside the command that needs it.
+"""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comity.errors import ComityError
+
+app = typer.Typer(
+    name="comity",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Where to begin:  comity list experiments,  then  comity train smoke",
+)
+models = typer.Typer(help="Language models: which there are, and fetching one.")
+app.add_typer(models, name="models")
+
+
+class Interrupted(ComityError):
+    """The user pressed Ctrl-C; the text says how to continue."""
+
+    exit_code = 130
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        try:
+            print(f"comity {version('comity')}")
+        except PackageNotFoundError:
+            print("comity (not installed)")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def comity(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback with errors (after any command).")
+    ] = False,
+) -> None:
+    """Language models play social dilemmas, learn from what happened, and are measured."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+comity train ipd
+
+comity train ipd reward=utilitarian iterations=10
+
+comity train ipd game=stag_hunt game.length.rounds=5 'seats=\\[learner,tit_for_tat]'
+
+comity train ipd --multirun seed=0,1,2 reward=own,utilitarian
+
+comity train --config-path my_configs --config-name mine
+
+comity train --resume runs/ipd-seed-0-20260131-120000
+"""
+)
+def train(
+    name: Annotated[
+        str, typer.Argument(help="An experiment of `comity list experiments`.", metavar="NAME")
+    ] = "",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="group=option or key=value.", metavar="OVERRIDES", show_default=False),
+    ] = None,
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="Run every combination of comma lists.")
+    ] = False,
+    config_path: Annotated[
+        str | None,
+        typer.Option(help="A folder with configs of your own.", metavar="DIR"),
+    ] = None,
+    config_name: Annotated[
+        str | None,
+        typer.Option(help="The file in that folder, without .yaml.", metavar="NAME"),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run or study.", metavar="RUN")
+    ] = None,
+) -> None:
+    """Run an experiment: play, learn, measure, report."""
+    changes = list(overrides or [])
+    if "=" in name or name.startswith("~"):  # `comity train --config-path ... seed=1`
+        changes, name = [name, *changes], ""
+    try:
+        folders = _train(name, changes, multirun, config_path, config_name, resume)
+    except KeyboardInterrupt as interrupt:
+        notes = getattr(interrupt, "__notes__", [])
+        hint = notes[-1] if notes else "nothing was saved yet"
+        raise Interrupted(f"interrupted; {hint}") from interrupt
+    for folder in folders:
+        page = folder / "report.html"
+        print(f"page: {page}" if page.exists() else f"run: {folder}")
+
+
+def _train(
+    name: str,
+    overrides: list[str],
+    multirun: bool,
+    config_path: str | None,
+    config_name: str | None,
+    resume: Path | None,
+) -> list[Path]:
+    if resume is not None:
+        if name or overrides or multirun or config_path or config_name:
+            raise ComityError("--resume takes its config from the run; give nothing beside it")
+        from comity.runs import stored_config
+
+        config = stored_config(resume)
+        from comity.train import train as run
+
+        return [run(config, resume=resume)]
+    if not name and config_path is None and not any("experiment=" in o for o in overrides):
+        from comity.catalog import options
+
+        raise ComityError(f"which experiment? known: {', '.join(options('experiment'))}")
+    from comity.config import Config
+    from comity.launch import launch
+
+    def start(config: Config) -> Path:
+        # Not before the config is known to be right: this imports torch.
+        from comity.train import train as run
+
+        return run(config)
+
+    return launch(
+        start,
+        name,
+        overrides,
+        multirun=multirun,
+        config_dir=config_path,
+        config_name=config_name,
+    )
+
+
+@app.command(epilog="Example:  comity report runs/ipd-*")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run or study folders.", metavar="RUN ...")],
+) -> None:
+    """Make one self-contained HTML page of runs, in the first one's folder."""
+    for folder in runs:
+        if not folder.is_dir():
+            raise ComityError(f"there is no run folder {folder}")
+    from comity import reports
+
+    page, numbers = reports.build(runs)
+    print(f"page: {page}\nnumbers: {numbers}")
+
+
+@app.command("list", epilog="Example:  comity list rewards")
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help="experiments, games, lengths, prompts, answers, rewards, players, algorithms, "
+            "models or sinks; all if left out.",
+            metavar="KIND",
+        ),
+    ] = None,
+) -> None:
+    """Show what there is to choose from, a sentence each."""
+    from comity.catalog import catalog
+
+    _show(catalog(kind))
+
+
+@models.command("list")
+def list_models() -> None:
+    """Show the models that are known by a short name."""
+    from comity.catalog import catalog
+
+    _show(catalog("models"))
+    print("\nAny other name is a local folder or a Hugging Face id (Qwen/Qwen3-0.6B).")
+
+
+@models.command("fetch")
+def fetch_model(
+    name: Annotated[str, typer.Argument(help="A model's name.")] = "smollm2-135m",
+) -> None:
+    """Fetch a model now, so that later runs need no network."""
+    from comity.engines.models import fetch
+
+    print(fetch(name))
+
+
+@app.command()
+def bench(
+    workloads: Annotated[
+        list[str] | None, typer.Argument(help="A, B or both if left out.", metavar="WORKLOADS")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = (
+        False
+    ),
+) -> None:
+    """Measure the speed of playing and learning here, one JSON line per workload."""
+    from comity.bench import main as measure
+
+    measure(list(workloads or []), quick)
+
+
+def _show(kinds: dict[str, dict[str, str]]) -> None:
+    """Prints names and sentences; in a terminal wrapped, in a pipe one line each."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for number, (kind, sentences) in enumerate(kinds.items()):
+        if len(kinds) > 1:
+            console.print(Text(f"{chr(10) if number else ''}{kind}", style="bold"))
+        if console.is_terminal:
+            table = Table.grid(padding=(0, 2))
+            table.add_column(no_wrap=True)
+            table.add_column()
+            for name, sentence in sentences.items():
+                table.add_row(Text(f"  {name}", style="cyan"), Text(sentence))
+            console.print(table)
+        else:
+            width = max(len(name) for name in sentences)
+            for name, sentence in sentences.items():
+                print(f"  {name:<{width}}  {sentence}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    try:
+        code = app(
+            [argument for argument in given if argument != "--debug"],
+            prog_name="comity",
+            standalone_mode=False,
+        )
+    except Exception as error:
+        if debug:
+            raise
+        return _complain(error)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(error: Exception) -> int:
+    """Prints one line for an error and returns the exit code."""
+    usage = getattr(error, "format_message", None)  # The errors of click, typer's parser.
+    if isinstance(error, ComityError):
+        text, code = str(error), error.exit_code
+    elif isinstance(error, typer.Abort):
+        text, code = "interrupted", 130
+    elif usage is not None:
+        text, code = f"{usage()} (see comity --help)", 2
+    else:
+        text = f"{type(error).__name__}: {error} (this is a fault of Comity; --debug shows where)"
+        code = 1
+    print(f"comity: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Starts experiments through Hydra, so that `--multirun` and its launchers work.
+
+Hydra would print errors in its own way and leave folders of its own behind; both are
+turned off here. A job of another process (a SLURM launcher's) raises its error there.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from comity.config import (
+    PACKAGE,
+    Composition,
+    Config,
+    from_omegaconf,
+    plain_errors,
+    register_schema,
+)
+from comity.errors import ComityError
+
+QUIET = (
+    "hydra.run.dir=.",
+    "hydra.sweep.dir='${output}/.multirun/${now:%Y%m%d-%H%M%S}'",
+    "hydra.sweep.subdir=.",
+    "hydra.output_subdir=null",
+    "hydra.job.chdir=false",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
+"""Overrides that keep Hydra from making folders and logs; a sweep leaves its multirun.yaml."""
+
+
+@dataclass
+class _Jobs:
+    """What the jobs of this process came to."""
+
+    folders: list[Path] = field(default_factory=list)
+    failures: list[tuple[list[str], Exception]] = field(default_factory=list)
+
+
+def launch(
+    train: Callable[[Config], Path],
+    name: str = "",
+    overrides: Sequence[str] = (),
+    *,
+    multirun: bool = False,
+    config_dir: str | None = None,
+    config_name: str | None = None,
+) -> list[Path]:
+    """Composes the config and trains; once, or for every combination of a multirun.
+
+    `name` is an experiment. With `config_dir`, `config_name` is the user's file in it
+    (without it, `name` is). Returns the run folders. Raises `ComityError` in one line; of a
+    multirun all jobs are tried before the first failure is raised.
+    """
+    if config_name is not None and config_dir is None:
+        raise ComityError("--config-name needs --config-path, the folder that the file is in")
+    if config_dir is not None:
+        config_dir = str(Path(config_dir).absolute())
+        primary = config_name or name
+        if not primary:
+            raise ComityError("--config-path needs --config-name, a file in that folder")
+        if not Path(config_dir).is_dir():
+            raise ComityError(f"there is no folder {config_dir}")
+        experiment = name if config_name else ""
+        search = [f"hydra.searchpath=[{PACKAGE}]"]
+    else:
+        primary, experiment, search = "config", name, []
+    chosen = [f"experiment={experiment}"] if experiment else []
+    jobs = _Jobs()
+    parent = os.getpid()
+
+    def task(tree: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        given = list(HydraConfig.get().overrides.task)
+        try:
+            if config_dir is None:
+                origin = Composition(name, [o for o in given if o not in chosen])
+            else:
+                origin = Composition(primary, given, config_dir)
+            jobs.folders.append(train(from_omegaconf(tree, origin)))
+        except Exception as error:
+            if os.getpid() != parent:
+                raise
+            # Returned to Hydra, it would be printed there and again here.
+            jobs.failures.append((given, error))
+
+    register_schema()
+    arguments = [*search, *QUIET, *chosen, *overrides, *(["--multirun"] if multirun else [])]
+    with plain_errors(), _hydra_process(arguments):
+        import hydra
+
+        hydra.main(
+            version_base="1.3",
+            config_path=config_dir or PACKAGE,
+            config_name=primary,
+        )(task)()
+    if jobs.failures:
+        given, error = jobs.failures[0]
+        count = len(jobs.failures) + len(jobs.folders)
+        if count > 1 and isinstance(error, ComityError):
+            text = f"{len(jobs.failures)} of {count} runs failed; {' '.join(given)}: {error}"
+            raise type(error)(text) from error
+        raise error
+    return jobs.folders
+
+
+@contextmanager
+def _hydra_process(arguments: list[str]) -> Iterator[None]:
+    """Gives Hydra its command line, and has it raise its errors instead of printing them."""
+    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [before[0] if before else "comity", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
