@@ -211,6 +211,17 @@ def test_the_surrogate_has_the_gradient_that_reinforce_has_on_average():
     assert (ours - discounted).abs().max() > 0.01  # they are two different things
 
 
+def test_the_surrogate_of_a_random_length_is_the_mean_over_lengths():
+    chance = torch.tensor([0.6, 0.8, 0.3, 0.5, 0.2], dtype=torch.float64)
+    opponent, p = random_table(2, 18), 0.7
+    ours = gradient_in_logits(reinforce_surrogate, chance, opponent, DILEMMA, 3, 0.9, None, p)
+    lengths = {1: 1 - p, 2: p * (1 - p), 3: p**2}
+    expected = torch.zeros(5, dtype=torch.float64)
+    for rounds, weight in lengths.items():
+        expected += weight * reinforce_gradient_by_tree(chance, opponent, rounds, 0.9)
+    torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize(("rounds", "discount"), [(1, 0.5), (6, 1.0)])
 def test_the_two_gradients_agree_without_discounting_or_in_one_round(rounds: int, discount: float):
     chance = torch.tensor([0.6, 0.8, 0.3, 0.5, 0.2], dtype=torch.float64)
