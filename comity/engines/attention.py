@@ -145,16 +145,16 @@ def packed_attention(
     queries = query[0].transpose(0, 1).to(compute)
     scale = dim**-0.5 if scaling is None else scaling
     results = []
-    for block, bias in zip(packing.blocks, forward_pass.masks.get(sliding_window, groups), strict=True):
+    for block, bias in zip(
+        packing.blocks, forward_pass.masks.get(sliding_window, groups), strict=True
+    ):
         lanes, length = block.rows.shape
         # Query heads that share a key head are laid along the query axis: keys are not repeated.
         q = queries.index_select(0, block.rows.flatten())
         q = q.view(lanes, length, kv_heads, groups, dim).permute(0, 2, 3, 1, 4)
         q = q.reshape(lanes, kv_heads, groups * length, dim)
         k, v = (
-            t.index_select(0, block.keys.flatten())
-            .view(lanes, -1, kv_heads, dim)
-            .transpose(1, 2)
+            t.index_select(0, block.keys.flatten()).view(lanes, -1, kv_heads, dim).transpose(1, 2)
             for t in (keys, values)
         )
         if softcap is None:

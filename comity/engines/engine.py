@@ -57,7 +57,10 @@ class TrunkReading:
     def backward(self) -> None:
         outputs, gradients = [], []
         for layer, (key, value) in self._seen.items():
-            for output, leaf in ((key, self.leaves.keys[layer]), (value, self.leaves.values[layer])):
+            for output, leaf in (
+                (key, self.leaves.keys[layer]),
+                (value, self.leaves.values[layer]),
+            ):
                 if leaf.grad is not None and output.requires_grad:
                     outputs.append(output)
                     gradients.append(leaf.grad)

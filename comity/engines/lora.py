@@ -132,7 +132,9 @@ class Adapters:
                     self._peft.load_adapter(str(folder), adapter_name=name, is_trainable=True)
         except (RuntimeError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise ComityError(f"the adapter in {folder} does not fit this model: {reason}") from error
+            raise ComityError(
+                f"the adapter in {folder} does not fit this model: {reason}"
+            ) from error
         self._adopt(name)
 
     def save(self, name: str, folder: Path) -> None:
@@ -142,7 +144,9 @@ class Adapters:
 
         assert self._peft is not None
         folder.mkdir(parents=True, exist_ok=True)
-        state = get_peft_model_state_dict(self._peft, adapter_name=name, save_embedding_layers=False)
+        state = get_peft_model_state_dict(
+            self._peft, adapter_name=name, save_embedding_layers=False
+        )
         state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         save_file(state, str(folder / "adapter_model.safetensors"), metadata={"format": "pt"})
         config = self._peft.peft_config[name]

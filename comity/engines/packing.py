@@ -176,7 +176,12 @@ def pack(lanes: Sequence[Lane], first_slot: int, device: torch.device) -> Packin
             order[first : first + length] = done + b * queries + np.arange(length)
         done += rows.size
         blocks.append(
-            Block(*(torch.from_numpy(a).to(device) for a in (rows, slots, query_positions, key_positions)))
+            Block(
+                *(
+                    torch.from_numpy(a).to(device)
+                    for a in (rows, slots, query_positions, key_positions)
+                )
+            )
         )
     return Packing(
         first_slot=first_slot,

@@ -63,9 +63,7 @@ class Head:
             chunk, wanted = hidden[first : first + rows], tokens[first : first + rows]
             if torch.is_grad_enabled() and chunk.requires_grad:
                 parts.append(
-                    checkpoint(
-                        self._chunk, chunk, wanted, temperature, use_reentrant=False
-                    )
+                    checkpoint(self._chunk, chunk, wanted, temperature, use_reentrant=False)
                 )
             else:
                 parts.append(self._chunk(chunk, wanted, temperature))
@@ -98,7 +96,9 @@ class LaterTokens:
 
 def later_tokens(answers: Answers) -> LaterTokens:
     entries = [
-        (k, answer[:i], answer[i]) for k, answer in enumerate(answers) for i in range(1, len(answer))
+        (k, answer[:i], answer[i])
+        for k, answer in enumerate(answers)
+        for i in range(1, len(answer))
     ]
     return LaterTokens(
         tuple(e[0] for e in entries), tuple(e[1] for e in entries), tuple(e[2] for e in entries)

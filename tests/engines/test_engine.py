@@ -34,7 +34,9 @@ def make_engine(architecture: str, dtype: torch.dtype = torch.float32, adapters:
     return engine
 
 
-def plain_logprobs(architecture: str, ids: list[int], adapter: tuple[Engine, str] | None) -> torch.Tensor:
+def plain_logprobs(
+    architecture: str, ids: list[int], adapter: tuple[Engine, str] | None
+) -> torch.Tensor:
     """float32 log-softmax `[len(ids), vocabulary]` of an ordinary transformers (and peft) model."""
     model = AutoModelForCausalLM.from_pretrained(folder(architecture), dtype=torch.float32)
     if adapter is not None:
@@ -48,7 +50,9 @@ def plain_logprobs(architecture: str, ids: list[int], adapter: tuple[Engine, str
         return torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), dim=-1)
 
 
-def plain_choice(logprobs_of: "PlainCache", adapter: str | None, ids: list[int], answers: Answers) -> np.ndarray:
+def plain_choice(
+    logprobs_of: "PlainCache", adapter: str | None, ids: list[int], answers: Answers
+) -> np.ndarray:
     scores = []
     for answer in answers:
         table = logprobs_of(adapter, [*ids, *answer])
@@ -65,7 +69,9 @@ class PlainCache:
 
     def __call__(self, adapter: str | None, ids: list[int]) -> torch.Tensor:
         if adapter not in self.models:
-            model = AutoModelForCausalLM.from_pretrained(folder(self.architecture), dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder(self.architecture), dtype=torch.float32
+            )
             if adapter is not None:
                 from peft import PeftModel
 
@@ -104,7 +110,9 @@ def test_growing_conversations_score_like_plain_forwards(architecture: str) -> N
             np.testing.assert_allclose(logprobs, expected, atol=TOLERANCE[torch.float32])
         for i, conversation in enumerate(conversations):
             # Some stay identical (shared), others part here.
-            conversation.append([*answers[i][round_ % 3], *(random_ids(rng, 3) if i % 3 else [9, 8])])
+            conversation.append(
+                [*answers[i][round_ % 3], *(random_ids(rng, 3) if i % 3 else [9, 8])]
+            )
 
 
 def test_identical_conversations_and_prefixes_are_computed_once() -> None:
@@ -288,7 +296,9 @@ def test_new_adapter_changes_nothing_and_is_drawn_from_its_seed() -> None:
     base, fresh = session.score([Choice(c, ((3,), (9,))) for c in conversations])
     np.testing.assert_allclose(base, fresh, atol=1e-6)
     for a, b in zip(
-        engine.adapters.parameters("x").values(), engine.adapters.parameters("y").values(), strict=True
+        engine.adapters.parameters("x").values(),
+        engine.adapters.parameters("y").values(),
+        strict=True,
     ):
         assert torch.equal(a, b)
 

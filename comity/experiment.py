@@ -1,0 +1,208 @@
+"""From a config to the things that it names.
+
+`Experiment` holds one run's game, prompt, reward, algorithm, players and learners, built
+from its config, with every name and parameter checked before a model is loaded. Runs of one
+process share the base model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from comity.config import Config, ModelConfig, OptimizerConfig
+from comity.engines.chat import ChatFormat
+from comity.engines.engine import Engine
+from comity.engines.models import load_model, load_tokenizer
+from comity.errors import ComityError, lookup
+from comity.games import make_game
+from comity.games.base import Game
+from comity.games.randomness import generator
+from comity.learning.algorithms import ALGORITHMS, Reinforce
+from comity.learning.learner import Learner, OptimizerSettings
+from comity.players.base import Player
+from comity.players.language_model import LanguageModels, Policy
+from comity.players.script import ScriptedPlayer
+from comity.players.scripted import SCRIPTED
+from comity.prompts import PROMPTS
+from comity.prompts.answers import ANSWERS, AnswerFormat
+from comity.prompts.base import Prompt
+from comity.registry import build
+from comity.rewards import REWARDS
+from comity.rewards.base import Reward
+from comity.rollout.play import Match
+
+LEARNER = "learner"
+MAIN = "main"
+"""Name of the adapter of seats that say only "learner"."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Everything of an experiment that needs no model."""
+
+    game: Game
+    prompt: Prompt
+    answer: AnswerFormat
+    reward: Reward
+    algorithm: Reinforce
+    optimizer: OptimizerSettings
+
+    @staticmethod
+    def of(config: Config) -> "Rules":
+        """Built from the config; any mistake is a `ComityError`."""
+        game = make_game(config.game)
+        rules = Rules(
+            game=game,
+            prompt=build("prompt", config.prompt, PROMPTS),
+            answer=build("answer", config.answer, ANSWERS),
+            reward=build("reward", config.reward, REWARDS),
+            algorithm=build("algorithm", config.algorithm, ALGORITHMS),
+            optimizer=optimizer_settings(config.optimizer),
+        )
+        rules.prompt.labels(game)
+        if len(config.seats) != game.seats:
+            raise ComityError(
+                f"the game has {game.seats} seats but `seats` names {len(config.seats)} players"
+            )
+        for seat in config.seats:
+            check_seat(seat)
+        return rules
+
+
+def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
+    return OptimizerSettings(
+        learning_rate=config.learning_rate,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        gradient_clip=config.gradient_clip,
+        weight_decay=config.weight_decay,
+    )
+
+
+def learner_of(seat: Any) -> str | None:
+    """Adapter name of a learner's seat ("learner" or "learner:NAME"); None for others."""
+    if isinstance(seat, str) and seat.split(":")[0] == LEARNER:
+        return seat.partition(":")[2] or MAIN
+    return None
+
+
+def check_seat(seat: Any) -> None:
+    """Raises `ComityError` unless the seat names somebody who can sit there."""
+    if isinstance(seat, str):
+        kind = seat.split(":")[0]
+        if kind == "adapter" and not Path(seat.partition(":")[2]).is_dir():
+            raise ComityError(f"seat {seat!r}: there is no folder {seat.partition(':')[2]!r}")
+        if kind not in (LEARNER, "adapter", "base"):
+            lookup("player", seat, {**SCRIPTED, LEARNER: None, "base": None, "adapter:PATH": None})
+    elif not isinstance(seat, Mapping):
+        raise ComityError(f"a seat is a player's name or a mapping with a name, not {seat!r}")
+    else:
+        build("player", seat, SCRIPTED)
+
+
+@lru_cache(maxsize=1)
+def shared_engine(name: str, dtype: str, device: str) -> Engine:
+    """The base model, loaded once per process."""
+    return Engine(load_model(name, dtype, device))
+
+
+def language_models(config: Config, rules: Rules) -> LanguageModels:
+    """The host of all language-model players of a config."""
+    model: ModelConfig = config.model
+    if model.threads is not None:
+        torch.set_num_threads(model.threads)
+    chat = ChatFormat.from_tokenizer(load_tokenizer(model.name), model.system)
+    chat.answer_ids(rules.prompt.labels(rules.game))
+    engine = shared_engine(model.name, model.dtype, model.device)
+    return LanguageModels(engine, chat, rules.prompt, rules.answer)
+
+
+class Experiment:
+    """One run's players and learners; a context manager that takes its adapters away again."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.rules = Rules.of(config)
+        self.models = language_models(config, self.rules)
+        self.engine = self.models.engine
+        self.learners: dict[str, Learner] = {}
+        self._loaded: list[str] = []
+        for seat in config.seats:
+            name = learner_of(seat)
+            if name is not None and name not in self.learners:
+                self.learners[name] = self._new_learner(name)
+        self.seats = tuple(self._player(seat) for seat in config.seats)
+
+    def __enter__(self) -> "Experiment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in [*self.learners, *self._loaded]:
+            self.engine.adapters.remove(name)
+
+    def _new_learner(self, name: str) -> Learner:
+        config = self.config
+        seed = int(generator(config.seed, "adapter", name).integers(2**31))
+        self.engine.adapters.add(
+            name,
+            rank=config.adapter.rank,
+            alpha=config.adapter.alpha,
+            dropout=config.adapter.dropout,
+            targets=config.adapter.targets,
+            seed=seed,
+        )
+        return Learner(
+            self.engine,
+            name,
+            self.rules.optimizer,
+            self.rules.algorithm.loss(),
+            updates=config.iterations,
+            microbatch_tokens=self.rules.algorithm.microbatch_tokens,
+            dropout=config.adapter.dropout > 0,
+        )
+
+    def _player(self, seat: Any) -> Player:
+        name = learner_of(seat)
+        if name is not None:
+            return Policy(str(seat), self.models, name, self.config.temperature, 0, trained=True)
+        if seat == "base":
+            return Policy("base", self.models, None, self.config.temperature)
+        if isinstance(seat, str) and seat.startswith("adapter:"):
+            folder = seat.partition(":")[2]
+            if seat not in self._loaded:
+                self.engine.adapters.load(seat.replace(".", "_"), Path(folder))
+                self._loaded.append(seat.replace(".", "_"))
+            return Policy(
+                seat, self.models, seat.replace(".", "_"), self.config.temperature, version=0
+            )
+        return scripted_player(seat)
+
+    def players(self) -> tuple[Player, ...]:
+        """Who sits on each seat now, with the learners' present versions."""
+        return tuple(
+            replace(p, version=self.learners[p.adapter].version)
+            if isinstance(p, Policy) and p.trained and p.adapter is not None
+            else p
+            for p in self.seats
+        )
+
+    def matches(self, iteration: int) -> list[Match]:
+        """The matches of one iteration; groups share their environment seed."""
+        config, players = self.config, self.players()
+        matches = []
+        for number in range(config.matches):
+            group = number // config.group_size
+            seed = int(generator(config.seed, "environment", iteration, group).integers(2**62))
+            stream = (config.seed, iteration, number)
+            matches.append(Match(number, group, seed, players, stream))
+        return matches
+
+
+def scripted_player(seat: Any) -> ScriptedPlayer:
+    """The scripted player that a seat names."""
+    name = seat if isinstance(seat, str) else str(seat.get("name"))
+    return ScriptedPlayer(name, build("player", seat, SCRIPTED))

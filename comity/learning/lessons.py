@@ -1,0 +1,160 @@
+"""Sampled decisions as the learner reads them again: which rows, which answers.
+
+A `Lesson` is one conversation with the decisions that are trained in it. `read_terms` runs a
+set of lessons through the engine with gradients and returns the log-probability and the
+entropy of every term, from the very same masked distributions that were sampled from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from comity.engines.engine import Engine, TrunkReading
+from comity.engines.scoring import Answers, answer_logprobs, later_tokens
+
+
+@dataclass(frozen=True)
+class TrainedDecision:
+    """One decision that is learned from."""
+
+    start: int
+    """Index of its first chosen token in the conversation."""
+    tokens: tuple[int, ...]
+    """Its chosen tokens."""
+    answers: Answers
+    """The legal answers that it was drawn from; () where it was sampled freely."""
+    behavior: tuple[float, ...]
+    """Log-probability of each term as sampled: one for a scored answer, else one per token."""
+    advantage: float
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One conversation and its trained decisions."""
+
+    ids: tuple[int, ...]
+    """Up to the last trained token."""
+    decisions: tuple[TrainedDecision, ...]
+
+
+def read_terms(
+    engine: Engine,
+    lessons: Sequence[Lesson],
+    adapter: str | None,
+    trunk: TrunkReading | None = None,
+    gradients: bool = True,
+    dropout: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and entropies of all terms, float32 `[N]`, lesson by lesson."""
+    # The last token of a sequence predicts nothing that is trained, so it is not computed.
+    sequences = [lesson.ids[:-1] for lesson in lessons]
+    branch_index: dict[tuple[int, ...], int] = {}
+    for lesson in lessons:
+        for decision in lesson.decisions:
+            for prefix in later_tokens(decision.answers).prefix:
+                branch = (*lesson.ids[: decision.start], *prefix)
+                if branch not in branch_index:
+                    branch_index[branch] = len(sequences)
+                    sequences.append(branch)
+    reading = engine.read(sequences, adapter, trunk, gradients, dropout)
+
+    scored: dict[tuple[Answers, float], list[tuple[int, int, list[int], int]]] = {}
+    free: dict[float, list[tuple[int, int, int]]] = {}
+    count = 0
+    for rows, lesson in zip(reading.rows, lessons, strict=False):
+        for decision in lesson.decisions:
+            context = decision.start - 1
+            if decision.answers:
+                later = [
+                    reading.rows[branch_index[(*lesson.ids[: decision.start], *prefix)]][-1]
+                    for prefix in later_tokens(decision.answers).prefix
+                ]
+                chosen = decision.answers.index(decision.tokens)
+                scored.setdefault((decision.answers, decision.temperature), []).append(
+                    (count, rows[context], later, chosen)
+                )
+                count += 1
+            else:
+                for i, token in enumerate(decision.tokens):
+                    free.setdefault(decision.temperature, []).append(
+                        (count, rows[context + i], token)
+                    )
+                    count += 1
+
+    hidden, device = reading.hidden, reading.hidden.device
+    places: list[int] = []
+    logprob_parts: list[torch.Tensor] = []
+    entropy_parts: list[torch.Tensor] = []
+    with torch.set_grad_enabled(gradients):
+        for (answers, temperature), found in scored.items():
+            context_rows = torch.tensor([f[1] for f in found], device=device)
+            later_hidden = None
+            if found[0][2]:
+                later_rows = torch.tensor([f[2] for f in found], device=device)
+                later_hidden = hidden.index_select(0, later_rows.flatten())
+                later_hidden = later_hidden.view(*later_rows.shape, -1)
+            table = answer_logprobs(
+                engine.head,
+                hidden.index_select(0, context_rows),
+                later_hidden,
+                answers,
+                temperature,
+            )
+            places += [f[0] for f in found]
+            chosen_index = torch.tensor([[f[3]] for f in found], device=device)
+            logprob_parts.append(table.gather(1, chosen_index).squeeze(1))
+            entropy_parts.append(-(table.exp() * table).sum(dim=1))
+        for temperature, tokens in free.items():
+            token_rows = torch.tensor([t[1] for t in tokens], device=device)
+            ids = torch.tensor([t[2] for t in tokens], device=device)
+            logprobs, entropy = engine.head.token_logprobs(
+                hidden.index_select(0, token_rows), ids, temperature
+            )
+            places += [t[0] for t in tokens]
+            logprob_parts.append(logprobs)
+            entropy_parts.append(entropy)
+        back = torch.empty(count, dtype=torch.int64, device=device)
+        back[torch.tensor(places, device=device)] = torch.arange(count, device=device)
+        return torch.cat(logprob_parts)[back], torch.cat(entropy_parts)[back]
+
+
+def common_beginning(lessons: Sequence[Lesson]) -> tuple[int, ...]:
+    """The longest run of ids that all lessons begin with before anything is predicted."""
+    first = min(lesson.ids for lesson in lessons)
+    last = max(lesson.ids for lesson in lessons)
+    limit = min(d.start for lesson in lessons for d in lesson.decisions) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
+def micro_batches(lessons: Sequence[Lesson], shared: int, budget: int) -> list[list[Lesson]]:
+    """Lessons in runs of at most `budget` distinct tokens beyond the first `shared` ones.
+
+    Sorted, so that lessons that begin alike stay together. One lesson longer than the
+    budget is a run of its own.
+    """
+    runs: list[list[Lesson]] = []
+    used = 0
+    for lesson in sorted(lessons, key=lambda one: one.ids):
+        alike = _alike(runs[-1][-1].ids, lesson.ids) if runs else shared
+        new = len(lesson.ids) - max(alike, shared)
+        if not runs or used + new > budget:
+            runs.append([])
+            used, new = 0, len(lesson.ids) - shared
+        runs[-1].append(lesson)
+        used += new
+    return runs
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of ids with which both begin."""
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,118 @@
+"""Who answers a turn.
+
+- `Ask`: one turn of one match, with everything that the answer may depend on.
+- `Answer`: what came back, with all that the record keeps of it.
+- `Player`: somebody with a name who sits on seats.
+- `Host`: answers for players, for many matches at once. Players that share a model share a
+  host, so that one step of all matches is one batch, whichever adapters are in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from comity.engines.scoring import Answers
+from comity.games.base import Action, Game, Turn
+from comity.games.randomness import generator
+
+ANSWER = "answer"
+"""Name of the random streams that answers are drawn from."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One turn of one match, put to the player on its seat."""
+
+    player: "Player"
+    match: int
+    turn: Turn
+    stream: tuple[int | str, ...]
+    """Identity of the match's random numbers (run seed, iteration, match)."""
+
+    def rng(self, attempt: int = 0) -> np.random.Generator:
+        """This answer's own stream: what others draw never moves it."""
+        turn = self.turn
+        return generator(*self.stream, ANSWER, turn.seat, turn.round, turn.step, attempt)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a player answered."""
+
+    action: Action
+    text: str
+    conversation: int = -1
+    """Which of the host's conversations it stands in; -1: none."""
+    start: int = -1
+    """Index of its first chosen token there."""
+    tokens: tuple[int, ...] = ()
+    """The ids that were chosen, and nothing that was forced."""
+    logprob: float = 0.0
+    """Natural log of the whole answer's probability under the distribution sampled from."""
+    token_logprobs: tuple[float, ...] = ()
+    """Per chosen token, for freely sampled answers."""
+    legal: tuple[str, ...] = ()
+    """The legal answers as told."""
+    probabilities: tuple[float, ...] = ()
+    """Probability of each legal answer, where they were scored."""
+    answers: Answers = ()
+    """Token ids of each legal answer after their common part, where they were scored."""
+
+
+@dataclass
+class Talk:
+    """One conversation that a host held."""
+
+    match: int
+    seat: int
+    adapter: str | None
+    ids: list[int]
+    pieces: list[tuple[str, int, int]] = field(default_factory=list)
+    """("prompt" or "answer", first index, end index), covering `ids` in order."""
+
+
+class Table(Protocol):
+    """A host during one rollout; it remembers the conversations."""
+
+    talks: list[Talk]
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        """One answer per ask, same order."""
+        ...
+
+
+class Host(Protocol):
+    """Somebody who can answer for players."""
+
+    def open(self, game: Game) -> Table: ...
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of token ids, for the records."""
+        ...
+
+
+class Player(Protocol):
+    """Somebody who sits on seats."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def host(self) -> Host: ...
+
+    @property
+    def adapter(self) -> str | None:
+        """Handle of the adapter that answers; None for the base model and for scripts."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Updates that the adapter has seen; -1 where there is none."""
+        ...
+
+    @property
+    def trained(self) -> bool:
+        """Its decisions are used for learning."""
+        ...

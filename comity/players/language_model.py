@@ -1,0 +1,196 @@
+"""Language models as players: a base model, or the base with an adapter.
+
+`LanguageModels` joins an engine (tokens), a chat format (text to tokens), a prompt (how the
+game is told) and an answer format (how an answer is read). It is the host of every policy
+on that engine: all their turns of one step are one batch.
+
+Text becomes tokens once, when it is told. What the model chose is kept as ids and never
+re-tokenized. What all legal answers begin with is told, not chosen: it is appended to the
+prompt, and only the rest is scored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from comity.engines.chat import ChatFormat
+from comity.engines.engine import Engine
+from comity.engines.scoring import Answers
+from comity.engines.session import Choice, Conversation, Draw
+from comity.games.base import Game
+from comity.players.base import Answer, Ask, Talk
+from comity.prompts.answers import AnswerFormat, Free, parse
+from comity.prompts.base import Prompt
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Base model + named adapter + temperature, as a player."""
+
+    name: str
+    host: "LanguageModels"
+    adapter: str | None = None
+    temperature: float = 1.0
+    version: int = -1
+    trained: bool = False
+
+
+@dataclass(frozen=True)
+class LanguageModels:
+    """Everything that policies on one engine have in common."""
+
+    engine: Engine
+    chat: ChatFormat
+    prompt: Prompt
+    answer: AnswerFormat
+    _told: dict[str, list[int]] = field(default_factory=dict, repr=False, compare=False)
+    """Ids of opening texts (the rules are the same in every match)."""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def open(self, game: Game) -> "_Conversations":
+        return _Conversations(self, game)
+
+    def text(self, ids: Sequence[int]) -> str:
+        return self.chat.decode(list(ids))
+
+    def opening_ids(self, text: str) -> list[int]:
+        """Ids of a conversation's first text, up to where the model answers."""
+        if text not in self._told:
+            self._told[text] = self.chat.first(text)
+        return self._told[text]
+
+
+def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], Answers]:
+    """What all answers begin with, and the rest of each; no rest is empty."""
+    shortest = min(len(answer) for answer in answers)
+    common = 0
+    while common < shortest - 1 and len({answer[common] for answer in answers}) == 1:
+        common += 1
+    return list(answers[0][:common]), tuple(tuple(answer[common:]) for answer in answers)
+
+
+class _Conversations:
+    """The conversations of one rollout."""
+
+    def __init__(self, models: LanguageModels, game: Game) -> None:
+        self.talks: list[Talk] = []
+        self._models = models
+        self._game = game
+        self._session = models.engine.session()
+        self._labels = models.prompt.labels(game)
+        self._open: dict[tuple[int, int], tuple[int, Conversation, bool]] = {}
+        """By (match, seat): the talk's number, its conversation, and whether it ended its turn."""
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        """One answer per ask; all are one batch of the engine."""
+        places = [self._tell(ask) for ask in asks]
+        free = self._models.answer
+        if isinstance(free, Free):
+            return self._sample(asks, places, free)
+        return self._choose(asks, places)
+
+    def _tell(self, ask: Ask) -> tuple[int, Conversation]:
+        """Append what the seat is told now; the talk's number and conversation."""
+        models, turn = self._models, ask.turn
+        place = (ask.match, turn.seat)
+        if models.prompt.fresh or place not in self._open:
+            ids = models.opening_ids(models.prompt.opening(self._game, turn))
+            conversation = self._session.conversation(ask.player.adapter)
+            self.talks.append(Talk(ask.match, turn.seat, ask.player.adapter, conversation.ids))
+            number = len(self.talks) - 1
+        else:
+            number, conversation, ended = self._open[place]
+            ids = models.chat.next(models.prompt.following(self._game, turn), ended)
+        self._note("prompt", number, conversation, ids)
+        self._open[place] = (number, conversation, False)
+        return number, conversation
+
+    def _note(self, kind: str, number: int, conversation: Conversation, ids: Sequence[int]) -> None:
+        """Append ids to a conversation as told ("prompt") or chosen ("answer")."""
+        if ids:
+            first = len(conversation.ids)
+            conversation.append(ids)
+            self.talks[number].pieces.append((kind, first, len(conversation.ids)))
+
+    def _choose(self, asks: Sequence[Ask], places: list[tuple[int, Conversation]]) -> list[Answer]:
+        """Score the legal answers and draw one from their exact distribution."""
+        models = self._models
+        choices, legals = [], []
+        for ask, (number, conversation) in zip(asks, places, strict=True):
+            labels = tuple(self._labels[move] for move in ask.turn.legal)
+            common, answers = without_common_start(models.chat.answer_ids(labels))
+            self._note("prompt", number, conversation, common)
+            choices.append(Choice(conversation, answers, _temperature(ask)))
+            legals.append(labels)
+        results = []
+        for ask, (number, conversation), choice, labels, logprobs in zip(
+            asks, places, choices, legals, self._session.score(choices), strict=True
+        ):
+            probabilities = np.exp(logprobs)
+            picked = _draw(probabilities, ask.rng())
+            start = len(conversation.ids)
+            self._note("answer", number, conversation, choice.answers[picked])
+            results.append(
+                Answer(
+                    action=ask.turn.legal[picked],
+                    text=labels[picked],
+                    conversation=number,
+                    start=start,
+                    tokens=choice.answers[picked],
+                    logprob=float(logprobs[picked]),
+                    legal=labels,
+                    probabilities=tuple(float(p) for p in probabilities),
+                    answers=choice.answers,
+                )
+            )
+        return results
+
+    def _sample(
+        self, asks: Sequence[Ask], places: list[tuple[int, Conversation]], form: Free
+    ) -> list[Answer]:
+        """Let the model write, and read what it wrote."""
+        models = self._models
+        starts = [len(conversation.ids) for _, conversation in places]
+        stop = frozenset(models.chat.end_ids)
+        drawn = self._session.sample(
+            [
+                Draw(conversation, form.max_tokens, stop, ask.rng(), _temperature(ask))
+                for ask, (_, conversation) in zip(asks, places, strict=True)
+            ]
+        )
+        results = []
+        for ask, (number, conversation), start, one in zip(
+            asks, places, starts, drawn, strict=True
+        ):
+            self.talks[number].pieces.append(("answer", start, len(conversation.ids)))
+            self._open[ask.match, ask.turn.seat] = (number, conversation, one.stopped)
+            text = models.text(one.ids[:-1] if one.stopped else one.ids)
+            labels = tuple(self._labels[move] for move in ask.turn.legal)
+            results.append(
+                Answer(
+                    action=parse(text, labels),
+                    text=text,
+                    conversation=number,
+                    start=start,
+                    tokens=tuple(one.ids),
+                    logprob=float(sum(one.logprobs)),
+                    token_logprobs=tuple(one.logprobs),
+                    legal=labels,
+                )
+            )
+        return results
+
+
+def _temperature(ask: Ask) -> float:
+    player = ask.player
+    return player.temperature if isinstance(player, Policy) else 1.0
+
+
+def _draw(probabilities: np.ndarray, rng: np.random.Generator) -> int:
+    """Index drawn from a distribution by one uniform number."""
+    cumulative = np.cumsum(probabilities)
+    point = rng.random() * cumulative[-1]
+    return min(int(np.searchsorted(cumulative, point, side="right")), len(probabilities) - 1)

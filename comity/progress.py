@@ -1,0 +1,105 @@
+"""Progress on a terminal: a bar with time left, cooperation and payoff; plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+
+class Progress:
+    """Where long work shows how far it is. A context manager."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self._bars = Bars(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self._bars.stop()
+
+    def warn(self, message: str) -> None:
+        """A line that stays."""
+        self.console.print(f"warning: {message}", style="yellow", highlight=False, markup=False)
+
+    def say(self, message: str) -> None:
+        """A line that stays."""
+        self.console.print(message, highlight=False, markup=False)
+
+    @contextmanager
+    def task(self, title: str, total: int, done: int = 0) -> Iterator["Task"]:
+        """A piece of work of `total` parts, `done` of them finished before."""
+        number = self._bars.add_task(title, total=total, completed=done, note="")
+        try:
+            yield Task(self, title, total, done, number)
+        finally:
+            self._bars.stop_task(number)
+
+
+class Task:
+    """One bar."""
+
+    def __init__(self, progress: Progress, title: str, total: int, done: int, number: Any) -> None:
+        self._progress = progress
+        self._title, self._total, self._done = title, total, done
+        self._number = number
+        self._note = ""
+        self._began = time.monotonic()
+        self._first = done
+
+    def playing(self, live: int, finished: int) -> None:
+        """Matches are being played."""
+        self._show(f"playing, {finished}/{live + finished} matches done")
+
+    def learning(self) -> None:
+        """Weights are being updated."""
+        self._show("learning")
+
+    def advance(self, metrics: Mapping[str, Any] | None = None) -> None:
+        """One part is finished."""
+        self._done += 1
+        self._note = describe(metrics or {})
+        self._progress._bars.update(self._number, advance=1, note=self._note)
+        if not self._progress.console.is_terminal:
+            spent = time.monotonic() - self._began
+            left = spent / (self._done - self._first) * (self._total - self._done)
+            line = f"{self._title}  {self._done}/{self._total}  {self._note}  {left:.0f} s left"
+            print(line, file=sys.stderr, flush=True)
+
+    def _show(self, what: str) -> None:
+        note = f"{self._note}  ({what})" if self._note else f"({what})"
+        self._progress._bars.update(self._number, note=note)
+
+
+def describe(metrics: Mapping[str, Any]) -> str:
+    """Cooperation and payoff in a few words."""
+    parts = []
+    if metrics.get("cooperation") is not None:
+        parts.append(f"cooperation {metrics['cooperation']:.0%}")
+    if metrics.get("payoff") is not None:
+        parts.append(f"payoff {metrics['payoff']:.2f}")
+    return "  ".join(parts)

@@ -1,0 +1,194 @@
+"""The training loop: play, reward, credit, update, checkpoint, report."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from comity.config import Config, load_config
+from comity.errors import ComityError, WorkError
+from comity.evaluation.metrics import iteration_metrics
+from comity.experiment import Experiment
+from comity.files import write_atomically
+from comity.games.randomness import generator
+from comity.learning.checkpoints import Checkpoints
+from comity.learning.credit import advantages, discounted_returns
+from comity.learning.learner import Learner
+from comity.learning.lessons import Lesson, TrainedDecision
+from comity.learning.states import load_optimizer, random_state, save_optimizer, save_state
+from comity.players.language_model import Policy
+from comity.progress import Progress
+from comity.rollout.play import Rollout, play
+from comity.runs import RunFolder
+from comity.sinks import Sinks
+
+
+def train(config: Config, resume: Path | None = None, report: bool = True) -> Path:
+    """Run an experiment, or continue one, and return its folder.
+
+    With `config.study` set, every arm is trained with every seed, and the trained then meet
+    (see `comity.study`). Ends with the page unless `report` is false.
+    """
+    if resume is not None:
+        config = load_config(Path(resume) / "config.yaml") if config is None else config
+    if config.study is not None or config.crossplay is not None:
+        from comity.study import run_study
+
+        return run_study(config, resume)
+    run = RunFolder.open(resume) if resume is not None else RunFolder.create(config)
+    with run, Experiment(run.config) as experiment, Progress() as progress:
+        train_run(run, experiment, progress, run.config.name)
+    if report:
+        from comity.reports import build
+
+        build([run.path])
+    return run.path
+
+
+def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title: str) -> None:
+    """Train one run from its last checkpoint (or the start) to its last iteration."""
+    config, rules = experiment.config, experiment.rules
+    checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep, progress.warn)
+    first = restore(run, experiment.learners, checkpoints)
+    with (
+        Sinks(config.sinks, run.path, config) as sinks,
+        progress.task(title, config.iterations, first) as task,
+    ):
+        for iteration in range(first, config.iterations):
+            torch.manual_seed(int(generator(config.seed, "torch", iteration).integers(2**62)))
+            began = time.perf_counter()
+            computed = experiment.engine.tokens_computed
+
+            rollout = play(rules.game, experiment.matches(iteration), iteration, task.playing)
+            tokens_played = experiment.engine.tokens_computed - computed
+            played = time.perf_counter()
+
+            rewards = rules.reward(rollout.played, rules.game)
+            credit(rollout, rewards, experiment)
+            try:
+                learned = update(rollout, experiment, task)
+            except WorkError as error:
+                raise WorkError(
+                    f"{error} in iteration {iteration}; the last good checkpoint in "
+                    f"{run.checkpoints} is kept"
+                ) from error
+            now = time.perf_counter()
+
+            if iteration % config.record.every == 0 or iteration == config.iterations - 1:
+                run.write_decisions(iteration, rollout.decisions)
+                run.write_conversations(iteration, rollout.conversations)
+            row = {
+                "iteration": iteration,
+                **iteration_metrics(rollout.decisions),
+                "reward": _mean([d.reward for d in rollout.decisions if d.trained]),
+                **learned,
+                "tokens_played": tokens_played,
+                "seconds": {
+                    "play": round(played - began, 3),
+                    "learn": round(now - played, 3),
+                    "total": round(time.perf_counter() - began, 3),
+                },
+            }
+            run.append_metrics(row)
+            sinks.log(iteration, row)
+            done = iteration + 1
+            if done % config.checkpoint.every == 0 or done == config.iterations:
+                checkpoints.save(done, lambda folder: write_checkpoint(folder, experiment, row))
+            task.advance(row)
+
+
+def credit(rollout: Rollout, rewards: np.ndarray, experiment: Experiment) -> None:
+    """Give every decision its reward, return and advantage."""
+    settings = experiment.rules.algorithm.credit()
+    alive = rollout.played.alive
+    trained = np.array(
+        [[p.trained for p in experiment.seats] for _ in range(alive.shape[0])], dtype=bool
+    )
+    groups = np.arange(alive.shape[0]) // experiment.config.group_size
+    returns = discounted_returns(rewards, alive, settings.discount)
+    credited = advantages(rewards, alive, settings, groups, trained)
+    for d in rollout.decisions:
+        place = (d.match, d.seat, d.round)
+        d.reward, d.ret = float(rewards[place]), float(returns[place])
+        d.advantage = float(credited[place])
+
+
+def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any]:
+    """One step of every learner on its own decisions; metrics averaged over learners."""
+    rows = []
+    for name, learner in experiment.learners.items():
+        task.learning()
+        rows.append(learner.update(lessons(rollout, name, experiment.config.temperature)))
+    if len(rows) <= 1:
+        return rows[0] if rows else {}
+    keys = dict.fromkeys(key for row in rows for key in row)
+    totals = ("decisions", "tokens_learned")
+    together: dict[str, Any] = {}
+    for key in keys:
+        values = [row[key] for row in rows if row.get(key) is not None]
+        together[key] = (
+            (sum(values) if key in totals else float(np.mean(values))) if values else None
+        )
+    together["learners"] = dict(zip(experiment.learners, rows, strict=True))
+    return together
+
+
+def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
+    """The conversations in which an adapter made trained decisions, as the learner reads them."""
+    decisions: dict[int, list[TrainedDecision]] = {}
+    for d, answers in zip(rollout.decisions, rollout.answers, strict=True):
+        if d.trained and d.adapter == adapter and d.tokens:
+            decisions.setdefault(d.conversation, []).append(
+                TrainedDecision(
+                    start=d.start,
+                    tokens=tuple(d.tokens),
+                    answers=answers,
+                    behavior=(d.logprob,) if answers else tuple(d.token_logprobs),
+                    advantage=d.advantage,
+                    temperature=temperature,
+                )
+            )
+    return [
+        Lesson(
+            tuple(rollout.conversations[number].ids[: found[-1].start + len(found[-1].tokens)]),
+            tuple(found),
+        )
+        for number, found in decisions.items()
+    ]
+
+
+def write_checkpoint(folder: Path, experiment: Experiment, row: dict[str, Any]) -> None:
+    """Adapters in PEFT format, optimizers, counters and random states."""
+    for name, learner in experiment.learners.items():
+        experiment.engine.adapters.save(name, folder / name)
+        save_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
+    save_state(folder / "random.safetensors", random_state())
+    state = {
+        "iterations": row["iteration"] + 1,
+        "versions": {name: learner.version for name, learner in experiment.learners.items()},
+    }
+    write_atomically(folder / "state.json", json.dumps(state, indent=2) + "\n")
+
+
+def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoints) -> int:
+    """Bring the learners to the run's newest good checkpoint; the iteration to go on with."""
+    newest = checkpoints.latest()
+    if newest is None:
+        run.truncate_after(-1)
+        return 0
+    number, folder = newest
+    state = json.loads((folder / "state.json").read_text())
+    for name, learner in learners.items():
+        learner.load(folder / name)
+        learner.version = int(state["versions"][name])
+        load_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
+    run.truncate_after(number - 1)
+    return number
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
