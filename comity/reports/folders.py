@@ -1,0 +1,228 @@
+"""Which runs there are in the folders that a report is made of.
+
+A *run folder* holds `config.yaml`, `decisions/*.parquet`, `conversations/*.parquet`,
+`metrics.jsonl` and `versions.json`. A *study folder* holds `study.json`, which names the run
+folders of each arm, and perhaps `crossplay/`. Every arm, and every plain run that is not only
+another seed of the same config, is one *policy* of the report.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from comity.errors import ComityError
+
+IGNORED_KEYS = {"seed", "output", "sinks", "record", "checkpoint", "study", "crossplay", "composition"}
+"""Parts of a config in which two runs of the same policy may differ."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder."""
+
+    policy: str
+    """Name of the policy that it trained: the arm or the experiment."""
+    seed: int
+    path: Path
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    """The lines of metrics.jsonl; empty where there is none."""
+    iterations: tuple[int, ...]
+    """Iterations whose decisions were recorded, ascending; never empty."""
+
+    def decisions(self, iteration: int) -> Path:
+        """Decision records of an iteration."""
+        return self.path / "decisions" / f"{iteration:06d}.parquet"
+
+    def conversations(self, iteration: int) -> Path:
+        """Conversation records of an iteration (there may be none: no language model played)."""
+        return self.path / "conversations" / f"{iteration:06d}.parquet"
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a report is made of."""
+
+    title: str
+    folder: Path
+    """Where the report goes."""
+    runs: tuple[Run, ...]
+    crossplay: Path | None
+    """Folder with the cross-play's `decisions.parquet` and `conversations.parquet`."""
+    notes: tuple[str, ...]
+    """What was left out, one sentence each."""
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Names of the trained policies, in the order in which they were given."""
+        return tuple(dict.fromkeys(run.policy for run in self.runs))
+
+
+def collect(folders: list[Path]) -> Material:
+    """Reads what is in run folders and study folders; `ComityError` where there is nothing."""
+    if not folders:
+        raise ComityError("no run to report: name at least one run folder or study folder")
+    runs: list[Run] = []
+    plain: list[tuple[Path, dict[str, Any]]] = []
+    notes: list[str] = []
+    crossplays: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ComityError(f"there is no folder {folder}; give the folder of a run or a study")
+        if (folder / "study.json").is_file():
+            runs += _study(folder, notes)
+            if (folder / "crossplay" / "decisions.parquet").is_file():
+                crossplays.append(folder / "crossplay")
+        else:
+            plain.append((folder, _config(folder)))
+    if len(crossplays) > 1:
+        raise ComityError("two cross-plays in one report; report one study at a time")
+    for (folder, config), name in zip(plain, _names(plain), strict=True):
+        found = _run(folder, name, config)
+        if found is None:
+            notes.append(f"{folder.name} has no finished iteration yet and was left out.")
+        else:
+            runs.append(found)
+    if not runs and not crossplays:
+        raise ComityError(f"{folders[0]} has no finished iteration yet; report it once it has one")
+    _refuse_twice(runs)
+    title = runs[0].config.get("name") if runs else None
+    return Material(
+        title=str(title or folders[0].name),
+        folder=folders[0],
+        runs=tuple(runs),
+        crossplay=crossplays[0] if crossplays else None,
+        notes=tuple(notes),
+    )
+
+
+def _study(folder: Path, notes: list[str]) -> list[Run]:
+    try:
+        arms = json.loads((folder / "study.json").read_text(encoding="utf-8"))["arms"]
+        listed = [(str(arm), folder / path) for arm, paths in arms.items() for path in paths]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ComityError(f"{folder / 'study.json'} cannot be read as a study: {error}") from error
+    runs = []
+    for arm, path in listed:
+        started = (path / "config.yaml").is_file()
+        run = _run(path, arm, _config(path)) if started else None
+        if run is None:
+            notes.append(f"{arm}, {path.name} has no finished iteration yet and was left out.")
+        else:
+            runs.append(run)
+    return runs
+
+
+def _run(folder: Path, policy: str, config: dict[str, Any]) -> Run | None:
+    """The run in a folder; None where no iteration was recorded yet."""
+    iterations = sorted(
+        int(path.stem) for path in (folder / "decisions").glob("*.parquet") if path.stem.isdigit()
+    )
+    if not iterations:
+        return None
+    versions: Any = {}
+    if (folder / "versions.json").is_file():
+        try:
+            versions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ComityError(f"{folder / 'versions.json'} is not JSON: {error}") from error
+    return Run(
+        policy=policy,
+        seed=_seed(folder, config),
+        path=folder,
+        config=config,
+        versions=versions if isinstance(versions, dict) else {},
+        metrics=_metrics(folder / "metrics.jsonl"),
+        iterations=tuple(iterations),
+    )
+
+
+def _seed(folder: Path, config: Mapping[str, Any]) -> int:
+    seed = config.get("seed", 0)
+    if not isinstance(seed, int):
+        raise ComityError(f"{folder / 'config.yaml'}: seed is {seed!r}, not an integer")
+    return seed
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ComityError(f"{folder} is no run or study: it has no config.yaml and no study.json")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        line = " ".join(str(error).split())
+        raise ComityError(f"{path} cannot be read as YAML: {line}") from error
+    if not isinstance(config, dict):
+        raise ComityError(f"{path} is no config: it holds no keys")
+    return config
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; a last line that a killed run left half-written is skipped."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise ComityError(f"{path}, line {number} is not JSON: {error}") from error
+    return [row for row in rows if isinstance(row, dict) and "iteration" in row]
+
+
+def _names(plain: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """A policy name for each plain run: its experiment, plus what sets it apart from the others.
+
+    Runs whose configs differ only in the seed get the same name.
+    """
+    flat = [
+        dict(_flatten({k: v for k, v in config.items() if k not in IGNORED_KEYS}))
+        for _, config in plain
+    ]
+    names = []
+    for (folder, config), own in zip(plain, flat, strict=True):
+        experiment = str(config.get("name") or folder.name)
+        same = [other for other in flat if other.get("name") == own.get("name")]
+        differing = sorted(
+            key
+            for key in {key for other in same for key in other}
+            if any(other.get(key) != own.get(key) for other in same)
+        )
+        if len(differing) > 3:
+            names.append(f"{experiment} ({folder.name})")
+        elif differing:
+            parts = (f"{key.removesuffix('.name')}={own.get(key)}" for key in differing)
+            names.append(f"{experiment} ({', '.join(parts)})")
+        else:
+            names.append(experiment)
+    return names
+
+
+def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """`{"a": {"b": 1}}` as `[("a.b", "1")]`."""
+    if not isinstance(value, dict):
+        return [(prefix, str(value))]
+    return [
+        pair
+        for key, inner in value.items()
+        for pair in _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    ]
+
+
+def _refuse_twice(runs: list[Run]) -> None:
+    seen: dict[tuple[str, int], Path] = {}
+    for run in runs:
+        twin = seen.setdefault((run.policy, run.seed), run.path)
+        if twin is not run.path:
+            raise ComityError(
+                f"{twin} and {run.path} are both {run.policy}, seed {run.seed}; report one of them"
+            )

@@ -1,0 +1,183 @@
+"""The HTML page: one file that works offline.
+
+Every text that a model wrote is hostile until shown otherwise. Templates escape by default;
+data travels as JSON in which `<`, `>` and `&` are escaped, so that it cannot end the element
+that holds it, and is put on the page as text only; and the page's own policy lets no script
+run but the one whose hash it states, and lets nothing be fetched.
+"""
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from comity.evaluation.metrics import OUTCOMES, STATES
+from comity.reports.folders import Material
+from comity.reports.numbers import CONFIDENCE, REFERENCE, RESAMPLES
+
+Json = dict[str, Any]
+
+SCRIPTS = ("charts.js", "transcripts.js", "main.js")
+DIVERGING = (
+    "#8e0b52 #b3277a #d566a6 #eeaed3 #fbe6f1 #f5f5f2 #e3f1cf #b0dc82 #7fb94c #4b8f2b #28641e"
+).split()
+"""From never to always cooperating, in the colors of the joint outcomes."""
+SEQUENTIAL = "#f1f5fa #dce8f3 #c3d8ea #a3c4df #7eabd1 #5a90bf #3d74a8 #285989 #173f68".split()
+"""From the least to the greatest payoff."""
+
+
+def head(material: Material) -> Json:
+    """What was run: title, setting, versions, times; the first keys of the summary."""
+    configs = [run.config for run in material.runs]
+    first = configs[0] if configs else {}
+    seconds = [
+        line.get("seconds", {}).get("total", 0.0) for run in material.runs for line in run.metrics
+    ]
+    return {
+        "title": material.title,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "notes": list(material.notes),
+        "setting": {
+            key: _same([config.get(key) for config in configs])
+            for key in ("model", "adapter", "game", "prompt", "answer", "seats", "temperature",
+                        "iterations", "matches", "algorithm", "optimizer")
+            if key in first
+        },
+        "rewards": {run.policy: run.config.get("reward") for run in material.runs},
+        "seeds": sorted({run.seed for run in material.runs}),
+        "versions": material.runs[0].versions if material.runs else {},
+        "seconds": round(sum(seconds), 1),
+        "confidence": CONFIDENCE,
+        "resamples": RESAMPLES,
+    }  # fmt: skip
+
+
+def _same(values: list[Any]) -> Any:
+    """The value that all runs share, else the list of the different ones."""
+    different = [value for i, value in enumerate(values) if value not in values[:i]]
+    return different[0] if len(different) == 1 else {"differs": different}
+
+
+def render(summary: Json, matches: Json) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("comity.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "number": number,
+        "words": words,
+        "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),
+        "sequential": lambda value, low, high: shade(value, low, high, SEQUENTIAL),
+        "duration": duration,
+    }
+    script = "\n".join(_template(name) for name in SCRIPTS)
+    payoffs = [
+        cell["payoff"]["mean"]
+        for row in summary["crossplay"].values()
+        for cell in row.values()
+        if cell["payoff"]
+    ]
+    return environment.get_template("page.html").render(
+        summary=summary,
+        matches=matches,
+        style=Markup(_template("page.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        summary_json=Markup(embedded(_drawn(summary))),
+        matches_json=Markup(embedded(matches)),
+        download="data:application/json;base64,"
+        + base64.b64encode(dump(summary, indent=2).encode()).decode(),
+        rewards=_rewards(summary["rewards"]),
+        states=STATES,
+        outcomes=OUTCOMES,
+        reference=REFERENCE,
+        payoff_range=(min(payoffs), max(payoffs)) if payoffs else (0.0, 0.0),
+    )
+
+
+def _rewards(rewards: Json) -> list[tuple[str, list[str]]]:
+    """Each reward with the policies that were trained on it."""
+    policies: dict[str, list[str]] = {}
+    for policy, reward in rewards.items():
+        policies.setdefault(words(reward), []).append(policy)
+    return list(policies.items())
+
+
+def _drawn(summary: Json) -> Json:
+    """The part of the summary that the page's script draws."""
+    return {key: summary[key] for key in ("learning", "outcomes", "policies")}
+
+
+def _template(name: str) -> str:
+    path = resources.files("comity.reports") / "templates" / name
+    return path.read_text(encoding="utf-8").strip()
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """JSON; refuses NaN and infinities, which JSON does not have."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, allow_nan=False, indent=indent, separators=separators)
+
+
+def embedded(value: Any) -> str:
+    """JSON that is safe inside a script element: no `<`, `>`, `&`, and only ASCII."""
+    text = dump(value)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def percent(value: float) -> str:
+    """0.5: "50 %", with a narrow no-break space; a decimal where it is needed near the ends."""
+    shown = 100.0 * value
+    near_end = 0.0 < shown < 1.0 or 99.0 < shown < 100.0
+    return f"{shown:.1f}\u202f%" if near_end else f"{shown:.0f}\u202f%"
+
+
+def number(value: float) -> str:
+    """Two decimals, with a true minus."""
+    return f"{value:.2f}".replace("-", "\u2212")
+
+
+def duration(seconds: float) -> str:
+    """3700: "1 h 2 min"."""
+    minutes = round(seconds / 60.0)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours else f"{minutes} min"
+
+
+def words(value: Any) -> str:
+    """A piece of a config in one line: `{name: fixed, rounds: 10}` is "fixed (rounds 10)"."""
+    if isinstance(value, dict):
+        if set(value) == {"differs"}:
+            return " / ".join(words(part) for part in value["differs"])
+        rest = [f"{key} {words(v)}" for key, v in value.items() if key != "name" and v is not None]
+        if "name" not in value:
+            return ", ".join(rest)
+        return f"{value['name']} ({', '.join(rest)})" if rest else str(value["name"])
+    if isinstance(value, list):
+        return " ".join(words(part) for part in value)
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def shade(value: float, low: float, high: float, colors: list[str]) -> str:
+    """CSS of a table cell: the color of the value and a text color that can be read on it."""
+    place = (value - low) / (high - low) if high > low else 0.0
+    color = colors[round(min(max(place, 0.0), 1.0) * (len(colors) - 1))]
+    red, green, blue = (int(color[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
+    luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+    # The contrast with black is (L + 0.05) / 0.05, with white 1.05 / (L + 0.05).
+    ink = "#14181d" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+    return f"background-color:{color};color:{ink}"

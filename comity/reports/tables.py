@@ -1,0 +1,147 @@
+"""The columns of the decision records as arrays, one row per decision.
+
+Only the columns that numbers are made of are read; texts and tokens stay on disk until the
+browser of transcripts asks for them.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from comity.errors import ComityError
+
+NO_STATE = -2
+"""In `own_last` and `other_last`: nothing was shown yet, or more than one other seat was."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Decisions. All arrays `[decision]`."""
+
+    seed: np.ndarray
+    """int: seed of the run (not of the environment): the upper level of the bootstrap."""
+    match: np.ndarray
+    """int: matches of one seed are numbered apart from each other."""
+    seat: np.ndarray
+    round: np.ndarray
+    choice: np.ndarray
+    """bool: the decision is a choice between moves (not a message)."""
+    player: np.ndarray
+    """str."""
+    trained: np.ndarray
+    """bool."""
+    move: np.ndarray
+    """int: intended move; -1 illegal."""
+    played: np.ndarray
+    """int: the move after trembles and the rule for illegal answers; -1 none."""
+    payoff: np.ndarray
+    """float64."""
+    first: np.ndarray
+    """bool: nothing had been shown yet."""
+    own_last: np.ndarray
+    """int: own last move as shown; -1 illegal; NO_STATE where not defined."""
+    other_last: np.ndarray
+    """int: the other seat's last move as shown; NO_STATE where not defined."""
+    opponent: np.ndarray
+    """str: who the others were, in a cross-play; "" in training."""
+
+    def __len__(self) -> int:
+        return len(self.match)
+
+    def where(self, mask: np.ndarray) -> "Table":
+        """The decisions that `mask` (bool `[decision]`) picks."""
+        return Table(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+
+
+NEEDED = ("match", "seat", "round", "kind", "player", "trained", "move", "played", "payoff", "state")
+
+
+def read_parquet(path: Path, columns: tuple[str, ...] | None = None) -> pa.Table:
+    """A Parquet file, or these columns of it; `ComityError` where that does not work."""
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
+            if missing:
+                raise ComityError(
+                    f"{path} has no column {', '.join(missing)}; "
+                    "it was not written by this version of comity"
+                )
+            return file.read(columns=list(columns) if columns else None)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ComityError(
+            f"{path} cannot be read ({reason}); resume the run to write it again"
+        ) from error
+
+
+def read_training(path: Path, seed: int) -> Table:
+    """Decisions of one iteration of a run that was started with `seed`."""
+    return _table(read_parquet(path, NEEDED), path, seed=seed)
+
+
+def read_crossplay(path: Path) -> Table:
+    """Decisions of a cross-play; its column `pairing` is "row|column|seed"."""
+    raw = read_parquet(path, (*NEEDED, "pairing"))
+    encoded = raw["pairing"].combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    parts = [_pairing(text, path) for text in encoded.dictionary.to_pylist()]
+    row, column, seed = (np.array([part[i] for part in parts])[codes] for i in range(3))
+    player = _strings(raw, "player")
+    stranger = (player != row) & (player != column)
+    if stranger.any():
+        at = int(np.flatnonzero(stranger)[0])
+        raise ComityError(
+            f"{path}: player {player[at]!r} sits in the pairing of {row[at]!r} and {column[at]!r}"
+        )
+    opponent = np.where(player == row, column, row)
+    return _table(raw, path, seed=seed.astype(np.int64), opponent=opponent)
+
+
+def _pairing(text: Any, path: Path) -> tuple[str, str, int]:
+    parts = str(text).split("|")
+    if len(parts) != 3 or not parts[2].lstrip("-").isdigit():
+        raise ComityError(f"{path}: pairing {text!r} is not of the form row|column|seed")
+    return parts[0], parts[1], int(parts[2])
+
+
+def _strings(raw: pa.Table, column: str) -> np.ndarray:
+    """str array of a text column (null: "")."""
+    return np.array([value or "" for value in raw[column].to_pylist()], dtype=np.str_)
+
+
+def _table(
+    raw: pa.Table, path: Path, seed: int | np.ndarray, opponent: np.ndarray | None = None
+) -> Table:
+    if not len(raw):
+        raise ComityError(f"{path} holds no decisions; remove it or resume the run")
+
+    def numbers(column: str, kind: type) -> np.ndarray:
+        return np.asarray(raw[column].to_numpy(zero_copy_only=False)).astype(kind)
+
+    try:
+        states = raw["state"].combine_chunks()
+        shown = np.array(states.value_lengths().fill_null(0), dtype=np.int64)
+        values = np.append(np.array(states.flatten(), dtype=np.int64), [NO_STATE, NO_STATE])
+        at = np.where(shown == 2, np.cumsum(shown) - shown, len(values) - 2)
+        return Table(
+            seed=np.broadcast_to(np.asarray(seed), (len(raw),)),
+            match=numbers("match", int),
+            seat=numbers("seat", int),
+            round=numbers("round", int),
+            choice=_strings(raw, "kind") == "choose",
+            player=_strings(raw, "player"),
+            trained=numbers("trained", bool),
+            move=numbers("move", int),
+            played=numbers("played", int),
+            payoff=np.nan_to_num(numbers("payoff", float)),
+            first=shown == 0,
+            own_last=values[at],
+            other_last=values[at + 1],
+            opponent=np.full(len(raw), "") if opponent is None else opponent,
+        )
+    except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise ComityError(f"{path} has a column of an unexpected type: {error}") from error

@@ -1,0 +1,218 @@
+"use strict";
+// Charts: line charts with bands and stacked areas, drawn as SVG at the width they have.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An SVG element with attributes; text goes in as text. */
+function svg(tag, attributes = {}, text) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+/** An HTML element with a class and text. */
+function html(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+/** Round steps between low and high, about `count` of them. */
+function ticks(low, high, count) {
+  const span = high - low || 1;
+  const power = 10 ** Math.floor(Math.log10(span / count));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => span / s <= count);
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+}
+
+const decimals = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
+const percent = (value) => `${(100 * value).toFixed(value > 0 && value < 0.01 ? 1 : 0)}\u202f%`;
+
+/** Moves labels apart so that none overlap; returns their y in the given order. */
+function spread(wanted, gap, top, bottom) {
+  const order = wanted.map((y, i) => [y, i]).sort((a, b) => a[0] - b[0]);
+  const placed = [];
+  for (const [y] of order) placed.push(Math.max(y, placed.length ? placed.at(-1) + gap : top));
+  let limit = bottom;
+  for (let i = placed.length - 1; i >= 0; i -= 1) {
+    placed[i] = Math.min(placed[i], limit);
+    limit = placed[i] - gap;
+  }
+  const result = [];
+  order.forEach(([, index], i) => { result[index] = placed[i]; });
+  return result;
+}
+
+/** Width of a label, roughly, in pixels. */
+const labelWidth = (text) => 7.6 * text.length + 14;
+
+/**
+ * A figure that draws itself again when its width changes. `draw(width)` returns the drawing
+ * and its horizontal scale; `readout(iteration)` is the line below it for the chosen iteration.
+ */
+function figure(container, { title, unit, description, iterations, draw, readout }) {
+  const box = html("figure");
+  const caption = html("figcaption", "", title);
+  if (unit) caption.append(html("span", "", ` ${unit}`));
+  const canvas = html("div");
+  const line = html("div", "readout");
+  line.setAttribute("aria-live", "polite");
+  box.append(caption, canvas, line);
+  container.append(box);
+  let chosen = null;
+
+  function redraw() {
+    const width = Math.max(260, canvas.clientWidth);
+    const { drawing, x, top, bottom } = draw(width);
+    drawing.setAttribute("role", "img");
+    drawing.setAttribute("tabindex", "0");
+    drawing.setAttribute("aria-label", `${title}. ${description}`);
+    drawing.prepend(svg("title", {}, title), svg("desc", {}, description));
+    const cursor = svg("line", { class: "cursor", y1: top, y2: bottom, visibility: "hidden" });
+    drawing.append(cursor);
+
+    function choose(index) {
+      chosen = index;
+      cursor.setAttribute("visibility", index === null ? "hidden" : "visible");
+      line.textContent = "";
+      if (index === null) return;
+      cursor.setAttribute("x1", x(iterations[index]));
+      cursor.setAttribute("x2", x(iterations[index]));
+      line.textContent = `Iteration ${iterations[index]}: ${readout(index)}`;
+    }
+    drawing.addEventListener("pointermove", (event) => {
+      const left = drawing.getBoundingClientRect().left;
+      const scale = width / drawing.getBoundingClientRect().width;
+      const at = (event.clientX - left) * scale;
+      const gaps = iterations.map((iteration) => Math.abs(x(iteration) - at));
+      choose(gaps.indexOf(Math.min(...gaps)));
+    });
+    drawing.addEventListener("pointerleave", () => choose(null));
+    drawing.addEventListener("blur", () => choose(null));
+    drawing.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const from = chosen === null ? (step > 0 ? -1 : iterations.length) : chosen;
+      choose(Math.min(Math.max(from + step, 0), iterations.length - 1));
+    });
+    canvas.replaceChildren(drawing);
+  }
+  let width = 0;
+  new ResizeObserver(() => {
+    if (canvas.clientWidth === width) return;
+    width = canvas.clientWidth;
+    redraw();
+  }).observe(canvas);
+  redraw();
+}
+
+/** Frame, grid and axes; returns the drawing and its scales. */
+function axes(width, height, margin, iterations, low, high, format) {
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}` });
+  const first = iterations[0];
+  const last = iterations.at(-1);
+  const inner = width - margin.left - margin.right;
+  const bottom = height - margin.bottom;
+  const x = (v) => margin.left + (last > first ? (v - first) / (last - first) : 0.5) * inner;
+  const y = (v) => bottom - ((v - low) / (high - low || 1)) * (bottom - margin.top);
+  for (const value of ticks(low, high, 5)) {
+    drawing.append(svg("line", { class: "grid", x1: margin.left, x2: margin.left + inner, y1: y(value), y2: y(value) }));
+    drawing.append(svg("text", { x: margin.left - 8, y: y(value) + 4, "text-anchor": "end" }, format(value)));
+  }
+  const whole = ticks(first, last, Math.max(2, Math.floor(inner / 60))).filter(Number.isInteger);
+  for (const value of last > first ? whole : [first]) {
+    drawing.append(svg("text", { x: x(value), y: bottom + 18, "text-anchor": "middle" }, value));
+  }
+  drawing.append(svg("text", { x: margin.left + inner / 2, y: bottom + 36, "text-anchor": "middle" }, "iteration"));
+  return { drawing, x, y, top: margin.top, bottom };
+}
+
+/**
+ * Lines with bands. `series`: [{name, color, points: [{mean, low, high} | null]}], one point
+ * per iteration (null: nothing known there; the line is broken).
+ */
+function lineChart(container, { title, unit, iterations, series, range, format }) {
+  const known = series.flatMap((s) => s.points.filter(Boolean));
+  const low = range ? range[0] : Math.min(...known.map((p) => p.low));
+  const high = range ? range[1] : Math.max(...known.map((p) => p.high));
+  const pad = range || high === low ? 0 : 0.05 * (high - low);
+  const text = (point) => (point ? format(point.mean) : "none");
+  const whole = (point) => (point ? `${format(point.mean)} (${format(point.low)} to ${format(point.high)})` : "none");
+  const description = series
+    .map((s) => `${s.name}: from ${text(s.points.find(Boolean))} to ${text(s.points.findLast(Boolean))}`)
+    .join("; ");
+
+  function draw(width) {
+    const right = Math.min(0.36 * width, Math.max(...series.map((s) => labelWidth(s.name))));
+    const margin = { left: 46, right, top: 10, bottom: 42 };
+    const frame = axes(width, 250, margin, iterations, low - pad, high + pad || 1, format);
+    const { drawing, x, y, top, bottom } = frame;
+    const ends = spread(
+      series.map((s) => y((s.points.findLast(Boolean) || { mean: low }).mean)), 16, top, bottom);
+    series.forEach((s, index) => {
+      const runs = [[]];
+      s.points.forEach((point, i) => {
+        if (point) runs.at(-1).push([x(iterations[i]), point]);
+        else if (runs.at(-1).length) runs.push([]);
+      });
+      for (const run of runs.filter((r) => r.length)) {
+        const upper = run.map(([at, p]) => `${at},${y(p.high)}`);
+        const lower = run.map(([at, p]) => `${at},${y(p.low)}`).reverse();
+        const middle = run.map(([at, p]) => `${at},${y(p.mean)}`);
+        if (run.length === 1) {
+          const [at, p] = run[0];
+          drawing.append(svg("line", { x1: at, x2: at, y1: y(p.low), y2: y(p.high), style: `stroke:${s.color};stroke-width:2;opacity:.5` }));
+        } else {
+          drawing.append(svg("polygon", { class: "band", points: [...upper, ...lower].join(" "), style: `fill:${s.color}` }));
+          drawing.append(svg("polyline", { class: "line", points: middle.join(" "), style: `stroke:${s.color}` }));
+        }
+        if (iterations.length <= 40) {
+          for (const [at, p] of run) drawing.append(svg("circle", { cx: at, cy: y(p.mean), r: 2.8, style: `fill:${s.color}` }));
+        }
+      }
+      drawing.append(svg("text", { class: "label", x: width - right + 10, y: ends[index] + 4, style: `fill:${s.color}` }, s.name));
+    });
+    return frame;
+  }
+  const readout = (i) => series.map((s) => `${s.name} ${whole(s.points[i])}`).join(", ");
+  figure(container, { title, unit, description, iterations, draw, readout });
+}
+
+/** Stacked shares. `layers`: [{name, color, values}], drawn from the bottom up. */
+function stackedAreas(container, { title, unit, iterations, layers }) {
+  const last = iterations.length - 1;
+  const seen = layers.filter((layer) => layer.values.some((v) => v > 0));
+  const description = `In the last iteration: ${seen.map((l) => `${l.name} ${percent(l.values[last])}`).join(", ")}`;
+
+  function draw(width) {
+    const margin = { left: 46, right: 86, top: 10, bottom: 42 };
+    const frame = axes(width, 230, margin, iterations, 0, 1, percent);
+    const { drawing, x, y, top, bottom } = frame;
+    const base = iterations.map(() => 0);
+    const named = [];
+    // One iteration only has no width; it is drawn as a bar.
+    const edges = last > 0 ? iterations.map(x) : [x(iterations[0]) - 30, x(iterations[0]) + 30];
+    for (const layer of seen) {
+      const below = base.slice();
+      layer.values.forEach((value, i) => { base[i] += value; });
+      const at = (values, i) => `${edges[i]},${y(values[Math.min(i, last)])}`;
+      const places = edges.map((_, i) => i);
+      const points = [...places.map((i) => at(base, i)), ...places.reverse().map((i) => at(below, i))];
+      drawing.append(svg("polygon", { class: "area", points: points.join(" "), style: `fill:var(--${layer.name})` }));
+      if (layer.values[last] >= 0.005) named.push([layer, y((below[last] + base[last]) / 2)]);
+    }
+    drawing.append(svg("rect", { class: "frame", x: edges[0], y: top, width: edges.at(-1) - edges[0], height: bottom - top }));
+    const ends = spread(named.map(([, at]) => at), 15, top + 6, bottom - 4);
+    named.forEach(([layer], i) => {
+      drawing.append(svg("text", { x: width - margin.right + 10, y: ends[i] + 4 }, `${layer.name} ${percent(layer.values[last])}`));
+    });
+    return frame;
+  }
+  const readout = (i) => seen.map((l) => `${l.name} ${percent(l.values[i])}`).join(", ");
+  figure(container, { title, unit, description, iterations, draw, readout });
+}

@@ -1,0 +1,75 @@
+"use strict";
+// Fills the page from the embedded data.
+
+const data = JSON.parse(document.getElementById("summary-data").textContent);
+const policyNames = Object.keys(data.policies);
+const policyColor = (name) => `var(--p${Math.max(0, policyNames.indexOf(name)) % 8})`;
+
+for (const dot of document.querySelectorAll(".dot[data-policy]")) {
+  dot.style.background = policyColor(dot.dataset.policy);
+}
+
+/** All policies' curves of one quantity on one list of iterations. */
+function curves(quantity) {
+  const learning = Object.entries(data.learning).filter(([, l]) => l[quantity]);
+  const iterations = [...new Set(learning.flatMap(([, l]) => l.iteration))].sort((a, b) => a - b);
+  const series = learning.map(([name, l]) => {
+    const at = new Map(l.iteration.map((iteration, i) => [iteration, l[quantity][i]]));
+    return { name, color: policyColor(name), points: iterations.map((i) => at.get(i) ?? null) };
+  });
+  return { iterations, series: series.filter((s) => s.points.some(Boolean)) };
+}
+
+function drawLearning() {
+  const panels = document.getElementById("learning-panels");
+  if (!panels) return;
+  const two = (value) => decimals(value, 2);
+  lineChart(panels, { title: "Cooperation", unit: "share of legal answers", range: [0, 1], format: percent, ...curves("cooperation") });
+  lineChart(panels, { title: "Payoff", unit: "per round", format: two, ...curves("payoff") });
+  const health = document.getElementById("health-panels");
+  const drawn = [
+    { quantity: "illegal", title: "Illegal answers", unit: "share of all answers", range: [0, 1], format: percent },
+    { quantity: "reward", title: "Reward", unit: "per decision", format: two },
+    { quantity: "entropy", title: "Entropy", unit: "nats per decision", format: two },
+    { quantity: "kl", title: "KL to the base model", unit: "nats", format: (v) => decimals(v, 3) },
+    { quantity: "gradient_norm", title: "Gradient norm", unit: "before clipping", format: two },
+  ];
+  // Drawn when they are first shown: a closed panel has no width.
+  document.getElementById("health").addEventListener("toggle", () => {
+    if (health.childElementCount) return;
+    for (const { quantity, ...look } of drawn) {
+      const lines = curves(quantity);
+      if (lines.series.length) lineChart(health, { ...look, ...lines });
+    }
+  });
+}
+
+function drawOutcomes() {
+  const panels = document.getElementById("outcome-panels");
+  if (!panels) return;
+  for (const [title, shares] of Object.entries(data.outcomes)) {
+    if (!shares.iteration) {
+      panels.append(html("p", "none", `${title}: joint outcomes are defined for two seats with two moves each.`));
+      continue;
+    }
+    const layers = ["CC", "CD", "DC", "DD", "illegal"].map((name) => ({ name, values: shares[name] }));
+    stackedAreas(panels, { title, unit: "share of rounds", iterations: shares.iteration, layers });
+  }
+}
+
+/** Marks the section that is being read in the navigation. */
+function followSections() {
+  const links = new Map([...document.querySelectorAll("nav.sections a")].map((a) => [a.hash.slice(1), a]));
+  const observer = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((e) => e.isIntersecting)) {
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+    }
+  }, { rootMargin: "-20% 0px -75% 0px" });
+  for (const id of links.keys()) observer.observe(document.getElementById(id));
+}
+
+drawLearning();
+drawOutcomes();
+followSections();
+startBrowser(JSON.parse(document.getElementById("match-data").textContent));

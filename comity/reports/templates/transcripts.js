@@ -1,0 +1,378 @@
+"use strict";
+// The browser of transcripts. Texts come from models: they are only ever set as text content.
+
+/** Undoes the front coding of reports/transcripts.py. */
+function decodeTable({ order, shared, rest }) {
+  const values = [];
+  let before = [];
+  order.forEach((place, i) => {
+    const isText = typeof rest[i] === "string";
+    // Texts share whole characters, not halves of surrogate pairs.
+    const tail = isText ? Array.from(rest[i]) : rest[i];
+    before = before.slice(0, shared[i]).concat(tail);
+    values[place] = isText ? before.join("") : before;
+  });
+  return values;
+}
+
+/** A compact match as objects. */
+function unpack(packed, tables) {
+  return packed.decisions.map((values, index) => {
+    const d = Object.fromEntries(tables.columns.map((name, i) => [name, values[i]]));
+    const [player, adapter, version] = tables.agents[d.agent];
+    return {
+      ...d, index, player, adapter, version,
+      text: tables.texts[d.text],
+      name: tables.names[d.name],
+      legal: d.legal < 0 ? [] : tables.legal[d.legal],
+      tokens: d.tokens < 0 ? [] : tables.ids[d.tokens],
+      pieces: d.conversation < 0 ? [] : unpackPieces(tables.conversations[d.conversation], d.piece, tables),
+    };
+  });
+}
+
+/** The pieces of a conversation before the answer at `end`. */
+function unpackPieces(flat, end, tables) {
+  const pieces = [];
+  const stop = end < 0 ? flat.length : 3 * end;
+  for (let i = 0; i < stop; i += 3) {
+    pieces.push({ isAnswer: flat[i] === 1, text: tables.texts[flat[i + 1]], ids: tables.ids[flat[i + 2]] });
+  }
+  return pieces;
+}
+
+const letter = (move) => (move < 0 ? "?" : move === 0 ? "C" : move === 1 ? "D" : String(move));
+const nicely = (value, digits = 2) => (value === null ? "none" : decimals(value, digits));
+const matchKey = (m) =>
+  m.opponent === undefined
+    ? `${m.policy}/${m.seed}/${m.iteration}/${m.match}`
+    : `${m.policy}|${m.opponent}/${m.seed}/${m.match}`;
+
+function startBrowser(packed) {
+  const tables = { ...packed, texts: decodeTable(packed.texts), ids: decodeTable(packed.ids) };
+  const column = Object.fromEntries(packed.columns.map((name, i) => [name, i]));
+  const matches = packed.matches;
+  const list = document.getElementById("match-list");
+  const view = document.getElementById("match");
+  const form = document.getElementById("filters");
+  const PAGE = 100;
+  let filtered = [];
+  let limit = PAGE;
+  let current = null;
+  let openDecision = null;
+
+  // ---- filters --------------------------------------------------------------------------
+  const kinds = [...new Set(matches.map((m) => (m.opponent === undefined ? "training" : "cross-play")))];
+  const selects = {
+    kind: select("Played in", false), policy: select("Policy", false), opponent: select("Against", true),
+    seed: select("Seed", true), iteration: select("Iteration", true), contains: select("Contains", true),
+  };
+  const labels = { contains: { CC: "CC", CD: "CD", DC: "DC", DD: "DD", illegal: "illegal answer" } };
+
+  function select(title, any) {
+    const label = html("label", "", title);
+    const control = html("select");
+    control.dataset.any = any ? "1" : "";
+    label.append(control);
+    form.append(label);
+    return control;
+  }
+  /** Offers these values, and keeps the chosen one where it is still there. */
+  function offer(name, values, fallback = "") {
+    const control = selects[name];
+    const before = control.value;
+    const options = values.map((value) => new Option(labels[name]?.[value] ?? value, value));
+    if (control.dataset.any) options.unshift(new Option("any", ""));
+    control.replaceChildren(...options);
+    const wanted = values.map(String).includes(before) || (before === "" && control.dataset.set) ? before : String(fallback);
+    control.value = wanted;
+    if (control.selectedIndex < 0) control.selectedIndex = 0;
+    control.dataset.set = "1";
+    control.parentElement.hidden = values.length + (control.dataset.any ? 1 : 0) < 2;
+  }
+  const unique = (values) => [...new Set(values)];
+  const sides = (m) => [[m.policy, m.opponent], [m.opponent, m.policy]];
+
+  /** Fills the filters from the top down: what can be chosen depends on those before. */
+  function refill() {
+    offer("kind", kinds, kinds[0]);
+    const isCross = selects.kind.value === "cross-play";
+    const ofKind = matches.filter((m) => (m.opponent !== undefined) === isCross);
+    const names = unique(ofKind.flatMap((m) => (isCross ? [m.policy, m.opponent] : [m.policy])));
+    offer("policy", names, names[0]);
+    const policy = selects.policy.value;
+    offer("opponent", isCross ? unique(ofKind.flatMap(sides).filter(([a]) => a === policy).map(([, b]) => b)) : []);
+    const ofPolicy = ofKind.filter((m) => m.policy === policy || m.opponent === policy);
+    offer("seed", unique(ofPolicy.map((m) => m.seed)).sort((a, b) => a - b));
+    const iterations = isCross ? [] : unique(ofPolicy.map((m) => m.iteration)).sort((a, b) => a - b);
+    offer("iteration", iterations, iterations.at(-1));
+    offer("contains", Object.keys(labels.contains));
+  }
+
+  function contains(match, wanted) {
+    if (!wanted) return true;
+    const rounds = joint(match);
+    if (wanted === "illegal") return match.decisions.some((d) => d[column.move] < 0);
+    return rounds.some((r) => r.map(letter).join("") === wanted);
+  }
+  /** Moves of each round, the chosen policy's seat first. */
+  function joint(match) {
+    const rounds = new Map();
+    for (const d of match.decisions) {
+      const key = d[column.round];
+      if (!rounds.has(key)) rounds.set(key, []);
+      rounds.get(key)[d[column.seat]] = d[column.move] < 0 ? -1 : d[column.played];
+    }
+    const isSecond = match.players[0] !== selects.policy.value && match.players[1] === selects.policy.value;
+    return [...rounds.values()].map((moves) => (isSecond && match.opponent !== undefined ? [...moves].reverse() : moves));
+  }
+
+  function filter() {
+    const isCross = selects.kind.value === "cross-play";
+    const { policy, opponent, seed, iteration, contains: wanted } = selects;
+    filtered = matches.filter((m) =>
+      (m.opponent !== undefined) === isCross
+      && (isCross
+        ? sides(m).some(([a, b]) => a === policy.value && (!opponent.value || b === opponent.value))
+        : m.policy === policy.value && (!iteration.value || m.iteration === Number(iteration.value)))
+      && (!seed.value || m.seed === Number(seed.value))
+      && contains(m, wanted.value));
+    limit = PAGE;
+  }
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("change", () => {
+    refill();
+    filter();
+    show(filtered[0] ?? null, null);
+  });
+
+  // ---- list -----------------------------------------------------------------------------
+  function titleOf(m) {
+    const who = m.opponent === undefined ? `iteration ${m.iteration}` : `${m.players.join(" vs ")}`;
+    return `${who} · seed ${m.seed} · match ${m.match}`;
+  }
+  function strip(match) {
+    const box = document.createDocumentFragment();
+    for (let seat = 0; seat < match.players.length; seat += 1) {
+      const row = html("span", "strip");
+      for (const d of match.decisions.filter((x) => x[column.seat] === seat)) {
+        row.append(html("i", { 0: "C", 1: "D" }[d[column.move]] ?? ""));
+      }
+      box.append(row);
+    }
+    return box;
+  }
+  function drawList() {
+    const total = filtered.reduce((sum, m) => sum + m.same.length, 0);
+    const folded = total > filtered.length ? `, ${filtered.length} different` : "";
+    const count = html("div", "count", `${total} match${total === 1 ? "" : "es"}${folded}`);
+    const items = filtered.slice(0, limit).map((m, i) => {
+      const item = html("div", "item");
+      item.id = `item-${i}`;
+      item.setAttribute("role", "option");
+      item.setAttribute("aria-selected", String(m === current));
+      const row = html("span", "row");
+      row.append(html("span", "", titleOf(m)));
+      if (m.same.length > 1) row.append(html("span", "times", `×${m.same.length}`));
+      item.append(row, strip(m));
+      item.addEventListener("click", () => show(m, null));
+      return item;
+    });
+    list.replaceChildren(count, ...items);
+    if (filtered.length > limit) {
+      const more = html("button", "more", `Show ${Math.min(PAGE, filtered.length - limit)} more`);
+      more.type = "button";
+      more.addEventListener("click", () => { limit += PAGE; drawList(); });
+      list.append(more);
+    }
+    const at = filtered.indexOf(current);
+    if (at >= 0) list.setAttribute("aria-activedescendant", `item-${at}`);
+    else list.removeAttribute("aria-activedescendant");
+  }
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    move(step);
+  });
+  function move(step) {
+    const at = Math.min(Math.max(filtered.indexOf(current) + step, 0), filtered.length - 1);
+    if (at >= limit) limit += PAGE;
+    show(filtered[at], null);
+    const item = list.querySelector("[aria-selected=true]");
+    if (item) list.scrollTop += item.getBoundingClientRect().top - list.getBoundingClientRect().top - list.clientHeight / 2;
+  }
+
+  // ---- one match ------------------------------------------------------------------------
+  function show(match, decision, isLink = false) {
+    current = match;
+    openDecision = decision;
+    drawList();
+    drawMatch();
+    if (match && !isLink) remember();
+  }
+  function remember() {
+    const decision = openDecision === null ? "" : `&decision=${openDecision}`;
+    history.replaceState(null, "", `#match=${encodeURIComponent(matchKey(current))}${decision}`);
+  }
+  function drawMatch() {
+    if (!current) {
+      view.replaceChildren(html("p", "none", "No match fits these filters."));
+      return;
+    }
+    const decisions = unpack(current, tables);
+    const head = html("header");
+    const about = html("div");
+    about.append(html("h3", "", `${current.players.join(" vs ")}, match ${current.match}`));
+    const parts = current.opponent === undefined ? [`iteration ${current.iteration}`] : ["cross-play"];
+    parts.push(`seed ${current.seed}`, `environment seed ${current.environment}`);
+    about.append(html("p", "", parts.join(" · ")));
+    if (current.same.length > 1) {
+      about.append(html("p", "", `×${current.same.length}: identical in matches ${current.same.join(", ")}`));
+    }
+    const steps = html("div", "steps");
+    const at = filtered.indexOf(current);
+    for (const [text, step] of [["← Previous", -1], ["Next →", 1]]) {
+      const button = html("button", "", text);
+      button.type = "button";
+      button.disabled = at + step < 0 || at + step >= filtered.length;
+      button.addEventListener("click", () => move(step));
+      steps.append(button);
+    }
+    head.append(about, steps);
+
+    const grid = html("div", "rounds");
+    grid.style.setProperty("--seats", current.players.length);
+    grid.append(html("span"));
+    current.players.forEach((player, seat) => {
+      const own = decisions.filter((d) => d.seat === seat);
+      const total = own.reduce((sum, d) => sum + (d.payoff ?? 0), 0);
+      const cell = html("div", "seat", player);
+      cell.append(html("small", "", `seat ${seat} · ${nicely(total, Number.isInteger(total) ? 0 : 2)} points`));
+      grid.append(cell);
+    });
+    const byRound = new Map();
+    for (const d of decisions) {
+      const key = `${d.round}.${d.step}`;
+      if (!byRound.has(key)) byRound.set(key, []);
+      byRound.get(key).push(d);
+    }
+    for (const together of byRound.values()) {
+      const number = html("div", "number", `${together[0].round + 1}`);
+      number.prepend(html("b", "", together.map((d) => (d.move < 0 ? "?" : letter(d.played))).join("")));
+      number.title = "joint move and round";
+      grid.append(number);
+      for (let seat = 0; seat < current.players.length; seat += 1) {
+        const d = together.find((x) => x.seat === seat);
+        grid.append(d ? bubble(d) : html("span"));
+      }
+      const opened = together.find((d) => d.index === openDecision);
+      if (opened) grid.append(detail(opened));
+    }
+    view.replaceChildren(head, grid);
+  }
+  function bubble(d) {
+    const button = html("button", `bubble ${{ 0: "C", 1: "D" }[d.move] ?? ""} ${d.seat > 0 ? "right" : ""}`);
+    button.type = "button";
+    button.dataset.decision = d.index;
+    button.setAttribute("aria-expanded", String(d.index === openDecision));
+    const trembled = d.move >= 0 && d.played !== d.move ? `, played ${letter(d.played)}` : "";
+    button.append(
+      html("span", "said", d.text.trim().slice(0, 400) || (d.text ? "(blank)" : d.name)),
+      html("span", "did", `${d.name.replaceAll("_", " ")}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
+    button.addEventListener("click", () => {
+      openDecision = openDecision === d.index ? null : d.index;
+      drawMatch();
+      remember();
+      view.querySelector(`[data-decision="${d.index}"]`).focus();
+    });
+    return button;
+  }
+  function heading(text) {
+    return html("h5", "", text);
+  }
+  function detail(d) {
+    const box = html("div", "decision");
+    box.append(html("h4", "", `${d.player}, seat ${d.seat}, round ${d.round + 1}`));
+    if (d.pieces.length) {
+      const lastAnswer = d.pieces.findLastIndex((piece) => piece.isAnswer);
+      box.append(heading(lastAnswer < 0 ? "Told" : "Told since the last answer"));
+      const told = d.pieces.slice(lastAnswer + 1).map((piece) => piece.text).join("");
+      box.append(html("pre", "text", told));
+      const whole = html("details");
+      whole.append(html("summary", "", "Full prompt"));
+      whole.addEventListener("toggle", () => {
+        if (whole.querySelector("pre")) return;
+        const text = html("pre", "text");
+        for (const piece of d.pieces) text.append(html("span", piece.isAnswer ? "answer" : "", piece.text));
+        const ids = d.pieces.flatMap((piece) => piece.ids);
+        whole.append(text, heading(`Its ${ids.length} token ids`), html("pre", "text ids", ids.join(" ")));
+      });
+      box.append(whole);
+    }
+    box.append(heading("Answer"), html("pre", "text", d.text || "(none)"));
+    if (d.tokens.length) {
+      box.append(heading("Token ids of the answer"), html("pre", "text ids", d.tokens.join(" ")));
+    }
+    if (d.probabilities.length) {
+      box.append(heading("Probability of each legal answer"));
+      const chances = html("div", "chances");
+      d.probabilities.forEach((chance, i) => {
+        const label = d.legal[i] ?? `move ${i}`;
+        const track = html("span", "track");
+        const bar = html("i");
+        bar.style.width = `${100 * (chance ?? 0)}%`;
+        track.append(bar);
+        const isChosen = label.trim() === d.text.trim() ? "chosen" : "";
+        chances.append(html("span", isChosen, label), track, html("span", isChosen, chance === null ? "none" : `${nicely(100 * chance, 2)}\u202f%`));
+      });
+      box.append(chances);
+    }
+    const facts = html("dl", "facts");
+    const trained = d.adapter === null ? "" : `${d.adapter}, version ${d.version}`;
+    const rows = [
+      ["Move", `${d.name.replaceAll("_", " ")} (${letter(d.move)})`],
+      ["Played", d.played < 0 ? "no move" : letter(d.played)],
+      ["Payoff", nicely(d.payoff)],
+      ["Reward", d.reward === null ? null : nicely(d.reward)],
+      ["Return", d.ret === null ? null : nicely(d.ret)],
+      ["Advantage", d.advantage === null ? null : nicely(d.advantage)],
+      ["Probability of the answer", d.tokens.length && d.logprob !== null ? `${nicely(100 * Math.exp(d.logprob), 2)}\u202f%` : null],
+      ["Adapter", trained || (d.conversation >= 0 ? "none: base model" : null)],
+      ["Used for learning", d.conversation < 0 ? null : d.trained ? "yes" : "no"],
+    ];
+    for (const [term, value] of rows.filter(([, v]) => v !== null)) {
+      const pair = html("div");
+      pair.append(html("dt", "", term), html("dd", "", value));
+      facts.append(pair);
+    }
+    box.append(facts);
+    return box;
+  }
+
+  // ---- links ----------------------------------------------------------------------------
+  /** Opens what the address names, if it names a match. */
+  function follow() {
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    const key = wanted.get("match");
+    const match = key === null ? undefined : matches.find((m) => matchKey(m) === key);
+    if (!match) return false;
+    selects.kind.value = match.opponent === undefined ? "training" : "cross-play";
+    refill();
+    selects.policy.value = match.policy;
+    refill();
+    selects.opponent.value = "";
+    selects.seed.value = "";
+    selects.contains.value = "";
+    if (match.iteration !== undefined) selects.iteration.value = match.iteration;
+    filter();
+    const decision = wanted.get("decision");
+    show(match, decision === null ? null : Number(decision), true);
+    document.getElementById("transcripts").scrollIntoView();
+    return true;
+  }
+  window.addEventListener("hashchange", follow);
+  refill();
+  filter();
+  if (!follow()) show(filtered[0] ?? null, null, true);
+}
