@@ -23,7 +23,7 @@ class Stage(Protocol):
 
     @property
     def title(self) -> str:
-        """Name of the game as one would say it in a sentence ("prisoner's dilemma")."""
+        """Name of the game, as in "the game Stag Hunt"."""
         ...
 
     @property
@@ -91,7 +91,7 @@ class PublicGoods:
     @property
     def title(self) -> str:
         """Name of the game."""
-        return "public goods game"
+        return "Public Goods"
 
     @property
     def moves(self) -> tuple[str, ...]:

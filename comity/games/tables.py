@@ -47,22 +47,22 @@ COOPERATE_DEFECT = ("cooperate", "defect")
 
 prisoners_dilemma = _named(
     "Prisoner's dilemma with the payoffs T/R/P/S = 5/3/1/0 of Axelrod's tournaments (1984).",
-    _social_dilemma("prisoner's dilemma", COOPERATE_DEFECT, 3, 0, 5, 1),
+    _social_dilemma("Prisoner's Dilemma", COOPERATE_DEFECT, 3, 0, 5, 1),
 )
 
 prisoners_dilemma_4310 = _named(
     "Prisoner's dilemma with the payoffs T/R/P/S = 4/3/1/0 of the moral-reward studies.",
-    _social_dilemma("prisoner's dilemma", COOPERATE_DEFECT, 3, 0, 4, 1),
+    _social_dilemma("Prisoner's Dilemma", COOPERATE_DEFECT, 3, 0, 4, 1),
 )
 
 stag_hunt = _named(
     "Stag hunt: hunting the stag together pays most, hunting the hare is safe.",
-    _social_dilemma("stag hunt", ("stag", "hare"), 4, 0, 3, 1),
+    _social_dilemma("Stag Hunt", ("stag", "hare"), 4, 0, 3, 1),
 )
 
 chicken = _named(
     "Chicken: the one who goes straight wins, unless both do.",
-    _social_dilemma("game of chicken", ("swerve", "straight"), 2, 1, 4, 0),
+    _social_dilemma("Chicken", ("swerve", "straight"), 2, 1, 4, 0),
 )
 
 bach_or_stravinsky = _named(
@@ -72,12 +72,12 @@ bach_or_stravinsky = _named(
 
 defective_coordination = _named(
     "Defective coordination: agreeing pays, and agreeing on defection pays most.",
-    _social_dilemma("defective coordination game", COOPERATE_DEFECT, 1, 0, 0, 4),
+    _social_dilemma("Defective Coordination", COOPERATE_DEFECT, 1, 0, 0, 4),
 )
 
 volunteers_dilemma = _named(
     "Volunteer's dilemma: one volunteer is enough, and without any nobody earns anything.",
-    _social_dilemma("volunteer's dilemma", ("volunteer", "wait"), 3, 1, 4, 0),
+    _social_dilemma("Volunteer's Dilemma", ("volunteer", "wait"), 3, 1, 4, 0),
 )
 
 
@@ -98,7 +98,7 @@ def public_goods(
 def matrix(
     moves: Sequence[Any],
     payoffs: Sequence[Any],
-    title: str = "matrix game",
+    title: str = "Matrix",
     length: LengthChoice = DEFAULT_LENGTH,
     noise: float = 0.0,
     illegal: str = "as_defect",

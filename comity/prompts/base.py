@@ -11,6 +11,7 @@ from typing import Protocol
 from comity.errors import ComityError
 from comity.games.base import Game, Turn
 
+
 class Prompt(Protocol):
     """Implementations are frozen dataclasses; their fields are the YAML parameters."""
 

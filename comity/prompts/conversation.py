@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from comity.games.base import Game, Illegal, Turn
-from comity.games.stages import MatrixStage, PublicGoods
 from comity.prompts.telling import (
+    NO_ANSWER,
     Telling,
     last_moves,
     number,
     own_payoffs,
-    shared_payoff,
+    payoff_beside,
+    picked,
     told,
     told_game,
 )
@@ -31,56 +32,58 @@ class Conversation:
         """Rules, the last joint move if there is one (a fictitious start), the question."""
         telling = self.telling
         others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
-        choices = telling.choices(game)
+        slips, goal = telling.slips(game), telling.goal_sentence()
+        wishes = f"{slips} {goal}".strip()
         return (
-            f"You play {telling.called(game)} with {others}. In every round each of you picks "
-            f"{choices} at the same time. Then you get points:\n"
+            f"You play {telling.called(game)} with {others} over several rounds. In every round, "
+            f"each of you picks {telling.choices(game)} at the same time. Then you get points:\n"
             f"{self._payoffs(game, turn.seat)}\n"
-            f"There are several rounds.{telling.slips(game)}{telling.goal_sentence()} "
-            f"Answer only with {choices}.\n"
-            f"{self._before(game, turn)}What do you pick?"
+            f"{wishes + chr(10) if wishes else ''}"
+            f"{self._before(game, turn)}{telling.instruction(game)}"
         )
 
     def following(self, game: Game, turn: Turn) -> str:
-        """What the others did in the round before; what became of this seat's own pick, if
-        that was changed or is missing."""
+        """What the others did in the round before.
+
+        Before that, what became of this seat's own pick if it was changed or missing; after
+        it, that nobody got points where a missing move made the round void.
+        """
         labels = self.labels(game)
-        seat, finished = turn.seat, turn.observation.history[-1]
-        intended, played = finished.intended[seat], finished.moves[seat]
-        moves = last_moves(turn.observation, labels)
-        assert moves is not None  # a round is finished
+        finished = turn.observation.history[-1]
+        intended, played = finished.intended[turn.seat], finished.moves[turn.seat]
         own = ""
         if isinstance(intended, Illegal):
-            counted = "" if isinstance(played, Illegal) else f", so {told(played, labels)} counted"
-            own = f"You gave no valid answer{counted}. "
+            counted = "" if isinstance(played, Illegal) else f", so {labels[played]} counted"
+            own = f"You gave {NO_ANSWER}{counted}. "
         elif intended != played:
             own = f"Your pick was changed to {told(played, labels)}. "
-        nothing = any(isinstance(action, Illegal) for action in finished.moves)
-        return f"{own}They picked {moves[1]}.{' No points.' if nothing else ''}"
+        others = picked("They", turn.observation.own_first(finished.moves)[1:], labels)
+        void = any(isinstance(action, Illegal) for action in finished.moves)
+        return f"{own}{others}.{' Nobody got points.' if void else ''}"
 
     def _payoffs(self, game: Game, seat: int) -> str:
-        """One line per joint move, this seat's pick first."""
+        """A line for each own pick and what the others may do, own pick first."""
         stage = told_game(game).stage
         labels, listed = self.labels(game), self.telling.listed(game)
         lines = []
-        if isinstance(stage, MatrixStage):
-            for own in listed:
+        for own in listed:
+            if stage.seats == 2:
                 for other in listed:
                     mine, theirs = own_payoffs(stage, seat, own, other)
                     lines.append(
                         f"You pick {labels[own]}, they pick {labels[other]}: "
                         f"you get {number(mine)}, they get {number(theirs)}."
                     )
-        elif isinstance(stage, PublicGoods):
-            for own in listed:
+            else:
                 for count in range(stage.seats - 1, -1, -1):
+                    mine = payoff_beside(stage, own, count)
                     lines.append(
-                        f"You pick {labels[own]}, {count} of them pick {labels[0]}: "
-                        f"you get {number(shared_payoff(stage, own, count))}."
+                        f"You pick {labels[own]}, {count} of them pick{'s' * (count == 1)} "
+                        f"{labels[0]}: you get {number(mine)}."
                     )
         return "\n".join(lines)
 
     def _before(self, game: Game, turn: Turn) -> str:
         """The last joint move, where the conversation opens with one."""
-        moves = last_moves(turn.observation, self.labels(game))
-        return "" if moves is None else f"Last round you picked {moves[0]}, they picked {moves[1]}. "
+        last = last_moves(turn.observation, self.labels(game))
+        return f"Last round {last} " if last else ""

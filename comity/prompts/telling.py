@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from comity.errors import ComityError, lookup
 from comity.games.base import Action, Game, Illegal, Move, Observation
 from comity.games.iterated import Iterated
-from comity.games.stages import MatrixStage, PublicGoods
+from comity.games.stages import MatrixStage, PublicGoods, Stage
 from comity.prompts.base import check_labels, labels_for
 
 FRAMINGS = {
@@ -61,20 +61,29 @@ class Telling:
         return in_a_row([labels[move] for move in self.listed(game)], "or")
 
     def called(self, game: Game) -> str:
-        """What the game is called ("a game", "the stag hunt")."""
+        """What the game is called ("a game", "the game Stag Hunt")."""
         stage = told_game(game).stage
-        return f"the {stage.title}" if self.framing == "named" else "a game"
+        return f"the game {stage.title}" if self.framing == "named" else "a game"
 
     def slips(self, game: Game) -> str:
-        """A sentence on trembling hands, with a space before it; empty without noise."""
+        """A sentence on trembling hands; empty without noise."""
         noise = told_game(game).noise
         if noise == 0:
             return ""
-        return f" With a chance of {number(100 * noise)}%, a pick is changed by accident."
+        return f"With a chance of {number(100 * noise)}%, any pick is changed by accident."
 
     def goal_sentence(self) -> str:
-        """What the player should want, with a space before it; empty where that is not told."""
-        return " Your goal is to get as many points as you can in total." if self.goal == "own" else ""
+        """What the player should want; empty where that is not told."""
+        if self.goal == "none":
+            return ""
+        return "Your goal is to get as many points as you can in total."
+
+    def instruction(self, game: Game) -> str:
+        """How to answer."""
+        letters = all(len(label) == 1 and label.isalpha() for label in self.told_labels(game))
+        # Saying "one letter" made the default model start its answer with a label ten times
+        # as often as saying "only".
+        return f"Answer {'with one letter,' if letters else 'only with'} {self.choices(game)}."
 
 
 def told_game(game: Game) -> Iterated:
@@ -84,27 +93,21 @@ def told_game(game: Game) -> Iterated:
     raise ComityError(f"these prompts tell matrix games and public goods, not {game!r}")
 
 
-def own_payoffs(stage: MatrixStage, seat: int, own: Move, other: Move) -> tuple[float, float]:
-    """What this seat gets and what the other gets, when they play `own` and `other`."""
-    joint = (own, other) if seat == 0 else (other, own)
-    payoffs = stage.payoff(joint)
+def own_payoffs(stage: Stage, seat: int, own: Move, other: Move) -> tuple[float, float]:
+    """With two seats: what this one gets and what the other gets, when they play so."""
+    payoffs = stage.payoff((own, other) if seat == 0 else (other, own))
     return payoffs[seat], payoffs[1 - seat]
 
 
-def shared_payoff(stage: PublicGoods, own: Move, contributors: int) -> float:
-    """What a seat gets that plays `own` while so many of the others contribute."""
-    others = (0,) * contributors + (1,) * (stage.seats - 1 - contributors)
+def payoff_beside(stage: Stage, own: Move, cooperators: int) -> float:
+    """With seats that are all alike: what one gets that plays `own` beside so many cooperators."""
+    others = (0,) * cooperators + (1,) * (stage.seats - 1 - cooperators)
     return stage.payoff((own, *others))[0]
 
 
 def number(value: float) -> str:
     """A number as one would write it: 3, 0.5, 12.25."""
     return f"{value + 0.0:.10g}"
-
-
-def points(value: float) -> str:
-    """'1 point', '3 points'."""
-    return f"{number(value)} point{'' if value == 1 else 's'}"
 
 
 def in_a_row(words: Sequence[str], last: str) -> str:
@@ -117,9 +120,16 @@ def told(action: Action, labels: Sequence[str]) -> str:
     return NO_ANSWER if isinstance(action, Illegal) else labels[action]
 
 
-def last_moves(observation: Observation, labels: Sequence[str]) -> tuple[str, str] | None:
-    """This seat's last move and the others' in seat order, as told; None: nothing yet."""
+def picked(who: str, actions: Sequence[Action], labels: Sequence[str]) -> str:
+    """'They picked A, B', 'You gave no valid answer'."""
+    if all(isinstance(action, Illegal) for action in actions):
+        return f"{who} gave {NO_ANSWER}"
+    return f"{who} picked {', '.join(told(action, labels) for action in actions)}"
+
+
+def last_moves(observation: Observation, labels: Sequence[str]) -> str:
+    """The last joint move, the fictitious one included, from this seat's view; "" if none."""
     if observation.last is None:
-        return None
-    own, *others = (told(action, labels) for action in observation.own_first(observation.last))
-    return own, ", ".join(others)
+        return ""
+    own, *others = observation.own_first(observation.last)
+    return f"{picked('you', [own], labels)} and {picked('they', others, labels)}."

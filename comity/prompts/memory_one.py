@@ -1,0 +1,70 @@
+"""A one-shot prompt per decision: the game as a table, and the last joint move as the state."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from comity.games.base import Game, Turn
+from comity.prompts.telling import (
+    Telling,
+    last_moves,
+    number,
+    own_payoffs,
+    payoff_beside,
+    told_game,
+)
+
+
+@dataclass(frozen=True)
+class MemoryOne:
+    """The whole game in one prompt; all decisions in the same state share it."""
+
+    fresh: ClassVar[bool] = True
+    telling: Telling
+
+    def labels(self, game: Game) -> tuple[str, ...]:
+        """The label of each move, `[move]`."""
+        return self.telling.told_labels(game)
+
+    def opening(self, game: Game, turn: Turn) -> str:
+        """The whole prompt: setting, table, goal, last joint move, how to answer."""
+        telling = self.telling
+        others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
+        parts = [
+            f"You play {telling.called(game)} with {others}, again and again. Each time, "
+            f"everybody picks {telling.choices(game)}, all at once.",
+            self._table(game, turn.seat),
+            telling.slips(game),
+            telling.goal_sentence(),
+            self._state(game, turn),
+            telling.instruction(game),
+        ]
+        return "\n".join(part for part in parts if part)
+
+    def following(self, game: Game, turn: Turn) -> str:
+        """The same as the opening: every decision is a conversation of its own."""
+        return self.opening(game, turn)
+
+    def _table(self, game: Game, seat: int) -> str:
+        """Points as a Markdown table; rows are this seat's pick."""
+        stage = told_game(game).stage
+        labels, listed = self.labels(game), self.telling.listed(game)
+        if stage.seats == 2:
+            title = "Points (yours, theirs), by your pick (rows) and their pick (columns):"
+            header = [labels[other] for other in listed]
+            rows = [
+                [", ".join(map(number, own_payoffs(stage, seat, own, other))) for other in listed]
+                for own in listed
+            ]
+        else:
+            counts = range(stage.seats - 1, -1, -1)
+            title = f"Your points, by your pick (rows) and how many of them pick {labels[0]}:"
+            header = [str(count) for count in counts]
+            rows = [[number(payoff_beside(stage, own, n)) for n in counts] for own in listed]
+        lines = [["", *header], ["---"] * (1 + len(header))]
+        lines += [[labels[own], *row] for own, row in zip(listed, rows, strict=True)]
+        return "\n".join([title, *(f"| {' | '.join(line)} |" for line in lines)])
+
+    def _state(self, game: Game, turn: Turn) -> str:
+        """The last joint move."""
+        last = last_moves(turn.observation, self.labels(game))
+        return f"Last time {last}" if last else "This is the first time; nothing was picked before."
