@@ -26,7 +26,7 @@ models = typer.Typer(help="Language models: which there are, and fetching one.")
 app.add_typer(models, name="models")
 
 
-class Interrupted(ComityError):
+class StoppedByUserError(ComityError):
     """The user pressed Ctrl-C; the text says how to continue."""
 
     exit_code = 130
@@ -105,7 +105,7 @@ def train(
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", [])
         hint = notes[-1] if notes else "nothing was saved yet"
-        raise Interrupted(f"interrupted; {hint}") from interrupt
+        raise StoppedByUserError(f"interrupted; {hint}") from interrupt
     for folder in folders:
         page = folder / "report.html"
         print(f"page: {page}" if page.exists() else f"run: {folder}")

@@ -251,8 +251,9 @@ def plural(key: str) -> str:
 def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Config:
     """The config of `comity train NAME OVERRIDES`.
 
-    `name` is an experiment ("": none, the defaults); with `config_dir` it is a file of that folder instead, whose
-    defaults list names what it builds on (`[config, override game: stag_hunt, _self_]`).
+    `name` is an experiment ("": none, the defaults); with `config_dir` it is a file of that
+    folder instead, whose defaults list names what it builds on
+    (`[config, override game: stag_hunt, _self_]`).
     Raises `ComityError` in one line for whatever Hydra refuses.
     """
     from hydra import compose as hydra_compose

@@ -1,0 +1,143 @@
+"""Sinks get flat numbers; a missing library is named with the extra that brings it."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comity.config import Config
+from comity.errors import ComityError
+from comity.sinks import Sinks, flatten, label
+
+METRICS = {
+    "iteration": 3,
+    "payoff": 2.5,
+    "kl": None,
+    "loss": float("nan"),
+    "outcomes": {"CC": 0.25, "DD": 0.75},
+    "conditional": {"start": [3, 4], "CC": [0, 0]},
+    "seconds": {"play": 1.5},
+}
+FLAT = {
+    "iteration": 3.0,
+    "payoff": 2.5,
+    "outcomes/CC": 0.25,
+    "outcomes/DD": 0.75,
+    "conditional/start": 0.75,
+    "seconds/play": 1.5,
+}
+
+
+class FakeRun:
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+        self.logged: list[tuple[dict[str, float], int]] = []
+        self.finished = False
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.logged.append((metrics, step))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, name: str) -> list[FakeRun]:
+    runs: list[FakeRun] = []
+
+    def init(**settings: Any) -> FakeRun:
+        runs.append(FakeRun(**settings))
+        return runs[-1]
+
+    module = types.ModuleType(name)
+    module.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, module)
+    return runs
+
+
+def test_nested_metrics_become_flat_numbers() -> None:
+    assert flatten(METRICS) == FLAT
+
+
+def test_wandb_gets_the_config_and_every_iteration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = fake(monkeypatch, "wandb")
+    folder = tmp_path / "ipd-seed-0"
+    with Sinks([{"name": "wandb", "mode": "offline"}], folder, Config(seed=5)) as sinks:
+        sinks.log(3, METRICS)
+    (run,) = runs
+    assert run.logged == [(FLAT, 3)]
+    assert run.finished
+    assert run.settings["mode"] == "offline"
+    assert run.settings["id"] == run.settings["name"] == "ipd-seed-0"
+    assert run.settings["dir"] == str(folder)
+    assert run.settings["config"]["seed"] == 5
+
+
+def test_trackio_gets_every_iteration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = fake(monkeypatch, "trackio")
+    with Sinks(["trackio"], tmp_path / "a", Config()) as sinks:
+        sinks.log(0, METRICS)
+    assert runs[0].logged == [(FLAT, 0)]
+    assert runs[0].settings["project"] == "comity"
+    assert runs[0].finished
+
+
+def test_runs_of_one_study_have_names_of_their_own(tmp_path: Path) -> None:
+    run = tmp_path / "demo-1" / "own" / "seed-0"
+    run.mkdir(parents=True)
+    assert label(run) == "seed-0"
+    (tmp_path / "demo-1" / "config.yaml").touch()
+    assert label(run) == "demo-1-own-seed-0"
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
+def test_a_missing_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # Its import fails from here on.
+    with pytest.raises(ComityError, match=rf"pip install 'comity\[{name}\]'$"):
+        Sinks([name], tmp_path, Config())
+
+
+def test_a_library_that_does_not_start_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def init(**settings: Any) -> None:
+        raise RuntimeError("no API key;\nlog in first")
+
+    fake(monkeypatch, "wandb")
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    with pytest.raises(ComityError, match=r"did not start: no API key; log in first$"):
+        Sinks(["wandb"], tmp_path, Config())
+
+
+def test_unknown_sinks_and_parameters_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ComityError, match="unknown sink 'wandbb'; did you mean wandb"):
+        Sinks(["wandbb"], tmp_path, Config())
+    with pytest.raises(ComityError, match="unknown parameter 'projct'; did you mean project"):
+        Sinks([{"name": "wandb", "projct": "x"}], tmp_path, Config())
+
+
+def test_no_sinks_cost_nothing(tmp_path: Path) -> None:
+    with Sinks([], tmp_path, Config()) as sinks:
+        sinks.log(0, {"never": object()})
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None,
+    reason="tensorboard is not installed (the extra comity[tensorboard])",
+)
+def test_tensorboard_writes_what_tensorboard_reads(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Sinks(["tensorboard"], tmp_path, Config()) as sinks:
+        sinks.log(0, METRICS)
+        sinks.log(1, {"payoff": 4.0})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("payoff")] == [(0, 2.5), (1, 4.0)]
+    assert set(events.Tags()["scalars"]) == set(FLAT)
