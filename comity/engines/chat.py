@@ -17,14 +17,15 @@ in it is encoded as ordinary letters and can never close a turn or open another.
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from comity.errors import ComityError
 
 _MARKS = ("Comity1question", "Comity2answer", "Comity3question")
-_DATE = datetime(2024, 7, 26)
+_DATE = "26 Jul 2024"
 """What templates that tell today's date are given: runs must not depend on the day."""
+_SAME_DAY = "{% macro strftime_now(format) %}" + _DATE + "{% endmacro %}\n"
+"""Stands before a template and takes the place of its clock."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,6 @@ class ChatFormat:
         )
         return text
 
-    def answer_text(self, ids: list[int]) -> str:
-        """The text of a sampled answer without the token that ended it."""
-        return self.decode(ids[:-1] if ids and ids[-1] in self.end_ids else ids)
-
     def _told(self, before: str, text: str) -> list[int]:
         """Ids of `before`, `text` and `to_answer`; only the fixed parts hold control tokens.
 
@@ -214,10 +211,11 @@ def _render(tokenizer: Any, messages: list[dict[str, str]], system: str | None) 
     try:
         text: str = tokenizer.apply_chat_template(
             opening + messages,
+            chat_template=_SAME_DAY + tokenizer.get_chat_template(),
             tokenize=False,
             add_generation_prompt=True,
             enable_thinking=False,
-            strftime_now=_DATE.strftime,
+            date_string=_DATE,
         )
     except Exception as problem:  # templates raise what they like
         what = "refuses a system prompt" if system else "cannot be used"

@@ -113,14 +113,24 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "PreTrai
     with quiet():
         from transformers import AutoModelForCausalLM
 
+        loader: Any = AutoModelForCausalLM  # what it returns depends on a keyword
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=precision, local_files_only=True, use_safetensors=True
+            model, found = loader.from_pretrained(
+                folder,
+                dtype=precision,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
             )
         except Exception as problem:  # transformers raises many kinds for unreadable files
             raise ComityError(f"cannot load the model in {folder}: {_line(problem)}") from problem
+    if found["missing_keys"]:
+        # transformers would fill them with random numbers.
+        missing = sorted(found["missing_keys"])
+        raise ComityError(f"the model in {folder} lacks {len(missing)} weights ({missing[0]}, ...)")
     model.requires_grad_(False)
-    return model.eval().to(place)
+    ready: PreTrainedModel = model.eval().to(place)
+    return ready
 
 
 def choose_device(device: str) -> "torch.device":
