@@ -1,0 +1,60 @@
+"""Reading answers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comity.errors import ComityError
+from comity.games.base import ILLEGAL, Action
+from comity.prompts import ANSWERS, Forced, Free, parse, parse_lenient
+from comity.registry import build, sentences
+
+LABELS = ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "lenient"),
+    [
+        ("A", 0, 0),
+        (" B\n", 1, 1),
+        ("a", ILLEGAL, ILLEGAL),
+        ("A.", ILLEGAL, 0),
+        ("I pick B!", ILLEGAL, 1),
+        ("B, B, B", ILLEGAL, 1),
+        ("A or B", ILLEGAL, ILLEGAL),
+        ("BAD", ILLEGAL, ILLEGAL),
+        ("A_1", ILLEGAL, ILLEGAL),
+        ("", ILLEGAL, ILLEGAL),
+        ("\u00c4", ILLEGAL, ILLEGAL),
+        ("**A**", ILLEGAL, 0),
+    ],
+)
+def test_parsers(text: str, strict: Action, lenient: Action) -> None:
+    assert parse(text, LABELS) == strict
+    assert parse_lenient(text, LABELS) == lenient
+
+
+def test_labels_of_several_words_and_signs() -> None:
+    labels = ("go (left)", "+1")
+    assert parse("go (left)", labels) == 0
+    assert parse_lenient("I would go (left) here", labels) == 0
+    assert parse_lenient("x +1 y", labels) == 1
+    assert parse_lenient("11", labels) == ILLEGAL
+
+
+@given(st.text(max_size=12))
+def test_what_is_read_strictly_is_read_the_same_leniently(text: str) -> None:
+    strict = parse(text, LABELS)
+    if strict is not ILLEGAL:
+        assert parse_lenient(text, LABELS) == strict
+
+
+def test_formats() -> None:
+    assert build("answer", "forced", ANSWERS) == Forced()
+    assert build("answer", {"name": "free", "max_tokens": 3}, ANSWERS) == Free(3)
+    assert (Forced.name, Free.name, Free().max_tokens) == ("forced", "free", 8)
+    assert list(sentences(ANSWERS)) == [Forced.name, Free.name]
+    with pytest.raises(ComityError, match="max_tokens must be at least 1"):
+        Free(0)
+    with pytest.raises(ComityError, match="unknown parameter 'max_tokens'"):
+        build("answer", {"name": "forced", "max_tokens": 3}, ANSWERS)

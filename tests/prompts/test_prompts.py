@@ -1,0 +1,317 @@
+"""Prompts: every game x framing x labels says the game as it is."""
+
+import re
+from itertools import product, takewhile
+from typing import Any
+
+import pytest
+
+from comity.errors import ComityError
+from comity.games import GAMES, make_game
+from comity.games.base import ILLEGAL, Action, Game, Turn
+from comity.games.iterated import Iterated
+from comity.prompts import PROMPTS, Prompt, conversation, memory_one
+from comity.prompts.telling import number
+from comity.registry import build, sentences
+
+OWN_TABLE = {
+    "title": "Rock Paper Scissors",
+    "moves": ["rock", "paper", "scissors"],
+    "payoffs": [
+        [[0.5, 0.25], [-1, 1], [2, -2.75]],
+        [[1, -1], [0, 7], [-3, 3]],
+        [[-4, 4], [12.125, -6], [8, 9]],
+    ],
+}
+BANNED = (
+    "dilemma|prisoner|cooperat|defect|stag|hare|hunt|chicken|swerve|straight|bach|stravinsky|"
+    "volunteer|wait|public|goods|contribut|pot\\b|share|betray|trust|fair|rock|paper|scissors|matrix"
+)
+LABELS = {None: None, "words": ["action1", "action2", "action3"], "odd": ["X", "Yes", "no way"]}
+
+
+def game_named(name: str, **parameters: Any) -> Iterated:
+    game = make_game({"name": name, **(OWN_TABLE if name == "matrix" else {}), **parameters})
+    assert isinstance(game, Iterated)
+    return game
+
+
+def first_turn(game: Game, seat: int = 0, seed: int = 0) -> Turn:
+    return game.turns(game.start(seed))[seat]
+
+
+def after(game: Game, *joint: tuple[Action, ...], seat: int = 0) -> Turn:
+    state = game.start(0)
+    for moves in joint:
+        state = game.step(state, dict(enumerate(moves)))
+    return game.turns(state)[seat]
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("framing", ["covert", "named"])
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("swap", [False, True])
+def test_every_payoff_and_label_is_told(
+    kind: str, name: str, framing: str, labels: str | None, swap: bool
+) -> None:
+    game = game_named(name)
+    count = len(game.moves)
+    given = LABELS[labels]
+    prompt = build(
+        "prompt",
+        {
+            "name": kind,
+            "framing": framing,
+            "labels": given[:count] if given else None,
+            "swap_labels": swap,
+        },
+        PROMPTS,
+    )
+    told = prompt.labels(game)
+    expected = given[:count] if given else game.moves if framing == "named" else "ABC"[:count]
+    assert told == tuple(reversed(expected) if swap else expected)
+    for seat in range(game.seats):
+        text = prompt.opening(game, first_turn(game, seat))
+        assert all(label in text for label in told)
+        for facts in payoff_facts(kind, game, seat, told, swap):
+            assert facts in text
+        if framing == "covert":
+            assert not re.search(BANNED, text, re.IGNORECASE)
+        else:
+            assert game.stage.title in text
+
+
+def payoff_facts(
+    kind: str, game: Iterated, seat: int, told: tuple[str, ...], swap: bool
+) -> list[str]:
+    """What the text must say: a sentence per cell (conversation) or a row of the table each."""
+    moves = sorted(range(len(game.moves)), reverse=swap)
+
+    def cell(own: int, others: tuple[int, ...]) -> list[str]:
+        joint = (*others[:seat], own, *others[seat:])
+        payoffs = game.stage.payoff(joint)
+        theirs = [payoffs[1 - seat]] if game.seats == 2 else []
+        return [number(payoff) for payoff in (payoffs[seat], *theirs)]
+
+    facts = []
+    for own in moves:
+        row = []
+        for others in product(moves, repeat=game.seats - 1):
+            points = cell(own, others)
+            if game.seats == 2:
+                row.append(", ".join(points))
+                sentence = (
+                    f"they pick {told[others[0]]}: you get {points[0]}, they get {points[1]}."
+                )
+            else:
+                if list(others) == sorted(others):  # one arrangement of every number of helpers
+                    row.append(points[0])
+                n = others.count(0)
+                sentence = f"{n} of them pick{'s' * (n == 1)} {told[0]}: you get {points[0]}."
+            if kind == "conversation":
+                facts.append(f"You pick {told[own]}, {sentence}")
+        if kind == "memory_one":
+            if game.seats > 2 and swap:
+                row.reverse()
+            facts.append(f"| {told[own]} | {' | '.join(row)} |")
+    return facts
+
+
+def test_numbers_are_written_exactly() -> None:
+    assert [number(x) for x in (3.0, 0.5, -2.75, 1e6, 0.1 + 0.2, -0.0)] == [
+        "3", "0.5", "-2.75", "1000000", "0.3", "0",
+    ]  # fmt: skip
+
+
+def test_the_conversation_of_the_demo() -> None:
+    game = game_named("prisoners_dilemma")
+    prompt = conversation()
+    assert prompt.opening(game, first_turn(game)) == (
+        "You play a game with the other player over several rounds. In every round, each of you "
+        "picks A or B at the same time. Then you get points:\n"
+        "You pick A, they pick A: you get 3, they get 3.\n"
+        "You pick A, they pick B: you get 0, they get 5.\n"
+        "You pick B, they pick A: you get 5, they get 0.\n"
+        "You pick B, they pick B: you get 1, they get 1.\n"
+        "Your goal is to get as many points as you can in total.\n"
+        "Answer with one letter, A or B."
+    )
+    assert prompt.following(game, after(game, (0, 1))) == "They picked B."
+    assert prompt.following(game, after(game, (0, 1), seat=1)) == "They picked A."
+
+
+def test_the_one_shot_prompt() -> None:
+    game = game_named("prisoners_dilemma")
+    prompt = memory_one()
+    assert prompt.opening(game, after(game, (1, 0))) == (
+        "You play a game with the other player, again and again. Each time, everybody picks "
+        "A or B, all at once.\n"
+        "Points (yours, theirs), by your pick (rows) and their pick (columns):\n"
+        "|  | A | B |\n"
+        "| --- | --- | --- |\n"
+        "| A | 3, 3 | 0, 5 |\n"
+        "| B | 5, 0 | 1, 1 |\n"
+        "Your goal is to get as many points as you can in total.\n"
+        "Last time you picked B and they picked A.\n"
+        "Answer with one letter, A or B."
+    )
+    assert "nothing was picked before" in prompt.opening(game, first_turn(game))
+
+
+def test_swapped_labels_exchange_meanings_and_keep_the_order() -> None:
+    game = game_named("prisoners_dilemma")
+    plain = conversation().opening(game, first_turn(game)).split("\n")
+    swapped = conversation(swap_labels=True).opening(game, first_turn(game)).split("\n")
+    different = [i for i, (a, b) in enumerate(zip(plain, swapped, strict=True)) if a != b]
+    assert different == [1, 2, 3, 4]
+    assert swapped[1] == "You pick A, they pick A: you get 1, they get 1."
+    assert swapped[2] == "You pick A, they pick B: you get 5, they get 0."
+    turn = after(game, (0, 1))
+    assert conversation(swap_labels=True).following(game, turn) == "They picked A."
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+@pytest.mark.parametrize("name", ["prisoners_dilemma", "public_goods"])
+def test_both_seats_of_a_symmetric_game_are_told_the_same(kind: str, name: str) -> None:
+    game = game_named(name)
+    prompt = PROMPTS[kind]()
+    assert len({prompt.opening(game, first_turn(game, seat)) for seat in range(game.seats)}) == 1
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_what_is_common_comes_first(kind: str) -> None:
+    """Texts of different states differ only after rules and goal."""
+    game = game_named("prisoners_dilemma", start="uniform")
+    texts = {PROMPTS[kind]().opening(game, first_turn(game, seed=seed)) for seed in range(20)}
+    assert len(texts) == 4
+    columns = takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    shared = "".join(letters[0] for letters in columns)
+    assert "in total" in shared and "1, 1" in shared.replace("you get 1, they get 1", "1, 1")
+    assert all(len(text) - len(shared) < 80 for text in texts)
+
+
+def test_a_fictitious_start_is_told_once() -> None:
+    game = game_named("prisoners_dilemma", start="uniform")
+    seed = next(seed for seed in range(50) if game.start(seed).prior == (0, 1))
+    prompt = conversation()
+    assert "Last round you picked A and they picked B." in prompt.opening(
+        game, first_turn(game, seed=seed)
+    )
+    assert "Last round you picked B and they picked A." in prompt.opening(
+        game, first_turn(game, seat=1, seed=seed)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "joint", "own", "other"),
+    [
+        # what seat 0 and seat 1 are told after this round
+        (
+            "as_defect",
+            (ILLEGAL, 0),
+            "You gave no valid answer, so B counted. They picked A.",
+            "They picked B.",
+        ),
+        (
+            "zero_all",
+            (ILLEGAL, 0),
+            "You gave no valid answer. They picked A. Nobody got points.",
+            "They gave no valid answer. Nobody got points.",
+        ),
+        (
+            "carry",
+            (ILLEGAL, ILLEGAL),
+            "You gave no valid answer. They gave no valid answer. Nobody got points.",
+            "You gave no valid answer. They gave no valid answer. Nobody got points.",
+        ),
+    ],
+)
+def test_illegal_answers_are_told_as_such(
+    rule: str, joint: tuple[Action, ...], own: str, other: str
+) -> None:
+    game = game_named("prisoners_dilemma", illegal=rule)
+    prompt = conversation()
+    assert prompt.following(game, after(game, joint)) == own
+    assert prompt.following(game, after(game, joint, seat=1)) == other
+
+
+def test_illegal_moves_in_one_shot_prompts() -> None:
+    game = game_named("prisoners_dilemma", illegal="zero_all")
+    text = memory_one().opening(game, after(game, (0, ILLEGAL)))
+    assert "Last time you picked A and they gave no valid answer." in text
+    trio = game_named("public_goods", seats=3, illegal="zero_all")
+    text = memory_one().opening(trio, after(trio, (0, ILLEGAL, 1)))
+    assert "Last time you picked A and they picked no valid answer, B." in text
+
+
+def test_trembles_are_announced_and_told() -> None:
+    game = game_named("prisoners_dilemma", noise=1.0)
+    prompt = conversation()
+    assert "With a chance of 100%" in prompt.opening(game, first_turn(game))
+    turn = after(game, (0, 1))
+    assert prompt.following(game, turn) == "Your pick was changed to B. They picked A."
+    assert "by accident" not in prompt.opening(game_named("chicken"), first_turn(game))
+
+
+def test_the_goal_can_be_left_out_and_the_number_of_rounds_is() -> None:
+    game = game_named("prisoners_dilemma", length={"name": "fixed", "rounds": 37})
+    for factory in PROMPTS.values():
+        assert "goal" in factory().opening(game, first_turn(game))
+        text = factory(goal="none").opening(game, first_turn(game))
+        assert "goal" not in text and "in total" not in text
+        assert "37" not in text
+
+
+def test_with_more_seats_every_other_is_told() -> None:
+    game = game_named("public_goods", seats=3)
+    prompt = conversation()
+    assert "with 2 other players" in prompt.opening(game, first_turn(game))
+    assert prompt.following(game, after(game, (0, 1, 0), seat=2)) == "They picked A, B."
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        (["A", "A"], "occurs twice"),
+        (["A", "AB"], "begins the label 'AB'"),
+        (["A", ""], "without spaces around it"),
+        (["A", " B"], "without spaces around it"),
+        (["A", "B\nC"], "without spaces around it"),
+        (["A", False], "each item text"),
+        ("AB", "must be a list"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(labels: object, complaint: str) -> None:
+    with pytest.raises(ComityError, match=complaint):
+        build("prompt", {"name": "conversation", "labels": labels}, PROMPTS)
+
+
+def test_labels_must_fit_the_game() -> None:
+    prompt: Prompt = conversation(labels=("A", "B"))
+    with pytest.raises(ComityError, match=r"3 moves \(rock, paper, scissors\) and needs as many"):
+        prompt.labels(game_named("matrix"))
+    begins = make_game({"name": "matrix", "moves": ["go", "gone"], "payoffs": [[[0, 0]] * 2] * 2})
+    with pytest.raises(ComityError, match="begins the label"):
+        conversation(framing="named").labels(begins)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "complaint"),
+    [
+        ({"framing": "hidden"}, "unknown framing 'hidden'; .*known: covert, named"),
+        ({"goal": "all"}, "unknown goal 'all'"),
+        ({"label": ["A", "B"]}, "did you mean labels"),
+    ],
+)
+def test_wrong_parameters_are_refused(parameters: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ComityError, match=complaint):
+        build("prompt", {"name": "memory_one", **parameters}, PROMPTS)
+
+
+def test_prompts_say_whether_they_grow() -> None:
+    assert (conversation().fresh, memory_one().fresh) == (False, True)
+    game = game_named("prisoners_dilemma")
+    turn = after(game, (0, 1))
+    assert memory_one().following(game, turn) == memory_one().opening(game, turn)
+    assert all(text.endswith(".") for text in sentences(PROMPTS).values())

@@ -1,0 +1,113 @@
+"""Objects from config blocks, and what is said where a block is wrong."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from comity.errors import ComityError, WorkError
+from comity.registry import build, sentences
+
+
+@dataclass(frozen=True)
+class Everything:
+    """One of every type."""
+
+    ratio: float
+    count: int = 1
+    flag: bool = False
+    word: str = "w"
+    perhaps: float | None = None
+    names: tuple[str, ...] = ()
+    rest: Sequence[Any] = ()
+    weights: Mapping[str, float] | None = None
+    side: Literal["left", "right"] = "left"
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ValueError("count is negative")
+        if self.count > 100:
+            raise WorkError("too many")
+
+
+def plain() -> str:
+    """Has no parameters.
+
+    More is not listed.
+    """
+    return "made"
+
+
+KNOWN: dict[str, Any] = {"everything": Everything, "plain": plain}
+
+
+def test_values_are_fitted_to_the_signature() -> None:
+    made = build(
+        "thing",
+        {
+            "name": "everything",
+            "ratio": 1,
+            "perhaps": 2,
+            "names": ["a", "b"],
+            "rest": [1, "x"],
+            "weights": {"own": 1},
+            "side": "right",
+        },
+        KNOWN,
+    )
+    assert made == Everything(
+        1.0, perhaps=2.0, names=("a", "b"), rest=(1, "x"), weights={"own": 1.0}, side="right"
+    )
+    assert isinstance(made.ratio, float) and isinstance(made.weights["own"], float)
+    assert build("thing", "plain", KNOWN) == "made"
+    assert (
+        build("thing", {"name": "everything", "ratio": 0.5, "perhaps": None}, KNOWN).perhaps is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("plane", "unknown thing 'plane'; did you mean plain? known: everything, plain"),
+        ({"name": "plain", "x": 1}, "thing 'plain': unknown parameter 'x'; it has no parameters"),
+        ({"name": "everything"}, "thing 'everything': missing ratio"),
+        ({"name": "everything", "ratio": "1"}, "ratio must be a number, not '1'"),
+        ({"name": "everything", "ratio": True}, "ratio must be a number, not True"),
+        ({"name": "everything", "ratio": None}, "ratio must be a number, not None"),
+        ({"name": "everything", "ratio": 1, "count": 1.5}, "count must be a whole number"),
+        ({"name": "everything", "ratio": 1, "count": True}, "count must be a whole number"),
+        ({"name": "everything", "ratio": 1, "flag": 1}, "flag must be true or false, not 1"),
+        ({"name": "everything", "ratio": 1, "word": 3}, "word must be text, not 3"),
+        ({"name": "everything", "ratio": 1, "perhaps": "x"}, "perhaps must be a number or null"),
+        ({"name": "everything", "ratio": 1, "names": "ab"}, "a list (each item text), not 'ab'"),
+        ({"name": "everything", "ratio": 1, "names": ["a", 0]}, "a list (each item text)"),
+        ({"name": "everything", "ratio": 1, "rest": 4}, "rest must be a list, not 4"),
+        ({"name": "everything", "ratio": 1, "weights": {"own": "x"}}, "(each value a number)"),
+        ({"name": "everything", "ratio": 1, "side": "up"}, "side must be one of left, right"),
+        ({"name": "everything", "ratio": 1, "count": -1}, "thing 'everything': count is negative"),
+        ({"name": ["x"]}, "thing needs a name; known: everything, plain"),
+        ({"ratio": 1}, "thing needs a name; known: everything, plain"),
+        (None, "thing must be a name or a mapping with a name, not None"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(config: object, message: str) -> None:
+    with pytest.raises(ComityError) as caught:
+        build("thing", config, KNOWN)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_kind_of_error_is_kept() -> None:
+    with pytest.raises(WorkError, match="thing 'everything': too many"):
+        build("thing", {"name": "everything", "ratio": 1, "count": 101}, KNOWN)
+
+
+def test_the_config_is_left_as_it_is() -> None:
+    config = {"name": "everything", "ratio": 1}
+    build("thing", config, KNOWN)
+    assert config == {"name": "everything", "ratio": 1}
+
+
+def test_sentences_are_first_lines() -> None:
+    assert sentences(KNOWN) == {"everything": "One of every type.", "plain": "Has no parameters."}
