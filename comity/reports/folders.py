@@ -16,7 +16,16 @@ import yaml
 
 from comity.errors import ComityError
 
-IGNORED_KEYS = {"seed", "output", "sinks", "record", "checkpoint", "study", "crossplay", "composition"}
+IGNORED_KEYS = {
+    "seed",
+    "output",
+    "sinks",
+    "record",
+    "checkpoint",
+    "study",
+    "crossplay",
+    "composition",
+}
 """Parts of a config in which two runs of the same policy may differ."""
 
 
@@ -91,9 +100,9 @@ def collect(folders: list[Path]) -> Material:
     if not runs and not crossplays:
         raise ComityError(f"{folders[0]} has no finished iteration yet; report it once it has one")
     _refuse_twice(runs)
-    title = runs[0].config.get("name") if runs else None
+    own = _config(folders[0]) if (folders[0] / "config.yaml").is_file() else {}
     return Material(
-        title=str(title or folders[0].name),
+        title=str(own.get("name") or folders[0].name),
         folder=folders[0],
         runs=tuple(runs),
         crossplay=crossplays[0] if crossplays else None,

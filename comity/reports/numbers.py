@@ -125,9 +125,7 @@ def describe(table: Table) -> Json:
         "cooperation": estimate(table, cooperation),
         "payoff": estimate(table, payoff),
         "illegal": estimate(table, illegal),
-        "conditional_cooperation": {
-            state: estimate(table, conditional(state)) for state in STATES
-        },
+        "conditional_cooperation": {state: estimate(table, conditional(state)) for state in STATES},
     }
 
 
@@ -246,8 +244,9 @@ def _over_seeds(runs: list[Run], iterations: list[int], key: str) -> list[Json |
     for run in runs:
         for line in run.metrics:
             value = line.get(key)
-            is_number = isinstance(value, int | float) and np.isfinite(value)
-            if is_number and line["iteration"] in found:
+            if not isinstance(value, int | float) or not np.isfinite(value):
+                continue
+            if line["iteration"] in found:
                 found[line["iteration"]].append(float(value))
     return [
         {

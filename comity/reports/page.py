@@ -9,6 +9,7 @@ run but the one whose hash it states, and lets nothing be fetched.
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -23,11 +24,31 @@ from comity.reports.numbers import CONFIDENCE, REFERENCE, RESAMPLES
 Json = dict[str, Any]
 
 SCRIPTS = ("charts.js", "transcripts.js", "main.js")
-DIVERGING = (
-    "#8e0b52 #b3277a #d566a6 #eeaed3 #fbe6f1 #f5f5f2 #e3f1cf #b0dc82 #7fb94c #4b8f2b #28641e"
-).split()
+DIVERGING = [
+    "#8e0b52",
+    "#b3277a",
+    "#d566a6",
+    "#eeaed3",
+    "#fbe6f1",
+    "#f5f5f2",
+    "#e3f1cf",
+    "#b0dc82",
+    "#7fb94c",
+    "#55a033",
+    "#28641e",
+]
 """From never to always cooperating, in the colors of the joint outcomes."""
-SEQUENTIAL = "#f1f5fa #dce8f3 #c3d8ea #a3c4df #7eabd1 #5a90bf #3d74a8 #285989 #173f68".split()
+SEQUENTIAL = [
+    "#f1f5fa",
+    "#dce8f3",
+    "#c3d8ea",
+    "#a3c4df",
+    "#7eabd1",
+    "#5a90bf",
+    "#3d74a8",
+    "#285989",
+    "#173f68",
+]
 """From the least to the greatest payoff."""
 
 
@@ -74,6 +95,7 @@ def render(summary: Json, matches: Json) -> str:
     )
     environment.filters |= {
         "percent": percent,
+        "percents": percents,
         "number": number,
         "words": words,
         "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),
@@ -105,12 +127,15 @@ def render(summary: Json, matches: Json) -> str:
     )
 
 
-def _rewards(rewards: Json) -> list[tuple[str, list[str]]]:
-    """Each reward with the policies that were trained on it."""
+def _rewards(rewards: Json) -> list[str]:
+    """The rewards; with the policies that were trained on each, where those have other names."""
     policies: dict[str, list[str]] = {}
     for policy, reward in rewards.items():
         policies.setdefault(words(reward), []).append(policy)
-    return list(policies.items())
+    return [
+        reward if names == [reward] or len(policies) == 1 else f"{reward} ({', '.join(names)})"
+        for reward, names in policies.items()
+    ]
 
 
 def _drawn(summary: Json) -> Json:
@@ -138,10 +163,22 @@ def embedded(value: Any) -> str:
 
 
 def percent(value: float) -> str:
-    """0.5: "50 %", with a narrow no-break space; a decimal where it is needed near the ends."""
+    """0.5: "50 %", with a narrow no-break space."""
+    return f"{_hundredths(value)}\u202f%"
+
+
+def percents(interval: Mapping[str, float]) -> str:
+    """{"low": 0.4, "high": 0.5}: "40 to 50 %"."""
+    return f"{_hundredths(interval['low'])} to {percent(interval['high'])}"
+
+
+def _hundredths(value: float) -> str:
+    """Whole percents; near the ends a decimal, so that only 0 reads "0" and only 1 "100"."""
     shown = 100.0 * value
+    if 0.0 < shown < 0.05 or 99.95 <= shown < 100.0:
+        return "<0.1" if shown < 1.0 else ">99.9"
     near_end = 0.0 < shown < 1.0 or 99.0 < shown < 100.0
-    return f"{shown:.1f}\u202f%" if near_end else f"{shown:.0f}\u202f%"
+    return f"{shown:.1f}" if near_end else f"{shown:.0f}"
 
 
 def number(value: float) -> str:
@@ -159,14 +196,12 @@ def duration(seconds: float) -> str:
 
 
 def words(value: Any) -> str:
-    """A piece of a config in one line: `{name: fixed, rounds: 10}` is "fixed (rounds 10)"."""
+    """A piece of a config in one line: `{name: fixed, rounds: 10}` is "fixed, rounds 10"."""
     if isinstance(value, dict):
         if set(value) == {"differs"}:
             return " / ".join(words(part) for part in value["differs"])
         rest = [f"{key} {words(v)}" for key, v in value.items() if key != "name" and v is not None]
-        if "name" not in value:
-            return ", ".join(rest)
-        return f"{value['name']} ({', '.join(rest)})" if rest else str(value["name"])
+        return ", ".join([words(value["name"]), *rest] if "name" in value else rest)
     if isinstance(value, list):
         return " ".join(words(part) for part in value)
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
@@ -178,6 +213,6 @@ def shade(value: float, low: float, high: float, colors: list[str]) -> str:
     color = colors[round(min(max(place, 0.0), 1.0) * (len(colors) - 1))]
     red, green, blue = (int(color[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
     luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    # The contrast with black is (L + 0.05) / 0.05, with white 1.05 / (L + 0.05).
-    ink = "#14181d" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+    # The contrast with the dark ink is (L + 0.05) / 0.055, with white 1.05 / (L + 0.05).
+    ink = "#0d1014" if (luminance + 0.05) ** 2 > 0.055 * 1.05 else "#ffffff"
     return f"background-color:{color};color:{ink}"

@@ -57,7 +57,18 @@ class Table:
         return Table(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
 
 
-NEEDED = ("match", "seat", "round", "kind", "player", "trained", "move", "played", "payoff", "state")
+NEEDED = (
+    "match",
+    "seat",
+    "round",
+    "kind",
+    "player",
+    "trained",
+    "move",
+    "played",
+    "payoff",
+    "state",
+)
 
 
 def read_parquet(path: Path, columns: tuple[str, ...] | None = None) -> pa.Table:
@@ -95,7 +106,7 @@ def read_crossplay(path: Path) -> Table:
     if stranger.any():
         at = int(np.flatnonzero(stranger)[0])
         raise ComityError(
-            f"{path}: player {player[at]!r} sits in the pairing of {row[at]!r} and {column[at]!r}"
+            f"{path}: player '{player[at]}' sits in the pairing of '{row[at]}' and '{column[at]}'"
         )
     opponent = np.where(player == row, column, row)
     return _table(raw, path, seed=seed.astype(np.int64), opponent=opponent)

@@ -30,16 +30,54 @@ Row = dict[str, Any]
 MATCHES_PER_CELL = 24
 """Distinct matches of one iteration of one run, or of one pairing, that are kept at most."""
 
-COLUMNS = tuple(
-    "seat round step agent conversation piece tokens logprob legal probabilities "
-    "text move name played payoff reward ret advantage trained".split()
+COLUMNS = (
+    "seat",
+    "round",
+    "step",
+    "agent",
+    "conversation",
+    "piece",
+    "tokens",
+    "logprob",
+    "legal",
+    "probabilities",
+    "text",
+    "move",
+    "name",
+    "played",
+    "payoff",
+    "reward",
+    "ret",
+    "advantage",
+    "trained",
 )
 """Order of the values of a decision. `agent`, `legal`, `name`, `text`, `tokens` and
 `conversation` are indices into the tables beside; -1: none."""
 
-DECISION_COLUMNS = tuple(
-    "match seed seat round step player adapter version trained conversation start tokens logprob "
-    "legal probabilities text move move_name played payoff reward ret advantage".split()
+DECISION_COLUMNS = (
+    "match",
+    "seed",
+    "seat",
+    "round",
+    "step",
+    "player",
+    "adapter",
+    "version",
+    "trained",
+    "conversation",
+    "start",
+    "tokens",
+    "logprob",
+    "legal",
+    "probabilities",
+    "text",
+    "move",
+    "move_name",
+    "played",
+    "payoff",
+    "reward",
+    "ret",
+    "advantage",
 )
 CONVERSATION_COLUMNS = ("match", "conversation", "ids", "pieces")
 

@@ -29,7 +29,7 @@ RULES = (
 HOSTILE = (
     "</script><script>window.hacked = 1</script>",
     "<img src=x onerror='window.hacked = 2'> & \u2028 \u2029 {{ 7 * 7 }}",
-    "I pick \N{SMILING FACE WITH HORNS}\N{VARIATION SELECTOR-16} because \N{CJK UNIFIED IDEOGRAPH-6211}",
+    "I pick \N{SMILING FACE WITH HORNS}\N{VARIATION SELECTOR-16} \N{CJK UNIFIED IDEOGRAPH-6211}!",
     "well, " * 1700,
 )
 FIXED = {

@@ -30,7 +30,16 @@ function ticks(low, high, count) {
 }
 
 const decimals = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
-const percent = (value) => `${(100 * value).toFixed(value > 0 && value < 0.01 ? 1 : 0)}\u202f%`;
+
+/** Whole percents; near the ends a decimal, so that only 0 reads "0" and only 1 "100". */
+function percent(value) {
+  const shown = 100 * value;
+  const nearEnd = (shown > 0 && shown < 1) || (shown > 99 && shown < 100);
+  let text = shown.toFixed(nearEnd ? 1 : 0);
+  if (nearEnd && text === "0.0") text = "<0.1";
+  if (nearEnd && text === "100.0") text = ">99.9";
+  return `${text}\u202f%`;
+}
 
 /** Moves labels apart so that none overlap; returns their y in the given order. */
 function spread(wanted, gap, top, bottom) {

@@ -43,6 +43,7 @@ function unpackPieces(flat, end, tables) {
 
 const letter = (move) => (move < 0 ? "?" : move === 0 ? "C" : move === 1 ? "D" : String(move));
 const nicely = (value, digits = 2) => (value === null ? "none" : decimals(value, digits));
+const readable = (name) => name.replaceAll("_", " ");
 const matchKey = (m) =>
   m.opponent === undefined
     ? `${m.policy}/${m.seed}/${m.iteration}/${m.match}`
@@ -81,7 +82,7 @@ function startBrowser(packed) {
   function offer(name, values, fallback = "") {
     const control = selects[name];
     const before = control.value;
-    const options = values.map((value) => new Option(labels[name]?.[value] ?? value, value));
+    const options = values.map((value) => new Option(labels[name]?.[value] ?? readable(String(value)), value));
     if (control.dataset.any) options.unshift(new Option("any", ""));
     control.replaceChildren(...options);
     const wanted = values.map(String).includes(before) || (before === "" && control.dataset.set) ? before : String(fallback);
@@ -148,7 +149,7 @@ function startBrowser(packed) {
 
   // ---- list -----------------------------------------------------------------------------
   function titleOf(m) {
-    const who = m.opponent === undefined ? `iteration ${m.iteration}` : `${m.players.join(" vs ")}`;
+    const who = m.opponent === undefined ? `iteration ${m.iteration}` : `${m.players.map(readable).join(" vs ")}`;
     return `${who} · seed ${m.seed} · match ${m.match}`;
   }
   function strip(match) {
@@ -223,7 +224,7 @@ function startBrowser(packed) {
     const decisions = unpack(current, tables);
     const head = html("header");
     const about = html("div");
-    about.append(html("h3", "", `${current.players.join(" vs ")}, match ${current.match}`));
+    about.append(html("h3", "", `${current.players.map(readable).join(" vs ")}, match ${current.match}`));
     const parts = current.opponent === undefined ? [`iteration ${current.iteration}`] : ["cross-play"];
     parts.push(`seed ${current.seed}`, `environment seed ${current.environment}`);
     about.append(html("p", "", parts.join(" · ")));
@@ -243,11 +244,11 @@ function startBrowser(packed) {
 
     const grid = html("div", "rounds");
     grid.style.setProperty("--seats", current.players.length);
-    grid.append(html("span"));
+    grid.append(html("span", "number", "round"));
     current.players.forEach((player, seat) => {
       const own = decisions.filter((d) => d.seat === seat);
       const total = own.reduce((sum, d) => sum + (d.payoff ?? 0), 0);
-      const cell = html("div", "seat", player);
+      const cell = html("div", "seat", readable(player));
       cell.append(html("small", "", `seat ${seat} · ${nicely(total, Number.isInteger(total) ? 0 : 2)} points`));
       grid.append(cell);
     });
@@ -258,9 +259,8 @@ function startBrowser(packed) {
       byRound.get(key).push(d);
     }
     for (const together of byRound.values()) {
-      const number = html("div", "number", `${together[0].round + 1}`);
-      number.prepend(html("b", "", together.map((d) => (d.move < 0 ? "?" : letter(d.played))).join("")));
-      number.title = "joint move and round";
+      const number = html("div", "number", together.map((d) => (d.move < 0 ? "?" : letter(d.played))).join(""));
+      number.prepend(html("b", "", together[0].round + 1));
       grid.append(number);
       for (let seat = 0; seat < current.players.length; seat += 1) {
         const d = together.find((x) => x.seat === seat);
@@ -279,7 +279,7 @@ function startBrowser(packed) {
     const trembled = d.move >= 0 && d.played !== d.move ? `, played ${letter(d.played)}` : "";
     button.append(
       html("span", "said", d.text.trim().slice(0, 400) || (d.text ? "(blank)" : d.name)),
-      html("span", "did", `${d.name.replaceAll("_", " ")}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
+      html("span", "did", `${readable(d.name)}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
     button.addEventListener("click", () => {
       openDecision = openDecision === d.index ? null : d.index;
       drawMatch();
@@ -293,7 +293,7 @@ function startBrowser(packed) {
   }
   function detail(d) {
     const box = html("div", "decision");
-    box.append(html("h4", "", `${d.player}, seat ${d.seat}, round ${d.round + 1}`));
+    box.append(html("h4", "", `${readable(d.player)}, seat ${d.seat}, round ${d.round + 1}`));
     if (d.pieces.length) {
       const lastAnswer = d.pieces.findLastIndex((piece) => piece.isAnswer);
       box.append(heading(lastAnswer < 0 ? "Told" : "Told since the last answer"));
@@ -331,7 +331,7 @@ function startBrowser(packed) {
     const facts = html("dl", "facts");
     const trained = d.adapter === null ? "" : `${d.adapter}, version ${d.version}`;
     const rows = [
-      ["Move", `${d.name.replaceAll("_", " ")} (${letter(d.move)})`],
+      ["Move", `${readable(d.name)} (${letter(d.move)})`],
       ["Played", d.played < 0 ? "no move" : letter(d.played)],
       ["Payoff", nicely(d.payoff)],
       ["Reward", d.reward === null ? null : nicely(d.reward)],

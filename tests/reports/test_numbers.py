@@ -1,0 +1,174 @@
+"""The numbers of the summary equal naive loops over the stored decisions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from comity.reports.folders import collect
+from comity.reports.numbers import summarize
+from comity.reports.report import build
+from tests.reports import synthetic
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.study(tmp_path_factory.mktemp("numbers") / "study")
+
+
+@pytest.fixture(scope="module")
+def summary(study: Path) -> dict[str, Any]:
+    return summarize(collect([study]))
+
+
+def rows(path: Path) -> list[Row]:
+    return pq.read_table(path).to_pylist()
+
+
+def seeds_last(study: Path, arm: str, iteration: int = 3) -> list[list[Row]]:
+    """Trained decisions of an iteration, a list per seed."""
+    paths = [study / arm / f"seed-{s}" / "decisions" / f"{iteration:06d}.parquet" for s in (0, 1)]
+    return [[row for row in rows(path) if row["trained"]] for path in paths]
+
+
+def ratio(groups: list[list[tuple[float, float]]]) -> tuple[float | None, int]:
+    """Ratio of sums in which every seed weighs the same: all have equally many matches here."""
+    top = sum(a for group in groups for a, _ in group)
+    bottom = sum(b for group in groups for _, b in group)
+    return (top / bottom if bottom else None), int(bottom)
+
+
+def agrees(found: dict[str, Any] | None, expected: tuple[float | None, int]) -> None:
+    mean, n = expected
+    if mean is None:
+        assert found is None
+        return
+    assert found is not None
+    assert found["mean"] == pytest.approx(mean, abs=1e-6)
+    assert found["n"] == n
+    assert found["low"] <= found["mean"] <= found["high"]
+
+
+@pytest.mark.parametrize("arm", ["own", "utilitarian"])
+def test_cooperation_and_payoff_of_the_last_iteration(
+    study: Path, summary: dict[str, Any], arm: str
+) -> None:
+    groups = seeds_last(study, arm)
+    policy = summary["policies"][arm]
+    legal = [[(float(r["move"] == 0), 1.0) for r in g if r["move"] >= 0] for g in groups]
+    agrees(policy["cooperation"], ratio(legal))
+    agrees(policy["payoff"], ratio([[(r["payoff"], 1.0) for r in g] for g in groups]))
+    agrees(policy["illegal"], ratio([[(float(r["move"] < 0), 1.0) for r in g] for g in groups]))
+    agrees(policy["per_seed"]["1"]["cooperation"], ratio(legal[1:]))
+    assert policy["source"] == "last iteration"
+    assert policy["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize("arm", ["own", "utilitarian"])
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [("start", []), ("CC", [0, 0]), ("CD", [0, 1]), ("DC", [1, 0]), ("DD", [1, 1])],
+)
+def test_conditional_cooperation(
+    study: Path, summary: dict[str, Any], arm: str, state: str, shown: list[int]
+) -> None:
+    counted = [
+        [(float(r["move"] == 0), 1.0) for r in g if r["state"] == shown and r["move"] >= 0]
+        for g in seeds_last(study, arm)
+    ]
+    agrees(summary["policies"][arm]["conditional_cooperation"][state], ratio(counted))
+
+
+def test_learning_curves_and_joint_outcomes_of_every_iteration(
+    study: Path, summary: dict[str, Any]
+) -> None:
+    learning, outcomes = summary["learning"]["own"], summary["outcomes"]["own"]
+    assert learning["iteration"] == outcomes["iteration"] == [0, 1, 2, 3]
+    for iteration in range(4):
+        groups = seeds_last(study, "own", iteration)
+        paid = [[(r["payoff"], 1.0) for r in g] for g in groups]
+        agrees(learning["payoff"][iteration], ratio(paid))
+        counts = dict.fromkeys(("CC", "CD", "DC", "DD", "illegal"), 0)
+        for group in groups:
+            for first in (r for r in group if r["seat"] == 0):
+                second = next(
+                    r
+                    for r in group
+                    if r["seat"] == 1 and all(r[k] == first[k] for k in ("match", "round"))
+                )
+                moves = first["move"], second["move"]
+                counts["illegal" if min(moves) < 0 else "CD"[moves[0]] + "CD"[moves[1]]] += 1
+        for name, count in counts.items():
+            share = count / sum(counts.values())
+            assert outcomes[name][iteration] == pytest.approx(share, abs=1e-6)
+
+
+def test_metrics_are_averaged_over_seeds(study: Path, summary: dict[str, Any]) -> None:
+    lines = [
+        json.loads((study / "own" / f"seed-{s}" / "metrics.jsonl").read_text().splitlines()[2])
+        for s in (0, 1)
+    ]
+    norms = [line["gradient_norm"] for line in lines]
+    point = summary["learning"]["own"]["gradient_norm"][2]
+    assert point["mean"] == pytest.approx(sum(norms) / 2, abs=1e-6)
+    assert (point["low"], point["high"]) == pytest.approx((min(norms), max(norms)), abs=1e-6)
+
+
+def test_crossplay_cells_count_the_row_on_both_seats(study: Path, summary: dict[str, Any]) -> None:
+    decisions = rows(study / "crossplay" / "decisions.parquet")
+    for row, cells in summary["crossplay"].items():
+        for column, cell in cells.items():
+            own = [
+                r
+                for r in decisions
+                if sorted(r["pairing"].split("|")[:2]) == sorted((row, column))
+                and r["player"] == row
+            ]
+            agrees(cell["payoff"], ratio([[(r["payoff"], 1.0) for r in own]]))
+            legal = [(float(r["move"] == 0), 1.0) for r in own if r["move"] >= 0]
+            agrees(cell["cooperation"], ratio([legal]))
+    assert len(summary["crossplay"]) == 6
+    seats = {r["seat"] for r in decisions if r["pairing"] == "own|base|0" and r["player"] == "own"}
+    assert seats == {0, 1}
+
+
+def test_players_of_the_crossplay_alone_say_where_their_numbers_come_from(
+    study: Path, summary: dict[str, Any]
+) -> None:
+    policy = summary["policies"]["tit_for_tat"]
+    assert policy["source"] == "cross-play"
+    decisions = rows(study / "crossplay" / "decisions.parquet")
+    own = [r for r in decisions if r["player"] == "tit_for_tat"]
+    legal = [(float(r["move"] == 0), 1.0) for r in own if r["move"] >= 0]
+    agrees(policy["cooperation"], ratio([legal]))
+    assert "crossplay" in summary["policies"]["own"]
+
+
+def test_the_file_holds_no_nan_and_null_where_nothing_was_counted(tmp_path: Path) -> None:
+    run = synthetic.run(tmp_path / "run", "utilitarian", iterations=1, rounds=1)
+    _, path = build([run])
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} in JSON")
+
+    summary = json.loads(path.read_text(), parse_constant=refuse)
+    conditional = summary["policies"]["ipd"]["conditional_cooperation"]
+    assert conditional["DD"] is None
+    assert conditional["start"]["n"] > 0
+
+
+def test_each_of_two_learners_is_a_policy(tmp_path: Path) -> None:
+    run = synthetic.run(tmp_path / "run", iterations=1)
+    path = run / "decisions" / "000000.parquet"
+    table = pq.read_table(path)
+    names = ["left" if seat == 0 else "right" for seat in table["seat"].to_pylist()]
+    index = table.schema.get_field_index("player")
+    pq.write_table(table.set_column(index, "player", [names]), path)
+    policies = summarize(collect([run]))["policies"]
+    assert list(policies) == ["ipd/left", "ipd/right"]
+    paid = [r["payoff"] for r in rows(path) if r["seat"] == 1]
+    assert policies["ipd/right"]["payoff"]["mean"] == pytest.approx(sum(paid) / len(paid))
