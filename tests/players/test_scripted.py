@@ -1,15 +1,13 @@
-"""Scripted players: truth tables, conventions, and the same matches as the axelrod library."""
+"""Scripted players: truth tables and conventions."""
 
 from itertools import product
-from typing import Any
 
-import axelrod
 import numpy as np
 import pytest
 
 from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.base import ILLEGAL, Action, Game, Observation, Round
+from comity.games.base import ILLEGAL, Action, Observation, Round
 from comity.players.scripted import (
     SCRIPTED,
     Alternator,
@@ -179,53 +177,3 @@ def test_every_player_has_a_sentence_with_its_source() -> None:
     for sentence in sentences(SCRIPTED).values():
         assert sentence.endswith(".")
         assert any(year.isdigit() and len(year) == 4 for year in sentence.replace(")", " ").split())
-
-
-AXELROD: dict[str, Any] = {
-    "always_cooperate": axelrod.Cooperator,
-    "always_defect": axelrod.Defector,
-    "tit_for_tat": axelrod.TitForTat,
-    "suspicious_tit_for_tat": axelrod.SuspiciousTitForTat,
-    "tit_for_two_tats": axelrod.TitFor2Tats,
-    "grim_trigger": axelrod.Grudger,
-    "win_stay_lose_shift": axelrod.WinStayLoseShift,
-    "alternator": axelrod.Alternator,
-}
-
-
-def our_match(game: Game, players: tuple[Scripted, Scripted]) -> list[tuple[Action, ...]]:
-    state = game.start(0)
-    rng = np.random.default_rng(0)
-    while turns := game.turns(state):
-        state = game.step(
-            state, {t.seat: players[t.seat].choose(t.observation, game, rng) for t in turns}
-        )
-    return [played.moves for played in game.history(state)]
-
-
-@pytest.mark.parametrize("row", AXELROD)
-@pytest.mark.parametrize("column", AXELROD)
-def test_matches_equal_those_of_the_axelrod_library(row: str, column: str) -> None:
-    match = axelrod.Match((AXELROD[row](), AXELROD[column]()), turns=10)
-    theirs = [tuple(int(action == axelrod.Action.D) for action in joint) for joint in match.play()]
-    assert our_match(DILEMMA, (SCRIPTED[row](), SCRIPTED[column]())) == theirs
-
-
-@pytest.mark.parametrize("name", AXELROD)
-def test_answers_to_a_fixed_sequence_equal_those_of_the_axelrod_library(name: str) -> None:
-    sequence = "CDDCCDCDDDCCCDDC"
-    cycler = axelrod.Cycler(cycle=sequence)
-    match = axelrod.Match((AXELROD[name](), cycler), turns=len(sequence))
-    theirs = [int(joint[0] == axelrod.Action.D) for joint in match.play()]
-    ours: list[Action] = []
-    player = SCRIPTED[name]()
-    for _ in sequence:
-        history = [(own, "CD".index(other)) for own, other in zip(ours, sequence, strict=False)]
-        ours.append(player.choose(seen(*history), DILEMMA, np.random.default_rng(0)))
-    assert ours == theirs
-
-
-def test_generosity_equals_that_of_the_axelrod_library() -> None:
-    theirs = axelrod.GTFT()
-    axelrod.Match((theirs, axelrod.Cooperator()), turns=1, game=axelrod.Game()).play()
-    assert theirs.p == pytest.approx(deterring_generosity(DILEMMA))

@@ -1,0 +1,75 @@
+"""Scripted players play the same matches as their twins in the axelrod library.
+
+The library sorts all its strategies when it is imported, which takes 10 to 20 seconds; so it
+is imported by the first test that needs it and not when tests are collected.
+"""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from comity.games import make_game
+from comity.games.base import Action, Game, Observation, Round
+from comity.players.scripted import SCRIPTED, Scripted, deterring_generosity
+
+pytestmark = pytest.mark.slow
+
+DILEMMA = make_game({"name": "prisoners_dilemma"})
+
+TWINS = {
+    "always_cooperate": "Cooperator",
+    "always_defect": "Defector",
+    "tit_for_tat": "TitForTat",
+    "suspicious_tit_for_tat": "SuspiciousTitForTat",
+    "tit_for_two_tats": "TitFor2Tats",
+    "grim_trigger": "Grudger",
+    "win_stay_lose_shift": "WinStayLoseShift",
+    "alternator": "Alternator",
+}
+
+
+@pytest.fixture(scope="module")
+def axelrod() -> ModuleType:
+    return pytest.importorskip("axelrod", reason="the axelrod library is not installed")
+
+
+def our_match(game: Game, players: tuple[Scripted, Scripted]) -> list[tuple[Action, ...]]:
+    state = game.start(0)
+    rng = np.random.default_rng(0)
+    while turns := game.turns(state):
+        state = game.step(
+            state, {t.seat: players[t.seat].choose(t.observation, game, rng) for t in turns}
+        )
+    return [played.moves for played in game.history(state)]
+
+
+@pytest.mark.parametrize("row", TWINS)
+@pytest.mark.parametrize("column", TWINS)
+def test_matches_are_the_same(axelrod: ModuleType, row: str, column: str) -> None:
+    players = [getattr(axelrod, TWINS[name])() for name in (row, column)]
+    joints = axelrod.Match(players, turns=10).play()
+    theirs = [tuple(int(action == axelrod.Action.D) for action in joint) for joint in joints]
+    assert our_match(DILEMMA, (SCRIPTED[row](), SCRIPTED[column]())) == theirs
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_answers_to_a_fixed_sequence_are_the_same(axelrod: ModuleType, name: str) -> None:
+    sequence = "CDDCCDCDDDCCCDDC"
+    players = (getattr(axelrod, TWINS[name])(), axelrod.Cycler(cycle=sequence))
+    joints = axelrod.Match(players, turns=len(sequence)).play()
+    rounds: list[Round] = []
+    ours = []
+    for other in sequence:
+        observation = Observation(0, 2, len(rounds), tuple(rounds))
+        move = SCRIPTED[name]().choose(observation, DILEMMA, np.random.default_rng(0))
+        joint = (move, "CD".index(other))
+        rounds.append(Round(joint, joint, (0.0, 0.0)))
+        ours.append(move)
+    assert ours == [int(joint[0] == axelrod.Action.D) for joint in joints]
+
+
+def test_generosity_is_the_same(axelrod: ModuleType) -> None:
+    theirs = axelrod.GTFT()
+    axelrod.Match((theirs, axelrod.Cooperator()), turns=1).play()
+    assert theirs.p == pytest.approx(deterring_generosity(DILEMMA))
