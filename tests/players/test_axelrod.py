@@ -13,8 +13,6 @@ from comity.games import make_game
 from comity.games.base import Action, Game, Observation, Round
 from comity.players.scripted import SCRIPTED, Scripted, deterring_generosity
 
-pytestmark = pytest.mark.slow
-
 DILEMMA = make_game({"name": "prisoners_dilemma"})
 
 TWINS = {
