@@ -76,8 +76,9 @@ class Writer:
                 self.conversations.append(talks[seat])
         last: tuple[int, int] | None = None
         for r in range(rounds):
-            answers = [self.answer(seat, chances[seat], last) for seat in (0, 1)]
-            played = tuple(1 if move < 0 else move for _, move, _ in answers)
+            answers = [self.answer(seat, players[seat], chances[seat], last) for seat in (0, 1)]
+            first, second = (1 if move < 0 else move for _, move, _ in answers)
+            played = (first, second)
             for seat in (0, 1):
                 text, move, chance = answers[seat]
                 player = players[seat]
@@ -123,7 +124,7 @@ class Writer:
                         advantage=payoff - 2.0 if trained else float("nan"),
                     )
                 )
-            last = (played[0], played[1])
+            last = played
 
     def adapter(self, player: str) -> str | None:
         return None if player == "base" else "main"
@@ -136,10 +137,10 @@ class Writer:
         return talk.pieces[-1].start
 
     def answer(
-        self, seat: int, chances: dict[str, float], last: tuple[int, int] | None
+        self, seat: int, player: str, chances: dict[str, float], last: tuple[int, int] | None
     ) -> tuple[str, int, float]:
         state = "start" if last is None else "CD"[last[seat]] + "CD"[last[1 - seat]]
-        if self.hostile and self.random.random() < 0.1:
+        if self.hostile and player not in FIXED and self.random.random() < 0.1:
             return HOSTILE[self.random.integers(len(HOSTILE))], -1, 0.01
         move = int(self.random.random() >= chances[state])
         return LABELS[move], move, chances[state] if move == 0 else 1 - chances[state]

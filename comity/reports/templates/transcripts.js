@@ -149,8 +149,9 @@ function startBrowser(packed) {
 
   // ---- list -----------------------------------------------------------------------------
   function titleOf(m) {
-    const who = m.opponent === undefined ? `iteration ${m.iteration}` : `${m.players.map(readable).join(" vs ")}`;
-    return `${who} · seed ${m.seed} · match ${m.match}`;
+    const title = html("span", "", m.opponent === undefined ? `iteration ${m.iteration}` : m.players.map(readable).join(" vs "));
+    title.append(" ", html("span", "which", `seed ${m.seed} · match ${m.match}`));
+    return title;
   }
   function strip(match) {
     const box = document.createDocumentFragment();
@@ -173,7 +174,7 @@ function startBrowser(packed) {
       item.setAttribute("role", "option");
       item.setAttribute("aria-selected", String(m === current));
       const row = html("span", "row");
-      row.append(html("span", "", titleOf(m)));
+      row.append(titleOf(m));
       if (m.same.length > 1) row.append(html("span", "times", `×${m.same.length}`));
       item.append(row, strip(m));
       item.addEventListener("click", () => show(m, null));
@@ -299,14 +300,19 @@ function startBrowser(packed) {
       box.append(heading(lastAnswer < 0 ? "Told" : "Told since the last answer"));
       const told = d.pieces.slice(lastAnswer + 1).map((piece) => piece.text).join("");
       box.append(html("pre", "text", told));
+      // What was told first is the full prompt already; only its ids are added then.
+      const isFirst = lastAnswer < 0;
       const whole = html("details");
-      whole.append(html("summary", "", "Full prompt"));
+      whole.append(html("summary", "", isFirst ? "Token ids of the prompt" : "Full prompt"));
       whole.addEventListener("toggle", () => {
         if (whole.querySelector("pre")) return;
-        const text = html("pre", "text");
-        for (const piece of d.pieces) text.append(html("span", piece.isAnswer ? "answer" : "", piece.text));
         const ids = d.pieces.flatMap((piece) => piece.ids);
-        whole.append(text, heading(`Its ${ids.length} token ids`), html("pre", "text ids", ids.join(" ")));
+        if (!isFirst) {
+          const text = html("pre", "text");
+          for (const piece of d.pieces) text.append(html("span", piece.isAnswer ? "answer" : "", piece.text));
+          whole.append(text, heading(`Its ${ids.length} token ids`));
+        }
+        whole.append(html("pre", "text ids", ids.join(" ")));
       });
       box.append(whole);
     }
