@@ -66,6 +66,9 @@ class Material:
     notes: tuple[str, ...]
     """What was left out, one sentence each."""
 
+    config: dict[str, Any]
+    """Of the first run or study; empty where it has none."""
+
     @property
     def policies(self) -> tuple[str, ...]:
         """Names of the trained policies, in the order in which they were given."""
@@ -102,12 +105,23 @@ def collect(folders: list[Path]) -> Material:
     _refuse_twice(runs)
     own = _config(folders[0]) if (folders[0] / "config.yaml").is_file() else {}
     return Material(
+        config=own,
         title=str(own.get("name") or folders[0].name),
         folder=folders[0],
         runs=tuple(runs),
         crossplay=crossplays[0] if crossplays else None,
         notes=tuple(notes),
     )
+
+
+def learner_name(policy: str, player: str) -> str:
+    """What a learner is called in reports: the policy of its run, or "policy:NAME".
+
+    `player` is the name of its seat: "learner", or "learner:NAME" where each seat has its own
+    adapter. The same names stand in a cross-play.
+    """
+    seat, _, name = player.partition(":")
+    return f"{policy}:{name}" if seat == "learner" and name else policy
 
 
 def _study(folder: Path, notes: list[str]) -> list[Run]:

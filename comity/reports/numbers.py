@@ -14,7 +14,7 @@ import numpy as np
 from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES, STATES, STRATEGIES
 from comity.evaluation.statistics import Estimate, bootstrap_mean
-from comity.reports.folders import Material, Run
+from comity.reports.folders import Material, Run, learner_name
 from comity.reports.tables import Table, read_crossplay, read_training
 
 RESAMPLES = 2000
@@ -170,8 +170,8 @@ PerIteration = dict[int, list[Table]]
 def _learners(policy: str, runs: list[Run]) -> dict[str, PerIteration]:
     """The decisions of a policy's runs by the name to report them under.
 
-    That is the policy's name where one learner was trained; where several were (an adapter
-    per seat), each is a policy of its own, "policy/player", and `trained` marks its rows only.
+    Where several learners were trained (an adapter per seat), each is a policy of its own, and
+    `trained` marks its rows only.
     """
     tables: PerIteration = {i: [] for i in sorted({i for run in runs for i in run.iterations})}
     for run in runs:
@@ -180,10 +180,8 @@ def _learners(policy: str, runs: list[Run]) -> dict[str, PerIteration]:
     players = {str(p) for at in tables.values() for t in at for p in np.unique(t.player[t.trained])}
     if not players:
         raise ComityError(f"{runs[0].path} has no trained decisions; nothing is left to report")
-    if len(players) == 1:
-        return {policy: tables}
     return {
-        f"{policy}/{player}": {
+        learner_name(policy, player): {
             iteration: [replace(t, trained=t.trained & (t.player == player)) for t in at]
             for iteration, at in tables.items()
         }

@@ -23,7 +23,7 @@ from comity.reports.numbers import CONFIDENCE, REFERENCE, RESAMPLES
 
 Json = dict[str, Any]
 
-SCRIPTS = ("charts.js", "transcripts.js", "main.js")
+SCRIPTS = ("charts.js", "unpack.js", "transcripts.js", "main.js")
 DIVERGING = [
     "#8e0b52",
     "#b3277a",
@@ -54,8 +54,7 @@ SEQUENTIAL = [
 
 def head(material: Material) -> Json:
     """What was run: title, setting, versions, times; the first keys of the summary."""
-    configs = [run.config for run in material.runs]
-    first = configs[0] if configs else {}
+    configs = [run.config for run in material.runs] or [material.config]
     seconds = [
         line.get("seconds", {}).get("total", 0.0) for run in material.runs for line in run.metrics
     ]
@@ -67,7 +66,7 @@ def head(material: Material) -> Json:
             key: _same([config.get(key) for config in configs])
             for key in ("model", "adapter", "game", "prompt", "answer", "seats", "temperature",
                         "iterations", "matches", "algorithm", "optimizer")
-            if key in first
+            if key in configs[0]
         },
         "rewards": {run.policy: run.config.get("reward") for run in material.runs},
         "seeds": sorted({run.seed for run in material.runs}),

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from comity.reports.folders import Material
+from comity.reports.folders import Material, learner_name
 from comity.reports.tables import read_parquet
 
 Json = dict[str, Any]
@@ -146,6 +146,8 @@ class Collector:
         """Adds the matches of one cell: an iteration of a run, or a pairing."""
         matches: dict[int, list[Row]] = defaultdict(list)
         for row in rows:
+            if row["trained"]:
+                row["player"] = learner_name(head["policy"], row["player"])
             matches[row["match"]].append(row)
         self.played += len(matches)
         folded: dict[Any, list[int]] = defaultdict(list)
@@ -166,7 +168,8 @@ class Collector:
         players = {row["seat"]: row["player"] for row in decisions}
         return {
             "match": decisions[0]["match"],
-            "environment": decisions[0]["seed"],
+            # As text: it may have more digits than JavaScript's numbers.
+            "environment": str(decisions[0]["seed"]),
             "players": [players[seat] for seat in sorted(players)],
             "decisions": [self._decision(row, talks) for row in decisions],
         }
@@ -195,16 +198,14 @@ class Collector:
         ]
 
     def _conversation(self, talk: Row, start: int) -> tuple[int, int]:
-        """Index of a conversation, and of the piece in it that holds token `start`."""
+        """Index of a conversation, and of the piece in it that begins at token `start`."""
         flat: list[int] = []
-        found = -1
-        for number, piece in enumerate(talk["pieces"]):
+        for piece in talk["pieces"]:
             first, end = piece["start"], piece["end"]
-            if first <= start < end:
-                found = number
             ids = tuple(talk["ids"][first:end])
             flat += (int(piece["kind"] == "answer"), self.texts(piece["text"]), self.ids(ids))
-        return self.conversations(tuple(flat)), found
+        before = sum(piece["start"] < start for piece in talk["pieces"])
+        return self.conversations(tuple(flat)), before
 
     def as_json(self) -> Json:
         return {

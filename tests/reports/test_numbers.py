@@ -161,14 +161,23 @@ def test_the_file_holds_no_nan_and_null_where_nothing_was_counted(tmp_path: Path
     assert conditional["start"]["n"] > 0
 
 
+def test_a_crossplay_alone_has_a_report(tmp_path: Path) -> None:
+    study = synthetic.study(tmp_path / "study", seeds=(0,), iterations=1)
+    (study / "study.json").write_text('{"arms": {}}')
+    _, path = build([study])
+    summary = json.loads(path.read_text())
+    assert summary["learning"] == {}
+    assert {policy["source"] for policy in summary["policies"].values()} == {"cross-play"}
+
+
 def test_each_of_two_learners_is_a_policy(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=1)
     path = run / "decisions" / "000000.parquet"
     table = pq.read_table(path)
-    names = ["left" if seat == 0 else "right" for seat in table["seat"].to_pylist()]
+    names = ["learner:left" if seat == 0 else "learner:right" for seat in table["seat"].to_pylist()]
     index = table.schema.get_field_index("player")
     pq.write_table(table.set_column(index, "player", [names]), path)
     policies = summarize(collect([run]))["policies"]
-    assert list(policies) == ["ipd/left", "ipd/right"]
+    assert list(policies) == ["ipd:left", "ipd:right"]
     paid = [r["payoff"] for r in rows(path) if r["seat"] == 1]
-    assert policies["ipd/right"]["payoff"]["mean"] == pytest.approx(sum(paid) / len(paid))
+    assert policies["ipd:right"]["payoff"]["mean"] == pytest.approx(sum(paid) / len(paid))

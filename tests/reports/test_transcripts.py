@@ -65,6 +65,7 @@ def test_every_decision_and_prompt_can_be_read_back(tmp_path: Path) -> None:
     }
     read = 0
     for match in packed["matches"]:
+        assert match["environment"] == str(2**61 + match["match"])
         for values in match["decisions"]:
             seat, number = values[column["seat"]], values[column["round"]]
             row = records[match["iteration"], match["match"], seat, number]
@@ -72,8 +73,9 @@ def test_every_decision_and_prompt_can_be_read_back(tmp_path: Path) -> None:
             assert ids[values[column["tokens"]]] == row["tokens"]
             assert values[column["payoff"]] == row["payoff"]
             assert packed["names"][values[column["name"]]] == row["move_name"]
+            assert row["player"] == "learner"
             assert packed["agents"][values[column["agent"]]] == (
-                row["player"],
+                "ipd",
                 row["adapter"],
                 row["version"],
             )

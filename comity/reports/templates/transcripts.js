@@ -1,46 +1,6 @@
 "use strict";
 // The browser of transcripts. Texts come from models: they are only ever set as text content.
 
-/** Undoes the front coding of reports/transcripts.py. */
-function decodeTable({ order, shared, rest }) {
-  const values = [];
-  let before = [];
-  order.forEach((place, i) => {
-    const isText = typeof rest[i] === "string";
-    // Texts share whole characters, not halves of surrogate pairs.
-    const tail = isText ? Array.from(rest[i]) : rest[i];
-    before = before.slice(0, shared[i]).concat(tail);
-    values[place] = isText ? before.join("") : before;
-  });
-  return values;
-}
-
-/** A compact match as objects. */
-function unpack(packed, tables) {
-  return packed.decisions.map((values, index) => {
-    const d = Object.fromEntries(tables.columns.map((name, i) => [name, values[i]]));
-    const [player, adapter, version] = tables.agents[d.agent];
-    return {
-      ...d, index, player, adapter, version,
-      text: tables.texts[d.text],
-      name: tables.names[d.name],
-      legal: d.legal < 0 ? [] : tables.legal[d.legal],
-      tokens: d.tokens < 0 ? [] : tables.ids[d.tokens],
-      pieces: d.conversation < 0 ? [] : unpackPieces(tables.conversations[d.conversation], d.piece, tables),
-    };
-  });
-}
-
-/** The pieces of a conversation before the answer at `end`. */
-function unpackPieces(flat, end, tables) {
-  const pieces = [];
-  const stop = end < 0 ? flat.length : 3 * end;
-  for (let i = 0; i < stop; i += 3) {
-    pieces.push({ isAnswer: flat[i] === 1, text: tables.texts[flat[i + 1]], ids: tables.ids[flat[i + 2]] });
-  }
-  return pieces;
-}
-
 const letter = (move) => (move < 0 ? "?" : move === 0 ? "C" : move === 1 ? "D" : String(move));
 const nicely = (value, digits = 2) => (value === null ? "none" : decimals(value, digits));
 const readable = (name) => name.replaceAll("_", " ");
