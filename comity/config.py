@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-)
 
-from comity.errors import ComityError, nearest
+from comity.config_errors import one_line, plain_errors
+from comity.errors import ComityError
+
+MOVABLE = ("output", "composition")
+"""Config keys that say where a run lies and how it was put together, not what it is."""
 
 Block = dict[str, Any]
 """`{name: ..., parameter: value, ...}`."""
@@ -260,123 +258,102 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = N
     from hydra import initialize_config_dir, initialize_config_module
 
     register_schema()
-    source: Any
-    if config_dir is None:
-        source = initialize_config_module("comity.configs", version_base="1.3")
-        primary, before = "config", [f"experiment={name}"] if name else []
-    else:
-        source = initialize_config_dir(str(Path(config_dir).absolute()), version_base="1.3")
-        primary, before = name, [f"hydra.searchpath=[{PACKAGE}]"]
     composition = Composition(name, list(overrides), config_dir)
-    with plain_errors(), source:
+    with plain_errors(), _beside_hydra():
+        if config_dir is None:
+            primary, before = "config", [f"experiment={name}"] if name else []
+            initialize_config_module("comity.configs", version_base="1.3")
+        else:
+            primary, before = name, [f"hydra.searchpath=[{PACKAGE}]"]
+            initialize_config_dir(str(Path(config_dir).absolute()), version_base="1.3")
         tree = hydra_compose(primary, overrides=[*before, *overrides])
     return from_omegaconf(tree, composition)
+
+
+@contextmanager
+def _beside_hydra() -> Iterator[None]:
+    """Lets Hydra be used anew, also while it runs the job that composes (a study's arms)."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    instance = GlobalHydra.instance()
+    outer, instance.hydra = instance.hydra, None
+    try:
+        yield
+    finally:
+        instance.hydra = outer
 
 
 def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
     """The config of each run of a study, `[arm][seed]`.
 
     Each is the same experiment composed anew with the command line's overrides, then the
-    arm's, then the seed: an arm's override wins over the command line's.
+    arm's, then the seed: an arm's override wins over the command line's. Raises
+    `ComityError` if the config is no longer what its composition gives (its files or its
+    fields were changed since), because the arms would then be of another experiment.
     """
     if config.study is None:
         raise ComityError("this config has no study")
     origin = config.composition
-    return {
-        arm: {
-            seed: compose(
-                origin.name,
-                [*origin.overrides, *changes, "study=null", "crossplay=null", f"seed={seed}"],
-                origin.config_dir,
-            )
-            for seed in config.study.seeds
-        }
-        for arm, changes in config.study.arms.items()
-    }
+    changed = differences(config, compose(origin.name, origin.overrides, origin.config_dir))
+    if changed:
+        raise ComityError(
+            f"the config files of {config.name!r} give something else than this study's config "
+            f"in {', '.join(changed)}; restore them, or start a new study"
+        )
+    arms: dict[str, dict[int, Config]] = {}
+    for arm, changes in config.study.arms.items():
+        single = [*origin.overrides, *changes, "study=null", "crossplay=null"]
+        try:
+            arms[arm] = {
+                seed: compose(origin.name, [*single, f"seed={seed}"], origin.config_dir)
+                for seed in config.study.seeds
+            }
+        except ComityError as error:
+            raise ComityError(f"arm {arm!r}: {error}") from error
+    return arms
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """Dotted keys in which two configs differ, apart from where the run lies."""
+
+    def flat(config: Config) -> dict[str, Any]:
+        tree = dataclasses.asdict(config)
+        for key in MOVABLE:
+            del tree[key]
+        return dict(_leaves(tree))
+
+    left, right = flat(one), flat(other)
+    missing = object()
+    return sorted(
+        key
+        for key in left.keys() | right.keys()
+        if left.get(key, missing) != right.get(key, missing)
+    )
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+@dataclass
+class Schema(Config):
+    """What Hydra checks while it composes; `from_omegaconf` checks all of it afterwards."""
+
+    study: Any = None
+    """Untyped, because OmegaConf cannot merge into a typed block that is null."""
+    crossplay: Any = None
+    """Likewise."""
 
 
 def register_schema() -> None:
-    """Makes the dataclasses known to Hydra as the config `schema`."""
+    """Makes the fields known to Hydra as the config `comity_schema`."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="comity_schema", node=Config, provider="comity")
-
-
-@contextmanager
-def plain_errors(where: str = "") -> Iterator[None]:
-    """Turns the errors of Hydra and OmegaConf into a `ComityError` of one line."""
-    from hydra.errors import HydraException
-
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        text = explain(error)
-        raise ComityError(f"{where}: {text}" if where else text) from error
-    except AssertionError as error:
-        # OmegaConf's answer to `study.seeds=[1]` where study is null.
-        raise ComityError(
-            "an override sets a key inside a block that is null; set the whole block "
-            "(crossplay={players: [base, tit_for_tat], matches: 8})"
-        ) from error
-    except (AttributeError, TypeError, ValueError) as error:  # Hydra lets some through.
-        raise ComityError(one_line(error)) from error
-
-
-def explain(error: Exception) -> str:
-    """One line for an error of Hydra or OmegaConf, with the nearest known names."""
-    from hydra.errors import MissingConfigException, OverrideParseException
-
-    if isinstance(error, MissingConfigException):
-        return _explain_missing(error)
-    if isinstance(error, OverrideParseException):
-        return f"cannot read the override {error.override!r}; write key=value or group=option"
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__
-    if isinstance(cause, MissingMandatoryValue):
-        return f"{cause.full_key or cause.key}: has no value yet; set it"
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return _explain_key(cause)
-    if isinstance(cause, OmegaConfBaseException):
-        key = cause.full_key or cause.key
-        message = (cause.msg or str(cause)).splitlines()[0]
-        return f"{key}: {message}" if key else message
-    unknown_group = re.search(r"Could not override '([^']+)'\.\s+No match", str(error))
-    if unknown_group:
-        return f"unknown config group {unknown_group[1]!r}; see `comity list`"
-    return one_line(error)
-
-
-def _explain_missing(error: Any) -> str:
-    missing = str(error.missing_cfg_file or "")
-    if error.options:
-        group, _, option = missing.rpartition("/")
-        shown = [name for name in error.options if not name.startswith("_")]
-        return f"unknown {group} {option!r}; {nearest(option, shown)}"
-    available = re.search(r"Could not find '([^']+)'", str(error))
-    if available:
-        return f"there is no config {available[1]!r}"
-    return f"there is no config {missing!r}" if missing else one_line(error)
-
-
-def _explain_key(error: OmegaConfBaseException) -> str:
-    """An unknown key: its full name, and the names that its parent knows."""
-    full = str(error.full_key or error.key)
-    parent, _, key = full.rpartition(".")
-    known: list[str] = []
-    if dataclasses.is_dataclass(error.object_type):
-        known = [f.name for f in dataclasses.fields(error.object_type)]
-    elif isinstance(error.parent_node, DictConfig):
-        known = [str(name) for name in error.parent_node]
-    known = [name for name in known if name != "composition"]
-    above = f"{parent}." if parent else ""
-    hint = f"; {nearest(key, known)}" if known else ""
-    return f"unknown config key {above + key!r}{hint}"
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text with its line breaks taken out."""
-    return " ".join(str(error).split()) or type(error).__name__
+    ConfigStore.instance().store(name="comity_schema", node=Schema, provider="comity")
 
 
 def _limited_fields(block: Any, above: str = "") -> Iterator[tuple[str, Any, Mapping[str, float]]]:

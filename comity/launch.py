@@ -18,9 +18,9 @@ from comity.config import (
     Composition,
     Config,
     from_omegaconf,
-    plain_errors,
     register_schema,
 )
+from comity.config_errors import plain_errors
 from comity.errors import ComityError
 
 QUIET = (

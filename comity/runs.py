@@ -12,7 +12,6 @@ process ends, however it ends. Readers need no lock.
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import math
@@ -20,13 +19,13 @@ import os
 import re
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from comity.config import Config, load_config, to_yaml
+from comity.config import Config, differences, load_config, to_yaml
 from comity.errors import ComityError, WorkError
-from comity.files import remove_partial, write_atomically, writing
+from comity.files import PARTIAL, remove_partial, write_atomically, writing
 from comity.rollout.records import Conversation, Decision
 from comity.rollout.tables import (
     conversation_table,
@@ -48,9 +47,6 @@ __all__ = [
     "write_atomically",
 ]
 
-MOVABLE = ("output", "composition")
-"""Config keys that say where a run lies and how it was put together, not what it is."""
-
 
 class RunFolder:
     """The one writer of a run; a context manager that holds the run's lock."""
@@ -70,7 +66,8 @@ class RunFolder:
     ) -> "RunFolder":
         """A new folder below `root` (the config's `output`), named by `folder_name` or `name`.
 
-        Raises `ComityError` if the given `name` exists, `WorkError` if it cannot be made.
+        Raises `ComityError` if the given `name` is taken, `WorkError` if it cannot be made.
+        A folder that was made but got no config before its maker was killed is not taken.
         """
         root = Path(config.output if root is None else root)
         path = _make_folder(root, name or folder_name(config), numbered=name is None)
@@ -229,32 +226,6 @@ def folder_name(config: Config) -> str:
     return "-".join(part for part in parts if part)
 
 
-def differences(one: Config, other: Config) -> list[str]:
-    """Dotted keys in which two configs differ, apart from where the run lies."""
-
-    def flat(config: Config) -> dict[str, Any]:
-        tree = dataclasses.asdict(config)
-        for key in MOVABLE:
-            del tree[key]
-        return dict(_leaves(tree))
-
-    left, right = flat(one), flat(other)
-    missing = object()
-    return sorted(
-        key
-        for key in left.keys() | right.keys()
-        if left.get(key, missing) != right.get(key, missing)
-    )
-
-
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
-
-
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
 
@@ -271,9 +242,18 @@ def _make_folder(root: Path, name: str, *, numbered: bool) -> Path:
         except WorkError as error:
             if not isinstance(error.__cause__, FileExistsError):
                 raise
+            if not numbered and _is_barren(path):
+                return path
         if not numbered:
             raise ComityError(f"{path} exists already")
         taken += 1
+
+
+def _is_barren(path: Path) -> bool:
+    """Nothing is in the folder but what is made before a run's config."""
+    return path.is_dir() and all(
+        entry.name == ".lock" or entry.name.startswith(PARTIAL) for entry in path.iterdir()
+    )
 
 
 def _lock(path: Path) -> int:

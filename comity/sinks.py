@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from comity.config import Config, one_line
+from comity.config import Config
+from comity.config_errors import one_line
 from comity.errors import ComityError
 from comity.registry import build
 

@@ -88,6 +88,17 @@ def test_a_chosen_name_must_be_free(config: Config, tmp_path: Path) -> None:
         RunFolder.create(config, tmp_path / "own", name="seed-0")
 
 
+def test_a_folder_whose_maker_was_killed_is_not_taken(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "seed-0").mkdir()
+    (tmp_path / "seed-0" / ".lock").touch()
+    (tmp_path / "seed-0" / ".tmp-7-config.yaml").touch()
+    assert RunFolder.create(config, tmp_path, name="seed-0").path == tmp_path / "seed-0"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(ComityError, match="other exists already"):
+        RunFolder.create(config, tmp_path, name="other")
+
+
 def test_a_folder_below_a_file_cannot_be_made(config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WorkError, match="cannot write"):

@@ -1,0 +1,96 @@
+"""What Hydra and OmegaConf refuse, in one line that says what is known instead."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from comity.errors import ComityError, nearest
+
+
+@contextmanager
+def plain_errors(where: str = "") -> Iterator[None]:
+    """Turns the errors of Hydra and OmegaConf into a `ComityError` of one line."""
+    from hydra.errors import HydraException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        text = explain(error)
+        raise ComityError(f"{where}: {text}" if where else text) from error
+    except yaml.YAMLError as error:
+        raise ComityError(f"not readable YAML: {one_line(error)}") from error
+    except (AttributeError, TypeError, ValueError) as error:  # Hydra lets some through.
+        raise ComityError(one_line(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """One line for an error of Hydra or OmegaConf, with the nearest known names."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    if isinstance(error, MissingConfigException):
+        return _explain_missing(error)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read the override {error.override!r}; write key=value or group=option"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__ or cause.__context__
+    file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
+    where = f"{file[1]}: " if file else ""
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key or cause.key}: has no value yet; set it"
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return where + _explain_key(cause)
+    if isinstance(cause, OmegaConfBaseException):
+        key = cause.full_key or cause.key
+        message = (cause.msg or str(cause)).splitlines()[0]
+        return where + (f"{key}: {message}" if key else message)
+    unknown_group = re.search(r"Could not override '([^']+)'\.\s+No match", str(error))
+    if unknown_group:
+        return f"unknown config group {unknown_group[1]!r}; see `comity list`"
+    return one_line(error)
+
+
+def _explain_missing(error: Any) -> str:
+    missing = str(error.missing_cfg_file or "")
+    if error.options:
+        group, _, option = missing.rpartition("/")
+        shown = [name for name in error.options if not name.startswith("_")]
+        return f"unknown {group} {option!r}; {nearest(option, shown)}"
+    available = re.search(r"Could not find '([^']+)'", str(error))
+    if available:
+        return f"there is no config {available[1]!r}"
+    return f"there is no config {missing!r}" if missing else one_line(error)
+
+
+def _explain_key(error: OmegaConfBaseException) -> str:
+    """An unknown key: its full name, and the names that its parent knows."""
+    full = str(error.full_key or error.key)
+    parent, _, key = full.rpartition(".")
+    known: list[str] = []
+    if dataclasses.is_dataclass(error.object_type):
+        known = [f.name for f in dataclasses.fields(error.object_type)]
+    elif isinstance(error.parent_node, DictConfig):
+        known = [str(name) for name in error.parent_node]
+    known = [name for name in known if name != "composition"]
+    above = f"{parent}." if parent else ""
+    if known:
+        hint = f"; {nearest(key, known)}"
+    else:
+        hint = f"; {parent} is null, so give all of it: {parent}={{{key}: ..., ...}}"
+    return f"unknown config key {above + key!r}{hint}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text with its line breaks taken out."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,157 @@
+"""Launching through Hydra: what the training gets, multiruns, and no litter."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from comity.config import Config, arm_configs, compose
+from comity.errors import ComityError, WorkError
+from comity.launch import launch
+
+
+class FakeTraining:
+    """Stands in for `comity.train.train`."""
+
+    def __init__(self) -> None:
+        self.configs: list[Config] = []
+
+    def __call__(self, config: Config) -> Path:
+        self.configs.append(config)
+        return Path(f"run-{len(self.configs)}")
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeTraining:
+    monkeypatch.chdir(tmp_path)
+    return FakeTraining()
+
+
+def test_the_training_gets_what_compose_gives(training: FakeTraining, tmp_path: Path) -> None:
+    overrides = ["reward=utilitarian", "seats=[learner,{name: random, p: 0.3}]"]
+    assert launch(training, "ipd", overrides) == [Path("run-1")]
+    assert training.configs == [compose("ipd", overrides)]
+    assert list(tmp_path.iterdir()) == [], "Hydra left something behind"
+
+
+def test_the_folder_and_the_process_stay_as_they_were(training: FakeTraining) -> None:
+    before = (os.getcwd(), dict(os.environ))
+    launch(training, "ipd")
+    assert (os.getcwd(), dict(os.environ)) == before
+
+
+def test_a_multirun_trains_every_combination(training: FakeTraining, tmp_path: Path) -> None:
+    overrides = ["seed=0,1", "reward=own,utilitarian", "iterations=3"]
+    folders = launch(training, "ipd", overrides, multirun=True)
+    assert len(folders) == 4
+    assert [(c.seed, c.reward["name"]) for c in training.configs] == [
+        (0, "own"),
+        (0, "utilitarian"),
+        (1, "own"),
+        (1, "utilitarian"),
+    ]
+    for config in training.configs:
+        assert config.iterations == 3
+        origin = config.composition
+        assert compose(origin.name, origin.overrides, origin.config_dir) == config
+    (left,) = tmp_path.rglob("*.yaml")
+    assert left.relative_to(tmp_path).parts[:2] == ("runs", ".multirun")
+    assert left.name == "multirun.yaml"
+
+
+def test_experiments_are_swept_too(training: FakeTraining) -> None:
+    launch(training, overrides=["experiment=ipd,smoke"], multirun=True)
+    assert [config.name for config in training.configs] == ["ipd", "smoke"]
+    for config in training.configs:
+        assert compose("", config.composition.overrides) == config
+
+
+def test_the_arms_of_a_study_compose_inside_a_launch(training: FakeTraining) -> None:
+    arms: list[set[str]] = []
+
+    def train(config: Config) -> Path:
+        arms.append(set(arm_configs(config)))
+        return training(config)
+
+    launch(train, "demo", ["seed=3"])
+    assert arms == [{"own", "utilitarian"}]
+    assert launch(training, "ipd"), "Hydra can be used again afterwards"
+
+
+def test_a_users_folder(training: FakeTraining, tmp_path: Path) -> None:
+    mine = tmp_path / "my configs"
+    mine.mkdir()
+    (mine / "mine.yaml").write_text(
+        "defaults: [config, override game: stag_hunt, _self_]\nname: mine\n"
+    )
+    launch(training, overrides=["seed=2"], config_dir="my configs", config_name="mine")
+    launch(training, "mine", ["seed=2"], config_dir="my configs")
+    launch(training, "smoke", ["seed=2"], config_dir="my configs", config_name="mine")
+    one, two, three = training.configs
+    assert one == two == compose("mine", ["seed=2"], str(mine))
+    assert one.game["name"] == "stag_hunt"
+    assert three.iterations == 2
+    assert compose("mine", three.composition.overrides, str(mine)) == three
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"name": "ipdd"}, "unknown experiment 'ipdd'; did you mean ipd"),
+        ({"name": "ipd", "overrides": ["iteratons=3"]}, "unknown config key 'iteratons'"),
+        ({"name": "ipd", "overrides": ["iterations=x"]}, "iterations: Value 'x'"),
+        ({"name": "ipd", "overrides": ["game=stag_hnt"]}, "did you mean stag_hunt"),
+        ({"name": "ipd", "overrides": ["+extra=1"]}, "unknown config key 'extra'"),
+        ({"name": "ipd", "overrides": ["seed=1,2"]}, "--multirun"),
+        ({"name": "ipd", "overrides": ["seed"]}, "cannot read the override 'seed'"),
+        ({"name": "ipd", "config_name": "mine"}, "--config-name needs --config-path"),
+        ({"config_dir": "."}, "--config-path needs --config-name"),
+        ({"config_dir": "nowhere", "config_name": "mine"}, "there is no folder"),
+        ({"config_dir": ".", "config_name": "mine"}, "there is no config 'mine'"),
+    ],
+)
+def test_mistakes_are_one_line_and_train_nothing(
+    training: FakeTraining,
+    capfd: pytest.CaptureFixture[str],
+    arguments: dict[str, object],
+    text: str,
+) -> None:
+    with pytest.raises(ComityError) as caught:
+        launch(training, **arguments)  # type: ignore[arg-type]
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert training.configs == []
+
+
+def test_a_failing_training_raises_its_own_error(
+    training: FakeTraining, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(config: Config) -> Path:
+        raise WorkError("the disk is full")
+
+    with pytest.raises(WorkError, match=r"^the disk is full$"):
+        launch(fail, "ipd")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_failure_does_not_stop_a_multirun(training: FakeTraining) -> None:
+    def fail_once(config: Config) -> Path:
+        if config.seed == 0:
+            raise WorkError("NaN in the loss")
+        return training(config)
+
+    complaint = "^1 of 3 runs failed; experiment=ipd seed=0: NaN in the loss$"
+    with pytest.raises(WorkError, match=complaint):
+        launch(fail_once, "ipd", ["seed=0,1,2"], multirun=True)
+    assert [config.seed for config in training.configs] == [1, 2]
+
+
+def test_an_interrupt_stops_a_multirun(training: FakeTraining) -> None:
+    def interrupt(config: Config) -> Path:
+        training(config)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(interrupt, "ipd", ["seed=0,1,2"], multirun=True)
+    assert len(training.configs) == 1
