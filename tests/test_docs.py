@@ -1,0 +1,70 @@
+"""The documentation's commands, configs and links are real."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from comity.config import Config, compose
+from comity.experiment import Rules, check_seat
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The contents of a page's code blocks in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+TRAININGS = [
+    line
+    for text in TEXTS.values()
+    for block in blocks(text, "sh")
+    for line in block.splitlines()
+    if line.startswith("comity train ") and "--config-path" not in line
+]
+FILES = [b for text in TEXTS.values() for b in blocks(text, "yaml") if "defaults:" in b]
+
+
+def check_names(config: Config) -> None:
+    """Everything that a config names exists and takes the parameters that it is given."""
+    rules = Rules.of(config)
+    assert len(config.seats) == rules.game.seats
+    for seat in config.seats:
+        check_seat(seat)
+
+
+@pytest.mark.parametrize("command", sorted(set(TRAININGS)))
+def test_a_training_in_the_docs_can_be_composed(command: str) -> None:
+    """Each combination that a `--multirun` line stands for begins with its first values."""
+    words = [word for word in shlex.split(command)[2:] if word != "--multirun"]
+    if "--multirun" in command:
+        words = [
+            word if re.search(r"[\[{]", word) else re.sub(r"=([^,]*),.*", r"=\1", word)
+            for word in words
+        ]
+    check_names(compose(words[0], words[1:]))
+
+
+@pytest.mark.parametrize("text", FILES, ids=lambda text: yaml.safe_load(text)["name"])
+def test_a_config_file_in_the_docs_can_be_composed(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    config = compose("mine", config_dir=str(tmp_path))
+    check_names(config)
+    assert config.name == yaml.safe_load(text)["name"]
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXTS[page]):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_the_docs_hold_commands_and_configs_to_check() -> None:
+    assert len(TRAININGS) > 10
+    assert len(FILES) >= 3
