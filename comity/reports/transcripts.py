@@ -88,12 +88,12 @@ class Interner:
     def __init__(self) -> None:
         self.index: dict[Any, int] = {}
         self.size = 0
-        """Characters that the values take, roughly."""
+        """Characters that the values take as JSON, shared prefixes counted every time."""
 
     def __call__(self, value: Any) -> int:
         if value not in self.index:
             self.index[value] = len(self.index)
-            self.size += len(value) if isinstance(value, str) else 5 * len(value)
+            self.size += len(json.dumps(value))
         return self.index[value]
 
     def values(self) -> list[Any]:

@@ -110,6 +110,19 @@ def test_identical_matches_are_folded(tmp_path: Path) -> None:
     assert sorted(len(m["same"]) for m in mixed) == [2, 2]
 
 
+def test_the_budget_holds_for_texts_that_json_makes_longer(tmp_path: Path) -> None:
+    run = synthetic.run(tmp_path / "run", iterations=6, hostile=False)
+    for path in (run / "decisions").iterdir():
+        table = pq.read_table(path)
+        texts = [f"{path.stem} {i} " + "\N{GRINNING FACE}" * 300 for i in range(len(table))]
+        index = table.schema.get_field_index("text")
+        pq.write_table(table.set_column(index, "text", [texts]), path)
+    packed = transcripts(collect([run]), 200_000)
+    assert 0 < packed["shown"] < packed["played"]
+    # It may end in the middle of a match: 10 decisions of about 3,700 characters.
+    assert len(json.dumps(packed)) < 200_000 + 40_000
+
+
 def test_a_small_budget_keeps_a_stated_sample(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=6, hostile=False)
     packed = transcripts(collect([run]), 8000)

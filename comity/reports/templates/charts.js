@@ -149,7 +149,8 @@ function lineChart(container, { title, unit, iterations, series, range, format }
   const known = series.flatMap((s) => s.points.filter(Boolean));
   const low = range ? range[0] : Math.min(...known.map((p) => p.low));
   const high = range ? range[1] : Math.max(...known.map((p) => p.high));
-  const pad = range || high === low ? 0 : 0.05 * (high - low);
+  // A constant has no span of its own: half its size above and below it.
+  const pad = range ? 0 : 0.05 * (high - low) || 0.5 * Math.abs(low) || 0.5;
   const text = (point) => (point ? format(point.mean) : "none");
   const whole = (point) => (point ? `${format(point.mean)} (${format(point.low)} to ${format(point.high)})` : "none");
   const description = series
@@ -159,7 +160,7 @@ function lineChart(container, { title, unit, iterations, series, range, format }
   function draw(width) {
     const right = Math.min(0.36 * width, Math.max(...series.map((s) => labelWidth(s.name))));
     const margin = { left: 46, right, top: 10, bottom: 42 };
-    const frame = axes(width, 250, margin, iterations, low - pad, high + pad || 1, format);
+    const frame = axes(width, 250, margin, iterations, low - pad, high + pad, format);
     const { drawing, x, y, top, bottom } = frame;
     const ends = spread(
       series.map((s) => y((s.points.findLast(Boolean) || { mean: low }).mean)), 16, top, bottom);
