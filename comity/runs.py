@@ -72,6 +72,7 @@ class RunFolder:
         root = Path(config.output if root is None else root)
         path = _make_folder(root, name or folder_name(config), numbered=name is None)
         run = cls(path, config, _lock(path))
+        remove_partial(path)
         write_atomically(path / "config.yaml", to_yaml(config))
         write_atomically(path / "versions.json", json.dumps(versions(), indent=2) + "\n")
         return run
