@@ -48,6 +48,13 @@ __all__ = [
 ]
 
 
+UNNAMED = ("experiment", "seed", "output", "sinks")
+"""Overrides that a folder's name does not repeat: told elsewhere, or not what the run is."""
+
+LONGEST = 60
+"""Most letters of a folder's name for the overrides."""
+
+
 class RunFolder:
     """The one writer of a run; a context manager that holds the run's lock."""
 
@@ -217,13 +224,16 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 def folder_name(config: Config) -> str:
     """Experiment, what was changed, seed and local time: `ipd-reward-own-seed-0-20260131-235959`.
 
-    What was changed are the values of the command line's overrides, shortened.
+    What was changed are the command line's overrides, as many as fit.
     """
-    changed = [
-        part for part in config.composition.overrides if not part.lstrip("+~").startswith("seed=")
-    ]
-    described = _slug("-".join(part.lstrip("+~") for part in changed))[:60].strip("-")
-    parts = [_slug(config.name), described, f"seed-{config.seed}", time.strftime("%Y%m%d-%H%M%S")]
+    described: list[str] = []
+    for override in config.composition.overrides:
+        change = override.lstrip("+~")
+        if change.partition("=")[0] not in UNNAMED:
+            described.append(_slug(change))
+    while sum(map(len, described)) > LONGEST:
+        described.pop()
+    parts = [_slug(config.name), *described, f"seed-{config.seed}", time.strftime("%Y%m%d-%H%M%S")]
     return "-".join(part for part in parts if part)
 
 

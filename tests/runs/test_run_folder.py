@@ -13,7 +13,7 @@ import pytest
 
 from comity.config import Config, compose, load_config
 from comity.errors import ComityError, WorkError
-from comity.runs import RunFolder, read_conversations, read_decisions, read_metrics
+from comity.runs import RunFolder, folder_name, read_conversations, read_decisions, read_metrics
 from tests.runs.rows import DECISION_ROW, TALK
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ time.sleep(60)
 FULL_DISK = """
 import resource, signal, sys
 from comity.errors import WorkError
-from comity.runs import RunFolder, read_metrics
+from comity.runs import RunFolder, folder_name, read_metrics
 run = RunFolder.open(sys.argv[1])
 run.append_metrics({"iteration": 0})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -80,6 +80,26 @@ def test_folder_names_say_what_was_changed_and_are_unique(config: Config, tmp_pa
     assert len(set(paths)) == 3
     for path in paths:
         assert path.name.startswith("smoke-reward-utilitarian-seed-7-20")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "begins"),
+    [
+        ([], "ipd-seed-0-20"),
+        (["output=x", "seed=2", "sinks=[]"], "ipd-seed-2-20"),
+        (
+            ["game/length=geometric", "game.noise=0.1"],
+            "ipd-game-length-geometric-game.noise-0.1-seed",
+        ),
+        (["iterations=3", f"model.name=/{'x' * 80}"], "ipd-iterations-3-seed-0-20"),
+        (
+            ["seats=[learner,{name: random, p: 0.3}]"],
+            "ipd-seats-learner-name-random-p-0.3-seed-0-20",
+        ),
+    ],
+)
+def test_folder_names(overrides: list[str], begins: str) -> None:
+    assert folder_name(compose("ipd", overrides)).startswith(begins)
 
 
 def test_a_chosen_name_must_be_free(config: Config, tmp_path: Path) -> None:
