@@ -79,6 +79,11 @@ class Task:
         """Weights are being updated."""
         self._show("learning")
 
+    def add(self, parts: int) -> None:
+        """So many parts are finished, with nothing to tell of them."""
+        self._done += parts
+        self._progress._bars.update(self._number, advance=parts)
+
     def advance(self, metrics: Mapping[str, Any] | None = None) -> None:
         """One part is finished."""
         self._done += 1

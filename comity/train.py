@@ -3,14 +3,15 @@
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from comity.config import Config, load_config
-from comity.errors import ComityError, WorkError
+from comity.config import Config
+from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
 from comity.experiment import Experiment
 from comity.files import write_atomically
@@ -20,7 +21,6 @@ from comity.learning.credit import advantages, discounted_returns
 from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TrainedDecision
 from comity.learning.states import load_optimizer, random_state, save_optimizer, save_state
-from comity.players.language_model import Policy
 from comity.progress import Progress
 from comity.rollout.play import Rollout, play
 from comity.runs import RunFolder
@@ -33,8 +33,6 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
     With `config.study` set, every arm is trained with every seed, and the trained then meet
     (see `comity.study`). Ends with the page unless `report` is false.
     """
-    if resume is not None:
-        config = load_config(Path(resume) / "config.yaml") if config is None else config
     if config.study is not None or config.crossplay is not None:
         from comity.study import run_study
 
@@ -97,7 +95,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             sinks.log(iteration, row)
             done = iteration + 1
             if done % config.checkpoint.every == 0 or done == config.iterations:
-                checkpoints.save(done, lambda folder: write_checkpoint(folder, experiment, row))
+                checkpoints.save(done, partial(write_checkpoint, experiment, done))
             task.advance(row)
 
 
@@ -161,14 +159,14 @@ def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
     ]
 
 
-def write_checkpoint(folder: Path, experiment: Experiment, row: dict[str, Any]) -> None:
+def write_checkpoint(experiment: Experiment, iterations: int, folder: Path) -> None:
     """Adapters in PEFT format, optimizers, counters and random states."""
     for name, learner in experiment.learners.items():
         experiment.engine.adapters.save(name, folder / name)
         save_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
     save_state(folder / "random.safetensors", random_state())
     state = {
-        "iterations": row["iteration"] + 1,
+        "iterations": iterations,
         "versions": {name: learner.version for name, learner in experiment.learners.items()},
     }
     write_atomically(folder / "state.json", json.dumps(state, indent=2) + "\n")

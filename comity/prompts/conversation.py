@@ -43,9 +43,11 @@ class Conversation:
         )
 
     def following(self, game: Game, turn: Turn) -> str:
-        """What the others did in the round before.
+        """What this seat and the others did in the round before.
 
-        Before that, what became of this seat's own pick if it was changed or missing; after
+        Both are told, though the seat knows its own pick: told of the other's alone, small
+        models repeat it (the default model then answered a lone B with B 96 times in 100),
+        and a policy that never varies cannot learn. Before that, what became of this seat's own pick if it was changed or missing; after
         it, that nobody got points where a missing move made the round void.
         """
         labels = self.labels(game)
@@ -57,9 +59,13 @@ class Conversation:
             own = f"You gave {NO_ANSWER}{counted}. "
         elif intended != played:
             own = f"Your pick was changed to {told(played, labels)}. "
-        others = picked("They", turn.observation.own_first(finished.moves)[1:], labels)
+        others = turn.observation.own_first(finished.moves)[1:]
         void = any(isinstance(action, Illegal) for action in finished.moves)
-        return f"{own}{others}.{' Nobody got points.' if void else ''}"
+        if own or isinstance(played, Illegal) or void:
+            news = f"{own}{picked('They', others, labels)}."
+        else:
+            news = f"You {labels[played]}, they {', '.join(told(o, labels) for o in others)}."
+        return f"{news}{' Nobody got points.' if void else ''}"
 
     def _payoffs(self, game: Game, seat: int) -> str:
         """A line for each own pick and what the others may do, own pick first."""

@@ -82,8 +82,10 @@ class Telling:
         """How to answer."""
         letters = all(len(label) == 1 and label.isalpha() for label in self.told_labels(game))
         # Saying "one letter" made the default model start its answer with a label ten times
-        # as often as saying "only".
-        return f"Answer {'with one letter,' if letters else 'only with'} {self.choices(game)}."
+        # as often as saying "only", and asking which made it prefer the first label less.
+        if letters:
+            return f"Answer with one letter. Which do you pick, {self.choices(game)}?"
+        return f"Answer only with {self.choices(game)}."
 
 
 def told_game(game: Game) -> Iterated:

@@ -135,10 +135,10 @@ def test_the_conversation_of_the_demo() -> None:
         "You pick B, they pick A: you get 5, they get 0.\n"
         "You pick B, they pick B: you get 1, they get 1.\n"
         "Your goal is to get as many points as you can in total.\n"
-        "Answer with one letter, A or B."
+        "Answer with one letter. Which do you pick, A or B?"
     )
-    assert prompt.following(game, after(game, (0, 1))) == "They picked B."
-    assert prompt.following(game, after(game, (0, 1), seat=1)) == "They picked A."
+    assert prompt.following(game, after(game, (0, 1))) == "You A, they B."
+    assert prompt.following(game, after(game, (0, 1), seat=1)) == "You B, they A."
 
 
 def test_the_one_shot_prompt() -> None:
@@ -154,7 +154,7 @@ def test_the_one_shot_prompt() -> None:
         "| B | 5, 0 | 1, 1 |\n"
         "Your goal is to get as many points as you can in total.\n"
         "Last time you picked B and they picked A.\n"
-        "Answer with one letter, A or B."
+        "Answer with one letter. Which do you pick, A or B?"
     )
     assert "nothing was picked before" in prompt.opening(game, first_turn(game))
 
@@ -168,7 +168,7 @@ def test_swapped_labels_exchange_meanings_and_keep_the_order() -> None:
     assert swapped[1] == "You pick A, they pick A: you get 1, they get 1."
     assert swapped[2] == "You pick A, they pick B: you get 5, they get 0."
     turn = after(game, (0, 1))
-    assert conversation(swap_labels=True).following(game, turn) == "They picked A."
+    assert conversation(swap_labels=True).following(game, turn) == "You B, they A."
 
 
 @pytest.mark.parametrize("kind", PROMPTS)
@@ -211,7 +211,7 @@ def test_a_fictitious_start_is_told_once() -> None:
             "as_defect",
             (ILLEGAL, 0),
             "You gave no valid answer, so B counted. They picked A.",
-            "They picked B.",
+            "You A, they B.",
         ),
         (
             "zero_all",
@@ -267,7 +267,7 @@ def test_with_more_seats_every_other_is_told() -> None:
     game = game_named("public_goods", seats=3)
     prompt = conversation()
     assert "with 2 other players" in prompt.opening(game, first_turn(game))
-    assert prompt.following(game, after(game, (0, 1, 0), seat=2)) == "They picked A, B."
+    assert prompt.following(game, after(game, (0, 1, 0), seat=2)) == "You A, they A, B."
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""Cross-play: everyone meets everyone, in both orders of seats.
+
+An `Entrant` is a name with one player per training seed (or one for all). Each pair of
+entrants, and each with itself, plays `matches` matches under every seed in which one of
+them was trained; pairs of untrained players play under the first seed alone. Half of the
+matches have the row's player on seat 0, half on seat 1.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from comity.games.base import Game
+from comity.games.randomness import generator
+from comity.players.base import Player
+from comity.rollout.play import Match, play
+from comity.rollout.records import Conversation, Decision
+
+CROSSPLAY = "crossplay"
+"""Name of the random streams of cross-play."""
+
+BATCH = 48
+"""Matches that are played side by side; bounds the memory of the cache."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """Somebody who takes part."""
+
+    name: str
+    players: Mapping[int | None, Player]
+    """By training seed; `{None: player}`: the same under every seed."""
+
+    def player(self, seed: int) -> Player:
+        return self.players[None] if None in self.players else self.players[seed]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two entrants under one seed."""
+
+    row: Entrant
+    column: Entrant
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.row.name}|{self.column.name}|{self.seed}"
+
+
+def pairings(entrants: Sequence[Entrant], seeds: Sequence[int]) -> list[Pairing]:
+    """Every unordered pair under the seeds that matter for it, in the entrants' order."""
+    return [
+        Pairing(row, column, seed)
+        for i, row in enumerate(entrants)
+        for column in entrants[i:]
+        for seed in (seeds[:1] if None in row.players and None in column.players else seeds)
+    ]
+
+
+@dataclass(frozen=True)
+class Meetings:
+    """The records of a cross-play; match numbers are unique in it."""
+
+    decisions: list[Decision]
+    conversations: list[Conversation]
+    pairing_of_decision: list[str]
+    pairing_of_conversation: list[str]
+
+
+def crossplay(
+    game: Game,
+    entrants: Sequence[Entrant],
+    seeds: Sequence[int],
+    matches: int,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Meetings:
+    """Play all pairings of a two-seat game. `advance` is told of finished matches."""
+    numbered = list(enumerate(_matches(pairings(entrants, seeds), matches)))
+    meetings = Meetings([], [], [], [])
+    for first in range(0, len(numbered), BATCH):
+        batch = numbered[first : first + BATCH]
+        rollout = play(
+            game,
+            [
+                Match(
+                    number=number,
+                    group=number,
+                    seed=int(
+                        generator(
+                            pairing.seed, CROSSPLAY, "environment", pairing.label, k
+                        ).integers(2**62)
+                    ),
+                    players=_seated(pairing, k),
+                    stream=(pairing.seed, CROSSPLAY, pairing.label, k),
+                )
+                for number, (pairing, k) in batch
+            ],
+        )
+        labels = {number: pairing.label for number, (pairing, _) in batch}
+        offset = len(meetings.conversations)
+        for decision in rollout.decisions:
+            if decision.conversation >= 0:
+                decision.conversation += offset
+            decision.trained = False
+        for conversation in rollout.conversations:
+            conversation.conversation += offset
+        meetings.decisions.extend(rollout.decisions)
+        meetings.conversations.extend(rollout.conversations)
+        meetings.pairing_of_decision.extend(labels[d.match] for d in rollout.decisions)
+        meetings.pairing_of_conversation.extend(labels[c.match] for c in rollout.conversations)
+        advance(len(batch))
+    return meetings
+
+
+def _matches(pairs: Sequence[Pairing], matches: int) -> Iterator[tuple[Pairing, int]]:
+    for pairing in pairs:
+        for k in range(matches):
+            yield pairing, k
+
+
+def _seated(pairing: Pairing, k: int) -> tuple[Player, Player]:
+    """The pairing's players by seat: the row's on seat 0 in every other match."""
+    row, column = pairing.row.player(pairing.seed), pairing.column.player(pairing.seed)
+    return (row, column) if k % 2 == 0 else (column, row)
