@@ -17,8 +17,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from comity.errors import ComityError
@@ -101,37 +108,38 @@ class Adapters:
             bias="none",
             task_type="CAUSAL_LM",
         )
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
-            try:
-                if self._peft is None:
-                    self._peft = PeftModel(self._model, config, adapter_name=name)
-                else:
-                    self._peft.add_adapter(name, config)
-            except ValueError as error:
-                raise ComityError(f"adapter {name!r} does not fit the model: {error}") from error
+        try:
+            self._insert(name, config, seed)
+        except ValueError as error:
+            raise ComityError(f"adapter {name!r} does not fit the model: {error}") from error
         self._adopt(name)
 
     def load(self, name: str, folder: Path) -> None:
-        """An adapter in PEFT format, from a folder."""
+        """An adapter in PEFT format, from a folder.
+
+        Raises `ComityError` unless its weights are just those that it needs on this model.
+        """
         self._refuse_known(name)
-        if not (folder / "adapter_config.json").is_file():
-            raise ComityError(f"no adapter in {folder}: adapter_config.json is missing")
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            if not (folder / file).is_file():
+                raise ComityError(f"no adapter in {folder}: {file} is missing")
         config = LoraConfig.from_pretrained(str(folder))
         if not isinstance(config, LoraConfig) or config.use_dora:
             raise ComityError(f"the adapter in {folder} is not a plain LoRA adapter")
+        config.inference_mode = False
+        # Not by peft's load_adapter: it wants an active adapter and lets weights be missing.
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                if self._peft is None:
-                    self._peft = PeftModel.from_pretrained(
-                        self._model, str(folder), adapter_name=name, is_trainable=True
-                    )
-                else:
-                    self._peft.load_adapter(str(folder), adapter_name=name, is_trainable=True)
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
+            weights = load_file(str(folder / "adapter_model.safetensors"))
+            self._insert(name, config)
+            loaded = set_peft_model_state_dict(self._peft, weights, adapter_name=name)
+            missing = [key for key in loaded.missing_keys if f".{name}." in key]
+            if missing or loaded.unexpected_keys:
+                first = (missing + loaded.unexpected_keys)[0]
+                raise ValueError(f"{first} is {'missing' if missing else 'of another model'}")
+        except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+            if name in self.names:
+                self.remove(name)
+            reason = " ".join(str(error).split())[:200]
             raise ComityError(
                 f"the adapter in {folder} does not fit this model: {reason}"
             ) from error
@@ -139,9 +147,6 @@ class Adapters:
 
     def save(self, name: str, folder: Path) -> None:
         """Write `folder/adapter_model.safetensors` and `folder/adapter_config.json`."""
-        from peft import get_peft_model_state_dict
-        from safetensors.torch import save_file
-
         assert self._peft is not None
         folder.mkdir(parents=True, exist_ok=True)
         state = get_peft_model_state_dict(
@@ -174,6 +179,16 @@ class Adapters:
         for name, module in self._model.named_modules():
             if isinstance(module, LoraLayer):
                 yield name, module
+
+    def _insert(self, name: str, config: LoraConfig, seed: int = 0) -> None:
+        """Put new weights of this shape into the model; ValueError where they do not fit."""
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
+            if self._peft is None:
+                self._peft = PeftModel(self._model, config, adapter_name=name)
+            else:
+                self._peft.add_adapter(name, config)
 
     def _refuse_known(self, name: str) -> None:
         if name in self.names:
