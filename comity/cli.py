@@ -201,19 +201,44 @@ def fetch_model(
     print(fetch(name))
 
 
-@app.command()
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+comity bench
+
+comity bench B --quick
+
+comity bench A --model Qwen/Qwen3-0.6B --device cuda --output bench.jsonl
+"""
+)
 def bench(
     workloads: Annotated[
-        list[str] | None, typer.Argument(help="A, B or both if left out.", metavar="WORKLOADS")
+        list[str] | None,
+        typer.Argument(
+            help="A (conversations), A-distinct (the same, hardly any two alike) or B (one-shot "
+            "questions); all if left out.",
+            metavar="WORKLOADS",
+            show_default=False,
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = (
         False
     ),
+    model: Annotated[str, typer.Option(help="A model's name.", metavar="NAME")] = "smollm2-135m",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or auto.", metavar="DTYPE")
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:N or auto.", metavar="DEVICE")
+    ] = "auto",
+    output: Annotated[
+        Path | None, typer.Option(help="Append the lines to this file too.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Measure the speed of playing and learning here, one JSON line per workload."""
     from comity.bench import main as measure
 
-    measure(list(workloads or []), quick)
+    measure(list(workloads or []), quick, model, dtype, device, output)
 
 
 def _show(kinds: dict[str, dict[str, str]]) -> None:

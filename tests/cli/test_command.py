@@ -175,9 +175,12 @@ def test_report_names_both_files(
 def test_bench_passes_its_arguments(comity: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     replace_module(monkeypatch, "comity.bench", main=lambda *given: asked.append(given))
-    assert comity("bench", "A", "--quick")[0] == 0
+    assert comity("bench", "A", "--quick", "--device", "cpu", "--output", "lines.jsonl")[0] == 0
     assert comity("bench")[0] == 0
-    assert asked == [(["A"], True), ([], False)]
+    assert asked == [
+        (["A"], True, "smollm2-135m", "auto", "cpu", Path("lines.jsonl")),
+        ([], False, "smollm2-135m", "auto", "auto", None),
+    ]
 
 
 def test_models_are_listed_and_fetched(comity: Run, monkeypatch: pytest.MonkeyPatch) -> None:
