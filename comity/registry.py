@@ -71,13 +71,13 @@ def _fitted(what: str, factory: Callable[..., object], given: Mapping[str, Any])
     for key, value in given.items():
         try:
             fitted[key] = _fit(value, hints.get(key, Any))
-        except _DoesNotFit:
+        except _MisfitError:
             wanted = " or ".join(sorted(_words(hints[key])))
             raise ComityError(f"{what}: {key} must be {wanted}, not {value!r}") from None
     return fitted
 
 
-class _DoesNotFit(Exception):
+class _MisfitError(Exception):
     """A value is not of the wanted type."""
 
 
@@ -88,9 +88,9 @@ def _fit(value: Any, hint: Any) -> Any:
         for alternative in arguments:
             try:
                 return _fit(value, alternative)
-            except _DoesNotFit:
+            except _MisfitError:
                 continue
-        raise _DoesNotFit
+        raise _MisfitError
     if origin is Literal:
         fits = value in arguments
     elif hint is float:
@@ -112,7 +112,7 @@ def _fit(value: Any, hint: Any) -> Any:
     else:
         fits = True
     if not fits:
-        raise _DoesNotFit
+        raise _MisfitError
     return value
 
 

@@ -131,7 +131,7 @@ class Adapters:
         try:
             weights = load_file(str(folder / "adapter_model.safetensors"))
             self._insert(name, config)
-            loaded = set_peft_model_state_dict(self._peft, weights, adapter_name=name)
+            loaded: Any = set_peft_model_state_dict(self._peft, weights, adapter_name=name)
             missing = [key for key in loaded.missing_keys if f".{name}." in key]
             if missing or loaded.unexpected_keys:
                 first = (missing + loaded.unexpected_keys)[0]

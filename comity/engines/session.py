@@ -88,7 +88,7 @@ class Session:
         wanted = []
         for choice in choices:
             conversation = choice.conversation
-            slots = {(): conversation._slots[-1]}
+            slots: dict[tuple[int, ...], int] = {(): conversation._slots[-1]}
             for branch in branches(choice.answers):
                 run, _ = self._tree.insert(conversation._slots[-1], branch)
                 slots.update({branch[: i + 1]: slot for i, slot in enumerate(run)})
@@ -135,22 +135,47 @@ class Session:
             )
             # Identical conversations end in the same slot: their logits are computed once.
             places = sorted({slots[-1] for slots in ends})
-            hidden = torch.stack([self._outputs[slot] for slot in places])
-            logits = dict(zip(places, self._engine.head.logits(hidden), strict=True))
-            for i, slots in zip(live, ends, strict=True):
-                draw = draws[i]
-                distribution = torch.log_softmax(logits[slots[-1]] / draw.temperature, dim=-1)
-                cumulative = distribution.double().exp().cumsum(0)
-                point = draw.rng.random() * float(cumulative[-1])
-                token = min(
-                    int(torch.searchsorted(cumulative, point, right=True)), len(cumulative) - 1
-                )
+            row = {slot: r for r, slot in enumerate(places)}
+            hidden = torch.stack([self._outputs.pop(slot) for slot in places])
+            tokens, chances = self._draw(
+                hidden,
+                [row[slots[-1]] for slots in ends],
+                [draws[i].temperature for i in live],
+                [draws[i].rng.random() for i in live],
+            )
+            for i, token, chance in zip(live, tokens, chances, strict=True):
                 ids[i].append(token)
-                logprobs[i].append(float(distribution[token]))
-                draw.conversation.append([token])
-                stopped[i] = token in draw.stop
+                logprobs[i].append(chance)
+                draws[i].conversation.append([token])
+                stopped[i] = token in draws[i].stop
             live = [i for i in live if not stopped[i] and len(ids[i]) < draws[i].max_tokens]
         return [Drawn(*one) for one in zip(ids, logprobs, stopped, strict=True)]
+
+    def _draw(
+        self, hidden: torch.Tensor, rows: list[int], temperatures: list[float], points: list[float]
+    ) -> tuple[list[int], list[float]]:
+        """One token per draw by inverting the cumulative distribution, and its log-probability.
+
+        `hidden [P, H]`; draw d is at `rows[d]`, with `points[d]` uniform in [0, 1).
+        """
+        head, device = self._engine.head, hidden.device
+        most = max(1, 16_000_000 // head.vocabulary)
+        tokens: list[int] = []
+        logprobs: list[float] = []
+        for first in range(0, len(rows), most):
+            part = slice(first, first + most)
+            heat = torch.tensor(temperatures[part], device=device)[:, None]
+            used = sorted(set(rows[part]))
+            index = torch.tensor([used.index(r) for r in rows[part]], device=device)
+            logits = head.logits(hidden[used])[index]
+            table = torch.log_softmax(logits / heat, dim=-1)
+            cumulative = table.double().exp().cumsum(dim=-1)
+            point = torch.tensor(points[part], dtype=torch.float64, device=device)[:, None]
+            drawn = torch.searchsorted(cumulative, point * cumulative[:, -1:], right=True)
+            drawn = drawn.clamp(max=head.vocabulary - 1)
+            tokens += drawn.squeeze(1).tolist()
+            logprobs += table.gather(1, drawn).squeeze(1).tolist()
+        return tokens, logprobs
 
     @property
     def cached_tokens(self) -> int:

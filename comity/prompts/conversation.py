@@ -47,8 +47,9 @@ class Conversation:
 
         Both are told, though the seat knows its own pick: told of the other's alone, small
         models repeat it (the default model then answered a lone B with B 96 times in 100),
-        and a policy that never varies cannot learn. Before that, what became of this seat's own pick if it was changed or missing; after
-        it, that nobody got points where a missing move made the round void.
+        and a policy that never varies cannot learn. Before that, what became of this seat's own
+        pick if it was changed or missing; after it, that nobody got points where a missing move
+        made the round void.
         """
         labels = self.labels(game)
         finished = turn.observation.history[-1]

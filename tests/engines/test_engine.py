@@ -90,7 +90,7 @@ def random_ids(rng: np.random.Generator, length: int) -> list[int]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_growing_conversations_score_like_plain_forwards(architecture: str) -> None:
-    """Adapters on and off in one batch, shared beginnings, several rounds, answers of 1 to 3 tokens."""
+    """Adapters on and off in one batch, shared beginnings, several rounds, long answers."""
     engine = make_engine(architecture, adapters=2)
     plain = PlainCache(architecture, engine)
     session = engine.session()
