@@ -5,6 +5,7 @@ from its config, with every name and parameter checked before a model is loaded.
 process share the base model.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,7 +22,8 @@ from comity.errors import ComityError, lookup
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.randomness import generator
-from comity.learning.algorithms import ALGORITHMS, Reinforce
+from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact, Reinforce
+from comity.learning.exact_update import ExactGradient, enumerable, scripted_table
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
@@ -48,7 +50,7 @@ class Rules:
     prompt: Prompt
     answer: AnswerFormat
     reward: Reward
-    algorithm: Reinforce
+    algorithm: Algorithm
     optimizer: OptimizerSettings
 
     @staticmethod
@@ -68,9 +70,24 @@ class Rules:
             raise ComityError(
                 f"the game has {game.seats} seats but `seats` names {len(config.seats)} players"
             )
-        for seat in config.seats:
+        for number, seat in enumerate(config.seats):
             check_seat(seat)
+            if is_scripted(seat):
+                # Refuses games that the strategy cannot play.
+                turn = game.turns(game.start(0))[number]
+                scripted_player(seat).strategy.probabilities(turn.observation, game)
+        if isinstance(rules.algorithm, Exact):
+            rules.check_exact(config)
         return rules
+
+    def check_exact(self, config: Config) -> None:
+        """Raises `ComityError` where the algorithm `exact` does not apply."""
+        game = enumerable(self.game, self.prompt, self.answer)
+        for number, seat in enumerate(config.seats):
+            if is_scripted(seat):
+                scripted_table(scripted_player(seat).strategy, game, number)
+        if config.adapter.dropout > 0:
+            raise ComityError("algorithm exact needs adapter.dropout=0: dropout is random")
 
 
 def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
@@ -90,18 +107,31 @@ def learner_of(seat: Any) -> str | None:
     return None
 
 
+def is_scripted(seat: Any) -> bool:
+    """The seat names a scripted player, and no language model."""
+    return not isinstance(seat, str) or seat.split(":")[0] not in (LEARNER, "base", "adapter")
+
+
 def check_seat(seat: Any) -> None:
     """Raises `ComityError` unless the seat names somebody who can sit there."""
-    if isinstance(seat, str):
-        kind = seat.split(":")[0]
-        if kind == "adapter" and not Path(seat.partition(":")[2]).is_dir():
-            raise ComityError(f"seat {seat!r}: there is no folder {seat.partition(':')[2]!r}")
-        if kind not in (LEARNER, "adapter", "base"):
-            lookup("player", seat, {**SCRIPTED, LEARNER: None, "base": None, "adapter:PATH": None})
-    elif not isinstance(seat, Mapping):
-        raise ComityError(f"a seat is a player's name or a mapping with a name, not {seat!r}")
-    else:
+    if isinstance(seat, Mapping):
         build("player", seat, SCRIPTED)
+        return
+    if not isinstance(seat, str):
+        raise ComityError(f"a seat is a player's name or a mapping with a name, not {seat!r}")
+    kind, _, rest = seat.partition(":")
+    if kind == "adapter":
+        if not (Path(rest) / "adapter_config.json").is_file():
+            raise ComityError(f"seat {seat!r}: there is no adapter in the folder {rest!r}")
+    elif kind == LEARNER and seat != LEARNER:
+        # The name is that of a folder in every checkpoint.
+        if not re.fullmatch(r"[\w-]+", rest):
+            raise ComityError(f"seat {seat!r}: a learner's name is of letters, digits, - and _")
+    else:
+        known = {**SCRIPTED, LEARNER: None, "base": None, "adapter:PATH": None}
+        lookup("player", seat, known)
+        if seat in SCRIPTED:
+            build("player", seat, SCRIPTED)
 
 
 @lru_cache(maxsize=1)
@@ -130,19 +160,29 @@ class Experiment:
         self.models = language_models(config, self.rules)
         self.engine = self.models.engine
         self.learners: dict[str, Learner] = {}
-        self._loaded: list[str] = []
-        for seat in config.seats:
-            name = learner_of(seat)
-            if name is not None and name not in self.learners:
-                self.learners[name] = self._new_learner(name)
-        self.seats = tuple(self._player(seat) for seat in config.seats)
+        self._loaded: dict[str, str] = {}
+        try:
+            for seat in config.seats:
+                name = learner_of(seat)
+                if name is not None and name not in self.learners:
+                    self.learners[name] = self._new_learner(name)
+            self.seats = tuple(self._player(seat) for seat in config.seats)
+            self.exact = self._exact_gradient()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Take the adapters away from the shared engine."""
+        for name in [*self.learners, *self._loaded.values()]:
+            self.engine.adapters.remove(name)
+        self.learners, self._loaded = {}, {}
 
     def __enter__(self) -> "Experiment":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in [*self.learners, *self._loaded]:
-            self.engine.adapters.remove(name)
+        self.close()
 
     def _new_learner(self, name: str) -> Learner:
         config = self.config
@@ -155,15 +195,24 @@ class Experiment:
             targets=config.adapter.targets,
             seed=seed,
         )
+        algorithm = self.rules.algorithm
+        budget = algorithm.microbatch_tokens if isinstance(algorithm, Reinforce) else None
         return Learner(
             self.engine,
             name,
             self.rules.optimizer,
-            self.rules.algorithm.loss(),
+            algorithm.loss(),
             updates=config.iterations,
-            microbatch_tokens=self.rules.algorithm.microbatch_tokens,
+            microbatch_tokens=budget,
             dropout=config.adapter.dropout > 0,
         )
+
+    def _exact_gradient(self) -> ExactGradient | None:
+        """What the algorithm `exact` learns from; None for the others."""
+        rules = self.rules
+        if not isinstance(rules.algorithm, Exact):
+            return None
+        return ExactGradient(rules.algorithm, rules.game, rules.reward, self.models, self.seats)
 
     def _player(self, seat: Any) -> Player:
         name = learner_of(seat)
@@ -172,13 +221,13 @@ class Experiment:
         if seat == "base":
             return Policy("base", self.models, None, self.config.temperature)
         if isinstance(seat, str) and seat.startswith("adapter:"):
-            folder = seat.partition(":")[2]
             if seat not in self._loaded:
-                self.engine.adapters.load(seat.replace(".", "_"), Path(folder))
-                self._loaded.append(seat.replace(".", "_"))
-            return Policy(
-                seat, self.models, seat.replace(".", "_"), self.config.temperature, version=0
-            )
+                # No learner has a colon in its name.
+                handle = f"adapter:{len(self._loaded)}"
+                self.engine.adapters.load(handle, Path(seat.partition(":")[2]))
+                self._loaded[seat] = handle
+            handle = self._loaded[seat]
+            return Policy(seat, self.models, handle, self.config.temperature, version=0)
         return scripted_player(seat)
 
     def players(self) -> tuple[Player, ...]:

@@ -40,8 +40,8 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
     with folder, Progress() as progress:
         config = folder.config
         configs = arm_configs(config) if config.study is not None else {}
-        for arm in configs.values():
-            for one in arm.values():
+        for runs in configs.values():
+            for one in runs.values():
                 Rules.of(one)
         if config.crossplay is not None:
             for player in config.crossplay.players:

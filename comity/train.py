@@ -16,6 +16,7 @@ from comity.evaluation.metrics import iteration_metrics
 from comity.experiment import Experiment
 from comity.files import write_atomically
 from comity.games.randomness import generator
+from comity.learning.algorithms import Exact
 from comity.learning.checkpoints import Checkpoints
 from comity.learning.credit import advantages, discounted_returns
 from comity.learning.learner import Learner
@@ -101,14 +102,17 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
 
 def credit(rollout: Rollout, rewards: np.ndarray, experiment: Experiment) -> None:
     """Give every decision its reward, return and advantage."""
-    settings = experiment.rules.algorithm.credit()
+    algorithm = experiment.rules.algorithm
     alive = rollout.played.alive
     trained = np.array(
         [[p.trained for p in experiment.seats] for _ in range(alive.shape[0])], dtype=bool
     )
     groups = np.arange(alive.shape[0]) // experiment.config.group_size
-    returns = discounted_returns(rewards, alive, settings.discount)
-    credited = advantages(rewards, alive, settings, groups, trained)
+    returns = discounted_returns(rewards, alive, algorithm.discount)
+    if isinstance(algorithm, Exact):
+        credited = np.full_like(returns, np.nan)  # Nothing is learned from what was sampled.
+    else:
+        credited = advantages(rewards, alive, algorithm.credit(), groups, trained)
     for d in rollout.decisions:
         place = (d.match, d.seat, d.round)
         d.reward, d.ret = float(rewards[place]), float(returns[place])
@@ -116,11 +120,15 @@ def credit(rollout: Rollout, rewards: np.ndarray, experiment: Experiment) -> Non
 
 
 def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any]:
-    """One step of every learner on its own decisions; metrics averaged over learners."""
-    rows = []
-    for name, learner in experiment.learners.items():
-        task.learning()
-        rows.append(learner.update(lessons(rollout, name, experiment.config.temperature)))
+    """One step of every learner; metrics averaged over learners."""
+    task.learning()
+    if experiment.exact is not None:
+        rows = experiment.exact.update(experiment.learners)
+    else:
+        rows = [
+            learner.update(lessons(rollout, name, experiment.config.temperature))
+            for name, learner in experiment.learners.items()
+        ]
     if len(rows) <= 1:
         return rows[0] if rows else {}
     keys = dict.fromkeys(key for row in rows for key in row)

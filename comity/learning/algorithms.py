@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from comity.errors import lookup
 from comity.learning.credit import CreditSettings
+from comity.learning.exact import OBJECTIVES
 from comity.learning.loss import LossSettings
 
 
@@ -41,5 +43,33 @@ class Reinforce:
         return LossSettings(self.kl, self.entropy, self.normalization, self.importance_cap)
 
 
-ALGORITHMS: dict[str, Callable[..., Reinforce]] = {"reinforce": Reinforce}
+@dataclass(frozen=True)
+class Exact:
+    """The expected policy gradient by enumeration; needs prompts with a memory of one round.
+
+    Matches are still played and recorded: they measure what was learned and teach nothing.
+    """
+
+    discount: float = 0.9
+    """Weight of the next round's reward relative to this round's."""
+    objective: str = "reinforce"
+    """Which gradient (see `comity.learning.exact.OBJECTIVES`)."""
+    kl: float = 0.0
+    """Weight of the divergence from the base model."""
+    entropy: float = 0.0
+    """Weight of the entropy bonus."""
+
+    def __post_init__(self) -> None:
+        CreditSettings(self.discount)
+        lookup("objective", self.objective, OBJECTIVES)
+        self.loss()
+
+    def loss(self) -> LossSettings:
+        """The weights of the loss."""
+        return LossSettings(self.kl, self.entropy, importance_cap=None)
+
+
+Algorithm = Reinforce | Exact
+
+ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"reinforce": Reinforce, "exact": Exact}
 """Every algorithm by name."""

@@ -93,10 +93,7 @@ def reinforce_surrogate(
     learner, opponent, rewards = _tables(learner, opponent, rewards)
     k = learner.shape[1]
     with torch.no_grad():
-        reached = [_start(learner, start)]
-        for _ in range(rounds - 1):
-            joint = _joint(reached[-1], learner, opponent)
-            reached.append(continuation * _next_states(joint))
+        reached = _reached(learner, opponent, rounds, start, continuation)
         values = learner.new_zeros(learner.shape[0])
         weights = torch.zeros_like(learner)
         for states in reversed(reached):
@@ -106,6 +103,24 @@ def reinforce_surrogate(
             values = (learner * action_values).sum(dim=1)
             weights += states[:, None] * action_values
     return (learner * weights).sum()
+
+
+def expected_visits(
+    learner: Tensor,
+    opponent: Tensor,
+    rounds: int,
+    start: Tensor | None = None,
+    continuation: float = 1.0,
+) -> Tensor:
+    """How often the learner decides in each state of a match, on average: `[1 + k*k]`.
+
+    Constant (no gradient); its sum is the expected number of rounds. Arguments as in
+    `expected_return`.
+    """
+    k = learner.shape[1]
+    with torch.no_grad():
+        learner, opponent, _ = _tables(learner, opponent, learner.new_zeros(k, k))
+        return torch.stack(_reached(learner, opponent, rounds, start, continuation)).sum(dim=0)
 
 
 def exact_loss(
@@ -171,6 +186,17 @@ def _tables(learner: Tensor, opponent: Tensor, rewards: Tensor) -> tuple[Tensor,
     if rewards.shape not in ((k, k), (states, k, k)):
         raise ValueError(f"rewards have shape {tuple(rewards.shape)}, expected {(k, k)}")
     return learner.expand(states, k), opponent.expand(states, k), rewards.expand(states, k, k)
+
+
+def _reached(
+    learner: Tensor, opponent: Tensor, rounds: int, start: Tensor | None, continuation: float
+) -> list[Tensor]:
+    """For each round the probability of deciding in each state then, `[1 + k*k]`."""
+    reached = [_start(learner, start)]
+    for _ in range(rounds - 1):
+        joint = _joint(reached[-1], learner, opponent)
+        reached.append(continuation * _next_states(joint))
+    return reached
 
 
 def _start(learner: Tensor, start: Tensor | None) -> Tensor:

@@ -3,11 +3,14 @@
 - `reward_table`: a seat's reward for every state and joint move.
 - `policy_table`: a strategy's probabilities in every state; refused where it remembers more.
 - `game_loss`: the exact loss of one seat in a whole game, with its length, start and noise.
+- `game_visits`: how often each state is decided in there.
+- `histories`: what a seat may know in each state, to try whether only the last round matters.
 
 States are numbered as there: 0 is the start, 1 + k*own + other the last joint move, each from
 the seat's own side.
 """
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -18,7 +21,7 @@ from comity.errors import ComityError
 from comity.games.base import Move, Observation, Played, Round
 from comity.games.enumerate import Policy
 from comity.games.iterated import Iterated
-from comity.learning.exact import exact_loss, trembling, uniform_start
+from comity.learning.exact import exact_loss, expected_visits, trembling, uniform_start
 from comity.rewards.base import Reward
 
 LONGEST_MEMORY_TRIED = 3
@@ -50,26 +53,46 @@ def reward_table(game: Iterated, reward: Reward, seat: int = 0) -> Tensor:
 def policy_table(policy: Policy, game: Iterated, seat: int = 0) -> Tensor:
     """float64 `[1 + k*k, k]`: what the policy plays on that seat in every state.
 
-    `ComityError` where the policy does not always answer alike to the same last joint move
-    (grim trigger, alternator): tried on all histories of up to three rounds.
+    `[1, k]` where a match is one round without fictitious moves before it. `ComityError` where
+    the policy does not always answer alike to the same last joint move (grim trigger,
+    alternator): tried on `histories`.
+    """
+    laws: dict[int, tuple[float, ...]] = {}
+    for state, observation in histories(game, seat):
+        law = tuple(policy(observation))
+        if laws.setdefault(state, law) != law:
+            raise ComityError(
+                "exact gradients need players that go by the last round alone; "
+                "this one remembers more"
+            )
+    return torch.tensor([laws[state] for state in sorted(laws)], dtype=torch.float64)
+
+
+def histories(
+    game: Iterated, seat: int, longest: int = LONGEST_MEMORY_TRIED
+) -> Iterator[tuple[int, Observation]]:
+    """Each state with everything that may have led to it, at most `longest` rounds back.
+
+    Fictitious moves before round 0 count as a round. States in the order of their numbers
+    as they first occur; only the start where a match is one round from nothing.
     """
     _two_seats(game)
     k = len(game.moves)
     joints = list(product(range(k), repeat=2))
-    table = torch.zeros(1 + k * k, k, dtype=torch.float64)
-    seen: set[int] = set()
-    for rounds in range(LONGEST_MEMORY_TRIED + 1):
-        for history in product(joints, repeat=rounds):
-            state = 1 + k * history[-1][seat] + history[-1][1 - seat] if history else 0
-            law = torch.tensor(list(policy(_observation(game, seat, history))), dtype=torch.float64)
-            if state in seen and not torch.equal(law, table[state]):
-                raise ComityError(
-                    "exact gradients need players that go by the last round alone; "
-                    "this one remembers more"
-                )
-            table[state] = law
-            seen.add(state)
-    return table
+    priors: list[tuple[Move, ...] | None] = [None]
+    if game.start_rule == "uniform":
+        priors += joints
+    for prior in priors:
+        shown = 0 if prior is None else 1
+        for rounds in range(min(game.length.longest, longest - shown + 1)):
+            for history in product(joints, repeat=rounds):
+                observation = _observation(seat, history, prior, game)
+                last = observation.last
+                state = 0
+                if last is not None:
+                    own, other = observation.own_first(last)
+                    state = 1 + k * own + other
+                yield state, observation
 
 
 def game_loss(
@@ -88,11 +111,7 @@ def game_loss(
     played ones has no table in a game with noise, nor has a length whose law changes from
     round to round.
     """
-    k = len(game.moves)
-    rounds = game.length.longest
-    laws = {game.length.continuation(finished) for finished in range(1, rounds)} or {1.0}
-    if len(laws) > 1:
-        raise ComityError("exact gradients need a constant chance that another round follows")
+    rounds, continuation, start = course(game)
     learner = log_probs.exp()
     other = learner.detach() if opponent is None else opponent
     return exact_loss(
@@ -101,10 +120,30 @@ def game_loss(
         rounds,
         discount,
         trembling(other, game.noise),
-        uniform_start(k) if game.start_rule == "uniform" else None,
-        laws.pop(),
+        start,
+        continuation,
         objective,
     )
+
+
+def game_visits(policy: Tensor, opponent: Tensor, game: Iterated) -> Tensor:
+    """`expected_visits` in a match of `game`, of a seat with these probabilities."""
+    rounds, continuation, start = course(game)
+    noisy = trembling(policy, game.noise), trembling(opponent.to(policy), game.noise)
+    return expected_visits(*noisy, rounds, start, continuation)
+
+
+def course(game: Iterated) -> tuple[int, float, Tensor | None]:
+    """Most rounds, the chance that another one follows, and the states before round 0.
+
+    `ComityError` where that chance is not the same after every round.
+    """
+    rounds = game.length.longest
+    laws = {game.length.continuation(finished) for finished in range(1, rounds)} or {1.0}
+    if len(laws) > 1:
+        raise ComityError("exact gradients need a constant chance that another round follows")
+    start = uniform_start(len(game.moves)) if game.start_rule == "uniform" else None
+    return rounds, laws.pop(), start
 
 
 def _two_seats(game: Iterated) -> None:
@@ -112,7 +151,12 @@ def _two_seats(game: Iterated) -> None:
         raise ComityError(f"exact gradients need a game of two seats, not {game.seats}")
 
 
-def _observation(game: Iterated, seat: int, history: tuple[tuple[Move, ...], ...]) -> Observation:
+def _observation(
+    seat: int,
+    history: tuple[tuple[Move, ...], ...],
+    prior: tuple[Move, ...] | None,
+    game: Iterated,
+) -> Observation:
     """What the seat knows after these joint moves."""
     rounds = tuple(Round(joint, joint, game.stage.payoff(joint)) for joint in history)
-    return Observation(seat=seat, seats=2, round=len(rounds), history=rounds)
+    return Observation(seat=seat, seats=2, round=len(rounds), history=rounds, prior=prior)

@@ -1,12 +1,13 @@
 """A learner: an adapter with an optimizer.
 
-`update` takes one iteration's lessons and makes one Adam step. What the conversations share
+`update` takes one iteration's lessons and makes one Adam step (`step`, whatever the gradient
+comes from). What the conversations share
 is computed once; micro-batches bound the memory and change nothing (see `policy_loss`).
 Adapter weights and Adam's moments are float32 whatever the base model's type.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,13 @@ class Learner:
         optimizer: OptimizerSettings,
         loss: LossSettings,
         updates: int,
-        microbatch_tokens: int = 4096,
+        microbatch_tokens: int | None = None,
         dropout: bool = False,
     ) -> None:
-        """`updates`: how many there will be in all, for the schedule."""
+        """`updates`: how many there will be in all, for the schedule.
+
+        `microbatch_tokens`: most distinct tokens with gradients at a time; None: all.
+        """
         self.adapter = adapter
         self.version = 0
         self._engine = engine
@@ -91,12 +95,21 @@ class Learner:
         Raises `WorkError` before the step if the loss or the gradient is not finite: the
         weights then are still the last good ones.
         """
-        rate = self._settings.rate(self.version, self._updates)
         if not lessons:
+            rate = self._settings.rate(self.version, self._updates)
             self.version += 1
             return {"learning_rate": rate, "decisions": 0}
+        decisions = sum(len(lesson.decisions) for lesson in lessons)
+        return self.step(lambda: self.accumulate(lessons), decisions)
+
+    def step(self, accumulate: Callable[[], Sums], decisions: int) -> dict[str, Any]:
+        """One step on the gradient that `accumulate` adds to the parameters' `.grad`.
+
+        `decisions`: how many it is made of. Returns and raises what `update` does.
+        """
+        rate = self._settings.rate(self.version, self._updates)
         computed = self._engine.tokens_computed
-        sums = self.accumulate(lessons)
+        sums = accumulate()
         if not math.isfinite(sums.loss):
             raise WorkError(f"the loss of adapter {self.adapter!r} is {sums.loss}")
         norm = float(
@@ -118,7 +131,7 @@ class Learner:
             "importance_max": sums.importance_max,
             "gradient_norm": norm,
             "learning_rate": rate,
-            "decisions": sum(len(lesson.decisions) for lesson in lessons),
+            "decisions": decisions,
             "tokens_learned": self._engine.tokens_computed - computed,
         }
 
@@ -139,7 +152,8 @@ class Learner:
         else:
             z = float(len(decisions))
         shared = common_beginning(lessons)
-        runs = micro_batches(lessons, len(shared), self._microbatch_tokens)
+        budget = math.inf if self._microbatch_tokens is None else self._microbatch_tokens
+        runs = micro_batches(lessons, len(shared), budget)
         trunk = None
         if len(runs) > 1 and shared:
             trunk = self._engine.trunk(shared, self.adapter, self._dropout)

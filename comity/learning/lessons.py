@@ -131,7 +131,7 @@ def common_beginning(lessons: Sequence[Lesson]) -> tuple[int, ...]:
     return first[:length]
 
 
-def micro_batches(lessons: Sequence[Lesson], shared: int, budget: int) -> list[list[Lesson]]:
+def micro_batches(lessons: Sequence[Lesson], shared: int, budget: float) -> list[list[Lesson]]:
     """Lessons in runs of at most `budget` distinct tokens beyond the first `shared` ones.
 
     Sorted, so that lessons that begin alike stay together. One lesson longer than the
