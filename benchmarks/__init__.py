@@ -1,0 +1,1 @@
+"""What the speed of Comity is compared with; not part of the package."""
