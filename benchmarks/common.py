@@ -20,9 +20,9 @@ from comity.learning.lessons import Lesson
 from comity.rollout.play import Match, Rollout
 from comity.train import lessons
 
-SAME = frozenset(
-    ("workload", "quick", "updates", "decisions", "matmul_gflops", "matches", "model")
-    + ("dtype", "device", "machine", "threads", "comity")
+SAME = (
+    *("workload", "quick", "updates", "decisions", "matmul_gflops", "matches"),
+    *("model", "dtype", "device", "machine", "threads", "comity"),
 )
 """Keys of a line that are the peer's as well as ours."""
 

@@ -1,0 +1,268 @@
+"""The benchmark tells the truth about its work, and the peers do the very same work."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from benchmarks.common import Task, padded, quickest
+from benchmarks.generate import Generate
+from benchmarks.generate import run as run_generate
+from benchmarks.padded import padded_gradient, padded_logprobs
+from benchmarks.padded import run as run_padded
+from benchmarks.peers import ratios
+from comity.bench import (
+    WORKLOADS,
+    forget_peak_memory,
+    linear_layers,
+    main,
+    matmul_rate,
+    measure,
+    peak_memory_mb,
+)
+from comity.engines.engine import Engine
+from comity.engines.models import load_model
+from comity.errors import ComityError
+from comity.experiment import MAIN, Experiment
+from comity.rollout.play import Rollout, play
+from comity.train import credit
+
+KEYS = {
+    *("workload", "what", "decisions_per_second_playing"),
+    *("decisions_per_second_playing_and_learning", "seconds_playing", "seconds_learning"),
+    *("fraction_of_matmul_rate", "matmul_gflops", "peak_memory_mb", "tokens_computed"),
+    *("tokens_played", "model", "dtype", "device", "threads", "comity"),
+}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.tiny import make_tiny
+
+    return str(make_tiny("llama", tmp_path_factory.mktemp("bench") / "llama"))
+
+
+class World(NamedTuple):
+    experiment: Experiment
+    rollout: Rollout
+    task: Task
+
+
+@pytest.fixture(scope="module")
+def world(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Workload A in small, played with an adapter that is far from its fresh state."""
+    with Experiment(WORKLOADS["A"].config(True, tiny, "float32", "cpu")) as experiment:
+        generator = torch.Generator().manual_seed(7)
+        for parameter in experiment.engine.adapters.parameters(MAIN).values():
+            parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+        rollout = play(experiment.rules.game, experiment.matches(1), 1)
+        credit(rollout, experiment.rules.reward(rollout.played, experiment.rules.game), experiment)
+        task = Task.of(experiment, rollout, tmp_path_factory.mktemp("adapter"))
+        yield World(experiment, rollout, task)
+
+
+def test_workloads_give_one_line_each(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "lines.jsonl"
+    main(["A", "A-distinct"], True, tiny, "float32", "cpu", output)
+    main(["B"], True, tiny, "float32", "cpu", output)
+    printed = capsys.readouterr().out
+    assert output.read_text() == printed
+    lines = {line["workload"]: line for line in map(json.loads, printed.splitlines())}
+    assert list(lines) == ["A", "A-distinct", "B"]
+    for line in lines.values():
+        assert line.keys() >= KEYS
+        assert (line["model"], line["dtype"], line["device"]) == (tiny, "float32", "cpu")
+        for part in ("of_matmul_rate", "playing", "learning"):
+            assert 0 < line[f"fraction_{part}"] < 1.5
+        assert line["tokens_computed"] == line["tokens_played"] + line["tokens_learned"]
+        assert line["tokens_played"] < line["tokens_told"], "rules are shared"
+        playing, learning = line["seconds_playing"], line["seconds_learning"]
+        assert line["decisions_per_second_playing"] == pytest.approx(
+            line["decisions"] / playing, rel=0.01
+        )
+        assert line["decisions_per_second_playing_and_learning"] == pytest.approx(
+            line["decisions"] / (playing + learning), rel=0.01
+        )
+        assert line["peak_memory_mb"] > 50
+    assert lines["A"]["decisions"] == 4 * 2 * 3, "matches, seats, rounds"
+    assert lines["B"]["decisions"] == 4 * 5, "tit-for-tat's are not counted"
+    assert lines["A-distinct"]["tokens_played"] >= lines["A"]["tokens_played"]
+
+
+def test_the_full_workloads_are_as_their_names_say() -> None:
+    sizes = {name: work.config(False, "m", "auto", "cpu") for name, work in WORKLOADS.items()}
+    for name, rank, decisions in (("A", 16, 640), ("A-distinct", 16, 640), ("B", 64, 20)):
+        config = sizes[name]
+        learners = config.seats.count("learner")
+        assert config.adapter.rank == rank
+        assert config.matches * learners * config.game["length"]["rounds"] == decisions
+        assert config.optimizer.learning_rate == 0
+    assert sizes["A-distinct"].temperature == 100 > sizes["A"].temperature == 1
+
+
+def test_a_workload_that_is_not_there_is_refused_before_any_work() -> None:
+    with pytest.raises(ComityError, match=r"unknown workload 'A-distnct'; did you mean A-distinct"):
+        main(["A", "A-distnct"], True, "no-such-model")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights"),
+    [
+        ("llama", 2 * (32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 48)),
+        ("gpt2", 2 * (32 * 96 + 32 * 32 + 2 * 32 * 128)),
+    ],
+)
+def test_the_matmul_rate_is_of_the_models_own_layers(
+    architecture: str, weights: int, tiny_model: Callable[[str], Path]
+) -> None:
+    """Output layer, embeddings and adapters are not among them."""
+    engine = Engine(load_model(str(tiny_model(architecture)), "float32", "cpu"))
+    before = linear_layers(engine)
+    engine.adapters.add("main", rank=4)
+    layers = linear_layers(engine)
+    assert {id(layer) for layer in before} == {id(layer) for layer in layers}
+    assert sum(layer.weight.numel() for layer in layers) == weights
+    assert matmul_rate(engine, layers, tokens=8) > 0
+
+
+def test_peak_memory_remembers_and_forgets_what_was_freed() -> None:
+    forget_peak_memory(CPU)
+    before = peak_memory_mb(CPU)
+    block = torch.ones(100_000_000)  # 400 MB
+    del block
+    assert peak_memory_mb(CPU) >= min(before + 350, 400)
+    forget_peak_memory(CPU)
+    if sys.platform == "linux":
+        assert peak_memory_mb(CPU) < before + 200
+
+
+def test_padding_goes_where_it_is_asked_for() -> None:
+    ids, mask = padded([[1, 2], [3]], pad=9)
+    assert (ids.tolist(), mask.tolist()) == ([[1, 2], [3, 9]], [[1, 1], [1, 0]])
+    ids, mask = padded([[1, 2], [3]], pad=9, left=True)
+    assert (ids.tolist(), mask.tolist()) == ([[1, 2], [9, 3]], [[1, 1], [0, 1]])
+
+
+def test_the_quickest_size_that_fits_is_taken() -> None:
+    def seconds(size: int) -> float:
+        if size > 4:
+            raise torch.OutOfMemoryError
+        return 10 / size
+
+    assert quickest((1, 4, 16), seconds) == 4
+    with pytest.raises(ComityError, match="fits the memory"):
+        quickest((16, 32), seconds)
+
+
+def test_generate_plays_the_matches_that_we_play(world: World) -> None:
+    """In batches of 3 conversations of unlike lengths, and with the same probabilities."""
+    generate = Generate(world.task.model(), world.task.pad, batch=3)
+    theirs = generate.play(world.task)
+    ours = world.rollout
+    assert [c.ids for c in theirs.conversations] == [c.ids for c in ours.conversations]
+    assert [d.move for d in theirs.decisions] == [d.move for d in ours.decisions]
+    assert [d.logprob for d in theirs.decisions] == pytest.approx(
+        [d.logprob for d in ours.decisions], abs=1e-3
+    )
+    assert generate.sampled == len(ours.decisions)
+    assert 0 <= generate.illegal <= generate.sampled
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_padded_training_has_our_probabilities_and_our_gradient(
+    world: World, everywhere: bool
+) -> None:
+    """Lessons of unlike lengths: every second one ends with its first decision."""
+    full = world.task.lessons
+    lessons = [
+        type(one)(one.ids[: one.decisions[0].start + 1], one.decisions[:1]) if i % 2 else one
+        for i, one in enumerate(full)
+    ]
+    decisions = [d for lesson in lessons for d in lesson.decisions]
+    assert len({round(d.advantage, 6) for d in decisions}) > 1
+    model, pad = world.task.model(), world.task.pad
+    logprobs = padded_logprobs(model, lessons, pad, everywhere)
+    behavior = torch.tensor([d.behavior[0] for d in decisions])
+    torch.testing.assert_close(logprobs.detach(), behavior, atol=1e-3, rtol=0)
+
+    padded_gradient(model, lessons[:3], pad, everywhere, len(decisions))
+    padded_gradient(model, lessons[3:], pad, everywhere, len(decisions))
+    learner = world.experiment.learners[MAIN]
+    learner.optimizer.zero_grad(set_to_none=True)
+    learner.accumulate(lessons)
+    theirs = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert len(theirs) == len(learner.parameters)
+    for name, parameter in learner.parameters.items():
+        layer = name.rpartition(".")
+        other = theirs[f"base_model.model.{layer[0]}.{layer[2]}.default.weight"]
+        torch.testing.assert_close(other, parameter.grad, atol=1e-4, rtol=1e-3)
+    learner.optimizer.zero_grad(set_to_none=True)
+
+
+def test_the_peers_lines_have_our_keys_and_give_ratios(world: World) -> None:
+    _, ours = measure("A", world.experiment, quick=True)
+    theirs = {
+        "generate": run_generate(world.task, ours),
+        "padded": run_padded(world.task, ours, everywhere=True),
+        "padded, decisions only": run_padded(world.task, ours, everywhere=False),
+    }
+    assert len({line["peer"] for line in theirs.values()}) == 3
+    for line in theirs.values():
+        assert line.keys() >= ours.keys() - {"tokens_told"}
+        assert line["decisions"] == ours["decisions"]
+        assert line["tokens_computed"] > ours["tokens_played"]
+    assert theirs["padded"]["tokens_learned"] == sum(
+        len(lesson.ids) - 1 for lesson in world.task.lessons
+    )
+    assert ratios({"A": ours, "A-distinct": ours}, theirs).keys() == {
+        f"{work} {part}"
+        for work in ("A", "A-distinct")
+        for part in ("playing: generate", "learning: padded", "learning: padded, decisions only")
+    }
+
+
+def test_ratios_say_how_many_times_as_long_a_peer_takes() -> None:
+    rate = "decisions_per_second_playing_and_learning"
+    ours = {
+        "A": {"seconds_playing": 2.0, "seconds_learning": 4.0},
+        "A-distinct": {"seconds_playing": 4.0, "seconds_learning": 8.0},
+        "B": {rate: 30.0},
+    }
+    theirs = {
+        "generate": {"seconds_playing": 40.0},
+        "padded": {"seconds_learning": 10.0},
+        "trl": {rate: 0.5},
+    }
+    assert ratios(ours, theirs) == {
+        "A playing: generate": 20.0,
+        "A learning: padded": 2.5,
+        "A-distinct playing: generate": 10.0,
+        "A-distinct learning: padded": 1.25,
+        "B playing and learning: trl": 60.0,
+    }
+
+
+def test_trl_is_paid_what_the_game_pays(tiny: str, tmp_path: Path) -> None:
+    """Beside tit-for-tat, after each of the four joint moves; nonsense counts as defection."""
+    pytest.importorskip("trl", reason="needs the extra `peers`: pip install 'comity[peers]'")
+    from benchmarks.grpo import Questions
+
+    with Experiment(WORKLOADS["B"].config(True, tiny, "float32", "cpu")) as experiment:
+        rollout = play(experiment.rules.game, experiment.matches(0), 0)
+        questions = Questions(Task.of(experiment, rollout, tmp_path))
+    game = experiment.rules.game
+    for seed in range(20):
+        prior = game.turns(game.start(seed))[0].observation.prior
+        assert prior is not None
+        own = prior[0]
+        answers = [[{"content": text}] for text in ("A", " B\n", "A or B")]
+        expected = [3.0, 5.0, 5.0] if own == 0 else [0.0, 1.0, 1.0]
+        assert questions.payoff(answers, [seed] * 3) == expected
+    assert (questions.answered, questions.illegal) == (60, 20)
