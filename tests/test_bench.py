@@ -132,15 +132,15 @@ def test_the_matmul_rate_is_of_the_models_own_layers(
     assert matmul_rate(engine, layers, tokens=8) > 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux and CUDA forget a peak")
 def test_peak_memory_remembers_and_forgets_what_was_freed() -> None:
     forget_peak_memory(CPU)
     before = peak_memory_mb(CPU)
     block = torch.ones(100_000_000)  # 400 MB
     del block
-    assert peak_memory_mb(CPU) >= min(before + 350, 400)
+    assert peak_memory_mb(CPU) > before + 350
     forget_peak_memory(CPU)
-    if sys.platform == "linux":
-        assert peak_memory_mb(CPU) < before + 200
+    assert peak_memory_mb(CPU) < before + 200
 
 
 def test_padding_goes_where_it_is_asked_for() -> None:
