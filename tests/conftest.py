@@ -1,11 +1,11 @@
-"""What every test shares: two threads at most, quiet libraries, and models to play with."""
+"""What every test shares: one thread, quiet libraries, and models to play with."""
 
 import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -14,11 +14,11 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    """As many threads as the smallest machine has, so that numbers do not depend on more."""
+def _one_thread() -> None:
+    """Tiny models gain nothing from more, and `make test` runs two processes side by side."""
     import torch
 
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
