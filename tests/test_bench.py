@@ -27,7 +27,7 @@ from comity.bench import (
 from comity.engines.engine import Engine
 from comity.engines.models import load_model
 from comity.errors import ComityError
-from comity.experiment import MAIN, Experiment
+from comity.experiment import MAIN, Experiment, shared_engine
 from comity.rollout.play import Rollout, play
 from comity.train import credit
 
@@ -57,6 +57,7 @@ class World(NamedTuple):
 def world(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Workload A in small, played with an adapter that is far from its fresh state."""
     with Experiment(WORKLOADS["A"].config(True, tiny, "float32", "cpu")) as experiment:
+        shared_engine.cache_clear()  # Other tests' learners get an engine of their own.
         generator = torch.Generator().manual_seed(7)
         for parameter in experiment.engine.adapters.parameters(MAIN).values():
             parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
