@@ -19,6 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from comity.config_errors import one_line, plain_errors
+from comity.config_limits import check_limits, limited
 from comity.errors import ComityError
 
 MOVABLE = ("output", "composition")
@@ -29,11 +30,6 @@ Block = dict[str, Any]
 
 PACKAGE = "pkg://comity.configs"
 """Where the project's own config groups and experiments are."""
-
-
-def limited(default: Any, **limits: float) -> Any:
-    """A field whose number has a limit: `above`, `at_least`, `below` or `at_most`."""
-    return field(default=default, metadata=limits)
 
 
 @dataclass
@@ -219,15 +215,14 @@ def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> 
 
 def check(config: Config) -> None:
     """Raises `ComityError` for numbers beyond their limits and fields that do not fit."""
-    for key, value, limits in _limited_fields(config):
-        _check_limits(key, value, limits)
+    check_limits(config)
     if config.matches % config.group_size:
         raise ComityError(
             f"group_size: {config.group_size} does not divide matches = {config.matches}"
         )
     for key in ("game", "prompt", "answer", "reward", "algorithm"):
         if not isinstance(getattr(config, key).get("name"), str):
-            raise ComityError(f"{key}: needs a name; choose one of `comity list {plural(key)}`")
+            raise ComityError(f"{key}: needs a name; choose one of `comity list {key}s`")
     if not config.seats:
         raise ComityError("seats: nobody sits there; give one player per seat")
     if config.study is not None and not config.study.arms:
@@ -239,11 +234,6 @@ def check(config: Config) -> None:
             raise ComityError(
                 f"study.arms: {arm!r} is no name for a folder; use letters, digits, - and _"
             )
-
-
-def plural(key: str) -> str:
-    """`games` for `game`: the kinds of `comity list`."""
-    return f"{key}s"
 
 
 def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Config:
@@ -354,25 +344,3 @@ def register_schema() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="comity_schema", node=Schema, provider="comity")
-
-
-def _limited_fields(block: Any, above: str = "") -> Iterator[tuple[str, Any, Mapping[str, float]]]:
-    for item in dataclasses.fields(block):
-        value = getattr(block, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from _limited_fields(value, f"{above}{item.name}.")
-        elif item.metadata and value is not None:
-            yield f"{above}{item.name}", value, item.metadata
-
-
-def _check_limits(key: str, value: float, limits: Mapping[str, float]) -> None:
-    fits = {
-        "above": lambda limit: value > limit,
-        "at_least": lambda limit: value >= limit,
-        "below": lambda limit: value < limit,
-        "at_most": lambda limit: value <= limit,
-    }
-    for kind, limit in limits.items():
-        if not fits[kind](limit):  # NaN fits nothing.
-            words = kind.replace("_", " ")
-            raise ComityError(f"{key}: {value} must be {words} {limit}")

@@ -1,0 +1,38 @@
+"""Limits of the config's numbers: declared with the field, checked in one place."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from comity.errors import ComityError
+
+FITS = {
+    "above": lambda value, limit: value > limit,
+    "at_least": lambda value, limit: value >= limit,
+    "below": lambda value, limit: value < limit,
+    "at_most": lambda value, limit: value <= limit,
+}
+"""The kinds of limits. NaN fits none."""
+
+
+def limited(default: Any, **limits: float) -> Any:
+    """A dataclass field whose number has limits, by their names in `FITS`; null has none."""
+    return dataclasses.field(default=default, metadata=limits)
+
+
+def check_limits(block: Any) -> None:
+    """Raises `ComityError` for the first number in a tree of dataclasses beyond its limit."""
+    for key, value, limits in _limited_fields(block):
+        for kind, limit in limits.items():
+            if not FITS[kind](value, limit):
+                raise ComityError(f"{key}: {value} must be {kind.replace('_', ' ')} {limit}")
+
+
+def _limited_fields(block: Any, above: str = "") -> Iterator[tuple[str, Any, Mapping[str, float]]]:
+    """Dotted key, value and limits of every number that has limits."""
+    for item in dataclasses.fields(block):
+        value = getattr(block, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _limited_fields(value, f"{above}{item.name}.")
+        elif item.metadata and value is not None:
+            yield f"{above}{item.name}", value, item.metadata
