@@ -60,7 +60,12 @@ def learner(models: LanguageModels, adapter: str = "main", temperature: float = 
 
 
 def play_matches(
-    game: Game, players: tuple[Player, ...], matches: int = 4, seed: int = 0, group_size: int = 1
+    game: Game,
+    players: tuple[Player, ...],
+    matches: int = 4,
+    seed: int = 0,
+    group_size: int = 1,
+    gradients: bool = False,
 ) -> Rollout:
     """Some matches of the same players."""
     return play(
@@ -69,4 +74,5 @@ def play_matches(
             Match(m, m // group_size, seed * 1000 + m // group_size, players, (seed, 0, m))
             for m in range(matches)
         ],
+        gradients=gradients,
     )
