@@ -1,0 +1,211 @@
+"""A run that was stopped anywhere ends with the numbers of one that never was."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+
+import comity.train
+from comity.cli import main
+from comity.errors import ComityError, WorkError
+from comity.learning.checkpoints import Checkpoints
+from comity.learning.learner import Learner
+from comity.runs import RunFolder, read_decisions
+from comity.train import train
+from tests.train.small import Stopped, failing, metrics, only_folder, overrides, small
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "dropout": ("adapter.dropout=0.3",),
+    "two learners": ("seats=[learner:a,learner:b]", "algorithm.kl=0.1"),
+    "geometric": ("game/length=geometric", "game.length.cap=3", "game.noise=0.2"),
+    "free": ("answer=free", "answer.max_tokens=2"),
+    "groups": ("matches=4", "group_size=2", "algorithm.baseline=leave_one_out"),
+    "exact": ("prompt=memory_one", "algorithm=exact", "seats=[learner,tit_for_tat]"),
+    "scheduled": ("optimizer.schedule=cosine", "optimizer.warmup=1", "algorithm.entropy=0.01"),
+}
+
+
+@cache
+def uninterrupted(*changes: str) -> Path:
+    """The run with these overrides, made once."""
+    return train(small(Path(mkdtemp()), *changes), report=False)
+
+
+def stop_and_resume(
+    monkeypatch: pytest.MonkeyPatch, output: Path, changes: tuple[str, ...], *failure: Any
+) -> Path:
+    """A run that was stopped once and then finished."""
+    with monkeypatch.context() as patch:
+        failing(patch, *failure, Stopped())
+        with pytest.raises(Stopped):
+            train(small(output, *changes), report=False)
+    folder = only_folder(output)
+    assert len(list((folder / "checkpoints").glob("0*"))) < 2, "it was not stopped at all"
+    assert train(RunFolder.open(folder).config, resume=folder, report=False) == folder
+    return folder
+
+
+PLACES: dict[str, tuple[Any, str, int]] = {
+    "playing the first iteration": (comity.train, "play", 1),
+    "playing": (comity.train, "play", 3),
+    "learning": (Learner, "step", 4),
+    "writing decisions": (RunFolder, "write_decisions", 4),
+    "writing conversations": (RunFolder, "write_conversations", 3),
+    "writing metrics": (RunFolder, "append_metrics", 4),
+    "saving the first checkpoint": (comity.train, "save_state", 1),
+    "saving a later checkpoint": (comity.train, "save_optimizer", 2),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_stopped_while(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = stop_and_resume(monkeypatch, tmp_path, (), *PLACES[place])
+    whole = uninterrupted()
+    assert metrics(folder) == metrics(whole)
+    for iteration in range(4):
+        one, other = (read_decisions(run, iteration) for run in (folder, whole))
+        assert [d.tokens for d in one] == [d.tokens for d in other]
+        assert [d.logprob for d in one] == [d.logprob for d in other]
+    adapters = [
+        (run / "checkpoints/000004/main/adapter_model.safetensors").read_bytes()
+        for run in (folder, whole)
+    ]
+    assert adapters[0] == adapters[1]
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS)[1:])
+def test_any_kind_of_run_resumes(
+    variant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    changes = VARIANTS[variant]
+    # In the fourth iteration, after the checkpoint of the second.
+    call = 8 if variant == "two learners" else 4
+    folder = stop_and_resume(monkeypatch, tmp_path, changes, Learner, "step", call)
+    assert metrics(folder) == metrics(uninterrupted(*changes))
+
+
+def test_the_variants_are_runs_of_their_own() -> None:
+    """So that a resumed run that forgot its overrides would be found out."""
+    runs = [metrics(uninterrupted(*changes)) for changes in VARIANTS.values()]
+    assert all(one != other for i, one in enumerate(runs) for other in runs[:i])
+
+
+KILLED = """
+import os, signal, sys
+import comity.train
+from comity.config import compose
+
+save, calls = comity.train.save_optimizer, 0
+
+def killed(*arguments):
+    global calls
+    calls += 1
+    save(*arguments)
+    if calls == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+comity.train.save_optimizer = killed
+comity.train.train(compose("ipd", sys.argv[1:]), report=False)
+"""
+
+
+def test_killed_with_half_a_checkpoint_on_the_disk(tmp_path: Path) -> None:
+    """Another process, ended by the system without a chance to tidy up."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *overrides(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    folder = only_folder(tmp_path)
+    assert list((folder / "checkpoints").glob(".tmp-*")), "nothing was half-written"
+    assert train(RunFolder.open(folder).config, resume=folder, report=False) == folder
+    assert metrics(folder) == metrics(uninterrupted())
+    assert not list((folder / "checkpoints").glob(".tmp-*"))
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ("checkpoint.every=1",)
+    with monkeypatch.context() as patch:
+        failing(patch, comity.train, "play", 4, Stopped())
+        with pytest.raises(Stopped):
+            train(small(tmp_path, *changes), report=False)
+    folder = only_folder(tmp_path)
+    newest = folder / "checkpoints/000003/main/adapter_model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1] + b"\x7f")
+    train(RunFolder.open(folder).config, resume=folder, report=False)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "000003 is damaged" in told and "trying the one before it" in told
+    assert metrics(folder) == metrics(uninterrupted())
+    assert Checkpoints(folder / "checkpoints").latest() == (4, folder / "checkpoints/000004")
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
+    folder = train(small(tmp_path, "iterations=1"), report=False)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    train(RunFolder.open(folder).config, resume=folder, report=False)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    credit = comity.train.credit
+
+    def spoiled(rollout: Any, rewards: Any, experiment: Any) -> None:
+        credit(rollout, rewards, experiment)
+        if rollout.decisions[0].iteration == 3:
+            rollout.decisions[0].advantage = float("nan")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comity.train, "credit", spoiled)
+        assert main(["train", "ipd", *overrides(tmp_path)]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("comity: the loss of adapter 'main' is nan in iteration 3")
+    folder = only_folder(tmp_path)
+    assert Checkpoints(folder / "checkpoints").latest() == (2, folder / "checkpoints/000002")
+    assert len(metrics(folder)) == 3
+    train(RunFolder.open(folder).config, resume=folder, report=False)
+    assert metrics(folder) == metrics(uninterrupted())
+
+
+@pytest.mark.parametrize(
+    "place", [(comity.train, "save_optimizer", 2), ("comity.engines.lora", "save_file", 2)]
+)
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(
+    place: tuple[Any, str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    owner = sys.modules[place[0]] if isinstance(place[0], str) else place[0]
+    with monkeypatch.context() as patch:
+        failing(patch, owner, *place[1:], OSError(errno.ENOSPC, "No space left on device"))
+        with pytest.raises(WorkError, match=r"checkpoints/000004: No space left .* free there"):
+            train(small(tmp_path), report=False)
+    folder = only_folder(tmp_path)
+    assert Checkpoints(folder / "checkpoints").latest() == (2, folder / "checkpoints/000002")
+    train(RunFolder.open(folder).config, resume=folder, report=False)
+    assert metrics(folder) == metrics(uninterrupted())
+
+
+def test_a_run_of_another_model_is_not_continued(tmp_path: Path) -> None:
+    """Adapters that fit no layer of the model are refused, and nothing is overwritten."""
+    folder = train(small(tmp_path, "iterations=2"), report=False)
+    config = folder / "config.yaml"
+    other = small(tmp_path, "iterations=3", architecture="gpt2").model.name
+    changed = config.read_text().replace("iterations: 2", "iterations: 3")
+    ours = RunFolder.open(folder).config.model.name
+    config.write_text(changed.replace(ours, other))
+    with pytest.raises(ComityError, match="does not fit"):
+        train(small(tmp_path), resume=folder, report=False)
+    assert len(metrics(folder)) == 2
