@@ -28,7 +28,7 @@ from comity.learning.learner import Learner, OptimizerSettings
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
 from comity.players.script import ScriptedPlayer
-from comity.players.scripted import SCRIPTED
+from comity.players.scripted import SCRIPTED, Scripted
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS, AnswerFormat, Forced
 from comity.prompts.base import Prompt
@@ -73,9 +73,7 @@ class Rules:
         for number, seat in enumerate(config.seats):
             check_seat(seat)
             if is_scripted(seat):
-                # Refuses games that the strategy cannot play.
-                turn = game.turns(game.start(0))[number]
-                scripted_player(seat).strategy.probabilities(turn.observation, game)
+                check_strategy(scripted_player(seat).strategy, game, number)
         if isinstance(rules.algorithm, Exact):
             rules.check_exact(config)
         return rules
@@ -132,6 +130,23 @@ def check_seat(seat: Any) -> None:
         lookup("player", seat, known)
         if seat in SCRIPTED:
             build("player", seat, SCRIPTED)
+
+
+def check_strategy(strategy: Scripted, game: Game, seat: int) -> None:
+    """Raises `ComityError` where it cannot play: asked at the start, and after a bad round."""
+    state = game.start(0)
+    for _ in range(2):
+        turns = game.turns(state)
+        if turns:
+            strategy.probabilities(turns[seat].observation, game)
+            state = game.step(state, {turn.seat: turn.legal[-1] for turn in turns})
+
+
+def check_training(config: Config) -> None:
+    """Raises `ComityError` unless the config can be trained, as far as that needs no model."""
+    Rules.of(config)
+    if all(learner_of(seat) is None for seat in config.seats):
+        raise ComityError("nobody learns: `seats` needs at least one learner")
 
 
 @lru_cache(maxsize=1)

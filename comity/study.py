@@ -14,17 +14,32 @@ unfinished one resumes from its checkpoint.
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from comity.config import Config, arm_configs
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Entrant, crossplay, pairings
-from comity.experiment import LEARNER, Experiment, Rules, check_seat, learner_of, scripted_player
+from comity.experiment import (
+    LEARNER,
+    MAIN,
+    Experiment,
+    Rules,
+    check_seat,
+    check_strategy,
+    check_training,
+    is_scripted,
+    learner_of,
+    scripted_player,
+)
 from comity.files import write_atomically
+from comity.games.base import Game
 from comity.learning.checkpoints import Checkpoints
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
+from comity.players.scripted import SCRIPTED
 from comity.progress import Progress
 from comity.rollout.tables import conversation_table, decision_table, write_table
 from comity.runs import RunFolder
@@ -36,16 +51,13 @@ Arms = dict[str, dict[int, Path]]
 
 def run_study(config: Config, resume: Path | None = None) -> Path:
     """Run or continue a study and return its folder."""
-    folder = RunFolder.open(resume) if resume is not None else RunFolder.create(config)
-    with folder, Progress() as progress:
-        config = folder.config
-        configs = arm_configs(config) if config.study is not None else {}
-        for runs in configs.values():
-            for one in runs.values():
-                Rules.of(one)
-        if config.crossplay is not None:
-            for player in config.crossplay.players:
-                _check_entrant(player, configs)
+    with ExitStack() as stack:
+        folder = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
+        config = config if folder is None else folder.config
+        configs = check_study(config)
+        # Not before, so that what is refused leaves no folder behind.
+        folder = folder or stack.enter_context(RunFolder.create(config))
+        progress = stack.enter_context(Progress())
         arms: Arms = {
             arm: {seed: folder.path / arm / f"seed-{seed}" for seed in seeds}
             for arm, seeds in configs.items()
@@ -60,11 +72,31 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
             for arm in arms:
                 _train_arm(configs[arm][seed], arms[arm][seed], f"{arm} seed {seed}", progress)
         if config.crossplay is not None:
-            _meet(config, configs, arms, folder.path, progress)
+            _meet(config, arms, folder.path, progress)
     from comity.reports import build
 
     build([folder.path])
     return folder.path
+
+
+def check_study(config: Config) -> dict[str, dict[int, Config]]:
+    """The runs' configs, `[arm][seed]`; `ComityError` for whatever can be refused by now."""
+    configs = arm_configs(config) if config.study is not None else {}
+    for runs in configs.values():
+        for one in runs.values():
+            check_training(one)
+    if config.crossplay is not None:
+        rules = Rules.of(_without_learners(config))
+        if rules.game.seats != 2:
+            raise ComityError(f"crossplay: needs a game of two seats, not {rules.game.seats}")
+        for player in config.crossplay.players:
+            _check_entrant(player, configs, rules.game)
+        names = [entrant_name(player) for player in config.crossplay.players]
+        for name in names:
+            if names.count(name) > 1 or "|" in name:
+                what = "two players are called" if "|" not in name else "no name may hold |:"
+                raise ComityError(f"crossplay.players: {what} {name!r}")
+    return configs
 
 
 def _train_arm(config: Config, path: Path, title: str, progress: Progress) -> None:
@@ -87,74 +119,44 @@ def _final(run: Path) -> int:
     return newest[0] if newest is not None else 0
 
 
-def _check_entrant(player: Any, arms: Mapping[str, Any]) -> None:
+def _check_entrant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: Game) -> None:
     """Raises `ComityError` unless the cross-play's player is an arm, or could take a seat."""
-    if isinstance(player, str) and player.partition(":")[0] in arms:
-        return
-    if isinstance(player, str) and player.partition(":")[0] not in ("adapter", "base"):
-        from comity.players.scripted import SCRIPTED
-
-        lookup("player", player, {**SCRIPTED, "base": None, **arms})
-    if isinstance(player, str) and learner_of(player) is not None:
-        raise ComityError(f"crossplay.players: {LEARNER!r} is no player there; name an arm")
+    if isinstance(player, str):
+        name, _, learner = player.partition(":")
+        if name in arms:
+            for config in arms[name].values():
+                learners = {one: None for seat in config.seats if (one := learner_of(seat))}
+                if learner or len(learners) > 1:
+                    lookup(f"learner of arm {name!r}", learner or MAIN, learners)
+            return
+        if learner_of(player) is not None:
+            raise ComityError(f"crossplay.players: {LEARNER!r} is no player there; name an arm")
+        if name not in ("adapter", "base"):
+            lookup("player", player, {**SCRIPTED, "base": None, **arms})
     check_seat(player)
+    if is_scripted(player):
+        for seat in range(game.seats):
+            check_strategy(scripted_player(player).strategy, game, seat)
 
 
-def _meet(
-    config: Config,
-    configs: Mapping[str, Mapping[int, Config]],
-    arms: Arms,
-    folder: Path,
-    progress: Progress,
-) -> None:
+def _meet(config: Config, arms: Arms, folder: Path, progress: Progress) -> None:
     """Play and write the cross-play, unless that was done before."""
     assert config.crossplay is not None
     target = folder / "crossplay"
     if (target / "decisions.parquet").is_file() and (target / "conversations.parquet").is_file():
         progress.say("cross-play  finished before")
         return
-    neutral = _without_learners(config)
-    with Experiment(neutral) as experiment:
-        adapters = experiment.engine.adapters
-        loaded: list[str] = []
-        try:
-            entrants = []
-            for player in config.crossplay.players:
-                name = player if isinstance(player, str) else str(player["name"])
-                arm, _, learner = name.partition(":")
-                if arm in arms:
-                    players: dict[int | None, Player] = {}
-                    for seed, path in arms[arm].items():
-                        handle = f"{arm}-{learner or 'main'}-{seed}".replace(".", "_")
-                        source, version = _trained(path, learner)
-                        adapters.load(handle, source)
-                        loaded.append(handle)
-                        players[seed] = _policy(name, experiment.models, handle, version, config)
-                    entrants.append(Entrant(name, players))
-                elif name == "base":
-                    base = _policy(name, experiment.models, None, -1, config)
-                    entrants.append(Entrant(name, {None: base}))
-                elif arm == "adapter":
-                    handle = f"entrant-{len(loaded)}"
-                    adapters.load(handle, Path(learner))
-                    loaded.append(handle)
-                    entrants.append(
-                        Entrant(
-                            Path(learner).name,
-                            {None: _policy(name, experiment.models, handle, 0, config)},
-                        )
-                    )
-                else:
-                    entrants.append(Entrant(name, {None: scripted_player(player)}))
-            seeds = config.study.seeds if config.study is not None else [config.seed]
-            total = len(pairings(entrants, seeds)) * config.crossplay.matches
-            with progress.task("cross-play", total) as task:
-                meetings = crossplay(
-                    experiment.rules.game, entrants, seeds, config.crossplay.matches, task.add
-                )
-        finally:
-            for handle in loaded:
-                adapters.remove(handle)
+    with Experiment(_without_learners(config)) as experiment, ExitStack() as stack:
+        entrants = [
+            _entrant(player, config, arms, experiment.models, stack)
+            for player in config.crossplay.players
+        ]
+        seeds = config.study.seeds if config.study is not None else [config.seed]
+        total = len(pairings(entrants, seeds)) * config.crossplay.matches
+        with progress.task("cross-play", total) as task:
+            meetings = crossplay(
+                experiment.rules.game, entrants, seeds, config.crossplay.matches, task.add
+            )
     target.mkdir(exist_ok=True)
     write_table(
         target / "conversations.parquet",
@@ -166,16 +168,45 @@ def _meet(
     )
 
 
-def _policy(
-    name: str, models: LanguageModels, adapter: str | None, version: int, config: Config
-) -> Policy:
-    return Policy(name, models, adapter, config.temperature, version)
+def entrant_name(player: Any) -> str:
+    """What a player is called in the cross-play: `own`, `random(p=0.3)`, `adapter:PATH`."""
+    if isinstance(player, str):
+        return player
+    parameters = [f"{key}={value}" for key, value in player.items() if key != "name"]
+    return f"{player['name']}({', '.join(parameters)})" if parameters else str(player["name"])
+
+
+def _entrant(
+    player: Any, config: Config, arms: Arms, models: LanguageModels, stack: ExitStack
+) -> Entrant:
+    """A player of the cross-play; `stack` takes the adapters away again that it needs."""
+    name = entrant_name(player)
+    kind, _, rest = name.partition(":")
+    adapters = models.engine.adapters
+
+    def policy(folder: Path | None, version: int) -> Policy:
+        handle = None
+        if folder is not None:
+            # No learner has a colon in its name.
+            handle = f"crossplay:{len(adapters.names)}"
+            adapters.load(handle, folder)
+            stack.callback(adapters.remove, handle)
+        return Policy(name, models, handle, config.temperature, version)
+
+    players: dict[int | None, Player]
+    if kind in arms:
+        players = {seed: policy(*_trained(run, rest)) for seed, run in arms[kind].items()}
+    elif kind == "adapter":
+        players = {None: policy(Path(rest), 0)}
+    elif kind == "base":
+        players = {None: policy(None, -1)}
+    else:
+        players = {None: replace(scripted_player(player), name=name)}
+    return Entrant(name, players)
 
 
 def _without_learners(config: Config) -> Config:
     """The same game, told the same way, with nobody who learns."""
-    from dataclasses import replace
-
     return replace(config, seats=["base"] * len(config.seats), study=None, crossplay=None)
 
 

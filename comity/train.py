@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from comity.config import Config
 from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
-from comity.experiment import Experiment
+from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
 from comity.games.randomness import generator
 from comity.learning.algorithms import Exact
@@ -45,9 +46,15 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
         from comity.study import run_study
 
         return run_study(config, resume)
-    run = RunFolder.open(resume) if resume is not None else RunFolder.create(config)
-    with run, Experiment(run.config) as experiment, Progress() as progress:
-        train_run(run, experiment, progress, run.config.name)
+    with ExitStack() as stack:
+        run = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
+        config = config if run is None else run.config
+        check_training(config)
+        experiment = stack.enter_context(Experiment(config))
+        # Not before, so that what is refused leaves no folder behind.
+        run = run or stack.enter_context(RunFolder.create(config))
+        progress = stack.enter_context(Progress())
+        train_run(run, experiment, progress, config.name)
     if report:
         from comity.reports import build
 

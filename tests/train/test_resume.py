@@ -17,7 +17,7 @@ from comity.cli import main
 from comity.errors import ComityError, WorkError
 from comity.learning.checkpoints import Checkpoints
 from comity.learning.learner import Learner
-from comity.runs import RunFolder, read_decisions
+from comity.runs import RunFolder, read_decisions, stored_config
 from comity.train import train
 from tests.train.small import Stopped, failing, metrics, only_folder, overrides, small
 
@@ -49,7 +49,7 @@ def stop_and_resume(
             train(small(output, *changes), report=False)
     folder = only_folder(output)
     assert len(list((folder / "checkpoints").glob("0*"))) < 2, "it was not stopped at all"
-    assert train(RunFolder.open(folder).config, resume=folder, report=False) == folder
+    assert train(stored_config(folder), resume=folder, report=False) == folder
     return folder
 
 
@@ -71,7 +71,8 @@ def test_stopped_while(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     whole = uninterrupted()
     assert metrics(folder) == metrics(whole)
     for iteration in range(4):
-        one, other = (read_decisions(run, iteration) for run in (folder, whole))
+        table = f"decisions/{iteration:06d}.parquet"
+        one, other = (read_decisions(run / table) for run in (folder, whole))
         assert [d.tokens for d in one] == [d.tokens for d in other]
         assert [d.logprob for d in one] == [d.logprob for d in other]
     adapters = [
@@ -129,7 +130,7 @@ def test_killed_with_half_a_checkpoint_on_the_disk(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     folder = only_folder(tmp_path)
     assert list((folder / "checkpoints").glob(".tmp-*")), "nothing was half-written"
-    assert train(RunFolder.open(folder).config, resume=folder, report=False) == folder
+    assert train(stored_config(folder), resume=folder, report=False) == folder
     assert metrics(folder) == metrics(uninterrupted())
     assert not list((folder / "checkpoints").glob(".tmp-*"))
 
@@ -145,7 +146,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     folder = only_folder(tmp_path)
     newest = folder / "checkpoints/000003/main/adapter_model.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1] + b"\x7f")
-    train(RunFolder.open(folder).config, resume=folder, report=False)
+    train(stored_config(folder), resume=folder, report=False)
     told = " ".join(capsys.readouterr().err.split())
     assert "000003 is damaged" in told and "trying the one before it" in told
     assert metrics(folder) == metrics(uninterrupted())
@@ -155,7 +156,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
     folder = train(small(tmp_path, "iterations=1"), report=False)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    train(RunFolder.open(folder).config, resume=folder, report=False)
+    train(stored_config(folder), resume=folder, report=False)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
@@ -177,7 +178,7 @@ def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(
     folder = only_folder(tmp_path)
     assert Checkpoints(folder / "checkpoints").latest() == (2, folder / "checkpoints/000002")
     assert len(metrics(folder)) == 3
-    train(RunFolder.open(folder).config, resume=folder, report=False)
+    train(stored_config(folder), resume=folder, report=False)
     assert metrics(folder) == metrics(uninterrupted())
 
 
@@ -194,7 +195,7 @@ def test_a_full_disk_is_told_in_one_line_and_loses_nothing(
             train(small(tmp_path), report=False)
     folder = only_folder(tmp_path)
     assert Checkpoints(folder / "checkpoints").latest() == (2, folder / "checkpoints/000002")
-    train(RunFolder.open(folder).config, resume=folder, report=False)
+    train(stored_config(folder), resume=folder, report=False)
     assert metrics(folder) == metrics(uninterrupted())
 
 
@@ -204,7 +205,7 @@ def test_a_run_of_another_model_is_not_continued(tmp_path: Path) -> None:
     config = folder / "config.yaml"
     other = small(tmp_path, "iterations=3", architecture="gpt2").model.name
     changed = config.read_text().replace("iterations: 2", "iterations: 3")
-    ours = RunFolder.open(folder).config.model.name
+    ours = stored_config(folder).model.name
     config.write_text(changed.replace(ours, other))
     with pytest.raises(ComityError, match="does not fit"):
         train(small(tmp_path), resume=folder, report=False)
