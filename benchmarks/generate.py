@@ -33,7 +33,7 @@ class Generate:
         self.sampled = self.illegal = self.tokens = 0
         self.graphs: list[Any] = []
 
-    def session(self, gradients: bool = False) -> "Generate":
+    def session(self) -> "Generate":
         return self
 
     def conversation(self, adapter: str | None) -> Conversation:

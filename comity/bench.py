@@ -134,18 +134,14 @@ class Iteration:
     tokens_played: int
     """Distinct tokens computed."""
     tokens_learned: int
-    """Distinct tokens computed once more; 0 where the passes that played were reused."""
 
 
-def iterate(
-    experiment: Experiment, number: int, task: Task, tokens_before: int | None = None
-) -> Iteration:
+def iterate(experiment: Experiment, number: int, task: Task) -> Iteration:
     """Play, reward, credit and update, as `comity.train.train_run` does."""
     rules, engine = experiment.rules, experiment.engine
     synchronize(engine.device)
     computed, began = engine.tokens_computed, time.perf_counter()
-    keep = experiment.can_keep_graphs(tokens_before)
-    rollout = play(rules.game, experiment.matches(number), number, task.playing, gradients=keep)
+    rollout = play(rules.game, experiment.matches(number), number, task.playing)
     synchronize(engine.device)
     played, after = engine.tokens_computed, time.perf_counter()
     credit(rollout, rules.reward(rollout.played, rules.game), experiment)
@@ -168,13 +164,12 @@ def measure(
     layers = linear_layers(engine)
     rate = matmul_rate(engine, layers)
     with Progress() as progress, progress.task(f"bench {name}", config.iterations) as task:
-        before = iterate(experiment, 0, task)
+        iterate(experiment, 0, task)
         task.add(1)
         forget_peak_memory(engine.device)
         measured = []
         for number in range(1, config.iterations):
-            before = iterate(experiment, number, task, before.tokens_played)
-            measured.append(before)
+            measured.append(iterate(experiment, number, task))
             task.add(1)
         peak = peak_memory_mb(engine.device)
 
@@ -189,11 +184,7 @@ def measure(
     )
     forward = 2 * (frozen + adapters)
     work_playing = forward * played
-    # Where the update went back through the passes that played, it computed no token again.
-    backward = (2 * frozen + 4 * adapters) * sum(
-        o.tokens_learned or o.tokens_played for o in measured
-    )
-    work_learning = forward * learned + backward
+    work_learning = (forward + 2 * frozen + 4 * adapters) * learned
     updates = len(measured)
     return measured, {
         "workload": name,

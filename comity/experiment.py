@@ -30,7 +30,7 @@ from comity.players.language_model import LanguageModels, Policy
 from comity.players.script import ScriptedPlayer
 from comity.players.scripted import SCRIPTED, Scripted
 from comity.prompts import PROMPTS
-from comity.prompts.answers import ANSWERS, AnswerFormat, Forced
+from comity.prompts.answers import ANSWERS, AnswerFormat
 from comity.prompts.base import Prompt
 from comity.registry import build
 from comity.rewards import REWARDS
@@ -244,25 +244,6 @@ class Experiment:
             handle = self._loaded[seat]
             return Policy(seat, self.models, handle, self.config.temperature, version=0)
         return scripted_player(seat)
-
-    def can_keep_graphs(self, tokens_before: int | None) -> bool:
-        """Whether playing may keep its graphs for the update, which then computes nothing again.
-
-        It may where one learner and scripts play, scored answers are all that is trained, and
-        the iteration before (`tokens_before` distinct tokens; None: there was none) would
-        have fit into memory.
-        """
-        algorithm = self.rules.algorithm
-        return (
-            isinstance(algorithm, Reinforce)
-            and algorithm.reuse_forward
-            and tokens_before is not None
-            and tokens_before <= algorithm.microbatch_tokens
-            and isinstance(self.rules.answer, Forced)
-            and self.config.adapter.dropout == 0
-            and len(self.learners) == 1
-            and all(p.trained or isinstance(p, ScriptedPlayer) for p in self.seats)
-        )
 
     def players(self) -> tuple[Player, ...]:
         """Who sits on each seat now, with the learners' present versions."""

@@ -22,14 +22,7 @@ from comity.learning.checkpoints import Checkpoints
 from comity.learning.credit import advantages, discounted_returns
 from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TrainedDecision
-from comity.learning.states import (
-    load_optimizer,
-    load_state,
-    random_state,
-    restore_random_state,
-    save_optimizer,
-    save_state,
-)
+from comity.learning.states import load_optimizer, random_state, save_optimizer, save_state
 from comity.progress import Progress
 from comity.rollout.play import Rollout, play
 from comity.runs import RunFolder
@@ -71,16 +64,13 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
         Sinks(config.sinks, run.path, config) as sinks,
         progress.task(title, config.iterations, first) as task,
     ):
-        tokens_before = run.metrics()[-1]["tokens_played"] if first else None
         for iteration in range(first, config.iterations):
             torch.manual_seed(int(generator(config.seed, "torch", iteration).integers(2**62)))
             began = time.perf_counter()
             computed = experiment.engine.tokens_computed
 
-            keep = experiment.can_keep_graphs(tokens_before)
-            matches = experiment.matches(iteration)
-            rollout = play(rules.game, matches, iteration, task.playing, gradients=keep)
-            tokens_before = tokens_played = experiment.engine.tokens_computed - computed
+            rollout = play(rules.game, experiment.matches(iteration), iteration, task.playing)
+            tokens_played = experiment.engine.tokens_computed - computed
             played = time.perf_counter()
 
             rewards = rules.reward(rollout.played, rules.game)
@@ -163,7 +153,7 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
 def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
     """The conversations in which an adapter made trained decisions, as the learner reads them."""
     decisions: dict[int, list[TrainedDecision]] = {}
-    for d, answers, graph in zip(rollout.decisions, rollout.answers, rollout.graphs, strict=True):
+    for d, answers in zip(rollout.decisions, rollout.answers, strict=True):
         if d.trained and d.adapter == adapter and d.tokens:
             decisions.setdefault(d.conversation, []).append(
                 TrainedDecision(
@@ -173,7 +163,6 @@ def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
                     behavior=(d.logprob,) if answers else tuple(d.token_logprobs),
                     advantage=d.advantage,
                     temperature=temperature,
-                    graph=graph,
                 )
             )
     return [
@@ -210,7 +199,6 @@ def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoin
         learner.load(folder / name)
         learner.version = int(state["versions"][name])
         load_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
-    restore_random_state(load_state(folder / "random.safetensors"))
     run.truncate_after(number - 1)
     return number
 

@@ -60,12 +60,7 @@ def learner(models: LanguageModels, adapter: str = "main", temperature: float = 
 
 
 def play_matches(
-    game: Game,
-    players: tuple[Player, ...],
-    matches: int = 4,
-    seed: int = 0,
-    group_size: int = 1,
-    gradients: bool = False,
+    game: Game, players: tuple[Player, ...], matches: int = 4, seed: int = 0, group_size: int = 1
 ) -> Rollout:
     """Some matches of the same players."""
     return play(
@@ -74,5 +69,4 @@ def play_matches(
             Match(m, m // group_size, seed * 1000 + m // group_size, players, (seed, 0, m))
             for m in range(matches)
         ],
-        gradients=gradients,
     )

@@ -67,27 +67,6 @@ def _grown(kept: torch.Tensor | None, used: int, end: int, like: torch.Tensor) -
     return grown
 
 
-class Ribbon:
-    """Keys and values kept with their gradients between the passes of one rollout.
-
-    Nothing is written in place: every pass sees the pieces of all passes before it laid end
-    to end, so that one backward pass goes through all of them.
-    """
-
-    def __init__(self) -> None:
-        self._pieces: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
-
-    def extend(
-        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = self._pieces.setdefault(layer, ([], []))
-        keys.append(key)
-        values.append(value)
-        if len(keys) == 1:
-            return key, value
-        return torch.cat(keys), torch.cat(values)
-
-
 class Trunk:
     """Keys and values of slots computed before, followed by the packing's own, for learning.
 

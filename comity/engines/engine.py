@@ -91,9 +91,8 @@ class Engine:
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
-    def session(self, gradients: bool = False) -> Session:
-        """A new session; with `gradients` its scores can be learned from as they are."""
-        return Session(self, gradients)
+    def session(self) -> Session:
+        return Session(self)
 
     def forward(self, packing: Packing, cache: Cache, dropout: bool = False) -> torch.Tensor:
         """Last hidden states `[N, H]` of a packing."""

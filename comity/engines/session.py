@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from comity.engines.attention import Cache, Pool, Ribbon
+from comity.engines.attention import Pool
 from comity.engines.packing import Lane, TokenTree, pack
 from comity.engines.scoring import Answers, answer_logprobs, branches, later_tokens
 
@@ -65,31 +65,20 @@ class Drawn:
 
 
 class Session:
-    """Conversations over one cache. Weights must not change while it is used.
+    """Conversations over one cache. Weights must not change while it is used."""
 
-    With `gradients` every pass keeps its graph (about a megabyte a token for the default
-    model), and `graphs` holds the differentiable scores: a learner that trains on just these
-    decisions under just these weights need not compute them again.
-    """
-
-    def __init__(self, engine: "Engine", gradients: bool = False) -> None:
+    def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._gradients = gradients
         self._tree = TokenTree()
-        self._pool: Cache = Ribbon() if gradients else Pool()
-        self.graphs: list[torch.Tensor] = []
-        """Of the last `score`: float32 log-probabilities `[K]` per choice, with gradients."""
+        self._pool = Pool()
         self._outputs: dict[int, torch.Tensor] = {}
 
     def conversation(self, adapter: str | None) -> Conversation:
         return Conversation(adapter)
 
+    @torch.no_grad()
     def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
         """log-probability of each legal answer, float64 `[K]` per choice, summing to one."""
-        with torch.set_grad_enabled(self._gradients):
-            return self._score(choices)
-
-    def _score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
         paths: list[tuple[str | None, list[int]]] = []
         lanes: list[Lane] = []
         for choice in _by_adapter(choices):
@@ -107,8 +96,7 @@ class Session:
             wanted.append(slots)
         self._run(lanes, paths)
 
-        results: list[np.ndarray] = [np.empty(0)] * len(choices)
-        graphs: list[torch.Tensor] = [torch.empty(0)] * len(choices)
+        results: list[np.ndarray | None] = [None] * len(choices)
         alike: dict[tuple[Answers, float], list[int]] = {}
         for i, choice in enumerate(choices):
             alike.setdefault((choice.answers, choice.temperature), []).append(i)
@@ -124,12 +112,9 @@ class Session:
                     ]
                 )
             logprobs = answer_logprobs(self._engine.head, context, later, answers, temperature)
-            numbers = logprobs.detach().double().cpu().numpy()
-            for i, row, graph in zip(members, numbers, logprobs, strict=True):
+            for i, row in zip(members, logprobs.double().cpu().numpy(), strict=True):
                 results[i] = row - np.logaddexp.reduce(row)
-                graphs[i] = graph
-        self.graphs = graphs if self._gradients else []
-        return results
+        return [r for r in results if r is not None]
 
     @torch.no_grad()
     def sample(self, draws: Sequence[Draw]) -> list[Drawn]:

@@ -29,8 +29,6 @@ class Reinforce:
     """Largest importance weight between playing and learning; null: no weights."""
     microbatch_tokens: int = 2048
     """Most distinct tokens in memory with gradients; changes the memory, not the result."""
-    reuse_forward: bool = True
-    """Go backward through the very passes that played, where they fit into microbatch_tokens."""
 
     def __post_init__(self) -> None:
         self.credit()

@@ -17,13 +17,7 @@ from safetensors.torch import load_file
 
 from comity.engines.engine import Engine
 from comity.errors import ComityError, WorkError, lookup
-from comity.learning.lessons import (
-    Lesson,
-    common_beginning,
-    kept_terms,
-    micro_batches,
-    read_terms,
-)
+from comity.learning.lessons import Lesson, common_beginning, micro_batches, read_terms
 from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
 
 SCHEDULES = {
@@ -158,11 +152,6 @@ class Learner:
             z = float(sum(len(d.tokens) for d in decisions))
         else:
             z = float(len(decisions))
-        kept = kept_terms(lessons)
-        if kept is not None:
-            sums = Sums()
-            self._terms_loss(lessons, kept, z, sums).backward()
-            return sums
         shared = common_beginning(lessons)
         budget = math.inf if self._microbatch_tokens is None else self._microbatch_tokens
         runs = micro_batches(lessons, len(shared), budget)
@@ -171,32 +160,28 @@ class Learner:
             trunk = self._engine.trunk(shared, self.adapter, self._dropout)
         sums = Sums()
         for run in runs:
-            read = read_terms(self._engine, run, self.adapter, trunk, dropout=self._dropout)
-            self._terms_loss(run, read, z, sums).backward()
+            logprobs, entropy = read_terms(
+                self._engine, run, self.adapter, trunk, dropout=self._dropout
+            )
+            reference = None
+            if self._loss.kl > 0:
+                reference, _ = read_terms(self._engine, run, None, gradients=False)
+            device = logprobs.device
+            terms = Terms(
+                logprobs=logprobs,
+                behavior=torch.tensor(
+                    [b for one in run for d in one.decisions for b in d.behavior], device=device
+                ),
+                advantages=torch.tensor(
+                    [d.advantage for one in run for d in one.decisions for _ in d.behavior],
+                    dtype=torch.float32,
+                    device=device,
+                ),
+                entropy=entropy,
+                reference=reference,
+            )
+            loss = policy_loss(terms, self._loss, z, sums)
+            loss.backward()
         if trunk is not None:
             trunk.backward()
         return sums
-
-    def _terms_loss(
-        self,
-        lessons: Sequence[Lesson],
-        read: tuple[torch.Tensor, torch.Tensor],
-        z: float,
-        sums: Sums,
-    ) -> torch.Tensor:
-        """The loss of some lessons, whose log-probabilities and entropies are `read`."""
-        logprobs, entropy = read
-        reference = None
-        if self._loss.kl > 0:
-            reference, _ = read_terms(self._engine, lessons, None, gradients=False)
-        decisions = [d for lesson in lessons for d in lesson.decisions]
-        behavior = [b for d in decisions for b in d.behavior]
-        advantages = [d.advantage for d in decisions for _ in d.behavior]
-        terms = Terms(
-            logprobs=logprobs,
-            behavior=torch.tensor(behavior, device=logprobs.device),
-            advantages=torch.tensor(advantages, dtype=torch.float32, device=logprobs.device),
-            entropy=entropy,
-            reference=reference,
-        )
-        return policy_loss(terms, self._loss, z, sums)

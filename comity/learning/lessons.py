@@ -28,8 +28,6 @@ class TrainedDecision:
     """Log-probability of each term as sampled: one for a scored answer, else one per token."""
     advantage: float
     temperature: float = 1.0
-    graph: torch.Tensor | None = None
-    """The answers' log-probabilities `[K]` with gradients, where the pass that played kept them."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +118,6 @@ def read_terms(
         back = torch.empty(count, dtype=torch.int64, device=device)
         back[torch.tensor(places, device=device)] = torch.arange(count, device=device)
         return torch.cat(logprob_parts)[back], torch.cat(entropy_parts)[back]
-
-
-def kept_terms(lessons: Sequence[Lesson]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """What `read_terms` returns, from the graphs that playing kept; None unless all did."""
-    decisions = [d for lesson in lessons for d in lesson.decisions]
-    rows = [d.graph[d.answers.index(d.tokens)] for d in decisions if d.graph is not None]
-    entropies = [-(d.graph.exp() * d.graph).sum() for d in decisions if d.graph is not None]
-    if len(rows) < len(decisions):
-        return None
-    return torch.stack(rows), torch.stack(entropies)
 
 
 def common_beginning(lessons: Sequence[Lesson]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -59,8 +59,6 @@ class Answer:
     """Probability of each legal answer, where they were scored."""
     answers: Answers = ()
     """Token ids of each legal answer after their common part, where they were scored."""
-    graph: Any = None
-    """The legal answers' log-probabilities with gradients, where the table keeps them."""
 
 
 @dataclass
@@ -88,9 +86,7 @@ class Table(Protocol):
 class Host(Protocol):
     """Somebody who can answer for players."""
 
-    def open(self, game: Game, gradients: bool = False) -> Table:
-        """A table for one rollout; with `gradients` its answers keep their graphs."""
-        ...
+    def open(self, game: Game) -> Table: ...
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of token ids, for the records."""

@@ -11,7 +11,6 @@ prompt, and only the rest is scored.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -51,8 +50,8 @@ class LanguageModels:
     def __hash__(self) -> int:
         return id(self)
 
-    def open(self, game: Game, gradients: bool = False) -> "_Conversations":
-        return _Conversations(self, game, gradients)
+    def open(self, game: Game) -> "_Conversations":
+        return _Conversations(self, game)
 
     def text(self, ids: Sequence[int]) -> str:
         return self.chat.decode(list(ids))
@@ -76,11 +75,11 @@ def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], A
 class _Conversations:
     """The conversations of one rollout."""
 
-    def __init__(self, models: LanguageModels, game: Game, gradients: bool) -> None:
+    def __init__(self, models: LanguageModels, game: Game) -> None:
         self.talks: list[Talk] = []
         self._models = models
         self._game = game
-        self._session = models.engine.session(gradients)
+        self._session = models.engine.session()
         self._labels = models.prompt.labels(game)
         self._open: dict[tuple[int, int], tuple[int, Conversation, bool]] = {}
         """By (match, seat): the talk's number, its conversation, and whether it ended its turn."""
@@ -127,10 +126,8 @@ class _Conversations:
             choices.append(Choice(conversation, answers, _temperature(ask)))
             legals.append(labels)
         results = []
-        scores = self._session.score(choices)
-        graphs: list[Any] = self._session.graphs or [None] * len(scores)
-        for ask, (number, conversation), choice, labels, logprobs, graph in zip(
-            asks, places, choices, legals, scores, graphs, strict=True
+        for ask, (number, conversation), choice, labels, logprobs in zip(
+            asks, places, choices, legals, self._session.score(choices), strict=True
         ):
             probabilities = np.exp(logprobs)
             picked = _draw(probabilities, ask.rng())
@@ -147,7 +144,6 @@ class _Conversations:
                     legal=labels,
                     probabilities=tuple(float(p) for p in probabilities),
                     answers=choice.answers,
-                    graph=graph,
                 )
             )
         return results

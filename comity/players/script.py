@@ -22,7 +22,7 @@ class ScriptedPlayer:
     def host(self) -> "ScriptedPlayer":
         return self
 
-    def open(self, game: Game, gradients: bool = False) -> Table:
+    def open(self, game: Game) -> Table:
         return _ScriptedTable(self.strategy, game)
 
     def text(self, ids: Sequence[int]) -> str:

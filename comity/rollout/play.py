@@ -7,7 +7,6 @@ not depend on which others are played beside it (up to floating-point rounding o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from comity.engines.scoring import Answers
 from comity.games.base import Action, Game, Illegal, Played
@@ -38,8 +37,6 @@ class Rollout:
     """In order of play: step by step, match by match, seat by seat."""
     answers: list[Answers]
     """For each decision the legal answers' ids that were scored; () for free answers."""
-    graphs: list[Any]
-    """For each decision the answers' log-probabilities with gradients, or None."""
     conversations: list[Conversation]
     """`conversations[d.conversation]` holds decision d."""
     played: Played
@@ -51,24 +48,21 @@ def play(
     matches: Sequence[Match],
     iteration: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    gradients: bool = False,
 ) -> Rollout:
     """Play all matches to their ends.
 
-    `progress(live, finished)` is called after every step. With `gradients` the forward passes
-    that play keep their graphs, for a learner to go backward through.
+    `progress(live, finished)` is called after every step.
     """
     tables: dict[Host, Table] = {}
     first_talk: dict[tuple[Host, int], int] = {}
     for match in matches:
         for player in match.players:
             if player.host not in tables:
-                tables[player.host] = player.host.open(game, gradients)
+                tables[player.host] = player.host.open(game)
     states = [game.start(match.seed) for match in matches]
     decisions: list[Decision] = []
     hosts: list[Host] = []
     answer_ids: list[Answers] = []
-    graphs: list[Any] = []
 
     while True:
         turns = [(m, turn) for m, state in enumerate(states) for turn in game.turns(state)]
@@ -121,7 +115,6 @@ def play(
             decisions.append(decision)
             hosts.append(player.host)
             answer_ids.append(answer.answers)
-            graphs.append(answer.graph)
             step.append((m, decision))
         for m, joint in moves.items():
             states[m] = game.step(states[m], joint)
@@ -161,7 +154,7 @@ def play(
         [game.history(state) for state in states],
         [getattr(state, "prior", None) for state in states],
     )
-    return Rollout(decisions, answer_ids, graphs, conversations, played)
+    return Rollout(decisions, answer_ids, conversations, played)
 
 
 def _index(action: Action) -> int:

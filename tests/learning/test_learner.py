@@ -228,33 +228,3 @@ def test_runs_of_lessons_respect_the_budget() -> None:
     for run in runs:
         distinct = {one.ids[: i + 1] for one in run for i in range(shared, len(one.ids))}
         assert len(distinct) <= 40 or len(run) == 1
-
-
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
-@pytest.mark.parametrize("prompt", ["conversation", "memory_one"])
-@pytest.mark.parametrize("labels", LABELS, ids=str)
-def test_passes_that_played_give_the_gradient_of_reading_again(
-    architecture: str, prompt: str, labels: list[str]
-) -> None:
-    models = tiny_models(architecture, prompt={"name": prompt, "labels": labels})
-    policy = learner(models)
-    kept = play_matches(dilemma(3), (policy, policy), 4, gradients=True)
-    plain = play_matches(dilemma(3), (policy, policy), 4)
-    assert [d.text for d in kept.decisions] == [d.text for d in plain.decisions]
-    rng = np.random.default_rng(3)
-    for one, other in zip(kept.decisions, plain.decisions, strict=True):
-        one.advantage = other.advantage = float(rng.normal())
-    gradients, losses = [], []
-    for rollout in (kept, plain):
-        one_learner = make_learner(models, LossSettings(entropy=0.1, kl=0.1))
-        computed = models.engine.tokens_computed
-        losses.append(one_learner.accumulate(lessons(rollout, "main", 1.0)))
-        gradients.append(gradient(one_learner))
-        if rollout is kept:
-            # Only the base model is read (for kl), never the adapter again.
-            again = models.engine.tokens_computed - computed
-    assert again < models.engine.tokens_computed - computed
-    assert losses[0].loss == pytest.approx(losses[1].loss, abs=1e-5)
-    largest = max(float(g.abs().max()) for g in gradients[1].values())
-    for name, expected in gradients[1].items():
-        assert torch.allclose(gradients[0][name], expected, atol=3e-5 * largest), name
