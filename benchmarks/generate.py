@@ -31,7 +31,6 @@ class Generate:
         self._model, self._pad = model, pad
         self.batch = batch
         self.sampled = self.illegal = self.tokens = 0
-        self.graphs: list[Any] = []
 
     def session(self) -> "Generate":
         return self
