@@ -32,7 +32,8 @@ def save_state(path: Path, state: Any) -> None:
     tree = json.dumps(_pack(state, tensors))
     with writing(path):
         try:
-            save_file(tensors, path, metadata={"format": FORMAT, "tree": tree})
+            # One key only: safetensors writes several in an order that differs from time to time.
+            save_file(tensors, path, metadata={FORMAT: tree})
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -42,9 +43,9 @@ def load_state(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if FORMAT not in metadata:
                 raise ComityError(f"{path} holds no state of format {FORMAT}")
-            return _unpack(json.loads(metadata["tree"]), file.get_tensor)
+            return _unpack(json.loads(metadata[FORMAT]), file.get_tensor)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise ComityError(f"{path} cannot be read: {error}") from error
 
