@@ -22,7 +22,14 @@ from comity.learning.checkpoints import Checkpoints
 from comity.learning.credit import advantages, discounted_returns
 from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TrainedDecision
-from comity.learning.states import load_optimizer, random_state, save_optimizer, save_state
+from comity.learning.states import (
+    load_optimizer,
+    load_state,
+    random_state,
+    restore_random_state,
+    save_optimizer,
+    save_state,
+)
 from comity.progress import Progress
 from comity.rollout.play import Rollout, play
 from comity.runs import RunFolder
@@ -199,6 +206,7 @@ def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoin
         learner.load(folder / name)
         learner.version = int(state["versions"][name])
         load_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
+    restore_random_state(load_state(folder / "random.safetensors"))
     run.truncate_after(number - 1)
     return number
 

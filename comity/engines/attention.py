@@ -51,10 +51,6 @@ class Pool:
         self._keys[layer], self._values[layer] = keys, values
         return keys, values
 
-    @property
-    def bytes(self) -> int:
-        return sum(t.nbytes for kept in (self._keys, self._values) for t in kept.values())
-
 
 def _grown(kept: torch.Tensor | None, used: int, end: int, like: torch.Tensor) -> torch.Tensor:
     """A tensor with room for `end` slots: at least half more than before, so copies are few."""

@@ -130,8 +130,6 @@ class Packing:
     blocks: tuple[Block, ...]
     order: torch.Tensor
     """int64 `[N]`: where each row's result lies in the blocks' results laid end to end."""
-    keys_read: int
-    """Sum over lanes of the keys they see (for accounting)."""
 
     def __len__(self) -> int:
         return int(self.tokens.shape[0])
@@ -190,7 +188,6 @@ def pack(lanes: Sequence[Lane], first_slot: int, device: torch.device) -> Packin
         routes=tuple(routes),
         blocks=tuple(blocks),
         order=torch.from_numpy(order).to(device),
-        keys_read=sum(len(lane.path) for lane in lanes),
     )
 
 

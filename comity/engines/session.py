@@ -177,10 +177,6 @@ class Session:
             logprobs += table.gather(1, drawn).squeeze(1).tolist()
         return tokens, logprobs
 
-    @property
-    def cached_tokens(self) -> int:
-        return self._tree.size
-
     def _grow(self, conversation: Conversation) -> list[Lane]:
         """Insert a conversation's new tokens into the tree; the lane to compute, if any."""
         slots = conversation._slots

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import comity.train
 from comity.cli import main
@@ -210,3 +213,16 @@ def test_a_run_of_another_model_is_not_continued(tmp_path: Path) -> None:
     with pytest.raises(ComityError, match="does not fit"):
         train(small(tmp_path), resume=folder, report=False)
     assert len(metrics(folder)) == 2
+
+
+def test_the_random_generators_go_on_where_the_checkpoint_left_them(tmp_path: Path) -> None:
+    def draw() -> tuple[float, float, float]:
+        return float(torch.rand(1)), float(np.random.random()), random.random()
+
+    folder = train(small(tmp_path), report=False)
+    expected = draw()
+    torch.manual_seed(99)
+    np.random.seed(99)
+    random.seed(99)
+    train(stored_config(folder), resume=folder, report=False)
+    assert draw() == expected
