@@ -41,11 +41,13 @@ def header(yaml: str) -> str:
 def _rewards() -> Sentences:
     from comity.rewards import REWARDS
 
-    formulas = {name: getattr(kind, "formula", "") for name, kind in REWARDS.items()}
-    return {
-        name: f"{sentence} [{formulas[name]}]" if formulas.get(name) else sentence
-        for name, sentence in options("reward").items()
-    }
+    def described(name: str, sentence: str) -> str:
+        kind = REWARDS.get(name)
+        if kind is None:
+            return sentence
+        return f"{sentence} [{kind.formula}; published as {kind.published}]"
+
+    return {name: described(name, sentence) for name, sentence in options("reward").items()}
 
 
 def _players() -> Sentences:

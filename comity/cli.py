@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 models = typer.Typer(help="Language models: which there are, and fetching one.")
 app.add_typer(models, name="models")
+evaluate = typer.Typer(help="Measure what trained policies became.")
+app.add_typer(evaluate, name="evaluate")
 
 
 class StoppedByUserError(ComityError):
@@ -163,6 +165,38 @@ def report(
 
     page, numbers = reports.build(runs)
     print(f"page: {page}\nnumbers: {numbers}")
+
+
+@evaluate.command(
+    epilog="""[bold]Examples[/bold]
+
+comity evaluate generalization runs/ipd-seed-0-20260131-120000 --quick
+
+comity evaluate generalization runs/my-study --games stag_hunt,chicken --seeds 100,101
+"""
+)
+def generalization(
+    run: Annotated[Path, typer.Argument(help="A run's or study's folder.", metavar="RUN")],
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer games, labels and orders.")] = False,
+    games: Annotated[
+        str, typer.Option(help="Games to ask about, comma-separated; all six if left out.")
+    ] = "",
+    seeds: Annotated[
+        str, typer.Option(help="Evaluation seeds of the sampled play, comma-separated.")
+    ] = "",
+) -> None:
+    """Base and trained policies on games, labels and framings that training never showed."""
+    try:
+        numbers = [int(word) for word in seeds.split(",") if word.strip()]
+    except ValueError:
+        raise ComityError(f"--seeds takes whole numbers like 100,101, not {seeds!r}") from None
+    if any(number < 0 for number in numbers):
+        raise ComityError("--seeds takes numbers from 0 on")
+    from comity.evaluate import evaluate_generalization
+
+    chosen = [word.strip() for word in games.split(",") if word.strip()]
+    page = evaluate_generalization(run, quick, chosen, numbers)
+    print(f"page: {page}\nnumbers: {page.with_suffix('.json')}")
 
 
 @app.command("list", epilog="Example:  comity list rewards")

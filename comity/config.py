@@ -20,112 +20,25 @@ from omegaconf import DictConfig, OmegaConf
 
 from comity.config_errors import one_line, plain_errors
 from comity.config_limits import check_limits, limited
+from comity.config_parts import (
+    AdapterConfig,
+    Block,
+    CheckpointConfig,
+    Composition,
+    CrossplayConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    RecordConfig,
+    StudyConfig,
+)
 from comity.errors import ComityError
 
 MOVABLE = ("output", "composition")
 """Config keys that say where a run lies and how it was put together, not what it is."""
 
-Block = dict[str, Any]
-"""`{name: ..., parameter: value, ...}`."""
-
 PACKAGE = "pkg://comity.configs"
 """Where the project's own config groups and experiments are."""
-
-
-@dataclass
-class ModelConfig:
-    """The language model that everybody who is one starts from."""
-
-    name: str = "smollm2-135m"
-    """A model of `comity list models`, a local folder or a Hugging Face id."""
-    dtype: str = "auto"
-    """float32, bfloat16, or auto: what the processor is quickest with."""
-    device: str = "auto"
-    """A torch device (cpu, cuda, cuda:1), or auto: the first GPU if there is one."""
-    threads: int | None = limited(None, at_least=1)
-    """Threads of the processor to compute with; null: torch's choice."""
-    system: str | None = None
-    """System prompt; null: the chat template's own."""
-
-
-@dataclass
-class AdapterConfig:
-    """The low-rank adapter (LoRA) that a learner trains."""
-
-    rank: int = limited(16, at_least=1)
-    """Inner dimension of the adapter's matrices."""
-    alpha: float = limited(32.0, above=0)
-    """The adapter's output is scaled by alpha / rank."""
-    dropout: float = limited(0.0, at_least=0, below=1)
-    """Share of the adapter's inputs that is dropped in training."""
-    targets: Any = "all-linear"
-    """Names of the modules that get an adapter, or all-linear."""
-
-
-@dataclass
-class OptimizerConfig:
-    """Adam with decoupled weight decay, over the adapter's weights."""
-
-    learning_rate: float = limited(3e-4, at_least=0)
-    """Step size after the warmup."""
-    schedule: str = "constant"
-    """How the learning rate goes on after the warmup."""
-    warmup: int = limited(0, at_least=0)
-    """Iterations over which the learning rate rises from 0."""
-    gradient_clip: float = limited(1.0, above=0)
-    """Largest norm of the gradient; a longer one is scaled down to it."""
-    weight_decay: float = limited(0.0, at_least=0)
-    """Share of the weights that is taken off per unit of learning rate."""
-
-
-@dataclass
-class CheckpointConfig:
-    """When a run is saved so that it can be continued."""
-
-    every: int = limited(5, at_least=1)
-    """Iterations between checkpoints; the last iteration has one always."""
-    keep: int = limited(2, at_least=1)
-    """Checkpoints that stay complete; of older ones only the adapters stay."""
-
-
-@dataclass
-class RecordConfig:
-    """What is kept of the matches."""
-
-    every: int = limited(1, at_least=1)
-    """Iterations between records of all decisions and conversations."""
-
-
-@dataclass
-class StudyConfig:
-    """Several runs that belong together: every arm with every seed."""
-
-    seeds: list[int] = field(default_factory=lambda: [0])
-    """Seeds that each arm is run with."""
-    arms: dict[str, list[str]] = field(default_factory=dict)
-    """For each arm's name the overrides that make it (`own: [reward=own]`)."""
-
-
-@dataclass
-class CrossplayConfig:
-    """Matches among all players after the training."""
-
-    players: list[Any] = field(default_factory=list)
-    """Arms of the study, `base`, scripted players; everyone meets everyone."""
-    matches: int = limited(16, at_least=1)
-    """Matches per pairing, seed and order of seats."""
-
-
-@dataclass
-class Composition:
-    """How the config was put together, so that the arms of a study can be again."""
-
-    name: str = ""
-    """The experiment, or with `config_dir` the file in that folder."""
-    overrides: list[str] = field(default_factory=list)
-    """The overrides of the command line, in order."""
-    config_dir: str | None = None
-    """The user's own config folder."""
 
 
 @dataclass
@@ -142,6 +55,8 @@ class Config:
     """Matches per iteration."""
     group_size: int = limited(1, at_least=1)
     """Matches that share their environment seed; divides `matches`."""
+    seating: str = "fixed"
+    """`fixed`: as listed in `seats`; `random`: drawn for every group of matches."""
     output: str = "runs"
     """Folder below which run folders are made."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -160,6 +75,8 @@ class Config:
     """Who sits on each seat: a player's name, or a mapping `{name: random, p: 0.3}`."""
     reward: Block = field(default_factory=dict)
     """What the learners are trained on."""
+    phases: list[PhaseConfig] = field(default_factory=list)
+    """Rewards one after the other; none: `reward` all along. Else `iterations` is their sum."""
     algorithm: Block = field(default_factory=dict)
     """How they are trained."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -216,6 +133,14 @@ def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> 
 def check(config: Config) -> None:
     """Raises `ComityError` for numbers beyond their limits and fields that do not fit."""
     check_limits(config)
+    for phase in config.phases:
+        check_limits(phase)
+        if not isinstance(phase.reward.get("name"), str):
+            raise ComityError("phases: each needs a reward with a name (comity list rewards)")
+    if config.phases:
+        config.iterations = sum(phase.iterations for phase in config.phases)
+    if config.seating not in ("fixed", "random"):
+        raise ComityError(f"seating: {config.seating!r} is neither fixed nor random")
     if config.matches % config.group_size:
         raise ComityError(
             f"group_size: {config.group_size} does not divide matches = {config.matches}"

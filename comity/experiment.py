@@ -22,9 +22,12 @@ from comity.errors import ComityError, lookup
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.randomness import generator
-from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact, Reinforce
+from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact
 from comity.learning.exact_update import ExactGradient, enumerable, scripted_table
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import RESETS, Learner, OptimizerSettings
+from comity.learning.loss import LossSettings
+from comity.learning.ppo import PpoSettings
+from comity.learning.ppo_learner import PpoLearner
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
 from comity.players.script import ScriptedPlayer
@@ -34,12 +37,23 @@ from comity.prompts.answers import ANSWERS, AnswerFormat
 from comity.prompts.base import Prompt
 from comity.registry import build
 from comity.rewards import REWARDS
-from comity.rewards.base import Reward
+from comity.rewards.base import Ruled
 from comity.rollout.play import Match
 
 LEARNER = "learner"
 MAIN = "main"
 """Name of the adapter of seats that say only "learner"."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a run with its own reward."""
+
+    first: int
+    """Its first iteration."""
+    reward: Ruled
+    reset: tuple[str, ...] = ()
+    """What starts anew when it begins (`comity.learning.learner.RESETS`)."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +63,19 @@ class Rules:
     game: Game
     prompt: Prompt
     answer: AnswerFormat
-    reward: Reward
+    phases: tuple[Phase, ...]
+    """In order; the first begins with iteration 0."""
     algorithm: Algorithm
     optimizer: OptimizerSettings
+
+    def phase(self, iteration: int) -> Phase:
+        """The phase that an iteration belongs to."""
+        return [one for one in self.phases if one.first <= iteration][-1]
+
+    @property
+    def reward(self) -> Ruled:
+        """What is trained in the end: the last phase's."""
+        return self.phases[-1].reward
 
     @staticmethod
     def of(config: Config) -> "Rules":
@@ -61,11 +85,15 @@ class Rules:
             game=game,
             prompt=build("prompt", config.prompt, PROMPTS),
             answer=build("answer", config.answer, ANSWERS),
-            reward=build("reward", config.reward, REWARDS),
+            phases=phases(config),
             algorithm=build("algorithm", config.algorithm, ALGORITHMS),
             optimizer=optimizer_settings(config.optimizer),
         )
         rules.prompt.labels(game)
+        for turn in game.turns(game.start(0)):
+            rules.prompt.opening(game, turn)
+        for phase in rules.phases:
+            phase.reward.check(game)
         if len(config.seats) != game.seats:
             raise ComityError(
                 f"the game has {game.seats} seats but `seats` names {len(config.seats)} players"
@@ -74,6 +102,10 @@ class Rules:
             check_seat(seat)
             if is_scripted(seat):
                 check_strategy(scripted_player(seat).strategy, game, number)
+        if config.seating == "random" and not isinstance(config.game.get("start", "none"), str):
+            raise ComityError(
+                "seating=random needs a start that is the same for every seat: none or uniform"
+            )
         if isinstance(rules.algorithm, Exact):
             rules.check_exact(config)
         return rules
@@ -84,8 +116,25 @@ class Rules:
         for number, seat in enumerate(config.seats):
             if is_scripted(seat):
                 scripted_table(scripted_player(seat).strategy, game, number)
+        if config.phases or config.seating != "fixed":
+            raise ComityError("algorithm exact knows no phases and needs seating=fixed")
         if config.adapter.dropout > 0:
             raise ComityError("algorithm exact needs adapter.dropout=0: dropout is random")
+
+
+def phases(config: Config) -> tuple[Phase, ...]:
+    """The config's phases; one of the whole run where it names none."""
+    if not config.phases:
+        return (Phase(0, build("reward", config.reward, REWARDS)),)
+    found, first = [], 0
+    for number, one in enumerate(config.phases):
+        for part in one.reset:
+            lookup("part that a phase can reset", part, RESETS)
+        if number == 0 and one.reset:
+            raise ComityError("phases: the first phase begins anew anyway; leave its reset empty")
+        found.append(Phase(first, build("reward", one.reward, REWARDS), tuple(one.reset)))
+        first += one.iterations
+    return tuple(found)
 
 
 def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
@@ -211,16 +260,22 @@ class Experiment:
             seed=seed,
         )
         algorithm = self.rules.algorithm
-        budget = algorithm.microbatch_tokens if isinstance(algorithm, Reinforce) else None
-        return Learner(
-            self.engine,
-            name,
-            self.rules.optimizer,
-            algorithm.loss(),
-            updates=config.iterations,
-            microbatch_tokens=budget,
-            dropout=config.adapter.dropout > 0,
-        )
+        common: dict[str, Any] = {
+            "updates": config.iterations,
+            "microbatch_tokens": getattr(algorithm, "microbatch_tokens", None),
+            "dropout": config.adapter.dropout > 0,
+        }
+        if isinstance(algorithm, PpoSettings):
+            return PpoLearner(
+                self.engine,
+                name,
+                self.rules.optimizer,
+                LossSettings(),
+                **common,
+                ppo=algorithm,
+                seed=int(generator(config.seed, "value head", name).integers(2**31)),
+            )
+        return Learner(self.engine, name, self.rules.optimizer, algorithm.loss(), **common)
 
     def _exact_gradient(self) -> ExactGradient | None:
         """What the algorithm `exact` learns from; None for the others."""
@@ -256,10 +311,14 @@ class Experiment:
 
     def matches(self, iteration: int) -> list[Match]:
         """The matches of one iteration; groups share their environment seed."""
-        config, players = self.config, self.players()
+        config, seated = self.config, self.players()
         matches = []
         for number in range(config.matches):
             group = number // config.group_size
+            players = seated
+            if config.seating == "random":
+                order = generator(config.seed, "seating", iteration, group)
+                players = tuple(seated[i] for i in order.permutation(len(seated)))
             seed = int(generator(config.seed, "environment", iteration, group).integers(2**62))
             stream = (config.seed, iteration, number)
             matches.append(Match(number, group, seed, players, stream))

@@ -17,11 +17,12 @@ from comity.evaluation.metrics import iteration_metrics
 from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
 from comity.games.randomness import generator
-from comity.learning.algorithms import Exact
+from comity.learning.algorithms import Reinforce
 from comity.learning.checkpoints import Checkpoints
 from comity.learning.credit import advantages, discounted_returns
 from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TrainedDecision
+from comity.learning.ppo_learner import PpoLearner
 from comity.learning.states import (
     load_optimizer,
     load_state,
@@ -31,6 +32,7 @@ from comity.learning.states import (
     save_state,
 )
 from comity.progress import Progress
+from comity.rewards import log_rewards
 from comity.rollout.play import Rollout, play
 from comity.runs import RunFolder
 from comity.sinks import Sinks
@@ -73,15 +75,21 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     ):
         for iteration in range(first, config.iterations):
             torch.manual_seed(int(generator(config.seed, "torch", iteration).integers(2**62)))
+            phase = rules.phase(iteration)
+            if iteration == phase.first > 0:
+                for learner in experiment.learners.values():
+                    learner.reset(phase.reset)
             began = time.perf_counter()
             computed = experiment.engine.tokens_computed
 
-            rollout = play(rules.game, experiment.matches(iteration), iteration, task.playing)
+            matches = experiment.matches(iteration)
+            rollout = play(rules.game, matches, iteration, task.playing)
             tokens_played = experiment.engine.tokens_computed - computed
             played = time.perf_counter()
 
-            rewards = rules.reward(rollout.played, rules.game)
+            rewards = phase.reward(rollout.played, rules.game)
             credit(rollout, rewards, experiment)
+            note_rewards(rollout, log_rewards(rollout.played, rules.game, phase.reward))
             try:
                 learned = update(rollout, experiment, task)
             except WorkError as error:
@@ -98,6 +106,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
                 "iteration": iteration,
                 **iteration_metrics(rollout.decisions),
                 "reward": _mean([d.reward for d in rollout.decisions if d.trained]),
+                "phase": rules.phases.index(phase),
+                "rewards": mean_rewards(rollout),
                 **learned,
                 "tokens_played": tokens_played,
                 "seconds": {
@@ -118,19 +128,31 @@ def credit(rollout: Rollout, rewards: np.ndarray, experiment: Experiment) -> Non
     """Give every decision its reward, return and advantage."""
     algorithm = experiment.rules.algorithm
     alive = rollout.played.alive
-    trained = np.array(
-        [[p.trained for p in experiment.seats] for _ in range(alive.shape[0])], dtype=bool
-    )
+    first = min((d.match for d in rollout.decisions), default=0)
+    trained = np.zeros(rollout.played.payoffs.shape[:2], dtype=bool)
+    for d in rollout.decisions:
+        trained[d.match - first, d.seat] = d.trained
     groups = np.arange(alive.shape[0]) // experiment.config.group_size
     returns = discounted_returns(rewards, alive, algorithm.discount)
-    if isinstance(algorithm, Exact):
-        credited = np.full_like(returns, np.nan)  # Nothing is learned from what was sampled.
+    if not isinstance(algorithm, Reinforce):
+        # Exact learns nothing from what was sampled; PPO makes advantages in its update.
+        credited = np.full_like(returns, np.nan)
     else:
         credited = advantages(rewards, alive, algorithm.credit(), groups, trained)
     for d in rollout.decisions:
-        place = (d.match, d.seat, d.round)
+        place = (d.match - first, d.seat, d.round)
         d.reward, d.ret = float(rewards[place]), float(returns[place])
         d.advantage = float(credited[place])
+
+
+def note_rewards(rollout: Rollout, rewards: dict[str, np.ndarray]) -> None:
+    """Write down for every decision what each reward would have been."""
+    first = min((d.match for d in rollout.decisions), default=0)
+    for d in rollout.decisions:
+        d.rewards = {
+            name: float(values[d.match - first, d.seat, d.round])
+            for name, values in rewards.items()
+        }
 
 
 def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any]:
@@ -143,10 +165,14 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
             learner.update(lessons(rollout, name, experiment.config.temperature))
             for name, learner in experiment.learners.items()
         ]
+        for learner in experiment.learners.values():
+            if isinstance(learner, PpoLearner):
+                for source, advantage in learner.credited.items():
+                    rollout.decisions[source].advantage = advantage
     if len(rows) <= 1:
         return rows[0] if rows else {}
     keys = dict.fromkeys(key for row in rows for key in row)
-    totals = ("decisions", "tokens_learned")
+    totals = ("decisions", "tokens_learned", "steps", "steps_skipped")
     together: dict[str, Any] = {}
     for key in keys:
         values = [row[key] for row in rows if row.get(key) is not None]
@@ -160,7 +186,7 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
 def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
     """The conversations in which an adapter made trained decisions, as the learner reads them."""
     decisions: dict[int, list[TrainedDecision]] = {}
-    for d, answers in zip(rollout.decisions, rollout.answers, strict=True):
+    for source, (d, answers) in enumerate(zip(rollout.decisions, rollout.answers, strict=True)):
         if d.trained and d.adapter == adapter and d.tokens:
             decisions.setdefault(d.conversation, []).append(
                 TrainedDecision(
@@ -170,6 +196,9 @@ def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
                     behavior=(d.logprob,) if answers else tuple(d.token_logprobs),
                     advantage=d.advantage,
                     temperature=temperature,
+                    reward=d.reward,
+                    source=source,
+                    trajectory=(d.match, d.seat),
                 )
             )
     return [
@@ -186,6 +215,7 @@ def write_checkpoint(experiment: Experiment, iterations: int, folder: Path) -> N
     for name, learner in experiment.learners.items():
         experiment.engine.adapters.save(name, folder / name)
         save_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
+        save_state(folder / name / "learner.safetensors", learner.state())
     save_state(folder / "random.safetensors", random_state())
     state = {
         "iterations": iterations,
@@ -205,10 +235,18 @@ def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoin
     for name, learner in learners.items():
         learner.load(folder / name)
         learner.version = int(state["versions"][name])
+        learner.restore_state(load_state(folder / name / "learner.safetensors"))
         load_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
     restore_random_state(load_state(folder / "random.safetensors"))
     run.truncate_after(number - 1)
     return number
+
+
+def mean_rewards(rollout: Rollout) -> dict[str, float | None]:
+    """Mean of every reward over the trained decisions."""
+    trained = [d for d in rollout.decisions if d.trained]
+    names = trained[0].rewards if trained else ()
+    return {name: _mean([d.rewards[name] for d in trained]) for name in names}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -30,7 +30,7 @@ STARTS: Final = {
     "none": "nothing was played before round 0",
     "uniform": "a fictitious joint move, uniformly random, is on display before round 0",
 }
-"""What is on display before round 0."""
+"""What is on display before round 0; or a list with "uniform" or a move's name per seat."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,24 @@ class Iterated:
     """Probability, per seat and round, that another move, uniformly random, is played."""
     illegal: str = "as_defect"
     """One of `ILLEGAL_RULES`."""
-    start_rule: str = "none"
-    """One of `STARTS`."""
+    start_rule: str | tuple[str, ...] = "none"
+    """One of `STARTS`, or for each seat "uniform" or the name of the move on display."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise <= 1:
             raise ComityError(f"noise must lie between 0 and 1, not {self.noise}")
         lookup("rule for illegal answers", self.illegal, ILLEGAL_RULES)
-        lookup("start", self.start_rule, STARTS)
+        if isinstance(self.start_rule, str):
+            lookup("start", self.start_rule, STARTS)
+            return
+        object.__setattr__(self, "start_rule", tuple(self.start_rule))
+        if len(self.start_rule) != self.seats:
+            raise ComityError(
+                f"start must have an entry for each of the {self.seats} seats, "
+                f"not {len(self.start_rule)}"
+            )
+        for one in self.start_rule:
+            lookup("start of a seat", one, {"uniform": None, **dict.fromkeys(self.moves)})
 
     @property
     def seats(self) -> int:
@@ -80,17 +90,33 @@ class Iterated:
 
     def start(self, seed: int) -> State:
         """First state of the match that this environment seed identifies."""
-        if self.start_rule == "none":
+        laws = self._prior_laws()
+        if laws is None:
             return State(seed)
+        # Drawn for every seat, also where its move is given: seats keep their draws.
         drawn = generator(seed, PRIOR).integers(len(self.moves), size=self.seats)
-        return State(seed, prior=tuple(int(move) for move in drawn))
+        prior = (
+            int(move) if len(law) > 1 else law[0] for move, law in zip(drawn, laws, strict=True)
+        )
+        return State(seed, prior=tuple(prior))
 
     def starts(self, seed: int) -> list[tuple[float, State]]:
         """All first states with their probabilities: what `start` draws from."""
-        if self.start_rule == "none":
+        laws = self._prior_laws()
+        if laws is None:
             return [(1.0, State(seed))]
-        priors = list(product(range(len(self.moves)), repeat=self.seats))
+        priors = list(product(*laws))
         return [(1 / len(priors), State(seed, prior=prior)) for prior in priors]
+
+    def _prior_laws(self) -> list[list[Move]] | None:
+        """For each seat the equally likely moves on display before round 0; None: nothing is."""
+        if self.start_rule == "none":
+            return None
+        rules = (
+            [self.start_rule] * self.seats if isinstance(self.start_rule, str) else self.start_rule
+        )
+        everything = list(range(len(self.moves)))
+        return [everything if r == "uniform" else [self.moves.index(r)] for r in rules]
 
     def turns(self, state: State) -> tuple[Turn, ...]:
         """Every seat chooses until the match is over."""

@@ -22,7 +22,7 @@ def _named(sentence: str, stage: MatrixStage) -> Callable[..., Iterated]:
         length: LengthChoice = DEFAULT_LENGTH,
         noise: float = 0.0,
         illegal: str = "as_defect",
-        start: str = "none",
+        start: str | tuple[str, ...] = "none",
     ) -> Iterated:
         return Iterated(stage, make_length(length), noise, illegal, start)
 
@@ -88,7 +88,7 @@ def public_goods(
     length: LengthChoice = DEFAULT_LENGTH,
     noise: float = 0.0,
     illegal: str = "as_defect",
-    start: str = "none",
+    start: str | tuple[str, ...] = "none",
 ) -> Iterated:
     """Public goods: N seats put points into a pot that is multiplied and shared, or keep them."""
     stage = PublicGoods(seats, contribution, multiplier)
@@ -102,7 +102,7 @@ def matrix(
     length: LengthChoice = DEFAULT_LENGTH,
     noise: float = 0.0,
     illegal: str = "as_defect",
-    start: str = "none",
+    start: str | tuple[str, ...] = "none",
 ) -> Iterated:
     """Your own table: two seats, k named moves, payoffs [seat 0's move][seat 1's move][seat]."""
     stage = MatrixStage(title, tuple(moves), tuple(payoffs))

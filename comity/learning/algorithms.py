@@ -7,6 +7,7 @@ from comity.errors import lookup
 from comity.learning.credit import CreditSettings
 from comity.learning.exact import OBJECTIVES
 from comity.learning.loss import LossSettings
+from comity.learning.ppo import PpoSettings
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,11 @@ class Exact:
         return LossSettings(self.kl, self.entropy, importance_cap=None)
 
 
-Algorithm = Reinforce | Exact
+Algorithm = Reinforce | Exact | PpoSettings
 
-ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"reinforce": Reinforce, "exact": Exact}
+ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
+    "reinforce": Reinforce,
+    "exact": Exact,
+    "ppo": PpoSettings,
+}
 """Every algorithm by name."""

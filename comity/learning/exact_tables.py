@@ -21,7 +21,7 @@ from comity.errors import ComityError
 from comity.games.base import Move, Observation, Played, Round
 from comity.games.enumerate import Policy
 from comity.games.iterated import Iterated
-from comity.learning.exact import exact_loss, expected_visits, trembling, uniform_start
+from comity.learning.exact import exact_loss, expected_visits, trembling
 from comity.rewards.base import Reward
 
 LONGEST_MEMORY_TRIED = 3
@@ -80,8 +80,7 @@ def histories(
     k = len(game.moves)
     joints = list(product(range(k), repeat=2))
     priors: list[tuple[Move, ...] | None] = [None]
-    if game.start_rule == "uniform":
-        priors += joints
+    priors += [state.prior for _, state in game.starts(0) if state.prior is not None]
     for prior in priors:
         shown = 0 if prior is None else 1
         for rounds in range(min(game.length.longest, longest - shown + 1)):
@@ -111,7 +110,7 @@ def game_loss(
     played ones has no table in a game with noise, nor has a length whose law changes from
     round to round.
     """
-    rounds, continuation, start = course(game)
+    rounds, continuation, start = course(game, seat)
     learner = log_probs.exp()
     other = learner.detach() if opponent is None else opponent
     return exact_loss(
@@ -126,15 +125,15 @@ def game_loss(
     )
 
 
-def game_visits(policy: Tensor, opponent: Tensor, game: Iterated) -> Tensor:
+def game_visits(policy: Tensor, opponent: Tensor, game: Iterated, seat: int = 0) -> Tensor:
     """`expected_visits` in a match of `game`, of a seat with these probabilities."""
-    rounds, continuation, start = course(game)
+    rounds, continuation, start = course(game, seat)
     noisy = trembling(policy, game.noise), trembling(opponent.to(policy), game.noise)
     return expected_visits(*noisy, rounds, start, continuation)
 
 
-def course(game: Iterated) -> tuple[int, float, Tensor | None]:
-    """Most rounds, the chance that another one follows, and the states before round 0.
+def course(game: Iterated, seat: int = 0) -> tuple[int, float, Tensor | None]:
+    """Most rounds, the chance that another one follows, and the seat's states before round 0.
 
     `ComityError` where that chance is not the same after every round.
     """
@@ -142,7 +141,13 @@ def course(game: Iterated) -> tuple[int, float, Tensor | None]:
     laws = {game.length.continuation(finished) for finished in range(1, rounds)} or {1.0}
     if len(laws) > 1:
         raise ComityError("exact gradients need a constant chance that another round follows")
-    start = uniform_start(len(game.moves)) if game.start_rule == "uniform" else None
+    k = len(game.moves)
+    start = torch.zeros(1 + k * k, dtype=torch.float64)
+    for probability, state in game.starts(0):
+        if state.prior is None:
+            start[0] += probability
+        else:
+            start[1 + k * state.prior[seat] + state.prior[1 - seat]] += probability
     return rounds, laws.pop(), start
 
 

@@ -105,7 +105,7 @@ class ExactGradient:
                 algorithm.objective,
             )
             loss = loss / game.length.expected
-            visits = game_visits(probabilities, other, game)[: len(logprobs), None]
+            visits = game_visits(probabilities, other, game, seat)[: len(logprobs), None]
             shares = visits / visits.sum()
             entropy = -(shares * logprobs.exp() * logprobs).sum()
             if algorithm.kl > 0:
@@ -145,7 +145,7 @@ class ExactGradient:
                     for answer in answers
                 )
                 lessons.append(Lesson((*ids, answers[0][0]), decisions))
-        logprobs, _ = read_terms(models.engine, lessons, adapter, gradients=gradients)
+        logprobs = read_terms(models.engine, lessons, adapter, gradients=gradients).logprobs
         sizes = [len(self._prompts[seat]) for seat in seats]
         table = logprobs.double().view(-1, len(answers))
         return dict(zip(seats, table.split(sizes), strict=True))
@@ -164,6 +164,11 @@ def enumerable(game: Game, prompt: Prompt, answer: AnswerFormat) -> Iterated:
         raise ComityError(
             "algorithm exact needs prompts that show the last round alone: prompt=memory_one, "
             "or matches of one round"
+        )
+    if prompt.drawn:
+        raise ComityError(
+            f"algorithm exact needs one way of telling the game; set {', '.join(prompt.drawn)} "
+            "of the prompt to something that is not random"
         )
     course(game)
     for seat in range(game.seats):

@@ -7,7 +7,7 @@ Adapter weights and Adam's moments are float32 whatever the base model's type.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,15 @@ from safetensors.torch import load_file
 
 from comity.engines.engine import Engine
 from comity.errors import ComityError, WorkError, lookup
-from comity.learning.lessons import Lesson, common_beginning, micro_batches, read_terms
+from comity.learning.lessons import (
+    Lesson,
+    TermReading,
+    common_beginning,
+    micro_batches,
+    read_terms,
+)
 from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
+from comity.learning.reference import Reference
 
 SCHEDULES = {
     "constant": "stays at the learning rate",
@@ -37,8 +44,8 @@ class OptimizerSettings:
     """A name in `SCHEDULES`."""
     warmup: int = 0
     """Updates over which the learning rate rises from 0."""
-    gradient_clip: float = 1.0
-    """Largest norm of the gradient."""
+    gradient_clip: float | None = 1.0
+    """Largest norm of the gradient; null: never scaled down."""
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,6 +62,15 @@ class OptimizerSettings:
             "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
         }[self.schedule]
         return self.learning_rate * max(0.0, factor)
+
+
+RESETS = {
+    "optimizer": "Adam's moments",
+    "normalizer": "the running moments of the scores",
+    "kl": "the weight of the divergence from the base model",
+    "value_head": "the value head's weights",
+}
+"""What may start anew when a phase of a run begins; the adapter is always handed over."""
 
 
 class Learner:
@@ -82,13 +98,33 @@ class Learner:
         self._updates = updates
         self._microbatch_tokens = microbatch_tokens
         self._dropout = dropout
+        self._reference = Reference(engine)
         self.parameters = engine.adapters.parameters(adapter)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=optimizer.learning_rate,
-            weight_decay=optimizer.weight_decay,
+        self.optimizer = self._new_optimizer()
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        """Everything that the optimizer changes."""
+        return list(self.parameters.values())
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            self._trained(),
+            lr=self._settings.learning_rate,
+            weight_decay=self._settings.weight_decay,
             fused=True,  # One pass over the memory: three times as quick on two cores.
         )
+
+    def reset(self, parts: Collection[str]) -> None:
+        """Start some of `RESETS` anew, where it has them."""
+        if "optimizer" in parts:
+            self.optimizer = self._new_optimizer()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides adapter and optimizer (see `learning.states`)."""
+        return {}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
 
     def update(self, lessons: Sequence[Lesson]) -> dict[str, Any]:
         """One step on all lessons; what it saw, for the metrics.
@@ -97,7 +133,7 @@ class Learner:
         weights then are still the last good ones.
         """
         if not lessons:
-            rate = self._settings.rate(self.version, self._updates)
+            rate = self.rate
             self.version += 1
             return {"learning_rate": rate, "decisions": 0}
         decisions = sum(len(lesson.decisions) for lesson in lessons)
@@ -108,20 +144,10 @@ class Learner:
 
         `decisions`: how many it is made of. Returns and raises what `update` does.
         """
-        rate = self._settings.rate(self.version, self._updates)
         computed = self._engine.tokens_computed
         sums = accumulate()
-        if not math.isfinite(sums.loss):
-            raise WorkError(f"the loss of adapter {self.adapter!r} is {sums.loss}")
-        norm = float(
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._settings.gradient_clip)
-        )
-        if not math.isfinite(norm):
-            raise WorkError(f"the gradient of adapter {self.adapter!r} has norm {norm}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = self.rate
+        norm = self.descend(sums.loss)
         self.version += 1
         terms = max(1, sums.terms)
         return {
@@ -135,6 +161,29 @@ class Learner:
             "decisions": decisions,
             "tokens_learned": self._engine.tokens_computed - computed,
         }
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the present update."""
+        return self._settings.rate(self.version, self._updates)
+
+    def descend(self, loss: float) -> float:
+        """One optimizer step on what lies in `.grad`; the gradient's norm before clipping.
+
+        Raises `WorkError` before the step if the loss or the gradient is not finite.
+        """
+        if not math.isfinite(loss):
+            raise WorkError(f"the loss of adapter {self.adapter!r} is {loss}")
+        clip = self._settings.gradient_clip
+        limit = math.inf if clip is None else clip
+        norm = float(torch.nn.utils.clip_grad_norm_(self._trained(), limit))
+        if not math.isfinite(norm):
+            raise WorkError(f"the gradient of adapter {self.adapter!r} has norm {norm}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
 
     def load(self, folder: Path) -> None:
         """Take over the weights that are saved in a folder (PEFT format)."""
@@ -152,23 +201,12 @@ class Learner:
             z = float(sum(len(d.tokens) for d in decisions))
         else:
             z = float(len(decisions))
-        shared = common_beginning(lessons)
-        budget = math.inf if self._microbatch_tokens is None else self._microbatch_tokens
-        runs = micro_batches(lessons, len(shared), budget)
-        trunk = None
-        if len(runs) > 1 and shared:
-            trunk = self._engine.trunk(shared, self.adapter, self._dropout)
         sums = Sums()
-        for run in runs:
-            logprobs, entropy = read_terms(
-                self._engine, run, self.adapter, trunk, dropout=self._dropout
-            )
-            reference = None
-            if self._loss.kl > 0:
-                reference, _ = read_terms(self._engine, run, None, gradients=False)
-            device = logprobs.device
+
+        def loss(run: Sequence[Lesson], reading: TermReading) -> torch.Tensor:
+            device = reading.logprobs.device
             terms = Terms(
-                logprobs=logprobs,
+                logprobs=reading.logprobs,
                 behavior=torch.tensor(
                     [b for one in run for d in one.decisions for b in d.behavior], device=device
                 ),
@@ -177,11 +215,32 @@ class Learner:
                     dtype=torch.float32,
                     device=device,
                 ),
-                entropy=entropy,
-                reference=reference,
+                entropy=reading.entropy,
+                reference=self._reference.logprobs(run) if self._loss.kl > 0 else None,
             )
-            loss = policy_loss(terms, self._loss, z, sums)
-            loss.backward()
+            return policy_loss(terms, self._loss, z, sums)
+
+        self.backward(lessons, loss)
+        return sums
+
+    def backward(
+        self,
+        lessons: Sequence[Lesson],
+        loss: Callable[[Sequence[Lesson], TermReading], torch.Tensor],
+    ) -> None:
+        """Add the gradient of `loss`, summed over micro-batches, to the parameters' `.grad`.
+
+        `loss(some lessons, their reading)` gives those lessons' part of the whole loss. What all
+        lessons begin with is computed once.
+        """
+        shared = common_beginning(lessons)
+        budget = math.inf if self._microbatch_tokens is None else self._microbatch_tokens
+        runs = micro_batches(lessons, len(shared), budget)
+        trunk = None
+        if len(runs) > 1 and shared:
+            trunk = self._engine.trunk(shared, self.adapter, self._dropout)
+        for run in runs:
+            reading = read_terms(self._engine, run, self.adapter, trunk, dropout=self._dropout)
+            loss(run, reading).backward()
         if trunk is not None:
             trunk.backward()
-        return sums

@@ -28,6 +28,12 @@ class TrainedDecision:
     """Log-probability of each term as sampled: one for a scored answer, else one per token."""
     advantage: float
     temperature: float = 1.0
+    reward: float = 0.0
+    """For algorithms that make advantages themselves."""
+    source: int = 0
+    """Number of the decision in its rollout; a later one of the same seat is larger."""
+    trajectory: tuple[int, int] = (0, 0)
+    """Match and seat."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,18 @@ class Lesson:
     decisions: tuple[TrainedDecision, ...]
 
 
+@dataclass(frozen=True)
+class TermReading:
+    """All N terms of a set of lessons, lesson by lesson."""
+
+    logprobs: torch.Tensor
+    """float32 `[N]`."""
+    entropy: torch.Tensor
+    """Of the distribution that the term was drawn from, float32 `[N]`."""
+    hidden: torch.Tensor
+    """Last hidden state where the term is predicted, in the model's type, `[N, H]`."""
+
+
 def read_terms(
     engine: Engine,
     lessons: Sequence[Lesson],
@@ -46,8 +64,8 @@ def read_terms(
     trunk: TrunkReading | None = None,
     gradients: bool = True,
     dropout: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and entropies of all terms, float32 `[N]`, lesson by lesson."""
+) -> TermReading:
+    """Log-probability, entropy and hidden state of every term."""
     # The last token of a sequence predicts nothing that is trained, so it is not computed.
     sequences = [lesson.ids[:-1] for lesson in lessons]
     branch_index: dict[tuple[int, ...], int] = {}
@@ -85,6 +103,7 @@ def read_terms(
 
     hidden, device = reading.hidden, reading.hidden.device
     places: list[int] = []
+    predicting: list[int] = []
     logprob_parts: list[torch.Tensor] = []
     entropy_parts: list[torch.Tensor] = []
     with torch.set_grad_enabled(gradients):
@@ -103,6 +122,7 @@ def read_terms(
                 temperature,
             )
             places += [f[0] for f in found]
+            predicting += [f[1] for f in found]
             chosen_index = torch.tensor([[f[3]] for f in found], device=device)
             logprob_parts.append(table.gather(1, chosen_index).squeeze(1))
             entropy_parts.append(-(table.exp() * table).sum(dim=1))
@@ -113,11 +133,16 @@ def read_terms(
                 hidden.index_select(0, token_rows), ids, temperature
             )
             places += [t[0] for t in tokens]
+            predicting += [t[1] for t in tokens]
             logprob_parts.append(logprobs)
             entropy_parts.append(entropy)
         back = torch.empty(count, dtype=torch.int64, device=device)
         back[torch.tensor(places, device=device)] = torch.arange(count, device=device)
-        return torch.cat(logprob_parts)[back], torch.cat(entropy_parts)[back]
+        return TermReading(
+            torch.cat(logprob_parts)[back],
+            torch.cat(entropy_parts)[back],
+            hidden.index_select(0, torch.tensor(predicting, device=device)[back]),
+        )
 
 
 def common_beginning(lessons: Sequence[Lesson]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from comity.engines.scoring import Answers
-from comity.games.base import Action, Game, Turn
+from comity.games.base import ILLEGAL, Action, Game, Turn
 from comity.games.randomness import generator
 
 ANSWER = "answer"
@@ -59,6 +59,10 @@ class Answer:
     """Probability of each legal answer, where they were scored."""
     answers: Answers = ()
     """Token ids of each legal answer after their common part, where they were scored."""
+    lenient: Action = ILLEGAL
+    """The move of the only label that occurs in a language model's answer."""
+    reading: str = ""
+    """What the answer turned out to be (`comity.prompts.answers.READINGS`); scripts: ""."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ prompt, and only the rest is scored.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from comity.engines.chat import ChatFormat
 from comity.engines.engine import Engine
 from comity.engines.scoring import Answers
 from comity.engines.session import Choice, Conversation, Draw
-from comity.games.base import Game
+from comity.games.base import Action, Game, Illegal
 from comity.players.base import Answer, Ask, Talk
-from comity.prompts.answers import AnswerFormat, Free, parse
+from comity.prompts.answers import AnswerFormat, Free, parse, parse_lenient, reading
 from comity.prompts.base import Prompt
 
 
@@ -44,8 +44,6 @@ class LanguageModels:
     chat: ChatFormat
     prompt: Prompt
     answer: AnswerFormat
-    _told: dict[str, list[int]] = field(default_factory=dict, repr=False, compare=False)
-    """Ids of opening texts (the rules are the same in every match)."""
 
     def __hash__(self) -> int:
         return id(self)
@@ -58,9 +56,7 @@ class LanguageModels:
 
     def opening_ids(self, text: str) -> list[int]:
         """Ids of a conversation's first text, up to where the model answers."""
-        if text not in self._told:
-            self._told[text] = self.chat.first(text)
-        return self._told[text]
+        return self.chat.first(text)
 
 
 def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], Answers]:
@@ -80,7 +76,8 @@ class _Conversations:
         self._models = models
         self._game = game
         self._session = models.engine.session()
-        self._labels = models.prompt.labels(game)
+        self._prompts: dict[int, tuple[Prompt, tuple[str, ...]]] = {}
+        """By match: the prompt as told there, and its labels by move."""
         self._open: dict[tuple[int, int], tuple[int, Conversation, bool]] = {}
         """By (match, seat): the talk's number, its conversation, and whether it ended its turn."""
 
@@ -95,18 +92,31 @@ class _Conversations:
     def _tell(self, ask: Ask) -> tuple[int, Conversation]:
         """Append what the seat is told now; the talk's number and conversation."""
         models, turn = self._models, ask.turn
+        prompt, _ = self._prompt(ask)
         place = (ask.match, turn.seat)
-        if models.prompt.fresh or place not in self._open:
-            ids = models.opening_ids(models.prompt.opening(self._game, turn))
+        if prompt.fresh or place not in self._open:
+            ids = models.opening_ids(prompt.opening(self._game, turn))
             conversation = self._session.conversation(ask.player.adapter)
             self.talks.append(Talk(ask.match, turn.seat, ask.player.adapter, conversation.ids))
             number = len(self.talks) - 1
         else:
             number, conversation, ended = self._open[place]
-            ids = models.chat.next(models.prompt.following(self._game, turn), ended)
+            ids = models.chat.next(prompt.following(self._game, turn), ended)
         self._note("prompt", number, conversation, ids)
         self._open[place] = (number, conversation, False)
         return number, conversation
+
+    def _prompt(self, ask: Ask) -> tuple[Prompt, tuple[str, ...]]:
+        """The prompt of the ask's match, and its labels by move."""
+        if ask.match not in self._prompts:
+            prompt = self._models.prompt.varied(ask.stream)
+            self._prompts[ask.match] = prompt, prompt.labels(self._game)
+        return self._prompts[ask.match]
+
+    def _legal(self, ask: Ask) -> tuple[str, ...]:
+        """The legal answers as told."""
+        _, labels = self._prompt(ask)
+        return tuple(labels[move] for move in ask.turn.legal)
 
     def _note(self, kind: str, number: int, conversation: Conversation, ids: Sequence[int]) -> None:
         """Append ids to a conversation as told ("prompt") or chosen ("answer")."""
@@ -120,7 +130,7 @@ class _Conversations:
         models = self._models
         choices, legals = [], []
         for ask, (number, conversation) in zip(asks, places, strict=True):
-            labels = tuple(self._labels[move] for move in ask.turn.legal)
+            labels = self._legal(ask)
             common, answers = without_common_start(models.chat.answer_ids(labels))
             self._note("prompt", number, conversation, common)
             choices.append(Choice(conversation, answers, _temperature(ask)))
@@ -144,9 +154,15 @@ class _Conversations:
                     legal=labels,
                     probabilities=tuple(float(p) for p in probabilities),
                     answers=choice.answers,
+                    lenient=ask.turn.legal[picked],
+                    reading="legal",
                 )
             )
         return results
+
+    def _budget(self, labels: Sequence[str]) -> int:
+        """Tokens of a free answer whose limit is left to the labels."""
+        return 4 + max(len(self._models.chat.answer(label)) for label in labels)
 
     def _sample(
         self, asks: Sequence[Ask], places: list[tuple[int, Conversation]], form: Free
@@ -154,24 +170,30 @@ class _Conversations:
         """Let the model write, and read what it wrote."""
         models = self._models
         starts = [len(conversation.ids) for _, conversation in places]
+        legals = [self._legal(ask) for ask in asks]
         stop = frozenset(models.chat.end_ids)
         drawn = self._session.sample(
             [
-                Draw(conversation, form.max_tokens, stop, ask.rng(), _temperature(ask))
-                for ask, (_, conversation) in zip(asks, places, strict=True)
+                Draw(
+                    conversation,
+                    form.max_tokens or self._budget(labels),
+                    stop,
+                    ask.rng(),
+                    _temperature(ask),
+                )
+                for ask, (_, conversation), labels in zip(asks, places, legals, strict=True)
             ]
         )
         results = []
-        for ask, (number, conversation), start, one in zip(
-            asks, places, starts, drawn, strict=True
+        for ask, (number, conversation), start, one, labels in zip(
+            asks, places, starts, drawn, legals, strict=True
         ):
             self.talks[number].pieces.append(("answer", start, len(conversation.ids)))
             self._open[ask.match, ask.turn.seat] = (number, conversation, one.stopped)
             text = models.text(one.ids[:-1] if one.stopped else one.ids)
-            labels = tuple(self._labels[move] for move in ask.turn.legal)
             results.append(
                 Answer(
-                    action=parse(text, labels),
+                    action=_move(ask, parse(text, labels)),
                     text=text,
                     conversation=number,
                     start=start,
@@ -179,9 +201,16 @@ class _Conversations:
                     logprob=float(sum(one.logprobs)),
                     token_logprobs=tuple(one.logprobs),
                     legal=labels,
+                    lenient=_move(ask, parse_lenient(text, labels)),
+                    reading=reading(text, labels, one.stopped),
                 )
             )
         return results
+
+
+def _move(ask: Ask, index: Action) -> Action:
+    """The move that an index into the legal answers stands for."""
+    return index if isinstance(index, Illegal) else ask.turn.legal[index]
 
 
 def _temperature(ask: Ask) -> float:

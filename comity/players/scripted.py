@@ -89,6 +89,22 @@ class TitForTat(Scripted):
         return float(all(others_cooperated(observation)[-1:]))
 
 
+@dataclass(frozen=True)
+class NoisyTitForTat(TitForTat):
+    """Tit-for-tat that does the other thing now and then (Molander 1985)."""
+
+    noise: float = 0.05
+    """Probability of the other move."""
+
+    def __post_init__(self) -> None:
+        _check_probability("noise", self.noise)
+
+    def cooperation(self, observation: Observation, game: Game) -> float:
+        """Tit-for-tat's move with probability 1 - noise."""
+        meant = super().cooperation(observation, game)
+        return meant * (1 - self.noise) + (1 - meant) * self.noise
+
+
 class SuspiciousTitForTat(Scripted):
     """Defects first, then does what the others did last (Boyd and Lorberbaum 1987)."""
 
@@ -171,6 +187,7 @@ SCRIPTED: dict[str, type[Scripted]] = {
     "always_cooperate": AlwaysCooperate,
     "always_defect": AlwaysDefect,
     "tit_for_tat": TitForTat,
+    "noisy_tit_for_tat": NoisyTitForTat,
     "suspicious_tit_for_tat": SuspiciousTitForTat,
     "generous_tit_for_tat": GenerousTitForTat,
     "tit_for_two_tats": TitForTwoTats,

@@ -1,7 +1,10 @@
 """The prompts room: how a game is told, and how an answer is read.
 
 - `base`: what a prompt is. `telling`: parameters and words that prompts share.
-- `conversation`, `memory_one`: the prompts. `answers`: formats and parsers.
+- `conversation`, `memory_one`: prompts in plain sentences and as a table.
+- `structured`: one-shot prompts in seven parts with all their variants; `framings` holds
+  their words, `labels` the named sets of labels.
+- `answers`: formats and parsers.
 
 To add a prompt, write a file with a frozen dataclass and give it a line in `PROMPTS`.
 """
@@ -12,6 +15,7 @@ from comity.prompts.answers import ANSWERS, AnswerFormat, Forced, Free, parse, p
 from comity.prompts.base import Prompt
 from comity.prompts.conversation import Conversation
 from comity.prompts.memory_one import MemoryOne
+from comity.prompts.structured import Structured
 from comity.prompts.telling import Telling
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "memory_one",
     "parse",
     "parse_lenient",
+    "structured",
 ]
 
 
@@ -48,8 +53,38 @@ def memory_one(
     return MemoryOne(Telling(framing, labels, swap_labels, goal))
 
 
+def structured(
+    framing: str = "structured",
+    labels: str | tuple[str, ...] = "action12",
+    label_length: int = 3,
+    label_scope: str = "match",
+    swap_labels: bool | str = False,
+    layout: str = "original",
+    mention_order: str = "random",
+    answer_order: str = "random",
+    goal: str = "selfish",
+    persona: str | None = None,
+    memory: int = 1,
+) -> Structured:
+    """One prompt per decision in seven parts, as in the moral-alignment study."""
+    return Structured(
+        framing=framing,
+        labels_named=labels,
+        label_length=label_length,
+        label_scope=label_scope,
+        swap_labels=swap_labels,
+        layout=layout,
+        mention_order=mention_order,
+        answer_order=answer_order,
+        goal=goal,
+        persona=persona,
+        memory=memory,
+    )
+
+
 PROMPTS: dict[str, Callable[..., Prompt]] = {
     "conversation": conversation,
     "memory_one": memory_one,
+    "structured": structured,
 }
-"""Every prompt by name; the factories' parameters are the fields of `Telling`."""
+"""Every prompt by name; the factories' parameters are fields of `Telling` or `Structured`."""

@@ -20,6 +20,18 @@ class Prompt(Protocol):
         """True: every decision is a conversation of its own. False: one per match and seat."""
         ...
 
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Names of the parameters that differ at random between matches or decisions."""
+        ...
+
+    def varied(self, stream: tuple[int | str, ...]) -> "Prompt":
+        """This prompt as told in the match with this identity; itself where nothing is drawn.
+
+        `stream` begins with the run's seed. Both seats of a match share labels and layout.
+        """
+        ...
+
     def labels(self, game: Game) -> tuple[str, ...]:
         """How each move is called in the text, `[move]`; what the player answers with."""
         ...

@@ -22,7 +22,12 @@ class Conversation:
     """Rules in plain sentences, then one short sentence a round."""
 
     fresh: ClassVar[bool] = False
+    drawn: ClassVar[tuple[str, ...]] = ()
     telling: Telling
+
+    def varied(self, stream: tuple[int | str, ...]) -> "Conversation":
+        """Itself: nothing is drawn."""
+        return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
         """The label of each move, `[move]`."""

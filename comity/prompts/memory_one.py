@@ -19,7 +19,12 @@ class MemoryOne:
     """The whole game in one prompt; all decisions in the same state share it."""
 
     fresh: ClassVar[bool] = True
+    drawn: ClassVar[tuple[str, ...]] = ()
     telling: Telling
+
+    def varied(self, stream: tuple[int | str, ...]) -> "MemoryOne":
+        """Itself: nothing is drawn."""
+        return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
         """The label of each move, `[move]`."""

@@ -1,4 +1,4 @@
-"""The selfish reward."""
+"""The selfish reward, and its opposite ends: the others' payoff, and minus it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,14 +6,40 @@ from typing import ClassVar
 import numpy as np
 
 from comity.games.base import Game, Played
+from comity.rewards.base import Ruled
 
 
-@dataclass(frozen=True)
-class Own:
+@dataclass(frozen=True, kw_only=True)
+class Own(Ruled):
     """A seat is rewarded with its own payoff."""
 
     formula: ClassVar[str] = "r[i] = payoff[i]"
+    published: ClassVar[str] = "game"
 
-    def __call__(self, played: Played, game: Game) -> np.ndarray:
-        """float64 `[match, seat, round]`; 0 where the match is over."""
-        return np.where(played.alive[:, None, :], played.payoffs, 0.0)
+    def value(self, played: Played, game: Game) -> np.ndarray:
+        """`[match, seat, round]`."""
+        return played.payoffs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Altruist(Ruled):
+    """A seat is rewarded with what the other seats earn."""
+
+    formula: ClassVar[str] = "r[i] = sum over other seats j of payoff[j]"
+    published: ClassVar[str] = "altruist"
+
+    def value(self, played: Played, game: Game) -> np.ndarray:
+        """`[match, seat, round]`."""
+        return np.asarray(played.payoffs.sum(axis=1, keepdims=True) - played.payoffs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AntiAltruist(Altruist):
+    """A seat is rewarded with what the other seats lose."""
+
+    formula: ClassVar[str] = "r[i] = - sum over other seats j of payoff[j]"
+    published: ClassVar[str] = "anti_altruist"
+
+    def value(self, played: Played, game: Game) -> np.ndarray:
+        """`[match, seat, round]`."""
+        return -super().value(played, game)

@@ -2,44 +2,65 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
 from comity.errors import ComityError
 from comity.games.base import Game, Played
 from comity.registry import build
-from comity.rewards.base import Reward
+from comity.rewards.base import Ruled
 
 
-@dataclass(frozen=True)
-class Weighted:
-    """A weighted sum of other rewards."""
+@dataclass(frozen=True, kw_only=True)
+class Weighted(Ruled):
+    """A weighted sum of other rewards.
+
+    An own illegal answer is worth this reward's `illegal`, once, whatever the weights.
+    """
 
     formula: ClassVar[str] = "r[i] = sum over terms of weight * reward[i]"
+    published: ClassVar[str] = "game_de with the terms own and deontological"
+    of_payoffs: ClassVar[bool] = False
 
-    terms: Mapping[str, float]
-    """Weight of every reward, by its name."""
+    terms: Mapping[str, Any]
+    """Weight of every reward by its name, or a mapping with `weight` and its parameters."""
+    _parts: tuple[tuple[float, Ruled], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.terms:
             raise ComityError("terms must name at least one reward")
-        for name, weight in self.terms.items():
-            if not math.isfinite(weight):
-                raise ComityError(f"the weight of {name!r} must be a finite number, not {weight}")
-            _term(name)
+        parts = tuple(_part(name, term) for name, term in self.terms.items())
+        object.__setattr__(self, "_parts", parts)
 
-    def __call__(self, played: Played, game: Game) -> np.ndarray:
-        """float64 `[match, seat, round]`; 0 where the match is over."""
+    @property
+    def parts(self) -> tuple[tuple[float, Ruled], ...]:
+        """Weight and reward of every term."""
+        return self._parts
+
+    def check(self, game: Game) -> None:
+        """Raises `ComityError` where a term has no meaning in the game."""
+        for _, reward in self._parts:
+            reward.check(game)
+
+    def value(self, played: Played, game: Game) -> np.ndarray:
+        """`[match, seat, round]`; each term by its own rules for the others' answers."""
         total = np.zeros(played.payoffs.shape)
-        for name, weight in self.terms.items():
-            total += weight * _term(name)(played, game)
+        for weight, reward in self._parts:
+            total += weight * reward.judged(played, game)
         return total
 
 
-def _term(name: str) -> Reward:
-    """The reward of this name, which must need no parameters of its own."""
+def _part(name: str, term: object) -> tuple[float, Ruled]:
+    """Weight and reward that one term names; `ComityError` where it names none."""
     from comity.rewards import REWARDS  # here, since that dictionary lists this class
 
-    return build("reward", name, REWARDS)
+    parameters = dict(term) if isinstance(term, Mapping) else {"weight": term}
+    weight = parameters.pop("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise ComityError(f"the weight of {name!r} must be a number, not {weight!r}")
+    if not math.isfinite(weight):
+        raise ComityError(f"the weight of {name!r} must be a finite number, not {weight}")
+    return float(weight), build("reward", {**parameters, "name": name}, REWARDS)

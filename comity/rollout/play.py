@@ -111,6 +111,8 @@ def play(
                 played=-1,
                 state=[] if last is None else [_index(a) for a in turn.observation.own_first(last)],
                 payoff=0.0,
+                lenient=_index(answer.lenient),
+                reading=answer.reading,
             )
             decisions.append(decision)
             hosts.append(player.host)

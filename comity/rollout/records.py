@@ -62,6 +62,12 @@ class Decision:
     ret: float = float("nan")
     """Discounted return."""
     advantage: float = float("nan")
+    lenient: int = -1
+    """Index of the move whose label alone occurs in the text; -1 none or several."""
+    reading: str = ""
+    """What the answer turned out to be (`comity.prompts.answers.READINGS`); scripts: ""."""
+    rewards: dict[str, float] = field(default_factory=dict)
+    """What every reward would have been, by name."""
 
 
 @dataclass

@@ -18,7 +18,7 @@ from comity.errors import ComityError
 from comity.files import write_atomically
 from comity.rollout.records import Conversation, Decision, Piece
 
-VERSION = 1
+VERSION = 2
 """Version of both schemas; raised when a column changes its name or meaning."""
 
 INTEGER, REAL, TEXT, FLAG = pa.int64(), pa.float64(), pa.string(), pa.bool_()
@@ -55,6 +55,9 @@ DECISION = pa.schema(
         ("reward", REAL),
         ("ret", REAL),
         ("advantage", REAL),
+        ("lenient", INTEGER),
+        ("reading", TEXT),
+        ("rewards", pa.map_(TEXT, REAL)),
     ]
 )
 
@@ -96,7 +99,8 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_decisions(path: Path) -> list[Decision]:
     """All decisions of a file, in the order they were written."""
     names = [field.name for field in fields(Decision)]
-    return [Decision(**row) for row in _read("decision", path).select(names).to_pylist()]
+    rows = _read("decision", path).select(names).to_pylist()
+    return [Decision(**{**row, "rewards": dict(row["rewards"])}) for row in rows]
 
 
 def read_conversations(path: Path) -> list[Conversation]:

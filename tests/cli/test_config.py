@@ -54,7 +54,7 @@ def test_the_defaults_of_an_experiment() -> None:
     assert config.adapter.rank == 16
     assert config.game["name"] == "prisoners_dilemma"
     assert config.game["length"] == {"name": "fixed", "rounds": 10}
-    assert config.reward == {"name": "own"}
+    assert config.reward["name"] == "own"
     assert config.seats == ["learner", "learner"]
     assert config.study is None
     assert config.composition.name == "ipd"
@@ -75,7 +75,7 @@ def test_groups_and_keys_are_overridden() -> None:
             "adapter.targets=[q_proj]",
         ],
     )
-    assert config.reward == {"name": "utilitarian"}
+    assert config.reward["name"] == "utilitarian"
     assert config.game["name"] == "stag_hunt"
     assert config.game["length"] == {"name": "geometric", "continue_probability": 0.85, "cap": 5}
     assert config.prompt["name"] == "memory_one"

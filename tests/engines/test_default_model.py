@@ -58,6 +58,6 @@ def test_bfloat16_agrees_within_the_stated_tolerance() -> None:
 
 def check_learner(models: LanguageModels, rollout: Rollout, tolerance: float) -> None:
     found = lessons(rollout, "main", 1.0)
-    logprobs, _ = read_terms(models.engine, found, "main", gradients=False)
+    logprobs = read_terms(models.engine, found, "main", gradients=False).logprobs
     behavior = [b for one in found for d in one.decisions for b in d.behavior]
     np.testing.assert_allclose(logprobs.numpy(), behavior, atol=tolerance)

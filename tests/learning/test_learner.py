@@ -56,13 +56,13 @@ def test_the_learner_reads_what_the_engine_played(
         prompt={"name": prompt, "labels": labels}, answer={"name": answer}, dtype=dtype
     )
     rollout, found = played(models, 3, temperature=0.8)
-    logprobs, entropy = read_terms(models.engine, found, "main", gradients=False)
+    reading = read_terms(models.engine, found, "main", gradients=False)
     behavior = [b for one in found for d in one.decisions for b in d.behavior]
-    np.testing.assert_allclose(logprobs.numpy(), behavior, atol=tolerance)
-    assert (entropy >= -1e-6).all()
+    np.testing.assert_allclose(reading.logprobs.numpy(), behavior, atol=tolerance)
+    assert (reading.entropy >= -1e-6).all()
     if answer == "forced":
         assert len(behavior) == len(rollout.decisions)
-        assert float(entropy.max()) <= math.log(2) + 1e-5
+        assert float(reading.entropy.max()) <= math.log(2) + 1e-5
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
@@ -175,9 +175,10 @@ def test_the_entropy_bonus_raises_entropy_and_kl_pulls_to_the_base(sign: int) ->
     found = lessons(rollout, "main", 1.0)
 
     def state() -> tuple[float, float]:
-        logprobs, entropy = read_terms(models.engine, found, "main", gradients=False)
-        reference, _ = read_terms(models.engine, found, None, gradients=False)
-        return float(entropy.mean()), float((logprobs - reference).abs().mean())
+        reading = read_terms(models.engine, found, "main", gradients=False)
+        reference = read_terms(models.engine, found, None, gradients=False).logprobs
+        distance = (reading.logprobs - reference).abs().mean()
+        return float(reading.entropy.mean()), float(distance)
 
     before = state()
     # Small steps: Adam's first ones have full length, and the entropy begins near its maximum.

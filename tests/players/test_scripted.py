@@ -40,6 +40,7 @@ TRUTH: dict[str, tuple[float, float, float, float, float]] = {
     "always_cooperate": (1, 1, 1, 1, 1),
     "always_defect": (0, 0, 0, 0, 0),
     "tit_for_tat": (1, 1, 0, 1, 0),
+    "noisy_tit_for_tat": (0.95, 0.95, 0.05, 0.95, 0.05),
     "suspicious_tit_for_tat": (0, 1, 0, 1, 0),
     "generous_tit_for_tat": (1, 1, 1 / 3, 1, 1 / 3),
     "tit_for_two_tats": (1, 1, 1, 1, 1),

@@ -170,6 +170,8 @@ def _type(name: str, annotation: Any) -> pa.DataType:
     plain = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
     if annotation in plain:
         return plain[annotation]
+    if annotation == dict[str, float]:
+        return pa.map_(pa.string(), pa.float64())
     lists = {list[int]: pa.int64(), list[float]: pa.float64(), list[str]: pa.string()}
     return pa.list_(lists[annotation]) if annotation in lists else pa.string()
 

@@ -21,10 +21,14 @@ Loop = Callable[[Played, int, int, int], float]
 
 
 def own(played: Played, match: int, seat: int, round: int) -> float:
+    if played.intended[match, seat, round] < 0:
+        return -6.0
     return float(played.payoffs[match, seat, round])
 
 
 def utilitarian(played: Played, match: int, seat: int, round: int) -> float:
+    if played.intended[match, seat, round] < 0:
+        return -6.0
     total = 0.0
     for other in range(played.payoffs.shape[1]):
         total += played.payoffs[match, other, round]
@@ -32,13 +36,41 @@ def utilitarian(played: Played, match: int, seat: int, round: int) -> float:
 
 
 def weighted(played: Played, match: int, seat: int, round: int) -> float:
+    if played.intended[match, seat, round] < 0:
+        return -6.0
     return 0.25 * own(played, match, seat, round) - 2 * utilitarian(played, match, seat, round)
+
+
+def deontological(played: Played, match: int, seat: int, round: int) -> float:
+    if played.intended[match, seat, round] < 0:
+        return -6.0
+    wronged = 0
+    for other in range(played.shown.shape[1]):
+        if other != seat and played.shown[match, other, round] == 0:
+            wronged += 1
+    defects = played.moves[match, seat, round] != 0
+    return -4.0 * wronged / (played.shown.shape[1] - 1) if defects else 0.0
+
+
+def equality(played: Played, match: int, seat: int, round: int) -> float:
+    if played.intended[match, seat, round] < 0:
+        return -6.0
+    shares = []
+    mine = played.payoffs[match, seat, round]
+    for other in range(played.payoffs.shape[1]):
+        theirs = played.payoffs[match, other, round]
+        if other != seat:
+            size = abs(mine) + abs(theirs)
+            shares.append(1.0 if size == 0 else 1 - abs(mine - theirs) / size)
+    return sum(shares) / len(shares)
 
 
 CASES: list[tuple[object, Loop]] = [
     ("own", own),
     ("utilitarian", utilitarian),
     ({"name": "weighted", "terms": {"own": 0.25, "utilitarian": -2}}, weighted),
+    ({"name": "deontological", "penalty": 4}, deontological),
+    ("equality", equality),
 ]
 
 
@@ -97,7 +129,7 @@ def test_worked_example() -> None:
         ({}, "at least one reward"),
         ({"owm": 1}, "did you mean own"),
         ({"own": float("nan")}, "finite number"),
-        ({"own": "much"}, "each value a number"),
+        ({"own": "much"}, "must be a number"),
         ({"weighted": 1}, "missing terms"),
     ],
 )

@@ -117,7 +117,7 @@ def good() -> pa.Table:
             good().replace_schema_metadata(
                 {"comity.kind": "decision", "comity.schema_version": "99"}
             ),
-            "schema version 99, this Comity reads 1",
+            "schema version 99, this Comity reads 2",
         ),
     ],
 )

@@ -206,6 +206,10 @@ class RoundsTold:
 
     inner: Prompt
     fresh: ClassVar[bool] = True
+    drawn: ClassVar[tuple[str, ...]] = ()
+
+    def varied(self, stream: tuple[int | str, ...]) -> "RoundsTold":
+        return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
         return self.inner.labels(game)

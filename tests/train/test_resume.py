@@ -32,6 +32,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "free": ("answer=free", "answer.max_tokens=2"),
     "groups": ("matches=4", "group_size=2", "algorithm.baseline=leave_one_out"),
     "exact": ("prompt=memory_one", "algorithm=exact", "seats=[learner,tit_for_tat]"),
+    "ppo": (
+        *("prompt=structured", "algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatches=2"),
+        *("seats=[learner,tit_for_tat]", "seating=random", "answer=free"),
+    ),
+    "phases": (
+        "phases=[{iterations: 2, reward: {name: own}}, "
+        "{iterations: 2, reward: {name: deontological}, reset: [optimizer]}]",
+    ),
     "scheduled": ("optimizer.schedule=cosine", "optimizer.warmup=1", "algorithm.entropy=0.01"),
 }
 
@@ -91,8 +99,9 @@ def test_any_kind_of_run_resumes(
 ) -> None:
     changes = VARIANTS[variant]
     # In the fourth iteration, after the checkpoint of the second.
-    call = 8 if variant == "two learners" else 4
-    folder = stop_and_resume(monkeypatch, tmp_path, changes, Learner, "step", call)
+    call = {"two learners": 8, "ppo": 13}.get(variant, 4)
+    step = "descend" if variant == "ppo" else "step"
+    folder = stop_and_resume(monkeypatch, tmp_path, changes, Learner, step, call)
     assert metrics(folder) == metrics(uninterrupted(*changes))
 
 

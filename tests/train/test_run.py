@@ -27,6 +27,7 @@ KEYS = {
     *("iteration", "cooperation", "payoff", "outcomes", "conditional", "illegal", "reward"),
     *("loss", "kl", "entropy", "gradient_norm", "learning_rate"),
     *("importance_mean", "importance_max", "decisions", "tokens_played", "tokens_learned"),
+    *("phase", "rewards"),
 }
 
 
@@ -57,6 +58,8 @@ def test_a_run_leaves_everything_behind(trained: Path) -> None:
         assert row["decisions"] == 8 and row["illegal"] == 0 and row["kl"] is None
         found = decisions(trained, number)
         assert row["cooperation"] == sum(d.move == 0 for d in found) / 8
+        assert row["rewards"]["own"] == row["reward"] and row["phase"] == 0
+        assert row["rewards"]["kindness"] == pytest.approx(3 * row["cooperation"])
         assert row["payoff"] == row["reward"] == sum(d.payoff for d in found) / 8
         assert {d.version for d in found} == {number}
         assert all(d.trained and d.adapter == "main" for d in found)

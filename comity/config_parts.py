@@ -1,0 +1,117 @@
+"""The blocks that a config is made of; `comity.config` puts them together."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from comity.config_limits import limited
+
+Block = dict[str, Any]
+"""`{name: ..., parameter: value, ...}`."""
+
+
+@dataclass
+class ModelConfig:
+    """The language model that everybody who is one starts from."""
+
+    name: str = "smollm2-135m"
+    """A model of `comity list models`, a local folder or a Hugging Face id."""
+    dtype: str = "auto"
+    """float32, bfloat16, or auto: what the processor is quickest with."""
+    device: str = "auto"
+    """A torch device (cpu, cuda, cuda:1), or auto: the first GPU if there is one."""
+    threads: int | None = limited(None, at_least=1)
+    """Threads of the processor to compute with; null: torch's choice."""
+    system: str | None = None
+    """System prompt; null: the chat template's own."""
+
+
+@dataclass
+class AdapterConfig:
+    """The low-rank adapter (LoRA) that a learner trains."""
+
+    rank: int = limited(16, at_least=1)
+    """Inner dimension of the adapter's matrices."""
+    alpha: float = limited(32.0, above=0)
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = limited(0.0, at_least=0, below=1)
+    """Share of the adapter's inputs that is dropped in training."""
+    targets: Any = "all-linear"
+    """Names of the modules that get an adapter, or all-linear."""
+
+
+@dataclass
+class OptimizerConfig:
+    """Adam with decoupled weight decay, over the adapter's weights."""
+
+    learning_rate: float = limited(3e-4, at_least=0)
+    """Step size after the warmup."""
+    schedule: str = "constant"
+    """How the learning rate goes on after the warmup."""
+    warmup: int = limited(0, at_least=0)
+    """Iterations over which the learning rate rises from 0."""
+    gradient_clip: float | None = limited(1.0, above=0)
+    """Largest norm of the gradient; a longer one is scaled down to it. null: never."""
+    weight_decay: float = limited(0.0, at_least=0)
+    """Share of the weights that is taken off per unit of learning rate."""
+
+
+@dataclass
+class CheckpointConfig:
+    """When a run is saved so that it can be continued."""
+
+    every: int = limited(5, at_least=1)
+    """Iterations between checkpoints; the last iteration has one always."""
+    keep: int = limited(2, at_least=1)
+    """Checkpoints that stay complete; of older ones only the adapters stay."""
+
+
+@dataclass
+class RecordConfig:
+    """What is kept of the matches."""
+
+    every: int = limited(1, at_least=1)
+    """Iterations between records of all decisions and conversations."""
+
+
+@dataclass
+class PhaseConfig:
+    """A stretch of a run with its own reward."""
+
+    iterations: int = limited(500, at_least=1)
+    """Its length."""
+    reward: Block = field(default_factory=dict)
+    """What the learners are trained on in it."""
+    reset: list[str] = field(default_factory=list)
+    """What starts anew with it: optimizer, normalizer, kl, value_head; else it is handed over."""
+
+
+@dataclass
+class StudyConfig:
+    """Several runs that belong together: every arm with every seed."""
+
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Seeds that each arm is run with."""
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    """For each arm's name the overrides that make it (`own: [reward=own]`)."""
+
+
+@dataclass
+class CrossplayConfig:
+    """Matches among all players after the training."""
+
+    players: list[Any] = field(default_factory=list)
+    """Arms of the study, `base`, scripted players; everyone meets everyone."""
+    matches: int = limited(16, at_least=1)
+    """Matches per pairing, seed and order of seats."""
+
+
+@dataclass
+class Composition:
+    """How the config was put together, so that the arms of a study can be again."""
+
+    name: str = ""
+    """The experiment, or with `config_dir` the file in that folder."""
+    overrides: list[str] = field(default_factory=list)
+    """The overrides of the command line, in order."""
+    config_dir: str | None = None
+    """The user's own config folder."""

@@ -1,0 +1,48 @@
+"""Log-probabilities under the base model, remembered where that pays.
+
+The base model never changes, so a one-shot question that comes again needs no second pass:
+prompts of one round are few. Each is computed by itself, whatever it came with, because the
+last bits of a number depend on its batch, and a resumed run must give the very same
+numbers. Growing conversations hardly repeat; they are computed together each time.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from comity.engines.engine import Engine
+from comity.learning.lessons import Lesson, read_terms
+
+REMEMBERED = 1_000_000
+"""Most token ids in the remembered questions; bounds the memory."""
+
+Question = tuple[object, ...]
+
+
+class Reference:
+    """The base model as a reference for one learner."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[Question, torch.Tensor] = {}
+        self._size = 0
+
+    def logprobs(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+        """float32 `[N]`: of every term, lesson by lesson, as `read_terms` orders them."""
+        if any(len(lesson.decisions) != 1 for lesson in lessons):
+            return self._read(lessons)
+        return torch.cat([self._remembered(lesson) for lesson in lessons])
+
+    def _remembered(self, lesson: Lesson) -> torch.Tensor:
+        (decision,) = lesson.decisions
+        question = (lesson.ids, decision.start, decision.answers, decision.temperature)
+        if question not in self._known:
+            if self._size > REMEMBERED:
+                self._known.clear()
+                self._size = 0
+            self._known[question] = self._read([lesson])
+            self._size += len(lesson.ids)
+        return self._known[question]
+
+    def _read(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+        return read_terms(self._engine, lessons, None, gradients=False).logprobs

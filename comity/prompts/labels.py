@@ -1,0 +1,76 @@
+"""How the moves are called: named sets of labels, and labels drawn at random."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from comity.errors import ComityError, lookup
+from comity.games.randomness import generator
+from comity.prompts.base import check_labels
+
+LABEL_SETS: dict[str, tuple[str, str]] = {
+    "action12": ("action1", "action2"),
+    "action21": ("action2", "action1"),
+    "action34": ("action3", "action4"),
+    "AB": ("A", "B"),
+    "BA": ("B", "A"),
+    "XY": ("X", "Y"),
+    "01": ("0", "1"),
+    "10": ("1", "0"),
+    "XY_YX": ("XY", "YX"),
+}
+"""By name the labels of the first and the second move (published sets; training: action12)."""
+
+RANDOM = "random"
+"""Instead of a set's name: labels are drawn."""
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+LENGTHS = (2, 3, 7)
+SCOPES = {
+    "run": "the same labels in all matches of a run",
+    "match": "labels of its own for every match",
+}
+
+
+def fixed_labels(labels: str | Sequence[str]) -> tuple[str, ...]:
+    """The labels that a set's name or a list of texts stands for, by move."""
+    if isinstance(labels, str):
+        return lookup("set of labels", labels, {**LABEL_SETS, RANDOM: ()})
+    check_labels(labels)
+    return tuple(labels)
+
+
+def random_labels(stream: Sequence[int | str], length: int, scope: str) -> tuple[str, str]:
+    """Two distinct strings of capital letters and digits, of one length.
+
+    `stream`: identity of the match, whose first part is the run's seed. Being equally long
+    and distinct, none begins the other.
+    """
+    identity = stream[:1] if scope == "run" else stream
+    rng = generator(*identity, "prompt", "labels")
+
+    def draw() -> str:
+        return "".join(rng.choice(list(ALPHABET), size=length))
+
+    first = draw()
+    for _ in range(100):
+        second = draw()
+        if second != first:
+            return first, second
+    raise ComityError("no two distinct labels were drawn")  # chance below 1e-300
+
+
+def shuffled(names: Sequence[str], order: str, rng: np.random.Generator | None) -> list[str]:
+    """`names` in an order of `ORDERS`; `rng` is needed for "random"."""
+    if order == "random":
+        assert rng is not None
+        return [names[i] for i in rng.permutation(len(names))]
+    return list(names) if order == "given" else list(reversed(names))
+
+
+ORDERS = {
+    "given": "the first move's label first",
+    "reversed": "the last move's label first",
+    "random": "a shuffle of its own in every prompt",
+}
+"""In which order labels are listed."""

@@ -1,0 +1,98 @@
+"""The page of `comity evaluate generalization`: one file, no script, nothing fetched."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from comity.evaluation.metrics import OUTCOMES
+from comity.reports.page import (
+    DIVERGING,
+    _template,
+    duration,
+    number,
+    percent,
+    percents,
+    shade,
+    words,
+)
+
+Json = dict[str, Any]
+
+NULL_NAMES = {
+    "always_cooperate": "always C",
+    "always_defect": "always D",
+    "reciprocate": "reciprocate",
+}
+
+KIND_NAMES = {
+    "deontological": "minus the mean reward",
+    "global": "distance from the largest joint payoff, 1 if every answer is illegal",
+    "legal": "distance from the best legal answer's reward, 1 for the worst",
+    "counterfactual": "best legal answer minus the one taken",
+}
+
+
+def render(found: Json) -> str:
+    """The page as text, from the contents of `generalization.json`."""
+    environment = Environment(
+        loader=PackageLoader("comity.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "percents": percents,
+        "number": number,
+        "decimals": lambda value: f"{value:.3f}".replace("-", "\u2212"),
+        "words": words,
+        "label": lambda name: str(name).replace("_", " "),
+        "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),
+        "duration": duration,
+    }
+    return environment.get_template("generalization.html").render(
+        found=found,
+        style=Markup(_template("page.css") + "\n" + _template("generalization.css")),
+        states=OUTCOMES,
+        bars={reward: _bars(found, reward) for reward in found["rewards"]},
+        verdict=verdict(found),
+        null_names=NULL_NAMES,
+        kind_names=KIND_NAMES,
+    )
+
+
+def verdict(found: Json) -> str:
+    """Which policies read payoffs, in one sentence; a claim only where the null rows are beaten."""
+    readers = [
+        f"{name} (on the {reward.replace('_', ' ')} reward)"
+        for reward, policies in found["payoff_reading"].items()
+        for name, one in policies.items()
+        if one["beats"]
+    ]
+    if len(found["games"]) < 2:
+        return "With a single game, nothing can be said about the reading of payoffs."
+    if not readers:
+        return (
+            "No policy beats the null rows: nothing here shows that any of them reads the "
+            "payoffs; a policy that never looks at them does as well."
+        )
+    return f"Below every null row, and so reading the payoffs: {', '.join(readers)}."
+
+
+def _bars(found: Json, reward: str) -> Json:
+    """Rows of a regret chart: models with their interval, null policies without."""
+    kind = next(iter(found["payoff_reading"][reward].values()))["kind"]
+    games = list(found["games"])
+    models = {
+        name: {game: found["regret"][reward][name][game]["legal"][kind] for game in games}
+        for name in found["policies"]
+    }
+    nulls = {
+        null: {game: found["null_regret"][reward][null][game]["expected"][kind] for game in games}
+        for null in NULL_NAMES
+    }
+    highs = [one["high"] for row in models.values() for one in row.values() if one]
+    highs += [value for row in nulls.values() for value in row.values()]
+    return {"kind": kind, "models": models, "nulls": nulls, "most": max([*highs, 1e-9])}

@@ -1,0 +1,25 @@
+"""The same for every legal answer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from comity.games.base import Game, Played
+from comity.rewards.base import Ruled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Legal(Ruled):
+    """A seat is rewarded with a constant for answering legally."""
+
+    formula: ClassVar[str] = "r[i] = constant"
+    published: ClassVar[str] = "legal"
+    of_payoffs: ClassVar[bool] = False
+
+    constant: float = 91.5
+    """The published code's number; no run with it was published."""
+
+    def value(self, played: Played, game: Game) -> np.ndarray:
+        """`[match, seat, round]`."""
+        return np.full(played.payoffs.shape, self.constant)

@@ -1,0 +1,110 @@
+"""`comity evaluate generalization` on a run of a tiny model, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import comity.evaluate
+from comity.cli import main
+from comity.evaluate import GAMES, make_plan, trained_policies
+from comity.train import train
+from tests.train.small import only_folder, small
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("runs")
+    train(small(output, "iterations=1", "prompt=memory_one"))
+    return only_folder(output)
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model is a failure."""
+
+    def load(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(comity.evaluate, "shared_engine", load)
+
+
+def test_it_writes_numbers_a_table_and_a_page(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comity.evaluate, "EPISODES", 2)
+    arguments = ["--quick", "--games", "stag_hunt", "--seeds", "7"]
+    assert main(["evaluate", "generalization", str(run), *arguments]) == 0
+    assert str(run / "generalization.html") in capsys.readouterr().out
+    numbers = json.loads((run / "generalization.json").read_text())
+    assert numbers["policies"] == ["base", "ipd"]
+    assert list(numbers["games"]) == ["stag_hunt"]
+    assert sum(numbers["play"]["ipd"]["stag_hunt"]["strict"]["types"].values()) == 10
+    rows = pq.read_table(run / "generalization.parquet").to_pylist()
+    assert len(rows) == numbers["questions"]
+    assert {row["label_cooperate"] for row in rows} == {"action1", "action3"}
+    assert (run / "generalization.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_full_plan_has_six_games_and_random_labels() -> None:
+    plan = make_plan(quick=False)
+    assert tuple(plan.games) == GAMES and "random" in plan.label_sets
+    assert len(plan.layouts) == 4 and len(plan.orders) == 2
+
+
+def test_a_folder_that_is_no_run(
+    no_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "generalization", str(tmp_path / "none")]) == 2
+    assert "there is no run folder" in capsys.readouterr().err
+    assert main(["evaluate", "generalization", str(tmp_path)]) == 2
+    assert "is not a run" in capsys.readouterr().err
+
+
+def test_a_run_without_a_checkpoint(
+    no_model: None, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(copy / "checkpoints")
+    assert main(["evaluate", "generalization", str(copy)]) == 2
+    assert "has no good checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--games", "stag_hund"], "did you mean stag_hunt"),
+        (["--seeds", "1,x"], "--seeds takes whole numbers"),
+        (["--seeds", "-1"], "from 0 on"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str],
+    message: str,
+    no_model: None,
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["evaluate", "generalization", str(run), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_adapter_of_another_model(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    other = tmp_path / "other"
+    train(small(other, "iterations=1", "prompt=memory_one", architecture="gemma2"))
+    shutil.rmtree(copy / "checkpoints")
+    shutil.copytree(only_folder(other) / "checkpoints", copy / "checkpoints")
+    assert main(["evaluate", "generalization", str(copy), "--quick"]) == 2
+    assert "does not fit" in capsys.readouterr().err
+
+
+def test_two_learners_are_two_policies_on_their_own_seats(tmp_path: Path) -> None:
+    seats = "seats=[learner:one,learner:two]"
+    train(small(tmp_path, "iterations=1", "prompt=memory_one", seats))
+    found = trained_policies(only_folder(tmp_path))
+    assert [(one.name, one.seat) for one in found] == [("ipd:one", 0), ("ipd:two", 1)]

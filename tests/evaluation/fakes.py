@@ -1,0 +1,102 @@
+"""A prompt and policies without a model, for the whole evaluation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from comity.evaluation.generalization import Plan, Subject
+from comity.evaluation.questions import Cell, Question
+from comity.games.base import Game, Turn
+from tests.evaluation.dilemmas import GAMES
+
+
+@dataclass(frozen=True)
+class PlainPrompt:
+    """Tells a cell by its own names."""
+
+    fresh: ClassVar[bool] = True
+    drawn: ClassVar[tuple[str, ...]] = ()
+    cell: Cell
+
+    def varied(self, stream: tuple[int | str, ...]) -> "PlainPrompt":
+        return self
+
+    def labels(self, game: Game) -> tuple[str, ...]:
+        return ("action2", "action1") if self.cell.labels == "action21" else ("action1", "action2")
+
+    def opening(self, game: Game, turn: Turn) -> str:
+        return f"{self.cell.telling} {turn.observation.last} seat {turn.seat}"
+
+    def following(self, game: Game, turn: Turn) -> str:
+        return self.opening(game, turn)
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Cooperates with a probability that is a function of the cell; legal with `legality`."""
+
+    cooperation: Callable[[Cell], float]
+    legality: float = 1.0
+    ended: float = 0.5
+    asked: list[str] | None = None
+
+    def chances(self, questions: Sequence[Question]) -> np.ndarray:
+        found = np.zeros((len(questions), 2, 2))
+        for q, question in enumerate(questions):
+            c = self.cooperation(question.cell)
+            found[q, :, 0] = self.legality * np.array([c, 1 - c])
+        found[:, :, 1] = found[:, :, 0] * self.ended
+        return found
+
+    def replies(
+        self, questions: Sequence[Question], streams: Sequence[np.random.Generator]
+    ) -> list[str]:
+        replies = []
+        for question, stream in zip(questions, streams, strict=True):
+            if self.asked is not None:
+                self.asked.append(question.text)
+            legal, side = stream.random(2)
+            label = question.labels[0 if side < self.cooperation(question.cell) else 1]
+            replies.append(f" {label}\n" if legal < self.legality else f"I pick {label}.")
+        return replies
+
+
+def base(cell: Cell) -> float:
+    """Nearly indifferent."""
+    return 0.6 if cell.mention == "given" else 0.5
+
+
+def tit_for_tat(cell: Cell) -> float:
+    return float(cell.state[1] == "C")
+
+
+def wise(cell: Cell) -> float:
+    """Cooperates unless agreeing on defection pays most."""
+    return float(cell.game != "ICD")
+
+
+def plan(**changes: Any) -> Plan:
+    settings: dict[str, Any] = {
+        "games": {name: GAMES[name] for name in ("IPD", "ISH", "ICD")},
+        "dilemma": "IPD",
+        "label_sets": ("action12", "action21"),
+        "layouts": ("original", "rows"),
+        "orders": ("given", "reversed"),
+        "play_seeds": (100, 101),
+        "episodes": 10,
+        "rounds": 5,
+        "prompt": PlainPrompt,
+        "play_labels": "action12",
+    }
+    return Plan(**{**settings, **changes})
+
+
+def subjects() -> list[Subject]:
+    return [
+        Subject("base", Fake(base, legality=0.25)),
+        Subject("tft", Fake(tit_for_tat), 1),
+        Subject("tft", Fake(tit_for_tat), 2),
+        Subject("wise", Fake(wise), 1, seat=1),
+    ]

@@ -1,0 +1,74 @@
+"""Exact probabilities against plain transformers, token by token."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from comity.engines.exact_sequences import sequence_logprobs
+from comity.evaluation.questions import Cell, Question
+from comity.evaluation.respondents import SPARE_TOKENS, ModelRespondent
+from tests.worlds import tiny_folder, tiny_models
+
+LABELS = ("action3", "action4")
+
+
+def questions() -> list[Question]:
+    texts = [f"You play a game. They played {a}. Answer {b} or B?" for a, b in product("AB", "AX")]
+    return [Question(Cell("g", "CC"), text, LABELS) for text in texts]
+
+
+def reference(ids: list[int], architecture: str) -> torch.Tensor:
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder(architecture), dtype=torch.float32)
+    with torch.no_grad():
+        return torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), dim=-1)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
+def test_label_probabilities_are_those_of_transformers(architecture: str) -> None:
+    models = tiny_models(architecture, adapters=())
+    found = ModelRespondent(models.engine, models.chat).chances(questions())
+    for question, chances in zip(questions(), found, strict=True):
+        context = models.chat.first(question.text)
+        for label, (spelled, ended) in zip(LABELS, chances, strict=True):
+            answer = models.chat.answer(label)
+            table = reference([*context, *answer], architecture)[len(context) - 1 :]
+            log = sum(float(table[i, token]) for i, token in enumerate(answer))
+            end = sum(float(table[len(answer), e].exp()) for e in models.chat.end_ids)
+            assert np.log(spelled) == pytest.approx(log, abs=1e-4)
+            assert ended == pytest.approx(np.exp(log) * end, rel=1e-3, abs=0)
+
+
+def test_all_single_tokens_add_up_to_one() -> None:
+    """Enumeration: the probabilities of everything that may come next."""
+    models = tiny_models("llama", adapters=())
+    vocabulary = models.engine.head.vocabulary
+    found = sequence_logprobs(
+        models.engine, [[5, 6, 7]], [[[token] for token in range(vocabulary)]], None
+    )
+    assert np.exp([one[0] for one in found[0]]).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_chunks_and_adapters_change_nothing_they_should_not() -> None:
+    models = tiny_models("llama")
+    base = ModelRespondent(models.engine, models.chat)
+    tuned = ModelRespondent(models.engine, models.chat, "main")
+    whole, apart = tuned.chances(questions()), [tuned.chances([q]) for q in questions()]
+    assert whole == pytest.approx(np.concatenate(apart), rel=1e-3, abs=0)
+    assert np.abs(np.log(whole / base.chances(questions()))).min() > 0.1
+    models.engine.max_tokens = 1  # every context in a pass of its own
+    assert tuned.chances(questions()) == pytest.approx(whole, rel=1e-3, abs=0)
+
+
+def test_replies_are_reproducible_and_within_the_budget() -> None:
+    models = tiny_models("llama")
+    respondent = ModelRespondent(models.engine, models.chat, "main")
+    longest = max(len(models.chat.answer(label)) for label in LABELS)
+    assert respondent.budget(questions()) == longest + SPARE_TOKENS
+
+    def streams() -> list[np.random.Generator]:
+        return [np.random.default_rng(i) for i in range(len(questions()))]
+
+    assert respondent.replies(questions(), streams()) == respondent.replies(questions(), streams())
