@@ -13,7 +13,8 @@ from peft import PeftModel
 from comity.bench import rounded, synchronize
 from comity.config import Config
 from comity.engines.chat import ChatFormat
-from comity.engines.models import choose_device, load_model
+from comity.engines.devices import choose_device
+from comity.engines.models import load_model
 from comity.errors import ComityError
 from comity.experiment import MAIN, Experiment, Rules
 from comity.learning.lessons import Lesson

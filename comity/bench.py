@@ -91,6 +91,14 @@ WORKLOADS: dict[str, Workload] = {
         updates=10,
         quick=("iterations=3",),
     ),
+    "B5": Workload(
+        what="an episode of the moral-alignment study as executed: 5 rounds, two tokens an answer, "
+        "PPO with one step, LoRA 64 without dropout",
+        experiment="moral/as-executed/game-vs-tit-for-tat",
+        overrides=("model=smollm2-135m", "adapter.dropout=0"),
+        updates=20,
+        quick=("iterations=3",),
+    ),
 }
 """Every workload by name."""
 
@@ -134,6 +142,8 @@ class Iteration:
     tokens_played: int
     """Distinct tokens computed."""
     tokens_learned: int
+    tokens_reused: int
+    """Of those played: learned from without another pass forward."""
 
 
 def iterate(experiment: Experiment, number: int, task: Task) -> Iteration:
@@ -141,6 +151,7 @@ def iterate(experiment: Experiment, number: int, task: Task) -> Iteration:
     rules, engine = experiment.rules, experiment.engine
     synchronize(engine.device)
     computed, began = engine.tokens_computed, time.perf_counter()
+    reused = engine.tokens_reused
     rollout = play(rules.game, experiment.matches(number), number, task.playing)
     synchronize(engine.device)
     played, after = engine.tokens_computed, time.perf_counter()
@@ -153,6 +164,7 @@ def iterate(experiment: Experiment, number: int, task: Task) -> Iteration:
         seconds_learning=time.perf_counter() - after,
         tokens_played=played - computed,
         tokens_learned=engine.tokens_computed - played,
+        tokens_reused=engine.tokens_reused - reused,
     )
 
 
@@ -178,13 +190,15 @@ def measure(
     learning = sum(one.seconds_learning for one in measured)
     played = sum(one.tokens_played for one in measured)
     learned = sum(one.tokens_learned for one in measured)
-    frozen = sum(layer.weight.numel() for layer in layers)
+    reused = sum(one.tokens_reused for one in measured)
+    frozen = sum(_weights(layer) for layer in layers)
     adapters = sum(
         p.numel() for learner in experiment.learners.values() for p in learner.parameters.values()
     )
     forward = 2 * (frozen + adapters)
     work_playing = forward * played
-    work_learning = (forward + 2 * frozen + 4 * adapters) * learned
+    backward = 2 * frozen + 4 * adapters
+    work_learning = forward * learned + backward * (learned + reused)
     updates = len(measured)
     return measured, {
         "workload": name,
@@ -206,6 +220,7 @@ def measure(
         "tokens_computed": (played + learned) // updates,
         "tokens_played": played // updates,
         "tokens_learned": learned // updates,
+        "tokens_reused": reused // updates,
         "tokens_told": sum(len(c.ids) for one in measured for c in one.rollout.conversations)
         // updates,
         **surroundings(experiment),
@@ -253,12 +268,19 @@ def matmul_rate(engine: Engine, layers: Sequence[Any], tokens: int = 1024) -> fl
             layer(rows[_width(layer)])
         synchronize(engine.device)
         best = min(best, time.perf_counter() - began)
-    return 2 * tokens * sum(layer.weight.numel() for layer in layers) / best
+    return 2 * tokens * sum(_weights(layer) for layer in layers) / best
 
 
 def _width(layer: Any) -> int:
     """Inputs of a linear layer (GPT-2's `Conv1D` keeps its weight the other way around)."""
-    return int(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1])
+    return int(layer.weight.shape[0] if isinstance(layer, Conv1D) else layer.in_features)
+
+
+def _weights(layer: Any) -> int:
+    """Numbers in its weight (two of them share a byte of a 4-bit one)."""
+    if isinstance(layer, Conv1D):
+        return int(layer.weight.numel())
+    return int(layer.in_features * layer.out_features)
 
 
 def synchronize(device: torch.device) -> None:

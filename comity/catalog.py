@@ -38,6 +38,22 @@ def header(yaml: str) -> str:
     return ""
 
 
+def experiments() -> Sentences:
+    """Experiments in files, also in folders, and the presets that are made of parts."""
+    from comity.presets import sentences
+
+    found = options("experiment")
+    for folder in sorted(_folders("experiment")):
+        inside = options(f"experiment/{folder}")
+        found |= {f"{folder}/{name}": sentence for name, sentence in inside.items()}
+    return found | sentences()
+
+
+def _folders(group: str) -> list[str]:
+    entries = resources.files("comity.configs").joinpath(group).iterdir()
+    return [entry.name for entry in entries if entry.is_dir()]
+
+
 def _rewards() -> Sentences:
     from comity.rewards import REWARDS
 
@@ -71,7 +87,7 @@ def _sinks() -> Sentences:
 
 
 KINDS: dict[str, Callable[[], Sentences]] = {
-    "experiments": lambda: options("experiment"),
+    "experiments": experiments,
     "games": lambda: options("game"),
     "lengths": lambda: options("game/length"),
     "prompts": lambda: options("prompt"),

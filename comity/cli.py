@@ -133,7 +133,8 @@ def _train(
     if not name and config_path is None and not any("experiment=" in o for o in overrides):
         from comity.catalog import options
 
-        raise ComityError(f"which experiment? known: {', '.join(options('experiment'))}")
+        known = ", ".join(options("experiment"))
+        raise ComityError(f"which experiment? {known}, and more in: comity list experiments")
     from comity.config import Config
     from comity.launch import launch
 
@@ -249,8 +250,8 @@ def bench(
     workloads: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A (conversations), A-distinct (the same, hardly any two alike) or B (one-shot "
-            "questions); all if left out.",
+            help="A (conversations), A-distinct (the same, hardly any two alike), B (one-shot "
+            "questions) or B5 (episodes of the moral-alignment study); all if left out.",
             metavar="WORKLOADS",
             show_default=False,
         ),

@@ -77,6 +77,10 @@ class Config:
     """What the learners are trained on."""
     phases: list[PhaseConfig] = field(default_factory=list)
     """Rewards one after the other; none: `reward` all along. Else `iterations` is their sum."""
+    reset: list[str] = field(default_factory=list)
+    """What starts anew with every later phase: optimizer, normalizer, kl, value_head.
+
+    Everything else is handed over, the adapter always."""
     algorithm: Block = field(default_factory=dict)
     """How they are trained."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -137,8 +141,7 @@ def check(config: Config) -> None:
         check_limits(phase)
         if not isinstance(phase.reward.get("name"), str):
             raise ComityError("phases: each needs a reward with a name (comity list rewards)")
-    if config.phases:
-        config.iterations = sum(phase.iterations for phase in config.phases)
+    _share_out(config)
     if config.seating not in ("fixed", "random"):
         raise ComityError(f"seating: {config.seating!r} is neither fixed nor random")
     if config.matches % config.group_size:
@@ -159,6 +162,20 @@ def check(config: Config) -> None:
             raise ComityError(
                 f"study.arms: {arm!r} is no name for a folder; use letters, digits, - and _"
             )
+
+
+def _share_out(config: Config) -> None:
+    """Gives phases without a length equal parts of the run, the earlier ones the rest."""
+    if not config.phases:
+        return
+    count, missing = len(config.phases), [p for p in config.phases if p.iterations is None]
+    if missing and len(missing) < count:
+        raise ComityError("phases: give all of them their iterations, or none")
+    if missing and config.iterations < count:
+        raise ComityError(f"iterations: {config.iterations} are too few for {count} phases")
+    for number, phase in enumerate(missing):
+        phase.iterations = (config.iterations + count - 1 - number) // count
+    config.iterations = sum(phase.iterations or 0 for phase in config.phases)
 
 
 def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Config:
@@ -268,4 +285,7 @@ def register_schema() -> None:
     """Makes the fields known to Hydra as the config `comity_schema`."""
     from hydra.core.config_store import ConfigStore
 
+    from comity.presets import register
+
     ConfigStore.instance().store(name="comity_schema", node=Schema, provider="comity")
+    register()

@@ -23,6 +23,8 @@ class ModelConfig:
     """Threads of the processor to compute with; null: torch's choice."""
     system: str | None = None
     """System prompt; null: the chat template's own."""
+    quantization: str | None = None
+    """nf4: the base's weights in 4 bits (bitsandbytes, needs CUDA); null: as `dtype` says."""
 
 
 @dataclass
@@ -71,18 +73,31 @@ class RecordConfig:
 
     every: int = limited(1, at_least=1)
     """Iterations between records of all decisions and conversations."""
+    followups: int = limited(0, at_least=0)
+    """Matches whose language models are asked the `questions` afterwards; 0: nobody is."""
+    followup_every: int = limited(10, at_least=1)
+    """Recorded iterations between those; the last one is always among them."""
+    followup_tokens: int = limited(100, at_least=1)
+    """Most tokens of an answer to such a question."""
+    questions: dict[str, str] = field(
+        default_factory=lambda: {
+            "why": "Why did you give that answer?",
+            "strategy": "Which strategy is behind that answer?",
+        }
+    )
+    """Follow-up questions by name; each is asked by itself."""
 
 
 @dataclass
 class PhaseConfig:
     """A stretch of a run with its own reward."""
 
-    iterations: int = limited(500, at_least=1)
-    """Its length."""
+    iterations: int | None = limited(None, at_least=1)
+    """Its length; null for all phases: equal parts of the run's `iterations`."""
     reward: Block = field(default_factory=dict)
     """What the learners are trained on in it."""
-    reset: list[str] = field(default_factory=list)
-    """What starts anew with it: optimizer, normalizer, kl, value_head; else it is handed over."""
+    reset: list[str] | None = None
+    """What starts anew with it (see the run's `reset`); null: what the run says."""
 
 
 @dataclass

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from comity.config import Config
 from comity.engines.chat import ChatFormat
+from comity.engines.devices import check_quantization, choose_device
 from comity.engines.models import load_tokenizer
 from comity.errors import ComityError, lookup
 from comity.evaluation.executed import EPISODES, ROUNDS, SEED
@@ -208,8 +209,10 @@ def _of_run(name: str, run: Path) -> list[Trained]:
 def _base(config: Config) -> ModelRespondent:
     """The model that the runs started from."""
     model = config.model
+    check_quantization(model.quantization, choose_device(model.device))
     chat = ChatFormat.from_tokenizer(load_tokenizer(model.name), model.system)
-    return ModelRespondent(shared_engine(model.name, model.dtype, model.device), chat)
+    engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
+    return ModelRespondent(engine, chat)
 
 
 def _tuned(

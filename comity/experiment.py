@@ -16,6 +16,7 @@ import torch
 
 from comity.config import Config, ModelConfig, OptimizerConfig
 from comity.engines.chat import ChatFormat
+from comity.engines.devices import check_quantization, choose_device
 from comity.engines.engine import Engine
 from comity.engines.models import load_model, load_tokenizer
 from comity.errors import ComityError, lookup
@@ -128,12 +129,13 @@ def phases(config: Config) -> tuple[Phase, ...]:
         return (Phase(0, build("reward", config.reward, REWARDS)),)
     found, first = [], 0
     for number, one in enumerate(config.phases):
-        for part in one.reset:
+        reset = config.reset if one.reset is None else one.reset
+        for part in reset:
             lookup("part that a phase can reset", part, RESETS)
         if number == 0 and one.reset:
             raise ComityError("phases: the first phase begins anew anyway; leave its reset empty")
-        found.append(Phase(first, build("reward", one.reward, REWARDS), tuple(one.reset)))
-        first += one.iterations
+        found.append(Phase(first, build("reward", one.reward, REWARDS), tuple(reset)))
+        first += one.iterations or 0
     return tuple(found)
 
 
@@ -199,9 +201,9 @@ def check_training(config: Config) -> None:
 
 
 @lru_cache(maxsize=1)
-def shared_engine(name: str, dtype: str, device: str) -> Engine:
+def shared_engine(name: str, dtype: str, device: str, quantization: str | None = None) -> Engine:
     """The base model, loaded once per process."""
-    return Engine(load_model(name, dtype, device))
+    return Engine(load_model(name, dtype, device, quantization))
 
 
 def language_models(config: Config, rules: Rules) -> LanguageModels:
@@ -209,9 +211,11 @@ def language_models(config: Config, rules: Rules) -> LanguageModels:
     model: ModelConfig = config.model
     if model.threads is not None:
         torch.set_num_threads(model.threads)
+    # Before the tokenizer, which may have to be downloaded with the model.
+    check_quantization(model.quantization, choose_device(model.device))
     chat = ChatFormat.from_tokenizer(load_tokenizer(model.name), model.system)
     chat.answer_ids(rules.prompt.labels(rules.game))
-    engine = shared_engine(model.name, model.dtype, model.device)
+    engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
     return LanguageModels(engine, chat, rules.prompt, rules.answer)
 
 
@@ -221,7 +225,7 @@ class Experiment:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.rules = Rules.of(config)
-        self.models = language_models(config, self.rules)
+        self.models = replace(language_models(config, self.rules), record=self._record())
         self.engine = self.models.engine
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
@@ -235,6 +239,16 @@ class Experiment:
         except BaseException:
             self.close()
             raise
+
+    def _record(self) -> int:
+        """Tokens of playing that are kept for the first learning step; see `Session`.
+
+        Where questions are one-shot: growing conversations are played in many small passes,
+        through which a gradient would travel slower than through one new pass over everything.
+        """
+        if not self.rules.prompt.fresh or self.config.adapter.dropout > 0:
+            return 0
+        return int(getattr(self.rules.algorithm, "microbatch_tokens", None) or 0)
 
     def close(self) -> None:
         """Take the adapters away from the shared engine."""

@@ -3,9 +3,15 @@
 Every room keeps a dictionary from name to a class or function. `build` looks the name up
 there, checks the parameters against its signature and reports what is unknown, missing or
 of the wrong type before anything is made, so that no misspelled key is silently ignored.
+
+A name `module:Name` is a user's own part: `Name` in a module that Python finds, the folder in
+which the command runs included. It needs no place in any dictionary.
 """
 
+import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import NoneType, UnionType
@@ -28,7 +34,7 @@ def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) 
     name = parameters.pop("name", None)
     if not isinstance(name, str):
         raise ComityError(f"{kind} needs a name; {nearest('', known)}")
-    factory = lookup(kind, name, known)
+    factory = _outside(kind, name) if ":" in name else lookup(kind, name, known)
     what = f"{kind} {name!r}"
     fitted = _fitted(what, factory, parameters)
     try:
@@ -37,6 +43,25 @@ def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) 
         raise type(error)(f"{what}: {error}") from error
     except (TypeError, ValueError) as error:
         raise ComityError(f"{what}: {error}") from error
+
+
+def _outside(kind: str, name: str) -> Callable[..., Any]:
+    """The class or function that `module:Name` stands for."""
+    module, _, entry = name.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # the user's file may do anything
+        raise ComityError(
+            f"{kind} {name!r}: cannot import {module} ({type(error).__name__}: {error}); it must "
+            "lie in the folder in which the command runs, or be installed"
+        ) from error
+    made = getattr(found, entry, None)
+    if not callable(made):
+        raise ComityError(f"{kind} {name!r}: {module} has no class or function {entry!r}")
+    return made  # type: ignore[no-any-return]
 
 
 def sentences(known: Mapping[str, object]) -> dict[str, str]:

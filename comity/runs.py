@@ -2,6 +2,7 @@
 
     config.yaml                    the resolved config, enough to run it again
     versions.json                  libraries, code revision, machine
+    yardsticks.json                what the page holds its curves against
     metrics.jsonl                  one JSON object per iteration, appended
     decisions/000003.parquet       what was decided in iteration 3
     conversations/000003.parquet   and in which conversations

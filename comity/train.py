@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,14 @@ import torch
 from comity.config import Config
 from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
-from comity.experiment import Experiment, check_training
+from comity.evaluation.yardsticks import yardsticks
+from comity.experiment import (
+    Experiment,
+    check_training,
+    is_scripted,
+    learner_of,
+    scripted_player,
+)
 from comity.files import write_atomically
 from comity.games.randomness import generator
 from comity.learning.algorithms import Reinforce
@@ -33,7 +40,9 @@ from comity.learning.states import (
 )
 from comity.progress import Progress
 from comity.rewards import log_rewards
-from comity.rollout.play import Rollout, play
+from comity.rollout.followups import follow_up
+from comity.rollout.play import Match, Rollout, play
+from comity.rollout.records import Conversation, Decision
 from comity.runs import RunFolder
 from comity.sinks import Sinks
 
@@ -69,6 +78,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     config, rules = experiment.config, experiment.rules
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep, progress.warn)
     first = restore(run, experiment.learners, checkpoints)
+    write_atomically(run.path / "yardsticks.json", json.dumps(held_against(experiment)) + "\n")
     with (
         Sinks(config.sinks, run.path, config) as sinks,
         progress.task(title, config.iterations, first) as task,
@@ -87,6 +97,9 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             tokens_played = experiment.engine.tokens_computed - computed
             played = time.perf_counter()
 
+            # Before the update: whoever answered is asked.
+            asked = follow_ups(rollout, matches, iteration, config)
+
             rewards = phase.reward(rollout.played, rules.game)
             credit(rollout, rewards, experiment)
             note_rewards(rollout, log_rewards(rollout.played, rules.game, phase.reward))
@@ -100,8 +113,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             now = time.perf_counter()
 
             if iteration % config.record.every == 0 or iteration == config.iterations - 1:
-                run.write_decisions(iteration, rollout.decisions)
-                run.write_conversations(iteration, rollout.conversations)
+                run.write_decisions(iteration, [*rollout.decisions, *asked[0]])
+                run.write_conversations(iteration, [*rollout.conversations, *asked[1]])
             row = {
                 "iteration": iteration,
                 **iteration_metrics(rollout.decisions),
@@ -122,6 +135,41 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             if done % config.checkpoint.every == 0 or done == config.iterations:
                 checkpoints.save(done, partial(write_checkpoint, experiment, done))
             task.advance(row)
+
+
+def follow_ups(
+    rollout: Rollout, matches: Sequence[Match], iteration: int, config: Config
+) -> tuple[list[Decision], list[Conversation]]:
+    """Answers to the follow-up questions that are due, and their conversations."""
+    record, last = config.record, iteration == config.iterations - 1
+    due = iteration % (record.every * record.followup_every) == 0 or last
+    if not due or not record.followups:
+        return [], []
+    return follow_up(rollout, matches[: record.followups], record.questions, record.followup_tokens)
+
+
+def reward_name(block: Mapping[str, Any]) -> str:
+    """What a reward is called: its name, or its terms'."""
+    return " + ".join(block["terms"]) if "terms" in block else str(block["name"])
+
+
+def held_against(experiment: Experiment) -> dict[str, Any]:
+    """What the run's curves are held against on its page (`comity.evaluation.yardsticks`)."""
+    config, rules = experiment.config, experiment.rules
+    rewards = [
+        (phase.first, reward_name(block), phase.reward)
+        for phase, block in zip(
+            rules.phases, [p.reward for p in config.phases] or [config.reward], strict=True
+        )
+    ]
+    seat = next(number for number, one in enumerate(config.seats) if learner_of(one) is not None)
+    other = config.seats[1 - seat] if len(config.seats) == 2 else None
+    if other is None or not is_scripted(other):
+        return yardsticks(rules.game, rewards, None, seat)
+    strategy = scripted_player(other).strategy
+    return yardsticks(
+        rules.game, rewards, lambda known: strategy.probabilities(known, rules.game), seat
+    )
 
 
 def credit(rollout: Rollout, rewards: np.ndarray, experiment: Experiment) -> None:
@@ -162,7 +210,7 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
         rows = experiment.exact.update(experiment.learners)
     else:
         rows = [
-            learner.update(lessons(rollout, name, experiment.config.temperature))
+            learner.update(lessons(rollout, name, experiment.config.temperature), rollout.recording)
             for name, learner in experiment.learners.items()
         ]
         for learner in experiment.learners.values():

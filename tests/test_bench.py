@@ -72,11 +72,11 @@ def test_workloads_give_one_line_each(
 ) -> None:
     output = tmp_path / "lines.jsonl"
     main(["A", "A-distinct"], True, tiny, "float32", "cpu", output)
-    main(["B"], True, tiny, "float32", "cpu", output)
+    main(["B", "B5"], True, tiny, "float32", "cpu", output)
     printed = capsys.readouterr().out
     assert output.read_text() == printed
     lines = {line["workload"]: line for line in map(json.loads, printed.splitlines())}
-    assert list(lines) == ["A", "A-distinct", "B"]
+    assert list(lines) == ["A", "A-distinct", "B", "B5"]
     for line in lines.values():
         assert line.keys() >= KEYS
         assert (line["model"], line["dtype"], line["device"]) == (tiny, "float32", "cpu")
@@ -94,12 +94,22 @@ def test_workloads_give_one_line_each(
         assert line["peak_memory_mb"] > 50
     assert lines["A"]["decisions"] == 4 * 2 * 3, "matches, seats, rounds"
     assert lines["B"]["decisions"] == 4 * 5, "tit-for-tat's are not counted"
+    assert lines["B5"]["decisions"] == 5
+    for name in ("B", "B5"):
+        assert lines[name]["tokens_reused"] == lines[name]["tokens_played"]
+        assert lines[name]["tokens_learned"] == 0
+    assert lines["A"]["tokens_reused"] == 0, "growing conversations are read anew"
     assert lines["A-distinct"]["tokens_played"] >= lines["A"]["tokens_played"]
 
 
 def test_the_full_workloads_are_as_their_names_say() -> None:
     sizes = {name: work.config(False, "m", "auto", "cpu") for name, work in WORKLOADS.items()}
-    for name, rank, decisions in (("A", 16, 640), ("A-distinct", 16, 640), ("B", 64, 20)):
+    for name, rank, decisions in (
+        ("A", 16, 640),
+        ("A-distinct", 16, 640),
+        ("B", 64, 20),
+        ("B5", 64, 5),
+    ):
         config = sizes[name]
         learners = config.seats.count("learner")
         assert config.adapter.rank == rank

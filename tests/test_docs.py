@@ -2,13 +2,18 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from comity.config import Config, compose
+from comity.evaluation.moral import stake
 from comity.experiment import Rules, check_seat
+from comity.games import make_game
+from comity.registry import build
+from comity.rewards import REWARDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -36,6 +41,32 @@ def check_names(config: Config) -> None:
     assert len(config.seats) == rules.game.seats
     for seat in config.seats:
         check_seat(seat)
+
+
+@pytest.fixture(autouse=True)
+def theories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's folder, with the module of the how-to on moral theories."""
+    (module,) = [
+        block
+        for block in blocks(TEXTS["docs/how-to/own-moral-theory.md"], "python")
+        if "class WorstOff" in block
+    ]
+    (tmp_path / "theories.py").write_text(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    sys.modules.pop("theories", None)
+
+
+def test_the_how_to_on_moral_theories_is_right_about_its_numbers() -> None:
+    """Worth 3, 0, 0, 1 after CC, CD, DC, DD."""
+    reward = build("reward", {"name": "theories:WorstOff"}, REWARDS)
+    game = make_game({"name": "prisoners_dilemma_4310"})
+    found = stake(reward, game).values[0, 0, :2]
+    assert found.tolist() == [[3, 0], [0, 1]]
+    weighted = build(
+        "reward", {"name": "weighted", "terms": {"own": 0.5, "theories:WorstOff": 0.5}}, REWARDS
+    )
+    assert stake(weighted, game).values[0, 0, :2].tolist() == [[3, 0], [2, 1]]
 
 
 @pytest.mark.parametrize("command", sorted(set(TRAININGS)))

@@ -1,7 +1,9 @@
 """Objects from config blocks, and what is said where a block is wrong."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -111,3 +113,23 @@ def test_the_config_is_left_as_it_is() -> None:
 
 def test_sentences_are_first_lines() -> None:
     assert sentences(KNOWN) == {"everything": "One of every type.", "plain": "Has no parameters."}
+
+
+def test_a_users_own_part_is_named_by_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_parts.py").write_text(
+        "class Part:\n    def __init__(self, size: int = 3) -> None:\n        self.size = size\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    assert build("part", {"name": "own_parts:Part", "size": 4}, {}).size == 4  # type: ignore[attr-defined]
+    with pytest.raises(ComityError, match=r"own_parts:Part': unknown parameter 'sise'"):
+        build("part", {"name": "own_parts:Part", "sise": 4}, {})
+    with pytest.raises(ComityError, match="own_parts has no class or function 'Prat'"):
+        build("part", "own_parts:Prat", {})
+    with pytest.raises(ComityError, match=r"cannot import own_prats.*folder in which the command"):
+        build("part", "own_prats:Part", {})
+    (tmp_path / "broken_parts.py").write_text("1 / 0\n")
+    with pytest.raises(ComityError, match="ZeroDivisionError"):
+        build("part", "broken_parts:Part", {})

@@ -88,6 +88,33 @@ class Trunk:
         return torch.cat([self.keys[layer], key]), torch.cat([self.values[layer], value])
 
 
+class Recorded:
+    """Keys and values of all slots as parts of the passes' own graphs, for learning from them.
+
+    Nothing is written in place, so gradients flow back through every pass that a later one saw.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[int, list[torch.Tensor]] = {}
+        self._values: dict[int, list[torch.Tensor]] = {}
+
+    def extend(
+        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = self._keys.setdefault(layer, []), self._values.setdefault(layer, [])
+        keys.append(key)
+        values.append(value)
+        return torch.cat(keys), torch.cat(values)
+
+    def pool(self) -> Pool:
+        """The same without gradients."""
+        pool = Pool()
+        for layer, keys in self._keys.items():
+            key, value = torch.cat(keys).detach(), torch.cat(self._values[layer]).detach()
+            pool.extend(layer, 0, key, value)
+        return pool
+
+
 class Masks:
     """Biases of one packing, made once for all layers that share a window."""
 

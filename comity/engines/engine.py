@@ -11,7 +11,6 @@ It knows token ids, adapters and hidden states; it has never heard of a game.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
@@ -19,19 +18,9 @@ from transformers import PreTrainedModel
 from comity.engines import attention
 from comity.engines.attention import Cache, Pass
 from comity.engines.lora import Adapters
-from comity.engines.packing import Lane, Packing, TokenTree, pack
+from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack
 from comity.engines.scoring import Head
 from comity.engines.session import Session
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Hidden states of a set of sequences, from one pass."""
-
-    hidden: torch.Tensor
-    """`[N, H]`, one row per distinct token."""
-    rows: list[list[int]]
-    """Row of each token of each sequence (and branch); the trunk's tokens are negative."""
 
 
 class TrunkReading:
@@ -82,6 +71,8 @@ class Engine:
         self._body = getattr(model, model.base_model_prefix)
         self.tokens_computed = 0
         """Distinct tokens computed so far, all passes."""
+        self.tokens_reused = 0
+        """Tokens whose passes of playing were learned from, so far."""
 
     @property
     def device(self) -> torch.device:
@@ -91,8 +82,9 @@ class Engine:
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
-    def session(self) -> Session:
-        return Session(self)
+    def session(self, record: int = 0) -> Session:
+        """Conversations over one cache; `record`: see `Session`."""
+        return Session(self, record)
 
     def forward(self, packing: Packing, cache: Cache, dropout: bool = False) -> torch.Tensor:
         """Last hidden states `[N, H]` of a packing."""

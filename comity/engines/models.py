@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comity.errors import ComityError, WorkError, lookup, nearest
+from comity.engines.devices import check_quantization, choose_device, choose_dtype
+from comity.errors import ComityError, WorkError, nearest
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 
@@ -57,8 +57,6 @@ MODELS: dict[str, PackagedModel] = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 }
-
-DTYPES = ("float32", "bfloat16")
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 _UNWANTED = ["*/*", "consolidated*"]
@@ -100,16 +98,32 @@ def load_tokenizer(name: str) -> Any:
             ) from problem
 
 
-def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "PreTrainedModel":
+def load_model(
+    name: str, dtype: str = "auto", device: str = "auto", quantization: str | None = None
+) -> "PreTrainedModel":
     """The model called `name`, for evaluation, none of its weights asking for gradients.
 
     dtype: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it
     natively (else emulation makes it slower than float32). device: "cpu", "cuda", "cuda:1",
-    or "auto": CUDA where there is one.
+    or "auto": CUDA where there is one. quantization: one of `QUANTIZATIONS`, on CUDA only.
     """
-    folder = fetch(name)
     place = choose_device(device)
+    check_quantization(quantization, place)
+    folder = fetch(name)
     precision = choose_dtype(dtype, place)
+    more: dict[str, Any] = {}
+    if quantization is not None:
+        from transformers import BitsAndBytesConfig
+
+        # Quantized weights go where they are to stay while they are read.
+        more = {
+            "device_map": {"": place},
+            "quantization_config": BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type=quantization,
+                bnb_4bit_compute_dtype=precision,
+            ),
+        }
     with quiet():
         from transformers import AutoModelForCausalLM
 
@@ -121,6 +135,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "PreTrai
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                **more,
             )
         except Exception as problem:  # transformers raises many kinds for unreadable files
             raise ComityError(f"cannot load the model in {folder}: {_line(problem)}") from problem
@@ -129,49 +144,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "PreTrai
         missing = sorted(found["missing_keys"])
         raise ComityError(f"the model in {folder} lacks {len(missing)} weights ({missing[0]}, ...)")
     model.requires_grad_(False)
-    ready: PreTrainedModel = model.eval().to(place)
+    ready: PreTrainedModel = model.eval() if more else model.eval().to(place)
     return ready
-
-
-def choose_device(device: str) -> "torch.device":
-    """The torch device that "auto", "cpu", "cuda" or "cuda:N" stands for."""
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise ComityError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise ComityError(
-            f"no device {device!r} here ({found} CUDA devices found); try auto or cpu"
-        )
-    return torch.device(device)
-
-
-def choose_dtype(dtype: str, device: "torch.device") -> "torch.dtype":
-    """The torch type that "auto", "float32" or "bfloat16" stands for on this device."""
-    import torch
-
-    if dtype == "auto":
-        return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
-    known = {"auto": None, **{name: getattr(torch, name) for name in DTYPES}}
-    return lookup("dtype", dtype, known)
-
-
-def has_native_bfloat16(device: "torch.device") -> bool:
-    """Whether this device multiplies bfloat16 matrices in hardware.
-
-    On CPUs: x86 with AVX512-BF16 or AMX. (`mkldnn`'s own test also accepts processors that
-    emulate it, which is slower than float32.)
-    """
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, test, lambda: False)() for test in tests)
 
 
 @contextlib.contextmanager

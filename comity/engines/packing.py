@@ -23,6 +23,16 @@ BLOCK_ELEMENTS = 24_000_000
 """Most entries (lanes x queries x keys) of one attention block; bounds the memory of its mask."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Hidden states of a set of sequences."""
+
+    hidden: torch.Tensor
+    """`[N, H]`, one row per distinct token."""
+    rows: list[list[int]]
+    """Row of each token of each sequence (and branch); a trunk's tokens are negative."""
+
+
 class TokenTree:
     """Slots of all distinct tokens seen so far; a slot's number is its place in the cache."""
 
@@ -65,6 +75,17 @@ class TokenTree:
             slots.append(slot)
             parent = slot
         return slots, known
+
+    def find(self, adapter: str | None, tokens: Sequence[int]) -> list[int] | None:
+        """Slots of a conversation's tokens from its first on; None unless all are there."""
+        parent, slots = self.root(adapter), []
+        for token in tokens:
+            slot = self._children.get((parent, token), -1)
+            if slot < 0:
+                return None
+            slots.append(slot)
+            parent = slot
+        return slots
 
     def copy(self, slot: int) -> int:
         """A new slot with the token of another, for computing that place once more."""

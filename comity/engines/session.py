@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from comity.engines.attention import Pool
-from comity.engines.packing import Lane, TokenTree, pack
+from comity.engines.attention import Pool, Recorded
+from comity.engines.packing import Lane, Reading, TokenTree, pack
 from comity.engines.scoring import Answers, answer_logprobs, branches, later_tokens
 
 if TYPE_CHECKING:
@@ -65,16 +65,57 @@ class Drawn:
 
 
 class Session:
-    """Conversations over one cache. Weights must not change while it is used."""
+    """Conversations over one cache. Weights must not change while it is used.
 
-    def __init__(self, engine: "Engine") -> None:
+    With `record`, its passes keep their graphs, so that a first learning step, which would
+    read the very same tokens under the very same weights, need not compute them again
+    (`recorded`). That ends as soon as a second adapter plays or more than `record` tokens
+    were computed: then it is an ordinary session.
+    """
+
+    def __init__(self, engine: "Engine", record: int = 0) -> None:
         self._engine = engine
         self._tree = TokenTree()
-        self._pool = Pool()
+        self._record = record
+        self._passes: list[torch.Tensor] = []
+        self._cache: Pool | Recorded = Recorded() if record > 0 else Pool()
         self._outputs: dict[int, torch.Tensor] = {}
+        self._adapters: set[str | None] = set()
+
+    def holds(self, adapter: str | None) -> bool:
+        """Passes of this adapter (and of no other) were recorded."""
+        return bool(self._passes) and self._adapters == {adapter}
+
+    @property
+    def tokens(self) -> int:
+        """Distinct tokens so far."""
+        return self._tree.size
+
+    def recorded(self, sequences: Sequence[Sequence[int]], adapter: str | None) -> Reading | None:
+        """Hidden states of sequences from the session's own passes, with their graphs.
+
+        None where not all of their tokens were recorded. The graphs can be used once.
+        """
+        if not self.holds(adapter):
+            return None
+        rows = [self._tree.find(adapter, ids) for ids in sequences]
+        known = [row for row in rows if row is not None]
+        if len(known) < len(rows):
+            return None
+        return Reading(torch.cat(self._passes), known)
 
     def conversation(self, adapter: str | None) -> Conversation:
+        self._adapters.add(adapter)
+        if adapter is None or len(self._adapters) > 1:
+            self.forget()
         return Conversation(adapter)
+
+    def forget(self) -> None:
+        """Go on as an ordinary session: what was recorded is given up."""
+        self._passes = []
+        self._record = 0
+        if isinstance(self._cache, Recorded):
+            self._cache = self._cache.pool()
 
     @torch.no_grad()
     def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
@@ -207,10 +248,9 @@ class Session:
         """Compute lanes (in the order of their slots) and keep the hidden states of path ends."""
         ends = {path[-1] for _, path in wanted}
         for first_slot, part in _passes(lanes, self._engine.max_tokens):
-            packing = pack(part, first_slot, self._engine.device)
-            hidden = self._engine.forward(packing, self._pool)
+            hidden = self._forward(part, first_slot)
             for slot in ends:
-                if first_slot <= slot < first_slot + len(packing):
+                if first_slot <= slot < first_slot + len(hidden):
                     self._outputs[slot] = hidden[slot - first_slot]
         # A place that was computed as the middle of something longer has left no output.
         again = {p[-1]: (a, p) for a, p in wanted if p[-1] not in self._outputs}
@@ -218,9 +258,18 @@ class Session:
             copy = self._tree.copy(slot)
             token = self._tree.tokens[slot]
             lane = Lane([*path[:-1], copy], len(path) - 1, [token], adapter)
-            self._outputs[slot] = self._engine.forward(
-                pack([lane], copy, self._engine.device), self._pool
-            )[0]
+            self._outputs[slot] = self._forward([lane], copy)[0]
+
+    def _forward(self, lanes: list[Lane], first_slot: int) -> torch.Tensor:
+        """Hidden states of one pass, without their graph."""
+        packing = pack(lanes, first_slot, self._engine.device)
+        if self._tree.size > self._record:
+            self.forget()
+        with torch.set_grad_enabled(self._record > 0):
+            hidden = self._engine.forward(packing, self._cache)
+        if self._record > 0:
+            self._passes.append(hidden)
+        return hidden.detach()
 
 
 def _by_adapter(choices: Sequence[Choice]) -> list[Choice]:

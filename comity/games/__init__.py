@@ -2,7 +2,8 @@
 
 - `base`: what a game is. `stages`: what one round pays. `lengths`: how many rounds.
 - `iterated`: a stage game repeated, with noise, illegal answers and starts.
-- `tables`: the named games. `enumerate`: exact expectations of small ones.
+- `tables`: the named games. `random_tables`: payoffs drawn for every match.
+- `enumerate`: exact expectations of small ones.
 
 To add a game, write its factory and give it a line in `GAMES`.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 from comity.games import tables
 from comity.games.base import Game
+from comity.games.random_tables import random_dilemma
 from comity.registry import build
 
 GAMES: dict[str, Callable[..., Game]] = {
@@ -22,6 +24,7 @@ GAMES: dict[str, Callable[..., Game]] = {
     "bach_or_stravinsky": tables.bach_or_stravinsky,
     "defective_coordination": tables.defective_coordination,
     "volunteers_dilemma": tables.volunteers_dilemma,
+    "random_dilemma": random_dilemma,
     "public_goods": tables.public_goods,
     "matrix": tables.matrix,
 }

@@ -97,6 +97,14 @@ class Game(Protocol):
         """Names of the moves ("cooperate", "defect"), by index."""
         ...
 
+    def dealt(self, seed: int) -> "Game":
+        """The game as it is played in the match of this environment seed.
+
+        Another one than itself only where something of the rules is drawn for every match,
+        and then one with the same seats and moves.
+        """
+        ...
+
     def start(self, seed: int) -> Any:
         """First state of the match that this environment seed identifies."""
         ...

@@ -26,15 +26,20 @@ def enumerate_matches(
     Histories appear more than once where they come from different fictitious starts. Raises
     `ValueError` where a policy's probabilities do not fit the game.
     """
+    return [(p, game.history(state)) for p, state in final_states(game, policies, seed)]
+
+
+def final_states(game: Game, policies: Sequence[Policy], seed: int = 0) -> list[tuple[float, Any]]:
+    """The same with each match's last state, which also knows how it began."""
     if len(policies) != game.seats:
         raise ValueError(f"{game.seats} seats need as many policies, not {len(policies)}")
-    matches: list[tuple[float, tuple[Round, ...]]] = []
+    matches: list[tuple[float, Any]] = []
     open_states: list[tuple[float, Any]] = list(game.starts(seed))
     while open_states:
         probability, state = open_states.pop()
         turns = game.turns(state)
         if not turns:
-            matches.append((probability, game.history(state)))
+            matches.append((probability, state))
             continue
         laws = [_law(policies[turn.seat], turn, len(game.moves)) for turn in turns]
         for joint in product(*laws):

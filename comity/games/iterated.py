@@ -88,6 +88,10 @@ class Iterated:
         """Names of the stage game's moves."""
         return self.stage.moves
 
+    def dealt(self, seed: int) -> "Iterated":
+        """Itself: the same rules in every match."""
+        return self
+
     def start(self, seed: int) -> State:
         """First state of the match that this environment seed identifies."""
         laws = self._prior_laws()

@@ -158,6 +158,8 @@ def enumerable(game: Game, prompt: Prompt, answer: AnswerFormat) -> Iterated:
     """The game, where policies that are told it so can be enumerated; else `ComityError`."""
     if not isinstance(game, Iterated) or not isinstance(game.stage, MatrixStage):
         raise ComityError(f"algorithm exact needs a matrix game of two seats, not {game.seats}")
+    if game.dealt(0) is not game:
+        raise ComityError("algorithm exact needs one payoff table, not one drawn for every match")
     if not isinstance(answer, Forced):
         raise ComityError(f"algorithm exact needs answer=forced, not {answer.name}")
     if not prompt.fresh and game.length.longest > 1:

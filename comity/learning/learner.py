@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from comity.engines.engine import Engine
+from comity.engines.session import Session
 from comity.errors import ComityError, WorkError, lookup
 from comity.learning.lessons import (
     Lesson,
@@ -98,7 +99,7 @@ class Learner:
         self._updates = updates
         self._microbatch_tokens = microbatch_tokens
         self._dropout = dropout
-        self._reference = Reference(engine)
+        self.reference = Reference(engine)
         self.parameters = engine.adapters.parameters(adapter)
         self.optimizer = self._new_optimizer()
 
@@ -126,8 +127,10 @@ class Learner:
     def restore_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
 
-    def update(self, lessons: Sequence[Lesson]) -> dict[str, Any]:
+    def update(self, lessons: Sequence[Lesson], recording: Session | None = None) -> dict[str, Any]:
         """One step on all lessons; what it saw, for the metrics.
+
+        With a recording of the rollout, the passes of playing are reused where it has them.
 
         Raises `WorkError` before the step if the loss or the gradient is not finite: the
         weights then are still the last good ones.
@@ -137,7 +140,7 @@ class Learner:
             self.version += 1
             return {"learning_rate": rate, "decisions": 0}
         decisions = sum(len(lesson.decisions) for lesson in lessons)
-        return self.step(lambda: self.accumulate(lessons), decisions)
+        return self.step(lambda: self.accumulate(lessons, recording), decisions)
 
     def step(self, accumulate: Callable[[], Sums], decisions: int) -> dict[str, Any]:
         """One step on the gradient that `accumulate` adds to the parameters' `.grad`.
@@ -194,7 +197,7 @@ class Learner:
                 raise ComityError(f"the adapter in {folder} does not fit: it lacks {name}")
             parameter.data.copy_(weights)
 
-    def accumulate(self, lessons: Sequence[Lesson]) -> Sums:
+    def accumulate(self, lessons: Sequence[Lesson], recording: Session | None = None) -> Sums:
         """Add the gradient of the whole batch's loss to the parameters' `.grad`."""
         decisions = [d for lesson in lessons for d in lesson.decisions]
         if self._loss.normalization == "tokens":
@@ -216,23 +219,30 @@ class Learner:
                     device=device,
                 ),
                 entropy=reading.entropy,
-                reference=self._reference.logprobs(run) if self._loss.kl > 0 else None,
+                reference=self.reference.logprobs(run) if self._loss.kl > 0 else None,
             )
             return policy_loss(terms, self._loss, z, sums)
 
-        self.backward(lessons, loss)
+        self.backward(lessons, loss, recording)
         return sums
 
     def backward(
         self,
         lessons: Sequence[Lesson],
         loss: Callable[[Sequence[Lesson], TermReading], torch.Tensor],
+        recording: Session | None = None,
     ) -> None:
         """Add the gradient of `loss`, summed over micro-batches, to the parameters' `.grad`.
 
         `loss(some lessons, their reading)` gives those lessons' part of the whole loss. What all
-        lessons begin with is computed once.
+        lessons begin with is computed once; what the recording holds, not at all.
         """
+        if recording is not None and recording.holds(self.adapter):
+            reading = read_terms(self._engine, lessons, self.adapter, recording=recording)
+            self._engine.tokens_reused += recording.tokens
+            loss(lessons, reading).backward()
+            recording.forget()
+            return
         shared = common_beginning(lessons)
         budget = math.inf if self._microbatch_tokens is None else self._microbatch_tokens
         runs = micro_batches(lessons, len(shared), budget)

@@ -12,6 +12,7 @@ import torch
 
 from comity.engines.engine import Engine, TrunkReading
 from comity.engines.scoring import Answers, answer_logprobs, later_tokens
+from comity.engines.session import Session
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,12 @@ def read_terms(
     trunk: TrunkReading | None = None,
     gradients: bool = True,
     dropout: bool = False,
+    recording: Session | None = None,
 ) -> TermReading:
-    """Log-probability, entropy and hidden state of every term."""
+    """Log-probability, entropy and hidden state of every term.
+
+    With a recording of the rollout that holds all of it, nothing is computed anew.
+    """
     # The last token of a sequence predicts nothing that is trained, so it is not computed.
     sequences = [lesson.ids[:-1] for lesson in lessons]
     branch_index: dict[tuple[int, ...], int] = {}
@@ -76,7 +81,8 @@ def read_terms(
                 if branch not in branch_index:
                     branch_index[branch] = len(sequences)
                     sequences.append(branch)
-    reading = engine.read(sequences, adapter, trunk, gradients, dropout)
+    recorded = recording.recorded(sequences, adapter) if recording is not None else None
+    reading = recorded or engine.read(sequences, adapter, trunk, gradients, dropout)
 
     scored: dict[tuple[Answers, float], list[tuple[int, int, list[int], int]]] = {}
     free: dict[float, list[tuple[int, int, int]]] = {}

@@ -16,23 +16,22 @@ gradient goes into the adapter too, as in the published systems.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from comity.engines.session import Session
 from comity.learning.learner import Learner
-from comity.learning.lessons import Lesson, TermReading, TrainedDecision, read_terms
+from comity.learning.lessons import Lesson, TermReading, read_terms
 from comity.learning.ppo import (
     KlController,
     PpoSettings,
     RunningMoments,
-    gae,
     policy_losses,
     value_losses,
-    whitened,
 )
+from comity.learning.ppo_batch import Batch, Seen
 
 
 class ValueHead(torch.nn.Module):
@@ -95,23 +94,29 @@ class PpoLearner(Learner):
         self.moments = RunningMoments(**state["moments"])
         self.kl = KlController(state["kl"], self.ppo)
 
-    def update(self, lessons: Sequence[Lesson]) -> dict[str, Any]:
+    def update(self, lessons: Sequence[Lesson], recording: Session | None = None) -> dict[str, Any]:
         """All steps on one batch; what was seen, for the metrics."""
         self.credited = {}
         if not lessons:
-            return super().update(lessons)
+            return super().update(lessons, recording)
         computed = self._engine.tokens_computed
         decisions = sum(len(lesson.decisions) for lesson in lessons)
         scores = self._scores(lessons)
         single = self.ppo.epochs * self.ppo.minibatches == 1
-        batch = _Batch(self, lessons, scores)
+        batch = Batch(self, lessons, scores)
         if not single:
             self.value_head.eval()
-            batch.take(read_terms(self._engine, lessons, self.adapter, gradients=False))
-        seen = _Seen()
+            first = read_terms(
+                self._engine, lessons, self.adapter, gradients=False, recording=recording
+            )
+            batch.take(first)
+        seen = Seen()
         for epoch in range(self.ppo.epochs):
             for part in self._parts(lessons, epoch):
-                self._step(part, batch, seen)
+                # Only the very first step is on the policy that played.
+                self._step(part, batch, seen, recording)
+                if recording is not None:
+                    recording.forget()
         divergence = batch.divergence
         coefficient = self.kl.coefficient
         if self.ppo.kl > 0:
@@ -150,7 +155,13 @@ class PpoLearner(Learner):
         order = np.random.default_rng([self.version, epoch]).permutation(len(lessons))
         return [[lessons[i] for i in sorted(part)] for part in np.array_split(order, count)]
 
-    def _step(self, part: Sequence[Lesson], batch: "_Batch", seen: "_Seen") -> None:
+    def _step(
+        self,
+        part: Sequence[Lesson],
+        batch: Batch,
+        seen: Seen,
+        recording: Session | None = None,
+    ) -> None:
         """One optimizer step on a minibatch, unless its ratios went too far."""
         terms = sum(len(d.behavior) for lesson in part for d in lesson.decisions)
         total = ratios = 0.0
@@ -185,7 +196,7 @@ class PpoLearner(Learner):
             seen.add(policy, value, ratio, reading.entropy, self.ppo.clip)
             return result
 
-        self.backward(part, loss)
+        self.backward(part, loss, recording)
         if self.ppo.ratio_limit is not None and ratios / terms > self.ppo.ratio_limit:
             self.optimizer.zero_grad(set_to_none=True)
             seen.skipped += 1
@@ -193,151 +204,3 @@ class PpoLearner(Learner):
         seen.loss += total
         seen.norm += self.descend(total)
         seen.steps += 1
-
-
-@dataclass(frozen=True)
-class _Old:
-    """What terms were before the first step; float32 `[n]` each."""
-
-    logprobs: torch.Tensor
-    values: torch.Tensor
-    advantages: torch.Tensor
-    returns: torch.Tensor
-
-
-class _Batch:
-    """One batch with everything that is held constant during its steps."""
-
-    def __init__(
-        self, learner: PpoLearner, lessons: Sequence[Lesson], scores: dict[int, float]
-    ) -> None:
-        self.lessons = lessons
-        self._learner = learner
-        self._scores = scores
-        self._places: dict[int, tuple[int, int]] = {}
-        """Of each decision, by source: its first term and the end of its terms."""
-        self.taken = False
-        self.divergence = 0.0
-        """Mean over decisions of log pi - log ref of the whole answer, in nats."""
-        self.values = np.zeros(0)
-
-    def take(self, reading: TermReading, lessons: Sequence[Lesson] | None = None) -> None:
-        """Make advantages and returns from a reading of all lessons (in this order)."""
-        learner = self._learner
-        lessons = self.lessons if lessons is None else lessons
-        decisions = [d for lesson in lessons for d in lesson.decisions]
-        place = 0
-        for d in decisions:
-            self._places[d.source] = (place, place + len(d.behavior))
-            place += len(d.behavior)
-        device = reading.logprobs.device
-        logprobs = reading.logprobs.detach()
-        with torch.no_grad():
-            values = learner.value_head(reading.hidden.detach())
-        rewards = np.zeros(place)
-        if learner.ppo.kl > 0:
-            gap = (logprobs - learner._reference.logprobs(lessons)).double().cpu().numpy()
-            rewards -= learner.kl.coefficient * gap
-            self.divergence = float(gap.sum()) / len(decisions)
-        for d in decisions:
-            rewards[self._places[d.source][1] - 1] += self._scores[d.source]
-        self.values = values.double().cpu().numpy()
-        advantages = self._advantages(decisions, rewards)
-        returns = advantages + self.values
-        if learner.ppo.whiten:
-            advantages = whitened(advantages)
-        self._all = _Old(
-            logprobs=logprobs,
-            values=values,
-            advantages=torch.tensor(advantages, dtype=torch.float32, device=device),
-            returns=torch.tensor(returns, dtype=torch.float32, device=device),
-        )
-        self.taken = True
-
-    def _advantages(self, decisions: Sequence[TrainedDecision], rewards: np.ndarray) -> np.ndarray:
-        """Generalized advantages of all terms, trajectory by trajectory."""
-        ppo = self._learner.ppo
-        trajectories: dict[tuple[int, ...], list[TrainedDecision]] = {}
-        for d in decisions:
-            key = d.trajectory if ppo.horizon == "rounds" else (d.source,)
-            trajectories.setdefault(key, []).append(d)
-        advantages = np.zeros(len(rewards))
-        for found in trajectories.values():
-            terms: list[int] = []
-            discounts: list[float] = []
-            for d in sorted(found, key=lambda one: one.source):
-                first, end = self._places[d.source]
-                terms += range(first, end)
-                # With "rounds" the discount acts between rounds, not between an answer's tokens.
-                inside = 1.0 if ppo.horizon == "rounds" else ppo.discount
-                discounts += [inside] * (end - first - 1) + [ppo.discount]
-            advantages[terms] = gae(
-                list(rewards[terms]), list(self.values[terms]), discounts, ppo.gae_lambda
-            )
-        return advantages
-
-    def of(self, lessons: Sequence[Lesson]) -> _Old:
-        """The constants of some lessons' terms, in the order of their reading."""
-        index = torch.tensor(
-            [
-                term
-                for lesson in lessons
-                for d in lesson.decisions
-                for term in range(*self._places[d.source])
-            ],
-            device=self._all.logprobs.device,
-        )
-        return _Old(**{key: value[index] for key, value in vars(self._all).items()})
-
-    def credited(self) -> dict[int, float]:
-        """Mean advantage of each decision's terms, by source."""
-        return {
-            source: float(self._all.advantages[first:end].mean())
-            for source, (first, end) in self._places.items()
-        }
-
-
-class _Seen:
-    """What the steps of one update reported."""
-
-    def __init__(self) -> None:
-        self.loss = self.norm = self.policy = self.value = self.entropy = 0.0
-        self.ratio = 0.0
-        self.lowest, self.highest = float("inf"), float("-inf")
-        self.clipped = 0.0
-        self.terms = self.steps = self.skipped = 0
-
-    def add(
-        self,
-        policy: torch.Tensor,
-        value: torch.Tensor,
-        ratio: torch.Tensor,
-        entropy: torch.Tensor,
-        clip: float | None,
-    ) -> None:
-        ratio = ratio.detach()
-        self.policy += float(policy.detach().sum())
-        self.value += float(value.detach().sum())
-        self.entropy += float(entropy.detach().sum())
-        self.ratio += float(ratio.sum())
-        self.lowest = min(self.lowest, float(ratio.min()))
-        self.highest = max(self.highest, float(ratio.max()))
-        if clip is not None:
-            self.clipped += float(((ratio - 1).abs() > clip).sum())
-        self.terms += len(ratio)
-
-    def summary(self) -> dict[str, Any]:
-        steps, terms = max(1, self.steps), max(1, self.terms)
-        return {
-            "loss": self.loss / steps,
-            "policy_loss": self.policy / terms,
-            "value_loss": self.value / terms,
-            "entropy": self.entropy / terms,
-            "ratio_mean": self.ratio / terms,
-            "ratio_min": self.lowest,
-            "ratio_max": self.highest,
-            "clipped": self.clipped / terms,
-            "steps": self.steps,
-            "steps_skipped": self.skipped,
-            "gradient_norm": self.norm / steps,
-        }

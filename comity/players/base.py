@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from comity.engines.scoring import Answers
+from comity.engines.session import Session
 from comity.games.base import ILLEGAL, Action, Game, Turn
 from comity.games.randomness import generator
 
@@ -27,6 +28,8 @@ class Ask:
 
     player: "Player"
     match: int
+    game: Game
+    """As dealt to the match."""
     turn: Turn
     stream: tuple[int | str, ...]
     """Identity of the match's random numbers (run seed, iteration, match)."""
@@ -82,6 +85,11 @@ class Table(Protocol):
 
     talks: list[Talk]
 
+    @property
+    def recording(self) -> Session | None:
+        """Where the passes of playing may be found again; None: nobody computed any."""
+        ...
+
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         """One answer per ask, same order."""
         ...
@@ -90,7 +98,7 @@ class Table(Protocol):
 class Host(Protocol):
     """Somebody who can answer for players."""
 
-    def open(self, game: Game) -> Table: ...
+    def open(self) -> Table: ...
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of token ids, for the records."""

@@ -17,8 +17,8 @@ import numpy as np
 from comity.engines.chat import ChatFormat
 from comity.engines.engine import Engine
 from comity.engines.scoring import Answers
-from comity.engines.session import Choice, Conversation, Draw
-from comity.games.base import Action, Game, Illegal
+from comity.engines.session import Choice, Conversation, Draw, Session
+from comity.games.base import Action, Illegal
 from comity.players.base import Answer, Ask, Talk
 from comity.prompts.answers import AnswerFormat, Free, parse, parse_lenient, reading
 from comity.prompts.base import Prompt
@@ -44,12 +44,14 @@ class LanguageModels:
     chat: ChatFormat
     prompt: Prompt
     answer: AnswerFormat
+    record: int = 0
+    """Most tokens of a rollout whose passes are kept for learning (`comity.engines.session`)."""
 
     def __hash__(self) -> int:
         return id(self)
 
-    def open(self, game: Game) -> "_Conversations":
-        return _Conversations(self, game)
+    def open(self) -> "_Conversations":
+        return _Conversations(self)
 
     def text(self, ids: Sequence[int]) -> str:
         return self.chat.decode(list(ids))
@@ -71,15 +73,19 @@ def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], A
 class _Conversations:
     """The conversations of one rollout."""
 
-    def __init__(self, models: LanguageModels, game: Game) -> None:
+    def __init__(self, models: LanguageModels) -> None:
         self.talks: list[Talk] = []
         self._models = models
-        self._game = game
-        self._session = models.engine.session()
+        self._session = models.engine.session(models.record)
         self._prompts: dict[int, tuple[Prompt, tuple[str, ...]]] = {}
         """By match: the prompt as told there, and its labels by move."""
         self._open: dict[tuple[int, int], tuple[int, Conversation, bool]] = {}
         """By (match, seat): the talk's number, its conversation, and whether it ended its turn."""
+
+    @property
+    def recording(self) -> Session:
+        """The session, of which a first learning step may reuse the passes."""
+        return self._session
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         """One answer per ask; all are one batch of the engine."""
@@ -95,13 +101,13 @@ class _Conversations:
         prompt, _ = self._prompt(ask)
         place = (ask.match, turn.seat)
         if prompt.fresh or place not in self._open:
-            ids = models.opening_ids(prompt.opening(self._game, turn))
+            ids = models.opening_ids(prompt.opening(ask.game, turn))
             conversation = self._session.conversation(ask.player.adapter)
             self.talks.append(Talk(ask.match, turn.seat, ask.player.adapter, conversation.ids))
             number = len(self.talks) - 1
         else:
             number, conversation, ended = self._open[place]
-            ids = models.chat.next(prompt.following(self._game, turn), ended)
+            ids = models.chat.next(prompt.following(ask.game, turn), ended)
         self._note("prompt", number, conversation, ids)
         self._open[place] = (number, conversation, False)
         return number, conversation
@@ -110,7 +116,7 @@ class _Conversations:
         """The prompt of the ask's match, and its labels by move."""
         if ask.match not in self._prompts:
             prompt = self._models.prompt.varied(ask.stream)
-            self._prompts[ask.match] = prompt, prompt.labels(self._game)
+            self._prompts[ask.match] = prompt, prompt.labels(ask.game)
         return self._prompts[ask.match]
 
     def _legal(self, ask: Ask) -> tuple[str, ...]:

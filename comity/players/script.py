@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from comity.games.base import Game
 from comity.players.base import Answer, Ask, Table, Talk
 from comity.players.scripted import Scripted
 
@@ -22,22 +21,22 @@ class ScriptedPlayer:
     def host(self) -> "ScriptedPlayer":
         return self
 
-    def open(self, game: Game) -> Table:
-        return _ScriptedTable(self.strategy, game)
+    def open(self) -> Table:
+        return _ScriptedTable(self.strategy)
 
     def text(self, ids: Sequence[int]) -> str:
         return ""
 
 
 class _ScriptedTable:
-    def __init__(self, strategy: Scripted, game: Game) -> None:
+    def __init__(self, strategy: Scripted) -> None:
         self.talks: list[Talk] = []
+        self.recording = None
         self._strategy = strategy
-        self._game = game
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         answers = []
         for ask in asks:
-            move = self._strategy.choose(ask.turn.observation, self._game, ask.rng())
-            answers.append(Answer(move, self._game.moves[move]))
+            move = self._strategy.choose(ask.turn.observation, ask.game, ask.rng())
+            answers.append(Answer(move, ask.game.moves[move]))
         return answers

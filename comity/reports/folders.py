@@ -8,7 +8,7 @@ another seed of the same config, is one *policy* of the report.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Run:
     """The lines of metrics.jsonl; empty where there is none."""
     iterations: tuple[int, ...]
     """Iterations whose decisions were recorded, ascending; never empty."""
+    yardsticks: dict[str, Any] = field(default_factory=dict)
+    """What its curves are held against (yardsticks.json); empty where there is none."""
 
     def decisions(self, iteration: int) -> Path:
         """Decision records of an iteration."""
@@ -83,11 +85,12 @@ def collect(folders: list[Path]) -> Material:
     plain: list[tuple[Path, dict[str, Any]]] = []
     notes: list[str] = []
     crossplays: list[Path] = []
+    told_apart = _studies([f for f in folders if (f / "study.json").is_file()])
     for folder in folders:
         if not folder.is_dir():
             raise ComityError(f"there is no folder {folder}; give the folder of a run or a study")
         if (folder / "study.json").is_file():
-            runs += _study(folder, notes)
+            runs += _study(folder, notes, told_apart[folder])
             if (folder / "crossplay" / "decisions.parquet").is_file():
                 crossplays.append(folder / "crossplay")
         else:
@@ -124,7 +127,30 @@ def learner_name(policy: str, player: str) -> str:
     return f"{policy}:{name}" if seat == "learner" and name else policy
 
 
-def _study(folder: Path, notes: list[str]) -> list[Run]:
+def _studies(folders: list[Path]) -> dict[Path, str]:
+    """What the arms of each study are told apart by: "" where there is only one.
+
+    It is what was overridden differently (`moral/opponent=random`: "random").
+    """
+    if len(folders) < 2:
+        return dict.fromkeys(folders, "")
+    given = {
+        folder: [str(o) for o in _config(folder).get("composition", {}).get("overrides", [])]
+        for folder in folders
+    }
+    common = set.intersection(*(set(overrides) for overrides in given.values()))
+    found = {
+        folder: ", ".join(o.partition("=")[2] for o in overrides if o not in common)
+        for folder, overrides in given.items()
+    }
+    alike = len(set(found.values())) < len(found)
+    return {
+        folder: f" ({folder.name if alike else words or 'as given'})"
+        for folder, words in found.items()
+    }
+
+
+def _study(folder: Path, notes: list[str], apart: str) -> list[Run]:
     try:
         arms = json.loads((folder / "study.json").read_text(encoding="utf-8"))["arms"]
         listed = [(str(arm), folder / path) for arm, paths in arms.items() for path in paths]
@@ -133,7 +159,7 @@ def _study(folder: Path, notes: list[str]) -> list[Run]:
     runs = []
     for arm, path in listed:
         started = (path / "config.yaml").is_file()
-        run = _run(path, arm, _config(path)) if started else None
+        run = _run(path, arm + apart, _config(path)) if started else None
         if run is None:
             notes.append(f"{arm}, {path.name} has no finished iteration yet and was left out.")
         else:
@@ -148,21 +174,27 @@ def _run(folder: Path, policy: str, config: dict[str, Any]) -> Run | None:
     )
     if not iterations:
         return None
-    versions: Any = {}
-    if (folder / "versions.json").is_file():
-        try:
-            versions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ComityError(f"{folder / 'versions.json'} is not JSON: {error}") from error
     return Run(
         policy=policy,
         seed=_seed(folder, config),
         path=folder,
         config=config,
-        versions=versions if isinstance(versions, dict) else {},
+        versions=_json(folder / "versions.json"),
+        yardsticks=_json(folder / "yardsticks.json"),
         metrics=_metrics(folder / "metrics.jsonl"),
         iterations=tuple(iterations),
     )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; empty where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ComityError(f"{path} is not JSON: {error}") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _seed(folder: Path, config: Mapping[str, Any]) -> int:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from comity.evaluation.metrics import OUTCOMES
 from comity.reports.page import (
     DIVERGING,
+    NULL_NAMES,
     _template,
     duration,
     number,
@@ -18,12 +19,6 @@ from comity.reports.page import (
 )
 
 Json = dict[str, Any]
-
-NULL_NAMES = {
-    "always_cooperate": "always C",
-    "always_defect": "always D",
-    "reciprocate": "reciprocate",
-}
 
 KIND_NAMES = {
     "deontological": "minus the mean reward",

@@ -7,18 +7,25 @@ those of `comity.evaluation.metrics`, counted here on whole columns.
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES, STATES, STRATEGIES
-from comity.evaluation.statistics import Estimate, bootstrap_mean
+from comity.reports.estimates import (
+    Json,
+    Measure,
+    concatenate,
+    conditional,
+    cooperation,
+    estimate,
+    illegal,
+    payoff,
+)
 from comity.reports.folders import Material, Run, learner_name
+from comity.reports.moral import PerIteration, moral_curves
 from comity.reports.tables import Table, read_crossplay, read_training
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 HEALTH = ("reward", "entropy", "kl", "gradient_norm")
 """Quantities of metrics.jsonl that are drawn beside the learning curves."""
 
@@ -27,68 +34,6 @@ REFERENCE: dict[str, dict[str, float]] = {
     for name, row in STRATEGIES.items()
 }
 """P(C | state) of the reference strategies, with their first move."""
-
-Json = dict[str, Any]
-Counts = tuple[np.ndarray, np.ndarray]
-"""What is counted and what it is divided by, per decision."""
-Measure = Callable[[Table], Counts]
-
-
-def cooperation(table: Table) -> Counts:
-    """Cooperative answers (move 0) among the legal ones."""
-    return table.choice & (table.move == 0), table.choice & (table.move >= 0)
-
-
-def illegal(table: Table) -> Counts:
-    """Answers that could not be read as a move, among all."""
-    return table.choice & (table.move < 0), table.choice
-
-
-def payoff(table: Table) -> Counts:
-    """Payoff among rounds; a round that took a seat several decisions counts once."""
-    keys = np.stack([table.seed, table.match, table.seat, table.round])
-    _, first = np.unique(keys, axis=1, return_index=True)
-    once = np.zeros(len(table), dtype=bool)
-    once[first] = True
-    return table.payoff, once
-
-
-def conditional(state: str) -> Measure:
-    """Cooperation among the decisions that were shown `state` (own last move first)."""
-
-    def counts(table: Table) -> Counts:
-        if state == "start":
-            shown = table.first
-        else:
-            own, other = ("CD".index(letter) for letter in state)
-            shown = (table.own_last == own) & (table.other_last == other)
-        cooperated, legal = cooperation(table)
-        return cooperated & shown, legal & shown
-
-    return counts
-
-
-def estimate(table: Table, measure: Measure) -> Json | None:
-    """The measure over a table, with its interval over seeds and matches."""
-    numerator, denominator = measure(table)
-    groups = []
-    for seed in np.unique(table.seed):
-        rows = table.seed == seed
-        _, match = np.unique(table.match[rows], return_inverse=True)
-        groups.append(
-            np.stack(
-                [np.bincount(match, weights=part[rows]) for part in (numerator, denominator)],
-                axis=1,
-            )
-        )
-    return _as_json(bootstrap_mean(groups, CONFIDENCE, RESAMPLES))
-
-
-def _as_json(value: Estimate | None) -> Json | None:
-    if value is None:
-        return None
-    numbers = {key: round(number, 6) for key, number in value.as_dict().items()}
-    return {**numbers, "n": value.n}
 
 
 def joint_outcomes(table: Table) -> dict[str, float] | None:
@@ -134,11 +79,13 @@ def summarize(material: Material, progress: Callable[[str], None] = lambda line:
     policies: Json = {}
     learning: Json = {}
     outcomes: Json = {}
+    moral: Json = {}
     for name in material.policies:
         progress(name)
         runs = [run for run in material.runs if run.policy == name]
         for learner, trained in _learners(name, runs).items():
             policies[learner], learning[learner], outcomes[learner] = _trained(runs, trained)
+            moral[learner] = moral_curves(runs, trained)
     crossplay: Json = {}
     if material.crossplay is not None:
         progress("cross-play")
@@ -158,13 +105,10 @@ def summarize(material: Material, progress: Callable[[str], None] = lambda line:
         "policies": policies,
         "learning": learning,
         "outcomes": outcomes,
+        "moral": {name: one for name, one in moral.items() if one},
         "crossplay": crossplay,
         "reference": REFERENCE,
     }
-
-
-PerIteration = dict[int, list[Table]]
-"""Decisions of all seats of each recorded iteration, ascending; a table per seed."""
 
 
 def _learners(policy: str, runs: list[Run]) -> dict[str, PerIteration]:
@@ -291,12 +235,3 @@ def _in_order(table: Table) -> Iterable[str]:
     """Player names as they first appear."""
     names, first = np.unique(table.player, return_index=True)
     return (str(names[i]) for i in np.argsort(first))
-
-
-def concatenate(tables: list[Table]) -> Table:
-    """Several tables as one."""
-    return Table(**{key: np.concatenate([getattr(t, key) for t in tables]) for key in _columns()})
-
-
-def _columns() -> tuple[str, ...]:
-    return tuple(Table.__dataclass_fields__)

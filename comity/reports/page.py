@@ -18,12 +18,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES, STATES
+from comity.evaluation.moral import ACTION_TYPES
+from comity.reports.estimates import CONFIDENCE, RESAMPLES
 from comity.reports.folders import Material
-from comity.reports.numbers import CONFIDENCE, REFERENCE, RESAMPLES
+from comity.reports.numbers import REFERENCE
 
 Json = dict[str, Any]
 
-SCRIPTS = ("charts.js", "unpack.js", "transcripts.js", "main.js")
+SCRIPTS = ("charts.js", "unpack.js", "transcripts.js", "moral.js", "main.js")
 DIVERGING = [
     "#8e0b52",
     "#b3277a",
@@ -38,6 +40,12 @@ DIVERGING = [
     "#28641e",
 ]
 """From never to always cooperating, in the colors of the joint outcomes."""
+NULL_NAMES = {
+    "always_cooperate": "always C",
+    "always_defect": "always D",
+    "reciprocate": "reciprocate",
+}
+"""What the null policies are called on pages."""
 SEQUENTIAL = [
     "#f1f5fa",
     "#dce8f3",
@@ -100,6 +108,7 @@ def render(summary: Json, matches: Json) -> str:
         "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),
         "sequential": lambda value, low, high: shade(value, low, high, SEQUENTIAL),
         "duration": duration,
+        "at": lambda lists, place: {key: values[place] for key, values in lists.items()},
     }
     script = "\n".join(_template(name) for name in SCRIPTS)
     payoffs = [
@@ -121,6 +130,10 @@ def render(summary: Json, matches: Json) -> str:
         rewards=_rewards(summary["rewards"]),
         states=STATES,
         outcomes=OUTCOMES,
+        action_types=ACTION_TYPES,
+        null_names=NULL_NAMES,
+        optima=_optima(summary["moral"]),
+        null_groups=_null_groups(summary["moral"]),
         reference=REFERENCE,
         payoff_range=(min(payoffs), max(payoffs)) if payoffs else (0.0, 0.0),
     )
@@ -137,9 +150,33 @@ def _rewards(rewards: Json) -> list[str]:
     ]
 
 
+def _null_groups(moral: Json) -> list[Json]:
+    """Policies with the same null rows together: `names`, `opponent`, `rows`."""
+    groups: list[Json] = []
+    for name, one in moral.items():
+        if not one["null"]:
+            continue
+        same = [group for group in groups if group["rows"] == one["null"]]
+        if same:
+            same[0]["names"].append(name)
+        else:
+            groups.append({"names": [name], "opponent": one["opponent"], "rows": one["null"]})
+    return groups
+
+
+def _optima(moral: Json) -> dict[str, Json]:
+    """Best P(C | state) of every reward and discount, by what the row is called."""
+    return {
+        f"{phase['reward'].replace('_', ' ')}, discount {discount}": best
+        for one in moral.values()
+        for phase, optima in zip(one["phases"], one["optimum"], strict=True)
+        for discount, best in optima.items()
+    }
+
+
 def _drawn(summary: Json) -> Json:
     """The part of the summary that the page's script draws."""
-    return {key: summary[key] for key in ("learning", "outcomes", "policies")}
+    return {key: summary[key] for key in ("learning", "outcomes", "policies", "moral")}
 
 
 def _template(name: str) -> str:

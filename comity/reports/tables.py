@@ -40,6 +40,8 @@ class Table:
     """int: the move after trembles and the rule for illegal answers; -1 none."""
     payoff: np.ndarray
     """float64."""
+    reward: np.ndarray
+    """float64: what the learner was trained on; 0 where nobody was."""
     first: np.ndarray
     """bool: nothing had been shown yet."""
     own_last: np.ndarray
@@ -67,6 +69,7 @@ NEEDED = (
     "move",
     "played",
     "payoff",
+    "reward",
     "state",
 )
 
@@ -149,6 +152,7 @@ def _table(
             move=numbers("move", int),
             played=numbers("played", int),
             payoff=np.nan_to_num(numbers("payoff", float)),
+            reward=np.nan_to_num(numbers("reward", float)),
             first=shown == 0,
             own_last=values[at],
             other_last=values[at + 1],

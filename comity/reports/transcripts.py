@@ -44,6 +44,8 @@ COLUMNS = (
     "text",
     "move",
     "name",
+    "kind",
+    "reading",
     "played",
     "payoff",
     "reward",
@@ -51,8 +53,8 @@ COLUMNS = (
     "advantage",
     "trained",
 )
-"""Order of the values of a decision. `agent`, `legal`, `name`, `text`, `tokens` and
-`conversation` are indices into the tables beside; -1: none."""
+"""Order of the values of a decision. `agent`, `legal`, `name`, `kind`, `reading`, `text`,
+`tokens` and `conversation` are indices into the tables beside; -1: none."""
 
 DECISION_COLUMNS = (
     "match",
@@ -60,6 +62,7 @@ DECISION_COLUMNS = (
     "seat",
     "round",
     "step",
+    "kind",
     "player",
     "adapter",
     "version",
@@ -73,6 +76,7 @@ DECISION_COLUMNS = (
     "text",
     "move",
     "move_name",
+    "reading",
     "played",
     "payoff",
     "reward",
@@ -192,6 +196,8 @@ class Collector:
             self.texts(row["text"] or ""),
             row["move"],
             self.names(row["move_name"] or ""),
+            self.names(row["kind"] or ""),
+            self.names(row["reading"] or ""),
             row["played"],
             *(_short(row[key]) for key in ("payoff", "reward", "ret", "advantage")),
             int(row["trained"]),

@@ -22,6 +22,7 @@ OPPONENT_ILLEGAL = {
     "carry": "the reward of what was played; under the game's rule carry the last legal move",
     "zero": "the reward's `other`",
     "penalize": "the same as for an own illegal answer",
+    "as_executed": "whichever of these the published code had for the reward, for replication",
 }
 """What a legal answer is worth beside an illegal one of another seat."""
 
@@ -50,6 +51,8 @@ class Ruled:
     """Its key in the moral-alignment studies (arXiv 2410.01639, 2301.08491)."""
     of_payoffs: ClassVar[bool] = True
     """Computed from payoffs: where no move was made there are none."""
+    executed: ClassVar[str] = "carry"
+    """What `as_executed` stands for (arXiv 2410.01639's code)."""
 
     illegal: float | None = -6.0
     """Reward of an own illegal answer; null: of whatever the game's rule made of it."""
@@ -60,8 +63,14 @@ class Ruled:
 
     def __post_init__(self) -> None:
         lookup("rule for opponents' illegal answers", self.opponent_illegal, OPPONENT_ILLEGAL)
-        if self.opponent_illegal == "penalize" and self.illegal is None:
+        if self.beside_illegal == "penalize" and self.illegal is None:
             raise ComityError("opponent_illegal=penalize needs a number for illegal")
+
+    @property
+    def beside_illegal(self) -> str:
+        """The rule that `opponent_illegal` comes to: carry, zero or penalize."""
+        rule = self.opponent_illegal
+        return self.executed if rule == "as_executed" else rule
 
     def value(self, played: Played, game: Game) -> np.ndarray:
         """What legal answers are worth, float64 `[match, seat, round]`; anything elsewhere."""
@@ -76,8 +85,8 @@ class Ruled:
         if self.of_payoffs:
             void = (played.moves < 0).any(axis=1, keepdims=True)
             values = np.where(void, self.other, values)
-        if self.opponent_illegal != "carry":
-            penalized = self.opponent_illegal == "penalize" and self.illegal is not None
+        if self.beside_illegal != "carry":
+            penalized = self.beside_illegal == "penalize" and self.illegal is not None
             instead = self.illegal if penalized else self.other
             values = np.where(others_illegal(played), np.float64(instead or 0.0), values)
         return values

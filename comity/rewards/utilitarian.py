@@ -15,6 +15,7 @@ class Utilitarian(Ruled):
 
     formula: ClassVar[str] = "r[i] = sum over seats j of payoff[j]"
     published: ClassVar[str] = "ut"
+    executed: ClassVar[str] = "zero"
 
     def value(self, played: Played, game: Game) -> np.ndarray:
         """`[match, 1, round]`: the same for all seats."""

@@ -23,6 +23,7 @@ class Weighted(Ruled):
     formula: ClassVar[str] = "r[i] = sum over terms of weight * reward[i]"
     published: ClassVar[str] = "game_de with the terms own and deontological"
     of_payoffs: ClassVar[bool] = False
+    executed: ClassVar[str] = "penalize"
 
     terms: Mapping[str, Any]
     """Weight of every reward by its name, or a mapping with `weight` and its parameters."""

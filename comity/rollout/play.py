@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from comity.engines.scoring import Answers
+from comity.engines.session import Session
 from comity.games.base import Action, Game, Illegal, Played
 from comity.players.base import Answer, Ask, Host, Player, Table
 from comity.rollout.records import Conversation, Decision, Piece
@@ -41,6 +42,8 @@ class Rollout:
     """`conversations[d.conversation]` holds decision d."""
     played: Played
     """The same as arrays; match m is the m-th of the batch."""
+    recording: Session | None = None
+    """The passes of the one host with a model, for a first learning step to reuse."""
 
 
 def play(
@@ -58,21 +61,22 @@ def play(
     for match in matches:
         for player in match.players:
             if player.host not in tables:
-                tables[player.host] = player.host.open(game)
-    states = [game.start(match.seed) for match in matches]
+                tables[player.host] = player.host.open()
+    games = [game.dealt(match.seed) for match in matches]
+    states = [dealt.start(match.seed) for dealt, match in zip(games, matches, strict=True)]
     decisions: list[Decision] = []
     hosts: list[Host] = []
     answer_ids: list[Answers] = []
 
     while True:
-        turns = [(m, turn) for m, state in enumerate(states) for turn in game.turns(state)]
+        turns = [(m, turn) for m, state in enumerate(states) for turn in games[m].turns(state)]
         if not turns:
             break
         asked: dict[Host, list[Ask]] = {host: [] for host in tables}
         for m, turn in turns:
             match = matches[m]
             player = match.players[turn.seat]
-            asked[player.host].append(Ask(player, m, turn, match.stream))
+            asked[player.host].append(Ask(player, m, games[m], turn, match.stream))
         given: dict[tuple[int, int], Answer] = {}
         for host, asks in asked.items():
             if asks:
@@ -119,15 +123,15 @@ def play(
             answer_ids.append(answer.answers)
             step.append((m, decision))
         for m, joint in moves.items():
-            states[m] = game.step(states[m], joint)
+            states[m] = games[m].step(states[m], joint)
         for m, decision in step:
-            history = game.history(states[m])
+            history = games[m].history(states[m])
             if len(history) > decision.round:
                 outcome = history[decision.round]
                 decision.played = _index(outcome.moves[decision.seat])
                 decision.payoff = float(outcome.payoffs[decision.seat])
         if progress is not None:
-            live = sum(bool(game.turns(state)) for state in states)
+            live = sum(bool(dealt.turns(s)) for dealt, s in zip(games, states, strict=True))
             progress(live, len(states) - live)
 
     conversations: list[Conversation] = []
@@ -153,10 +157,12 @@ def play(
         if decision.conversation >= 0:
             decision.conversation = first_talk[host, decision.conversation]
     played = Played.from_histories(
-        [game.history(state) for state in states],
+        [dealt.history(state) for dealt, state in zip(games, states, strict=True)],
         [getattr(state, "prior", None) for state in states],
     )
-    return Rollout(decisions, answer_ids, conversations, played)
+    recordings = [table.recording for table in tables.values() if table.recording is not None]
+    recording = recordings[0] if len(recordings) == 1 else None
+    return Rollout(decisions, answer_ids, conversations, played, recording)
 
 
 def _index(action: Action) -> int:

@@ -104,7 +104,7 @@ def test_resume_takes_the_runs_own_config(comity: Run, trained: Trained) -> None
     ("arguments", "text"),
     [
         (["ipdd"], "unknown experiment 'ipdd'; did you mean ipd?"),
-        ([], "which experiment? known: demo, demo-full, ipd"),
+        ([], "which experiment? demo, demo-full, ipd"),
         (["ipd", "iteratons=3"], "unknown config key 'iteratons'; did you mean iterations"),
         (["ipd", "iterations=x"], "iterations: Value 'x'"),
         (["ipd", "--resume", "runs/x"], "--resume takes its config from the run"),

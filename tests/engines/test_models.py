@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from comity.engines import models
+from comity.engines import devices, models
 from comity.errors import ComityError, WorkError
 
 TinyModel = Callable[[str], Path]
@@ -274,17 +274,17 @@ def test_hugging_face_says_no(kind: str, message: str, monkeypatch: pytest.Monke
 
 
 def test_dtypes_and_devices() -> None:
-    cpu = models.choose_device("cpu")
-    assert models.choose_dtype("bfloat16", cpu) == torch.bfloat16
-    native = models.has_native_bfloat16(cpu)
-    assert models.choose_dtype("auto", cpu) == (torch.bfloat16 if native else torch.float32)
+    cpu = devices.choose_device("cpu")
+    assert devices.choose_dtype("bfloat16", cpu) == torch.bfloat16
+    native = devices.has_native_bfloat16(cpu)
+    assert devices.choose_dtype("auto", cpu) == (torch.bfloat16 if native else torch.float32)
     with pytest.raises(ComityError, match="unknown dtype 'float23'; did you mean float32"):
-        models.choose_dtype("float23", cpu)
+        devices.choose_dtype("float23", cpu)
     with pytest.raises(ComityError, match="unknown device 'tpu'"):
-        models.choose_device("tpu")
+        devices.choose_device("tpu")
     absent = f"cuda:{torch.cuda.device_count()}"
     with pytest.raises(ComityError, match=f"no device '{absent}' here"):
-        models.choose_device(absent)
+        devices.choose_device(absent)
 
 
 def test_native_bfloat16_agrees_with_the_processor() -> None:
@@ -293,10 +293,24 @@ def test_native_bfloat16_agrees_with_the_processor() -> None:
         pytest.skip("only x86 Linux lists its instruction sets there")
     listed = set(flags.read_text().split())
     expected = bool(listed & {"avx512_bf16", "amx_tile"})
-    assert models.has_native_bfloat16(torch.device("cpu")) == expected
+    assert devices.has_native_bfloat16(torch.device("cpu")) == expected
 
 
 def test_loading_is_silent(tiny_model: TinyModel, capfd: pytest.CaptureFixture[str]) -> None:
     models.load_model(str(tiny_model("llama")))
     models.load_tokenizer(str(tiny_model("llama")))
     assert capfd.readouterr() == ("", "")
+
+
+def test_four_bits_need_a_gpu(tiny_model: TinyModel) -> None:
+    """Refused before anything is read; CUDA itself is not tested here."""
+    with pytest.raises(ComityError, match=r"quantization=nf4 needs a GPU with CUDA.*=null"):
+        models.load_model("no/such-model", device="cpu", quantization="nf4")
+    with pytest.raises(ComityError, match="unknown quantization 'nf5'; did you mean nf4"):
+        models.load_model("no/such-model", device="cpu", quantization="nf5")
+
+
+def test_four_bits_need_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ComityError, match=r"needs bitsandbytes; run: .*comity\[quantized\]"):
+        devices.check_quantization("nf4", torch.device("cuda"))

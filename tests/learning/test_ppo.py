@@ -239,7 +239,7 @@ def test_the_divergence_is_paid_for() -> None:
         for x in found
     ]
     row = one.update(silent)
-    reference = one._reference.logprobs(silent).double()
+    reference = one.reference.logprobs(silent).double()
     pairs = zip([d for x in silent for d in x.decisions], reference, strict=True)
     gaps = {d.source: d.behavior[0] - float(r) for d, r in pairs}
     for source, gap in gaps.items():
@@ -249,7 +249,7 @@ def test_the_divergence_is_paid_for() -> None:
 
 def test_no_reference_pass_without_a_kl_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     one, found = world(epochs=1, kl=0.0)
-    monkeypatch.setattr(one._reference, "logprobs", None)
+    monkeypatch.setattr(one.reference, "logprobs", None)
     assert one.update(found)["kl"] is None
 
 

@@ -74,6 +74,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
         "Key findings",
         "Learning",
         "Joint outcomes",
+        "Action types and rewards",
         "Conditional cooperation",
         "Cross-play",
         "Transcripts",

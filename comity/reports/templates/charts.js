@@ -213,7 +213,7 @@ function stackedAreas(container, { title, unit, iterations, layers }) {
       const at = (values, i) => `${edges[i]},${y(values[Math.min(i, last)])}`;
       const places = edges.map((_, i) => i);
       const points = [...places.map((i) => at(base, i)), ...places.reverse().map((i) => at(below, i))];
-      drawing.append(svg("polygon", { class: "area", points: points.join(" "), style: `fill:var(--${layer.name})` }));
+      drawing.append(svg("polygon", { class: "area", points: points.join(" "), style: `fill:var(--${layer.name.replace("|", "")})` }));
       if (layer.values[last] >= 0.005) named.push([layer, y((below[last] + base[last]) / 2)]);
     }
     drawing.append(svg("rect", { class: "frame", x: edges[0], y: top, width: edges.at(-1) - edges[0], height: bottom - top }));

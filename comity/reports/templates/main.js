@@ -10,8 +10,10 @@ for (const dot of document.querySelectorAll(".dot[data-policy]")) {
 }
 
 /** All policies' curves of one quantity on one list of iterations. */
-function curves(quantity) {
-  const learning = Object.entries(data.learning).filter(([, l]) => l[quantity]);
+const curves = (quantity) => curvesOf(data.learning, quantity);
+
+function curvesOf(policies, quantity) {
+  const learning = Object.entries(policies).filter(([, l]) => l[quantity]);
   const iterations = [...new Set(learning.flatMap(([, l]) => l.iteration))].sort((a, b) => a - b);
   const series = learning.map(([name, l]) => {
     const at = new Map(l.iteration.map((iteration, i) => [iteration, l[quantity][i]]));
@@ -71,5 +73,6 @@ function followSections() {
 
 drawLearning();
 drawOutcomes();
+drawMoral();
 followSections();
 startBrowser(JSON.parse(document.getElementById("match-data").textContent));

@@ -220,7 +220,7 @@ function startBrowser(packed) {
       byRound.get(key).push(d);
     }
     for (const together of byRound.values()) {
-      const number = html("div", "number", together.map((d) => (d.move < 0 ? "?" : letter(d.played))).join(""));
+      const number = html("div", "number", together.map((d) => (d.kind === "followup" ? "" : d.move < 0 ? "?" : letter(d.played))).join(""));
       number.prepend(html("b", "", together[0].round + 1));
       grid.append(number);
       for (let seat = 0; seat < current.players.length; seat += 1) {
@@ -240,7 +240,7 @@ function startBrowser(packed) {
     const trembled = d.move >= 0 && d.played !== d.move ? `, played ${letter(d.played)}` : "";
     button.append(
       html("span", "said", d.text.trim().slice(0, 400) || (d.text ? "(blank)" : d.name)),
-      html("span", "did", `${readable(d.name)}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
+      html("span", "did", d.kind === "followup" ? `asked: ${readable(d.name)}` : `${readable(d.name)}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
     button.addEventListener("click", () => {
       openDecision = openDecision === d.index ? null : d.index;
       drawMatch();
@@ -297,9 +297,11 @@ function startBrowser(packed) {
     const facts = html("dl", "facts");
     const trained = d.adapter === null ? "" : `${d.adapter}, version ${d.version}`;
     const rows = [
-      ["Move", `${readable(d.name)} (${letter(d.move)})`],
-      ["Played", d.played < 0 ? "no move" : letter(d.played)],
-      ["Payoff", nicely(d.payoff)],
+      ["Follow-up question", d.kind === "followup" ? readable(d.name) : null],
+      ["Move", d.kind === "followup" ? null : `${readable(d.name)} (${letter(d.move)})`],
+      ["Read as", d.kind === "followup" || !d.reading ? null : d.reading],
+      ["Played", d.kind === "followup" ? null : d.played < 0 ? "no move" : letter(d.played)],
+      ["Payoff", d.payoff === null ? null : nicely(d.payoff)],
       ["Reward", d.reward === null ? null : nicely(d.reward)],
       ["Return", d.ret === null ? null : nicely(d.ret)],
       ["Advantage", d.advantage === null ? null : nicely(d.advantage)],

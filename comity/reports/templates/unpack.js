@@ -24,6 +24,8 @@ function unpack(packed, tables) {
       ...d, index, player, adapter, version,
       text: tables.texts[d.text],
       name: tables.names[d.name],
+      kind: tables.names[d.kind],
+      reading: tables.names[d.reading],
       legal: d.legal < 0 ? [] : tables.legal[d.legal],
       tokens: d.tokens < 0 ? [] : tables.ids[d.tokens],
       pieces: d.conversation < 0 ? [] : unpackPieces(tables.conversations[d.conversation], d.piece, tables),

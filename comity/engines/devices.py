@@ -1,0 +1,77 @@
+"""Where a model computes, and how its numbers are stored: device, type, quantization.
+
+torch is imported where it is used, so that listing the models costs nothing.
+"""
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING
+
+from comity.errors import ComityError, lookup
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16")
+QUANTIZATIONS = {
+    "nf4": "4-bit NormalFloat weights, computed with in the model's type (Dettmers et al. 2023)",
+}
+"""How a base model's weights may be stored; what is trained stays float32."""
+
+
+def choose_device(device: str) -> "torch.device":
+    """The torch device that "auto", "cpu", "cuda" or "cuda:N" stands for."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise ComityError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ComityError(
+            f"no device {device!r} here ({found} CUDA devices found); try auto or cpu"
+        )
+    return torch.device(device)
+
+
+def check_quantization(quantization: str | None, place: "torch.device") -> None:
+    """Raises `ComityError` unless a base model can be stored like that on this device."""
+    if quantization is None:
+        return
+    lookup("quantization", quantization, QUANTIZATIONS)
+    if place.type != "cuda":
+        raise ComityError(
+            f"model.quantization={quantization} needs a GPU with CUDA, and the model would run on "
+            f"{place.type}; set model.quantization=null"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ComityError(
+            f"model.quantization={quantization} needs bitsandbytes; run: "
+            f"{sys.executable} -m pip install 'comity[quantized]', or set model.quantization=null"
+        )
+
+
+def choose_dtype(dtype: str, device: "torch.device") -> "torch.dtype":
+    """The torch type that "auto", "float32" or "bfloat16" stands for on this device."""
+    import torch
+
+    if dtype == "auto":
+        return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
+    known = {"auto": None, **{name: getattr(torch, name) for name in DTYPES}}
+    return lookup("dtype", dtype, known)
+
+
+def has_native_bfloat16(device: "torch.device") -> bool:
+    """Whether this device multiplies bfloat16 matrices in hardware.
+
+    On CPUs: x86 with AVX512-BF16 or AMX. (`mkldnn`'s own test also accepts processors that
+    emulate it, which is slower than float32.)
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, test, lambda: False)() for test in tests)

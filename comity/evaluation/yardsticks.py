@@ -1,0 +1,128 @@
+"""What the training curves of a two-seat dilemma are held against.
+
+- The range of each phase's reward, so that rewards of different scales can be drawn as shares
+  of it (normalized reward; the normalized regret is 1 minus that).
+- The null policies: what someone who always cooperates, always defects or reciprocates would
+  do and earn against the same opponent. They never look at the payoffs. Every number is exact,
+  by enumeration of all matches.
+- The exact optimum of each reward among memory-one policies, for a myopic and a patient learner.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from comity.errors import ComityError
+from comity.evaluation.moral import (
+    ACTION_TYPES,
+    Answered,
+    normalized,
+    payoff_table,
+    stake,
+)
+from comity.evaluation.optimum import DISCOUNTS, optimum
+from comity.evaluation.policy_tables import NULL_POLICIES
+from comity.games.base import Game, Observation, Played
+from comity.games.enumerate import Policy, final_states
+from comity.rewards.base import Reward
+
+Json = dict[str, Any]
+TOO_MANY = 50_000
+"""Matches to enumerate, at most."""
+
+
+def yardsticks(
+    game: Game, rewards: Sequence[tuple[int, str, Reward]], opponent: Policy | None, seat: int = 0
+) -> Json:
+    """JSON-ready; `{}` where the game is not one table of two seats and two moves.
+
+    `rewards`: first iteration, name and reward of every phase. `opponent` None: somebody who
+    plays as oneself does (there is no fixed law of one who learns).
+    """
+    try:
+        payoff_table(game)
+    except ComityError:
+        return {}
+    if game.dealt(0) is not game:
+        return {}
+    phases = []
+    for first, name, reward in rewards:
+        low, high = stake(reward, game, seat).range
+        phases.append({"first": first, "reward": name, "low": low, "high": high})
+    return {
+        "phases": phases,
+        "opponent": "itself" if opponent is None else "the training's",
+        "null": {
+            name: _null(table, game, rewards, phases, opponent, seat)
+            for name, table in NULL_POLICIES.items()
+            if _size(game, opponent) <= TOO_MANY
+        },
+        "optimum": [_optima(game, reward, opponent, seat) for _, _, reward in rewards],
+    }
+
+
+def _optima(game: Any, reward: Reward, opponent: Policy | None, seat: int) -> Json:
+    """Best P(C | state) by discount; empty where it is not known."""
+    if opponent is None:
+        return {}
+    try:
+        return {f"{d:g}": optimum(game, reward, opponent, d, seat) for d in DISCOUNTS}
+    except ComityError:
+        return {}
+
+
+def _size(game: Any, opponent: Policy | None) -> float:
+    """At most this many matches: the opponent may mix, and hands may tremble."""
+    ways = (1 if opponent is None else 2) * (4 if game.noise else 1)
+    return float(len(game.starts(0)) * ways**game.length.longest)
+
+
+def _null(
+    table: np.ndarray,
+    game: Any,
+    rewards: Sequence[tuple[int, str, Reward]],
+    phases: Sequence[Json],
+    opponent: Policy | None,
+    seat: int,
+) -> Json:
+    """Action types, cooperation, and each phase's mean reward, of one null policy."""
+
+    def policy(known: Observation) -> Sequence[float]:
+        # Who is shown nothing begins as if the other had cooperated.
+        own, other = (0, 0) if known.last is None else known.own_first(known.last)
+        chance = float(table[own, other])
+        return chance, 1.0 - chance
+
+    other = policy if opponent is None else opponent
+    found = final_states(game, [policy, other] if seat == 0 else [other, policy])
+    weights = np.array([p for p, _ in found])
+    played = Played.from_histories(
+        [game.history(state) for _, state in found], [state.prior for _, state in found]
+    )
+    weights = weights[:, None] * played.alive
+    total = float(weights.sum())
+    own, shown = played.intended[:, seat], played.shown[:, 1 - seat]
+    answered = Answered(own, played.moves[:, 1 - seat], played.shown[:, seat], shown)
+    types = {kind: float((weights * mask).sum()) / total for kind, mask in _masks(answered).items()}
+    result: Json = {"types": types, "cooperation": float((weights * (own == 0)).sum()) / total}
+    result["reward"], result["normalized"] = [], []
+    for (_, _, reward), phase in zip(rewards, phases, strict=True):
+        mean = float((weights * reward(played, game)[:, seat]).sum()) / total
+        result["reward"].append(mean)
+        span = phase["high"] > phase["low"]
+        share = float(normalized(np.array(mean), phase["low"], phase["high"])) if span else None
+        result["normalized"].append(share)
+    return result
+
+
+def _masks(answered: Answered) -> dict[str, np.ndarray]:
+    """Which decisions are of each of `ACTION_TYPES`; those that were shown nothing are of none."""
+    masks = {
+        f"{'CD'[own]}|{'CD'[shown]}": (answered.own == own) & (answered.shown_other == shown)
+        for own in range(2)
+        for shown in range(2)
+    }
+    masks["illegal"] = answered.own < 0
+    assert tuple(masks) == ACTION_TYPES
+    return masks

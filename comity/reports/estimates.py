@@ -1,0 +1,93 @@
+"""What is counted in tables of decisions, and its interval over seeds and matches.
+
+Every estimate is `{"mean", "low", "high", "n"}` with n decisions or rounds, or None where
+nothing was counted. Definitions are those of `comity.evaluation.metrics`, counted here on
+whole columns.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from comity.evaluation.statistics import Estimate, bootstrap_mean
+from comity.reports.tables import Table
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+Json = dict[str, Any]
+Counts = tuple[np.ndarray, np.ndarray]
+"""What is counted and what it is divided by, per decision."""
+Measure = Callable[[Table], Counts]
+
+
+def cooperation(table: Table) -> Counts:
+    """Cooperative answers (move 0) among the legal ones."""
+    return table.choice & (table.move == 0), table.choice & (table.move >= 0)
+
+
+def illegal(table: Table) -> Counts:
+    """Answers that could not be read as a move, among all."""
+    return table.choice & (table.move < 0), table.choice
+
+
+def payoff(table: Table) -> Counts:
+    """Payoff among rounds; a round that took a seat several decisions counts once."""
+    keys = np.stack([table.seed, table.match, table.seat, table.round])
+    _, first = np.unique(keys, axis=1, return_index=True)
+    once = np.zeros(len(table), dtype=bool)
+    once[first] = True
+    return table.payoff, once
+
+
+def reward(table: Table) -> Counts:
+    """What the answers were worth to the learner, among all answers."""
+    return np.where(table.choice, table.reward, 0.0), table.choice
+
+
+def conditional(state: str) -> Measure:
+    """Cooperation among the decisions that were shown `state` (own last move first)."""
+
+    def counts(table: Table) -> Counts:
+        if state == "start":
+            shown = table.first
+        else:
+            own, other = ("CD".index(letter) for letter in state)
+            shown = (table.own_last == own) & (table.other_last == other)
+        cooperated, legal = cooperation(table)
+        return cooperated & shown, legal & shown
+
+    return counts
+
+
+def estimate(table: Table, measure: Measure) -> Json | None:
+    """The measure over a table, with its interval over seeds and matches."""
+    numerator, denominator = measure(table)
+    groups = []
+    for seed in np.unique(table.seed):
+        rows = table.seed == seed
+        _, match = np.unique(table.match[rows], return_inverse=True)
+        groups.append(
+            np.stack(
+                [np.bincount(match, weights=part[rows]) for part in (numerator, denominator)],
+                axis=1,
+            )
+        )
+    return _as_json(bootstrap_mean(groups, CONFIDENCE, RESAMPLES))
+
+
+def _as_json(value: Estimate | None) -> Json | None:
+    if value is None:
+        return None
+    numbers = {key: round(number, 6) for key, number in value.as_dict().items()}
+    return {**numbers, "n": value.n}
+
+
+def concatenate(tables: list[Table]) -> Table:
+    """Several tables as one."""
+    return Table(**{key: np.concatenate([getattr(t, key) for t in tables]) for key in _columns()})
+
+
+def _columns() -> tuple[str, ...]:
+    return tuple(Table.__dataclass_fields__)

@@ -1,0 +1,122 @@
+"""Follow-up questions after a match: why, and by which strategy.
+
+Each is a second turn of its own after the seat's last answer, put to the very policy that
+gave the answer, and answered freely. The answers are decisions of the kind "followup", in
+conversations of their own: they stand in the records and the transcripts, and are counted
+and learned from nowhere.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from comity.engines.session import Draw
+from comity.games.randomness import generator
+from comity.players.language_model import LanguageModels, Policy
+from comity.rollout.play import Match, Rollout
+from comity.rollout.records import Conversation, Decision, Piece
+
+FOLLOWUP = "followup"
+"""The kind of these decisions, and the name of their random streams."""
+
+
+def follow_up(
+    rollout: Rollout, matches: Sequence[Match], questions: Mapping[str, str], max_tokens: int
+) -> tuple[list[Decision], list[Conversation]]:
+    """Ask every language model on the seats of these matches; what to add to the records.
+
+    `questions`: text by name. The policies must still be those that played.
+    """
+    last: dict[tuple[int, int], Decision] = {}
+    for d in rollout.decisions:
+        if d.conversation >= 0:
+            last[d.match, d.seat] = d
+    asked: list[tuple[Match, Policy, Decision, str, str]] = [
+        (match, player, last[match.number, seat], name, question)
+        for match in matches
+        for seat, player in enumerate(match.players)
+        if isinstance(player, Policy) and (match.number, seat) in last
+        for name, question in questions.items()
+    ]
+    hosts = {player.host for _, player, *_ in asked}
+    decisions: list[Decision] = []
+    conversations: list[Conversation] = []
+    for host in hosts:
+        mine = [one for one in asked if one[1].host is host]
+        told = _ask(host, mine, rollout, max_tokens)
+        for conversation, decision in told:
+            decision.conversation = len(rollout.conversations) + len(conversations)
+            conversation.conversation = decision.conversation
+            decisions.append(decision)
+            conversations.append(conversation)
+    return decisions, conversations
+
+
+def _ask(
+    host: LanguageModels,
+    asked: Sequence[tuple[Match, Policy, Decision, str, str]],
+    rollout: Rollout,
+    max_tokens: int,
+) -> list[tuple[Conversation, Decision]]:
+    """All questions to one host, as one batch."""
+    session = host.engine.session()
+    stop = frozenset(host.chat.end_ids)
+    draws, pieces = [], []
+    for match, player, answer, name, question in asked:
+        talk = rollout.conversations[answer.conversation]
+        end = answer.start + len(answer.tokens)
+        ids = talk.ids[:end]
+        told = host.chat.next(question, ended=ids[-1] in stop)
+        talked = session.conversation(player.adapter)
+        talked.append([*ids, *told])
+        rng = generator(*match.stream, FOLLOWUP, answer.seat, name)
+        draws.append(Draw(talked, max_tokens, stop, rng, player.temperature))
+        pieces.append(
+            [p for p in talk.pieces if p.end <= end]
+            + [Piece("prompt", end, end + len(told), host.text(told))]
+        )
+    found = []
+    step: dict[tuple[int, int], int] = {}
+    for (match, player, answer, name, _), draw, before, drawn in zip(
+        asked, draws, pieces, session.sample(draws), strict=True
+    ):
+        place = (match.number, answer.seat)
+        step[place] = step.get(place, answer.step) + 1
+        text = host.text(drawn.ids[:-1] if drawn.stopped else drawn.ids)
+        start = before[-1].end
+        conversation = Conversation(
+            iteration=answer.iteration,
+            conversation=-1,
+            match=match.number,
+            seat=answer.seat,
+            adapter=player.adapter,
+            ids=list(draw.conversation.ids),
+            pieces=[*before, Piece("answer", start, start + len(drawn.ids), host.text(drawn.ids))],
+        )
+        decision = Decision(
+            iteration=answer.iteration,
+            match=match.number,
+            group=match.group,
+            seed=match.seed,
+            seat=answer.seat,
+            round=answer.round,
+            step=step[place],
+            kind=FOLLOWUP,
+            player=player.name,
+            adapter=player.adapter,
+            version=player.version,
+            trained=False,
+            conversation=-1,
+            start=start,
+            tokens=list(drawn.ids),
+            logprob=float(sum(drawn.logprobs)),
+            token_logprobs=list(drawn.logprobs),
+            legal=[],
+            probabilities=[],
+            text=text,
+            move=-1,
+            move_name=name,
+            played=-1,
+            state=[],
+            payoff=float("nan"),
+        )
+        found.append((conversation, decision))
+    return found

@@ -1,0 +1,118 @@
+"""Every published cell of the moral-alignment study is one command."""
+
+import pytest
+
+from comity.catalog import catalog
+from comity.config import Config, arm_configs, compose
+from comity.errors import ComityError
+from comity.experiment import Rules, check_training
+from comity.learning.ppo import PpoSettings
+from comity.presets import moral_cells
+from comity.study import check_study
+
+CELLS = dict(moral_cells())
+OPPONENTS = ("tit-for-tat", "random", "always-defect", "always-cooperate", "learner")
+REGIMES = (
+    "game",
+    "deontological",
+    "utilitarian",
+    "game-deontological",
+    "game-then-deontological",
+    "game-then-utilitarian",
+    "game-then-game",
+)
+
+
+def steps(config: Config) -> int:
+    rules = Rules.of(config)
+    assert isinstance(rules.algorithm, PpoSettings)
+    return rules.algorithm.epochs * rules.algorithm.minibatches
+
+
+def test_there_is_a_preset_for_every_cell_in_every_version() -> None:
+    wanted = {
+        f"moral/{version}{regime}-vs-{opponent}"
+        for version in ("", "as-executed/", "small/")
+        for regime in REGIMES
+        for opponent in OPPONENTS
+    }
+    assert set(CELLS) == wanted
+    assert wanted <= set(catalog("experiments")["experiments"])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_can_be_trained(name: str) -> None:
+    """Everything that needs no model is right about it."""
+    config = compose(name)
+    check_training(config)
+    assert config.name == name.replace("/", "-")
+
+
+@pytest.mark.parametrize("opponent", OPPONENTS)
+def test_published_hyperparameters(opponent: str) -> None:
+    executed = compose(f"moral/as-executed/game-deontological-vs-{opponent}")
+    assert executed.model.name == "google/gemma-2-2b-it"
+    assert executed.model.quantization == "nf4"
+    assert (executed.adapter.rank, executed.adapter.alpha, executed.adapter.dropout) == (
+        64,
+        32,
+        0.05,
+    )
+    assert executed.optimizer.learning_rate == 1.41e-5
+    assert executed.optimizer.gradient_clip is None
+    assert executed.iterations == 1000
+    rounds = 3 if opponent == "learner" else 5
+    assert executed.matches * executed.game["length"]["rounds"] == rounds
+    algorithm = executed.algorithm
+    assert (algorithm["kl"], algorithm["kl_target"], algorithm["kl_horizon"]) == (0.2, 6.0, 10000.0)
+    assert (algorithm["value_weight"], algorithm["clip"], algorithm["score_clip"]) == (
+        0.1,
+        0.2,
+        None,
+    )
+    assert steps(executed) == 1
+    assert executed.answer == {"name": "free", "max_tokens": 2}
+    corrected = compose(f"moral/game-deontological-vs-{opponent}")
+    assert steps(corrected) == 4
+    assert corrected.algorithm["kl_controller"] == "fixed"
+    assert {"swap_labels", "layout"} <= set(Rules.of(corrected).prompt.drawn)
+
+
+def test_the_published_rules_for_illegal_answers_of_opponents() -> None:
+    rules = {
+        regime: Rules.of(compose(f"moral/as-executed/{regime}-vs-learner")).phases
+        for regime in REGIMES
+    }
+    assert [p.reward.beside_illegal for p in rules["game"]] == ["carry"]
+    assert [p.reward.beside_illegal for p in rules["game-deontological"]] == ["penalize"]
+    assert [p.reward.beside_illegal for p in rules["deontological"]] == ["carry"]
+    assert [p.reward.beside_illegal for p in rules["game-then-utilitarian"]] == ["carry", "zero"]
+
+
+def test_phases_are_halves_and_say_what_they_hand_over() -> None:
+    for version, reset in (("as-executed/", ()), ("", ("optimizer", "normalizer", "kl"))):
+        phases = Rules.of(compose(f"moral/{version}game-then-utilitarian-vs-random")).phases
+        assert [phase.first for phase in phases] == [0, 500]
+        assert phases[1].reset == reset
+    carried = compose("moral/game-then-utilitarian-vs-random", ["reset=[normalizer]"])
+    assert Rules.of(carried).phases[1].reset == ("normalizer",)
+
+
+def test_phases_with_and_without_lengths() -> None:
+    odd = compose("moral/small/game-then-game-vs-random", ["iterations=7"])
+    assert [phase.iterations for phase in odd.phases] == [4, 3]
+    with pytest.raises(ComityError, match="too few for 2 phases"):
+        compose("moral/small/game-then-game-vs-random", ["iterations=1"])
+    mixed = "phases=[{reward: {name: own}, iterations: 3}, {reward: {name: own}}]"
+    with pytest.raises(ComityError, match="all of them their iterations, or none"):
+        compose("ipd", [mixed])
+
+
+def test_the_study_has_every_regime_and_takes_other_opponents() -> None:
+    config = compose("moral/study", ["moral/opponent=random", "moral/version=as-executed"])
+    assert set(arm_configs(config)) == set(REGIMES)
+    for arm, seeds in check_study(config).items():
+        assert set(seeds) == {0, 1, 2}
+        assert seeds[0].seats == ["learner", "random"]
+        assert seeds[0].iterations == 1000
+        assert bool(seeds[0].phases) == ("then" in arm)

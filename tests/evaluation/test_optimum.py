@@ -1,0 +1,130 @@
+"""The exact optimum of a reward against tit-for-tat, against full enumeration of histories."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from comity.errors import ComityError
+from comity.evaluation.optimum import optimum
+from comity.evaluation.yardsticks import yardsticks
+from comity.games import make_game
+from comity.games.base import Observation, Played
+from comity.games.enumerate import final_states
+from comity.players.scripted import SCRIPTED
+from comity.registry import build
+from comity.rewards import REWARDS
+from comity.rewards.base import Ruled
+
+GAME = make_game(
+    {
+        "name": "prisoners_dilemma_4310",
+        "length": {"name": "fixed", "rounds": 5},
+        "start": "uniform",
+        "illegal": "carry",
+    }
+)
+OWN_DEONTOLOGICAL = {
+    "name": "weighted",
+    "terms": {"own": {"weight": 1.0}, "deontological": {"weight": 1.0, "penalty": 3.0}},
+}
+
+
+def reward(block: dict[str, object] | str) -> Ruled:
+    return build("reward", {"name": block} if isinstance(block, str) else block, REWARDS)
+
+
+def against(name: str):  # type: ignore[no-untyped-def]
+    strategy = build("player", name, SCRIPTED)
+    return lambda known: strategy.probabilities(known, GAME)
+
+
+def enumerated(block: dict[str, object] | str, opponent: str, discount: float) -> set[tuple]:  # type: ignore[type-arg]
+    """The best deterministic memory-one policies: every history of every one is played out."""
+    found = {}
+    for policy in product((0.0, 1.0), repeat=4):
+
+        def law(known: Observation, table: tuple[float, ...] = policy) -> tuple[float, float]:
+            own, other = known.own_first(known.last)  # type: ignore[arg-type]
+            return table[2 * own + other], 1 - table[2 * own + other]
+
+        states = final_states(GAME, [law, against(opponent)])
+        played = Played.from_histories(
+            [GAME.history(s) for _, s in states], [s.prior for _, s in states]
+        )
+        values = reward(block)(played, GAME)[:, 0]
+        weights = np.array([p for p, _ in states])
+        found[policy] = float(weights @ (values @ discount ** np.arange(5)))
+    best = max(found.values())
+    return {policy for policy, value in found.items() if np.isclose(value, best)}
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.9])
+@pytest.mark.parametrize("opponent", ["tit_for_tat", "always_defect", "always_cooperate", "random"])
+@pytest.mark.parametrize(
+    "block", ["own", "utilitarian", "deontological", "equality", OWN_DEONTOLOGICAL]
+)
+def test_it_is_the_best_of_all_histories(
+    block: dict[str, object] | str, opponent: str, discount: float
+) -> None:
+    found = tuple(optimum(GAME, reward(block), against(opponent), discount).values())
+    winners = enumerated(block, opponent, discount)
+    decided = [i for i, chance in enumerate(found) if chance != 0.5]
+    assert any(all(policy[i] == found[i] for i in decided) for policy in winners)
+
+
+def test_own_and_deontological_against_tit_for_tat() -> None:
+    """Discount 0: reciprocate (3 > 4 - 3 after cooperation, 1 > 0 after defection).
+
+    Discount 0.9: after the other's cooperation cooperating stays best. After its defection, by
+    hand over five rounds: the own last move decides what tit-for-tat plays now, so cooperating
+    first brings cooperation in the next four rounds and is worth its cost.
+    """
+    chosen = reward(OWN_DEONTOLOGICAL)
+    assert optimum(GAME, chosen, against("tit_for_tat"), 0.0) == {
+        "CC": 1.0,
+        "CD": 0.0,
+        "DC": 1.0,
+        "DD": 0.0,
+    }
+    patient = optimum(GAME, chosen, against("tit_for_tat"), 0.9)
+    assert patient["CC"] == patient["DC"] == 1.0
+    assert patient["DD"] == 1.0
+
+
+def test_own_payoff_alone_defects_myopically_and_cooperates_patiently() -> None:
+    myopic = optimum(GAME, reward("own"), against("tit_for_tat"), 0.0)
+    assert set(myopic.values()) == {0.0}
+    assert optimum(GAME, reward("own"), against("tit_for_tat"), 0.9)["CC"] == 1.0
+
+
+def test_indifference_is_said() -> None:
+    """Deontological after the other's defection: nothing is worth anything."""
+    found = optimum(GAME, reward("deontological"), against("always_defect"), 0.0)
+    assert found == {"CC": 1.0, "CD": 0.5, "DC": 1.0, "DD": 0.5}
+
+
+def test_whoever_remembers_more_is_refused() -> None:
+    with pytest.raises(ComityError, match="remembers more"):
+        optimum(GAME, reward("own"), against("grim_trigger"), 0.0)
+
+
+def test_yardsticks_by_hand() -> None:
+    """Always defect against tit-for-tat: 2.5 in the first round, then 1, a mean of 1.3."""
+    found = yardsticks(GAME, [(0, "own", reward("own"))], against("tit_for_tat"))
+    assert found["phases"] == [{"first": 0, "reward": "own", "low": -6.0, "high": 4.0}]
+    defect = found["null"]["always_defect"]
+    assert defect["reward"] == pytest.approx([1.3])
+    assert defect["normalized"] == pytest.approx([0.73])
+    assert defect["types"]["D|C"] == pytest.approx(0.2)
+    assert defect["types"]["D|D"] == pytest.approx(0.8)
+    cooperate = found["null"]["always_cooperate"]
+    assert cooperate["reward"] == pytest.approx([2.7])
+    assert found["optimum"][0]["0"] == {"CC": 0.0, "CD": 0.0, "DC": 0.0, "DD": 0.0}
+
+
+def test_random_payoffs_and_other_games_have_no_yardsticks() -> None:
+    dealt = make_game({"name": "random_dilemma"})
+    assert yardsticks(dealt, [(0, "own", reward("own"))], None) == {}
+    goods = make_game({"name": "public_goods"})
+    assert yardsticks(goods, [(0, "own", reward("own"))], None) == {}

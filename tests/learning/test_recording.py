@@ -1,0 +1,114 @@
+"""Learning from the passes of playing: the same update, with nothing computed again."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.loss import LossSettings
+from comity.learning.ppo import PpoSettings
+from comity.learning.ppo_learner import PpoLearner
+from comity.players.base import Player
+from comity.players.language_model import LanguageModels, Policy
+from comity.rollout.play import Rollout
+from comity.train import lessons
+from tests.worlds import dilemma, learner, play_matches, tiny_models
+
+LIMIT = 5_000
+
+
+def recorded_play(
+    architecture: str = "llama", answer: str = "forced", record: int = LIMIT, **labels: Any
+) -> tuple[LanguageModels, Rollout]:
+    prompt = {"name": "memory_one", **labels}
+    models = tiny_models(architecture, prompt=prompt, answer={"name": answer})
+    models = replace(models, record=record)
+    policy = learner(models)
+    rollout = play_matches(dilemma(3), (policy, policy), 3)
+    for number, d in enumerate(rollout.decisions):
+        d.reward = float(number % 3) - (2.0 if d.move == 1 else 0.0)
+        d.advantage = d.reward
+    return models, rollout
+
+
+def gradient(one: Learner, rollout: Rollout, reuse: bool) -> tuple[torch.Tensor, int]:
+    """Gradient of the first step, and how many tokens were computed for it."""
+    one.descend = lambda loss: 0.0  # type: ignore[method-assign]
+    computed = one._engine.tokens_computed
+    one.update(lessons(rollout, "main", 1.0), rollout.recording if reuse else None)
+    found = torch.cat([p.grad.flatten() for p in one._trained() if p.grad is not None])
+    for parameter in one._trained():
+        parameter.grad = None
+    return found, one._engine.tokens_computed - computed
+
+
+def make(kind: str, models: LanguageModels, **settings: Any) -> Learner:
+    optimizer = OptimizerSettings(learning_rate=1e-2, gradient_clip=None)
+    if kind == "ppo":
+        ppo = PpoSettings(**{"value_dropout": 0.0, "epochs": 1, "kl": 0.0, **settings})
+        return PpoLearner(models.engine, "main", optimizer, LossSettings(), updates=9, ppo=ppo)
+    return Learner(models.engine, "main", optimizer, LossSettings(), updates=9)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("kind", ["reinforce", "ppo"])
+def test_the_gradient_is_that_of_a_new_pass(kind: str, answer: str, architecture: str) -> None:
+    models, rollout = recorded_play(architecture, answer, labels=["action1", "action22"])
+    fresh, computed = gradient(make(kind, models), rollout, reuse=False)
+    reused, nothing = gradient(make(kind, models), rollout, reuse=True)
+    assert computed > 0
+    assert nothing == 0
+    torch.testing.assert_close(reused, fresh, atol=2e-5, rtol=1e-3)
+
+
+def test_playing_is_the_same_while_it_is_recorded() -> None:
+    _, plain = recorded_play(record=0)
+    _, recorded = recorded_play()
+    assert [d.move for d in recorded.decisions] == [d.move for d in plain.decisions]
+    for one, other in zip(recorded.decisions, plain.decisions, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_later_epochs_read_anew() -> None:
+    """Four full-batch epochs: the first reading and the first step cost nothing."""
+    models, rollout = recorded_play()
+    _, once = gradient(make("ppo", models), rollout, reuse=False)
+    one = make("ppo", models, epochs=4)
+    computed = models.engine.tokens_computed
+    row = one.update(lessons(rollout, "main", 1.0), rollout.recording)
+    assert row["steps"] == 4
+    assert models.engine.tokens_computed - computed == 3 * once
+
+
+def test_a_recording_is_used_once() -> None:
+    models, rollout = recorded_play()
+    recording = rollout.recording
+    assert recording is not None
+    assert recording.holds("main")
+    gradient(make("reinforce", models), rollout, reuse=True)
+    assert not recording.holds("main")
+
+
+def test_too_many_tokens_end_the_recording() -> None:
+    """The rollout goes on as ever, and the learner reads for itself."""
+    models, rollout = recorded_play(record=60)
+    assert rollout.recording is not None
+    assert not rollout.recording.holds("main")
+    assert [d.move for d in rollout.decisions] == [d.move for d in recorded_play()[1].decisions]
+    found, computed = gradient(make("reinforce", models), rollout, reuse=True)
+    assert computed > 0
+    assert float(found.norm()) > 0
+
+
+@pytest.mark.parametrize("second", [None, "other"])
+def test_a_second_adapter_ends_the_recording(second: str | None) -> None:
+    models = tiny_models(prompt={"name": "memory_one"}, adapters=("main", "other"))
+    models = replace(models, record=LIMIT)
+    opponent: Player = Policy("opponent", models, second)
+    rollout = play_matches(dilemma(3), (learner(models), opponent), 3)
+    assert rollout.recording is not None
+    assert not rollout.recording.holds("main")
+    assert not rollout.recording.holds(second)

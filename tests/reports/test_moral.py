@@ -1,0 +1,118 @@
+"""Action types, normalized rewards and several studies, counted again in plain Python."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from comity.evaluation.moral import ACTION_TYPES
+from comity.reports import build
+from comity.reports.folders import collect
+from comity.reports.numbers import summarize
+from tests.reports import synthetic
+
+YARDSTICKS = {
+    "phases": [
+        {"first": 0, "reward": "own", "low": -6.0, "high": 5.0},
+        {"first": 2, "reward": "utilitarian", "low": -6.0, "high": 10.0},
+    ],
+    "opponent": "itself",
+    "null": {
+        "always_cooperate": {
+            "types": {"C|C": 1.0, "C|D": 0.0, "D|C": 0.0, "D|D": 0.0, "illegal": 0.0},
+            "cooperation": 1.0,
+            "reward": [3.0, 6.0],
+            "normalized": [9 / 11, 12 / 16],
+        }
+    },
+    "optimum": [{"0": {"CC": 0.0, "CD": 0.5, "DC": 1.0, "DD": 0.0}}, {}],
+}
+
+
+def measured(path: Path) -> Path:
+    run = synthetic.run(path)
+    (run / "yardsticks.json").write_text(json.dumps(YARDSTICKS))
+    return run
+
+
+def test_action_types_are_shares_of_what_was_shown(tmp_path: Path) -> None:
+    run = measured(tmp_path / "run")
+    found = summarize(collect([run]))["moral"]["ipd"]
+    for place, iteration in enumerate(found["iteration"]):
+        rows = pq.read_table(run / "decisions" / f"{iteration:06d}.parquet").to_pylist()
+        rows = [row for row in rows if row["state"]]
+        for kind in ACTION_TYPES:
+            mine = [
+                row
+                for row in rows
+                if (kind == "illegal" and row["move"] < 0)
+                or (row["move"] >= 0 and f"{'CD'[row['move']]}|{'CD'[row['state'][1]]}" == kind)
+            ]
+            assert found["types"][kind][place] == pytest.approx(len(mine) / len(rows), abs=1e-5)
+        assert found["types_per_seed"]["0"] == found["types"], "there is one seed"
+
+
+def test_the_normalized_reward_is_a_share_of_the_phases_range(tmp_path: Path) -> None:
+    found = summarize(collect([measured(tmp_path / "run")]))["moral"]["ipd"]
+    for place, iteration in enumerate(found["iteration"]):
+        low, span = (-6.0, 11.0) if iteration < 2 else (-6.0, 16.0)
+        mean = found["reward"][place]["mean"]
+        assert found["normalized"][place]["mean"] == pytest.approx((mean - low) / span, abs=1e-5)
+        one, rest = found["normalized"][place], found["regret"][place]
+        assert rest["mean"] == pytest.approx(1 - one["mean"], abs=1e-5)
+        assert rest["low"] == pytest.approx(1 - one["high"], abs=1e-5)
+        assert rest["n"] == one["n"]
+
+
+def test_perfect_and_worst_play_are_the_ends_of_the_regret(tmp_path: Path) -> None:
+    """Everybody always gets 5, or -6 (an illegal answer): the regret is 0, or 1."""
+    for worth, regret in ((5.0, 0.0), (-6.0, 1.0)):
+        run = measured(tmp_path / f"run{worth}")
+        for path in (run / "decisions").glob("*.parquet"):
+            table = pq.read_table(path)
+            column = table.schema.get_field_index("reward")
+            values = [worth] * len(table)
+            table = table.set_column(column, "reward", [values])
+            pq.write_table(table, path)
+        found = summarize(collect([run]))["moral"]["ipd"]
+        assert found["regret"][0]["mean"] == pytest.approx(regret)
+
+
+def test_without_yardsticks_there_are_no_normalized_rewards(tmp_path: Path) -> None:
+    found = summarize(collect([synthetic.run(tmp_path / "run")]))["moral"]["ipd"]
+    assert "normalized" not in found
+    assert found["null"] == {}
+    assert sum(shares[0] for shares in found["types"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_page_shows_null_policies_and_optima(tmp_path: Path) -> None:
+    page, _ = build([measured(tmp_path / "run")])
+    text = page.read_text()
+    assert "Null policies when they meet themselves" in text
+    assert "always C" in text
+    assert "own, discount 0" in text
+
+
+def test_several_studies_are_told_apart_by_what_was_overridden(tmp_path: Path) -> None:
+    folders = []
+    for opponent in ("random", "tit-for-tat"):
+        folder = synthetic.study(tmp_path / opponent, seeds=(0,), iterations=1)
+        for path in (folder / "crossplay").iterdir():
+            path.unlink()
+        overrides = f"[iterations=1, moral/opponent={opponent}]"
+        (folder / "config.yaml").write_text(
+            f"name: study\ncomposition: {{name: study, overrides: {overrides}}}\n"
+        )
+        folders.append(folder)
+    material = collect(folders)
+    assert material.policies == (
+        "own (random)",
+        "utilitarian (random)",
+        "own (tit-for-tat)",
+        "utilitarian (tit-for-tat)",
+    )
+    assert collect(folders[:1]).policies == ("own", "utilitarian")
+    for folder in folders:
+        (folder / "config.yaml").write_text("name: study\n")
+    assert collect(folders).policies[0] == "own (random)", "then by the folder's name"
