@@ -10,7 +10,8 @@ prompt, and only the rest is scored.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from comity.games.base import Action, Illegal
 from comity.players.base import Answer, Ask, Talk
 from comity.prompts.answers import AnswerFormat, Free, parse, parse_lenient, reading
 from comity.prompts.base import Prompt
+
+FORESEEN = 9
+"""Most joint moves whose questions are computed ahead."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class _Conversations:
         """By match: the prompt as told there, and its labels by move."""
         self._open: dict[tuple[int, int], tuple[int, Conversation, bool]] = {}
         """By (match, seat): the talk's number, its conversation, and whether it ended its turn."""
+        self._foreseen = False
 
     @property
     def recording(self) -> Session:
@@ -141,9 +146,10 @@ class _Conversations:
             self._note("prompt", number, conversation, common)
             choices.append(Choice(conversation, answers, _temperature(ask)))
             legals.append(labels)
+        scored = self._session.score([*choices, *self._ahead(asks)])[: len(choices)]
         results = []
         for ask, (number, conversation), choice, labels, logprobs in zip(
-            asks, places, choices, legals, self._session.score(choices), strict=True
+            asks, places, choices, legals, scored, strict=True
         ):
             probabilities = np.exp(logprobs)
             picked = _draw(probabilities, ask.rng())
@@ -165,6 +171,39 @@ class _Conversations:
                 )
             )
         return results
+
+    def _ahead(self, asks: Sequence[Ask]) -> list[Choice]:
+        """What later rounds may ask, to be computed in the pass of the first.
+
+        Where every question shows the last joint move alone, there are few of them, and one
+        pass over all costs less than a small one in every round. A question that comes out
+        otherwise than it was foreseen is computed when it comes.
+        """
+        models = self._models
+        if self._foreseen or not models.prompt.fresh or models.prompt.drawn:
+            return []
+        self._foreseen = True
+        choices: dict[tuple[str | None, tuple[int, ...]], Choice] = {}
+        # Matches of one game differ in nothing that these questions show.
+        alike = {(ask.player.adapter, ask.turn.seat, ask.game): ask for ask in asks}
+        for ask in alike.values():
+            game, turn = ask.game, ask.turn
+            length = getattr(game, "length", None)
+            if length is None or length.longest == 1 or len(game.moves) ** game.seats > FORESEEN:
+                continue
+            labels = self._legal(ask)
+            common, answers = without_common_start(models.chat.answer_ids(labels))
+            for joint in product(range(len(game.moves)), repeat=game.seats):
+                known = replace(turn.observation, history=(), prior=joint)
+                later = replace(turn, observation=known)
+                text = self._prompt(ask)[0].opening(game, later)
+                ids = (*models.opening_ids(text), *common)
+                if (ask.player.adapter, ids) not in choices:
+                    conversation = self._session.conversation(ask.player.adapter)
+                    conversation.append(ids)
+                    choice = Choice(conversation, answers, _temperature(ask))
+                    choices[ask.player.adapter, ids] = choice
+        return list(choices.values())
 
     def _budget(self, labels: Sequence[str]) -> int:
         """Tokens of a free answer whose limit is left to the labels."""

@@ -1,0 +1,71 @@
+"""Questions of later rounds computed in the first pass: the same answers, in fewer passes."""
+
+from typing import Any
+
+import pytest
+
+from comity.engines.engine import Engine
+from comity.games import make_game
+from comity.players import language_model
+from comity.rollout.play import Rollout
+from tests.worlds import dilemma, learner, play_matches, tiny_models
+
+
+def played(
+    monkeypatch: pytest.MonkeyPatch,
+    foreseen: int,
+    prompt: dict[str, Any],
+    matches: int = 5,
+    **game: Any,
+) -> tuple[Rollout, list[int]]:
+    """A rollout, and the distinct tokens of each of its passes."""
+    passes: list[int] = []
+    forward = Engine.forward
+
+    def counted(engine: Engine, packing: Any, *rest: Any, **more: Any) -> Any:
+        passes.append(len(packing))
+        return forward(engine, packing, *rest, **more)
+
+    policy = learner(tiny_models(prompt=prompt))
+    with monkeypatch.context() as patch:
+        patch.setattr(language_model, "FORESEEN", foreseen)
+        patch.setattr(Engine, "forward", counted)
+        return play_matches(dilemma(4, **game), (policy, policy), matches), passes
+
+
+PROMPTS = [
+    {"name": "memory_one"},
+    {"name": "structured", "mention_order": "given", "answer_order": "reversed"},
+]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt["name"])
+@pytest.mark.parametrize(("start", "matches"), [("none", 5), ("uniform", 1)])
+def test_the_same_is_played_in_one_pass(
+    monkeypatch: pytest.MonkeyPatch, prompt: dict[str, Any], start: str, matches: int
+) -> None:
+    plain, small = played(monkeypatch, 0, prompt, matches, start=start)
+    ahead, large = played(monkeypatch, 9, prompt, matches, start=start)
+    assert len(large) == 1 < len(small)
+    assert [d.move for d in ahead.decisions] == [d.move for d in plain.decisions]
+    assert [c.ids for c in ahead.conversations] == [c.ids for c in plain.conversations]
+    for one, other in zip(ahead.decisions, plain.decisions, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("prompt", [{"name": "structured"}, {"name": "conversation"}])
+def test_nothing_is_foreseen_where_questions_are_drawn_or_grow(
+    monkeypatch: pytest.MonkeyPatch, prompt: dict[str, Any]
+) -> None:
+    _, plain = played(monkeypatch, 0, prompt)
+    _, same = played(monkeypatch, 9, prompt)
+    assert same == plain
+
+
+def test_one_round_needs_no_foresight(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = learner(tiny_models(prompt={"name": "memory_one"}))
+    game = make_game({"name": "prisoners_dilemma", "length": {"name": "fixed", "rounds": 1}})
+    computed = policy.host.engine.tokens_computed
+    rollout = play_matches(game, (policy, policy), 2)
+    used = policy.host.engine.tokens_computed - computed
+    assert used <= len(rollout.conversations[0].ids)
