@@ -55,6 +55,7 @@ def _folders(group: str) -> list[str]:
 
 
 def _rewards() -> Sentences:
+    from comity.registry import own_parts, sentences
     from comity.rewards import REWARDS
 
     def described(name: str, sentence: str) -> str:
@@ -63,14 +64,15 @@ def _rewards() -> Sentences:
             return sentence
         return f"{sentence} [{kind.formula}; published as {kind.published}]"
 
-    return {name: described(name, sentence) for name, sentence in options("reward").items()}
+    found = {name: described(name, sentence) for name, sentence in options("reward").items()}
+    return found | sentences(own_parts("reward"))
 
 
 def _players() -> Sentences:
     from comity.players.scripted import SCRIPTED
-    from comity.registry import sentences
+    from comity.registry import own_parts, sentences
 
-    return MODEL_PLAYERS | sentences(SCRIPTED)
+    return MODEL_PLAYERS | sentences(SCRIPTED) | sentences(own_parts("player"))
 
 
 def _models() -> Sentences:

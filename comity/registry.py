@@ -4,22 +4,27 @@ Every room keeps a dictionary from name to a class or function. `build` looks th
 there, checks the parameters against its signature and reports what is unknown, missing or
 of the wrong type before anything is made, so that no misspelled key is silently ignored.
 
-A name `module:Name` is a user's own part: `Name` in a module that Python finds, the folder in
-which the command runs included. It needs no place in any dictionary.
+A user's own parts stand beside the dictionary's (`own_parts`).
 """
 
-import importlib
+import importlib.util
 import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from types import NoneType, UnionType
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from comity.errors import ComityError, lookup, nearest
 
 Built = TypeVar("Built")
+
+PARTS = "COMITY_PARTS"
+"""Environment variable that names Python files with the user's own parts."""
 
 
 def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) -> Built:
@@ -34,7 +39,7 @@ def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) 
     name = parameters.pop("name", None)
     if not isinstance(name, str):
         raise ComityError(f"{kind} needs a name; {nearest('', known)}")
-    factory = _outside(kind, name) if ":" in name else lookup(kind, name, known)
+    factory = lookup(kind, name, {**known, **own_parts(kind)})
     what = f"{kind} {name!r}"
     fitted = _fitted(what, factory, parameters)
     try:
@@ -45,23 +50,48 @@ def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) 
         raise ComityError(f"{what}: {error}") from error
 
 
-def _outside(kind: str, name: str) -> Callable[..., Any]:
-    """The class or function that `module:Name` stands for."""
-    module, _, entry = name.partition(":")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
+def own_parts(kind: str) -> dict[str, Callable[..., Any]]:
+    """The user's own rewards, players ... by name, from entry points and files.
+
+    Entry points of the group `comity.rewards` (for the kind "reward"), and the dictionary
+    `REWARDS` of every Python file that the environment variable COMITY_PARTS names (several
+    are divided as in PATH). Nothing of that comes from a config: opening somebody's run runs
+    none of their code.
+    """
+    group = f"{kind}s"
+    found: dict[str, Callable[..., Any]] = {}
+    for point in entry_points(group=f"comity.{group}"):
+        found[point.name] = _loaded(point)
+    for path in os.environ.get(PARTS, "").split(os.pathsep):
+        if path:
+            found.update(getattr(_module(path), group.upper(), {}))
+    return found
+
+
+def _loaded(point: EntryPoint) -> Callable[..., Any]:
     try:
-        found = importlib.import_module(module)
+        made: Callable[..., Any] = point.load()
+    except Exception as error:  # another package's code may do anything
+        raise ComityError(f"entry point {point.name} = {point.value}: {error}") from error
+    return made
+
+
+@cache
+def _module(path: str) -> ModuleType:
+    """The module in a file, run once per process."""
+    file = Path(path).expanduser()
+    spec = importlib.util.spec_from_file_location(f"comity_parts_{file.stem}", file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ComityError(f"{PARTS} names {path}, which is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
     except Exception as error:  # the user's file may do anything
         raise ComityError(
-            f"{kind} {name!r}: cannot import {module} ({type(error).__name__}: {error}); it must "
-            "lie in the folder in which the command runs, or be installed"
+            f"{PARTS} names {path}, which failed ({type(error).__name__}: {error})"
         ) from error
-    made = getattr(found, entry, None)
-    if not callable(made):
-        raise ComityError(f"{kind} {name!r}: {module} has no class or function {entry!r}")
-    return made  # type: ignore[no-any-return]
+    return module
 
 
 def sentences(known: Mapping[str, object]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -53,18 +52,17 @@ def theories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     (tmp_path / "theories.py").write_text(module)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    sys.modules.pop("theories", None)
+    monkeypatch.setenv("COMITY_PARTS", str(tmp_path / "theories.py"))
 
 
 def test_the_how_to_on_moral_theories_is_right_about_its_numbers() -> None:
     """Worth 3, 0, 0, 1 after CC, CD, DC, DD."""
-    reward = build("reward", {"name": "theories:WorstOff"}, REWARDS)
+    reward = build("reward", {"name": "worst_off"}, REWARDS)
     game = make_game({"name": "prisoners_dilemma_4310"})
     found = stake(reward, game).values[0, 0, :2]
     assert found.tolist() == [[3, 0], [0, 1]]
     weighted = build(
-        "reward", {"name": "weighted", "terms": {"own": 0.5, "theories:WorstOff": 0.5}}, REWARDS
+        "reward", {"name": "weighted", "terms": {"own": 0.5, "worst_off": 0.5}}, REWARDS
     )
     assert stake(weighted, game).values[0, 0, :2].tolist() == [[3, 0], [2, 1]]
 

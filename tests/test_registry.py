@@ -1,8 +1,8 @@
 """Objects from config blocks, and what is said where a block is wrong."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,21 +115,43 @@ def test_sentences_are_first_lines() -> None:
     assert sentences(KNOWN) == {"everything": "One of every type.", "plain": "Has no parameters."}
 
 
-def test_a_users_own_part_is_named_by_its_module(
+def test_a_users_own_parts_stand_beside_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own_parts.py").write_text(
-        "class Part:\n    def __init__(self, size: int = 3) -> None:\n        self.size = size\n"
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\n\n\n@dataclass\nclass Part:\n    size: int = 3\n\n\n"
+        'THINGS = {"mine": Part}\n'
     )
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(tmp_path)
-    assert build("part", {"name": "own_parts:Part", "size": 4}, {}).size == 4  # type: ignore[attr-defined]
-    with pytest.raises(ComityError, match=r"own_parts:Part': unknown parameter 'sise'"):
-        build("part", {"name": "own_parts:Part", "sise": 4}, {})
-    with pytest.raises(ComityError, match="own_parts has no class or function 'Prat'"):
-        build("part", "own_parts:Prat", {})
-    with pytest.raises(ComityError, match=r"cannot import own_prats.*folder in which the command"):
-        build("part", "own_prats:Part", {})
-    (tmp_path / "broken_parts.py").write_text("1 / 0\n")
-    with pytest.raises(ComityError, match="ZeroDivisionError"):
-        build("part", "broken_parts:Part", {})
+    monkeypatch.setenv("COMITY_PARTS", str(file))
+    assert build("thing", {"name": "mine", "size": 4}, {}).size == 4  # type: ignore[attr-defined]
+    with pytest.raises(ComityError, match=r"thing 'mine': unknown parameter 'sise'"):
+        build("thing", {"name": "mine", "sise": 4}, {})
+    with pytest.raises(ComityError, match="unknown thing 'mien'; did you mean mine"):
+        build("thing", "mien", {})
+    with pytest.raises(ComityError, match="unknown other 'mine'"):
+        build("other", "mine", {"one": Everything})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [(None, "is no Python file"), ("1 / 0\n", "failed .ZeroDivisionError")]
+)
+def test_files_of_parts_that_do_not_work(
+    text: str | None, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "broken.py"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setenv("COMITY_PARTS", str(file))
+    with pytest.raises(ComityError, match=complaint):
+        build("thing", "mine", {})
+
+
+def test_a_part_of_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("shared", "tests.test_registry:Everything", "comity.things")
+    monkeypatch.setattr("comity.registry.entry_points", lambda group: [point])
+    assert build("thing", {"name": "shared", "ratio": 2}, {}).ratio == 2.0  # type: ignore[attr-defined]
+    broken = EntryPoint("lost", "tests.no_such_module:Thing", "comity.things")
+    monkeypatch.setattr("comity.registry.entry_points", lambda group: [broken])
+    with pytest.raises(ComityError, match="entry point lost"):
+        build("thing", "lost", {})
