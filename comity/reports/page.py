@@ -151,16 +151,23 @@ def _rewards(rewards: Json) -> list[str]:
 
 
 def _null_groups(moral: Json) -> list[Json]:
-    """Policies with the same null rows together: `names`, `opponent`, `rows`."""
+    """Policies with the same null rows together: `names`, `opponent`, `rows`.
+
+    By the reward of the last phase, which is what they are measured by in the end.
+    """
     groups: list[Json] = []
     for name, one in moral.items():
         if not one["null"]:
             continue
-        same = [group for group in groups if group["rows"] == one["null"]]
+        rows = {
+            null: {**row, "reward": row["reward"][-1], "normalized": row["normalized"][-1]}
+            for null, row in one["null"].items()
+        }
+        same = [group for group in groups if group["rows"] == rows]
         if same:
             same[0]["names"].append(name)
         else:
-            groups.append({"names": [name], "opponent": one["opponent"], "rows": one["null"]})
+            groups.append({"names": [name], "opponent": one["opponent"], "rows": rows})
     return groups
 
 

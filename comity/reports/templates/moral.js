@@ -37,6 +37,7 @@ function drawMoral() {
   ]) {
     for (const [group, policies] of studies(data.moral)) {
       const lines = curvesOf(policies, quantity);
+      for (const one of lines.series) one.name = one.name.replace(` (${group})`, "");
       const named = group ? `${title}, ${group}` : title;
       if (lines.series.length) lineChart(rewards, { title: named, unit: "per decision", ...more, ...lines });
     }
