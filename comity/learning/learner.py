@@ -147,7 +147,7 @@ class Learner:
 
         `decisions`: how many it is made of. Returns and raises what `update` does.
         """
-        computed = self._engine.tokens_computed
+        computed = self._computed()
         sums = accumulate()
         rate = self.rate
         norm = self.descend(sums.loss)
@@ -162,8 +162,12 @@ class Learner:
             "gradient_norm": norm,
             "learning_rate": rate,
             "decisions": decisions,
-            "tokens_learned": self._engine.tokens_computed - computed,
+            "tokens_learned": self._computed() - computed,
         }
+
+    def _computed(self) -> int:
+        """Tokens computed so far, but for those that depend on what is remembered already."""
+        return self._engine.tokens_computed - self.reference.tokens
 
     @property
     def rate(self) -> float:

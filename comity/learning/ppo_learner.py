@@ -99,7 +99,7 @@ class PpoLearner(Learner):
         self.credited = {}
         if not lessons:
             return super().update(lessons, recording)
-        computed = self._engine.tokens_computed
+        computed = self._computed()
         decisions = sum(len(lesson.decisions) for lesson in lessons)
         scores = self._scores(lessons)
         single = self.ppo.epochs * self.ppo.minibatches == 1
@@ -133,7 +133,7 @@ class PpoLearner(Learner):
             "value_mean": float(batch.values.mean()),
             "learning_rate": rate,
             "decisions": decisions,
-            "tokens_learned": self._engine.tokens_computed - computed,
+            "tokens_learned": self._computed() - computed,
         }
 
     def _scores(self, lessons: Sequence[Lesson]) -> dict[int, float]:

@@ -3,10 +3,12 @@
 The base model never changes, so a one-shot question that comes again needs no second pass:
 prompts of one round are few. Each is computed by itself, whatever it came with, because the
 last bits of a number depend on its batch, and a resumed run must give the very same
-numbers. Growing conversations hardly repeat; they are computed together each time.
+numbers. So all learners on one engine remember together: the runs of a study ask the same.
+Growing conversations hardly repeat; they are computed together each time.
 """
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -19,13 +21,25 @@ REMEMBERED = 1_000_000
 Question = tuple[object, ...]
 
 
+class _Memory:
+    """Log-probabilities by question, and the number of token ids in the questions."""
+
+    def __init__(self) -> None:
+        self.known: dict[Question, torch.Tensor] = {}
+        self.size = 0
+
+
+_MEMORIES: WeakKeyDictionary[Engine, _Memory] = WeakKeyDictionary()
+
+
 class Reference:
     """The base model as a reference for one learner."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[Question, torch.Tensor] = {}
-        self._size = 0
+        self._memory = _MEMORIES.setdefault(engine, _Memory())
+        self.tokens = 0
+        """Tokens computed for what was remembered then; how many depends on who asked before."""
 
     def logprobs(self, lessons: Sequence[Lesson]) -> torch.Tensor:
         """float32 `[N]`: of every term, lesson by lesson, as `read_terms` orders them."""
@@ -36,13 +50,16 @@ class Reference:
     def _remembered(self, lesson: Lesson) -> torch.Tensor:
         (decision,) = lesson.decisions
         question = (lesson.ids, decision.start, decision.answers, decision.temperature)
-        if question not in self._known:
-            if self._size > REMEMBERED:
-                self._known.clear()
-                self._size = 0
-            self._known[question] = self._read([lesson])
-            self._size += len(lesson.ids)
-        return self._known[question]
+        memory = self._memory
+        if question not in memory.known:
+            if memory.size > REMEMBERED:
+                memory.known.clear()
+                memory.size = 0
+            before = self._engine.tokens_computed
+            memory.known[question] = self._read([lesson])
+            self.tokens += self._engine.tokens_computed - before
+            memory.size += len(lesson.ids)
+        return memory.known[question]
 
     def _read(self, lessons: Sequence[Lesson]) -> torch.Tensor:
         return read_terms(self._engine, lessons, None, gradients=False).logprobs

@@ -112,3 +112,19 @@ def test_a_second_adapter_ends_the_recording(second: str | None) -> None:
     assert rollout.recording is not None
     assert not rollout.recording.holds("main")
     assert not rollout.recording.holds(second)
+
+
+def test_learners_of_one_engine_remember_the_base_together() -> None:
+    """The second computes nothing, and its metrics are the first one's."""
+    models, rollout = recorded_play()
+    rows = []
+    for _ in range(2):
+        one = make("ppo", models, kl=0.1)
+        one.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        computed = models.engine.tokens_computed
+        rows.append(one.update(lessons(rollout, "main", 1.0)))
+        rows[-1]["computed"] = models.engine.tokens_computed - computed
+        for parameter in one._trained():
+            parameter.grad = None
+    assert rows[1].pop("computed") < rows[0].pop("computed")
+    assert rows[0] == rows[1]
