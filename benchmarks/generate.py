@@ -32,7 +32,7 @@ class Generate:
         self.batch = batch
         self.sampled = self.illegal = self.tokens = 0
 
-    def session(self) -> "Generate":
+    def session(self, record: int = 0) -> "Generate":
         return self
 
     def conversation(self, adapter: str | None) -> Conversation:
