@@ -118,6 +118,13 @@ class Session:
             self._cache = self._cache.pool()
 
     @torch.no_grad()
+    def read(self, conversation: Conversation) -> torch.Tensor:
+        """Hidden state at the end of a conversation, `[H]`."""
+        lanes = self._grow(conversation)
+        self._run(lanes, [(conversation.adapter, conversation._slots)])
+        return self._outputs[conversation._slots[-1]]
+
+    @torch.no_grad()
     def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
         """log-probability of each legal answer, float64 `[K]` per choice, summing to one."""
         paths: list[tuple[str | None, list[int]]] = []

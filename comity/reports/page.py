@@ -40,6 +40,8 @@ DIVERGING = [
     "#28641e",
 ]
 """From never to always cooperating, in the colors of the joint outcomes."""
+RULES_OF_ILLEGAL = ("illegal", "opponent_illegal", "other")
+"""Keys of every reward, which its short description leaves out."""
 NULL_NAMES = {
     "always_cooperate": "always C",
     "always_defect": "always D",
@@ -143,7 +145,10 @@ def _rewards(rewards: Json) -> list[str]:
     """The rewards; with the policies that were trained on each, where those have other names."""
     policies: dict[str, list[str]] = {}
     for policy, reward in rewards.items():
-        policies.setdefault(words(reward), []).append(policy)
+        told = reward
+        if isinstance(reward, dict):
+            told = {key: value for key, value in reward.items() if key not in RULES_OF_ILLEGAL}
+        policies.setdefault(words(told), []).append(policy)
     return [
         reward if names == [reward] or len(policies) == 1 else f"{reward} ({', '.join(names)})"
         for reward, names in policies.items()

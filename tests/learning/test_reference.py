@@ -1,0 +1,56 @@
+"""What the base model makes of answers: as one pass would, and the same whatever came before."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from comity.learning.lessons import Lesson, read_terms
+from comity.learning.reference import Reference
+from comity.players.language_model import LanguageModels
+from comity.train import lessons
+from tests.worlds import dilemma, learner, play_matches, tiny_models
+
+
+def world(answer: str, architecture: str = "llama") -> tuple[LanguageModels, list[Lesson]]:
+    prompt = {"name": "memory_one", "labels": ["action1", "action22"]}
+    models = tiny_models(architecture, prompt=prompt, answer={"name": answer})
+    policy = learner(models)
+    for_all = lessons(play_matches(dilemma(3), (policy, policy), 4), "main", 1.0)
+    assert all(len(lesson.decisions) == 1 for lesson in for_all)
+    return models, for_all
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("answer", ["forced", "free"])
+def test_it_is_what_one_pass_over_everything_gives(answer: str, architecture: str) -> None:
+    models, found = world(answer, architecture)
+    plain = read_terms(models.engine, found, None, gradients=False).logprobs
+    remembered = Reference(models.engine).logprobs(found)
+    torch.testing.assert_close(remembered, plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("answer", ["forced", "free"])
+def test_to_the_last_bit_it_does_not_depend_on_what_came_before(answer: str) -> None:
+    """As after a resume, which begins with nothing remembered."""
+    models, found = world(answer)
+    forward = [Reference(models.engine).logprobs([one]) for one in found]
+    again, _ = world(answer)
+    backward = [Reference(again.engine).logprobs([one]) for one in reversed(found)]
+    for one, other in zip(forward, reversed(backward), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_question_is_read_once_and_then_only_new_answers() -> None:
+    models, found = world("free")
+    one = found[0]
+    (decision,) = one.decisions
+    reference = Reference(models.engine)
+    reference.logprobs([one])
+    computed = models.engine.tokens_computed
+    reference.logprobs([one])
+    assert models.engine.tokens_computed == computed
+    other = replace(decision, tokens=tuple((t + 1) % 300 for t in decision.tokens))
+    ids = (*one.ids[: decision.start], *other.tokens)
+    reference.logprobs([Lesson(ids, (other,))])
+    assert models.engine.tokens_computed - computed == len(decision.tokens) - 1
