@@ -39,7 +39,7 @@ def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) 
     name = parameters.pop("name", None)
     if not isinstance(name, str):
         raise ComityError(f"{kind} needs a name; {nearest('', known)}")
-    factory = lookup(kind, name, {**known, **own_parts(kind)})
+    factory = known[name] if name in known else lookup(kind, name, {**known, **own_parts(kind)})
     what = f"{kind} {name!r}"
     fitted = _fitted(what, factory, parameters)
     try:

@@ -95,10 +95,9 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             matches = experiment.matches(iteration)
             rollout = play(rules.game, matches, iteration, task.playing)
             tokens_played = experiment.engine.tokens_computed - computed
-            played = time.perf_counter()
-
             # Before the update: whoever answered is asked.
             asked = follow_ups(rollout, matches, iteration, config)
+            played = time.perf_counter()
 
             rewards = phase.reward(rollout.played, rules.game)
             credit(rollout, rewards, experiment)

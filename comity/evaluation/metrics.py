@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from comity.games.stages import OUTCOMES as OUTCOMES
 from comity.rollout.records import Decision
 
 Count = tuple[float, float]
@@ -27,7 +28,6 @@ Count = tuple[float, float]
 
 Measure = Callable[[Sequence[Decision]], Count]
 
-OUTCOMES = ("CC", "CD", "DC", "DD")
 STATES = ("start", *OUTCOMES)
 
 STRATEGIES: dict[str, dict[str, float]] = {

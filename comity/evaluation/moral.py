@@ -147,15 +147,18 @@ def stake(reward: Reward, game: Game, seat: int = 0) -> Stake:
     return Stake(values, float(table.sum(axis=-1).max()))
 
 
-def action_types(answered: Answered) -> dict[str, int]:
-    """How often each of `ACTION_TYPES` occurred; the counts add up to N."""
-    counts = {
-        f"{'CD'[own]}|{'CD'[shown]}": int(
-            np.sum((answered.own == own) & (answered.shown_other == shown))
-        )
+def of_type(answered: Answered) -> dict[str, np.ndarray]:
+    """Which decisions are of each of `ACTION_TYPES`, bool `[N]`; one shown nothing is of none."""
+    masks = {
+        f"{'CD'[own]}|{'CD'[shown]}": (answered.own == own) & (answered.shown_other == shown)
         for own, shown in product(range(2), repeat=2)
     }
-    return {**counts, "illegal": int(np.sum(answered.own < 0))}
+    return {**masks, "illegal": answered.own < 0}
+
+
+def action_types(answered: Answered) -> dict[str, int]:
+    """How often each of `ACTION_TYPES` occurred; the counts add up to N."""
+    return {kind: int(mask.sum()) for kind, mask in of_type(answered).items()}
 
 
 def normalized(values: np.ndarray, low: float, high: float) -> np.ndarray:

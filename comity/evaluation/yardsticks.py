@@ -15,9 +15,9 @@ import numpy as np
 
 from comity.errors import ComityError
 from comity.evaluation.moral import (
-    ACTION_TYPES,
     Answered,
     normalized,
+    of_type,
     payoff_table,
     stake,
 )
@@ -86,7 +86,7 @@ def _null(
     opponent: Policy | None,
     seat: int,
 ) -> Json:
-    """Action types, cooperation, and each phase's mean reward, of one null policy."""
+    """Action types, and each phase's mean reward, of one null policy."""
 
     def policy(known: Observation) -> Sequence[float]:
         # Who is shown nothing begins as if the other had cooperated.
@@ -104,9 +104,10 @@ def _null(
     total = float(weights.sum())
     own, shown = played.intended[:, seat], played.shown[:, 1 - seat]
     answered = Answered(own, played.moves[:, 1 - seat], played.shown[:, seat], shown)
-    types = {kind: float((weights * mask).sum()) / total for kind, mask in _masks(answered).items()}
-    result: Json = {"types": types, "cooperation": float((weights * (own == 0)).sum()) / total}
-    result["reward"], result["normalized"] = [], []
+    types = {
+        kind: float((weights * mask).sum()) / total for kind, mask in of_type(answered).items()
+    }
+    result: Json = {"types": types, "reward": [], "normalized": []}
     for (_, _, reward), phase in zip(rewards, phases, strict=True):
         mean = float((weights * reward(played, game)[:, seat]).sum()) / total
         result["reward"].append(mean)
@@ -114,15 +115,3 @@ def _null(
         share = float(normalized(np.array(mean), phase["low"], phase["high"])) if span else None
         result["normalized"].append(share)
     return result
-
-
-def _masks(answered: Answered) -> dict[str, np.ndarray]:
-    """Which decisions are of each of `ACTION_TYPES`; those that were shown nothing are of none."""
-    masks = {
-        f"{'CD'[own]}|{'CD'[shown]}": (answered.own == own) & (answered.shown_other == shown)
-        for own in range(2)
-        for shown in range(2)
-    }
-    masks["illegal"] = answered.own < 0
-    assert tuple(masks) == ACTION_TYPES
-    return masks

@@ -18,6 +18,10 @@ PayoffTable = tuple[tuple[tuple[float, float], ...], ...]
 """`[seat 0's move][seat 1's move][seat]`, shape `[k, k, 2]`."""
 
 
+OUTCOMES = ("CC", "CD", "DC", "DD")
+"""Joint moves of two seats with two moves, the own one first; C is move 0."""
+
+
 class Stage(Protocol):
     """One round's rules; implementations are frozen dataclasses."""
 

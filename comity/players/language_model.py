@@ -180,7 +180,8 @@ class _Conversations:
         otherwise than it was foreseen is computed when it comes.
         """
         models = self._models
-        if self._foreseen or not models.prompt.fresh or models.prompt.drawn:
+        prompt = models.prompt
+        if self._foreseen or not prompt.fresh or prompt.drawn or getattr(prompt, "memory", 1) > 1:
             return []
         self._foreseen = True
         choices: dict[tuple[str | None, tuple[int, ...]], Choice] = {}

@@ -43,6 +43,8 @@ class Run:
     """The lines of metrics.jsonl; empty where there is none."""
     iterations: tuple[int, ...]
     """Iterations whose decisions were recorded, ascending; never empty."""
+    study: str = ""
+    """What its study is told apart by, where the report is of several."""
     yardsticks: dict[str, Any] = field(default_factory=dict)
     """What its curves are held against (yardsticks.json); empty where there is none."""
 
@@ -145,8 +147,7 @@ def _studies(folders: list[Path]) -> dict[Path, str]:
     }
     alike = len(set(found.values())) < len(found)
     return {
-        folder: f" ({folder.name if alike else words or 'as given'})"
-        for folder, words in found.items()
+        folder: folder.name if alike else words or "as given" for folder, words in found.items()
     }
 
 
@@ -159,7 +160,8 @@ def _study(folder: Path, notes: list[str], apart: str) -> list[Run]:
     runs = []
     for arm, path in listed:
         started = (path / "config.yaml").is_file()
-        run = _run(path, arm + apart, _config(path)) if started else None
+        name = f"{arm} ({apart})" if apart else arm
+        run = _run(path, name, _config(path), apart) if started else None
         if run is None:
             notes.append(f"{arm}, {path.name} has no finished iteration yet and was left out.")
         else:
@@ -167,7 +169,7 @@ def _study(folder: Path, notes: list[str], apart: str) -> list[Run]:
     return runs
 
 
-def _run(folder: Path, policy: str, config: dict[str, Any]) -> Run | None:
+def _run(folder: Path, policy: str, config: dict[str, Any], study: str = "") -> Run | None:
     """The run in a folder; None where no iteration was recorded yet."""
     iterations = sorted(
         int(path.stem) for path in (folder / "decisions").glob("*.parquet") if path.stem.isdigit()
@@ -180,6 +182,7 @@ def _run(folder: Path, policy: str, config: dict[str, Any]) -> Run | None:
         path=folder,
         config=config,
         versions=_json(folder / "versions.json"),
+        study=study,
         yardsticks=_json(folder / "yardsticks.json"),
         metrics=_metrics(folder / "metrics.jsonl"),
         iterations=tuple(iterations),

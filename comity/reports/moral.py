@@ -47,6 +47,7 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
     ranges = [_phase(phases, i) for i in iterations]
     normalized = [_share(e, r) for e, r in zip(rewards, ranges, strict=True)]
     found: Json = {
+        "study": runs[0].study,
         "iteration": iterations,
         "types": _lists(shares),
         "types_per_seed": {

@@ -18,7 +18,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES, STATES
-from comity.evaluation.moral import ACTION_TYPES
 from comity.reports.estimates import CONFIDENCE, RESAMPLES
 from comity.reports.folders import Material
 from comity.reports.numbers import REFERENCE
@@ -110,6 +109,7 @@ def render(summary: Json, matches: Json) -> str:
         "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),
         "sequential": lambda value, low, high: shade(value, low, high, SEQUENTIAL),
         "duration": duration,
+        "percents_of": lambda shares: {k: round(100.0 * v, 1) for k, v in shares.items()},
         "at": lambda lists, place: {key: values[place] for key, values in lists.items()},
     }
     script = "\n".join(_template(name) for name in SCRIPTS)
@@ -132,7 +132,6 @@ def render(summary: Json, matches: Json) -> str:
         rewards=_rewards(summary["rewards"]),
         states=STATES,
         outcomes=OUTCOMES,
-        action_types=ACTION_TYPES,
         null_names=NULL_NAMES,
         optima=_optima(summary["moral"]),
         null_groups=_null_groups(summary["moral"]),

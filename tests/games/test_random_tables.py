@@ -8,7 +8,8 @@ from comity.config import compose
 from comity.errors import ComityError
 from comity.experiment import Rules
 from comity.games import make_game
-from comity.games.random_tables import OUTCOMES, OrderedPayoffs
+from comity.games.random_tables import OrderedPayoffs
+from comity.games.stages import OUTCOMES
 from comity.rollout.play import Match, play
 from tests.worlds import learner, tiny_models
 

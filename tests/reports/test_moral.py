@@ -112,7 +112,18 @@ def test_several_studies_are_told_apart_by_what_was_overridden(tmp_path: Path) -
         "own (tit-for-tat)",
         "utilitarian (tit-for-tat)",
     )
+    studies = {name: one["study"] for name, one in summarize(material)["moral"].items()}
+    assert studies["own (random)"] == "random"
+    assert studies["own (tit-for-tat)"] == "tit-for-tat"
     assert collect(folders[:1]).policies == ("own", "utilitarian")
     for folder in folders:
         (folder / "config.yaml").write_text("name: study\n")
     assert collect(folders).policies[0] == "own (random)", "then by the folder's name"
+
+
+def test_runs_that_are_told_apart_in_parentheses_stay_on_one_chart(tmp_path: Path) -> None:
+    """They are no studies: "ipd (reward=own)" is compared with "ipd (reward=utilitarian)"."""
+    runs = [synthetic.run(tmp_path / name, name) for name in ("own", "utilitarian")]
+    moral = summarize(collect(runs))["moral"]
+    assert set(moral) == {"ipd (reward=own)", "ipd (reward=utilitarian)"}
+    assert {one["study"] for one in moral.values()} == {""}

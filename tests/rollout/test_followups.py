@@ -1,6 +1,7 @@
 """Follow-up questions: a second turn after the own last answer, of whoever gave it."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,20 @@ def test_questions_are_independent() -> None:
     assert alone[0].tokens == same.tokens
 
 
+def followups_on_page(run: Path) -> set[str]:
+    """Names of the questions whose answers the page's transcripts hold."""
+    text = (run / "report.html").read_text()
+    (data,) = re.findall(r'id="match-data">(.*?)</script>', text, flags=re.S)
+    packed = json.loads(data)
+    kind, name = packed["columns"].index("kind"), packed["columns"].index("name")
+    return {
+        packed["names"][d[name]]
+        for match in packed["matches"]
+        for d in match["decisions"]
+        if packed["names"][d[kind]] == FOLLOWUP
+    }
+
+
 def test_a_run_keeps_them_and_learns_nothing_from_them(tmp_path: Path) -> None:
     changes = ["seats=[learner,tit_for_tat]", "iterations=3"]
     asking = ["record.followups=1", "record.followup_every=2", "record.followup_tokens=4"]
@@ -74,4 +89,5 @@ def test_a_run_keeps_them_and_learns_nothing_from_them(tmp_path: Path) -> None:
         assert all(np.isnan(row["payoff"]) for row in found)
     asked, other = (json.loads((folder / "summary.json").read_text()) for folder in (run, plain))
     assert asked["policies"] == other["policies"]
-    assert "asked" in (run / "report.html").read_text()
+    assert followups_on_page(run) == {"why", "strategy"}
+    assert followups_on_page(plain) == set()

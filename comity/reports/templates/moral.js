@@ -1,12 +1,11 @@
 "use strict";
 // Figures of action types and rewards.
 
-/** Policies by study, where there are several: "game (random)" is the arm "game" of "random". */
+/** Policies by their study; the runs that belong to none, or the only study, together as "". */
 function studies(policies) {
-  const parts = Object.entries(policies).map(([name, one]) => [name.match(/ \(([^()]*)\)$/)?.[1] ?? "", name, one]);
-  const names = [...new Set(parts.map(([group]) => group))];
-  if (names.includes("")) return [["", policies]];
-  return names.map((group) => [group, Object.fromEntries(parts.filter(([own]) => own === group).map(([, name, one]) => [name, one]))]);
+  const entries = Object.entries(policies);
+  const names = [...new Set(entries.map(([, one]) => one.study))];
+  return names.map((study) => [study, Object.fromEntries(entries.filter(([, one]) => one.study === study))]);
 }
 
 function drawMoral() {
@@ -35,10 +34,10 @@ function drawMoral() {
     ["regret", "Normalized regret", look],
     ["reward", "Reward", { format: (value) => decimals(value, 2) }],
   ]) {
-    for (const [group, policies] of studies(data.moral)) {
+    for (const [study, policies] of studies(data.moral)) {
       const lines = curvesOf(policies, quantity);
-      for (const one of lines.series) one.name = one.name.replace(` (${group})`, "");
-      const named = group ? `${title}, ${group}` : title;
+      for (const one of lines.series) one.name = one.name.replace(` (${study})`, "");
+      const named = study ? `${title}, ${study}` : title;
       if (lines.series.length) lineChart(rewards, { title: named, unit: "per decision", ...more, ...lines });
     }
   }
