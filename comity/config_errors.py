@@ -1,6 +1,7 @@
 """What Hydra and OmegaConf refuse, in one line that says what is known instead."""
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ def explain(error: Exception) -> str:
 
 def _explain_missing(error: Any) -> str:
     missing = str(error.missing_cfg_file or "")
+    if missing.startswith("experiment/"):
+        return _explain_experiment(missing.removeprefix("experiment/"))
     if error.options:
         group, _, option = missing.rpartition("/")
         shown = [name for name in error.options if not name.startswith("_")]
@@ -71,6 +74,21 @@ def _explain_missing(error: Any) -> str:
     if available:
         return f"there is no config {available[1]!r}"
     return f"there is no config {missing!r}" if missing else one_line(error)
+
+
+def _explain_experiment(name: str) -> str:
+    """The nearest names; all of them only where they are few, which those in folders are not."""
+    from comity.catalog import experiments, options
+
+    presets = {one: "" for one in experiments() if one.startswith(name.rpartition("/")[0] + "/")}
+    close = difflib.get_close_matches(name, [*presets], n=3, cutoff=0.5)
+    if "/" not in name or not close:
+        known = nearest(name, options("experiment"))
+        return f"unknown experiment {name!r}; {known}; more in: comity list experiments"
+    return (
+        f"unknown experiment {name!r}; did you mean {' or '.join(close)}? "
+        "see: comity list experiments"
+    )
 
 
 def _explain_key(error: OmegaConfBaseException) -> str:

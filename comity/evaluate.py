@@ -98,7 +98,7 @@ def evaluate_generalization(
         with progress.task("questions", total) as task:
             measured = measure(plan, subjects, task.add)
     found = {
-        "title": f"Generalization of {folder.resolve().name}",
+        "title": f"Generalization of {_title(folder.resolve())}",
         "created": began.strftime("%Y-%m-%d %H:%M UTC"),
         "setting": {
             "model": config.model.name,
@@ -113,6 +113,12 @@ def evaluate_generalization(
         **summarize(plan, subjects, measured, judges),
     }
     return write(folder, found, measured.rows)
+
+
+def _title(folder: Path) -> str:
+    """The folder's name, with the arm's where it is a run of a study."""
+    arm = (folder.parent.parent / "study.json").is_file()
+    return f"{folder.parent.name}, {folder.name}" if arm else folder.name
 
 
 def write(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -167,7 +173,9 @@ def trained_policies(folder: Path) -> list[Trained]:
     runs of different models.
     """
     config = stored_config(folder)
-    runs: list[tuple[str, Path]] = [(config.name, folder)]
+    here = folder.resolve()
+    arm = (here.parent.parent / "study.json").is_file()
+    runs: list[tuple[str, Path]] = [(here.parent.name if arm else config.name, folder)]
     if (folder / "study.json").is_file():
         arms = json.loads((folder / "study.json").read_text())["arms"]
         runs = [(arm, folder / path) for arm, paths in arms.items() for path in paths]

@@ -41,7 +41,7 @@ def render(found: Json) -> str:
         "percent": percent,
         "percents": percents,
         "number": number,
-        "decimals": lambda value: f"{value:.3f}".replace("-", "\u2212"),
+        "decimals": lambda value: f"{value:z.3f}".replace("-", "\u2212"),
         "words": words,
         "label": lambda name: str(name).replace("_", " "),
         "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),

@@ -230,7 +230,7 @@ def _hundredths(value: float) -> str:
 
 def number(value: float) -> str:
     """Two decimals, with a true minus."""
-    return f"{value:.2f}".replace("-", "\u2212")
+    return f"{value:z.2f}".replace("-", "\u2212")
 
 
 def duration(seconds: float) -> str:

@@ -118,3 +118,17 @@ def test_the_study_has_every_regime_and_takes_other_opponents() -> None:
         assert seeds[7].seats == ["learner", "random"]
         assert seeds[7].iterations == 1000
         assert bool(seeds[7].phases) == ("then" in arm)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("moral/game-vs-titfortat", "moral/game-vs-tit-for-tat"),
+        ("moral/small/utilitarian-vs-randm", "moral/small/utilitarian-vs-random"),
+        ("morals/game-vs-random", "more in: comity list experiments"),
+    ],
+)
+def test_a_misspelled_preset_is_told_its_neighbours(name: str, nearest: str) -> None:
+    with pytest.raises(ComityError, match=f"unknown experiment '{name}'.*{nearest}") as refused:
+        compose(name)
+    assert len(str(refused.value)) < 300

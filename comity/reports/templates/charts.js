@@ -29,7 +29,7 @@ function ticks(low, high, count) {
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
 }
 
-const decimals = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
+const decimals = (value, digits) => value.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "\u2212");
 
 /** Whole percents; near the ends a decimal, so that only 0 reads "0" and only 1 "100". */
 function percent(value) {
