@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from comity.reports.page import DIVERGING, SEQUENTIAL, embedded, percent, shade, words
@@ -128,6 +130,39 @@ def test_filters_and_folding(browser: Any, report: Path) -> None:
     choose(page, "Contains", "CC")
     assert page.locator("#match").inner_text() == "No match fits these filters."
     visit.check(report.as_uri())
+
+
+@needs_browser
+def test_answers_to_follow_up_questions_are_shown_but_are_no_moves(
+    browser: Any, tmp_path: Path
+) -> None:
+    run = synthetic.run(tmp_path / "run", iterations=1, matches=2, hostile=False)
+    path = run / "decisions" / "000000.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    last = rows[-1]
+    asked = {"kind": "followup", "step": 1, "move": -1, "move_name": "why", "text": "I felt it."}
+    nothing = {"trained": False, "payoff": float("nan"), "legal": [], "probabilities": []}
+    pq.write_table(pa.Table.from_pylist([*rows, {**last, **asked, **nothing}], table.schema), path)
+    page, _ = build([run])
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    visit = Visit(tab, page.as_uri())
+    choose(tab, "Contains", "illegal")
+    assert tab.locator("#match").inner_text() == "No match fits these filters."
+    choose(tab, "Contains", "")
+    marks = tab.locator(".item .strip i")
+    assert marks.count() == len(rows), "one for every move"
+    for item in tab.locator(".item").all():
+        item.click()
+        if tab.get_by_text("asked: why").count():
+            break
+    bubble = tab.locator(".bubble", has_text="asked: why")
+    bubble.click()
+    text = tab.locator(".decision").inner_text()
+    assert "I felt it." in text
+    assert "Follow-up question" in text
+    assert "Played" not in text
+    visit.check(page.as_uri())
 
 
 @needs_browser

@@ -59,6 +59,12 @@ function spread(wanted, gap, top, bottom) {
 /** Width of a label, roughly, in pixels. */
 const labelWidth = (text) => 7.6 * text.length + 14;
 
+/** A label cut to the pixels that it has. */
+function fitting(text, room) {
+  const letters = Math.floor(room / 7.6);
+  return text.length > letters ? `${text.slice(0, Math.max(1, letters - 1))}…` : text;
+}
+
 /**
  * A figure that draws itself again when its width changes. `draw(width)` returns the drawing
  * and its horizontal scale; `readout(iteration)` is the line below it for the chosen iteration.
@@ -185,7 +191,7 @@ function lineChart(container, { title, unit, iterations, series, range, format }
           for (const [at, p] of run) drawing.append(svg("circle", { cx: at, cy: y(p.mean), r: 2.8, style: `fill:${s.color}` }));
         }
       }
-      drawing.append(svg("text", { class: "label", x: width - right + 10, y: ends[index] + 4, style: `fill:${s.color}` }, s.name));
+      drawing.append(svg("text", { class: "label", x: width - right + 10, y: ends[index] + 4, style: `fill:${s.color}` }, fitting(s.name, right - 12)));
     });
     return frame;
   }

@@ -73,13 +73,15 @@ function startBrowser(packed) {
   function contains(match, wanted) {
     if (!wanted) return true;
     const rounds = joint(match);
-    if (wanted === "illegal") return match.decisions.some((d) => d[column.move] < 0);
+    if (wanted === "illegal") return choices(match).some((d) => d[column.move] < 0);
     return rounds.some((r) => r.map(letter).join("") === wanted);
   }
+  /** A match's decisions without the answers to follow-up questions, which are no moves. */
+  const choices = (match) => match.decisions.filter((d) => tables.names[d[column.kind]] !== "followup");
   /** Moves of each round, the chosen policy's seat first. */
   function joint(match) {
     const rounds = new Map();
-    for (const d of match.decisions) {
+    for (const d of choices(match)) {
       const key = d[column.round];
       if (!rounds.has(key)) rounds.set(key, []);
       rounds.get(key)[d[column.seat]] = d[column.move] < 0 ? -1 : d[column.played];
@@ -117,7 +119,7 @@ function startBrowser(packed) {
     const box = document.createDocumentFragment();
     for (let seat = 0; seat < match.players.length; seat += 1) {
       const row = html("span", "strip");
-      for (const d of match.decisions.filter((x) => x[column.seat] === seat)) {
+      for (const d of choices(match).filter((x) => x[column.seat] === seat)) {
         row.append(html("i", { 0: "C", 1: "D" }[d[column.move]] ?? ""));
       }
       box.append(row);
@@ -221,7 +223,7 @@ function startBrowser(packed) {
     }
     for (const together of byRound.values()) {
       const number = html("div", "number", together.map((d) => (d.kind === "followup" ? "" : d.move < 0 ? "?" : letter(d.played))).join(""));
-      number.prepend(html("b", "", together[0].round + 1));
+      number.prepend(html("b", "", together[0].kind === "followup" ? "" : together[0].round + 1));
       grid.append(number);
       for (let seat = 0; seat < current.players.length; seat += 1) {
         const d = together.find((x) => x.seat === seat);
