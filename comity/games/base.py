@@ -32,13 +32,19 @@ ILLEGAL: Final = Illegal.ILLEGAL
 
 Action = Move | Illegal
 
+Claim = tuple[int, ...]
+"""Units of each item that a seat claims for itself, `[item]`."""
+
+Reply = Action | Claim | str
+"""What a seat answers a turn with: a choice, a claim or a message."""
+
 
 @dataclass(frozen=True)
 class Round:
     """One finished round."""
 
     intended: tuple[Action, ...]
-    """What each seat answered, `[seat]`."""
+    """What each seat answered, `[seat]`; a legal claim counts as 0."""
     moves: tuple[Action, ...]
     """What was played after trembles and the game's rule for illegal answers, `[seat]`.
 
@@ -71,6 +77,15 @@ class Observation:
         return (values[self.seat], *(v for s, v in enumerate(values) if s != self.seat))
 
 
+KINDS = {
+    "choose": "one of the game's moves",
+    "message": "a text that the other seats will read",
+    "claim": "how many units of each item the seat takes",
+    "respond": "to accept or to reject what another seat claimed",
+}
+"""What sort of answer a turn can ask for."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """What one seat is asked now."""
@@ -80,8 +95,9 @@ class Turn:
     step: int
     """Number of the step inside the round (0 where a round is one simultaneous move)."""
     kind: str
-    """What sort of answer is due: "choose"."""
+    """What sort of answer is due: a name in `KINDS`."""
     legal: tuple[Move, ...]
+    """The moves to choose from; empty where no choice is due."""
     observation: Observation
 
 
@@ -117,11 +133,11 @@ class Game(Protocol):
         """Who is asked now, in seat order; empty when the match is over."""
         ...
 
-    def step(self, state: Any, moves: Mapping[int, Action]) -> Any:
+    def step(self, state: Any, moves: Mapping[int, Reply]) -> Any:
         """Next state when the asked seats answer so; draws its chance from the state's seed."""
         ...
 
-    def successors(self, state: Any, moves: Mapping[int, Action]) -> list[tuple[float, Any]]:
+    def successors(self, state: Any, moves: Mapping[int, Reply]) -> list[tuple[float, Any]]:
         """All next states with their probabilities: what `step` draws from."""
         ...
 

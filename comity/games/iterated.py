@@ -12,7 +12,7 @@ from math import prod
 from typing import Final
 
 from comity.errors import ComityError, lookup
-from comity.games.base import ILLEGAL, Action, Illegal, Move, Observation, Round, Turn
+from comity.games.base import ILLEGAL, Action, Illegal, Move, Observation, Reply, Round, Turn
 from comity.games.lengths import Fixed, Length
 from comity.games.randomness import CONTINUE, PRIOR, TREMBLE, generator
 from comity.games.stages import Stage
@@ -140,7 +140,7 @@ class Iterated:
             for seat in range(self.seats)
         )
 
-    def step(self, state: State, moves: Mapping[int, Action]) -> State:
+    def step(self, state: State, moves: Mapping[int, Reply]) -> State:
         """Plays the round with the chances that the seed holds for it."""
         intended = self._answers(state, moves)
         number = len(state.history)
@@ -154,7 +154,7 @@ class Iterated:
         )
         return self._after(state, intended, played, continues)
 
-    def successors(self, state: State, moves: Mapping[int, Action]) -> list[tuple[float, State]]:
+    def successors(self, state: State, moves: Mapping[int, Reply]) -> list[tuple[float, State]]:
         """Every outcome of the trembles and of the coin for another round."""
         intended = self._answers(state, moves)
         hands = [self._tremble_law(action) for action in self._ruled(state, intended)]
@@ -170,17 +170,20 @@ class Iterated:
         """Finished rounds, oldest first."""
         return state.history
 
-    def _answers(self, state: State, moves: Mapping[int, Action]) -> tuple[Action, ...]:
+    def _answers(self, state: State, moves: Mapping[int, Reply]) -> tuple[Action, ...]:
         """Answers in seat order; a missing, superfluous or unknown one is a programming error."""
         if state.over:
             raise ValueError("the match is over")
         if set(moves) != set(range(self.seats)):
             raise ValueError(f"all {self.seats} seats move, not {sorted(moves)}")
-        for seat, action in moves.items():
-            if not isinstance(action, Illegal) and not 0 <= action < len(self.moves):
-                raise ValueError(f"seat {seat} has no move {action!r}")
-        answers = (moves[seat] for seat in range(self.seats))
-        return tuple(a if isinstance(a, Illegal) else int(a) for a in answers)
+        return tuple(self._choice(seat, moves[seat]) for seat in range(self.seats))
+
+    def _choice(self, seat: int, reply: Reply) -> Action:
+        if isinstance(reply, Illegal):
+            return reply
+        if isinstance(reply, str | tuple) or not 0 <= reply < len(self.moves):
+            raise ValueError(f"seat {seat} has no move {reply!r}")
+        return int(reply)
 
     def _ruled(self, state: State, intended: tuple[Action, ...]) -> tuple[Action, ...]:
         """The moves after the rule for illegal answers."""

@@ -10,6 +10,9 @@ Streams of the games, each `generator(seed, STREAM, ...)` with the match's envir
 - `PRIOR`: the fictitious joint move before round 0; one draw per seat, in seat order.
 - `TREMBLE`, round, seat: whether the hand trembles, then which other move it plays.
 - `CONTINUE`, round: whether another round follows this one.
+- `DEAL`, round (or none, for what holds all match long): what there is to split, and what
+  it is worth to whom.
+- `STARTER`: the seat that begins round 0.
 """
 
 import hashlib
@@ -21,6 +24,8 @@ import numpy as np
 PRIOR: Final = "prior"
 TREMBLE: Final = "tremble"
 CONTINUE: Final = "continue"
+DEAL: Final = "deal"
+STARTER: Final = "starter"
 
 
 def generator(*identity: SupportsIndex | str) -> np.random.Generator:
