@@ -16,13 +16,14 @@ from comity.engines.chat import ChatFormat
 from comity.engines.devices import choose_device
 from comity.engines.models import load_model
 from comity.errors import ComityError
-from comity.experiment import MAIN, Experiment, Rules
+from comity.experiment import Experiment, Rules
 from comity.learning.lessons import Lesson
 from comity.rollout.play import Match, Rollout
+from comity.seats import MAIN
 from comity.train import lessons
 
 SAME = (
-    *("workload", "quick", "updates", "decisions", "matmul_gflops", "matches"),
+    *("workload", "quick", "updates", "decisions", "tokens_sampled", "matmul_gflops", "matches"),
     *("model", "dtype", "device", "machine", "threads", "comity"),
 )
 """Keys of a line that are the peer's as well as ours."""
@@ -38,6 +39,8 @@ class Task:
     matches: list[Match]
     adapter: Path
     """Folder of the adapter, in PEFT format."""
+    rollout: Rollout
+    """What we played."""
     lessons: list[Lesson]
     """The conversations that we learned on, with the advantages."""
 
@@ -53,6 +56,7 @@ class Task:
                 replace(m, players=()) for m in experiment.matches(rollout.decisions[0].iteration)
             ],
             adapter=folder,
+            rollout=replace(rollout, recording=None),  # It would hold on to our model.
             lessons=lessons(rollout, MAIN, config.temperature),
         )
 

@@ -12,11 +12,11 @@ from benchmarks.common import Task, line_of, padded, quickest, single_tokens, ti
 from comity.bench import forget_peak_memory, peak_memory_mb
 from comity.engines.engine import Engine
 from comity.engines.session import Choice, Conversation
-from comity.experiment import MAIN
 from comity.games import make_game
 from comity.games.base import Game
 from comity.players.language_model import LanguageModels, Policy
 from comity.rollout.play import Rollout, play
+from comity.seats import MAIN
 
 
 class Generate:

@@ -8,23 +8,34 @@ from peft import PeftModel
 
 from benchmarks.common import Task, line_of, padded, quickest, single_tokens, timed
 from comity.bench import forget_peak_memory, peak_memory_mb
-from comity.learning.lessons import Lesson
+from comity.engines.masks import masked
+from comity.learning.lessons import Lesson, TrainedDecision
 
 FULL_LOGITS_BYTES = 4e9
-"""Largest tensor of logits that a micro-batch is tried with."""
+"""Most bytes of logits that a micro-batch is tried with."""
+MICROBATCH_TOKENS = 8192
+"""Most tokens, padding included, that one is tried with: a CPU's memory gives no second chance."""
+
+
+def predicting(decision: TrainedDecision) -> list[int]:
+    """Where a decision's terms are predicted: one if it was scored, else one for each token."""
+    return [place - 1 for place in decision.places][: len(decision.behavior)]
 
 
 def padded_logprobs(
     model: PeftModel, batch: Sequence[Lesson], pad: int, everywhere: bool
 ) -> torch.Tensor:
-    """log-probability of every decision among the labels, float32 `[D]`, lesson by lesson.
+    """log-probability of every term, float32 `[N]`, lesson by lesson.
 
-    `everywhere`: the model computes the logits of all positions, not of decisions only.
+    Of a move among the labels, or of every token that was chosen under its mask; all lessons
+    of a batch have the same kind of answers. `everywhere`: the model computes the logits of
+    all positions, not only of those that somebody's decision needs.
     """
     ids, mask = padded([lesson.ids[:-1] for lesson in batch], pad)
-    rows = [b for b, lesson in enumerate(batch) for _ in lesson.decisions]
     decisions = [d for lesson in batch for d in lesson.decisions]
-    kept = sorted({d.start - 1 for d in decisions})
+    rows = [b for b, lesson in enumerate(batch) for d in lesson.decisions for _ in d.behavior]
+    positions = [position for d in decisions for position in predicting(d)]
+    kept = sorted(set(positions))
     place = {position: i for i, position in enumerate(kept)}
     selection = {} if everywhere else {"logits_to_keep": torch.tensor(kept).to(model.device)}
     logits = model(
@@ -33,39 +44,63 @@ def padded_logprobs(
         use_cache=False,
         **selection,
     ).logits
-    columns = [d.start - 1 if everywhere else place[d.start - 1] for d in decisions]
-    labels = torch.tensor([single_tokens(d.answers) for d in decisions])
-    table = logits[torch.tensor(rows)[:, None], torch.tensor(columns)[:, None], labels].float()
-    temperatures = torch.tensor([[d.temperature] for d in decisions], device=table.device)
-    chosen = torch.tensor([[d.answers.index(d.tokens)] for d in decisions], device=table.device)
-    return torch.log_softmax(table / temperatures, dim=1).gather(1, chosen).squeeze(1)
+    columns = positions if everywhere else [place[position] for position in positions]
+    index, column = torch.tensor(rows)[:, None], torch.tensor(columns)[:, None]
+    temperatures = torch.tensor(
+        [[d.temperature] for d in decisions for _ in d.behavior], device=logits.device
+    )
+    if decisions[0].answers:
+        labels = torch.tensor([single_tokens(d.answers) for d in decisions])
+        table = logits[index, column, labels].float() / temperatures
+        chosen = [d.answers.index(d.tokens) for d in decisions]
+    else:
+        full = logits[index.squeeze(1), column.squeeze(1)].float() / temperatures
+        table = masked(full, [m for d in decisions for m in d.masks or (None,) * len(d.tokens)])
+        chosen = [token for d in decisions for token in d.tokens]
+    picked = torch.tensor(chosen, device=table.device)[:, None]
+    return torch.log_softmax(table, dim=1).gather(1, picked).squeeze(1)
 
 
 def padded_gradient(
     model: PeftModel, batch: Sequence[Lesson], pad: int, everywhere: bool, z: float
 ) -> None:
-    """Add the policy gradient of some lessons; `z` is the number of decisions of all."""
+    """Add the policy gradient of some lessons; `z` is the number of terms of all."""
     logprobs = padded_logprobs(model, batch, pad, everywhere)
-    advantages = [d.advantage for lesson in batch for d in lesson.decisions]
+    advantages = [d.advantage for lesson in batch for d in lesson.decisions for _ in d.behavior]
     loss = -(torch.tensor(advantages, device=logprobs.device) * logprobs).sum() / z
     torch.autograd.backward(loss)
+
+
+def terms(lessons: Sequence[Lesson]) -> int:
+    """Scored decisions and sampled tokens."""
+    return sum(len(d.behavior) for lesson in lessons for d in lesson.decisions)
+
+
+def logits_bytes(lessons: Sequence[Lesson], model: PeftModel, everywhere: bool) -> float:
+    """Bytes of logits that each lesson adds to a micro-batch, at most."""
+    positions = {p for lesson in lessons for d in lesson.decisions for p in predicting(d)}
+    kept = max(len(lesson.ids) for lesson in lessons) if everywhere else len(positions)
+    # Tokens that were chosen from the whole vocabulary are normalized in float32.
+    written = [one for one in lessons if not one.decisions[0].answers]
+    whole = 4 * max((terms([one]) for one in written), default=0)
+    vocabulary: int = model.config.get_text_config().vocab_size
+    return float(vocabulary * (kept * model.dtype.itemsize + whole))
 
 
 def run(task: Task, ours: dict[str, Any], everywhere: bool) -> dict[str, Any]:
     """One update on all conversations, in micro-batches of the quickest size."""
     model, ordered = task.model(), sorted(task.lessons, key=lambda one: len(one.ids))
-    longest = len(ordered[-1].ids)
     optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
-    z = float(sum(len(lesson.decisions) for lesson in ordered))
-    row_bytes = longest * model.config.get_text_config().vocab_size * model.dtype.itemsize
-    most = max(1, int(FULL_LOGITS_BYTES / row_bytes)) if everywhere else len(ordered)
+    z = float(terms(ordered))
+    fit = int(FULL_LOGITS_BYTES / logits_bytes(ordered, model, everywhere))
+    most = max(1, min(len(ordered), fit, MICROBATCH_TOKENS // len(ordered[-1].ids)))
 
     def gradient(batch: Sequence[Lesson]) -> None:
         padded_gradient(model, batch, task.pad, everywhere, z)
 
     gradient(ordered[-1:])
     size = quickest(
-        [n for n in (1, 4, 16) if n <= min(most, len(ordered))],
+        sorted({min(n, most) for n in (1, 4, 16)}),
         lambda n: timed(model.device, lambda: gradient(ordered[-n:])) / n,
     )
     optimizer.zero_grad(set_to_none=True)

@@ -1,10 +1,10 @@
 """The workloads of `comity bench` on what a user would pick otherwise.
 
-    python -m benchmarks.peers [generate] [padded] [trl] [--quick] [--model NAME] ...
+    python -m benchmarks.peers [generate] [padded] [trl] [--workload A] [--quick] ...
 
 In one process, on the same model, adapter and matches, after Comity's own lines:
 
-- `generate`: transformers' `generate` over whole conversations, asked anew every round;
+- `generate`: transformers' `generate` over whole conversations, asked anew for every answer;
 - `padded`: PEFT training on padded conversations, once with the logits of all positions (as
   most code has it) and once with those of decisions only;
 - `trl`: TRL's GRPOTrainer on the one-shot workload (`pip install 'comity[peers]'`).
@@ -20,25 +20,26 @@ import gc
 import importlib.util
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks import generate, padded
+from benchmarks import generate, padded, replay
 from benchmarks.common import Task
 from comity.bench import WORKLOADS, measure, rounded, tell
 from comity.errors import ComityError, lookup
 from comity.experiment import Experiment, shared_engine
 
-PEERS = {
-    "generate": "transformers generate, whole conversations each round",
-    "padded": "padded PEFT training",
-    "trl": "TRL GRPOTrainer",
-}
-"""Every peer in a few words."""
+PEERS = {"generate": ("A", "C"), "padded": ("A", "C"), "trl": ("B",)}
+"""Every peer and what it is measured on."""
+ALIKE = {"A-distinct": "A"}
+"""Workloads that a peer has the same work in as in another, so that it is measured there only."""
 
 Line = dict[str, Any]
+Run = Callable[[Task, Line], Line]
 
 
 def main(
@@ -50,21 +51,19 @@ def main(
     model: Annotated[str, typer.Option(help="A model's name.")] = "smollm2-135m",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
+    workload: Annotated[
+        list[str] | None,
+        typer.Option(help="A, B or C; repeat for several; all if left out.", show_default=False),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Append the lines to this file too.")] = None,
 ) -> None:
     """Comity and its peers on the same work, one JSON line each, then their ratios."""
-    chosen = peers or list(PEERS)
-    for name in chosen:
-        lookup("peer", name, PEERS)
-    if "trl" in chosen and importlib.util.find_spec("trl") is None:
-        raise ComityError("TRL is not installed; pip install trl datasets, or leave out trl")
-
+    work = plan(peers, workload)
     ours: dict[str, Line] = {}
-    theirs: dict[str, Line] = {}
+    theirs: dict[str, dict[str, Line]] = {}
     with tempfile.TemporaryDirectory() as folder:
         tasks: dict[str, Task] = {}
-        conversations = ["A", "A-distinct"] if {"generate", "padded"} & set(chosen) else []
-        for name in [*conversations, *(["B"] if "trl" in chosen else [])]:
+        for name in [one for one in WORKLOADS if ALIKE.get(one, one) in work]:
             with Experiment(WORKLOADS[name].config(quick, model, dtype, device)) as experiment:
                 measured, ours[name] = measure(name, experiment, quick)
                 tasks[name] = Task.of(experiment, measured[-1].rollout, Path(folder) / name)
@@ -74,33 +73,58 @@ def main(
         shared_engine.cache_clear()
         gc.collect()
 
-        if "generate" in chosen:
-            theirs["generate"] = generate.run(tasks["A"], ours["A"])
-            tell(theirs["generate"], output)
-        if "padded" in chosen:
-            for name, everywhere in (("padded", True), ("padded, decisions only", False)):
-                theirs[name] = padded.run(tasks["A"], ours["A"], everywhere)
-                tell(theirs[name], output)
-        if "trl" in chosen:
-            from benchmarks import grpo
-
-            theirs["trl"] = grpo.run(tasks["B"], ours["B"])
-            tell(theirs["trl"], output)
+        for name, chosen in work.items():
+            theirs[name] = {}
+            for peer, run in runs(name, chosen):
+                theirs[name][peer] = run(tasks[name], ours[name])
+                tell(theirs[name][peer], output)
     tell({"ratios": ratios(ours, theirs)}, output)
 
 
-def ratios(ours: dict[str, Line], theirs: dict[str, Line]) -> dict[str, float]:
+def plan(peers: list[str] | None, workloads: list[str] | None) -> dict[str, list[str]]:
+    """The peers to run on each workload; `ComityError` where something named has no part in it."""
+    for name in peers or ():
+        lookup("peer", name, PEERS)
+    known = sorted({name for own in PEERS.values() for name in own})
+    for name in workloads or ():
+        lookup("workload of the peers", name, dict.fromkeys(known))
+    work = {
+        name: [peer for peer, own in PEERS.items() if name in own and peer in (peers or PEERS)]
+        for name in workloads or known
+    }
+    for peer in peers or ():
+        if not any(peer in chosen for chosen in work.values()):
+            raise ComityError(f"{peer} is measured on {' and '.join(PEERS[peer])} only")
+    if "trl" in work.get("B", ()) and importlib.util.find_spec("trl") is None:
+        raise ComityError("TRL is not installed; pip install trl datasets, or leave out trl")
+    return {name: chosen for name, chosen in work.items() if chosen}
+
+
+def runs(workload: str, peers: Sequence[str]) -> Iterator[tuple[str, Run]]:
+    """What to call for each peer, by the name that ratios give it."""
+    if "generate" in peers:
+        yield "generate", replay.run if workload == "C" else generate.run
+    if "padded" in peers:
+        yield "padded", partial(padded.run, everywhere=True)
+        yield "padded, decisions only", partial(padded.run, everywhere=False)
+    if "trl" in peers:
+        from benchmarks import grpo
+
+        yield "trl", grpo.run
+
+
+def ratios(ours: dict[str, Line], theirs: dict[str, dict[str, Line]]) -> dict[str, float]:
     """How many times as long as Comity each peer takes for the same work."""
     found: dict[str, float] = {}
-    for work in ("A", "A-distinct"):
-        for name in theirs:
-            key = {"generate": "playing", "trl": None}.get(name, "learning")
-            if key is not None:
-                seconds = f"seconds_{key}"
-                found[f"{work} {key}: {name}"] = theirs[name][seconds] / ours[work][seconds]
-    if "trl" in theirs:
-        rate = "decisions_per_second_playing_and_learning"
-        found["B playing and learning: trl"] = ours["B"][rate] / theirs["trl"][rate]
+    for name, own in ours.items():
+        for peer, line in theirs[ALIKE.get(name, name)].items():
+            if peer == "trl":
+                rate = "decisions_per_second_playing_and_learning"
+                found[f"{name} playing and learning: trl"] = own[rate] / line[rate]
+                continue
+            half = "playing" if peer == "generate" else "learning"
+            seconds = f"seconds_{half}"
+            found[f"{name} {half}: {peer}"] = line[seconds] / own[seconds]
     return {name: rounded(ratio) for name, ratio in found.items()}
 
 

@@ -99,6 +99,18 @@ WORKLOADS: dict[str, Workload] = {
         updates=20,
         quick=("iterations=3",),
     ),
+    "C": Workload(
+        what="16 matches of Trust and Split with hands, both seats, 3 rounds of messages of at "
+        "most 60 tokens and claims under grammars, then one update",
+        experiment="ipd",
+        overrides=(
+            *("matches=16", "game=trust_and_split_rps", "game.length.rounds=3"),
+            *("prompt=negotiation", "answer=forced", "answer.message_tokens=60"),
+            *("seats=[learner,learner]", "adapter.rank=16", "algorithm.normalization=tokens"),
+        ),
+        updates=1,
+        quick=("matches=2", "game.length.rounds=2", "answer.message_tokens=12"),
+    ),
 }
 """Every workload by name."""
 
@@ -155,7 +167,7 @@ def iterate(experiment: Experiment, number: int, task: Task) -> Iteration:
     rollout = play(rules.game, experiment.matches(number), number, task.playing)
     synchronize(engine.device)
     played, after = engine.tokens_computed, time.perf_counter()
-    credit(rollout, rules.reward(rollout.played, rules.game), experiment)
+    credit(rollout, rules.reward(rollout.played, rules.game), experiment, rules.reward)
     update(rollout, experiment, task)
     synchronize(engine.device)
     return Iteration(
@@ -185,7 +197,8 @@ def measure(
             task.add(1)
         peak = peak_memory_mb(engine.device)
 
-    decisions = sum(d.trained for one in measured for d in one.rollout.decisions)
+    trained = [d for one in measured for d in one.rollout.decisions if d.trained]
+    decisions, sampled = len(trained), sum(len(d.token_logprobs) for d in trained)
     playing = sum(one.seconds_playing for one in measured)
     learning = sum(one.seconds_learning for one in measured)
     played = sum(one.tokens_played for one in measured)
@@ -206,6 +219,7 @@ def measure(
         "quick": quick,
         "decisions_per_second_playing": rounded(decisions / playing),
         "decisions_per_second_playing_and_learning": rounded(decisions / (playing + learning)),
+        "sampled_tokens_per_second_playing": rounded(sampled / playing) if sampled else None,
         "seconds_playing": rounded(playing / updates),
         "seconds_learning": rounded(learning / updates),
         "fraction_of_matmul_rate": rounded(
@@ -217,6 +231,7 @@ def measure(
         "peak_memory_mb": rounded(peak),
         "updates": updates,
         "decisions": decisions // updates,
+        "tokens_sampled": sampled // updates,
         "tokens_computed": (played + learned) // updates,
         "tokens_played": played // updates,
         "tokens_learned": learned // updates,

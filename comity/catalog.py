@@ -16,6 +16,7 @@ MODEL_PLAYERS: Sentences = {
     "learner:NAME": "A learner with an adapter and optimizer of its own, called NAME.",
     "base": "The language model as it came, without an adapter.",
     "adapter:PATH": "The language model with a trained adapter from a folder (PEFT format).",
+    "human": "A person at the terminal; only in `comity play`.",
 }
 
 
@@ -69,10 +70,10 @@ def _rewards() -> Sentences:
 
 
 def _players() -> Sentences:
-    from comity.players.scripted import SCRIPTED
+    from comity.players.scripts import SCRIPTS
     from comity.registry import own_parts, sentences
 
-    return MODEL_PLAYERS | sentences(SCRIPTED) | sentences(own_parts("player"))
+    return MODEL_PLAYERS | sentences(SCRIPTS) | sentences(own_parts("player"))
 
 
 def _models() -> Sentences:
@@ -97,6 +98,7 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "rewards": _rewards,
     "players": _players,
     "algorithms": lambda: options("algorithm"),
+    "past": lambda: options("past"),
     "models": _models,
     "sinks": _sinks,
 }
@@ -109,3 +111,26 @@ def catalog(kind: str | None = None) -> dict[str, Sentences]:
         return {name: load() for name, load in KINDS.items()}
     name = kind if kind in KINDS else f"{kind}s" if f"{kind}s" in KINDS else kind
     return {name: lookup("kind", name, KINDS)()}
+
+
+def show(kinds: dict[str, dict[str, str]]) -> None:
+    """Prints names and sentences; in a terminal wrapped, in a pipe one line each."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for number, (kind, sentences) in enumerate(kinds.items()):
+        if len(kinds) > 1:
+            console.print(Text(f"{chr(10) if number else ''}{kind}", style="bold"))
+        if console.is_terminal:
+            table = Table.grid(padding=(0, 2))
+            table.add_column(no_wrap=True)
+            table.add_column()
+            for name, sentence in sentences.items():
+                table.add_row(Text(f"  {name}", style="cyan"), Text(sentence))
+            console.print(table)
+        else:
+            width = max(len(name) for name in sentences)
+            for name, sentence in sentences.items():
+                print(f"  {name:<{width}}  {sentence}")

@@ -102,8 +102,10 @@ def train(
     changes = list(overrides or [])
     if "=" in name or name.startswith("~"):  # `comity train --config-path ... seed=1`
         changes, name = [name, *changes], ""
+    from comity.launch import start
+
     try:
-        folders = _train(name, changes, multirun, config_path, config_name, resume)
+        folders = start(name, changes, multirun, config_path, config_name, resume)
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", [])
         hint = notes[-1] if notes else "nothing was saved yet"
@@ -113,45 +115,45 @@ def train(
         print(f"page: {page}" if page.exists() else f"run: {folder}")
 
 
-def _train(
-    name: str,
-    overrides: list[str],
-    multirun: bool,
-    config_path: str | None,
-    config_name: str | None,
-    resume: Path | None,
-) -> list[Path]:
-    if resume is not None:
-        if name or overrides or multirun or config_path or config_name:
-            raise ComityError("--resume takes its config from the run; give nothing beside it")
-        from comity.runs import stored_config
+@app.command(
+    epilog="""[bold]Examples[/bold]
 
-        config = stored_config(resume)
-        from comity.train import train as run
+comity play prisoners_dilemma --seats human,tit_for_tat
 
-        return [run(config, resume=resume)]
-    if not name and config_path is None and not any("experiment=" in o for o in overrides):
-        from comity.catalog import options
+comity play trust_and_split --seats human,greedy game.length.cap=3
 
-        known = ", ".join(options("experiment"))
-        raise ComityError(f"which experiment? {known}, and more in: comity list experiments")
-    from comity.config import Config
-    from comity.launch import launch
+comity play chicken --seats runs/ipd-seed-0-20260131-120000,human --matches 2
 
-    def start(config: Config) -> Path:
-        # Not before the config is known to be right: this imports torch.
-        from comity.train import train as run
+comity play ultimatum --seats human,human
+"""
+)
+def play(
+    game: Annotated[
+        str, typer.Argument(help="A game of `comity list games`, or an experiment.", metavar="GAME")
+    ] = "",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="group=option or key=value.", metavar="OVERRIDES", show_default=False),
+    ] = None,
+    seats: Annotated[
+        str,
+        typer.Option(
+            help="Who plays, divided by commas: human, players of `comity list players`, a run's "
+            "folder (FOLDER:NAME where it has several learners).",
+            metavar="SEATS",
+        ),
+    ] = "",
+    matches: Annotated[int | None, typer.Option(help="How many; 1 if left out.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Drawn if left out.")] = None,
+) -> None:
+    """Play a game yourself, in the terminal, against any player or trained run."""
+    from comity.playing import play_game
 
-        return run(config)
-
-    return launch(
-        start,
-        name,
-        overrides,
-        multirun=multirun,
-        config_dir=config_path,
-        config_name=config_name,
-    )
+    try:
+        folder = play_game(game, seats, overrides or [], matches, seed)
+    except KeyboardInterrupt as interrupt:
+        raise StoppedByUserError("interrupted; nothing is recorded") from interrupt
+    print(f"run: {folder} (a page of it: comity report {folder})")
 
 
 @app.command(epilog="Example:  comity report runs/ipd-*")
@@ -206,23 +208,23 @@ def list_(
         str | None,
         typer.Argument(
             help="experiments, games, lengths, prompts, answers, rewards, players, algorithms, "
-            "models or sinks; all if left out.",
+            "past, models or sinks; all if left out.",
             metavar="KIND",
         ),
     ] = None,
 ) -> None:
     """Show what there is to choose from, a sentence each."""
-    from comity.catalog import catalog
+    from comity.catalog import catalog, show
 
-    _show(catalog(kind))
+    show(catalog(kind))
 
 
 @models.command("list")
 def list_models() -> None:
     """Show the models that are known by a short name."""
-    from comity.catalog import catalog
+    from comity.catalog import catalog, show
 
-    _show(catalog("models"))
+    show(catalog("models"))
     print("\nAny other name is a local folder or a Hugging Face id (Qwen/Qwen3-0.6B).")
 
 
@@ -251,7 +253,8 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="A (conversations), A-distinct (the same, hardly any two alike), B (one-shot "
-            "questions) or B5 (episodes of the moral-alignment study); all if left out.",
+            "questions), B5 (episodes of the moral-alignment study) or C (negotiations with "
+            "messages); all if left out.",
             metavar="WORKLOADS",
             show_default=False,
         ),
@@ -274,29 +277,6 @@ def bench(
     from comity.bench import main as measure
 
     measure(list(workloads or []), quick, model, dtype, device, output)
-
-
-def _show(kinds: dict[str, dict[str, str]]) -> None:
-    """Prints names and sentences; in a terminal wrapped, in a pipe one line each."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    for number, (kind, sentences) in enumerate(kinds.items()):
-        if len(kinds) > 1:
-            console.print(Text(f"{chr(10) if number else ''}{kind}", style="bold"))
-        if console.is_terminal:
-            table = Table.grid(padding=(0, 2))
-            table.add_column(no_wrap=True)
-            table.add_column()
-            for name, sentence in sentences.items():
-                table.add_row(Text(f"  {name}", style="cyan"), Text(sentence))
-            console.print(table)
-        else:
-            width = max(len(name) for name in sentences)
-            for name, sentence in sentences.items():
-                print(f"  {name:<{width}}  {sentence}")
 
 
 def main(arguments: list[str] | None = None) -> int:

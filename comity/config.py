@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from comity.config_parts import (
     CrossplayConfig,
     ModelConfig,
     OptimizerConfig,
+    PastConfig,
     PhaseConfig,
     RecordConfig,
     StudyConfig,
@@ -89,6 +91,8 @@ class Config:
     """When the run is saved."""
     record: RecordConfig = field(default_factory=RecordConfig)
     """What is kept of the matches."""
+    past: PastConfig | None = None
+    """Opponents from the past; null: none."""
     sinks: list[Any] = field(default_factory=list)
     """Where metrics also go: tensorboard, wandb, trackio, or mappings with parameters."""
     study: StudyConfig | None = None
@@ -148,6 +152,8 @@ def check(config: Config) -> None:
         raise ComityError(
             f"group_size: {config.group_size} does not divide matches = {config.matches}"
         )
+    if config.past is not None:
+        _check_past(config.past)
     for key in ("game", "prompt", "answer", "reward", "algorithm"):
         if not isinstance(getattr(config, key).get("name"), str):
             raise ComityError(f"{key}: needs a name; choose one of `comity list {key}s`")
@@ -162,6 +168,19 @@ def check(config: Config) -> None:
             raise ComityError(
                 f"study.arms: {arm!r} is no name for a folder; use letters, digits, - and _"
             )
+
+
+def _check_past(past: PastConfig) -> None:
+    """Raises `ComityError` for words that it does not know and players who are never drawn."""
+    if past.scope not in ("group", "match"):
+        raise ComityError(f"past.scope: {past.scope!r} is neither group nor match")
+    if past.trained not in ("live_seat", "all_live"):
+        raise ComityError(f"past.trained: {past.trained!r} is neither live_seat nor all_live")
+    if bool(past.scripted) != (past.scripted_share > 0):
+        raise ComityError(
+            "past.scripted: the players and past.scripted_share above 0 go together; "
+            "give both, or neither"
+        )
 
 
 def _share_out(config: Config) -> None:
@@ -279,10 +298,13 @@ class Schema(Config):
     """Untyped, because OmegaConf cannot merge into a typed block that is null."""
     crossplay: Any = None
     """Likewise."""
+    past: Any = None
+    """Likewise."""
 
 
+@cache
 def register_schema() -> None:
-    """Makes the fields known to Hydra as the config `comity_schema`."""
+    """Makes the fields known to Hydra as the config `comity_schema`; once per process."""
     from hydra.core.config_store import ConfigStore
 
     from comity.presets import register

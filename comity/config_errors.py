@@ -105,8 +105,19 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     if known:
         hint = f"; {nearest(key, known)}"
     else:
-        hint = f"; {parent} is null, so give all of it: {parent}={{{key}: ..., ...}}"
+        hint = f"; {parent} is null, so {_filled_in(parent, key)}"
     return f"unknown config key {above + key!r}{hint}"
+
+
+def _filled_in(parent: str, key: str) -> str:
+    """How a block that is null becomes something: by an option of its group, if it is one."""
+    from comity.catalog import options
+
+    try:
+        choices = [name for name in options(parent) if name != "none"]
+    except (OSError, ValueError):
+        return f"give all of it: {parent}={{{key}: ..., ...}}"
+    return f"choose one first: {parent}={' or '.join(choices)}"
 
 
 def one_line(error: BaseException) -> str:

@@ -101,6 +101,30 @@ class PhaseConfig:
 
 
 @dataclass
+class PastConfig:
+    """Earlier policies of the run as opponents (`past=buffer` turns it on)."""
+
+    every: int = limited(10, at_least=1)
+    """Iterations between snapshots of the learners; the first is taken after so many."""
+    capacity: int = limited(30, at_least=1)
+    """Most snapshots of a learner that may be drawn in an iteration: a new sample each time."""
+    recent: int | None = limited(None, at_least=1)
+    """Only the newest so many may be drawn; null: all."""
+    probability: float = limited(0.5, at_least=0, at_most=1)
+    """How often a group faces somebody from the past instead of the present policy."""
+    scripted: list[Any] = field(default_factory=list)
+    """Scripted players who may be drawn as well, as in `seats`."""
+    scripted_share: float = limited(0.0, at_least=0, at_most=1)
+    """How often, of those times, it is one of them."""
+    scope: str = "group"
+    """`group`: drawn for every group of matches; `match`: for every match."""
+    trained: str = "live_seat"
+    """`live_seat`: one seat of a group; `all_live`: all seats where nobody is from the past."""
+    start: str | None = None
+    """Folder of an earlier run's adapters to begin with (its past or checkpoints); null: none."""
+
+
+@dataclass
 class StudyConfig:
     """Several runs that belong together: every arm with every seed."""
 

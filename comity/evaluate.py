@@ -31,10 +31,11 @@ from comity.evaluation.generalization import BASE, Plan, Subject, measure, work
 from comity.evaluation.generalization_summary import summarize
 from comity.evaluation.questions import LABEL_SETS, LAYOUTS, ORDERS, ask
 from comity.evaluation.respondents import ModelRespondent
-from comity.experiment import MAIN, learner_of, shared_engine
+from comity.experiment import shared_engine
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import Game
+from comity.games.split import Split
 from comity.learning.checkpoints import damage
 from comity.progress import Progress
 from comity.registry import build
@@ -43,6 +44,7 @@ from comity.reports.page import dump
 from comity.rewards import REWARDS, every_reward
 from comity.rewards.base import Reward
 from comity.runs import stored_config
+from comity.seats import MAIN, learner_of
 
 DILEMMA = "prisoners_dilemma_4310"
 GAMES = (
@@ -82,6 +84,11 @@ def evaluate_generalization(
     """Measure a run or study and return the page's path."""
     policies = trained_policies(folder)
     config = policies[0].config
+    if isinstance(make_game(config.game), Split):
+        raise ComityError(
+            f"{folder} was trained on a split game; generalization is measured from one game of "
+            "moves to others"
+        )
     plan = make_plan(quick, games, seeds)
     judges = rewards(config)
     for seat in {0, *(policy.seat for policy in policies)}:

@@ -5,8 +5,6 @@ from its config, with every name and parameter checked before a model is loaded.
 process share the base model.
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,16 +21,17 @@ from comity.errors import ComityError, lookup
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.randomness import generator
-from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact
+from comity.games.split import group_seed
+from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact, Reinforce
+from comity.learning.critic import check_critic, new_critic
 from comity.learning.exact_update import ExactGradient, enumerable, scripted_table
 from comity.learning.learner import RESETS, Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.ppo import PpoSettings
 from comity.learning.ppo_learner import PpoLearner
+from comity.past import PastAgents, check_past
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
-from comity.players.script import ScriptedPlayer
-from comity.players.scripted import SCRIPTED, Scripted
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS, AnswerFormat
 from comity.prompts.base import Prompt
@@ -40,10 +39,7 @@ from comity.registry import build
 from comity.rewards import REWARDS
 from comity.rewards.base import Ruled
 from comity.rollout.play import Match
-
-LEARNER = "learner"
-MAIN = "main"
-"""Name of the adapter of seats that say only "learner"."""
+from comity.seats import check_seat, check_strategy, is_scripted, learner_of, scripted_player
 
 
 @dataclass(frozen=True)
@@ -107,6 +103,7 @@ class Rules:
             raise ComityError(
                 "seating=random needs a start that is the same for every seat: none or uniform"
             )
+        check_critic(rules.algorithm, rules.optimizer, [is_scripted(one) for one in config.seats])
         if isinstance(rules.algorithm, Exact):
             rules.check_exact(config)
         return rules
@@ -149,53 +146,10 @@ def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
     )
 
 
-def learner_of(seat: Any) -> str | None:
-    """Adapter name of a learner's seat ("learner" or "learner:NAME"); None for others."""
-    if isinstance(seat, str) and seat.split(":")[0] == LEARNER:
-        return seat.partition(":")[2] or MAIN
-    return None
-
-
-def is_scripted(seat: Any) -> bool:
-    """The seat names a scripted player, and no language model."""
-    return not isinstance(seat, str) or seat.split(":")[0] not in (LEARNER, "base", "adapter")
-
-
-def check_seat(seat: Any) -> None:
-    """Raises `ComityError` unless the seat names somebody who can sit there."""
-    if isinstance(seat, Mapping):
-        build("player", seat, SCRIPTED)
-        return
-    if not isinstance(seat, str):
-        raise ComityError(f"a seat is a player's name or a mapping with a name, not {seat!r}")
-    kind, _, rest = seat.partition(":")
-    if kind == "adapter":
-        if not (Path(rest) / "adapter_config.json").is_file():
-            raise ComityError(f"seat {seat!r}: there is no adapter in the folder {rest!r}")
-    elif kind == LEARNER and seat != LEARNER:
-        # The name is that of a folder in every checkpoint.
-        if not re.fullmatch(r"[\w-]+", rest):
-            raise ComityError(f"seat {seat!r}: a learner's name is of letters, digits, - and _")
-    else:
-        known = {**SCRIPTED, LEARNER: None, "base": None, "adapter:PATH": None}
-        lookup("player", seat, known)
-        if seat in SCRIPTED:
-            build("player", seat, SCRIPTED)
-
-
-def check_strategy(strategy: Scripted, game: Game, seat: int) -> None:
-    """Raises `ComityError` where it cannot play: asked at the start, and after a bad round."""
-    state = game.start(0)
-    for _ in range(2):
-        turns = game.turns(state)
-        if turns:
-            strategy.probabilities(turns[seat].observation, game)
-            state = game.step(state, {turn.seat: turn.legal[-1] for turn in turns})
-
-
 def check_training(config: Config) -> None:
     """Raises `ComityError` unless the config can be trained, as far as that needs no model."""
-    Rules.of(config)
+    rules = Rules.of(config)
+    check_past(config, rules.game, rules.algorithm)
     if all(learner_of(seat) is None for seat in config.seats):
         raise ComityError("nobody learns: `seats` needs at least one learner")
 
@@ -206,17 +160,20 @@ def shared_engine(name: str, dtype: str, device: str, quantization: str | None =
     return Engine(load_model(name, dtype, device, quantization))
 
 
-def language_models(config: Config, rules: Rules) -> LanguageModels:
-    """The host of all language-model players of a config."""
+def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModels:
+    """The host of all language-model players of a config; `record` as in `LanguageModels`."""
     model: ModelConfig = config.model
     if model.threads is not None:
         torch.set_num_threads(model.threads)
     # Before the tokenizer, which may have to be downloaded with the model.
     check_quantization(model.quantization, choose_device(model.device))
     chat = ChatFormat.from_tokenizer(load_tokenizer(model.name), model.system)
+    # Labels at once, what needs the size of the model's output when it is there.
     chat.answer_ids(rules.prompt.labels(rules.game))
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
-    return LanguageModels(engine, chat, rules.prompt, rules.answer)
+    models = LanguageModels(engine, chat, rules.prompt, rules.answer, record)
+    models.check(rules.game)
+    return models
 
 
 class Experiment:
@@ -225,10 +182,11 @@ class Experiment:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.rules = Rules.of(config)
-        self.models = replace(language_models(config, self.rules), record=self._record())
+        self.models = language_models(config, self.rules, self._record())
         self.engine = self.models.engine
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
+        self.past: PastAgents | None = None
         try:
             for seat in config.seats:
                 name = learner_of(seat)
@@ -236,6 +194,8 @@ class Experiment:
                     self.learners[name] = self._new_learner(name)
             self.seats = tuple(self._player(seat) for seat in config.seats)
             self.exact = self._exact_gradient()
+            if config.past is not None:
+                self.past = PastAgents(config, config.past, self.engine, self.learners)
         except BaseException:
             self.close()
             raise
@@ -245,14 +205,20 @@ class Experiment:
 
         Where questions are one-shot: growing conversations are played in many small passes,
         through which a gradient would travel slower than through one new pass over everything.
+        Nor where alternatives are played, which nothing is learned from.
         """
+        if getattr(self.rules.algorithm, "branching", False):
+            return 0
         if not self.rules.prompt.fresh or self.config.adapter.dropout > 0:
             return 0
         return int(getattr(self.rules.algorithm, "microbatch_tokens", None) or 0)
 
     def close(self) -> None:
         """Take the adapters away from the shared engine."""
-        for name in [*self.learners, *self._loaded.values()]:
+        if self.past is not None:
+            self.past.close()
+        critics = [one.critic.adapter for one in self.learners.values() if one.critic]
+        for name in [*self.learners, *critics, *self._loaded.values()]:
             self.engine.adapters.remove(name)
         self.learners, self._loaded = {}, {}
 
@@ -264,15 +230,12 @@ class Experiment:
 
     def _new_learner(self, name: str) -> Learner:
         config = self.config
-        seed = int(generator(config.seed, "adapter", name).integers(2**31))
-        self.engine.adapters.add(
-            name,
-            rank=config.adapter.rank,
-            alpha=config.adapter.alpha,
-            dropout=config.adapter.dropout,
-            targets=config.adapter.targets,
-            seed=seed,
-        )
+
+        def seed(purpose: str) -> int:
+            return int(generator(config.seed, purpose, name).integers(2**31))
+
+        shape = vars(config.adapter)
+        self.engine.adapters.add(name, **shape, seed=seed("adapter"))
         algorithm = self.rules.algorithm
         common: dict[str, Any] = {
             "updates": config.iterations,
@@ -287,9 +250,12 @@ class Experiment:
                 LossSettings(),
                 **common,
                 ppo=algorithm,
-                seed=int(generator(config.seed, "value head", name).integers(2**31)),
+                seed=seed("value head"),
             )
-        return Learner(self.engine, name, self.rules.optimizer, algorithm.loss(), **common)
+        learner = Learner(self.engine, name, self.rules.optimizer, algorithm.loss(), **common)
+        if isinstance(algorithm, Reinforce):
+            learner.critic = new_critic(self.engine, learner, algorithm, shape, seed, **common)
+        return learner
 
     def _exact_gradient(self) -> ExactGradient | None:
         """What the algorithm `exact` learns from; None for the others."""
@@ -324,22 +290,22 @@ class Experiment:
         )
 
     def matches(self, iteration: int) -> list[Match]:
-        """The matches of one iteration; groups share their environment seed."""
+        """The matches of one iteration; groups share their environment seed.
+
+        With opponents from the past, after `past.begin`.
+        """
         config, seated = self.config, self.players()
         matches = []
         for number in range(config.matches):
             group = number // config.group_size
             players = seated
+            if self.past is not None:
+                players = self.past.seated(seated, iteration, number)
             if config.seating == "random":
                 order = generator(config.seed, "seating", iteration, group)
-                players = tuple(seated[i] for i in order.permutation(len(seated)))
+                players = tuple(players[i] for i in order.permutation(len(players)))
             seed = int(generator(config.seed, "environment", iteration, group).integers(2**62))
+            seed = group_seed(self.rules.game, seed, group)
             stream = (config.seed, iteration, number)
             matches.append(Match(number, group, seed, players, stream))
         return matches
-
-
-def scripted_player(seat: Any) -> ScriptedPlayer:
-    """The scripted player that a seat names."""
-    name = seat if isinstance(seat, str) else str(seat.get("name"))
-    return ScriptedPlayer(name, build("player", seat, SCRIPTED))

@@ -74,6 +74,37 @@ def write_atomically(path: Path, content: Content) -> None:
                 partial.unlink(missing_ok=True)
 
 
+def write_folder_atomically(final: Path, write: Callable[[Path], None]) -> None:
+    """Makes the folder `final` of what `write` puts into the folder that it is given, or nothing.
+
+    On return it is on the disk; it takes the place of a folder that was there before. Raises
+    `WorkError` where it cannot be written, and whatever else `write` raises; there is then
+    what was there before.
+    """
+    partial = final.with_name(f"{PARTIAL}{os.getpid()}-{final.name}")
+    replaced = final.with_name(f"{PARTIAL}{os.getpid()}-replaced-{final.name}")
+    with writing(final):
+        try:
+            partial.mkdir(parents=True)
+            write(partial)
+            _sync_tree(partial)
+            if final.exists():
+                # A damaged or forgotten one; played again, its number comes back.
+                final.rename(replaced)
+            partial.rename(final)
+            sync_folder(final.parent)
+        except Exception as error:
+            # safetensors reports a full disk as its own error, not as an OSError.
+            if not isinstance(error, OSError) and "I/O error" in str(error):
+                raise OSError(str(error)) from error
+            raise
+        finally:
+            if replaced.exists() and not final.exists():
+                replaced.rename(final)
+            for leftover in (partial, replaced):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
 def sync_file(path: Path) -> None:
     """Forces a written file to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -86,6 +117,16 @@ def sync_file(path: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Forces a folder's list of names to the disk, so that a rename survives a power cut."""
     sync_file(folder)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Forces every file and folder below `folder` to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            sync_file(path)
+    sync_folder(folder)
 
 
 def remove_partial(folder: Path) -> None:

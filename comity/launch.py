@@ -43,6 +43,46 @@ class _Jobs:
     failures: list[tuple[list[str], Exception]] = field(default_factory=list)
 
 
+def start(
+    name: str,
+    overrides: list[str],
+    multirun: bool,
+    config_path: str | None,
+    config_name: str | None,
+    resume: Path | None,
+) -> list[Path]:
+    """What `comity train` does with its arguments; the folders that came of it."""
+    if resume is not None:
+        if name or overrides or multirun or config_path or config_name:
+            raise ComityError("--resume takes its config from the run; give nothing beside it")
+        from comity.runs import stored_config
+
+        config = stored_config(resume)
+        from comity.train import train as run
+
+        return [run(config, resume=resume)]
+    if not name and config_path is None and not any("experiment=" in o for o in overrides):
+        from comity.catalog import options
+
+        known = ", ".join(options("experiment"))
+        raise ComityError(f"which experiment? {known}, and more in: comity list experiments")
+
+    def run_anew(config: Config) -> Path:
+        # Not before the config is known to be right: this imports torch.
+        from comity.train import train as run
+
+        return run(config)
+
+    return launch(
+        run_anew,
+        name,
+        overrides,
+        multirun=multirun,
+        config_dir=config_path,
+        config_name=config_name,
+    )
+
+
 def launch(
     train: Callable[[Config], Path],
     name: str = "",

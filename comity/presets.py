@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+from comity import negotiation_presets
 from comity.catalog import options
 
 FOLDERS = {"": "corrected", "as-executed/": "as-executed", "small/": "small"}
@@ -32,7 +33,7 @@ def sentences() -> dict[str, str]:
     def first(sentence: str) -> str:
         return sentence.split(";")[0].split(",")[0].rstrip(".")
 
-    return {
+    return negotiation_presets.sentences() | {
         name: f"{first(regimes[part['regime']])}; {first(opponents[part['opponent']]).lower()}. "
         f"{versions[part['version']]}"
         for name, part in moral_cells()
@@ -44,6 +45,15 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
+    for name, node in negotiation_presets.nodes():
+        folder, _, cell = name.rpartition("/")
+        store.store(
+            group=f"experiment/{folder}",
+            name=cell,
+            node=node,
+            package="_global_",
+            provider="comity",
+        )
     for name, parts in moral_cells():
         defaults: list[Any] = [{f"/moral/{group}": option} for group, option in parts.items()]
         folder, _, cell = name.rpartition("/")

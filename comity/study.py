@@ -22,27 +22,25 @@ from typing import Any
 from comity.config import Config, arm_configs
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Entrant, crossplay, pairings
-from comity.experiment import (
-    LEARNER,
-    MAIN,
-    Experiment,
-    Rules,
-    check_seat,
-    check_strategy,
-    check_training,
-    is_scripted,
-    learner_of,
-    scripted_player,
-)
+from comity.experiment import Experiment, Rules, check_training
 from comity.files import write_atomically
 from comity.games.base import Game
 from comity.learning.checkpoints import Checkpoints
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
-from comity.players.scripted import SCRIPTED
+from comity.players.scripts import SCRIPTS
 from comity.progress import Progress
 from comity.rollout.tables import conversation_table, decision_table, write_table
 from comity.runs import RunFolder
+from comity.seats import (
+    LEARNER,
+    MAIN,
+    check_seat,
+    check_strategy,
+    is_scripted,
+    learner_of,
+    scripted_player,
+)
 from comity.train import train_run
 
 Arms = dict[str, dict[int, Path]]
@@ -132,7 +130,7 @@ def _check_entrant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: 
         if learner_of(player) is not None:
             raise ComityError(f"crossplay.players: {LEARNER!r} is no player there; name an arm")
         if name not in ("adapter", "base"):
-            lookup("player", player, {**SCRIPTED, "base": None, **arms})
+            lookup("player", player, {**SCRIPTS, "base": None, **arms})
     check_seat(player)
     if is_scripted(player):
         for seat in range(game.seats):
@@ -207,7 +205,9 @@ def _entrant(
 
 def _without_learners(config: Config) -> Config:
     """The same game, told the same way, with nobody who learns."""
-    return replace(config, seats=["base"] * len(config.seats), study=None, crossplay=None)
+    return replace(
+        config, seats=["base"] * len(config.seats), study=None, crossplay=None, past=None
+    )
 
 
 def _trained(run: Path, learner: str) -> tuple[Path, int]:

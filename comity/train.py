@@ -14,19 +14,15 @@ import torch
 from comity.config import Config
 from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
-from comity.evaluation.yardsticks import yardsticks
-from comity.experiment import (
-    Experiment,
-    check_training,
-    is_scripted,
-    learner_of,
-    scripted_player,
-)
+from comity.evaluation.yardsticks import split_yardsticks, yardsticks
+from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
 from comity.games.randomness import generator
 from comity.learning.algorithms import Reinforce
 from comity.learning.checkpoints import Checkpoints
-from comity.learning.credit import advantages, discounted_returns
+from comity.learning.credit import discounted_returns
+from comity.learning.crediting import Layout, credited
+from comity.learning.critic import judge
 from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TrainedDecision
 from comity.learning.ppo_learner import PpoLearner
@@ -38,12 +34,17 @@ from comity.learning.states import (
     save_optimizer,
     save_state,
 )
+from comity.players.scripted import Scripted
 from comity.progress import Progress
 from comity.rewards import log_rewards
+from comity.rewards.base import Reward
+from comity.rollout.branches import branch_returns
 from comity.rollout.followups import follow_up
+from comity.rollout.noting import COUNTED
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
 from comity.runs import RunFolder
+from comity.seats import is_scripted, learner_of, scripted_player
 from comity.sinks import Sinks
 
 
@@ -62,6 +63,8 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
         config = config if run is None else run.config
         check_training(config)
         experiment = stack.enter_context(Experiment(config))
+        if run is None and experiment.past is not None:
+            experiment.past.check_start()
         # Not before, so that what is refused leaves no folder behind.
         run = run or stack.enter_context(RunFolder.create(config))
         progress = stack.enter_context(Progress())
@@ -78,12 +81,16 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     config, rules = experiment.config, experiment.rules
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep, progress.warn)
     first = restore(run, experiment.learners, checkpoints)
+    if experiment.past is not None:
+        experiment.past.open(run.path, first)
     write_atomically(run.path / "yardsticks.json", json.dumps(held_against(experiment)) + "\n")
     with (
         Sinks(config.sinks, run.path, config) as sinks,
         progress.task(title, config.iterations, first) as task,
     ):
         for iteration in range(first, config.iterations):
+            if experiment.past is not None:
+                experiment.past.begin(iteration)
             torch.manual_seed(int(generator(config.seed, "torch", iteration).integers(2**62)))
             phase = rules.phase(iteration)
             if iteration == phase.first > 0:
@@ -93,14 +100,15 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             computed = experiment.engine.tokens_computed
 
             matches = experiment.matches(iteration)
-            rollout = play(rules.game, matches, iteration, task.playing)
+            branching = getattr(rules.algorithm, "branching", False)
+            rollout = play(rules.game, matches, iteration, task.playing, keep=branching)
             tokens_played = experiment.engine.tokens_computed - computed
             # Before the update: whoever answered is asked.
             asked = follow_ups(rollout, matches, iteration, config)
             played = time.perf_counter()
 
             rewards = phase.reward(rollout.played, rules.game)
-            credit(rollout, rewards, experiment)
+            credit(rollout, rewards, experiment, phase.reward)
             note_rewards(rollout, log_rewards(rollout.played, rules.game, phase.reward))
             try:
                 learned = update(rollout, experiment, task)
@@ -117,7 +125,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             row = {
                 "iteration": iteration,
                 **iteration_metrics(rollout.decisions),
-                "reward": _mean([d.reward for d in rollout.decisions if d.trained]),
+                "reward": _mean([d.reward for d in paid(rollout)]),
                 "phase": rules.phases.index(phase),
                 "rewards": mean_rewards(rollout),
                 **learned,
@@ -155,6 +163,8 @@ def reward_name(block: Mapping[str, Any]) -> str:
 def held_against(experiment: Experiment) -> dict[str, Any]:
     """What the run's curves are held against on its page (`comity.evaluation.yardsticks`)."""
     config, rules = experiment.config, experiment.rules
+    if found := split_yardsticks(rules.game):
+        return found
     rewards = [
         (phase.first, reward_name(block), phase.reward)
         for phase, block in zip(
@@ -166,30 +176,59 @@ def held_against(experiment: Experiment) -> dict[str, Any]:
     if other is None or not is_scripted(other):
         return yardsticks(rules.game, rewards, None, seat)
     strategy = scripted_player(other).strategy
+    if not isinstance(strategy, Scripted):
+        return {}
     return yardsticks(
         rules.game, rewards, lambda known: strategy.probabilities(known, rules.game), seat
     )
 
 
-def credit(rollout: Rollout, rewards: np.ndarray, experiment: Experiment) -> None:
-    """Give every decision its reward, return and advantage."""
-    algorithm = experiment.rules.algorithm
-    alive = rollout.played.alive
-    first = min((d.match for d in rollout.decisions), default=0)
-    trained = np.zeros(rollout.played.payoffs.shape[:2], dtype=bool)
-    for d in rollout.decisions:
-        trained[d.match - first, d.seat] = d.trained
+def credit(
+    rollout: Rollout, rewards: np.ndarray, experiment: Experiment, reward: Reward | None = None
+) -> None:
+    """Give every decision its reward, return and advantage.
+
+    `reward`: what alternatives are worth, where the algorithm asks for any; None: the last
+    phase's.
+    """
+    algorithm, alive = experiment.rules.algorithm, rollout.played.alive
     groups = np.arange(alive.shape[0]) // experiment.config.group_size
-    returns = discounted_returns(rewards, alive, algorithm.discount)
-    if not isinstance(algorithm, Reinforce):
-        # Exact learns nothing from what was sampled; PPO makes advantages in its update.
-        credited = np.full_like(returns, np.nan)
+    steps = algorithm.credit_steps if isinstance(algorithm, Reinforce) else "rounds"
+    layout = Layout.of(rollout.decisions, rewards, alive, steps)
+    if isinstance(algorithm, Reinforce):
+        iteration = rollout.decisions[0].iteration if rollout.decisions else 0
+        judged = judge(rollout, layout, experiment.learners, algorithm)
+        result = credited(
+            *(layout.rewards, layout.alive, algorithm, groups),
+            *(layout.trained, iteration, judged.values),
+            alternatives=tried(rollout, experiment, algorithm, reward or experiment.rules.reward),
+        )
+        judged.teach(result.targets)
+        returns, credits = result.returns, result.credit
     else:
-        credited = advantages(rewards, alive, algorithm.credit(), groups, trained)
-    for d in rollout.decisions:
-        place = (d.match - first, d.seat, d.round)
-        d.reward, d.ret = float(rewards[place]), float(returns[place])
-        d.advantage = float(credited[place])
+        # Exact learns nothing from what was sampled; PPO makes advantages in its update.
+        returns = discounted_returns(layout.rewards, layout.alive, algorithm.discount)
+        credits = np.full_like(returns, np.nan)
+    first = min((d.match for d in rollout.decisions), default=0)
+    for d, place in zip(rollout.decisions, layout.places, strict=True):
+        d.reward = float(rewards[d.match - first, d.seat, d.round])
+        d.ret, d.advantage = float(returns[place]), float(credits[place])
+
+
+def tried(
+    rollout: Rollout, experiment: Experiment, algorithm: Reinforce, reward: Reward
+) -> np.ndarray | None:
+    """Mean returns of alternatives to the learners' decisions; None where none are asked for."""
+    if rollout.live is None:
+        return None
+    game = experiment.rules.game
+    return branch_returns(
+        rollout.live,
+        lambda played: reward(played, game),
+        algorithm.discount,
+        algorithm.alternatives,
+        algorithm.branch_depth,
+    )
 
 
 def note_rewards(rollout: Rollout, rewards: dict[str, np.ndarray]) -> None:
@@ -233,7 +272,8 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
 def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
     """The conversations in which an adapter made trained decisions, as the learner reads them."""
     decisions: dict[int, list[TrainedDecision]] = {}
-    for source, (d, answers) in enumerate(zip(rollout.decisions, rollout.answers, strict=True)):
+    given = zip(rollout.decisions, rollout.answers, rollout.masks, strict=True)
+    for source, (d, answers, masks) in enumerate(given):
         if d.trained and d.adapter == adapter and d.tokens:
             decisions.setdefault(d.conversation, []).append(
                 TrainedDecision(
@@ -246,11 +286,14 @@ def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
                     reward=d.reward,
                     source=source,
                     trajectory=(d.match, d.seat),
+                    round=d.round,
+                    offsets=tuple(d.offsets),
+                    masks=masks,
                 )
             )
     return [
         Lesson(
-            tuple(rollout.conversations[number].ids[: found[-1].start + len(found[-1].tokens)]),
+            tuple(rollout.conversations[number].ids[: found[-1].places[-1] + 1]),
             tuple(found),
         )
         for number, found in decisions.items()
@@ -290,10 +333,15 @@ def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoin
 
 
 def mean_rewards(rollout: Rollout) -> dict[str, float | None]:
-    """Mean of every reward over the trained decisions."""
-    trained = [d for d in rollout.decisions if d.trained]
-    names = trained[0].rewards if trained else ()
-    return {name: _mean([d.rewards[name] for d in trained]) for name in names}
+    """Mean of every reward over the trained decisions that rounds are paid for."""
+    found = paid(rollout)
+    names = found[0].rewards if found else ()
+    return {name: _mean([d.rewards[name] for d in found]) for name in names}
+
+
+def paid(rollout: Rollout) -> list[Decision]:
+    """The trained decisions that rounds are paid for: no talk, thoughts or failed attempts."""
+    return [d for d in rollout.decisions if d.trained and d.kind in COUNTED]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -12,9 +12,11 @@ import torch
 from benchmarks.common import Task, padded, quickest
 from benchmarks.generate import Generate
 from benchmarks.generate import run as run_generate
-from benchmarks.padded import padded_gradient, padded_logprobs
+from benchmarks.padded import padded_gradient, padded_logprobs, terms
 from benchmarks.padded import run as run_padded
-from benchmarks.peers import ratios
+from benchmarks.peers import plan, ratios
+from benchmarks.replay import Replay, steps
+from benchmarks.replay import run as run_replay
 from comity.bench import (
     WORKLOADS,
     forget_peak_memory,
@@ -27,15 +29,25 @@ from comity.bench import (
 from comity.engines.engine import Engine
 from comity.engines.models import load_model
 from comity.errors import ComityError
-from comity.experiment import MAIN, Experiment, shared_engine
+from comity.experiment import Experiment, shared_engine
 from comity.rollout.play import Rollout, play
+from comity.seats import MAIN
 from comity.train import credit
 
 KEYS = {
     *("workload", "what", "decisions_per_second_playing"),
     *("decisions_per_second_playing_and_learning", "seconds_playing", "seconds_learning"),
     *("fraction_of_matmul_rate", "matmul_gflops", "peak_memory_mb", "tokens_computed"),
-    *("tokens_played", "model", "dtype", "device", "threads", "comity"),
+    *(
+        "tokens_sampled",
+        "sampled_tokens_per_second_playing",
+        "tokens_played",
+        "model",
+        "dtype",
+        "device",
+        "threads",
+        "comity",
+    ),
 }
 CPU = torch.device("cpu")
 
@@ -53,18 +65,28 @@ class World(NamedTuple):
     task: Task
 
 
-@pytest.fixture(scope="module")
-def world(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Workload A in small, played with an adapter that is far from its fresh state."""
-    with Experiment(WORKLOADS["A"].config(True, tiny, "float32", "cpu")) as experiment:
+def small_world(name: str, model: str, folder: Path) -> Iterator[World]:
+    """A workload in small, played with an adapter that is far from its fresh state."""
+    with Experiment(WORKLOADS[name].config(True, model, "float32", "cpu")) as experiment:
         shared_engine.cache_clear()  # Other tests' learners get an engine of their own.
         generator = torch.Generator().manual_seed(7)
         for parameter in experiment.engine.adapters.parameters(MAIN).values():
             parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
         rollout = play(experiment.rules.game, experiment.matches(1), 1)
         credit(rollout, experiment.rules.reward(rollout.played, experiment.rules.game), experiment)
-        task = Task.of(experiment, rollout, tmp_path_factory.mktemp("adapter"))
-        yield World(experiment, rollout, task)
+        yield World(experiment, rollout, Task.of(experiment, rollout, folder))
+
+
+@pytest.fixture(scope="module")
+def world(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Workload A: choices."""
+    yield from small_world("A", tiny, tmp_path_factory.mktemp("adapter"))
+
+
+@pytest.fixture(scope="module")
+def talks(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Workload C: messages and claims."""
+    yield from small_world("C", tiny, tmp_path_factory.mktemp("adapter"))
 
 
 def test_workloads_give_one_line_each(
@@ -72,11 +94,11 @@ def test_workloads_give_one_line_each(
 ) -> None:
     output = tmp_path / "lines.jsonl"
     main(["A", "A-distinct"], True, tiny, "float32", "cpu", output)
-    main(["B", "B5"], True, tiny, "float32", "cpu", output)
+    main(["B", "B5", "C"], True, tiny, "float32", "cpu", output)
     printed = capsys.readouterr().out
     assert output.read_text() == printed
     lines = {line["workload"]: line for line in map(json.loads, printed.splitlines())}
-    assert list(lines) == ["A", "A-distinct", "B", "B5"]
+    assert list(lines) == ["A", "A-distinct", "B", "B5", "C"]
     for line in lines.values():
         assert line.keys() >= KEYS
         assert (line["model"], line["dtype"], line["device"]) == (tiny, "float32", "cpu")
@@ -95,6 +117,15 @@ def test_workloads_give_one_line_each(
     assert lines["A"]["decisions"] == 4 * 2 * 3, "matches, seats, rounds"
     assert lines["B"]["decisions"] == 4 * 5, "tit-for-tat's are not counted"
     assert lines["B5"]["decisions"] == 5
+    assert lines["C"]["decisions"] == 2 * 2 * 2 * 2, "matches, seats, rounds, message and claim"
+    for name in ("A", "B"):
+        assert lines[name]["tokens_sampled"] == 0, "scored answers are no sampled tokens"
+        assert lines[name]["sampled_tokens_per_second_playing"] is None
+    assert lines["B5"]["tokens_sampled"] == 5 * 2
+    assert 16 <= lines["C"]["tokens_sampled"] <= 8 * (12 + 3) + 8 * 10
+    assert lines["C"]["sampled_tokens_per_second_playing"] == pytest.approx(
+        lines["C"]["tokens_sampled"] / lines["C"]["seconds_playing"], rel=0.01
+    )
     for name in ("B", "B5"):
         assert lines[name]["tokens_reused"] == lines[name]["tokens_played"]
     assert lines["B"]["tokens_learned"] == 0
@@ -115,6 +146,16 @@ def test_the_full_workloads_are_as_their_names_say() -> None:
         assert config.adapter.rank == rank
         assert config.matches * learners * config.game["length"]["rounds"] == decisions
         assert config.optimizer.learning_rate == 0
+    negotiation = sizes["C"]
+    assert (negotiation.matches, negotiation.game["length"]["rounds"]) == (16, 3)
+    assert (negotiation.game["name"], negotiation.prompt["name"]) == (
+        "trust_and_split_rps",
+        "negotiation",
+    )
+    assert (negotiation.answer["name"], negotiation.answer["message_tokens"]) == ("forced", 60)
+    assert (negotiation.seats, negotiation.adapter.rank) == (["learner", "learner"], 16)
+    assert negotiation.algorithm["normalization"] == "tokens"
+    assert negotiation.optimizer.learning_rate == 0
     assert sizes["A-distinct"].temperature == 100 > sizes["A"].temperature == 1
 
 
@@ -187,24 +228,27 @@ def test_generate_plays_the_matches_that_we_play(world: World) -> None:
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.parametrize("of", ["world", "talks"])
 def test_padded_training_has_our_probabilities_and_our_gradient(
-    world: World, everywhere: bool
+    of: str, everywhere: bool, request: pytest.FixtureRequest
 ) -> None:
     """Lessons of unlike lengths: every second one ends with its first decision."""
+    world: World = request.getfixturevalue(of)
     full = world.task.lessons
     lessons = [
-        type(one)(one.ids[: one.decisions[0].start + 1], one.decisions[:1]) if i % 2 else one
+        type(one)(one.ids[: one.decisions[0].places[-1] + 1], one.decisions[:1]) if i % 2 else one
         for i, one in enumerate(full)
     ]
     decisions = [d for lesson in lessons for d in lesson.decisions]
     assert len({round(d.advantage, 6) for d in decisions}) > 1
     model, pad = world.task.model(), world.task.pad
     logprobs = padded_logprobs(model, lessons, pad, everywhere)
-    behavior = torch.tensor([d.behavior[0] for d in decisions])
+    behavior = torch.tensor([b for d in decisions for b in d.behavior])
+    assert len(behavior) == terms(lessons) >= len(decisions)
     torch.testing.assert_close(logprobs.detach(), behavior, atol=1e-3, rtol=0)
 
-    padded_gradient(model, lessons[:3], pad, everywhere, len(decisions))
-    padded_gradient(model, lessons[3:], pad, everywhere, len(decisions))
+    padded_gradient(model, lessons[:3], pad, everywhere, terms(lessons))
+    padded_gradient(model, lessons[3:], pad, everywhere, terms(lessons))
     learner = world.experiment.learners[MAIN]
     learner.optimizer.zero_grad(set_to_none=True)
     learner.accumulate(lessons)
@@ -215,6 +259,78 @@ def test_padded_training_has_our_probabilities_and_our_gradient(
         other = theirs[f"base_model.model.{layer[0]}.{layer[2]}.default.weight"]
         torch.testing.assert_close(other, parameter.grad, atol=1e-4, rtol=1e-3)
     learner.optimizer.zero_grad(set_to_none=True)
+
+
+def test_a_replay_asks_what_our_players_were_asked(talks: World) -> None:
+    """Two messages one after the other, then both seats' claims: in every match at once."""
+    rollout, chat = talks.rollout, talks.task.chat
+    asked = steps(rollout)
+    assert [len(step) for step in asked] == [2, 2, 4] * 2
+    answers: dict[tuple[int, ...], str] = {
+        tuple(rollout.conversations[d.conversation].ids[: d.start]): d.text
+        for d in rollout.decisions
+    }
+    ends = 0
+    for one in (one for step in asked for one in step):
+        following = next(
+            c.ids for c in rollout.conversations if c.ids[: len(one.context)] == one.context
+        )
+        written = following[len(one.context) : len(one.context) + one.tokens]
+        ended = written[-1] in chat.end_ids
+        ends += ended
+        assert chat.decode(written[: len(written) - ended]) == answers[tuple(one.context)]
+    lengths = [len(d.tokens) for d in rollout.decisions]
+    assert sum(one.tokens for step in asked for one in step) > sum(lengths), "some are forced"
+
+
+def test_a_replay_writes_as_much_as_the_longest_answer(
+    talks: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In batches of 3 of 4 claims: left-padded, so all end where the answer begins."""
+    step = steps(talks.rollout)[-1]
+    model = talks.task.model()
+    replay, made = Replay(model, talks.task, batch=3), []
+    generate = model.generate
+
+    def watched(**given: object) -> torch.Tensor:
+        made.append((given["input_ids"], generate(**given)))
+        return made[-1][1]
+
+    monkeypatch.setattr(model, "generate", watched)
+    replay.answer(step)
+    tokens = 0
+    for part, (told, result) in zip((step[:3], step[3:]), made, strict=True):
+        new = max(one.tokens for one in part)
+        assert result.shape == (len(part), told.shape[1] + new)
+        assert [row[-len(one.context) :].tolist() for row, one in zip(told, part, strict=True)] == [
+            one.context for one in part
+        ]
+        tokens += told.numel() + len(part) * (new - 1)
+    assert replay.tokens == tokens
+
+
+def test_lines_of_written_answers_say_how_many_tokens_a_second(talks: World) -> None:
+    _, ours = measure("C", talks.experiment, quick=True)
+    # The same adapter as that of the task, but the measured rollout is another one.
+    theirs = {
+        "generate": run_replay(talks.task, ours),
+        "padded": run_padded(talks.task, ours, everywhere=True),
+        "padded, decisions only": run_padded(talks.task, ours, everywhere=False),
+    }
+    for line in theirs.values():
+        assert line.keys() == ours.keys() | {"peer"}
+        for key in ("workload", "decisions", "tokens_sampled"):
+            assert line[key] == ours[key]
+    playing = theirs["generate"]
+    assert playing["tokens_played"] > ours["tokens_played"]
+    assert playing["sampled_tokens_per_second_playing"] == pytest.approx(
+        ours["tokens_sampled"] / playing["seconds_playing"], rel=0.01
+    )
+    assert ratios({"C": ours}, {"C": theirs}).keys() == {
+        "C playing: generate",
+        "C learning: padded",
+        "C learning: padded, decisions only",
+    }
 
 
 def test_the_peers_lines_have_our_keys_and_give_ratios(world: World) -> None:
@@ -232,7 +348,7 @@ def test_the_peers_lines_have_our_keys_and_give_ratios(world: World) -> None:
     assert theirs["padded"]["tokens_learned"] == sum(
         len(lesson.ids) - 1 for lesson in world.task.lessons
     )
-    assert ratios({"A": ours, "A-distinct": ours}, theirs).keys() == {
+    assert ratios({"A": ours, "A-distinct": ours}, {"A": theirs}).keys() == {
         f"{work} {part}"
         for work in ("A", "A-distinct")
         for part in ("playing: generate", "learning: padded", "learning: padded, decisions only")
@@ -247,9 +363,8 @@ def test_ratios_say_how_many_times_as_long_a_peer_takes() -> None:
         "B": {rate: 30.0},
     }
     theirs = {
-        "generate": {"seconds_playing": 40.0},
-        "padded": {"seconds_learning": 10.0},
-        "trl": {rate: 0.5},
+        "A": {"generate": {"seconds_playing": 40.0}, "padded": {"seconds_learning": 10.0}},
+        "B": {"trl": {rate: 0.5}},
     }
     assert ratios(ours, theirs) == {
         "A playing: generate": 20.0,
@@ -258,6 +373,22 @@ def test_ratios_say_how_many_times_as_long_a_peer_takes() -> None:
         "A-distinct learning: padded": 1.25,
         "B playing and learning: trl": 60.0,
     }
+
+
+def test_peers_are_measured_where_they_have_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    both = ["generate", "padded"]
+    assert plan(None, ["C"]) == {"C": both}
+    assert plan(both, None) == {"A": both, "C": both}
+    assert plan(["padded"], ["C", "A"]) == {"C": ["padded"], "A": ["padded"]}
+    with pytest.raises(ComityError, match="TRL is not installed"):
+        plan(None, None)
+    with pytest.raises(ComityError, match="trl is measured on B only"):
+        plan(["generate", "trl"], ["C"])
+    with pytest.raises(ComityError, match="unknown peer 'pade'; did you mean padded"):
+        plan(["pade"], None)
+    with pytest.raises(ComityError, match="unknown workload of the peers 'B5'"):
+        plan(None, ["B5"])
 
 
 def test_trl_is_paid_what_the_game_pays(tiny: str, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import yaml
 
 from comity.config import Config, compose
 from comity.evaluation.moral import stake
-from comity.experiment import Rules, check_seat
+from comity.experiment import Rules
 from comity.games import make_game
 from comity.registry import build
 from comity.rewards import REWARDS
+from comity.seats import check_seat
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

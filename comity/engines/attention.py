@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
-from comity.engines.packing import Packing
+from comity.engines.packing import FEW, Block, Packing
 
 NAME = "comity_packed"
 
@@ -176,6 +176,11 @@ def packed_attention(
         q = queries.index_select(0, block.rows.flatten())
         q = q.view(lanes, length, kv_heads, groups, dim).permute(0, 2, 3, 1, 4)
         q = q.reshape(lanes, kv_heads, groups * length, dim)
+        if length <= FEW and q.device.type == "cpu":
+            out = _few_queries(q, keys, values, block, bias, scale, softcap)
+            out = out.view(lanes, kv_heads, groups, length, dim).permute(0, 3, 1, 2, 4)
+            results.append(out.reshape(lanes * length, heads, dim))
+            continue
         k, v = (
             t.index_select(0, block.keys.flatten()).view(lanes, -1, kv_heads, dim).transpose(1, 2)
             for t in (keys, values)
@@ -190,6 +195,45 @@ def packed_attention(
         results.append(out.reshape(lanes * length, heads, dim))
     together = results[0] if len(results) == 1 else torch.cat(results)
     return together.index_select(0, packing.order).to(query.dtype).unsqueeze(0), None
+
+
+def _few_queries(
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    block: Block,
+    bias: torch.Tensor,
+    scale: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Attention of few queries to many keys, head by head: `q [B, kv_heads, R, dim]`, same result.
+
+    Keys that all lanes share are multiplied by all lanes' queries at once and never copied
+    lane by lane; the softmax goes over them and each lane's own together.
+    """
+    lanes, heads, rows, dim = q.shape
+    shared = block.shared
+    common, own = block.keys[0, :shared], block.keys[:, shared:].flatten()
+    together = [t.index_select(0, common) for t in (keys, values)]
+    apart = [t.index_select(0, own).view(lanes, -1, heads, dim) for t in (keys, values)]
+    results = []
+    for head in range(heads):
+        one = q[:, head]
+        # The slices of one head are matrices with a stride: nothing is copied.
+        scores = torch.bmm(one, apart[0][:, :, head].transpose(1, 2))
+        if shared:
+            first = one.reshape(-1, dim) @ together[0][:, head].T
+            scores = torch.cat([first.view(lanes, rows, shared), scores], dim=2)
+        scores = scores * scale
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        weights = torch.softmax(scores + bias[:, 0], dim=-1)
+        out = torch.bmm(weights[:, :, shared:], apart[1][:, :, head])
+        if shared:
+            first = weights[:, :, :shared].reshape(-1, shared) @ together[1][:, head]
+            out = out + first.view(lanes, rows, dim)
+        results.append(out)
+    return torch.stack(results, dim=1)
 
 
 AttentionInterface.register(NAME, packed_attention)

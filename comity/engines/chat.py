@@ -135,6 +135,14 @@ class ChatFormat:
             return joined[len(before) :]
         return self._ordinary(self.answer_prefix + text)
 
+    def plain(self, text: str) -> list[int]:
+        """Ids of a text by itself, in which control tokens are ordinary letters."""
+        return self._ordinary(text)
+
+    def length(self, text: str) -> int:
+        """Tokens of an answer."""
+        return len(self.answer(text))
+
     def answer_ids(self, labels: list[str] | tuple[str, ...]) -> list[list[int]]:
         """Ids of each label as an answer; they can be told apart when scored as a whole.
 

@@ -9,6 +9,7 @@ activations' type where they are used; casting two thin matrices costs nothing, 
 peft's own forward casts the activations up and down in every layer.
 """
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from comity.errors import ComityError
+
+BASE = "base_model_name_or_path"
+"""Key of an adapter's config (PEFT)."""
 
 
 class Routes:
@@ -145,6 +149,19 @@ class Adapters:
             ) from error
         self._adopt(name)
 
+    def check_base(self, folder: Path) -> None:
+        """Raises `ComityError` where an adapter's folder says that it is of another base model."""
+        try:
+            saved = json.loads((folder / "adapter_config.json").read_text())[BASE]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ComityError(f"the adapter in {folder} names no base model: {error}") from error
+        ours = self._model.config.name_or_path
+        if saved and ours and base_name(saved) != base_name(ours):
+            raise ComityError(
+                f"the adapter in {folder} is of the base model {base_name(saved)!r}, "
+                f"not of {base_name(ours)!r}"
+            )
+
     def save(self, name: str, folder: Path) -> None:
         """Write `folder/adapter_model.safetensors` and `folder/adapter_config.json`."""
         assert self._peft is not None
@@ -160,8 +177,12 @@ class Adapters:
         config.inference_mode = trained
 
     def remove(self, name: str) -> None:
+        """Take an adapter out of the model; the others stay as they are."""
         assert self._peft is not None
-        self._peft.delete_adapter(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of which adapter is active now: none ever is.
+            self._peft.delete_adapter(name)
+        self._can_learn()
 
     def parameters(self, name: str) -> dict[str, torch.nn.Parameter]:
         """The adapter's float32 weights by their full names, in a fixed order."""
@@ -200,7 +221,19 @@ class Adapters:
             layer.forward = _packed_forward.__get__(layer)
         for parameter in self._model.parameters():
             parameter.requires_grad_(False)
-        for other in self.names:
-            for parameter in self.parameters(other).values():
-                parameter.data = parameter.data.float()
-                parameter.requires_grad_(True)
+        self._can_learn()
+
+    def _can_learn(self) -> None:
+        """Every adapter's weights are float32 and take gradients; peft lets only one's."""
+        for _, layer in self._layers():
+            for matrix in (*layer.lora_A.values(), *layer.lora_B.values()):
+                matrix.weight.data = matrix.weight.data.float()
+                matrix.weight.requires_grad_(True)
+
+
+def base_name(path: str) -> str:
+    """A model's name without where it lies: `owner/name`, a folder or a file of the hub's cache."""
+    for part in path.split("/"):
+        if part.startswith("models--"):
+            return part.rpartition("--")[2]
+    return path.rstrip("/").rpartition("/")[2]

@@ -15,12 +15,18 @@ Arrays are numpy here; `Packing.to` makes tensors. Nothing here knows about game
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 BLOCK_ELEMENTS = 24_000_000
 """Most entries (lanes x queries x keys) of one attention block; bounds the memory of its mask."""
+
+FEW = 8
+"""Lanes of at most so many new tokens attend by matrix products (see `attention`)."""
+NEW_BLOCK = 256
+"""What one more block costs, in keys."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,8 @@ class Block:
     """int64 `[B, Q]`; -1 in padding."""
     key_positions: torch.Tensor
     """int64 `[B, K]`; a number beyond all positions in padding."""
+    shared: int = 0
+    """The first so many keys are the same for all lanes."""
 
     def bias(self, window: int | None, groups: int) -> torch.Tensor:
         """float32 `[B, 1, groups * Q, K]`: 0 where a query sees a key, else -inf.
@@ -177,7 +185,7 @@ def pack(lanes: Sequence[Lane], first_slot: int, device: torch.device) -> Packin
     order = np.empty(len(tokens), dtype=np.int64)
     blocks = []
     done = 0
-    for members in _alike(lanes):
+    for members, shared in _alike(lanes):
         queries = max(len(lanes[i].tokens) for i in members)
         keys = max(len(lanes[i].path) for i in members)
         rows = np.empty((len(members), queries), dtype=np.int64)
@@ -196,10 +204,11 @@ def pack(lanes: Sequence[Lane], first_slot: int, device: torch.device) -> Packin
         done += rows.size
         blocks.append(
             Block(
-                *(
-                    torch.from_numpy(a).to(device)
-                    for a in (rows, slots, query_positions, key_positions)
-                )
+                rows=torch.from_numpy(rows).to(device),
+                keys=torch.from_numpy(slots).to(device),
+                query_positions=torch.from_numpy(query_positions).to(device),
+                key_positions=torch.from_numpy(key_positions).to(device),
+                shared=shared,
             )
         )
     return Packing(
@@ -212,9 +221,13 @@ def pack(lanes: Sequence[Lane], first_slot: int, device: torch.device) -> Packin
     )
 
 
-def _alike(lanes: Sequence[Lane]) -> list[list[int]]:
-    """Lane indices in groups whose padding wastes little and whose masks stay small."""
-    by_size = sorted(range(len(lanes)), key=lambda i: (len(lanes[i].tokens), len(lanes[i].path)))
+def _alike(lanes: Sequence[Lane]) -> list[tuple[list[int], int]]:
+    """Lane indices in groups whose padding wastes little and whose masks stay small; and how
+    many slots each group's paths begin with alike, where that is made use of.
+    """
+    few = [i for i, lane in enumerate(lanes) if len(lane.tokens) <= FEW]
+    many = [i for i, lane in enumerate(lanes) if len(lane.tokens) > FEW]
+    by_size = sorted(many, key=lambda i: (len(lanes[i].tokens), len(lanes[i].path)))
     groups: list[list[int]] = []
     for i in by_size:
         queries, keys = len(lanes[i].tokens), len(lanes[i].path)
@@ -227,4 +240,50 @@ def _alike(lanes: Sequence[Lane]) -> list[list[int]]:
                 group.append(i)
                 continue
         groups.append([i])
-    return groups
+    return [*_families([lanes[i].path for i in few], few), *((group, 0) for group in groups)]
+
+
+def _families(paths: Sequence[Sequence[int]], names: Sequence[int]) -> list[tuple[list[int], int]]:
+    """Lanes of few tokens in groups that begin alike; cheapest in keys that must be gathered."""
+    if not names:
+        return []
+    order = sorted(range(len(names)), key=lambda i: tuple(paths[i][::32]))
+    alike = [_common(paths[a], paths[b]) for a, b in pairwise(order)]
+
+    def split(first: int, end: int, depth: int) -> tuple[int, list[tuple[list[int], int]]]:
+        """Cost and groups of `order[first:end]`."""
+        members = order[first:end]
+        shared = min(alike[first : end - 1], default=0)
+        total = sum(len(paths[i]) for i in members)
+        whole = (NEW_BLOCK + total - shared * (len(members) - 1), [(members, shared)])
+        if len(members) < 3 or depth == 0:
+            return whole
+        cuts = [i + 1 for i in range(first, end - 1) if alike[i] == shared]
+        parts = list(pairwise([first, *cuts, end]))
+        single = [order[a] for a, b in parts if b - a == 1]
+        cost, found = 0, []
+        if single:
+            cost = NEW_BLOCK + sum(len(paths[i]) for i in single)
+            cost -= shared * (len(single) - 1)
+            found = [(single, shared if len(single) > 1 else 0)]
+        for a, b in parts:
+            if b - a > 1:
+                more, groups = split(a, b, depth - 1)
+                cost += more
+                found += groups
+        return min(whole, (cost, found), key=lambda one: one[0])
+
+    _, groups = split(0, len(order), 8)
+    return [([names[i] for i in members], shared) for members, shared in groups]
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """With how many slots both paths begin; where they are equal, all before is equal too."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high) // 2
+        if one[middle] == other[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -12,6 +12,7 @@ tokens of longer answers stand in different contexts and are normalized over the
 vocabulary. Temperature divides the logits. Everything after the matrix product is float32.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,13 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from comity.engines.masks import Mask, entropies, masked, restricts
+
 Answers = tuple[tuple[int, ...], ...]
 """Token ids of each legal answer, after what all of them share."""
+
+LOGITS = 16_000_000
+"""Most logits of whole vocabularies at once."""
 
 
 class Head:
@@ -50,30 +56,43 @@ class Head:
         return logits
 
     def token_logprobs(
-        self, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float = 1.0
+        self,
+        hidden: torch.Tensor,
+        tokens: torch.Tensor,
+        temperature: float = 1.0,
+        masks: Sequence[Mask | None] | None = None,
+        top_k: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """log-probability of `tokens [R]` after `hidden [R, H]`, and the entropy there, `[R]`.
+
+        Both of the distribution over what `masks` allow (None: everything); with `top_k` the
+        entropy is that of its k likeliest tokens, renormalized.
 
         Goes through the rows in chunks; under autograd each chunk's logits are recomputed
         backward, so no `[R, vocabulary]` tensor is ever kept.
         """
-        rows = max(1, 16_000_000 // self.vocabulary)
+        rows = max(1, LOGITS // self.vocabulary)
         parts = []
         for first in range(0, hidden.shape[0], rows):
-            chunk, wanted = hidden[first : first + rows], tokens[first : first + rows]
-            if torch.is_grad_enabled() and chunk.requires_grad:
-                parts.append(
-                    checkpoint(self._chunk, chunk, wanted, temperature, use_reentrant=False)
-                )
+            part = slice(first, first + rows)
+            some = None if masks is None else masks[part]
+            inputs = hidden[part], tokens[part], temperature, some, top_k
+            if torch.is_grad_enabled() and hidden.requires_grad:
+                parts.append(checkpoint(self._chunk, *inputs, use_reentrant=False))
             else:
-                parts.append(self._chunk(chunk, wanted, temperature))
+                parts.append(self._chunk(*inputs))
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     def _chunk(
-        self, hidden: torch.Tensor, tokens: torch.Tensor, temperature: float
+        self,
+        hidden: torch.Tensor,
+        tokens: torch.Tensor,
+        temperature: float,
+        masks: Sequence[Mask | None] | None,
+        top_k: int | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        logprobs = torch.log_softmax(self.logits(hidden) / temperature, dim=-1)
-        entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
+        logprobs = torch.log_softmax(masked(self.logits(hidden) / temperature, masks), dim=-1)
+        entropy = entropies(logprobs, top_k, restricts(masks))
         return logprobs.gather(1, tokens[:, None]).squeeze(1), entropy
 
 

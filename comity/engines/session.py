@@ -15,6 +15,7 @@ import torch
 
 from comity.engines.attention import Pool, Recorded
 from comity.engines.packing import Lane, Reading, TokenTree, pack
+from comity.engines.sampling import Answering, Draw, Drawn, draw_tokens
 from comity.engines.scoring import Answers, answer_logprobs, branches, later_tokens
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ class Conversation:
     def append(self, ids: Sequence[int]) -> None:
         self.ids.extend(ids)
 
+    def rewind(self, length: int) -> None:
+        """Take back everything after the first `length` ids."""
+        del self.ids[length:]
+        del self._slots[length:]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -40,28 +46,6 @@ class Choice:
     conversation: Conversation
     answers: Answers
     temperature: float = 1.0
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Ask for free tokens at the end of a conversation."""
-
-    conversation: Conversation
-    max_tokens: int
-    stop: frozenset[int]
-    """Ids that end the answer; the one that did is part of what was sampled."""
-    rng: np.random.Generator
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Freely sampled tokens and their log-probabilities, `[tokens]`."""
-
-    ids: list[int]
-    logprobs: list[float]
-    stopped: bool
-    """A stop token ended it (otherwise the limit did)."""
 
 
 class Session:
@@ -109,6 +93,12 @@ class Session:
         if adapter is None or len(self._adapters) > 1:
             self.forget()
         return Conversation(adapter)
+
+    def fork(self, conversation: Conversation, length: int) -> Conversation:
+        """Another conversation that begins with the first `length` ids of this one."""
+        return Conversation(
+            conversation.adapter, conversation.ids[:length], conversation._slots[:length]
+        )
 
     def forget(self) -> None:
         """Go on as an ordinary session: what was recorded is given up."""
@@ -166,64 +156,29 @@ class Session:
 
     @torch.no_grad()
     def sample(self, draws: Sequence[Draw]) -> list[Drawn]:
-        """Tokens sampled from the whole vocabulary, appended to the conversations."""
-        ids: list[list[int]] = [[] for _ in draws]
-        logprobs: list[list[float]] = [[] for _ in draws]
-        stopped = [False] * len(draws)
-        live = [i for i, draw in enumerate(draws) if draw.max_tokens > 0]
+        """Sampled tokens, appended to the conversations with what a grammar forces."""
+        answers = [Answering(draw) for draw in draws]
+        live = [answer for answer in answers if not answer.stop]
         while live:
-            live.sort(key=lambda i: draws[i].conversation.adapter or "")
-            lanes: list[Lane] = []
-            for i in live:
-                lanes += self._grow(draws[i].conversation)
-            ends = [draws[i].conversation._slots for i in live]
-            self._run(
-                lanes,
-                [(draws[i].conversation.adapter, e) for i, e in zip(live, ends, strict=True)],
-            )
+            live.sort(key=lambda answer: answer.draw.conversation.adapter or "")
+            conversations = [answer.draw.conversation for answer in live]
+            lanes = [lane for conversation in conversations for lane in self._grow(conversation)]
+            self._run(lanes, [(c.adapter, c._slots) for c in conversations])
             # Identical conversations end in the same slot: their logits are computed once.
-            places = sorted({slots[-1] for slots in ends})
+            places = sorted({c._slots[-1] for c in conversations})
             row = {slot: r for r, slot in enumerate(places)}
-            hidden = torch.stack([self._outputs.pop(slot) for slot in places])
-            tokens, chances = self._draw(
-                hidden,
-                [row[slots[-1]] for slots in ends],
-                [draws[i].temperature for i in live],
-                [draws[i].rng.random() for i in live],
+            tokens, chances = draw_tokens(
+                self._engine.head,
+                torch.stack([self._outputs.pop(slot) for slot in places]),
+                [row[c._slots[-1]] for c in conversations],
+                [answer.draw.temperature for answer in live],
+                [answer.draw.rng.random() for answer in live],
+                [answer.mask for answer in live],
             )
-            for i, token, chance in zip(live, tokens, chances, strict=True):
-                ids[i].append(token)
-                logprobs[i].append(chance)
-                draws[i].conversation.append([token])
-                stopped[i] = token in draws[i].stop
-            live = [i for i in live if not stopped[i] and len(ids[i]) < draws[i].max_tokens]
-        return [Drawn(*one) for one in zip(ids, logprobs, stopped, strict=True)]
-
-    def _draw(
-        self, hidden: torch.Tensor, rows: list[int], temperatures: list[float], points: list[float]
-    ) -> tuple[list[int], list[float]]:
-        """One token per draw by inverting the cumulative distribution, and its log-probability.
-
-        `hidden [P, H]`; draw d is at `rows[d]`, with `points[d]` uniform in [0, 1).
-        """
-        head, device = self._engine.head, hidden.device
-        most = max(1, 16_000_000 // head.vocabulary)
-        tokens: list[int] = []
-        logprobs: list[float] = []
-        for first in range(0, len(rows), most):
-            part = slice(first, first + most)
-            heat = torch.tensor(temperatures[part], device=device)[:, None]
-            used = sorted(set(rows[part]))
-            index = torch.tensor([used.index(r) for r in rows[part]], device=device)
-            logits = head.logits(hidden[used])[index]
-            table = torch.log_softmax(logits / heat, dim=-1)
-            cumulative = table.double().exp().cumsum(dim=-1)
-            point = torch.tensor(points[part], dtype=torch.float64, device=device)[:, None]
-            drawn = torch.searchsorted(cumulative, point * cumulative[:, -1:], right=True)
-            drawn = drawn.clamp(max=head.vocabulary - 1)
-            tokens += drawn.squeeze(1).tolist()
-            logprobs += table.gather(1, drawn).squeeze(1).tolist()
-        return tokens, logprobs
+            for answer, token, chance in zip(live, tokens, chances, strict=True):
+                answer.take(token, chance)
+            live = [answer for answer in live if not answer.stop]
+        return [answer.drawn() for answer in answers]
 
     def _grow(self, conversation: Conversation) -> list[Lane]:
         """Insert a conversation's new tokens into the tree; the lane to compute, if any."""

@@ -9,9 +9,10 @@ each match by itself, which is what `comity.evaluation.statistics.bootstrap_mean
 The caller picks the decisions (those of one policy, of the learners, of one iteration). The
 functions that need whole rounds, `outcome`, must be given the decisions of all seats.
 
-Move 0 is cooperation, C; move 1 is defection, D. States are written own move first, then the
-other's: "CD" is "I cooperated, they defected"; "start" is before anything was shown. A
-rate with an empty denominator is None, never 0.
+Move 0 is cooperation, C; move 1 is defection, D; both are of decisions of the kind "choose"
+only, and messages and claims (`comity.evaluation.negotiation`) are neither. States are written
+own move first, then the other's: "CD" is "I cooperated, they defected"; "start" is before
+anything was shown. A rate with an empty denominator is None, never 0.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from comity.evaluation.bargains import learned
+from comity.evaluation.negotiation import negotiation_metrics
+from comity.games.base import KINDS
 from comity.games.stages import OUTCOMES as OUTCOMES
+from comity.players.base import CONTROLLERS
 from comity.rollout.records import Decision
 
 Count = tuple[float, float]
@@ -57,7 +62,7 @@ def per_match(decisions: Iterable[Decision], measure: Measure) -> np.ndarray:
 
 def cooperation(decisions: Sequence[Decision]) -> Count:
     """Cooperative answers among the legal ones (as intended, before trembles)."""
-    moves = [d.move for d in decisions if d.move >= 0]
+    moves = [d.move for d in decisions if d.kind == "choose" and d.move >= 0]
     return float(moves.count(0)), float(len(moves))
 
 
@@ -67,7 +72,7 @@ def exact_cooperation(decisions: Sequence[Decision]) -> Count:
     The expectation of `cooperation` given the states that were reached, with none of the
     sampling noise of the answers. Relies on legal answers being listed by move index.
     """
-    chances = [d.probabilities[0] for d in decisions if d.probabilities]
+    chances = [d.probabilities[0] for d in decisions if d.kind == "choose" and d.probabilities]
     return float(sum(chances)), float(len(chances))
 
 
@@ -89,13 +94,15 @@ def conditional(
 
 def retaliation(decisions: Sequence[Decision]) -> Count:
     """Defections among the legal answers right after another seat was seen to defect."""
-    moves = [d.move for d in decisions if d.move >= 0 and 1 in list(d.state)[1:]]
+    shown = [d for d in decisions if d.kind == "choose" and 1 in list(d.state)[1:]]
+    moves = [d.move for d in shown if d.move >= 0]
     return float(moves.count(1)), float(len(moves))
 
 
 def illegal(decisions: Sequence[Decision]) -> Count:
-    """Answers that could not be read as a move, among all."""
-    return float(sum(d.move < 0 for d in decisions)), float(len(decisions))
+    """Answers that could not be read as a move (message, claim), among all that the game asks."""
+    asked = [d for d in decisions if d.kind in KINDS]
+    return float(sum(d.move < 0 for d in asked)), float(len(asked))
 
 
 def payoff(decisions: Sequence[Decision]) -> Count:
@@ -145,12 +152,14 @@ def iteration_metrics(decisions: Sequence[Decision]) -> dict[str, Any]:
     """The keys of a line of metrics.jsonl that tell how one iteration was played.
 
     `decisions`: all of the iteration's, of every seat. `cooperation`, `payoff`, `illegal` and
-    `conditional` are those of the trained ones; `outcomes` those of all seats. `outcomes` and
+    `conditional` are those of the learners' seats; `outcomes` those of all seats. `outcomes` and
     `conditional` are empty unless the game has two seats and two moves.
 
-    `conditional` maps each state to `[cooperated, legal answers]`.
+    `conditional` maps each state to `[cooperated, legal answers]`; see also `by_opponent`.
+    `negotiation` has the statistics of split games (`comity.evaluation.negotiation`); `{}` in
+    others.
     """
-    learners = [d for d in decisions if d.trained]
+    learners = learners_decisions(decisions)
     two_by_two = _is_two_by_two(decisions)
     return {
         "cooperation": rate(cooperation(learners)),
@@ -162,19 +171,62 @@ def iteration_metrics(decisions: Sequence[Decision]) -> dict[str, Any]:
         if two_by_two
         else {},
         "illegal": rate(illegal(learners)),
+        "by_opponent": by_opponent(decisions),
+        "negotiation": negotiation_metrics(decisions),
     }
+
+
+def by_opponent(decisions: Sequence[Decision]) -> dict[str, dict[str, float | None]]:
+    """Cooperation and payoff of the trained seats, by the kind of player that they faced.
+
+    `{controller: {"matches", "cooperation", "payoff"}}` with a row for each of `CONTROLLERS`.
+    `decisions` are those of all seats. A match with several others counts for the kind of each.
+    """
+    sat: dict[tuple[int, int], dict[int, str]] = {}
+    for d in decisions:
+        sat.setdefault((d.iteration, d.match), {})[d.seat] = d.controller
+    rows: dict[str, dict[str, float | None]] = {}
+    for kind in CONTROLLERS:
+        faced = [
+            d
+            for d in learners_decisions(decisions)
+            if any(
+                controller == kind
+                for seat, controller in sat[d.iteration, d.match].items()
+                if seat != d.seat
+            )
+        ]
+        rows[kind] = {
+            "matches": len({(d.iteration, d.match) for d in faced}),
+            "cooperation": rate(cooperation(faced)),
+            "payoff": rate(payoff(faced)),
+        }
+    return rows
+
+
+def learners_decisions(decisions: Sequence[Decision]) -> list[Decision]:
+    """What learners' seats answered, whether or not it was used for learning."""
+    learning = learned(
+        [d.iteration for d in decisions],
+        [d.match for d in decisions],
+        [d.seat for d in decisions],
+        [d.trained for d in decisions],
+    )
+    return [d for d, one in zip(decisions, learning, strict=True) if one and d.kind in KINDS]
 
 
 def _joint_moves(decisions: Sequence[Decision]) -> list[tuple[int, ...]]:
     """What the seats played, in seat order, for each round of each match."""
     rounds: dict[tuple[int, int, int], dict[int, int]] = {}
-    for d in sorted(decisions, key=lambda d: d.step):  # a later step's move stands
+    choices = (d for d in decisions if d.kind == "choose")
+    for d in sorted(choices, key=lambda d: d.step):  # a later step's move stands
         rounds.setdefault((d.iteration, d.match, d.round), {})[d.seat] = d.played
     return [tuple(played[seat] for seat in sorted(played)) for played in rounds.values()]
 
 
 def _is_two_by_two(decisions: Sequence[Decision]) -> bool:
-    """Two seats sat, and no third move was on offer or made."""
+    """Two seats sat and chose, and no third move was on offer or made."""
+    decisions = [d for d in decisions if d.kind == "choose"]
     moves = max((max(len(d.legal), d.move + 1, d.played + 1) for d in decisions), default=0)
     return (
         {d.seat for d in decisions} == {0, 1}

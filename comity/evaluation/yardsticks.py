@@ -6,9 +6,12 @@
   do and earn against the same opponent. They never look at the payoffs. Every number is exact,
   by enumeration of all matches.
 - The exact optimum of each reward among memory-one policies, for a myopic and a patient learner.
+
+Of a split game: the names of what is split, and what scripted pairs get exactly.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,8 @@ from comity.evaluation.optimum import DISCOUNTS, optimum
 from comity.evaluation.policy_tables import NULL_POLICIES
 from comity.games.base import Game, Observation, Played
 from comity.games.enumerate import Policy, final_states
+from comity.games.references import references
+from comity.games.split import Split
 from comity.rewards.base import Reward
 
 Json = dict[str, Any]
@@ -60,6 +65,21 @@ def yardsticks(
         },
         "optimum": [_optima(game, reward, opponent, seat) for _, _, reward in rewards],
     }
+
+
+def split_yardsticks(game: Game) -> Json:
+    """`items` and `references` of a split game, JSON-ready; `{}` for any other.
+
+    References are `{pair: {"points", "e1", "e2"}}` of `comity.games.references`: what a pair of
+    scripts gets a round and seat, its split efficiency and its percent of the maximum. `{}`
+    where nothing exact is known of the game.
+    """
+    if not isinstance(game, Split):
+        return {}
+    found: Json = {}
+    with suppress(ComityError):  # Where there are too many deals to list, there are no lines.
+        found = dict(references(game))
+    return {"items": list(game.items), "references": found}
 
 
 def _optima(game: Any, reward: Reward, opponent: Policy | None, seat: int) -> Json:

@@ -3,6 +3,9 @@
 - `base`: what a game is. `stages`: what one round pays. `lengths`: how many rounds.
 - `iterated`: a stage game repeated, with noise, illegal answers and starts.
 - `tables`: the named games. `random_tables`: payoffs drawn for every match.
+- `split`: talk, then claims. `negotiations`: the named split games. `deals`: what is dealt,
+  by laws of quantities (`quantities`) and values (`valuations`, `divided_values`,
+  `game_types`).
 - `enumerate`: exact expectations of small ones.
 
 To add a game, write its factory and give it a line in `GAMES`.
@@ -11,7 +14,7 @@ To add a game, write its factory and give it a line in `GAMES`.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from comity.games import tables
+from comity.games import negotiations, tables
 from comity.games.base import Game
 from comity.games.random_tables import random_dilemma
 from comity.registry import build
@@ -27,6 +30,12 @@ GAMES: dict[str, Callable[..., Game]] = {
     "random_dilemma": random_dilemma,
     "public_goods": tables.public_goods,
     "matrix": tables.matrix,
+    "trust_and_split": negotiations.trust_and_split,
+    "trust_and_split_rps": negotiations.trust_and_split_rps,
+    "trust_and_split_items": negotiations.trust_and_split_items,
+    "split_no_talk": negotiations.split_no_talk,
+    "deal_or_no_deal": negotiations.deal_or_no_deal,
+    "ultimatum": negotiations.ultimatum,
 }
 """Every game by name; a factory's keyword parameters are the game's YAML parameters."""
 

@@ -10,8 +10,8 @@ Streams of the games, each `generator(seed, STREAM, ...)` with the match's envir
 - `PRIOR`: the fictitious joint move before round 0; one draw per seat, in seat order.
 - `TREMBLE`, round, seat: whether the hand trembles, then which other move it plays.
 - `CONTINUE`, round: whether another round follows this one.
-- `DEAL`, round (or none, for what holds all match long): what there is to split, and what
-  it is worth to whom.
+- `DEAL`, round (or none, for what holds all match long), "stock", "values" or none for both:
+  what there is to split, and what it is worth to whom.
 - `STARTER`: the seat that begins round 0.
 """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from comity.errors import ComityError, lookup
-from comity.games.base import ILLEGAL, Action, Claim, Illegal, Reply, Round, Turn
+from comity.games.base import ILLEGAL, Action, Claim, Game, Illegal, Reply, Round, Turn
 from comity.games.lengths import Fixed, Length
 from comity.games.randomness import CONTINUE, STARTER, generator
 from comity.games.split_state import Deal, Deals, SplitObservation, SplitRound, SplitState
@@ -119,7 +119,7 @@ class Split:
         """The seat that begins round `number`."""
         if self.starter == "fixed":
             return 0
-        if self.starter == "by_group_parity":  # who makes the seeds sees to their remainder
+        if self.starter == "by_group_parity":  # `group_seed` sees to the remainder
             return (seed + number) % self.seats
         return (int(generator(seed, STARTER).integers(self.seats)) + number) % self.seats
 
@@ -256,6 +256,13 @@ class Split:
             accepted=accepted,
         )
         return SplitState(state.seed, (*state.history, finished))
+
+
+def group_seed(game: Game, seed: int, group: int) -> int:
+    """The environment seed of a group, with the remainder that `by_group_parity` reads."""
+    if isinstance(game, Split) and game.starter == "by_group_parity":
+        return seed + (group - seed) % game.seats
+    return seed
 
 
 def claims_counted(

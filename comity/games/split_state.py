@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from comity.games.base import Action, Claim, Illegal, Observation, Round
 
 
@@ -22,6 +24,10 @@ class Deal:
         return float(sum(q * max(v) for q, *v in zip(self.stock, *self.values, strict=True)))
 
 
+Outcomes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Values `[K, seats, items]`, stock int `[K, items]` and probability `[K]` of K deals."""
+
+
 class Deals(Protocol):
     """The law of deals; implementations are frozen dataclasses (`comity.games.deals`)."""
 
@@ -38,8 +44,22 @@ class Deals(Protocol):
         """The most units that there can be of each item, `[item]`."""
         ...
 
+    @property
+    def kind(self) -> str:
+        """How values arise: a name in `comity.games.valuations.KINDS`."""
+        ...
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The least and the most that a unit can be worth."""
+        ...
+
     def draw(self, seed: int, number: int) -> Deal:
         """The deal of round `number` in the match of this environment seed."""
+        ...
+
+    def outcomes(self) -> Outcomes:
+        """All deals that a round can have; `ComityError` where they are too many to list."""
         ...
 
 

@@ -1,13 +1,29 @@
 """The algorithms by name: what an `algorithm:` block in a config may say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from comity.errors import lookup
-from comity.learning.credit import CreditSettings
+from comity.errors import ComityError, lookup
+from comity.learning.alignment import AlignmentSettings
+from comity.learning.credit import CREDIT_STEPS, CreditSettings
 from comity.learning.exact import OBJECTIVES
 from comity.learning.loss import LossSettings
 from comity.learning.ppo import PpoSettings
+
+ESTIMATORS: dict[str, str] = {
+    "baseline": "returns less a baseline",
+    "branches": "returns less the mean return of alternatives to the same decision (VinePPO, "
+    "arXiv 2410.01679)",
+    "gae": "generalized advantage estimation from a critic's values (Schulman et al. 2016)",
+}
+"""Every source of advantages with its definition in one line."""
+
+CRITIC_LOSSES: dict[str, str] = {
+    "huber": "half the squared error up to 1, from there the error less 1/2",
+    "squared": "the squared error",
+}
+"""Every measure of a critic's error with its definition in one line."""
 
 
 @dataclass(frozen=True)
@@ -19,29 +35,150 @@ class Reinforce:
     baseline: str = "batch"
     """What is taken off each return (see `comity.learning.credit.BASELINES`)."""
     whiten: bool | str = True
-    """Scale advantages to deviation 1: over the whole batch (true), per "round", or not."""
+    """Scale advantages to deviation 1: over the whole batch (true), per "round", or not.
+
+    "center" only takes the mean off."""
     kl: float = 0.0
     """Weight of the divergence from the base model (k3 estimator)."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
     normalization: str = "decisions"
-    """Divide the loss by the batch's "decisions" or "tokens"."""
+    """What the loss is divided by (see `comity.learning.normalization.NORMALIZATIONS`)."""
     importance_cap: float | None = 2.0
     """Largest importance weight between playing and learning; null: no weights."""
+    entropy_top_k: int | None = None
+    """How many of the likeliest tokens a sampled token's entropy is of; null: all."""
+    importance_level: str = "per_token"
+    """Importance weights "per_token", or "per_step": their product over a decision's tokens."""
     microbatch_tokens: int = 2048
     """Most distinct tokens in memory with gradients; changes the memory, not the result."""
+    reward_scale: float = 1.0
+    """Rewards are divided by it before they become returns."""
+    visitation_discount: bool = False
+    """Multiply credits by discount^t (the gradient of the discounted return)."""
+    credit_steps: str = "rounds"
+    """Credit whole "rounds", talk included, or the single "steps" of the game."""
+    estimator: str = "baseline"
+    """Where advantages come from (see `ESTIMATORS`)."""
+    alternatives: int = 0
+    """Alternatives that are sampled to every decision and played on; 0: none."""
+    branch_depth: int | None = None
+    """Rounds that alternatives are played on after their own; null: to the end of the match."""
+    lambda_max: float = 0.95
+    """Lambda of generalized advantage estimation."""
+    lambda_anneal: float | None = None
+    """Iterations (a time constant) over which lambda rises from 0; null: it stays."""
+    critic_loss: str = "huber"
+    """How the critic's error is measured: "huber" or "squared"."""
+    critic_optimizer: Mapping[str, Any] | None = None
+    """What of `optimizer` is otherwise for the critic, such as {learning_rate: 1e-5}."""
 
     def __post_init__(self) -> None:
         self.credit()
         self.loss()
+        lookup("unit of credit", self.credit_steps, CREDIT_STEPS)
+        self._check_branches()
+        lookup("estimator", self.estimator, ESTIMATORS)
+        lookup("critic's loss", self.critic_loss, CRITIC_LOSSES)
+        if not 0.0 <= self.lambda_max <= 1.0:
+            raise ComityError(f"lambda_max must lie between 0 and 1, not {self.lambda_max}")
+        if self.lambda_anneal is not None and not self.lambda_anneal > 0.0:
+            raise ComityError(f"lambda_anneal must be positive or null, not {self.lambda_anneal}")
+
+    @property
+    def branching(self) -> bool:
+        """Alternatives are played."""
+        return self.estimator == "branches"
+
+    def _check_branches(self) -> None:
+        if self.alternatives < 0 or (self.branch_depth is not None and self.branch_depth < 0):
+            raise ComityError("alternatives and branch_depth must not be negative")
+        if self.branching != (self.alternatives > 0):
+            raise ComityError(
+                "alternatives are for estimator=branches or branched=true: give both or none"
+            )
+        if self.branching and self.credit_steps != "rounds":
+            raise ComityError("alternatives are credited by rounds; leave credit_steps=rounds")
 
     def credit(self) -> CreditSettings:
         """The part that turns rewards into advantages."""
-        return CreditSettings(self.discount, self.baseline, self.whiten)
+        return CreditSettings(
+            self.discount,
+            self.baseline,
+            self.whiten,
+            self.reward_scale,
+            self.visitation_discount,
+        )
 
     def loss(self) -> LossSettings:
         """The part that turns advantages into a loss."""
-        return LossSettings(self.kl, self.entropy, self.normalization, self.importance_cap)
+        return LossSettings(
+            kl=self.kl,
+            entropy=self.entropy,
+            normalization=self.normalization,
+            importance_cap=self.importance_cap,
+            entropy_top_k=self.entropy_top_k,
+            importance_level=self.importance_level,
+        )
+
+
+@dataclass(frozen=True)
+class AdvantageAlignment(Reinforce):
+    """REINFORCE whose credit counts the other seats' advantages too (arXiv 2406.14662).
+
+    The first parameters are those of `Reinforce`; whitening is of the finished credit.
+    """
+
+    whiten: bool | str = False
+    """Scale credits to deviation 1: over the whole batch (true), per "round", or not."""
+    form: str = "past"
+    """How the weight of the others is made (see `comity.learning.alignment.FORMS`)."""
+    weight: float = 1.0
+    """Weight of the others' part; 0: naive learning."""
+    alignment_discount: float | None = None
+    """Discount inside the weight of the others; null: `discount`."""
+    sign: bool = False
+    """Only the sign of that weight counts; needs weight 1."""
+    clip: float | None = None
+    """Largest size of that weight; null: no limit."""
+    average: bool = False
+    """Divide that weight by t + 1."""
+    unit_start: bool = False
+    """That weight is 1 at the first step."""
+    peers: str = "mean"
+    """The others' advantages are averaged ("mean") or added up ("sum")."""
+    variance_match: bool = False
+    """Scale the others' part to the own one's deviation at the last step (legacy)."""
+    branched: bool = False
+    """In that weight, the past is judged by alternatives to its decisions (branch form)."""
+    include_trunk: bool = True
+    """What was decided counts among its alternatives there."""
+    anneal_matches: int | None = None
+    """Halve `weight` after so many matches, down to 0.1; null: it stays."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.alignment()
+
+    @property
+    def branching(self) -> bool:
+        """Alternatives are played."""
+        return self.branched or self.estimator == "branches"
+
+    def alignment(self) -> AlignmentSettings:
+        """The part that adds the other seats' advantages."""
+        return AlignmentSettings(
+            form=self.form,
+            weight=self.weight,
+            discount=self.discount if self.alignment_discount is None else self.alignment_discount,
+            sign=self.sign,
+            clip=self.clip,
+            average=self.average,
+            unit_start=self.unit_start,
+            peers=self.peers,
+            variance_match=self.variance_match,
+            anneal_matches=self.anneal_matches,
+        )
 
 
 @dataclass(frozen=True)
@@ -74,6 +211,7 @@ Algorithm = Reinforce | Exact | PpoSettings
 
 ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "reinforce": Reinforce,
+    "advantage_alignment": AdvantageAlignment,
     "exact": Exact,
     "ppo": PpoSettings,
 }

@@ -12,21 +12,12 @@ damaged; of older ones only the adapters stay, so that a policy's history can be
 
 import hashlib
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from comity.errors import ComityError
-from comity.files import (
-    PARTIAL,
-    remove_partial,
-    sync_file,
-    sync_folder,
-    write_atomically,
-    writing,
-)
+from comity.files import remove_partial, write_atomically, write_folder_atomically, writing
 
 MANIFEST = "manifest.json"
 ADAPTER_FILES = frozenset({"adapter_model.safetensors", "adapter_config.json"})
@@ -62,30 +53,14 @@ class Checkpoints:
         it cannot be written; the checkpoints before it are then as they were. Whatever
         else `write` raises passes through, with the same promise.
         """
-        final = self.folder / f"{iteration:06d}"
-        partial = self.folder / f"{PARTIAL}{os.getpid()}-{final.name}"
-        replaced = self.folder / f"{PARTIAL}{os.getpid()}-replaced-{final.name}"
+        final = self.path(iteration)
+
+        def whole(folder: Path) -> None:
+            write(folder)
+            write_manifest(folder, whole=True)
+
+        write_folder_atomically(final, whole)
         with writing(final):
-            try:
-                partial.mkdir(parents=True)
-                write(partial)
-                _write_manifest(partial, whole=True)
-                _sync_tree(partial)
-                if final.exists():
-                    # A damaged or forgotten one; played again, its number comes back.
-                    final.rename(replaced)
-                partial.rename(final)
-                sync_folder(self.folder)
-            except Exception as error:
-                # safetensors reports a full disk as its own error, not as an OSError.
-                if not isinstance(error, OSError) and "I/O error" in str(error):
-                    raise OSError(str(error)) from error
-                raise
-            finally:
-                if replaced.exists() and not final.exists():
-                    replaced.rename(final)
-                for leftover in (partial, replaced):
-                    shutil.rmtree(leftover, ignore_errors=True)
             self._thin()
         return final
 
@@ -125,7 +100,7 @@ class Checkpoints:
             ]
             if doomed or _whole(path):
                 # The manifest first: killed in between, it does not miss what is gone.
-                _write_manifest(path, whole=False)
+                write_manifest(path, whole=False)
                 for p in doomed:
                     p.unlink()
 
@@ -163,7 +138,8 @@ def _whole(path: Path) -> bool:
         return False
 
 
-def _write_manifest(path: Path, *, whole: bool) -> None:
+def write_manifest(path: Path, *, whole: bool) -> None:
+    """Writes down size and checksum of the folder's files; `damage` reads it."""
     files = {
         p.relative_to(path).as_posix(): {"size": p.stat().st_size, "sha256": _checksum(p)}
         for p in sorted(path.rglob("*"))
@@ -176,13 +152,3 @@ def _write_manifest(path: Path, *, whole: bool) -> None:
 def _checksum(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_tree(folder: Path) -> None:
-    """Forces every file and folder below `folder` to the disk."""
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            sync_file(path)
-    sync_folder(folder)

@@ -5,6 +5,9 @@ whitened. Everything here is a pure function on float64 arrays `[match, seat, ro
 `alive`, bool `[match, round]`: the match had this round. M matches, S seats, R rounds of the
 longest match. Finished rounds never enter a sum and always come out as 0.
 
+A *step* is what is credited: a round (talk belongs to its round), or with `by_steps` each step
+of the game. Where it says round below, that is meant; a discount counts them.
+
 `trained`, bool `[match, seat]`, says which seats are trained (default: all). Only their
 entries are pooled into baselines and whitening moments; the other seats' entries still get
 an advantage, by the same formula.
@@ -34,8 +37,15 @@ BASELINES: dict[str, str] = {
 WHITENING: dict[str, str] = {
     "all": "one mean and deviation for the whole batch",
     "round": "a mean and deviation for each round",
+    "center": "one mean for the whole batch is taken off; the deviation stays",
 }
 """Every scope of whitening with its definition in one line."""
+
+CREDIT_STEPS: dict[str, str] = {
+    "rounds": "whole rounds: all that a seat says in a round has the round's credit",
+    "steps": "single steps: the round is paid at its last step, and the discount counts steps",
+}
+"""Everything that credit can be counted in, each with a sentence."""
 
 SMALLEST_DEVIATION = 1e-9
 """Added to the standard deviation, so that equal advantages whiten to 0 and not to NaN."""
@@ -50,11 +60,17 @@ class CreditSettings:
     baseline: str = "batch"
     """A name in `BASELINES`."""
     whiten: bool | str = True
-    """False; "all" or True; or "round" (see `WHITENING`)."""
+    """False; "all" or True; "round"; or "center" (see `WHITENING`)."""
+    reward_scale: float = 1.0
+    """Rewards are divided by it first."""
+    visitation_discount: bool = False
+    """Multiply credits by discount^t, as the gradient of the discounted return has it."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.discount <= 1.0:
             raise ComityError(f"discount must lie between 0 and 1, not {self.discount}")
+        if not (self.reward_scale > 0.0 and np.isfinite(self.reward_scale)):
+            raise ComityError(f"reward_scale must be positive, not {self.reward_scale}")
         lookup("baseline", self.baseline, BASELINES)
         if not isinstance(self.whiten, bool):
             lookup("scope of whitening", self.whiten, WHITENING)
@@ -71,19 +87,57 @@ def advantages(
 
     `groups`, int `[match]`, is needed by the baseline `leave_one_out` alone.
     """
-    returns = discounted_returns(rewards, alive, settings.discount)
+    returns = discounted_returns(rewards / settings.reward_scale, alive, settings.discount)
     result = returns - baseline(returns, alive, settings.baseline, groups, trained)
+    return finished(result, alive, settings, trained)
+
+
+def finished(
+    credit: np.ndarray,
+    alive: np.ndarray,
+    settings: CreditSettings,
+    trained: np.ndarray | None = None,
+) -> np.ndarray:
+    """The last touches: whitening and the visitation's discount, if asked for, in this order.
+
+    float64 `[match, seat, round]`; 0 where the match is over.
+    """
     if settings.whiten:
         scope = "all" if settings.whiten is True else settings.whiten
-        result = whiten(result, _valid(returns, alive, trained), scope)
-    return np.where(alive[:, None, :], result, 0.0)
+        credit = whiten(credit, _valid(credit, alive, trained), scope)
+    if settings.visitation_discount:
+        credit = credit * np.float64(settings.discount) ** np.arange(credit.shape[2])
+    return np.where(alive[:, None, :], credit, 0.0)
+
+
+def by_steps(
+    rewards: np.ndarray, alive: np.ndarray, steps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rounds opened into their steps: rewards, alive, and each round's first step.
+
+    `steps`, int `[match, round]`: how many steps the round had (only where alive). The rewards,
+    float64 `[match, seat, step]`, stand at each round's last step; alive is bool
+    `[match, step]`; the first steps are int `[match, round]`.
+    """
+    _check(rewards, alive)
+    alive = alive.astype(bool)
+    if steps.shape != alive.shape or (steps[alive] < 1).any():
+        raise ValueError("steps needs at least one step for every round that was played")
+    lengths = np.where(alive, steps, 0)
+    ends = lengths.cumsum(axis=1)
+    longest = int(ends[:, -1].max(initial=0)) if ends.shape[1] else 0
+    opened = np.zeros((*rewards.shape[:2], longest))
+    match, when = np.nonzero(alive)
+    opened[match, :, ends[match, when] - 1] = rewards[match, :, when]
+    return opened, np.arange(longest) < lengths.sum(axis=1)[:, None], ends - lengths
 
 
 def discounted_returns(rewards: np.ndarray, alive: np.ndarray, discount: float) -> np.ndarray:
     """G_t = sum over s >= t of discount^(s-t) r_s, float64 `[match, seat, round]`.
 
     Each return looks ahead from its own round; it is not multiplied by discount^t (see
-    `comity.learning.exact` for what that means for the gradient).
+    `comity.learning.exact` for what that means for the gradient, and
+    `CreditSettings.visitation_discount`).
     """
     _check(rewards, alive)
     rewards = np.where(alive[:, None, :], rewards, 0.0).astype(np.float64)
@@ -92,6 +146,20 @@ def discounted_returns(rewards: np.ndarray, alive: np.ndarray, discount: float) 
     for t in reversed(range(rewards.shape[2])):
         ahead = rewards[:, :, t] + discount * ahead
         returns[:, :, t] = ahead
+    return returns
+
+
+def horizon_returns(
+    rewards: np.ndarray, alive: np.ndarray, discount: float, depth: int | None
+) -> np.ndarray:
+    """Returns over a round and the `depth` after it, `[match, seat, round]`; None: over all."""
+    if depth is None:
+        return discounted_returns(rewards, alive, discount)
+    _check(rewards, alive)
+    rewards = np.where(alive[:, None, :], rewards, 0.0).astype(np.float64)
+    returns = np.zeros_like(rewards)
+    for k in range(min(depth + 1, rewards.shape[2])):
+        returns[:, :, : rewards.shape[2] - k] += discount**k * rewards[:, :, k:]
     return returns
 
 
@@ -146,15 +214,17 @@ def whiten(advantages: np.ndarray, valid: np.ndarray, scope: str = "all") -> np.
     """(A - mean) / (deviation + 1e-9), float64 `[match, seat, round]`.
 
     Mean and deviation (n - 1 in the denominator) are those of the entries in `valid`, bool
-    of the same shape: of all of them together (`all`) or of each round's (`round`). The other
-    entries are mapped by the same numbers. A single valid entry becomes 0; where there is
-    none, nothing changes.
+    of the same shape: of all of them together (`all`) or of each round's (`round`). With
+    `center` only the mean of all is taken off. The other entries are mapped by the same
+    numbers. A single valid entry becomes 0; where there is none, nothing changes.
     """
     lookup("scope of whitening", scope, WHITENING)
-    axes = (0, 1, 2) if scope == "all" else (0, 1)
+    axes = (0, 1) if scope == "round" else (0, 1, 2)
     count = valid.sum(axis=axes, keepdims=True)
     total = np.where(valid, advantages, 0.0).sum(axis=axes, keepdims=True)
     mean = total / np.maximum(count, 1)
+    if scope == "center":
+        return np.asarray(advantages - mean)
     squares = np.where(valid, (advantages - mean) ** 2, 0.0).sum(axis=axes, keepdims=True)
     deviation = np.sqrt(squares / np.maximum(count - 1, 1))
     return np.where(count > 0, (advantages - mean) / (deviation + SMALLEST_DEVIATION), advantages)

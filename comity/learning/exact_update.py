@@ -33,9 +33,11 @@ from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TrainedDecision, read_terms
 from comity.learning.loss import Sums
 from comity.players.base import Player
-from comity.players.language_model import LanguageModels, Policy, without_common_start
+from comity.players.choosing import without_common_start
+from comity.players.language_model import LanguageModels, Policy
 from comity.players.script import ScriptedPlayer
 from comity.players.scripted import Scripted
+from comity.players.scripts import Script
 from comity.prompts.answers import AnswerFormat, Forced
 from comity.prompts.base import Prompt
 from comity.rewards.base import Reward
@@ -157,11 +159,14 @@ class ExactGradient:
 def enumerable(game: Game, prompt: Prompt, answer: AnswerFormat) -> Iterated:
     """The game, where policies that are told it so can be enumerated; else `ComityError`."""
     if not isinstance(game, Iterated) or not isinstance(game.stage, MatrixStage):
-        raise ComityError(f"algorithm exact needs a matrix game of two seats, not {game.seats}")
+        what = "another game" if game.seats == 2 else f"{game.seats} seats"
+        raise ComityError(f"algorithm exact needs a matrix game of two seats, not {what}")
     if game.dealt(0) is not game:
         raise ComityError("algorithm exact needs one payoff table, not one drawn for every match")
     if not isinstance(answer, Forced):
         raise ComityError(f"algorithm exact needs answer=forced, not {answer.name}")
+    if answer.thinking:
+        raise ComityError("algorithm exact needs answers without thoughts; set answer.thinking=0")
     if not prompt.fresh and game.length.longest > 1:
         raise ComityError(
             "algorithm exact needs prompts that show the last round alone: prompt=memory_one, "
@@ -200,8 +205,10 @@ def turns(game: Iterated, prompt: Prompt, seat: int) -> list[Turn]:
     return [found[state] for state in sorted(found)]
 
 
-def scripted_table(strategy: Scripted, game: Iterated, seat: int) -> Tensor:
+def scripted_table(strategy: Script, game: Iterated, seat: int) -> Tensor:
     """A scripted player's probabilities in every state of a seat (see `policy_table`)."""
+    if not isinstance(strategy, Scripted):
+        raise ComityError("algorithm exact needs opponents that choose among moves")
     return policy_table(lambda known: strategy.probabilities(known, game), game, seat)
 
 

@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 
-from comity.engines.engine import Engine
+from comity.engines.engine import Engine, TrunkReading
 from comity.engines.session import Session
 from comity.errors import ComityError, WorkError, lookup
 from comity.learning.lessons import (
@@ -26,7 +26,11 @@ from comity.learning.lessons import (
     read_terms,
 )
 from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
+from comity.learning.normalization import Denominators
 from comity.learning.reference import Reference
+
+if TYPE_CHECKING:
+    from comity.learning.critic import Critic
 
 SCHEDULES = {
     "constant": "stays at the learning rate",
@@ -94,7 +98,7 @@ class Learner:
         self.adapter = adapter
         self.version = 0
         self._engine = engine
-        self._settings = optimizer
+        self.settings = optimizer
         self._loss = loss
         self._updates = updates
         self._microbatch_tokens = microbatch_tokens
@@ -102,6 +106,8 @@ class Learner:
         self.reference = Reference(engine)
         self.parameters = engine.adapters.parameters(adapter)
         self.optimizer = self._new_optimizer()
+        self.critic: Critic | None = None
+        """Values for this learner's advantages, where the algorithm wants any."""
 
     def _trained(self) -> list[torch.nn.Parameter]:
         """Everything that the optimizer changes."""
@@ -110,8 +116,8 @@ class Learner:
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
             self._trained(),
-            lr=self._settings.learning_rate,
-            weight_decay=self._settings.weight_decay,
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
             fused=True,  # One pass over the memory: three times as quick on two cores.
         )
 
@@ -119,13 +125,17 @@ class Learner:
         """Start some of `RESETS` anew, where it has them."""
         if "optimizer" in parts:
             self.optimizer = self._new_optimizer()
+        if self.critic is not None:
+            self.critic.reset(parts)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides adapter and optimizer (see `learning.states`)."""
-        return {}
+        return {} if self.critic is None else {"critic": self.critic.state()}
 
     def restore_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
+        if self.critic is not None:
+            self.critic.restore_state(state["critic"])
 
     def update(self, lessons: Sequence[Lesson], recording: Session | None = None) -> dict[str, Any]:
         """One step on all lessons; what it saw, for the metrics.
@@ -138,9 +148,15 @@ class Learner:
         if not lessons:
             rate = self.rate
             self.version += 1
-            return {"learning_rate": rate, "decisions": 0}
-        decisions = sum(len(lesson.decisions) for lesson in lessons)
-        return self.step(lambda: self.accumulate(lessons, recording), decisions)
+            row: dict[str, Any] = {"learning_rate": rate, "decisions": 0}
+        else:
+            decisions = sum(len(lesson.decisions) for lesson in lessons)
+            row = self.step(lambda: self.accumulate(lessons, recording), decisions)
+        if self.critic is not None:
+            seen = self.critic.learn()
+            tokens = seen.pop("tokens_learned", 0) + row.get("tokens_learned", 0)
+            row |= {**seen, "tokens_learned": tokens}
+        return row
 
     def step(self, accumulate: Callable[[], Sums], decisions: int) -> dict[str, Any]:
         """One step on the gradient that `accumulate` adds to the parameters' `.grad`.
@@ -172,7 +188,7 @@ class Learner:
     @property
     def rate(self) -> float:
         """Learning rate of the present update."""
-        return self._settings.rate(self.version, self._updates)
+        return self.settings.rate(self.version, self._updates)
 
     def descend(self, loss: float) -> float:
         """One optimizer step on what lies in `.grad`; the gradient's norm before clipping.
@@ -181,7 +197,7 @@ class Learner:
         """
         if not math.isfinite(loss):
             raise WorkError(f"the loss of adapter {self.adapter!r} is {loss}")
-        clip = self._settings.gradient_clip
+        clip = self.settings.gradient_clip
         limit = math.inf if clip is None else clip
         norm = float(torch.nn.utils.clip_grad_norm_(self._trained(), limit))
         if not math.isfinite(norm):
@@ -203,27 +219,26 @@ class Learner:
 
     def accumulate(self, lessons: Sequence[Lesson], recording: Session | None = None) -> Sums:
         """Add the gradient of the whole batch's loss to the parameters' `.grad`."""
-        decisions = [d for lesson in lessons for d in lesson.decisions]
-        if self._loss.normalization == "tokens":
-            z = float(sum(len(d.tokens) for d in decisions))
-        else:
-            z = float(len(decisions))
+        denominators = Denominators(lessons, self._loss.normalization)
         sums = Sums()
 
         def loss(run: Sequence[Lesson], reading: TermReading) -> torch.Tensor:
             device = reading.logprobs.device
+            found = [d for one in run for d in one.decisions]
+            owner = torch.tensor(
+                [n for n, d in enumerate(found) for _ in d.behavior], device=device
+            )
+            z, advantages = (
+                torch.tensor(values, dtype=torch.float32, device=device)[owner]
+                for values in (denominators.of(found), [d.advantage for d in found])
+            )
             terms = Terms(
                 logprobs=reading.logprobs,
-                behavior=torch.tensor(
-                    [b for one in run for d in one.decisions for b in d.behavior], device=device
-                ),
-                advantages=torch.tensor(
-                    [d.advantage for one in run for d in one.decisions for _ in d.behavior],
-                    dtype=torch.float32,
-                    device=device,
-                ),
+                behavior=torch.tensor([b for d in found for b in d.behavior], device=device),
+                advantages=advantages,
                 entropy=reading.entropy,
                 reference=self.reference.logprobs(run) if self._loss.kl > 0 else None,
+                decisions=owner,
             )
             return policy_loss(terms, self._loss, z, sums)
 
@@ -242,7 +257,7 @@ class Learner:
         lessons begin with is computed once; what the recording holds, not at all.
         """
         if recording is not None and recording.holds(self.adapter):
-            reading = read_terms(self._engine, lessons, self.adapter, recording=recording)
+            reading = self._read(lessons, recording=recording)
             self._engine.tokens_reused += recording.tokens
             loss(lessons, reading).backward()
             recording.forget()
@@ -254,7 +269,23 @@ class Learner:
         if len(runs) > 1 and shared:
             trunk = self._engine.trunk(shared, self.adapter, self._dropout)
         for run in runs:
-            reading = read_terms(self._engine, run, self.adapter, trunk, dropout=self._dropout)
-            loss(run, reading).backward()
+            loss(run, self._read(run, trunk)).backward()
         if trunk is not None:
             trunk.backward()
+
+    def _read(
+        self,
+        run: Sequence[Lesson],
+        trunk: TrunkReading | None = None,
+        recording: Session | None = None,
+    ) -> TermReading:
+        """Some lessons, with gradients."""
+        return read_terms(
+            self._engine,
+            run,
+            self.adapter,
+            trunk,
+            dropout=self._dropout,
+            recording=recording,
+            entropy_top_k=self._loss.entropy_top_k,
+        )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from comity.engines.engine import Engine, TrunkReading
+from comity.engines.masks import Mask
 from comity.engines.scoring import Answers, answer_logprobs, later_tokens
 from comity.engines.session import Session
 
@@ -20,7 +21,7 @@ class TrainedDecision:
     """One decision that is learned from."""
 
     start: int
-    """Index of its first chosen token in the conversation."""
+    """Index in the conversation that its offsets count from."""
     tokens: tuple[int, ...]
     """Its chosen tokens."""
     answers: Answers
@@ -35,6 +36,19 @@ class TrainedDecision:
     """Number of the decision in its rollout; a later one of the same seat is larger."""
     trajectory: tuple[int, int] = (0, 0)
     """Match and seat."""
+    round: int | None = None
+    """That its reward is for; None: one of its own."""
+    offsets: tuple[int, ...] = ()
+    """Of each chosen token, from `start`: what is forced lies between; (): one by one."""
+    masks: tuple[Mask | None, ...] = ()
+    """What each token was chosen from; (): the whole vocabulary."""
+
+    @property
+    def places(self) -> Sequence[int]:
+        """Index of each chosen token in the conversation."""
+        if self.offsets:
+            return [self.start + offset for offset in self.offsets]
+        return range(self.start, self.start + len(self.tokens))
 
 
 @dataclass(frozen=True)
@@ -66,9 +80,11 @@ def read_terms(
     gradients: bool = True,
     dropout: bool = False,
     recording: Session | None = None,
+    entropy_top_k: int | None = None,
 ) -> TermReading:
     """Log-probability, entropy and hidden state of every term.
 
+    With `entropy_top_k` the entropy of a freely sampled token is that of the k likeliest.
     With a recording of the rollout that holds all of it, nothing is computed anew.
     """
     # The last token of a sequence predicts nothing that is trained, so it is not computed.
@@ -85,11 +101,10 @@ def read_terms(
     reading = recorded or engine.read(sequences, adapter, trunk, gradients, dropout)
 
     scored: dict[tuple[Answers, float], list[tuple[int, int, list[int], int]]] = {}
-    free: dict[float, list[tuple[int, int, int]]] = {}
+    free: dict[float, list[tuple[int, int, int, Mask | None]]] = {}
     count = 0
     for rows, lesson in zip(reading.rows, lessons, strict=False):
         for decision in lesson.decisions:
-            context = decision.start - 1
             if decision.answers:
                 later = [
                     reading.rows[branch_index[(*lesson.ids[: decision.start], *prefix)]][-1]
@@ -97,13 +112,14 @@ def read_terms(
                 ]
                 chosen = decision.answers.index(decision.tokens)
                 scored.setdefault((decision.answers, decision.temperature), []).append(
-                    (count, rows[context], later, chosen)
+                    (count, rows[decision.start - 1], later, chosen)
                 )
                 count += 1
             else:
-                for i, token in enumerate(decision.tokens):
+                masks = decision.masks or (None,) * len(decision.tokens)
+                for place, token, mask in zip(decision.places, decision.tokens, masks, strict=True):
                     free.setdefault(decision.temperature, []).append(
-                        (count, rows[context + i], token)
+                        (count, rows[place - 1], token, mask)
                     )
                     count += 1
 
@@ -136,7 +152,11 @@ def read_terms(
             token_rows = torch.tensor([t[1] for t in tokens], device=device)
             ids = torch.tensor([t[2] for t in tokens], device=device)
             logprobs, entropy = engine.head.token_logprobs(
-                hidden.index_select(0, token_rows), ids, temperature
+                hidden.index_select(0, token_rows),
+                ids,
+                temperature,
+                [t[3] for t in tokens],
+                entropy_top_k,
             )
             places += [t[0] for t in tokens]
             predicting += [t[1] for t in tokens]

@@ -7,11 +7,10 @@ loss; k3 estimator: Schulman 2020, "Approximating KL Divergence"):
 
     rho_n = stop_gradient(min(exp(clamp(l_n - b_n, -40, 40)), cap))          (1 without a cap)
     d_n   = ref_n - l_n
-    loss  = (1/Z) sum_n w_n [ -rho_n A_n l_n + kl rho_n (e^d_n - d_n - 1) - entropy H_n ]
+    loss  = sum_n (1/Z_n) [ -rho_n A_n l_n + kl rho_n (e^d_n - d_n - 1) - entropy H_n ]
 
-Z belongs to the whole batch, never to a micro-batch, so that accumulated gradients equal the
-gradient of everything at once. By `decisions`, Z is the number of decisions; by `tokens`, the
-number of chosen tokens (a scored answer of several tokens is one term of that many).
+Z is what `comity.learning.normalization` says. `per_step`, l_n - b_n in rho_n is summed over
+the terms of n's decision: the weight of the whole answer.
 """
 
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ from dataclasses import dataclass
 import torch
 
 from comity.errors import ComityError, lookup
+from comity.learning.normalization import NORMALIZATIONS
 
-NORMALIZATIONS = {
-    "decisions": "divide by the number of trained decisions of the batch",
-    "tokens": "divide by the number of trained tokens of the batch",
+IMPORTANCE_LEVELS = {
+    "per_token": "each term has the weight of its own probabilities",
+    "per_step": "all terms of a decision have the product of their weights",
 }
-"""What Z is."""
+"""What an importance weight belongs to."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,20 @@ class LossSettings:
     """A name in `NORMALIZATIONS`."""
     importance_cap: float | None = 2.0
     """Largest importance weight between playing and learning; null: no weights."""
+    entropy_top_k: int | None = None
+    """How many of the likeliest tokens a sampled token's entropy is of; null: all."""
+    importance_level: str = "per_token"
+    """A name in `IMPORTANCE_LEVELS`."""
 
     def __post_init__(self) -> None:
+        lookup("level of importance weights", self.importance_level, IMPORTANCE_LEVELS)
         lookup("normalization", self.normalization, NORMALIZATIONS)
         if self.kl < 0 or self.entropy < 0:
             raise ComityError("kl and entropy are weights and must not be negative")
         if self.importance_cap is not None and self.importance_cap <= 0:
             raise ComityError(f"importance_cap must be positive or null, not {self.importance_cap}")
+        if self.entropy_top_k is not None and self.entropy_top_k < 2:
+            raise ComityError(f"entropy_top_k must be at least 2 or null, not {self.entropy_top_k}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Terms:
     """Of the distribution that the term was drawn from, differentiable."""
     reference: torch.Tensor | None = None
     """Under the base model; None where kl is 0."""
+    decisions: torch.Tensor | None = None
+    """Number of each term's decision, from 0, int64 `[N]`; needed for weights per step alone."""
 
 
 @dataclass
@@ -76,9 +85,20 @@ class Sums:
     terms: int = 0
 
 
-def policy_loss(terms: Terms, settings: LossSettings, z: float, sums: Sums) -> torch.Tensor:
-    """The scalar loss of some of a batch's terms, and its parts added to `sums`."""
-    weight = torch.exp((terms.logprobs.detach() - terms.behavior).clamp(-40, 40))
+def policy_loss(
+    terms: Terms, settings: LossSettings, z: float | torch.Tensor, sums: Sums
+) -> torch.Tensor:
+    """The scalar loss of some of a batch's terms, and its parts added to `sums`.
+
+    `z`: what each term is divided by, one number or `[N]`. The terms of a decision must not be
+    torn apart.
+    """
+    change = terms.logprobs.detach() - terms.behavior
+    if settings.importance_level == "per_step":
+        assert terms.decisions is not None
+        whole = change.new_zeros(int(terms.decisions.max()) + 1)
+        change = whole.index_add(0, terms.decisions, change)[terms.decisions]
+    weight = torch.exp(change.clamp(-40, 40))
     rho = (
         torch.ones_like(weight)
         if settings.importance_cap is None
@@ -93,7 +113,7 @@ def policy_loss(terms: Terms, settings: LossSettings, z: float, sums: Sums) -> t
         sums.kl += float(k3.detach().sum())
     if settings.entropy > 0:
         loss = loss - settings.entropy * terms.entropy
-    total = loss.sum() / z
+    total = (loss / z).sum()
     sums.loss += float(total.detach())
     sums.entropy += float(terms.entropy.detach().sum())
     sums.importance += float(weight.sum())

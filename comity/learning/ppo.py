@@ -5,13 +5,12 @@ language-model training gave it (Ziegler et al. 2019, "Fine-Tuning Language Mode
 Preferences"; Stiennon et al. 2020): a divergence from the base model is paid for term by
 term, and the score of an answer is added to its last term. A *term* is what got one
 probability (see `comity.learning.loss`): an answer that was scored as a whole, or one token
-of a freely sampled one. A *trajectory* is the terms that credit may pass between: those of
-one answer, or of all of a seat's answers in a match (`HORIZONS`).
+of a freely sampled one. A *trajectory* is the terms that credit may pass between
+(`comity.learning.gae`): those of one answer, or of all of a seat's answers in a match (`HORIZONS`).
 
 `comity.learning.ppo_learner` puts the pieces together.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,25 +141,6 @@ class KlController:
         if self.settings.kl_controller == "adaptive":
             error = float(np.clip(divergence / self.settings.kl_target - 1, -0.2, 0.2))
             self.coefficient *= 1 + error * decisions / self.settings.kl_horizon
-
-
-def gae(
-    rewards: Sequence[float], values: Sequence[float], discounts: Sequence[float], lam: float
-) -> np.ndarray:
-    """Generalized advantages of one trajectory of n terms, float64 `[n]`.
-
-    delta_t = r_t + g_t V_{t+1} - V_t;  A_t = delta_t + g_t lam A_{t+1}, with g_t = `discounts[t]`
-    between term t and the next (the last one's is not used: nothing follows). Schulman et al.
-    2016, "High-Dimensional Continuous Control Using Generalized Advantage Estimation".
-    """
-    advantages = np.zeros(len(rewards))
-    ahead = following = 0.0
-    for t in reversed(range(len(rewards))):
-        g = discounts[t] if t < len(rewards) - 1 else 0.0
-        ahead = rewards[t] + g * following - values[t] + g * lam * ahead
-        advantages[t] = ahead
-        following = values[t]
-    return advantages
 
 
 def whitened(advantages: np.ndarray) -> np.ndarray:

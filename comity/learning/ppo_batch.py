@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from comity.learning.gae import gae
 from comity.learning.lessons import Lesson, TermReading, TrainedDecision
-from comity.learning.ppo import gae, whitened
+from comity.learning.ppo import whitened
 
 if TYPE_CHECKING:
     from comity.learning.ppo_learner import PpoLearner
@@ -62,7 +63,7 @@ class Batch:
             gap = (logprobs - learner.reference.logprobs(lessons)).double().cpu().numpy()
             rewards -= learner.kl.coefficient * gap
             self.divergence = float(gap.sum()) / len(decisions)
-        for d in decisions:
+        for d in self._paid(decisions):
             rewards[self._places[d.source][1] - 1] += self._scores[d.source]
         self.values = values.double().cpu().numpy()
         advantages = self._advantages(decisions, rewards)
@@ -77,6 +78,18 @@ class Batch:
         )
         self.taken = True
 
+    def _paid(self, decisions: Sequence[TrainedDecision]) -> Sequence[TrainedDecision]:
+        """Whose score counts: with the horizon "rounds" a round is paid once, at its last answer.
+
+        A bandit of its own, every answer of a round has the round's score.
+        """
+        if self._learner.ppo.horizon != "rounds":
+            return decisions
+        last: dict[tuple[object, ...], TrainedDecision] = {}
+        for d in sorted(decisions, key=lambda one: one.source):
+            last[_round(d)] = d
+        return list(last.values())
+
     def _advantages(self, decisions: Sequence[TrainedDecision], rewards: np.ndarray) -> np.ndarray:
         """Generalized advantages of all terms, trajectory by trajectory."""
         ppo = self._learner.ppo
@@ -88,12 +101,15 @@ class Batch:
         for found in trajectories.values():
             terms: list[int] = []
             discounts: list[float] = []
-            for d in sorted(found, key=lambda one: one.source):
+            ordered = sorted(found, key=lambda one: one.source)
+            for d, following in zip(ordered, [*ordered[1:], None], strict=True):
                 first, end = self._places[d.source]
                 terms += range(first, end)
-                # With "rounds" the discount acts between rounds, not between an answer's tokens.
+                # With "rounds" the discount acts between rounds, not between the tokens of an
+                # answer or the answers of a round.
                 inside = 1.0 if ppo.horizon == "rounds" else ppo.discount
-                discounts += [inside] * (end - first - 1) + [ppo.discount]
+                same = following is not None and _round(following) == _round(d)
+                discounts += [inside] * (end - first - 1) + [inside if same else ppo.discount]
             advantages[terms] = gae(
                 list(rewards[terms]), list(self.values[terms]), discounts, ppo.gae_lambda
             )
@@ -118,6 +134,11 @@ class Batch:
             source: float(self._all.advantages[first:end].mean())
             for source, (first, end) in self._places.items()
         }
+
+
+def _round(d: TrainedDecision) -> tuple[object, ...]:
+    """Equal for decisions of one seat in one round of a match."""
+    return (*d.trajectory, d.source if d.round is None else ("round", d.round))
 
 
 class Seen:

@@ -6,7 +6,8 @@ last bits of a number depend on its batch, and a resumed run must give the very 
 numbers. So all learners on one engine remember together: the runs of a study ask the same.
 Of a question that is answered freely the cache stays too, and the answer's tokens are
 computed one by one after it.
-Growing conversations hardly repeat; they are computed together each time.
+Growing conversations and texts under a grammar hardly repeat; they are computed together each
+time.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ class Reference:
 
     def logprobs(self, lessons: Sequence[Lesson]) -> torch.Tensor:
         """float32 `[N]`: of every term, lesson by lesson, as `read_terms` orders them."""
-        if any(len(lesson.decisions) != 1 for lesson in lessons):
+        if any(len(lesson.decisions) != 1 or lesson.decisions[0].masks for lesson in lessons):
             return self._read(lessons)
         return torch.cat([self._remembered(lesson) for lesson in lessons])
 

@@ -7,16 +7,29 @@
   host, so that one step of all matches is one batch, whichever adapters are in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+from comity.engines.masks import Mask
 from comity.engines.scoring import Answers
 from comity.engines.session import Session
-from comity.games.base import ILLEGAL, Action, Game, Turn
+from comity.games.base import ILLEGAL, Action, Game, Reply, Turn
 from comity.games.randomness import generator
+
+Controller = Literal["live", "frozen", "past", "scripted", "human"]
+"""What kind of player decided."""
+
+CONTROLLERS: dict[Controller, str] = {
+    "live": "a learner, trained on this decision",
+    "frozen": "a learner's present policy that is not trained here, a folder's adapter or the base",
+    "past": "a learner's earlier policy (`comity.players.past`)",
+    "scripted": "a scripted strategy",
+    "human": "a person at the terminal",
+}
+"""Every kind of player with what it is."""
 
 ANSWER = "answer"
 """Name of the random streams that answers are drawn from."""
@@ -34,22 +47,28 @@ class Ask:
     stream: tuple[int | str, ...]
     """Identity of the match's random numbers (run seed, iteration, match)."""
 
-    def rng(self, attempt: int = 0) -> np.random.Generator:
-        """This answer's own stream: what others draw never moves it."""
+    def rng(self, attempt: int = 0, part: str = "") -> np.random.Generator:
+        """The own stream of an answer or a part before it: what others draw never moves it."""
         turn = self.turn
-        return generator(*self.stream, ANSWER, turn.seat, turn.round, turn.step, attempt)
+        place = (turn.seat, turn.round, turn.step, attempt)
+        return generator(*self.stream, ANSWER, *place, *([part] if part else []))
+
+
+def temperature(ask: Ask) -> float:
+    """At which the ask's player answers; 1 where it has none."""
+    return float(getattr(ask.player, "temperature", 1.0))
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a player answered."""
 
-    action: Action
+    action: Reply
     text: str
     conversation: int = -1
     """Which of the host's conversations it stands in; -1: none."""
     start: int = -1
-    """Index of its first chosen token there."""
+    """Index there that `offsets` count from: of its first chosen token, if they are ()."""
     tokens: tuple[int, ...] = ()
     """The ids that were chosen, and nothing that was forced."""
     logprob: float = 0.0
@@ -66,6 +85,23 @@ class Answer:
     """The move of the only label that occurs in a language model's answer."""
     reading: str = ""
     """What the answer turned out to be (`comity.prompts.answers.READINGS`); scripts: ""."""
+    offsets: tuple[int, ...] = ()
+    """Place of each chosen token, from `start`; (): they follow one another."""
+    masks: tuple[Mask | None, ...] = ()
+    """What each token was chosen from, under a grammar; (): the whole vocabulary."""
+    grammar: str = ""
+    """The regular expression that it was sampled under; "": none."""
+    stop: str = ""
+    """Why sampling stopped (`comity.engines.sampling.Drawn`); "": not sampled token by token."""
+    kind: str = ""
+    """"think" or "attempt" for what came before the answer that counts; else "": it counts."""
+    before: tuple["Answer", ...] = ()
+    """A thinking block and failed attempts, in order."""
+    attempts: int = 1
+    """How often was answered until this one counted."""
+    guided: bool = False
+    """Written under a grammar."""
+    trainable: bool = True
 
 
 @dataclass
@@ -92,6 +128,13 @@ class Table(Protocol):
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         """One answer per ask, same order."""
+        ...
+
+    def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
+        """Begin match `target` with the conversations that match `source` had.
+
+        `answers`: how often each seat had answered then.
+        """
         ...
 
 
@@ -127,4 +170,9 @@ class Player(Protocol):
     @property
     def trained(self) -> bool:
         """Its decisions are used for learning."""
+        ...
+
+    @property
+    def controller(self) -> Controller:
+        """What kind of player it is."""
         ...

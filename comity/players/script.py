@@ -1,10 +1,11 @@
 """A scripted strategy as a player."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from comity.players.base import Answer, Ask, Table, Talk
-from comity.players.scripted import Scripted
+from comity.players.base import Answer, Ask, Controller, Table, Talk
+from comity.players.scripts import Script, written
 
 
 @dataclass(frozen=True)
@@ -12,10 +13,11 @@ class ScriptedPlayer:
     """Plays a strategy; it is its own host."""
 
     name: str
-    strategy: Scripted
+    strategy: Script
     adapter: None = None
     version: int = -1
     trained: bool = False
+    controller: Controller = "scripted"
 
     @property
     def host(self) -> "ScriptedPlayer":
@@ -29,7 +31,7 @@ class ScriptedPlayer:
 
 
 class _ScriptedTable:
-    def __init__(self, strategy: Scripted) -> None:
+    def __init__(self, strategy: Script) -> None:
         self.talks: list[Talk] = []
         self.recording = None
         self._strategy = strategy
@@ -37,6 +39,9 @@ class _ScriptedTable:
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         answers = []
         for ask in asks:
-            move = self._strategy.choose(ask.turn.observation, ask.game, ask.rng())
-            answers.append(Answer(move, ask.game.moves[move]))
+            reply: Any = self._strategy.reply(ask.turn, ask.game, ask.rng())
+            answers.append(Answer(reply, written(reply, ask.game)))
         return answers
+
+    def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
+        """Nothing: scripts hold no conversations."""

@@ -13,12 +13,12 @@ Conventions, the same for all of them:
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 
 from comity.errors import ComityError
-from comity.games.base import Action, Game, Move, Observation
+from comity.games.base import Action, Game, Move, Observation, Turn
 from comity.games.iterated import Iterated
 
 COOPERATE: Move = 0
@@ -28,6 +28,9 @@ DEFECT: Move = 1
 @dataclass(frozen=True)
 class Scripted:
     """A strategy; subclasses say with which probability it cooperates."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("choose",)
+    """What it can be asked for (`comity.games.base.KINDS`)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
         """Probability of cooperating now."""
@@ -49,6 +52,10 @@ class Scripted:
         if cooperation in (0, 1):
             return COOPERATE if cooperation else DEFECT
         return COOPERATE if rng.random() < cooperation else DEFECT
+
+    def reply(self, turn: Turn, game: Game, rng: np.random.Generator) -> Move:
+        """The move that it chooses."""
+        return self.choose(turn.observation, game, rng)
 
 
 def joint_moves(observation: Observation) -> list[tuple[Action, ...]]:

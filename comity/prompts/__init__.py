@@ -4,17 +4,30 @@
 - `conversation`, `memory_one`: prompts in plain sentences and as a table.
 - `structured`: one-shot prompts in seven parts with all their variants; `framings` holds
   their words, `labels` the named sets of labels.
+- `negotiation`: split games, talk and claims; its words are in `negotiation_words`.
+- `forms`: what written answers look like, with `claims`, `delimiters` and `patterns`; `heard`:
+  how what other players wrote is told.
 - `answers`: formats and parsers.
 
 To add a prompt, write a file with a frozen dataclass and give it a line in `PROMPTS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from comity.prompts.answers import ANSWERS, AnswerFormat, Forced, Free, parse, parse_lenient
+from comity.prompts.answers import (
+    ANSWERS,
+    AnswerFormat,
+    Attempts,
+    Forced,
+    Free,
+    parse,
+    parse_lenient,
+)
 from comity.prompts.base import Prompt
 from comity.prompts.conversation import Conversation
+from comity.prompts.delimiters import protocol
 from comity.prompts.memory_one import MemoryOne
+from comity.prompts.negotiation import NAMES, Negotiation
 from comity.prompts.structured import Structured
 from comity.prompts.telling import Telling
 
@@ -22,11 +35,13 @@ __all__ = [
     "ANSWERS",
     "PROMPTS",
     "AnswerFormat",
+    "Attempts",
     "Forced",
     "Free",
     "Prompt",
     "conversation",
     "memory_one",
+    "negotiation",
     "parse",
     "parse_lenient",
     "structured",
@@ -38,9 +53,11 @@ def conversation(
     labels: tuple[str, ...] | None = None,
     swap_labels: bool = False,
     goal: str = "own",
+    news: str = "both",
+    errors: bool = False,
 ) -> Conversation:
     """One growing conversation: the rules once, then what happened in each round."""
-    return Conversation(Telling(framing, labels, swap_labels, goal))
+    return Conversation(Telling(framing, labels, swap_labels, goal), news, errors)
 
 
 def memory_one(
@@ -82,9 +99,21 @@ def structured(
     )
 
 
+def negotiation(
+    names: tuple[str, ...] = NAMES,
+    delimiters: str | Mapping[str, Sequence[str]] = "tags",
+    goal: str = "own",
+    disclosure: str = "line",
+    finalization: str = "all",
+) -> Negotiation:
+    """One growing conversation of split games: the rules once, then what is new at every turn."""
+    return Negotiation(names, protocol(delimiters), goal, disclosure, finalization)
+
+
 PROMPTS: dict[str, Callable[..., Prompt]] = {
     "conversation": conversation,
     "memory_one": memory_one,
     "structured": structured,
+    "negotiation": negotiation,
 }
-"""Every prompt by name; the factories' parameters are fields of `Telling` or `Structured`."""
+"""Every prompt by name; the factories' parameters are fields of the prompts' dataclasses."""

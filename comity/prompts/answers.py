@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from comity.errors import ComityError
+from comity.errors import ComityError, lookup
 from comity.games.base import ILLEGAL, Action, Illegal
 
 
@@ -18,11 +18,85 @@ class AnswerFormat(Protocol):
     name: ClassVar[str]
 
 
-@dataclass(frozen=True)
-class Forced:
-    """The legal answers are scored and one is drawn; no illegal answer can occur."""
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Limits of answers that are written under a grammar: messages, claims and thoughts."""
+
+    message_tokens: int = 120
+    """A message is cut and closed after so many tokens."""
+    claim_tokens: int | None = None
+    """Most tokens of a claim or response; null: those of the longest one that is legal."""
+    thinking: int = 0
+    """Most characters of a block of thought before every answer; 0: none is asked for."""
+    train_thinking: bool = True
+    """Thoughts are learned from, as answers are."""
+
+    def __post_init__(self) -> None:
+        for name in ("message_tokens", "claim_tokens"):
+            tokens = getattr(self, name)
+            if tokens is not None and tokens < 1:
+                raise ComityError(f"{name} must be at least 1, not {tokens}")
+        if self.thinking < 0:
+            raise ComityError(f"thinking must be at least 0 characters, not {self.thinking}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forced(Written):
+    """Choices are scored and one is drawn, texts follow a grammar; no answer is illegal.
+
+    But for a claim cut by `claim_tokens`, and shares of `FinalForm` that do not add up.
+    """
 
     name: ClassVar[str] = "forced"
+
+
+FALLBACKS = {
+    "guided": "an answer as the format `forced` has them",
+    "illegal": "the last attempt stands, illegal as it is",
+}
+"""What follows when no attempt could be read."""
+
+FEEDBACK = {
+    "none": "the next attempt is sampled in the same context, as if there had been none before",
+    "append": "the failed answer stays, and a line of complaint is told before the next",
+}
+"""What the player learns of an answer that could not be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempts(Written):
+    """Free answers until one can be read, so many at most; then the fallback."""
+
+    name: ClassVar[str] = "attempts"
+    complaint: ClassVar[str] = (
+        "That answer cannot be read. Answer again, exactly in the format asked for."
+    )
+    """What is told after a failed attempt with the feedback `append`."""
+
+    free_attempts: int = 1
+    """Attempts without a grammar; -1: the fallback from the start."""
+    fallback: str = "guided"
+    """One of `FALLBACKS`."""
+    feedback: str = "none"
+    """One of `FEEDBACK`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.free_attempts < 1 and self.free_attempts != -1:
+            raise ComityError(
+                "free_attempts must be at least 1, or -1 for the grammar from the start, "
+                f"not {self.free_attempts}"
+            )
+        lookup("fallback", self.fallback, FALLBACKS)
+        lookup("feedback", self.feedback, FEEDBACK)
+        guided = self.fallback == "guided"
+        if self.free_attempts == -1 and not guided:
+            raise ComityError("free_attempts=-1 leaves the fallback alone, which must be guided")
+        if self.feedback == "append" and self.free_attempts < (1 if guided else 2):
+            raise ComityError(
+                "feedback=append complains before another attempt, and there is none: "
+                "give more free_attempts, or set feedback=none"
+            )
 
 
 @dataclass(frozen=True)
@@ -32,14 +106,18 @@ class Free:
     name: ClassVar[str] = "free"
 
     max_tokens: int | None = 8
-    """The answer is cut after so many tokens; null: those of the longest label and 4 more."""
+    """The answer is cut after so many tokens; null: those of the longest legal one and 4 more."""
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ComityError(f"max_tokens must be at least 1, not {self.max_tokens}")
 
 
-ANSWERS: dict[str, Callable[..., AnswerFormat]] = {"forced": Forced, "free": Free}
+ANSWERS: dict[str, Callable[..., AnswerFormat]] = {
+    "forced": Forced,
+    "attempts": Attempts,
+    "free": Free,
+}
 """Every answer format by name."""
 
 

@@ -6,10 +6,13 @@ text, so that an engine computes it once; what differs (the last moves) comes la
 
 import string
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from comity.errors import ComityError
 from comity.games.base import Game, Turn
+
+if TYPE_CHECKING:
+    from comity.prompts.forms import Form
 
 
 class Prompt(Protocol):
@@ -44,6 +47,18 @@ class Prompt(Protocol):
         """Next text of a growing conversation: what happened in the round before."""
         ...
 
+    def form(self, game: Game, turn: Turn) -> "Form | None":
+        """What a written answer must look like; None: it is one of the labels."""
+        ...
+
+
+class OfLabels:
+    """What prompts derive from whose every answer is a label."""
+
+    def form(self, game: Game, turn: Turn) -> "Form | None":
+        """None."""
+        return None
+
 
 def check_labels(labels: Sequence[str]) -> None:
     """Raises `ComityError` unless an answer can be told from every other answer."""
@@ -62,6 +77,8 @@ def check_labels(labels: Sequence[str]) -> None:
 def labels_for(game: Game, labels: Sequence[str] | None, swap: bool) -> tuple[str, ...]:
     """The labels by move: the given ones (else A, B, C, ...), reversed where swapped."""
     count = len(game.moves)
+    if not count:
+        raise ComityError("the game has no moves that labels could tell; choose prompt=negotiation")
     if labels is None:
         labels = string.ascii_uppercase[:count]
     if len(labels) != count:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from comity.errors import lookup
 from comity.games.base import Game, Illegal, Turn
+from comity.prompts.base import OfLabels
 from comity.prompts.telling import (
     NO_ANSWER,
     Telling,
@@ -16,14 +18,27 @@ from comity.prompts.telling import (
     told_game,
 )
 
+NEWS = {
+    "both": "one's own pick and the others'",
+    "other": "the others' picks alone, as the split studies' dilemmas have it",
+}
+"""What later turns tell of the round before."""
+
 
 @dataclass(frozen=True)
-class Conversation:
+class Conversation(OfLabels):
     """Rules in plain sentences, then one short sentence a round."""
 
     fresh: ClassVar[bool] = False
     drawn: ClassVar[tuple[str, ...]] = ()
     telling: Telling
+    news: str = "both"
+    """One of `NEWS`."""
+    errors: bool = False
+    """A sentence says that an answer that is no label is an error."""
+
+    def __post_init__(self) -> None:
+        lookup("news", self.news, NEWS)
 
     def varied(self, stream: tuple[int | str, ...]) -> "Conversation":
         """Itself: nothing is drawn."""
@@ -38,20 +53,22 @@ class Conversation:
         telling = self.telling
         others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
         slips, goal = telling.slips(game), telling.goal_sentence()
-        wishes = f"{slips} {goal}".strip()
+        later = "After every round you are told what they picked." if self.news == "other" else ""
+        wishes = " ".join(sentence for sentence in (slips, goal, later) if sentence)
+        wrong = f"Any answer but {telling.choices(game)} is an error. " if self.errors else ""
         return (
             f"You play {telling.called(game)} with {others} over several rounds. In every round, "
             f"each of you picks {telling.choices(game)} at the same time. Then you get points:\n"
             f"{self._payoffs(game, turn.seat)}\n"
             f"{wishes + chr(10) if wishes else ''}"
-            f"{self._before(game, turn)}{telling.instruction(game)}"
+            f"{self._before(game, turn)}{wrong}{telling.instruction(game)}"
         )
 
     def following(self, game: Game, turn: Turn) -> str:
-        """What this seat and the others did in the round before.
+        """What this seat and the others did in the round before, or the others alone.
 
-        Both are told, though the seat knows its own pick: told of the other's alone, small
-        models repeat it (the default model then answered a lone B with B 96 times in 100),
+        By default both are told, though the seat knows its own pick: told of the other's alone,
+        small models repeat it (the default model then answered a lone B with B 96 times in 100),
         and a policy that never varies cannot learn. Before that, what became of this seat's own
         pick if it was changed or missing; after it, that nobody got points where a missing move
         made the round void.
@@ -67,7 +84,7 @@ class Conversation:
             own = f"Your pick was changed to {told(played, labels)}. "
         others = turn.observation.own_first(finished.moves)[1:]
         void = any(isinstance(action, Illegal) for action in finished.moves)
-        if own or isinstance(played, Illegal) or void:
+        if own or isinstance(played, Illegal) or void or self.news == "other":
             news = f"{own}{picked('They', others, labels)}."
         else:
             news = f"You {labels[played]}, they {', '.join(told(o, labels) for o in others)}."

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from comity.games.base import Game, Turn
+from comity.prompts.base import OfLabels
 from comity.prompts.telling import (
     Telling,
     last_moves,
@@ -15,7 +16,7 @@ from comity.prompts.telling import (
 
 
 @dataclass(frozen=True)
-class MemoryOne:
+class MemoryOne(OfLabels):
     """The whole game in one prompt; all decisions in the same state share it."""
 
     fresh: ClassVar[bool] = True

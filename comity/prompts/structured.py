@@ -19,7 +19,7 @@ from comity.games.base import Game, Illegal, Move, Turn
 from comity.games.iterated import Iterated
 from comity.games.randomness import generator
 from comity.games.stages import MatrixStage
-from comity.prompts.base import labels_for
+from comity.prompts.base import OfLabels, labels_for
 from comity.prompts.framings import FRAMINGS, Facts, compose
 from comity.prompts.labels import (
     LENGTHS,
@@ -55,7 +55,7 @@ PERSONAS = {
 
 
 @dataclass(frozen=True)
-class Structured:
+class Structured(OfLabels):
     """One question per decision that shows the payoffs and the last round, in seven parts."""
 
     fresh: ClassVar[bool] = True

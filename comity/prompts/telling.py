@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from comity.errors import ComityError, lookup
 from comity.games.base import Action, Game, Illegal, Move, Observation
 from comity.games.iterated import Iterated
+from comity.games.split import Split
 from comity.games.stages import MatrixStage, PublicGoods, Stage
 from comity.prompts.base import check_labels, labels_for
 
@@ -92,7 +93,15 @@ def told_game(game: Game) -> Iterated:
     """The game as one that these prompts can tell, or a `ComityError`."""
     if isinstance(game, Iterated) and isinstance(game.stage, MatrixStage | PublicGoods):
         return game
-    raise ComityError(f"these prompts tell matrix games and public goods, not {game!r}")
+    raise ComityError(
+        f"this prompt tells matrix games and public goods, not {title(game)}"
+        + ("; choose prompt=negotiation" if isinstance(game, Split) else "")
+    )
+
+
+def title(game: Game) -> str:
+    """What a game is called in a complaint."""
+    return str(getattr(getattr(game, "stage", game), "title", type(game).__name__))
 
 
 def own_payoffs(stage: Stage, seat: int, own: Move, other: Move) -> tuple[float, float]:

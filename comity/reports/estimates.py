@@ -5,12 +5,12 @@ nothing was counted. Definitions are those of `comity.evaluation.metrics`, count
 whole columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from comity.evaluation.statistics import Estimate, bootstrap_mean
+from comity.evaluation.statistics import bootstrap_mean
 from comity.reports.tables import Table
 
 RESAMPLES = 2000
@@ -28,8 +28,8 @@ def cooperation(table: Table) -> Counts:
 
 
 def illegal(table: Table) -> Counts:
-    """Answers that could not be read as a move, among all."""
-    return table.choice & (table.move < 0), table.choice
+    """Answers that could not be read as a move (message, claim), among all that the game asks."""
+    return table.answer & (table.move < 0), table.answer
 
 
 def payoff(table: Table) -> Counts:
@@ -39,6 +39,17 @@ def payoff(table: Table) -> Counts:
     once = np.zeros(len(table), dtype=bool)
     once[first] = True
     return table.payoff, once
+
+
+def margin(player: str) -> Measure:
+    """Payoff of `player` minus that of whom it meets, among its rounds."""
+
+    def counts(table: Table) -> Counts:
+        paid, once = payoff(table)
+        own = table.player == player
+        return np.where(own, paid, -paid), once & own
+
+    return counts
 
 
 def reward(table: Table) -> Counts:
@@ -74,14 +85,19 @@ def estimate(table: Table, measure: Measure) -> Json | None:
                 axis=1,
             )
         )
-    return _as_json(bootstrap_mean(groups, CONFIDENCE, RESAMPLES))
+    return interval(groups)
 
 
-def _as_json(value: Estimate | None) -> Json | None:
+def interval(groups: Sequence[np.ndarray], n: str = "counted") -> Json | None:
+    """The mean of counts `[match, 2]`, an array per seed, as `bootstrap_mean` has it.
+
+    `n` "matches": where denominators are points or units, their sum says nothing.
+    """
+    value = bootstrap_mean(groups, CONFIDENCE, RESAMPLES)
     if value is None:
         return None
     numbers = {key: round(number, 6) for key, number in value.as_dict().items()}
-    return {**numbers, "n": value.n}
+    return {**numbers, "n": value.n if n == "counted" else sum(map(len, groups))}
 
 
 def concatenate(tables: list[Table]) -> Table:

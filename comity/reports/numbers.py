@@ -20,10 +20,12 @@ from comity.reports.estimates import (
     cooperation,
     estimate,
     illegal,
+    margin,
     payoff,
 )
 from comity.reports.folders import Material, Run, learner_name
 from comity.reports.moral import PerIteration, moral_curves
+from comity.reports.negotiation import negotiation, negotiation_curves
 from comity.reports.tables import Table, read_crossplay, read_training
 
 HEALTH = ("reward", "entropy", "kl", "gradient_norm")
@@ -80,12 +82,26 @@ def summarize(material: Material, progress: Callable[[str], None] = lambda line:
     learning: Json = {}
     outcomes: Json = {}
     moral: Json = {}
+    talks: Json = {}
     for name in material.policies:
         progress(name)
         runs = [run for run in material.runs if run.policy == name]
-        for learner, trained in _learners(name, runs).items():
+        tables = _tables(runs)
+        learners = _by_player(tables, _players(tables, learners=True))
+        for player, trained in learners.items():
+            learner = learner_name(name, player)
             policies[learner], learning[learner], outcomes[learner] = _trained(runs, trained)
             moral[learner] = moral_curves(runs, trained)
+            talks[learner] = negotiation_curves(runs, player)
+        if not learners:
+            if not any("human" in run.config.get("seats", ()) for run in runs):
+                raise ComityError(
+                    f"{runs[0].path} has no trained decisions; nothing is left to report"
+                )
+            for player, seated in _by_player(tables, _players(tables)).items():
+                called = f"{player} ({name})" if player in policies else player
+                policies[called] = _untrained(seated)
+                talks[called] = negotiation_curves(runs, player)
     crossplay: Json = {}
     if material.crossplay is not None:
         progress("cross-play")
@@ -106,31 +122,51 @@ def summarize(material: Material, progress: Callable[[str], None] = lambda line:
         "learning": learning,
         "outcomes": outcomes,
         "moral": {name: one for name, one in moral.items() if one},
+        "negotiation": negotiation(material, talks),
         "crossplay": crossplay,
         "reference": REFERENCE,
     }
 
 
-def _learners(policy: str, runs: list[Run]) -> dict[str, PerIteration]:
-    """The decisions of a policy's runs by the name to report them under.
-
-    Where several learners were trained (an adapter per seat), each is a policy of its own, and
-    `trained` marks its rows only.
-    """
+def _tables(runs: list[Run]) -> PerIteration:
+    """The decisions of a policy's runs by iteration."""
     tables: PerIteration = {i: [] for i in sorted({i for run in runs for i in run.iterations})}
     for run in runs:
         for iteration in run.iterations:
             tables[iteration].append(read_training(run.decisions(iteration), run.seed))
-    players = {str(p) for at in tables.values() for t in at for p in np.unique(t.player[t.trained])}
-    if not players:
-        raise ComityError(f"{runs[0].path} has no trained decisions; nothing is left to report")
+    return tables
+
+
+def _players(tables: PerIteration, learners: bool = False) -> list[str]:
+    """Names of all who decided, or only of those who were trained."""
+    every = [table for at in tables.values() for table in at]
+    named = [t.player[t.trained if learners else t.answer] for t in every]
+    return sorted({str(player) for players in named for player in np.unique(players)})
+
+
+def _by_player(tables: PerIteration, players: Iterable[str]) -> dict[str, PerIteration]:
+    """For each player the decisions with `trained` marking its rows only.
+
+    Where several learners were trained (an adapter per seat), each is a policy of its own. Where
+    nobody was, every player's answers are marked.
+    """
+    learned = any(t.trained.any() for at in tables.values() for t in at)
     return {
-        learner_name(policy, player): {
-            iteration: [replace(t, trained=t.trained & (t.player == player)) for t in at]
+        player: {
+            iteration: [
+                replace(t, trained=(t.trained if learned else t.answer) & (t.player == player))
+                for t in at
+            ]
             for iteration, at in tables.items()
         }
-        for player in sorted(players)
+        for player in players
     }
+
+
+def _untrained(tables: PerIteration) -> Json:
+    """Summary of a player in matches that nobody learned from."""
+    marked = concatenate([t.where(t.trained) for at in tables.values() for t in at])
+    return {"source": "as played", **describe(marked), "per_seed": _per_seed(marked)}
 
 
 def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
@@ -214,20 +250,27 @@ def _per_seed(table: Table) -> Json:
 
 
 def crossplay_matrix(table: Table) -> Json:
-    """`{row: {column: {"payoff", "cooperation"}}}`: what the row's player gets and does.
+    """`{row: {column: {"payoff", "cooperation", "margin"}}}`: what the row's player gets and does.
 
-    A pair's matches count for both of its cells, whichever seat each player sat on.
+    A pair's matches count for both of its cells, whichever seat each player sat on. The margin
+    is the row's payoff minus the column's; a player has none over itself (None).
     """
     names = list(dict.fromkeys(_in_order(table)))
     matrix: Json = {}
     for row in names:
-        own = table.where(table.player == row)
-        cells = {column: own.where(own.opponent == column) for column in names}
-        matrix[row] = {
-            column: {"payoff": estimate(cell, payoff), "cooperation": estimate(cell, cooperation)}
-            for column, cell in cells.items()
-            if len(cell)
-        }
+        matrix[row] = {}
+        for column in names:
+            pair = table.where(
+                ((table.player == row) & (table.opponent == column))
+                | ((table.player == column) & (table.opponent == row))
+            )
+            cell = pair.where(pair.player == row)
+            if len(cell):
+                matrix[row][column] = {
+                    "payoff": estimate(cell, payoff),
+                    "cooperation": estimate(cell, cooperation),
+                    "margin": None if row == column else estimate(pair, margin(row)),
+                }
     return matrix
 
 

@@ -20,11 +20,21 @@ from markupsafe import Markup
 from comity.evaluation.metrics import OUTCOMES, STATES
 from comity.reports.estimates import CONFIDENCE, RESAMPLES
 from comity.reports.folders import Material
+from comity.reports.negotiation import columns
 from comity.reports.numbers import REFERENCE
 
 Json = dict[str, Any]
 
-SCRIPTS = ("charts.js", "unpack.js", "transcripts.js", "moral.js", "main.js")
+SCRIPTS = (
+    "charts.js",
+    "unpack.js",
+    "decision.js",
+    "split_rounds.js",
+    "transcripts.js",
+    "moral.js",
+    "negotiation.js",
+    "main.js",
+)
 DIVERGING = [
     "#8e0b52",
     "#b3277a",
@@ -107,25 +117,24 @@ def render(summary: Json, matches: Json) -> str:
         "number": number,
         "words": words,
         "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),
+        "signed": signed,
+        "balanced": lambda value, most: shade(value, -most, most, DIVERGING),
         "sequential": lambda value, low, high: shade(value, low, high, SEQUENTIAL),
         "duration": duration,
         "percents_of": lambda shares: {k: round(100.0 * v, 1) for k, v in shares.items()},
         "at": lambda lists, place: {key: values[place] for key, values in lists.items()},
     }
     script = "\n".join(_template(name) for name in SCRIPTS)
-    payoffs = [
-        cell["payoff"]["mean"]
-        for row in summary["crossplay"].values()
-        for cell in row.values()
-        if cell["payoff"]
-    ]
+    cells = [cell for row in summary["crossplay"].values() for cell in row.values()]
+    payoffs = [cell["payoff"]["mean"] for cell in cells if cell["payoff"]]
+    negotiated = columns(summary["negotiation"])
     return environment.get_template("page.html").render(
         summary=summary,
         matches=matches,
         style=Markup(_template("page.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        summary_json=Markup(embedded(_drawn(summary))),
+        summary_json=Markup(embedded(_drawn(summary, negotiated["references"]))),
         matches_json=Markup(embedded(matches)),
         download="data:application/json;base64,"
         + base64.b64encode(dump(summary, indent=2).encode()).decode(),
@@ -136,6 +145,10 @@ def render(summary: Json, matches: Json) -> str:
         optima=_optima(summary["moral"]),
         null_groups=_null_groups(summary["moral"]),
         reference=REFERENCE,
+        negotiated=negotiated,
+        described=_described(summary["negotiation"]),
+        chooses=_chooses(summary),
+        widest_margin=max([abs(c["margin"]["mean"]) for c in cells if c["margin"]], default=0.0),
         payoff_range=(min(payoffs), max(payoffs)) if payoffs else (0.0, 0.0),
     )
 
@@ -185,9 +198,25 @@ def _optima(moral: Json) -> dict[str, Json]:
     }
 
 
-def _drawn(summary: Json) -> Json:
-    """The part of the summary that the page's script draws."""
-    return {key: summary[key] for key in ("learning", "outcomes", "policies", "moral")}
+def _drawn(summary: Json, references: Json) -> Json:
+    """The part of the summary that the page's script draws, and lines to draw beside it."""
+    keys = ("learning", "outcomes", "policies", "moral", "negotiation")
+    return {**{key: summary[key] for key in keys}, "references": references}
+
+
+def _described(section: Json) -> Json:
+    """Statistics of negotiation by policy: of learners in the end, else of the cross-play."""
+    if not section:
+        return {}
+    trained = {name: one["last"] for name, one in section["policies"].items()}
+    return {**section["crossplay"].get("players", {}), **trained}
+
+
+def _chooses(summary: Json) -> bool:
+    """Whether anything on the page is about choices (cooperation), not about splits alone."""
+    return not summary["negotiation"] or any(
+        policy["cooperation"] for policy in summary["policies"].values()
+    )
 
 
 def _template(name: str) -> str:
@@ -231,6 +260,12 @@ def _hundredths(value: float) -> str:
 def number(value: float) -> str:
     """Two decimals, with a true minus."""
     return f"{value:z.2f}".replace("-", "\u2212")
+
+
+def signed(value: float) -> str:
+    """Two decimals with the sign: what somebody has more or less than another."""
+    text = number(value)
+    return text if text.startswith("\u2212") or text == "0.00" else f"+{text}"
 
 
 def duration(seconds: float) -> str:

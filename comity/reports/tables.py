@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from comity.errors import ComityError
+from comity.evaluation.bargains import ANSWERS, learned
 
 NO_STATE = -2
 """In `own_last` and `other_last`: nothing was shown yet, or more than one other seat was."""
@@ -30,10 +31,12 @@ class Table:
     round: np.ndarray
     choice: np.ndarray
     """bool: the decision is a choice between moves (not a message)."""
+    answer: np.ndarray
+    """bool: the game asked for it (a choice, a message, a claim, a response)."""
     player: np.ndarray
     """str."""
     trained: np.ndarray
-    """bool."""
+    """bool: an answer of a learner's seat, whether or not it was used for learning."""
     move: np.ndarray
     """int: intended move; -1 illegal."""
     played: np.ndarray
@@ -102,7 +105,7 @@ def read_crossplay(path: Path) -> Table:
     raw = read_parquet(path, (*NEEDED, "pairing"))
     encoded = raw["pairing"].combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
-    parts = [_pairing(text, path) for text in encoded.dictionary.to_pylist()]
+    parts = [pairing_parts(text, path) for text in encoded.dictionary.to_pylist()]
     row, column, seed = (np.array([part[i] for part in parts])[codes] for i in range(3))
     player = _strings(raw, "player")
     stranger = (player != row) & (player != column)
@@ -115,7 +118,8 @@ def read_crossplay(path: Path) -> Table:
     return _table(raw, path, seed=seed.astype(np.int64), opponent=opponent)
 
 
-def _pairing(text: Any, path: Path) -> tuple[str, str, int]:
+def pairing_parts(text: Any, path: Path) -> tuple[str, str, int]:
+    """Row, column and seed of a cross-play's pairing."""
     parts = str(text).split("|")
     if len(parts) != 3 or not parts[2].lstrip("-").isdigit():
         raise ComityError(f"{path}: pairing {text!r} is not of the form row|column|seed")
@@ -141,14 +145,21 @@ def _table(
         shown = np.array(states.value_lengths().fill_null(0), dtype=np.int64)
         values = np.append(np.array(states.flatten(), dtype=np.int64), [NO_STATE, NO_STATE])
         at = np.where(shown == 2, np.cumsum(shown) - shown, len(values) - 2)
+        kind = _strings(raw, "kind")
+        answer = np.isin(kind, ("choose", *ANSWERS))
+        match, seat = numbers("match", int), numbers("seat", int)
+        learning = learned(
+            [0] * len(raw), match.tolist(), seat.tolist(), raw["trained"].to_pylist()
+        )
         return Table(
             seed=np.broadcast_to(np.asarray(seed), (len(raw),)),
-            match=numbers("match", int),
-            seat=numbers("seat", int),
+            match=match,
+            seat=seat,
             round=numbers("round", int),
-            choice=_strings(raw, "kind") == "choose",
+            choice=kind == "choose",
+            answer=answer,
             player=_strings(raw, "player"),
-            trained=numbers("trained", bool),
+            trained=answer & learning,
             move=numbers("move", int),
             played=numbers("played", int),
             payoff=np.nan_to_num(numbers("payoff", float)),

@@ -21,7 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from comity.reports.folders import Material, learner_name
+from comity.reports.folders import Material, Run, learner_name
+from comity.reports.packing import Interner, front_code
 from comity.reports.tables import read_parquet
 
 Json = dict[str, Any]
@@ -52,9 +53,26 @@ COLUMNS = (
     "ret",
     "advantage",
     "trained",
+    "extra",
 )
 """Order of the values of a decision. `agent`, `legal`, `name`, `kind`, `reading`, `text`,
-`tokens` and `conversation` are indices into the tables beside; -1: none."""
+`tokens`, `conversation` and `extra` are indices into the tables beside; -1: none."""
+
+EXTRA = (
+    "claim",
+    "stock",
+    "values",
+    "received",
+    "best",
+    "said",
+    "attempts",
+    "guided",
+    "controller",
+)
+"""Order of the values of an extra: what a split and its deal were, and how the answer came
+about. `said` is an index into the texts."""
+SETTLING = ("message", "claim", "respond")
+"""Kinds of decisions that have an extra in any case."""
 
 DECISION_COLUMNS = (
     "match",
@@ -82,45 +100,9 @@ DECISION_COLUMNS = (
     "reward",
     "ret",
     "advantage",
+    *EXTRA,
 )
 CONVERSATION_COLUMNS = ("match", "conversation", "ids", "pieces")
-
-
-class Interner:
-    """Numbers distinct values in the order in which they first come."""
-
-    def __init__(self) -> None:
-        self.index: dict[Any, int] = {}
-        self.size = 0
-        """Characters that the values take as JSON, shared prefixes counted every time."""
-
-    def __call__(self, value: Any) -> int:
-        if value not in self.index:
-            self.index[value] = len(self.index)
-            self.size += len(json.dumps(value))
-        return self.index[value]
-
-    def values(self) -> list[Any]:
-        return list(self.index)
-
-
-def front_code(values: Sequence[Any]) -> Json:
-    """Sequences (all str, or all tuples) as what each shares with the one before it, sorted.
-
-    `order[i]` is the index in `values` of the i-th in sorted order, `shared[i]` how many of
-    its first elements equal those of the one before, `rest[i]` what follows them.
-    """
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    shared, rest = [], []
-    before: Sequence[Any] = ()
-    for i in order:
-        value = values[i]
-        pairs = zip(before, value, strict=False)
-        length = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(before), len(value)))
-        shared.append(length)
-        rest.append(value[length:] if isinstance(value, str) else list(value[length:]))
-        before = value
-    return {"order": order, "shared": shared, "rest": rest}
 
 
 class Collector:
@@ -134,6 +116,7 @@ class Collector:
         self.legal = Interner()
         self.names = Interner()
         self.agents = Interner()
+        self.extras = Interner()
         self.conversations = Interner()
         self.matches: list[Json] = []
         self.played = 0
@@ -201,7 +184,17 @@ class Collector:
             row["played"],
             *(_short(row[key]) for key in ("payoff", "reward", "ret", "advantage")),
             int(row["trained"]),
+            self._extra(row),
         ]
+
+    def _extra(self, row: Row) -> int:
+        """Index of what only some decisions have; -1: nothing of it."""
+        if row["kind"] not in SETTLING and row["attempts"] == 1 and not row["guided"]:
+            return -1
+        lists = (tuple(_short(v) for v in row[name] or ()) for name in EXTRA[:4])
+        best, said = _short(row["best"]), self.texts(row["said"] or "")
+        how = row["attempts"], int(row["guided"]), row["controller"] or ""
+        return self.extras((*lists, best, said, *how))
 
     def _conversation(self, talk: Row, start: int) -> tuple[int, int]:
         """Index of a conversation, and of the piece in it that begins at token `start`."""
@@ -221,6 +214,8 @@ class Collector:
             "legal": self.legal.values(),
             "names": self.names.values(),
             "agents": self.agents.values(),
+            "extra": EXTRA,
+            "extras": self.extras.values(),
             "conversations": self.conversations.values(),
             "matches": self.matches,
             "played": self.played,
@@ -238,7 +233,9 @@ def _identity(decisions: list[Row], talks: dict[tuple[int, int], Row]) -> Any:
         seen = (row["text"], tuple(row["tokens"] or ()), tuple(row["legal"] or ()))
         done = (row["move"], row["played"], row["payoff"])
         place = (row["seat"], row["round"], row["step"], row["player"], row["adapter"])
-        said.append((place, seen, done, told))
+        dealt = tuple(tuple(row[name] or ()) for name in EXTRA[:4])
+        how = (row["said"], row["attempts"], row["guided"], row["controller"])
+        said.append((place, seen, done, told, dealt, how))
     return tuple(said)
 
 
@@ -282,10 +279,15 @@ def _training_cells(material: Material) -> Iterator[Cell]:
         for run, iteration in zip(material.runs, turn, strict=True):
             if iteration is not None:
                 yield Cell(
-                    {"policy": run.policy, "seed": run.seed, "iteration": iteration},
+                    {"policy": run.policy, "seed": run.seed, "iteration": iteration, **_items(run)},
                     partial(_count, run.decisions(iteration)),
                     partial(_read, run.decisions(iteration), run.conversations(iteration)),
                 )
+
+
+def _items(run: Run) -> Json:
+    """Names of what is split, where they are known."""
+    return {"items": run.yardsticks["items"]} if "items" in run.yardsticks else {}
 
 
 def _crossplay_cells(material: Material) -> Iterator[Cell]:
@@ -298,6 +300,7 @@ def _crossplay_cells(material: Material) -> Iterator[Cell]:
     path = material.crossplay / "conversations.parquet"
     conversations = read_parquet(path, CONVERSATION_COLUMNS) if path.is_file() else None
     pairings = pc.unique(decisions["pairing"]).to_pylist()
+    items = _items(material.runs[0]) if material.runs else {}
     for pairing in sorted(pairings, key=lambda pairing: int(pairing.rsplit("|", 1)[1])):
         row, column, seed = pairing.split("|")
         rows = decisions.filter(pc.equal(decisions["pairing"], pairing))
@@ -306,7 +309,7 @@ def _crossplay_cells(material: Material) -> Iterator[Cell]:
         if conversations is not None:
             talks = conversations.filter(pc.is_in(conversations["match"], value_set=matches))
         yield Cell(
-            {"policy": row, "opponent": column, "seed": int(seed)},
+            {"policy": row, "opponent": column, "seed": int(seed), **items},
             partial(len, matches),
             partial(_listed, rows, talks),
         )

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from comity.errors import ComityError
 from comity.games.base import Game, Played
 from comity.rewards.base import Ruled
 from comity.rewards.deontological import AntiDeontological, Deontological
 from comity.rewards.legal import Legal
 from comity.rewards.own import Altruist, AntiAltruist, Own
+from comity.rewards.peers import Peers
 from comity.rewards.utilitarian import AntiUtilitarian, Utilitarian
 from comity.rewards.virtue import Aggression, Equality, Inequality, Kindness, MixedVirtue
 from comity.rewards.weighted import Weighted
@@ -28,6 +30,7 @@ REWARDS: dict[str, type[Ruled]] = {
     "mixed_virtue": MixedVirtue,
     "altruist": Altruist,
     "legal": Legal,
+    "peers": Peers,
     "anti_utilitarian": AntiUtilitarian,
     "anti_deontological": AntiDeontological,
     "anti_altruist": AntiAltruist,
@@ -36,7 +39,17 @@ REWARDS: dict[str, type[Ruled]] = {
 }
 """Every reward by name."""
 
-SHARED = ("illegal", "opponent_illegal", "other", "cooperate", "penalty", "bonus", "beta")
+SHARED = (
+    "illegal",
+    "opponent_illegal",
+    "other",
+    "cooperate",
+    "penalty",
+    "bonus",
+    "beta",
+    "own",
+    "others",
+)
 """Parameters that the logged rewards take over from the one that is trained."""
 
 
@@ -67,5 +80,20 @@ def every_reward(trained: Ruled) -> dict[str, Ruled]:
 
 
 def log_rewards(played: Played, game: Game, trained: Ruled) -> dict[str, np.ndarray]:
-    """What every reward would have been, by name, float64 `[match, seat, round]` each."""
-    return {name: reward(played, game) for name, reward in every_reward(trained).items()}
+    """What every reward with a meaning in the game would have been, by name.
+
+    float64 `[match, seat, round]` each.
+    """
+    return {
+        name: reward(played, game)
+        for name, reward in every_reward(trained).items()
+        if _applies(reward, game)
+    }
+
+
+def _applies(reward: Ruled, game: Game) -> bool:
+    try:
+        reward.check(game)
+    except ComityError:
+        return False
+    return True

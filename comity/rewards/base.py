@@ -17,6 +17,7 @@ import numpy as np
 
 from comity.errors import ComityError, lookup
 from comity.games.base import Game, Played
+from comity.games.split import Split
 
 OPPONENT_ILLEGAL = {
     "carry": "the reward of what was played; under the game's rule carry the last legal move",
@@ -109,7 +110,9 @@ class OfConduct(Ruled):
     """Name of the cooperative move; null: the game's first. All others count as defection."""
 
     def check(self, game: Game) -> None:
-        """Raises `ComityError` where the game has no move of that name."""
+        """Raises `ComityError` where the game has no such move, or none to choose at all."""
+        if isinstance(game, Split):
+            raise ComityError("this reward judges moves, and split games have claims instead")
         self.move(game)
 
     def move(self, game: Game) -> int:

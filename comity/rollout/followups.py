@@ -62,7 +62,7 @@ def _ask(
     draws, pieces = [], []
     for match, player, answer, name, question in asked:
         talk = rollout.conversations[answer.conversation]
-        end = answer.start + len(answer.tokens)
+        end = len(talk.ids)
         ids = talk.ids[:end]
         told = host.chat.next(question, ended=ids[-1] in stop)
         talked = session.conversation(player.adapter)
@@ -103,6 +103,7 @@ def _ask(
             player=player.name,
             adapter=player.adapter,
             version=player.version,
+            controller=player.controller,
             trained=False,
             conversation=-1,
             start=start,
@@ -117,6 +118,7 @@ def _ask(
             played=-1,
             state=[],
             payoff=float("nan"),
+            stop=drawn.stop,
         )
         found.append((conversation, decision))
     return found

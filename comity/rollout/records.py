@@ -7,6 +7,8 @@ reported later is derived from them.
 
 from dataclasses import dataclass, field
 
+from comity.players.base import Controller
+
 
 @dataclass
 class Decision:
@@ -24,17 +26,20 @@ class Decision:
     step: int
     kind: str
     player: str
-    """Name of the player on the seat ("tit_for_tat", "base", "own")."""
+    """Name of the player on the seat: "tit_for_tat", "base", "learner"; a past agent: its
+    learner's seat and its snapshot, "learner@000010"."""
     adapter: str | None
     """Adapter that answered; None: the base model, or not a language model."""
     version: int
     """Number of updates that the adapter had seen; -1 where there is no adapter."""
+    controller: Controller
+    """What kind of player decided (`comity.players.base.CONTROLLERS`)."""
     trained: bool
     """This decision is used for learning."""
     conversation: int
     """Key of its conversation in the same iteration; -1: not a language model."""
     start: int
-    """Index of the first chosen token in the conversation's ids; -1: none."""
+    """Index in the conversation's ids where the answer begins; -1: none."""
     tokens: list[int]
     """Exactly the ids that were chosen (forced parts left out)."""
     logprob: float
@@ -60,14 +65,37 @@ class Decision:
     reward: float = float("nan")
     """What the learner is trained on; NaN where not computed."""
     ret: float = float("nan")
-    """Discounted return."""
+    """Discounted return of what the learner is trained on (over the algorithm's reward scale)."""
     advantage: float = float("nan")
+    """The credit that the decision is trained with."""
     lenient: int = -1
     """Index of the move whose label alone occurs in the text; -1 none or several."""
     reading: str = ""
     """What the answer turned out to be (`comity.prompts.answers.READINGS`); scripts: ""."""
     rewards: dict[str, float] = field(default_factory=dict)
     """What every reward would have been, by name."""
+    claim: list[int] = field(default_factory=list)
+    """Units of each item claimed, as it counted; empty unless the kind is "claim"."""
+    stock: list[int] = field(default_factory=list)
+    """Units that there were of each item; like the next three for claims and responses only."""
+    values: list[float] = field(default_factory=list)
+    """Points per unit of each item for this seat."""
+    received: list[float] = field(default_factory=list)
+    """Units of each item that this seat got."""
+    best: float = float("nan")
+    """Points of the split that would have been best for all seats together."""
+    attempts: int = 1
+    """How often was answered until an answer counted."""
+    guided: bool = False
+    """Written under a grammar."""
+    said: str = ""
+    """A message as the other seats read it."""
+    offsets: list[int] = field(default_factory=list)
+    """Place of each chosen token, from `start`; empty: they follow one another."""
+    grammar: str = ""
+    """The regular expression that it was sampled under; "": none."""
+    stop: str = ""
+    """Why sampling stopped (`comity.engines.sampling.Drawn`); "": not sampled token by token."""
 
 
 @dataclass

@@ -18,7 +18,7 @@ from comity.errors import ComityError
 from comity.files import write_atomically
 from comity.rollout.records import Conversation, Decision, Piece
 
-VERSION = 2
+VERSION = 3
 """Version of both schemas; raised when a column changes its name or meaning."""
 
 INTEGER, REAL, TEXT, FLAG = pa.int64(), pa.float64(), pa.string(), pa.bool_()
@@ -38,6 +38,7 @@ DECISION = pa.schema(
         ("player", TEXT),
         ("adapter", TEXT),
         ("version", INTEGER),
+        ("controller", TEXT),
         ("trained", FLAG),
         ("conversation", INTEGER),
         ("start", INTEGER),
@@ -58,6 +59,17 @@ DECISION = pa.schema(
         ("lenient", INTEGER),
         ("reading", TEXT),
         ("rewards", pa.map_(TEXT, REAL)),
+        ("claim", INTEGERS),
+        ("stock", INTEGERS),
+        ("values", REALS),
+        ("received", REALS),
+        ("best", REAL),
+        ("attempts", INTEGER),
+        ("guided", FLAG),
+        ("said", TEXT),
+        ("offsets", INTEGERS),
+        ("grammar", TEXT),
+        ("stop", TEXT),
     ]
 )
 

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from comity.engines.engine import Engine
+from comity.engines.packing import Lane, _alike
 from comity.engines.scoring import Answers
 from comity.engines.session import Choice, Conversation, Draw
 from tests.tiny import ARCHITECTURES, make_tiny
@@ -154,6 +155,54 @@ def test_passes_are_cut_at_the_token_limit() -> None:
             conversation.append(text)
         results.append(session.score([Choice(c, ((3,), (4, 5))) for c in conversations]))
     np.testing.assert_allclose(results[0], results[1], atol=1e-4)
+
+
+def families() -> list[list[int]]:
+    """Paths of two families that begin alike, a lone one, and one inside another."""
+    one = [*range(400)]
+    other = [*range(1000, 1400)]
+    paths = [[*one, *range(2000 + 50 * i, 2030 + 50 * i)] for i in range(6)]
+    paths += [[*other, *range(3000 + 50 * i, 3020 + 50 * i)] for i in range(6)]
+    return [*paths, [*range(5000, 5300)], [*one, 2000, 2001]]
+
+
+def test_lanes_of_few_tokens_are_grouped_by_what_they_share() -> None:
+    paths = families()
+    order = np.random.default_rng(0).permutation(len(paths))
+    lanes = [Lane(paths[i], len(paths[i]) - 1, [7], None) for i in order]
+    groups = _alike(lanes)
+    assert sorted(i for members, _ in groups for i in members) == list(range(len(paths)))
+    for members, shared in groups:
+        theirs = [lanes[i].path for i in members]
+        assert all(path[:shared] == theirs[0][:shared] for path in theirs)
+    assert sorted(shared for members, shared in groups if len(members) > 1) == [400, 400]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_is_shared_is_attended_to_as_if_it_were_not(architecture: str) -> None:
+    """Long common beginnings, several tokens a lane, two adapters, windows shorter than both."""
+    engine = make_engine(architecture, adapters=2)
+    plain = PlainCache(architecture, engine)
+    session = engine.session()
+    rng = np.random.default_rng(9)
+    rules = {name: random_ids(rng, 300) for name in ("a0", "a1")}
+    conversations = [session.conversation(f"a{i % 2}") for i in range(8)]
+    for i, conversation in enumerate(conversations):
+        conversation.append([*rules[f"a{i % 2}"], *random_ids(rng, 3 + 2 * i)])
+    answers: Answers = ((40,), (41, 50), (41, 60))
+    seen: list[int] = []
+    for _ in range(3):
+        got = session.score([Choice(c, answers) for c in conversations])
+        for conversation, logprobs in zip(conversations, got, strict=True):
+            expected = plain_choice(plain, conversation.adapter, conversation.ids, answers)
+            np.testing.assert_allclose(logprobs, expected, atol=1e-4)
+        lanes = []
+        for i, conversation in enumerate(conversations):
+            conversation.append(random_ids(rng, 1 + i % 5))
+            path = list(conversation._slots) + [10_000 + 10 * i + n for n in range(1 + i % 5)]
+            lanes.append(Lane(path, len(conversation._slots), path[-1 - i % 5 :], None))
+        seen += [shared for members, shared in _alike(lanes)]
+    assert max(seen) >= 300, "something was shared"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -28,6 +28,7 @@ def decision(seat: int, round: int, move: int, state: list[int], **changes: obje
         player="own",
         adapter="main",
         version=0,
+        controller="live",
         trained=True,
         conversation=0,
         start=-1,
@@ -84,6 +85,14 @@ def test_a_match_by_hand():
             "DD": [1, 2],  # seat 1 made peace
         },
         "illegal": 0.0,
+        "by_opponent": {
+            "live": {"matches": 1, "cooperation": 4 / 8, "payoff": 18 / 8},
+            "frozen": {"matches": 0, "cooperation": None, "payoff": None},
+            "past": {"matches": 0, "cooperation": None, "payoff": None},
+            "scripted": {"matches": 0, "cooperation": None, "payoff": None},
+            "human": {"matches": 0, "cooperation": None, "payoff": None},
+        },
+        "negotiation": {},
     }
     # Seat 0 after CD and DD: D, D. Seat 1 after DD: C (after DC the other had cooperated).
     assert metrics.retaliation(MATCH) == (2.0, 3.0)
@@ -102,6 +111,35 @@ def test_only_trained_decisions_count_but_outcomes_need_both_seats():
         "DD": [0, 1],
     }
     assert result["outcomes"]["DC"] == 0.25
+
+
+def test_payoffs_are_told_apart_by_who_the_trained_faced():
+    kinds = ["past", "past", "scripted", "live"]
+    decisions = [
+        replace(
+            d, trained=kind == "live" or d.seat == 0, controller="live" if d.seat == 0 else kind
+        )
+        for match, kind in enumerate(kinds)
+        for d in play([(C, C), (D, C)] if match == 0 else [(C, D)], match=match)
+    ]
+    assert metrics.iteration_metrics(decisions)["by_opponent"] == {
+        "past": {"matches": 2, "cooperation": 2 / 3, "payoff": (3 + 5 + 0) / 3},
+        "scripted": {"matches": 1, "cooperation": 1.0, "payoff": 0.0},
+        "live": {"matches": 1, "cooperation": 1 / 2, "payoff": (0 + 5) / 2},
+        "frozen": {"matches": 0, "cooperation": None, "payoff": None},
+        "human": {"matches": 0, "cooperation": None, "payoff": None},
+    }
+
+
+def test_a_match_with_several_others_counts_for_the_kind_of_each():
+    kinds = ("live", "past", "scripted")
+    decisions = [
+        replace(decision(seat, 0, C, [], payoff=1.0), controller=kind, trained=kind == "live")
+        for seat, kind in enumerate(kinds)
+    ]
+    found = metrics.by_opponent(decisions)
+    assert [found[kind]["matches"] for kind in kinds] == [0, 1, 1]
+    assert found["past"] == found["scripted"] == {"matches": 1, "cooperation": 1.0, "payoff": 1.0}
 
 
 def test_nothing_counted_is_none():

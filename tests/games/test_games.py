@@ -4,12 +4,21 @@ import pytest
 
 from comity.errors import ComityError
 from comity.games import GAMES, make_game
-from comity.games.base import Game
+from comity.games.base import Game, Reply, Turn
 from comity.games.iterated import Iterated
 from comity.games.lengths import Fixed, Geometric
+from comity.games.split_state import SplitObservation
 from comity.registry import sentences
 
 OWN_TABLE = {"moves": ["a", "b"], "payoffs": [[[1, 1], [0, 0]], [[0, 0], [1, 1]]]}
+
+
+def reply(turn: Turn) -> Reply:
+    """A legal answer to a turn of any kind."""
+    if turn.kind == "claim":
+        assert isinstance(turn.observation, SplitObservation)
+        return turn.observation.deal.stock
+    return "Hello." if turn.kind == "message" else turn.legal[0]
 
 
 @pytest.mark.parametrize("name", GAMES)
@@ -20,9 +29,13 @@ def test_every_game_is_a_game_and_has_a_sentence(name: str) -> None:
     state = game.start(0)
     for _ in range(3):
         turns = game.turns(state)
-        assert [turn.seat for turn in turns] == list(range(game.seats))
-        state = game.step(state, {turn.seat: turn.legal[0] for turn in turns})
-    assert game.turns(state) == ()
+        number = turns[0].round
+        if turns[0].kind == "choose":
+            assert [turn.seat for turn in turns] == list(range(game.seats))
+        while turns and turns[0].round == number:
+            state = game.step(state, {turn.seat: reply(turn) for turn in turns})
+            turns = game.turns(state)
+    assert game.turns(state) == () and len(game.history(state)) == 3
     sentence = sentences(GAMES)[name]
     assert sentence.endswith(".") and len(sentence) <= 100
 

@@ -11,6 +11,7 @@ from comity.learning.credit import (
     CreditSettings,
     advantages,
     baseline,
+    by_steps,
     discounted_returns,
     whiten,
 )
@@ -63,11 +64,12 @@ def loop_whiten(values: np.ndarray, valid: np.ndarray, scope: str) -> np.ndarray
         pool = [
             values[index]
             for index in np.ndindex(values.shape)
-            if valid[index] and (scope == "all" or index[2] == t)
+            if valid[index] and (scope != "round" or index[2] == t)
         ]
         if pool:
             deviation = np.std(pool, ddof=1) if len(pool) > 1 else 0.0
-            result[b, i, t] = (values[b, i, t] - np.mean(pool)) / (deviation + 1e-9)
+            divisor = 1.0 if scope == "center" else deviation + 1e-9
+            result[b, i, t] = (values[b, i, t] - np.mean(pool)) / divisor
     return result
 
 
@@ -107,7 +109,7 @@ def test_baselines_equal_the_loop(kind: str, batch: dict[str, np.ndarray]):
     np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("scope", ["all", "round"])
+@pytest.mark.parametrize("scope", ["all", "round", "center"])
 @given(batches())
 def test_whitening_equals_the_loop(scope: str, batch: dict[str, np.ndarray]):
     values = batch["rewards"] + 0.25 * np.arange(batch["rewards"].shape[2])
@@ -117,7 +119,7 @@ def test_whitening_equals_the_loop(scope: str, batch: dict[str, np.ndarray]):
     np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-6)
 
 
-@pytest.mark.parametrize("whitening", [False, True, "round"])
+@pytest.mark.parametrize("whitening", [False, True, "round", "center"])
 @pytest.mark.parametrize("kind", BASELINES)
 @given(batches(), discounts)
 def test_advantages_compose_the_three(
@@ -130,7 +132,7 @@ def test_advantages_compose_the_three(
     expected = returns - loop_baseline(returns, alive, kind, groups, trained)
     valid = alive[:, None, :] & trained[:, :, None]
     if whitening:
-        expected = loop_whiten(expected, valid, "all" if whitening is True else "round")
+        expected = loop_whiten(expected, valid, "all" if whitening is True else whitening)
     expected = np.where(alive[:, None, :], expected, 0.0)
     # Advantages that are equal but for rounding whiten to 1e-16 / 1e-9.
     np.testing.assert_allclose(ours[valid], expected[valid], rtol=1e-6, atol=1e-5)
@@ -151,6 +153,50 @@ def test_returns_worked_vector():
     rewards, alive = one_seat([[3, 0, 5]])
     ours = discounted_returns(rewards / 5, alive, 0.9)
     np.testing.assert_allclose(ours[0, 0], [1.41, 0.9, 1.0])
+    scaled = CreditSettings(0.9, "none", whiten=False, reward_scale=5.0)
+    np.testing.assert_allclose(advantages(rewards, alive, scaled)[0, 0], [1.41, 0.9, 1.0])
+
+
+def test_the_visitation_discount_comes_last():
+    rewards, alive = one_seat([[3, 0, 5], [1, 0, 2]])
+    plain = advantages(rewards, alive, CreditSettings(0.9))
+    ours = advantages(rewards, alive, CreditSettings(0.9, visitation_discount=True))
+    np.testing.assert_allclose(ours, plain * [1, 0.9, 0.81])
+    first = CreditSettings(0.0, "none", whiten=False, visitation_discount=True)
+    np.testing.assert_array_equal(advantages(rewards, alive, first)[0, 0], [3, 0, 0])
+
+
+def test_rounds_open_into_their_steps():
+    """Two talk in turn and claim (3 steps), or only claim (1); the discount counts steps."""
+    rewards = np.array([[[6.0, 4.0]], [[2.0, 9.0]]])
+    alive, steps = np.array([[1, 1], [1, 0]]), np.array([[3, 1], [1, 7]])
+    opened, living, first = by_steps(rewards, alive, steps)
+    np.testing.assert_array_equal(opened[:, 0], [[0, 0, 6, 4], [2, 0, 0, 0]])
+    np.testing.assert_array_equal(living, [[1, 1, 1, 1], [1, 0, 0, 0]])
+    np.testing.assert_array_equal(first[alive == 1], [0, 3, 0])
+    ours = discounted_returns(opened, living, 0.5)
+    np.testing.assert_allclose(ours[0, 0], [0.25 * 6 + 0.125 * 4, 0.5 * 6 + 1, 6 + 2, 4])
+
+
+@given(batches(), st.integers(0, 2**32))
+def test_opened_rounds_equal_the_loop(batch: dict[str, np.ndarray], seed: int):
+    rewards, alive = batch["rewards"], batch["alive"]
+    steps = np.random.default_rng(seed).integers(1, 4, size=alive.shape)
+    opened, living, first = by_steps(rewards, alive, steps)
+    for b, i in np.ndindex(rewards.shape[:2]):
+        expected: list[float] = []
+        for t in range(rewards.shape[2]):
+            if alive[b, t]:
+                assert first[b, t] == len(expected)
+                expected += [0.0] * (steps[b, t] - 1) + [rewards[b, i, t]]
+        length = len(expected)
+        np.testing.assert_array_equal(opened[b, i], expected + [0.0] * (opened.shape[2] - length))
+        np.testing.assert_array_equal(living[b], np.arange(opened.shape[2]) < length)
+    # Undiscounted, a step's return is its round's.
+    whole = discounted_returns(rewards, alive, 1.0)
+    steps_whole = discounted_returns(opened, living, 1.0)
+    for b, t in np.argwhere(alive):
+        np.testing.assert_allclose(steps_whole[b, :, first[b, t]], whole[b, :, t])
 
 
 @pytest.mark.parametrize("kind", ["leave_one_out", "batch", "shared"])
@@ -264,3 +310,5 @@ def test_arrays_that_do_not_fit_are_refused():
         baseline(np.zeros((2, 1, 3)), np.ones((2, 3), dtype=bool), "leave_one_out")
     with pytest.raises(ValueError, match="trained"):
         baseline(np.zeros((2, 1, 3)), np.ones((2, 3), dtype=bool), "batch", trained=np.ones(2))
+    with pytest.raises(ValueError, match="one step"):
+        by_steps(np.zeros((2, 1, 3)), np.ones((2, 3)), np.zeros((2, 3), dtype=int))

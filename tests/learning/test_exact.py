@@ -289,6 +289,25 @@ def test_sampled_reinforce_averages_to_the_exact_gradient(kind: str):
     assert np.abs(0.25 * exact / deviation).max() > 4.5
 
 
+def test_with_the_visitation_discount_it_averages_to_the_discounted_gradient():
+    """The credit that REINFORCE leaves out makes it the gradient of E[sum g^t r_t]."""
+    matches, rounds, discount = 40_000, 8, 0.7
+    states, moves, rewards = sample((CHANCE, CHANCE), matches, rounds, seed=16)
+    settings = CreditSettings(discount, "batch", whiten=False, visitation_discount=True)
+    credit = advantages(rewards, np.ones((matches, rounds), dtype=bool), settings)
+    independent = score_times_advantage(states, moves, credit).mean(axis=1)
+    deviation = independent.std(axis=0, ddof=1) / np.sqrt(matches)
+    chance = torch.from_numpy(CHANCE)
+    exact = gradient_in_logits(
+        expected_return, chance, table(CHANCE), DILEMMA, rounds, discount
+    ).numpy()
+    assert np.abs((independent.mean(axis=0) - exact) / deviation).max() < 4.5
+    plain = gradient_in_logits(
+        lambda learner: -exact_loss(learner.log(), DILEMMA, rounds, discount), chance
+    ).numpy()
+    assert np.abs((plain - exact) / deviation).max() > 9
+
+
 def test_batch_mean_shrinks_the_gradient_as_stated():
     """Batches of two matches: (n - 1) / n = 1/2 of the exact gradient, |z| < 4.5."""
     batches, rounds = 10_000, 4

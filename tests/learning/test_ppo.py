@@ -1,6 +1,8 @@
 """The pieces of PPO against closed forms and naive loops, and its updates on a tiny model."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,18 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import ComityError
+from comity.learning.gae import gae
 from comity.learning.learner import OptimizerSettings
-from comity.learning.lessons import Lesson
+from comity.learning.lessons import Lesson, TermReading, TrainedDecision
 from comity.learning.loss import LossSettings
 from comity.learning.ppo import (
     KlController,
     PpoSettings,
     RunningMoments,
-    gae,
     policy_losses,
     value_losses,
     whitened,
 )
+from comity.learning.ppo_batch import Batch
 from comity.learning.ppo_learner import PpoLearner
 from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models
@@ -266,3 +269,27 @@ def test_state_and_resets() -> None:
     assert not one.optimizer.state
     one.restore_state(state)
     assert one.moments.count > 0 and one.kl.coefficient == state["kl"]
+
+
+def test_with_the_horizon_rounds_talk_and_claim_are_paid_once() -> None:
+    """A thought, a message and a claim in each of two rounds; values of 0 and lambda 1."""
+    settings = PpoSettings(horizon="rounds", discount=0.5, gae_lambda=1.0, kl=0.0, whiten=False)
+    decisions = [
+        TrainedDecision(1, (7,) * terms, (), (0.0,) * terms, 0.0, source=source, round=source // 3)
+        for source, terms in enumerate((2, 1, 3, 1, 2, 1))
+    ]
+    order = [4, 0, 5, 2, 1, 3]  # as lessons may come
+    lessons = [Lesson((7,) * 9, (decisions[i],)) for i in order]
+    scores = {source: (6.0, 10.0)[source // 3] for source in range(6)}
+
+    def advantages(ppo: PpoSettings) -> dict[int, float]:
+        learner = SimpleNamespace(ppo=ppo, value_head=lambda hidden: hidden[:, 0])
+        batch = Batch(learner, lessons, scores)  # type: ignore[arg-type]
+        terms = torch.zeros(10)
+        batch.take(TermReading(terms, terms, torch.zeros(10, 2)))
+        return batch.credited()
+
+    # The first round's 6, and half of the second round's 10.
+    assert advantages(settings) == {0: 11.0, 1: 11.0, 2: 11.0, 3: 10.0, 4: 10.0, 5: 10.0}
+    bandits = replace(settings, horizon="answer", discount=1.0)
+    assert advantages(bandits) == scores

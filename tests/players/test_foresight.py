@@ -6,7 +6,7 @@ import pytest
 
 from comity.engines.engine import Engine
 from comity.games import make_game
-from comity.players import language_model
+from comity.players import choosing
 from comity.rollout.play import Rollout
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -28,7 +28,7 @@ def played(
 
     policy = learner(tiny_models(prompt=prompt))
     with monkeypatch.context() as patch:
-        patch.setattr(language_model, "FORESEEN", foreseen)
+        patch.setattr(choosing, "FORESEEN", foreseen)
         patch.setattr(Engine, "forward", counted)
         return play_matches(dilemma(4, **game), (policy, policy), matches), passes
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError
 from comity.games.base import ILLEGAL, Action
-from comity.prompts import ANSWERS, Forced, Free, parse, parse_lenient
+from comity.prompts import ANSWERS, Attempts, Forced, Free, parse, parse_lenient
 from comity.registry import build, sentences
 
 LABELS = ("A", "B")
@@ -53,8 +53,44 @@ def test_formats() -> None:
     assert build("answer", "forced", ANSWERS) == Forced()
     assert build("answer", {"name": "free", "max_tokens": 3}, ANSWERS) == Free(3)
     assert (Forced.name, Free.name, Free().max_tokens) == ("forced", "free", 8)
-    assert list(sentences(ANSWERS)) == [Forced.name, Free.name]
+    assert list(sentences(ANSWERS)) == [Forced.name, Attempts.name, Free.name]
     with pytest.raises(ComityError, match="max_tokens must be at least 1"):
         Free(0)
     with pytest.raises(ComityError, match="unknown parameter 'max_tokens'"):
         build("answer", {"name": "forced", "max_tokens": 3}, ANSWERS)
+
+
+def test_written_answers() -> None:
+    assert Forced() == Forced(
+        message_tokens=120, claim_tokens=None, thinking=0, train_thinking=True
+    )
+    assert build("answer", "attempts", ANSWERS) == Attempts(
+        free_attempts=1, fallback="guided", feedback="none"
+    )
+    given = {"free_attempts": 3, "fallback": "illegal", "feedback": "append", "thinking": 200}
+    built = build("answer", {"name": "attempts", **given}, ANSWERS)
+    assert {key: getattr(built, key) for key in given} == given
+    assert Attempts(free_attempts=-1) != Forced()  # the same answers, another name in records
+    assert Attempts(feedback="append").complaint.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"name": "forced", "message_tokens": 0}, "message_tokens must be at least 1"),
+        ({"name": "forced", "message_tokens": None}, "message_tokens must be a whole number"),
+        ({"name": "attempts", "claim_tokens": 0}, "claim_tokens must be at least 1"),
+        ({"name": "forced", "thinking": -1}, "thinking must be at least 0"),
+        ({"name": "forced", "free_attempts": 1}, "free_attempts"),
+        ({"name": "attempts", "free_attempts": 0}, "at least 1, or -1"),
+        ({"name": "attempts", "free_attempts": -2}, "at least 1, or -1"),
+        ({"name": "attempts", "fallback": "zero"}, "unknown fallback 'zero'"),
+        ({"name": "attempts", "feedback": "line"}, "unknown feedback 'line'"),
+        ({"name": "attempts", "free_attempts": -1, "fallback": "illegal"}, "must be guided"),
+        ({"name": "attempts", "free_attempts": -1, "feedback": "append"}, "there is none"),
+        ({"name": "attempts", "fallback": "illegal", "feedback": "append"}, "there is none"),
+    ],
+)
+def test_answers_that_cannot_be_obtained(config: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ComityError, match=complaint):
+        build("answer", config, ANSWERS)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from comity.errors import ComityError
-from comity.games import GAMES, make_game
+from comity.games import GAMES, make_game, negotiations
 from comity.games.base import ILLEGAL, Action, Game, Turn
 from comity.games.iterated import Iterated
-from comity.prompts import PROMPTS, Prompt, conversation, memory_one
+from comity.prompts import PROMPTS, Prompt, conversation, memory_one, parse
 from comity.prompts.telling import number
 from comity.registry import build, sentences
 
@@ -30,6 +30,8 @@ BANNED = (
     "dilemma|prisoner|cooperat|defect|stag|hare|hunt|chicken|swerve|straight|bach|stravinsky|"
     "volunteer|wait|public|goods|contribut|pot\\b|share|betray|trust|fair|rock|paper|scissors|matrix"
 )
+TOLD = [name for name, factory in GAMES.items() if factory.__module__ != negotiations.__name__]
+"""The games that these prompts tell: stage games that repeat."""
 LABELS = {None: None, "words": ["action1", "action2", "action3"], "odd": ["X", "Yes", "no way"]}
 
 
@@ -51,7 +53,7 @@ def after(game: Game, *joint: tuple[Action, ...], seat: int = 0) -> Turn:
 
 
 @pytest.mark.parametrize("kind", TELLINGS)
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", TOLD)
 @pytest.mark.parametrize("framing", ["covert", "named"])
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("swap", [False, True])
@@ -142,6 +144,53 @@ def test_the_conversation_of_the_demo() -> None:
     )
     assert prompt.following(game, after(game, (0, 1))) == "You A, they B."
     assert prompt.following(game, after(game, (0, 1), seat=1)) == "You B, they A."
+
+
+OVERT = ("<Cooperate>", "<Defect>")
+
+
+def test_the_dilemma_of_the_split_studies_in_all_framings() -> None:
+    """Overt, covert and restricted: told are the others' picks alone, and that slips are errors."""
+    game = game_named("prisoners_dilemma", length={"name": "fixed", "rounds": 37})
+    overt = conversation("named", OVERT, news="other", errors=True)
+    assert overt.opening(game, first_turn(game)) == (
+        "You play the game Prisoner's Dilemma with the other player over several rounds. In every "
+        "round, each of you picks <Cooperate> or <Defect> at the same time. Then you get points:\n"
+        "You pick <Cooperate>, they pick <Cooperate>: you get 3, they get 3.\n"
+        "You pick <Cooperate>, they pick <Defect>: you get 0, they get 5.\n"
+        "You pick <Defect>, they pick <Cooperate>: you get 5, they get 0.\n"
+        "You pick <Defect>, they pick <Defect>: you get 1, they get 1.\n"
+        "Your goal is to get as many points as you can in total. After every round you are told "
+        "what they picked.\n"
+        "Any answer but <Cooperate> or <Defect> is an error. Answer only with <Cooperate> or "
+        "<Defect>."
+    )
+    assert overt.following(game, after(game, (0, 1))) == "They picked <Defect>."
+    assert overt.following(game, after(game, (0, 1), seat=1)) == "They picked <Cooperate>."
+    for labels in (("<A>", "<B>"), ("A", "B"), ("C", "D")):
+        for swap in (False, True):
+            covert = conversation("covert", labels, swap, news="other", errors=True)
+            text = covert.opening(game, first_turn(game))
+            assert not re.search(BANNED, text, re.IGNORECASE) and "37" not in text
+            assert f"Any answer but {labels[0]} or {labels[1]} is an error." in text
+            defected = covert.labels(game)[1]
+            assert defected == labels[0 if swap else 1]
+            assert covert.following(game, after(game, (0, 1))) == f"They picked {defected}."
+    assert [parse(label, OVERT) for label in (*OVERT, "Defect", "<A>")] == [0, 1, ILLEGAL, ILLEGAL]
+
+
+def test_news_of_the_others_alone() -> None:
+    game = game_named("prisoners_dilemma", illegal="zero_all")
+    prompt = conversation(news="other")
+    joint = (ILLEGAL, 0)
+    assert prompt.following(game, after(game, joint)) == (
+        "You gave no valid answer. They picked A. Nobody got points."
+    )
+    assert prompt.following(game, after(game, joint, seat=1)) == (
+        "They gave no valid answer. Nobody got points."
+    )
+    trio = game_named("public_goods", seats=3)
+    assert prompt.following(trio, after(trio, (0, 1, 0), seat=2)) == "They picked A, B."
 
 
 def test_the_one_shot_prompt() -> None:
@@ -288,6 +337,11 @@ def test_with_more_seats_every_other_is_told() -> None:
 def test_labels_that_cannot_be_told_apart_are_refused(labels: object, complaint: str) -> None:
     with pytest.raises(ComityError, match=complaint):
         build("prompt", {"name": "conversation", "labels": labels}, PROMPTS)
+
+
+def test_unknown_news_are_refused() -> None:
+    with pytest.raises(ComityError, match="unknown news 'own'"):
+        build("prompt", {"name": "conversation", "news": "own"}, PROMPTS)
 
 
 def test_labels_must_fit_the_game() -> None:

@@ -100,6 +100,7 @@ class Writer:
                         player="learner" if trained else player,
                         adapter=None if scripted else self.adapter(player),
                         version=-1 if scripted or player == "base" else iteration,
+                        controller="scripted" if scripted else "live" if trained else "frozen",
                         trained=trained and not scripted,
                         conversation=-1 if scripted else talks[seat].conversation,
                         start=start,

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.reports.folders import collect
-from comity.reports.transcripts import _coarse_to_fine, front_code, transcripts
+from comity.reports.packing import front_code
+from comity.reports.transcripts import _coarse_to_fine, transcripts
 from tests.reports import synthetic
 
 

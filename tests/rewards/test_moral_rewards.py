@@ -32,6 +32,7 @@ TABLE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "anti_altruist": ((-3, -4, 0, -1), (-3, -4, 0, -1)),
     "anti_utilitarian": ((-6, -4, -4, -2), (-6, -4, -4, -2)),
     "anti_deontological": ((0, 0, 3, 3), (0, 0, 0, 0)),
+    "peers": ((0, -4, 4, 0), (0, -4, 4, 0)),
     "legal": ((91.5,) * 4, (91.5,) * 4),
 }
 

@@ -41,6 +41,19 @@ def weighted(played: Played, match: int, seat: int, round: int) -> float:
     return 0.25 * own(played, match, seat, round) - 2 * utilitarian(played, match, seat, round)
 
 
+def peers(own: float, others: float) -> Loop:
+    def reward(played: Played, match: int, seat: int, round: int) -> float:
+        if played.intended[match, seat, round] < 0:
+            return -6.0
+        total = own * played.payoffs[match, seat, round]
+        for other in range(played.payoffs.shape[1]):
+            if other != seat:
+                total += others * played.payoffs[match, other, round]
+        return float(total)
+
+    return reward
+
+
 def deontological(played: Played, match: int, seat: int, round: int) -> float:
     if played.intended[match, seat, round] < 0:
         return -6.0
@@ -71,6 +84,9 @@ CASES: list[tuple[object, Loop]] = [
     ({"name": "weighted", "terms": {"own": 0.25, "utilitarian": -2}}, weighted),
     ({"name": "deontological", "penalty": 4}, deontological),
     ("equality", equality),
+    ("peers", peers(1, -1)),
+    ({"name": "peers", "own": 0.0}, peers(0, -1)),
+    ({"name": "peers", "own": 0.5, "others": 2.0}, peers(0.5, 2)),
 ]
 
 
@@ -136,6 +152,11 @@ def test_worked_example() -> None:
 def test_wrong_terms_are_refused(terms: dict[str, object], complaint: str) -> None:
     with pytest.raises(ComityError, match=complaint):
         build("reward", {"name": "weighted", "terms": terms}, REWARDS)
+
+
+def test_weights_of_peers_are_numbers() -> None:
+    with pytest.raises(ComityError, match="finite"):
+        build("reward", {"name": "peers", "others": float("inf")}, REWARDS)
 
 
 def test_every_reward_has_a_sentence_and_a_formula() -> None:

@@ -1,12 +1,16 @@
 """Lock-step play: what is recorded is what happened, and matches do not disturb each other."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
+from comity.engines.masks import Mask
 from comity.games.base import Game
-from comity.players.language_model import Policy, without_common_start
+from comity.players.base import Answer, Ask
+from comity.players.choosing import without_common_start
+from comity.players.language_model import Policy
 from comity.players.script import ScriptedPlayer
 from comity.players.scripted import SCRIPTED
 from comity.rollout.play import Match, Rollout, play
@@ -62,6 +66,32 @@ def test_records_hold_what_was_chosen(prompt: str, answer: str, labels: list[str
     if answer == "forced":
         assert all(d.move >= 0 for d in rollout.decisions)
         assert all(d.legal == labels for d in rollout.decisions)
+
+
+def test_records_tell_how_an_answer_was_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a grammar: where the chosen tokens stand, what they were chosen from, why it ended."""
+    player, mask = script("always_cooperate"), Mask(b"\x0c", 2)
+    table = player.open()
+
+    def answer(asks: Sequence[Ask]) -> list[Answer]:
+        sampled = Answer(
+            0,
+            "C.",
+            tokens=(2, 3),
+            offsets=(1, 4),
+            masks=(mask, None),
+            grammar="(C|D)[.]?",
+            stop="end",
+        )
+        return [sampled if ask.turn.round else Answer(0, "C") for ask in asks]
+
+    monkeypatch.setattr(table, "answer", answer)
+    monkeypatch.setattr(ScriptedPlayer, "open", lambda self: table)
+    rollout = play_matches(dilemma(2), (player, player), 1)
+    first, last = rollout.decisions[0], rollout.decisions[-1]
+    assert (first.offsets, first.grammar, first.stop) == ([], "", "")
+    assert (last.offsets, last.grammar, last.stop) == ([1, 4], "(C|D)[.]?", "end")
+    assert rollout.masks == [(), (), (mask, None), (mask, None)]
 
 
 def test_free_answers_may_be_illegal_and_follow_the_games_rule() -> None:

@@ -14,6 +14,7 @@ DECISION_ROW = Decision(
     player="own",
     adapter="main",
     version=3,
+    controller="live",
     trained=True,
     conversation=2,
     start=57,
@@ -28,6 +29,7 @@ DECISION_ROW = Decision(
     played=1,
     state=[0, 1],
     payoff=5.0,
+    best=100.0,
 )
 TALK = Conversation(
     3, 2, 1, 1, None, [1, 2, 3], [Piece("prompt", 0, 2, "Hi"), Piece("answer", 2, 3, "A")]

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from comity.errors import ComityError
+from comity.players.base import CONTROLLERS
 from comity.rollout.records import Conversation, Decision, Piece
 from comity.rollout.tables import (
     CONVERSATION,
@@ -46,10 +47,14 @@ def test_columns_are_the_records_fields_in_their_order() -> None:
             lambda **changes: replace(DECISION_ROW, **changes),
             seed=whole,
             adapter=st.none() | texts,
+            controller=st.sampled_from(list(CONTROLLERS)),
             trained=st.booleans(),
             tokens=st.lists(whole),
             logprob=numbers,
             token_logprobs=st.lists(numbers),
+            offsets=st.lists(whole),
+            grammar=texts,
+            stop=texts,
             legal=st.lists(texts),
             text=texts,
             payoff=numbers,
@@ -117,7 +122,7 @@ def good() -> pa.Table:
             good().replace_schema_metadata(
                 {"comity.kind": "decision", "comity.schema_version": "99"}
             ),
-            "schema version 99, this Comity reads 2",
+            "schema version 99, this Comity reads 3",
         ),
     ],
 )

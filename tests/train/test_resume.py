@@ -31,11 +31,26 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "geometric": ("game/length=geometric", "game.length.cap=3", "game.noise=0.2"),
     "free": ("answer=free", "answer.max_tokens=2"),
     "groups": ("matches=4", "group_size=2", "algorithm.baseline=leave_one_out"),
+    "alignment": (
+        *("matches=4", "group_size=2", "algorithm=advantage_alignment"),
+        *("algorithm.baseline=leave_one_out", "algorithm.form=present"),
+        *("algorithm.anneal_matches=8", "algorithm.normalization=trajectory"),
+    ),
+    "critic": (
+        *("algorithm.estimator=gae", "algorithm.lambda_anneal=2", "answer=free"),
+        *("answer.max_tokens=2", "seats=[learner,random]", "optimizer.schedule=linear"),
+        "algorithm.critic_optimizer={learning_rate: 0.02}",
+    ),
+    "two critics": (
+        *("algorithm=advantage_alignment", "algorithm.estimator=gae", "adapter.dropout=0.1"),
+        *("seats=[learner:a,learner:b]", "algorithm.critic_loss=squared"),
+    ),
     "exact": ("prompt=memory_one", "algorithm=exact", "seats=[learner,tit_for_tat]"),
     "ppo": (
         *("prompt=structured", "algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatches=2"),
         *("seats=[learner,tit_for_tat]", "seating=random", "answer=free"),
     ),
+    "past": ("past=buffer", "past.every=1", "past.probability=0.9", "prompt=memory_one"),
     "phases": (
         "phases=[{iterations: 2, reward: {name: own}}, "
         "{iterations: 2, reward: {name: deontological}, reset: [optimizer]}]",
@@ -99,10 +114,12 @@ def test_any_kind_of_run_resumes(
 ) -> None:
     changes = VARIANTS[variant]
     # In the fourth iteration, after the checkpoint of the second.
-    call = {"two learners": 8, "ppo": 13}.get(variant, 4)
+    call = {"two learners": 8, "two critics": 8, "ppo": 13}.get(variant, 4)
     step = "descend" if variant == "ppo" else "step"
     folder = stop_and_resume(monkeypatch, tmp_path, changes, Learner, step, call)
     assert metrics(folder) == metrics(uninterrupted(*changes))
+    if "critic" in variant:
+        assert all(row["critic_loss"] > 0 for row in metrics(folder))
 
 
 def test_the_variants_are_runs_of_their_own() -> None:
@@ -177,8 +194,8 @@ def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(
 ) -> None:
     credit = comity.train.credit
 
-    def spoiled(rollout: Any, rewards: Any, experiment: Any) -> None:
-        credit(rollout, rewards, experiment)
+    def spoiled(rollout: Any, *given: Any) -> None:
+        credit(rollout, *given)
         if rollout.decisions[0].iteration == 3:
             rollout.decisions[0].advantage = float("nan")
 

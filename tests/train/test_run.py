@@ -27,7 +27,7 @@ KEYS = {
     *("iteration", "cooperation", "payoff", "outcomes", "conditional", "illegal", "reward"),
     *("loss", "kl", "entropy", "gradient_norm", "learning_rate"),
     *("importance_mean", "importance_max", "decisions", "tokens_played", "tokens_learned"),
-    *("phase", "rewards"),
+    *("phase", "rewards", "by_opponent", "negotiation"),
 }
 
 
@@ -112,6 +112,34 @@ def weights(experiment: Experiment, adapter: str) -> list[torch.Tensor]:
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("changes", [(), ("algorithm.credit_steps=steps",)], ids=str)
+def test_alignment_credits_with_the_scripted_opponents_advantages(
+    changes: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The records hold the credit; recomputed from their payoffs by hand."""
+    settings = ("algorithm=advantage_alignment", "algorithm.weight=0.5", "algorithm.discount=0.8")
+    seats = "seats=[learner,{name: random, p: 0.5}]"
+    run = train(small(tmp_path, "matches=3", *settings, seats, *changes), report=False)
+    found = decisions(run, 1)
+    payoffs = {(d.match, d.seat, d.round): d.payoff for d in found}
+    returns = {
+        (m, s, t): payoffs[m, s, t] + (0.8 * payoffs[m, s, 1] if t == 0 else 0.0)
+        for m, s, t in payoffs
+    }
+
+    def advantage(m: int, s: int, t: int) -> float:
+        return returns[m, s, t] - sum(returns[o, s, t] for o in range(3) if o != m) / 2
+
+    for d in found:
+        m, s = d.match, d.seat
+        own = advantage(m, s, d.round)
+        weight = 0.8 * 0.8 * advantage(m, s, 0) if d.round == 1 else 0.0
+        expected = own + 0.5 * weight * advantage(m, 1 - s, d.round)
+        assert d.advantage == pytest.approx(expected), (m, s, d.round)
+        assert d.ret == pytest.approx(returns[m, s, d.round])
+    assert len({round(d.advantage, 9) for d in found}) > 3
 
 
 def test_a_learner_updates_its_own_adapter_and_nothing_else(tmp_path: Path) -> None:

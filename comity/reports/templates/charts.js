@@ -148,8 +148,9 @@ function axes(width, height, margin, iterations, low, high, format) {
 }
 
 /**
- * Lines with bands. `series`: [{name, color, points: [{mean, low, high} | null]}], one point
- * per iteration (null: nothing known there; the line is broken).
+ * Lines with bands. `series`: [{name, color, points: [{mean, low, high} | null], isReference}],
+ * one point per iteration (null: nothing known there; the line is broken). References are
+ * exact values to hold the others against: dashed, without band and points.
  */
 function lineChart(container, { title, unit, iterations, series, range, format }) {
   const known = series.flatMap((s) => s.points.filter(Boolean));
@@ -158,7 +159,7 @@ function lineChart(container, { title, unit, iterations, series, range, format }
   // A constant has no span of its own: half its size above and below it.
   const pad = range ? 0 : 0.05 * (high - low) || 0.5 * Math.abs(low) || 0.5;
   const text = (point) => (point ? format(point.mean) : "none");
-  const whole = (point) => (point ? `${format(point.mean)} (${format(point.low)} to ${format(point.high)})` : "none");
+  const whole = (point, isExact) => (isExact ? text(point) : point ? `${format(point.mean)} (${format(point.low)} to ${format(point.high)})` : "none");
   const description = series
     .map((s) => `${s.name}: from ${text(s.points.find(Boolean))} to ${text(s.points.findLast(Boolean))}`)
     .join("; ");
@@ -180,14 +181,17 @@ function lineChart(container, { title, unit, iterations, series, range, format }
         const upper = run.map(([at, p]) => `${at},${y(p.high)}`);
         const lower = run.map(([at, p]) => `${at},${y(p.low)}`).reverse();
         const middle = run.map(([at, p]) => `${at},${y(p.mean)}`);
-        if (run.length === 1) {
+        if (run.length === 1 && s.isReference) {
+          const [[, p]] = run;
+          drawing.append(svg("line", { class: "line reference-line", x1: margin.left, x2: width - right, y1: y(p.mean), y2: y(p.mean), style: `stroke:${s.color}` }));
+        } else if (run.length === 1) {
           const [at, p] = run[0];
           drawing.append(svg("line", { x1: at, x2: at, y1: y(p.low), y2: y(p.high), style: `stroke:${s.color};stroke-width:2;opacity:.5` }));
         } else {
           drawing.append(svg("polygon", { class: "band", points: [...upper, ...lower].join(" "), style: `fill:${s.color}` }));
-          drawing.append(svg("polyline", { class: "line", points: middle.join(" "), style: `stroke:${s.color}` }));
+          drawing.append(svg("polyline", { class: s.isReference ? "line reference-line" : "line", points: middle.join(" "), style: `stroke:${s.color}` }));
         }
-        if (iterations.length <= 40) {
+        if (iterations.length <= 40 && !s.isReference) {
           for (const [at, p] of run) drawing.append(svg("circle", { cx: at, cy: y(p.mean), r: 2.8, style: `fill:${s.color}` }));
         }
       }
@@ -195,7 +199,7 @@ function lineChart(container, { title, unit, iterations, series, range, format }
     });
     return frame;
   }
-  const readout = (i) => series.map((s) => `${s.name} ${whole(s.points[i])}`).join(", ");
+  const readout = (i) => series.map((s) => `${s.name} ${whole(s.points[i], s.isReference)}`).join(", ");
   figure(container, { title, unit, description, iterations, draw, readout });
 }
 

@@ -26,8 +26,14 @@ function drawLearning() {
   const panels = document.getElementById("learning-panels");
   if (!panels) return;
   const two = (value) => decimals(value, 2);
-  lineChart(panels, { title: "Cooperation", unit: "share of legal answers", range: [0, 1], format: percent, ...curves("cooperation") });
-  lineChart(panels, { title: "Payoff", unit: "per round", format: two, ...curves("payoff") });
+  const cooperation = curves("cooperation");
+  if (cooperation.series.length) {
+    lineChart(panels, { title: "Cooperation", unit: "share of legal answers", range: [0, 1], format: percent, ...cooperation });
+  }
+  // The curves of split games stand in their own section.
+  const chosen = Object.fromEntries(Object.entries(data.learning).filter(([name]) => !data.negotiation.policies?.[name]));
+  const payoff = curvesOf(chosen, "payoff");
+  if (payoff.series.length) lineChart(panels, { title: "Payoff", unit: "per round", format: two, ...payoff });
   const health = document.getElementById("health-panels");
   const drawn = [
     { quantity: "illegal", title: "Illegal answers", unit: "share of all answers", range: [0, 1], format: percent },
@@ -36,20 +42,24 @@ function drawLearning() {
     { quantity: "kl", title: "KL to the base model", unit: "nats", format: (v) => decimals(v, 3) },
     { quantity: "gradient_norm", title: "Gradient norm", unit: "before clipping", format: two },
   ];
-  // Drawn when they are first shown: a closed panel has no width.
-  document.getElementById("health").addEventListener("toggle", () => {
+  const draw = () => {
     if (health.childElementCount) return;
     for (const { quantity, ...look } of drawn) {
       const lines = curves(quantity);
       if (lines.series.length) lineChart(health, { ...look, ...lines });
     }
-  });
+  };
+  // Drawn when they are first shown: a closed panel has no width.
+  const box = document.getElementById("health");
+  box.addEventListener("toggle", draw);
+  if (box.open) draw();
 }
 
 function drawOutcomes() {
   const panels = document.getElementById("outcome-panels");
   if (!panels) return;
   for (const [title, shares] of Object.entries(data.outcomes)) {
+    if (data.negotiation.policies?.[title]) continue;
     if (!shares.iteration) {
       panels.append(html("p", "none", `${title}: joint outcomes are defined for two seats with two moves each.`));
       continue;
@@ -74,5 +84,6 @@ function followSections() {
 drawLearning();
 drawOutcomes();
 drawMoral();
+drawNegotiation();
 followSections();
 startBrowser(JSON.parse(document.getElementById("match-data").textContent));

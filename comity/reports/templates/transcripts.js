@@ -9,6 +9,25 @@ const matchKey = (m) =>
     ? `${m.policy}/${m.seed}/${m.iteration}/${m.match}`
     : `${m.policy}|${m.opponent}/${m.seed}/${m.match}`;
 
+/** What came before the answer that counts. */
+const ASIDES = { think: "thought", attempt: "failed try" };
+
+/** Decisions that stand beside each other, one a seat: thoughts and failed tries, then answers. */
+function alignedRows(decisions) {
+  const rows = new Map();
+  const order = [...decisions].sort((a, b) => a.round - b.round || a.step - b.step || !ASIDES[a.kind] - !ASIDES[b.kind] || a.index - b.index);
+  const counts = new Map();
+  for (const d of order) {
+    const group = `${d.round}.${d.step}.${ASIDES[d.kind] ? "aside" : "answer"}`;
+    const place = `${group}.${d.seat}`;
+    counts.set(place, (counts.get(place) ?? 0) + 1);
+    const key = `${group}.${counts.get(place)}`;
+    if (!rows.has(key)) rows.set(key, []);
+    rows.get(key).push(d);
+  }
+  return [...rows.values()];
+}
+
 function startBrowser(packed) {
   const tables = { ...packed, texts: decodeTable(packed.texts), ids: decodeTable(packed.ids) };
   const column = Object.fromEntries(packed.columns.map((name, i) => [name, i]));
@@ -28,7 +47,11 @@ function startBrowser(packed) {
     kind: select("Played in", false), policy: select("Policy", false), opponent: select("Against", true),
     seed: select("Seed", true), iteration: select("Iteration", true), contains: select("Contains", true),
   };
-  const labels = { contains: { CC: "CC", CD: "CD", DC: "DC", DD: "DD", illegal: "illegal answer" } };
+  const isSplit = (match) => match.decisions.some((d) => ["claim", "respond"].includes(tables.names[d[column.kind]]));
+  const labels = { contains: {} };
+  if (!matches.every(isSplit)) Object.assign(labels.contains, { CC: "CC", CD: "CD", DC: "DC", DD: "DD" });
+  labels.contains.illegal = "illegal answer";
+  if (matches.some(isSplit)) Object.assign(labels.contains, { over: "more claimed than there is", guided: "guided answer" });
 
   function select(title, any) {
     const label = html("label", "", title);
@@ -73,11 +96,13 @@ function startBrowser(packed) {
   function contains(match, wanted) {
     if (!wanted) return true;
     const rounds = joint(match);
+    if (wanted === "over") return splitRounds(unpack(match, tables)).some((round) => round.over.length > 0);
+    if (wanted === "guided") return unpack(match, tables).some((d) => d.guided);
     if (wanted === "illegal") return choices(match).some((d) => d[column.move] < 0);
     return rounds.some((r) => r.map(letter).join("") === wanted);
   }
-  /** A match's decisions without the answers to follow-up questions, which are no moves. */
-  const choices = (match) => match.decisions.filter((d) => tables.names[d[column.kind]] !== "followup");
+  /** A match's decisions that the game asked for: no failed tries, no follow-up questions. */
+  const choices = (match) => match.decisions.filter((d) => ["choose", "message", "claim", "respond"].includes(tables.names[d[column.kind]]));
   /** Moves of each round, the chosen policy's seat first. */
   function joint(match) {
     const rounds = new Map();
@@ -117,6 +142,7 @@ function startBrowser(packed) {
   }
   function strip(match) {
     const box = document.createDocumentFragment();
+    if (isSplit(match)) return claimStrips(unpack(match, tables), match.players.length);
     for (let seat = 0; seat < match.players.length; seat += 1) {
       const row = html("span", "strip");
       for (const d of choices(match).filter((x) => x[column.seat] === seat)) {
@@ -205,6 +231,10 @@ function startBrowser(packed) {
     }
     head.append(about, steps);
 
+    if (isSplit(current)) {
+      view.replaceChildren(head, splitMatch(current, decisions, openDecision, toggle));
+      return;
+    }
     const grid = html("div", "rounds");
     grid.style.setProperty("--seats", current.players.length);
     grid.append(html("span", "number", "round"));
@@ -215,109 +245,39 @@ function startBrowser(packed) {
       cell.append(html("small", "", `seat ${seat} · ${nicely(total, Number.isInteger(total) ? 0 : 2)} points`));
       grid.append(cell);
     });
-    const byRound = new Map();
-    for (const d of decisions) {
-      const key = `${d.round}.${d.step}`;
-      if (!byRound.has(key)) byRound.set(key, []);
-      byRound.get(key).push(d);
-    }
-    for (const together of byRound.values()) {
-      const number = html("div", "number", together.map((d) => (d.kind === "followup" ? "" : d.move < 0 ? "?" : letter(d.played))).join(""));
-      number.prepend(html("b", "", together[0].kind === "followup" ? "" : together[0].round + 1));
+    for (const together of alignedRows(decisions)) {
+      const { kind, round } = together[0];
+      const isMove = kind !== "followup" && !ASIDES[kind];
+      const number = html("div", "number", isMove ? together.map((d) => (d.move < 0 ? "?" : letter(d.played))).join("") : "");
+      number.prepend(html("b", "", isMove ? round + 1 : ""));
       grid.append(number);
       for (let seat = 0; seat < current.players.length; seat += 1) {
         const d = together.find((x) => x.seat === seat);
         grid.append(d ? bubble(d) : html("span"));
       }
       const opened = together.find((d) => d.index === openDecision);
-      if (opened) grid.append(detail(opened));
+      if (opened) grid.append(decisionBox(opened));
     }
     view.replaceChildren(head, grid);
   }
   function bubble(d) {
-    const button = html("button", `bubble ${{ 0: "C", 1: "D" }[d.move] ?? ""} ${d.seat > 0 ? "right" : ""}`);
+    const button = html("button", `bubble ${ASIDES[d.kind] ? "aside" : ""} ${{ 0: "C", 1: "D" }[d.move] ?? ""} ${d.seat > 0 ? "right" : ""}`);
     button.type = "button";
     button.dataset.decision = d.index;
     button.setAttribute("aria-expanded", String(d.index === openDecision));
     const trembled = d.move >= 0 && d.played !== d.move ? `, played ${letter(d.played)}` : "";
     button.append(
       html("span", "said", d.text.trim().slice(0, 400) || (d.text ? "(blank)" : d.name)),
-      html("span", "did", d.kind === "followup" ? `asked: ${readable(d.name)}` : `${readable(d.name)}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
-    button.addEventListener("click", () => {
-      openDecision = openDecision === d.index ? null : d.index;
-      drawMatch();
-      remember();
-      view.querySelector(`[data-decision="${d.index}"]`).focus();
-    });
+      html("span", "did", ASIDES[d.kind] ? ASIDES[d.kind] : d.kind === "followup" ? `asked: ${readable(d.name)}` : `${readable(d.name)}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
+    button.addEventListener("click", () => toggle(d));
     return button;
   }
-  function heading(text) {
-    return html("h5", "", text);
-  }
-  function detail(d) {
-    const box = html("div", "decision");
-    box.append(html("h4", "", `${readable(d.player)}, seat ${d.seat}, round ${d.round + 1}`));
-    if (d.pieces.length) {
-      const lastAnswer = d.pieces.findLastIndex((piece) => piece.isAnswer);
-      box.append(heading(lastAnswer < 0 ? "Told" : "Told since the last answer"));
-      const told = d.pieces.slice(lastAnswer + 1).map((piece) => piece.text).join("");
-      box.append(html("pre", "text", told));
-      // What was told first is the full prompt already; only its ids are added then.
-      const isFirst = lastAnswer < 0;
-      const whole = html("details");
-      whole.append(html("summary", "", isFirst ? "Token ids of the prompt" : "Full prompt"));
-      whole.addEventListener("toggle", () => {
-        if (whole.querySelector("pre")) return;
-        const ids = d.pieces.flatMap((piece) => piece.ids);
-        if (!isFirst) {
-          const text = html("pre", "text");
-          for (const piece of d.pieces) text.append(html("span", piece.isAnswer ? "answer" : "", piece.text));
-          whole.append(text, heading(`Its ${ids.length} token ids`));
-        }
-        whole.append(html("pre", "text ids", ids.join(" ")));
-      });
-      box.append(whole);
-    }
-    box.append(heading("Answer"), html("pre", "text", d.text || "(none)"));
-    if (d.tokens.length) {
-      box.append(heading("Token ids of the answer"), html("pre", "text ids", d.tokens.join(" ")));
-    }
-    if (d.probabilities.length) {
-      box.append(heading("Probability of each legal answer"));
-      const chances = html("div", "chances");
-      d.probabilities.forEach((chance, i) => {
-        const label = d.legal[i] ?? `move ${i}`;
-        const track = html("span", "track");
-        const bar = html("i");
-        bar.style.width = `${100 * (chance ?? 0)}%`;
-        track.append(bar);
-        const isChosen = label.trim() === d.text.trim() ? "chosen" : "";
-        chances.append(html("span", isChosen, label), track, html("span", isChosen, chance === null ? "none" : `${nicely(100 * chance, 2)}\u202f%`));
-      });
-      box.append(chances);
-    }
-    const facts = html("dl", "facts");
-    const trained = d.adapter === null ? "" : `${d.adapter}, version ${d.version}`;
-    const rows = [
-      ["Follow-up question", d.kind === "followup" ? readable(d.name) : null],
-      ["Move", d.kind === "followup" ? null : `${readable(d.name)} (${letter(d.move)})`],
-      ["Read as", d.kind === "followup" || !d.reading ? null : d.reading],
-      ["Played", d.kind === "followup" ? null : d.played < 0 ? "no move" : letter(d.played)],
-      ["Payoff", d.payoff === null ? null : nicely(d.payoff)],
-      ["Reward", d.reward === null ? null : nicely(d.reward)],
-      ["Return", d.ret === null ? null : nicely(d.ret)],
-      ["Advantage", d.advantage === null ? null : nicely(d.advantage)],
-      ["Probability of the answer", d.tokens.length && d.logprob !== null ? `${nicely(100 * Math.exp(d.logprob), 2)}\u202f%` : null],
-      ["Adapter", trained || (d.conversation >= 0 ? "none: base model" : null)],
-      ["Used for learning", d.conversation < 0 ? null : d.trained ? "yes" : "no"],
-    ];
-    for (const [term, value] of rows.filter(([, v]) => v !== null)) {
-      const pair = html("div");
-      pair.append(html("dt", "", term), html("dd", "", value));
-      facts.append(pair);
-    }
-    box.append(facts);
-    return box;
+  /** Opens a decision, or closes it. */
+  function toggle(d) {
+    openDecision = openDecision === d.index ? null : d.index;
+    drawMatch();
+    remember();
+    view.querySelector(`[data-decision="${d.index}"]`).focus();
   }
 
   // ---- links ----------------------------------------------------------------------------

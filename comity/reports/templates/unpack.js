@@ -22,6 +22,7 @@ function unpack(packed, tables) {
     const [player, adapter, version] = tables.agents[d.agent];
     return {
       ...d, index, player, adapter, version,
+      ...unpackExtra(d.extra, tables),
       text: tables.texts[d.text],
       name: tables.names[d.name],
       kind: tables.names[d.kind],
@@ -31,6 +32,13 @@ function unpack(packed, tables) {
       pieces: d.conversation < 0 ? [] : unpackPieces(tables.conversations[d.conversation], d.piece, tables),
     };
   });
+}
+
+/** The deal, the claim and how the answer came about; nulls where a decision has none of it. */
+function unpackExtra(index, tables) {
+  const values = index < 0 ? tables.extra.map(() => null) : tables.extras[index];
+  const extra = Object.fromEntries(tables.extra.map((name, i) => [name, values[i]]));
+  return { ...extra, said: extra.said === null ? null : tables.texts[extra.said] };
 }
 
 /** The pieces of a conversation before the answer at `end`. */

@@ -1,0 +1,260 @@
+"""The answers of split games as arrays: what the statistics of negotiation are counted on.
+
+Messages, claims and responses are rows; what the seats of one round claimed and got is joined
+by round, because most statistics compare seats. Built from a list of decisions (`bargains`)
+or from the columns of a file (`from_columns`); either must hold the decisions of all seats.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from comity.errors import ComityError
+from comity.rollout.records import Decision
+
+ANSWERS = ("message", "claim", "respond")
+"""Kinds of decisions in a split game; others (thoughts, follow-up questions) are no part of it."""
+
+COLUMNS = (
+    "iteration",
+    "match",
+    "seat",
+    "round",
+    "kind",
+    "player",
+    "trained",
+    "controller",
+    "move",
+    "payoff",
+    "claim",
+    "stock",
+    "values",
+    "received",
+    "best",
+    "attempts",
+    "guided",
+    "characters",
+    "tokens",
+)
+"""What is counted on: fields of `Decision`, but `characters` is the length of `said` and
+`tokens` the number of tokens."""
+
+
+@dataclass(frozen=True)
+class Bargains:
+    """D answers, R rounds, S seats, I items, M matches. Items that a round lacks have stock 0."""
+
+    match: np.ndarray
+    """int `[D]`: 0..M-1, in the order of (iteration, match)."""
+    round: np.ndarray
+    """int `[D]`: 0..R-1; -1 where the round was never settled."""
+    seat: np.ndarray
+    """int `[D]`."""
+    kind: np.ndarray
+    """str `[D]`: one of `ANSWERS`."""
+    player: np.ndarray
+    """str `[D]`."""
+    trained: np.ndarray
+    """bool `[D]`: a learner sat there; not each of its answers need be used for learning."""
+    facing: np.ndarray
+    """str `[D]`: controllers of the other seats, joined by "+" where they differ."""
+    move: np.ndarray
+    """int `[D]`: -1 illegal; a response: 0 accepted."""
+    attempts: np.ndarray
+    """int `[D]`."""
+    guided: np.ndarray
+    """bool `[D]`."""
+    characters: np.ndarray
+    """int `[D]`: of the message as read by the others."""
+    tokens: np.ndarray
+    """int `[D]`: chosen ones; 0 for whoever is no language model."""
+    round_match: np.ndarray
+    """int `[R]`."""
+    row: np.ndarray
+    """int `[R, S]`: the answer (0..D-1) that settled the round for the seat."""
+    stock: np.ndarray
+    """float64 `[R, I]`."""
+    values: np.ndarray
+    """float64 `[R, S, I]`: points per unit."""
+    claim: np.ndarray
+    """float64 `[R, S, I]`: units claimed as counted; NaN where the seat claims nothing
+    (a response) or nothing counted."""
+    received: np.ndarray
+    """float64 `[R, S, I]`: units."""
+    payoff: np.ndarray
+    """float64 `[R, S]`."""
+    best: np.ndarray
+    """float64 `[R]`: W, points of the split that is best for all; NaN unknown."""
+
+    @property
+    def matches(self) -> int:
+        return int(self.match.max(initial=-1)) + 1
+
+    @property
+    def seats(self) -> int:
+        return self.row.shape[1]
+
+    @cached_property
+    def everyone(self) -> np.ndarray:
+        """bool `[D]`: all answers."""
+        return np.ones(len(self.match), dtype=bool)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """float64 `[R, S]`: worth of what the seat got. The payoff, unless that is shared."""
+        return np.asarray((self.values * self.received).sum(axis=2))
+
+    @cached_property
+    def entitled(self) -> np.ndarray:
+        """float64 `[R, S]`: the seat's points in the split that is best for all, ties divided."""
+        most = self.values == self.values.max(axis=1, keepdims=True)
+        share = most / most.sum(axis=1, keepdims=True)
+        return np.asarray((self.stock[:, None] * share * self.values).sum(axis=2))
+
+    @cached_property
+    def standing(self) -> np.ndarray:
+        """int `[R, S, I]`: own value below (-1), equal to (0) or above (1) every other seat's."""
+        found = np.zeros(self.values.shape, dtype=int)
+        for seat in range(self.seats):
+            others = np.delete(self.values, seat, axis=1).max(axis=1)
+            found[:, seat] = np.sign(self.values[:, seat] - others).astype(int)
+        return found
+
+    @cached_property
+    def claimed(self) -> np.ndarray:
+        """bool `[R, S]`: the seat made a legal claim."""
+        legal = (self.kind[self.row] == "claim") & (self.move[self.row] >= 0)
+        return np.asarray(legal & ~np.isnan(self.claim).any(axis=2))
+
+    @cached_property
+    def fits(self) -> np.ndarray:
+        """bool `[R]`: all seats' claims add up to the stock of every item."""
+        # NaN is not equal to anything: where a claim is missing, none fits.
+        return np.asarray((self.claim.sum(axis=1) == self.stock).all(axis=1))
+
+    @cached_property
+    def responds(self) -> np.ndarray:
+        """bool `[R, S]`: the seat accepted or rejected."""
+        return np.asarray(self.kind[self.row] == "respond")
+
+    @cached_property
+    def agreed(self) -> np.ndarray:
+        """bool `[R]`: the proposal was accepted, or the claims fit."""
+        accepted = (self.responds & (self.move[self.row] == 0)).any(axis=1)
+        return np.asarray(np.where(self.responds.any(axis=1), accepted, self.fits))
+
+
+def is_split(kinds: Sequence[str] | np.ndarray) -> bool:
+    """Whether decisions of these kinds are of a split game."""
+    return bool({"claim", "respond"} & {str(kind) for kind in kinds})
+
+
+def learned(
+    iterations: Sequence[int],
+    matches: Sequence[int],
+    seats: Sequence[int],
+    trained: Sequence[bool],
+) -> np.ndarray:
+    """bool `[D]`: a seat of which some decision in the match was used for learning.
+
+    Answers that nothing was learned from (illegal or guided ones, where the config says so) are
+    the learner's all the same, and statistics without them would be too good.
+    """
+    places = list(zip(iterations, matches, seats, strict=True))
+    used = {place for place, one in zip(places, trained, strict=True) if one}
+    return np.array([place in used for place in places], dtype=bool)
+
+
+def bargains(decisions: Sequence[Decision]) -> Bargains:
+    """The answers of split games among decisions of all seats; see `from_columns`."""
+    plain = [name for name in COLUMNS if name not in ("characters", "tokens")]
+    columns: dict[str, Sequence[Any]] = {n: [getattr(d, n) for d in decisions] for n in plain}
+    columns["characters"] = [len(d.said) for d in decisions]
+    columns["tokens"] = [len(d.tokens) for d in decisions]
+    return from_columns(columns)
+
+
+def from_columns(columns: Mapping[str, Sequence[Any]]) -> Bargains:
+    """From the columns `COLUMNS`; `ComityError` unless a split game and all seats are there."""
+    keep = [i for i, kind in enumerate(columns["kind"]) if kind in ANSWERS]
+    if not is_split([columns["kind"][i] for i in keep]):
+        raise ComityError("statistics of negotiation need a split game; nobody claimed anything")
+    learning = learned(*(columns[name] for name in ("iteration", "match", "seat", "trained")))
+    column = {name: [columns[name][i] for i in keep] for name in COLUMNS}
+    keys = list(zip(column["iteration"], column["match"], strict=True))
+    matches = {key: number for number, key in enumerate(sorted(set(keys)))}
+    match = np.array([matches[key] for key in keys])
+    seats = max(column["seat"]) + 1
+    rows = _settled(match, column, seats)
+    rounds = {place: number for number, place in enumerate(rows)}
+    row = np.array([[seat[s] for s in range(seats)] for seat in rows.values()])
+    items = max(len(column["stock"][i]) for i in row.flat)
+
+    def joined(name: str, missing: float = 0.0) -> np.ndarray:
+        found = np.zeros((*row.shape, items))
+        for place, i in np.ndenumerate(row):
+            values = column[name][i]
+            found[place][: len(values)] = values
+            if not values:
+                found[place] = missing
+        return found
+
+    def array(name: str, kind: type) -> np.ndarray:
+        return np.array(column[name], dtype=kind)
+
+    return Bargains(
+        match=match,
+        round=np.array(
+            [rounds.get(p, -1) for p in zip(match.tolist(), column["round"], strict=True)]
+        ),
+        seat=array("seat", int),
+        kind=array("kind", np.str_),
+        player=array("player", np.str_),
+        trained=learning[keep],
+        facing=_facing(match, column),
+        move=array("move", int),
+        attempts=array("attempts", int),
+        guided=array("guided", bool),
+        characters=array("characters", int),
+        tokens=array("tokens", int),
+        round_match=np.array([m for m, _ in rows]),
+        row=row,
+        stock=joined("stock").max(axis=1),
+        values=joined("values"),
+        claim=joined("claim", missing=np.nan),
+        received=joined("received"),
+        payoff=array("payoff", float)[row],
+        best=array("best", float)[row[:, 0]],
+    )
+
+
+def _settled(
+    match: np.ndarray, column: Mapping[str, Sequence[Any]], seats: int
+) -> dict[tuple[int, int], dict[int, int]]:
+    """By (match, round), by seat: the row of its claim or response."""
+    rows: dict[tuple[int, int], dict[int, int]] = {}
+    for i, kind in enumerate(column["kind"]):
+        if kind != "message":
+            rows.setdefault((int(match[i]), column["round"][i]), {})[column["seat"][i]] = i
+    if seats < 2 or any(len(found) < seats for found in rows.values()):
+        raise ComityError(
+            "statistics of negotiation compare seats: give the decisions of all of them"
+        )
+    return dict(sorted(rows.items()))
+
+
+def _facing(match: np.ndarray, column: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    """Who the others were: their controllers, by row."""
+    sat: dict[int, dict[int, str]] = {}
+    for m, seat, who in zip(match.tolist(), column["seat"], column["controller"], strict=True):
+        sat.setdefault(m, {})[seat] = who or ""
+    return np.array(
+        [
+            "+".join(sorted({who for other, who in sat[m].items() if other != seat}))
+            for m, seat in zip(match.tolist(), column["seat"], strict=True)
+        ],
+        dtype=np.str_,
+    )

@@ -1,0 +1,237 @@
+"""Answers that are written: tokens are sampled, freely or under the grammar of the answer's form.
+
+Forms come from the prompt: how an answer is read, and the pattern that a grammar keeps it to,
+are one object (`comity.prompts.forms`). Where the limit of tokens comes first, a message is
+cut and closed; a claim that is cut cannot be read and is illegal.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from comity.engines.session import Draw, Drawn
+from comity.games.base import ILLEGAL, Action, Illegal, Reply
+from comity.players.base import Answer, Ask, temperature
+from comity.prompts.answers import Attempts, Free, Written, parse, parse_lenient, reading
+from comity.prompts.forms import Form, MessageForm, Thinking
+
+if TYPE_CHECKING:
+    from comity.players.conversations import Conversations, Place
+
+SPARE = 4
+"""Tokens beyond those of the longest legal answer."""
+
+
+def think(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"]) -> list[Answer]:
+    """A thinking block before each answer, under its grammar."""
+    form = table.models.answer
+    assert isinstance(form, Written)
+    block = Thinking(form.thinking)
+    most = table.models.chat.length(block.longest) + form.thinking
+    drawn = _draw(table, asks, places, [block] * len(asks), [most] * len(asks), "think")
+    return [
+        replace(one, kind="think", action=ILLEGAL, trainable=form.train_thinking) for one in drawn
+    ]
+
+
+def guided(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"]) -> list[Answer]:
+    """Answers that a grammar keeps to their form."""
+    forms = [_form(table, ask) for ask in asks]
+    budgets = [_budget(table, ask, form) for ask, form in zip(asks, forms, strict=True)]
+    return [replace(one, guided=True) for one in _draw(table, asks, places, forms, budgets)]
+
+
+def freely(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"]) -> list[Answer]:
+    """Answers without a grammar, read strictly; what cannot be read is illegal."""
+    return _draw_freely(table, asks, places, attempt=0)
+
+
+def attempts(
+    table: "Conversations",
+    asks: Sequence[Ask],
+    places: Sequence["Place"],
+    before: Sequence[list[Answer]],
+) -> list[Answer | None]:
+    """Free answers, repeated while they cannot be read; failed ones are noted in `before`.
+
+    None where all attempts failed and the fallback is an answer under the grammar; else the
+    last attempt stands, illegal as it is. Every attempt is answered by the adapter that
+    answered the first, in the same context, or after a complaint where the format says so.
+    """
+    form = table.models.answer
+    assert isinstance(form, Attempts)
+    given: list[Answer | None] = [None] * len(asks)
+    starts = [len(place.conversation.ids) for place in places]
+    waiting = list(range(len(asks))) if form.free_attempts > 0 else []
+    for attempt in range(form.free_attempts):
+        tried = _draw_freely(
+            table, [asks[i] for i in waiting], [places[i] for i in waiting], attempt
+        )
+        last = attempt == form.free_attempts - 1 and form.fallback == "illegal"
+        failed = []
+        for i, answer in zip(waiting, tried, strict=True):
+            if last or not isinstance(answer.action, Illegal):
+                given[i] = answer
+                continue
+            failed.append(i)
+            if form.feedback == "append":
+                before[i].append(replace(answer, kind="attempt", trainable=False))
+                said = table.models.chat.next(form.complaint, places[i].ended)
+                places[i].ended = False
+                table.note("prompt", places[i], said)
+            else:
+                # Taken back, it stands in no conversation any more.
+                gone = replace(answer, kind="attempt", trainable=False, conversation=-1, start=-1)
+                before[i].append(gone)
+                table.take_back(places[i], starts[i])
+                places[i].ended = False
+        waiting = failed
+        if not waiting:
+            break
+    return given
+
+
+def _form(table: "Conversations", ask: Ask) -> Form:
+    """What the ask's answer must look like when it is written."""
+    prompt, _ = table.prompt(ask)
+    form = prompt.form(ask.game, ask.turn)
+    assert form is not None
+    return form
+
+
+def _budget(table: "Conversations", ask: Ask, form: Form | None) -> int:
+    """Most tokens of a written answer."""
+    settings, chat = table.models.answer, table.models.chat
+    if isinstance(settings, Written):
+        given = settings.message_tokens if ask.turn.kind == "message" else settings.claim_tokens
+    else:
+        given = settings.max_tokens if isinstance(settings, Free) else None
+    if given is not None:
+        return given
+    if form is None:
+        return SPARE + max(chat.length(label) for label in table.legal(ask))
+    # A free text may have a token for every character.
+    body = form.limit if isinstance(form, MessageForm) else 0
+    return SPARE + chat.length(form.longest) + body
+
+
+def _draw(
+    table: "Conversations",
+    asks: Sequence[Ask],
+    places: Sequence["Place"],
+    forms: Sequence[Form],
+    budgets: Sequence[int],
+    part: str = "",
+) -> list[Answer]:
+    """Sample under the forms' grammars."""
+    models = table.models
+    starts = [len(place.conversation.ids) for place in places]
+    drawn = table.session.sample(
+        [
+            Draw(
+                place.conversation,
+                budget,
+                frozenset(models.chat.end_ids),
+                ask.rng(part=part),
+                temperature(ask),
+                matcher=models.grammars.compile(form.guide).start(),
+                closing=tuple(models.chat.plain(form.closing)),
+            )
+            for ask, place, form, budget in zip(asks, places, forms, budgets, strict=True)
+        ]
+    )
+    return [
+        _answer(table, place, start, one, form.read, form.guide)
+        for place, start, one, form in zip(places, starts, drawn, forms, strict=True)
+    ]
+
+
+def _draw_freely(
+    table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"], attempt: int
+) -> list[Answer]:
+    """Sample from the whole vocabulary, and read what was written."""
+    models = table.models
+    forms = [table.prompt(ask)[0].form(ask.game, ask.turn) for ask in asks]
+    starts = [len(place.conversation.ids) for place in places]
+    drawn = table.session.sample(
+        [
+            Draw(
+                place.conversation,
+                _budget(table, ask, form),
+                frozenset(models.chat.end_ids),
+                ask.rng(attempt),
+                temperature(ask),
+            )
+            for ask, place, form in zip(asks, places, forms, strict=True)
+        ]
+    )
+    results = []
+    for ask, place, form, start, one in zip(asks, places, forms, starts, drawn, strict=True):
+        if form is not None:
+            results.append(_answer(table, place, start, one, form.read))
+            continue
+        labels = table.legal(ask)
+        answer = _answer(table, place, start, one, lambda text: ILLEGAL)
+        results.append(
+            replace(
+                answer,
+                action=_move(ask, parse(answer.text, labels)),
+                legal=labels,
+                lenient=_move(ask, parse_lenient(answer.text, labels)),
+                reading=reading(answer.text, labels, one.stopped),
+            )
+        )
+    return results
+
+
+def _answer(
+    table: "Conversations",
+    place: "Place",
+    start: int,
+    drawn: Drawn,
+    read: Callable[[str], Reply],
+    grammar: str = "",
+) -> Answer:
+    """What was sampled as an answer; its forced parts are noted as told."""
+    ids = place.conversation.ids
+    offsets = tuple(drawn.offsets)
+    at = start
+    for first, end in _runs(offsets):
+        table.noted("prompt", place, at, start + first)
+        table.noted("answer", place, start + first, start + end)
+        at = start + end
+    table.noted("prompt", place, at, len(ids))
+    place.ended = drawn.stopped
+    text = table.models.text(ids[start : len(ids) - drawn.stopped])
+    action = read(text)
+    return Answer(
+        action=action,
+        text=text,
+        conversation=place.number,
+        start=start,
+        tokens=tuple(drawn.ids),
+        offsets=() if offsets == tuple(range(len(offsets))) else offsets,
+        masks=tuple(drawn.masks) if grammar else (),
+        logprob=float(sum(drawn.logprobs)),
+        token_logprobs=tuple(drawn.logprobs),
+        grammar=grammar,
+        stop=drawn.stop,
+        lenient=action if isinstance(action, int) else ILLEGAL,
+        reading="" if not isinstance(action, Illegal) else "other",
+    )
+
+
+def _runs(offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive places: (first, end)."""
+    runs: list[tuple[int, int]] = []
+    for offset in offsets:
+        if runs and runs[-1][1] == offset:
+            runs[-1] = (runs[-1][0], offset + 1)
+        else:
+            runs.append((offset, offset + 1))
+    return runs
+
+
+def _move(ask: Ask, index: Action) -> Action:
+    """The move that an index into the legal answers stands for."""
+    return index if isinstance(index, Illegal) else ask.turn.legal[index]

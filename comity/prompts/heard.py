@@ -1,0 +1,27 @@
+"""How what another player wrote is told."""
+
+import unicodedata
+
+
+def normalized(text: str, limit: int | None = None) -> str:
+    """How what another player wrote is told, so that it cannot pass for anything else.
+
+    Every control character (Unicode Cc), invisible format character (Cf), separator of lines
+    or paragraphs (Zl, Zp) and lone surrogate (Cs) becomes a space. `<` and `>`, and characters
+    that Unicode decomposes to them, become single angle quotation marks (U+2039, U+203A). What
+    exceeds `limit` characters is cut.
+
+    So a message stays on its line and spells no tag, no delimiter and no header in `<...>`;
+    other control tokens of a model are encoded as ordinary letters (`comity.engines.chat`).
+    The length is kept, and doing it twice changes nothing.
+    """
+    return "".join(map(_harmless, text if limit is None else text[:limit]))
+
+
+def _harmless(character: str) -> str:
+    if character.isascii() and character.isprintable():
+        return {"<": "\u2039", ">": "\u203a"}.get(character, character)
+    if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs"):
+        return " "
+    plain = unicodedata.normalize("NFKD", character)
+    return "\u2039" if "<" in plain else "\u203a" if ">" in plain else character

@@ -1,0 +1,61 @@
+"""How a match that is over is told to a person: its last round, and everybody's points."""
+
+from collections.abc import Sequence
+
+from comity.games.base import Game, Illegal, Round
+from comity.games.split import Split
+from comity.games.split_state import SplitRound
+from comity.prompts.negotiation_words import counted
+from comity.prompts.telling import NO_ANSWER, number, told
+
+
+def outcome(
+    game: Game, history: Sequence[Round], names: Sequence[str], labels: Sequence[str]
+) -> str:
+    """The last round's moves and points, and the totals.
+
+    `names`: what each seat is called, `[seat]`; `labels`: what each move is called, `[move]`.
+    """
+    last = history[-1]
+    deeds = [
+        deed for seat, name in enumerate(names) if (deed := _deed(game, last, seat, name, labels))
+    ]
+    lines = [
+        f"Round {len(history)}: {', '.join(deeds)}." if deeds else f"Round {len(history)} is over.",
+        f"Points: {points(names, last.payoffs)}.",
+    ]
+    if len(history) > 1:
+        lines.append(f"All {len(history)} rounds: {points(names, totals(history))}.")
+    return "\n".join(lines)
+
+
+def totals(history: Sequence[Round]) -> tuple[float, ...]:
+    """Points of each seat over the rounds, `[seat]`."""
+    return tuple(map(sum, zip(*(played.payoffs for played in history), strict=True)))
+
+
+def points(names: Sequence[str], values: Sequence[float]) -> str:
+    """'you 3, tit_for_tat 8'."""
+    return ", ".join(f"{n} {number(round(v, 2))}" for n, v in zip(names, values, strict=True))
+
+
+def _deed(game: Game, last: Round, seat: int, name: str, labels: Sequence[str]) -> str:
+    """What a seat did; "" where the game does not disclose it."""
+    if isinstance(last, SplitRound) and isinstance(game, Split):
+        return _claimed(game, last, seat, name) if "claims" in game.disclosed else ""
+    intended, played = last.intended[seat], last.moves[seat]
+    if isinstance(intended, Illegal):
+        counts = "" if isinstance(played, Illegal) else f" ({labels[played]} counted)"
+        return f"{name} gave {NO_ANSWER}{counts}"
+    changed = "" if intended == played else f" (changed to {told(played, labels)})"
+    return f"{name} picked {labels[intended]}{changed}"
+
+
+def _claimed(game: Split, last: SplitRound, seat: int, name: str) -> str:
+    responds = game.finalization == "proposal" and seat != last.starter
+    claim = last.claims[seat]
+    if isinstance(last.intended[seat], Illegal):
+        return f"{name} gave no valid {'response' if responds else 'claim'}"
+    if responds:
+        return f"{name} {'accepted' if last.accepted else 'rejected'}"
+    return f"{name} claimed {counted(claim, game.items)}" if claim is not None else ""

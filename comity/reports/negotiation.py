@@ -1,0 +1,221 @@
+"""Statistics of negotiation on the page of runs of split games.
+
+Definitions are those of `comity.evaluation.negotiation`. Every estimate is
+`{"mean", "low", "high", "n"}` with n matches, or None where nothing was counted; curves have
+one per recorded iteration, and `last` is over each seed's own last iteration.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from comity.evaluation.bargains import COLUMNS, Bargains, from_columns, is_split
+from comity.evaluation.negotiation import STATISTICS, applicable, counts
+from comity.reports.estimates import Json, interval
+from comity.reports.folders import Material, Run
+from comity.reports.tables import pairing_parts, read_parquet
+
+NEEDED = (*(name for name in COLUMNS if name != "characters"), "said")
+
+CURVES = (
+    "payoff",
+    "percent_of_max",
+    "stock_claimed",
+    "claim_higher",
+    "claim_equal",
+    "claim_lower",
+    "agreement",
+    "over_claimed",
+    "characters",
+    "tokens",
+    "empty_messages",
+    "illegal_messages",
+    "illegal_claims",
+    "retries",
+    "guided",
+)
+"""What is drawn over the iterations."""
+
+Part = tuple[Bargains, np.ndarray]
+"""Answers, and which of them (bool `[D]`) are meant."""
+
+
+def negotiation(material: Material, policies: Mapping[str, Json]) -> Json:
+    """The whole section; `{}` without split games.
+
+    `policies`: what `negotiation_curves` has for each learner. Besides them `crossplay` by
+    player, `definitions` of what is counted, names of the `items`, and the exact `references`.
+    """
+    policies = {name: one for name, one in policies.items() if one}
+    crossplay = {}
+    if material.crossplay is not None:
+        crossplay = _crossplay(material.crossplay / "decisions.parquet")
+    found = [*(one["last"] for one in policies.values()), *crossplay.get("players", {}).values()]
+    if not found:
+        return {}
+    return {
+        "definitions": {
+            name: {"title": one.title, "text": one.text, "unit": one.unit}
+            for name, one in STATISTICS.items()
+            if any(described.get(name) for described in found)
+        },
+        "items": _common(run.yardsticks.get("items", []) for run in material.runs) or [],
+        "references": _common(run.yardsticks.get("references", {}) for run in material.runs) or {},
+        "policies": policies,
+        "crossplay": crossplay,
+    }
+
+
+def negotiation_curves(runs: Sequence[Run], player: str) -> Json:
+    """Curves and last iterations of the learner called `player`; `{}` unless it splits.
+
+    `facing`: the last iteration by kind of opponent, where there are several. `seats`: by seat.
+    """
+    final = [_read(run.decisions(run.iterations[-1])) for run in runs]
+    last = [(b, _of(b, player)) for b in final if b is not None]
+    if len(last) < len(runs):
+        return {}
+    iterations = sorted({iteration for run in runs for iteration in run.iterations})
+    have = _shared(b for b, _ in last)
+    curves: dict[str, list[Json | None]] = {name: [] for name in CURVES}
+    for iteration in iterations:
+        paths = [run.decisions(iteration) for run in runs if iteration in run.iterations]
+        parts = [(b, _of(b, player)) for b in map(_read, paths) if b is not None]
+        have &= _shared(b for b, _ in parts)
+        at = _described([[part] for part in parts], have)
+        for name, values in curves.items():
+            values.append(at.get(name))
+    facing = sorted({str(kind) for b, who in last for kind in b.facing[who]})
+    seats = sorted({int(seat) for b, who in last for seat in b.seat[who]})
+
+    def described(**only: Any) -> Json:
+        return _described([[(b, who & _where(b, only))] for b, who in last], have)
+
+    return {
+        "iteration": iterations,
+        "curves": {n: values for n, values in curves.items() if n in have and any(values)},
+        "last": described(),
+        "facing": {kind: described(facing=kind) for kind in facing} if len(facing) > 1 else {},
+        "seats": {str(seat): described(seat=seat) for seat in seats},
+    }
+
+
+def _where(b: Bargains, only: Mapping[str, Any]) -> np.ndarray:
+    """bool `[D]`: the answers whose fields have these values."""
+    found = b.everyone
+    for name, value in only.items():
+        found = found & (getattr(b, name) == value)
+    return found
+
+
+def _of(b: Bargains, player: str) -> np.ndarray:
+    """The answers of a learner that count as trained; of any player where nobody learned."""
+    return np.asarray((b.trained | (not b.trained.any())) & (b.player == player))
+
+
+def _shared(several: Iterable[Bargains]) -> set[str]:
+    """Statistics that all have."""
+    found = [set(applicable(b)) for b in several]
+    return set.intersection(*found) if found else set()
+
+
+def _described(seeds: Sequence[Sequence[Part]], names: set[str]) -> Json:
+    """Estimates over the seeds, each with what was played under it."""
+    return {
+        name: interval(
+            [np.concatenate([counts(b, name, who) for b, who in parts]) for parts in seeds],
+            n="matches",
+        )
+        for name in STATISTICS
+        if name in names
+    }
+
+
+def _crossplay(path: Path) -> Json:
+    """`players`: statistics of each against all; `percent_of_max`: `{row: {column: ...}}`."""
+    raw = read_parquet(path, (*NEEDED, "pairing"))
+    if not is_split(pc.unique(raw["kind"]).to_pylist()):
+        return {}
+    met = {
+        pairing_parts(pairing, path): _bargains(raw.filter(pc.equal(raw["pairing"], pairing)))
+        for pairing in pc.unique(raw["pairing"]).to_pylist()
+    }
+    have = _shared(met.values())
+    seeds = sorted({seed for _, _, seed in met})
+    names = dict.fromkeys(name for row, column, _ in met for name in (row, column))
+    cells: dict[str, Json] = {name: {} for name in names}
+    for row, column in dict.fromkeys((row, column) for row, column, _ in met):
+        groups = [counts(b, "percent_of_max") for key, b in met.items() if key[:2] == (row, column)]
+        cells[row][column] = cells[column][row] = interval(groups, n="matches")
+
+    def against_all(name: str) -> Json:
+        by_seed = [
+            [(b, b.player == name) for key, b in met.items() if name in key[:2] and key[2] == seed]
+            for seed in seeds
+        ]
+        return _described([parts for parts in by_seed if parts], have)
+
+    return {"players": {name: against_all(name) for name in names}, "percent_of_max": cells}
+
+
+def _read(path: Path) -> Bargains | None:
+    """The answers of an iteration; None where the game is no split game."""
+    if not is_split(pc.unique(read_parquet(path, ("kind",))["kind"]).to_pylist()):
+        return None
+    return _bargains(read_parquet(path, NEEDED))
+
+
+def _bargains(raw: pa.Table) -> Bargains:
+    columns: dict[str, Any] = {name: raw[name].to_pylist() for name in NEEDED if name != "tokens"}
+    columns["characters"] = pc.utf8_length(raw["said"]).to_pylist()
+    columns["tokens"] = pc.list_value_length(raw["tokens"]).to_pylist()
+    return from_columns(columns)
+
+
+def _common(values: Iterable[Any]) -> Any:
+    """What all runs share; None where they differ or there is none."""
+    found = list(values)
+    return found[0] if found and all(value == found[0] for value in found) else None
+
+
+def columns(section: Json) -> Json:
+    """What the page's tables show: columns of `title`, `policy`, `part`, `described`.
+
+    `columns`: the learners, all opponents together and kind by kind (without learners, the
+    cross-play's players); `seat_columns`; `cross_columns`; exact `references` by statistic.
+    """
+    if not section:
+        return {"references": {}}
+    policies, players = section["policies"], section["crossplay"].get("players", {})
+    main, seats = [], []
+    for name, one in policies.items():
+        main.append(_column(name, "all opponents" if one["facing"] else "", one["last"]))
+        main += [_column(name, f"against {kind}", of) for kind, of in one["facing"].items()]
+        if len(one["seats"]) > 1:
+            seats += [_column(name, f"seat {seat}", of) for seat, of in one["seats"].items()]
+    cross = [_column(name, "", described) for name, described in players.items()]
+    return {
+        "columns": main or cross,
+        "seat_columns": seats,
+        "cross_columns": cross,
+        "references": {
+            title: _exact(section["references"][key])
+            for title, key in (("welfare maximum", "cooperators"), ("greedy pair", "greedy"))
+            if section["references"].get(key)
+        },
+    }
+
+
+def _exact(reference: Json) -> Json:
+    """A reference by statistic; points of several seats are averaged."""
+    names = {"payoff": "points", "efficiency": "e1", "percent_of_max": "e2"}
+    known = {name: reference.get(key) for name, key in names.items()}
+    return {name: float(np.mean(value)) for name, value in known.items() if value is not None}
+
+
+def _column(policy: str, part: str, described: Json) -> Json:
+    return {"title": policy, "policy": policy, "part": part, "described": described}

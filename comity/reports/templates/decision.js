@@ -1,0 +1,79 @@
+"use strict";
+// One decision, opened. Texts come from models: they are only ever set as text content.
+
+const heading = (text) => html("h5", "", text);
+
+/** What was told, what was answered, and the facts of a decision. */
+function decisionBox(d) {
+  const box = html("div", "decision");
+  box.append(html("h4", "", `${readable(d.player)}, seat ${d.seat}, round ${d.round + 1}`));
+  if (d.pieces.length) {
+    const lastAnswer = d.pieces.findLastIndex((piece) => piece.isAnswer);
+    box.append(heading(lastAnswer < 0 ? "Told" : "Told since the last answer"));
+    const told = d.pieces.slice(lastAnswer + 1).map((piece) => piece.text).join("");
+    box.append(html("pre", "text", told));
+    // What was told first is the full prompt already; only its ids are added then.
+    const isFirst = lastAnswer < 0;
+    const whole = html("details");
+    whole.append(html("summary", "", isFirst ? "Token ids of the prompt" : "Full prompt"));
+    whole.addEventListener("toggle", () => {
+      if (whole.querySelector("pre")) return;
+      const ids = d.pieces.flatMap((piece) => piece.ids);
+      if (!isFirst) {
+        const text = html("pre", "text");
+        for (const piece of d.pieces) text.append(html("span", piece.isAnswer ? "answer" : "", piece.text));
+        whole.append(text, heading(`Its ${ids.length} token ids`));
+      }
+      whole.append(html("pre", "text ids", ids.join(" ")));
+    });
+    box.append(whole);
+  }
+  box.append(heading("Answer"), html("pre", "text", d.text || "(none)"));
+  if (d.kind === "message" && d.said !== d.text) {
+    box.append(heading("As the others read it"), html("pre", "text", d.said || "(nothing)"));
+  }
+  if (d.tokens.length) {
+    box.append(heading("Token ids of the answer"), html("pre", "text ids", d.tokens.join(" ")));
+  }
+  if (d.probabilities.length) {
+    box.append(heading("Probability of each legal answer"));
+    const chances = html("div", "chances");
+    d.probabilities.forEach((chance, i) => {
+      const label = d.legal[i] ?? `move ${i}`;
+      const track = html("span", "track");
+      const bar = html("i");
+      bar.style.width = `${100 * (chance ?? 0)}%`;
+      track.append(bar);
+      const isChosen = label.trim() === d.text.trim() ? "chosen" : "";
+      chances.append(html("span", isChosen, label), track, html("span", isChosen, chance === null ? "none" : `${nicely(100 * chance, 2)}\u202f%`));
+    });
+    box.append(chances);
+  }
+  const facts = html("dl", "facts");
+  const trained = d.adapter === null ? "" : `${d.adapter}, version ${d.version}`;
+  const rows = [
+    ["Follow-up question", d.kind === "followup" ? readable(d.name) : null],
+    ["Move", d.kind === "choose" ? `${readable(d.name)} (${letter(d.move)})` : null],
+    ["Legal", ["message", "claim", "respond"].includes(d.kind) ? (d.move < 0 ? "no" : "yes") : null],
+    ["Read as", d.kind === "followup" || !d.reading ? null : d.reading],
+    ["Played", d.kind === "choose" ? (d.played < 0 ? "no move" : letter(d.played)) : null],
+    ["Payoff", d.payoff === null || d.kind === "message" ? null : nicely(d.payoff)],
+    ["Reward", d.reward === null ? null : nicely(d.reward)],
+    ["Return", d.ret === null ? null : nicely(d.ret)],
+    ["Advantage", d.advantage === null ? null : nicely(d.advantage)],
+    ["Log-probability of the answer", d.tokens.length && d.logprob !== null && d.kind !== "choose" ? nicely(d.logprob) : null],
+    ["Probability of the answer", d.tokens.length && d.logprob !== null && d.kind === "choose" ? `${nicely(100 * Math.exp(d.logprob), 2)}\u202f%` : null],
+    ["Tries", d.attempts === null || d.conversation < 0 ? null : String(d.attempts)],
+    ["Guided by its grammar", d.guided === null || d.conversation < 0 ? null : d.guided ? "yes" : "no"],
+    ["Played by", d.controller || null],
+    ["Adapter", trained || (d.conversation >= 0 ? "none: base model" : null)],
+    ["Used for learning", d.conversation < 0 ? null : d.trained ? "yes" : "no"],
+  ];
+  for (const [term, value] of rows.filter(([, v]) => v !== null)) {
+    const pair = html("div");
+    pair.append(html("dt", "", term), html("dd", "", value));
+    facts.append(pair);
+  }
+  box.append(facts);
+  return box;
+}

@@ -1,0 +1,36 @@
+"""The own payoff and the others', each with a weight: margins, rivalry, and what lies between."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from comity.errors import ComityError
+from comity.games.base import Game, Played
+from comity.rewards.base import Ruled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peers(Ruled):
+    """A seat is rewarded with weighted payoffs of itself and of the others.
+
+    (1, -1) is the margin over them, (0, -1) pure opposition, (1, 1) the sum of all payoffs.
+    """
+
+    formula: ClassVar[str] = "r[i] = own * payoff[i] + others * sum over other seats j of payoff[j]"
+    published: ClassVar[str] = "margin (1, -1) and adversarial (0, -1) players, arXiv 2511.19405"
+
+    own: float = 1.0
+    """Weight of the own payoff."""
+    others: float = -1.0
+    """Weight of each other seat's payoff."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (np.isfinite(self.own) and np.isfinite(self.others)):
+            raise ComityError("own and others must be finite numbers")
+
+    def value(self, played: Played, game: Game) -> np.ndarray:
+        """`[match, seat, round]`."""
+        others = played.payoffs.sum(axis=1, keepdims=True) - played.payoffs
+        return np.asarray(self.own * played.payoffs + self.others * others)

@@ -1,0 +1,111 @@
+"""From turns and answers to the rows of the records."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from comity.games.base import Game, Illegal, Reply, Round, Turn
+from comity.games.split_state import SplitRound
+from comity.players.base import Answer, Player
+from comity.rollout.records import Decision
+
+COUNTED = ("choose", "claim", "respond")
+"""Kinds of decisions that a round is paid for."""
+
+
+def rows(
+    game: Game,
+    turn: Turn,
+    answer: Answer,
+    player: Player,
+    common: dict[str, Any],
+) -> Iterator[tuple[Decision, Answer]]:
+    """The decision that an answer is, after those that came before it; with their answers.
+
+    `common`: iteration, match, group and seed.
+    """
+    last = turn.observation.last
+    state = [] if last is None else [index(a) for a in turn.observation.own_first(last)]
+    for one in (*answer.before, answer):
+        yield (
+            Decision(
+                **common,
+                seat=turn.seat,
+                round=turn.round,
+                step=turn.step,
+                kind=one.kind or turn.kind,
+                player=player.name,
+                adapter=player.adapter,
+                version=player.version,
+                controller=player.controller,
+                trained=player.trained and one.trainable,
+                conversation=one.conversation,
+                start=one.start,
+                tokens=list(one.tokens),
+                offsets=list(one.offsets),
+                logprob=one.logprob,
+                token_logprobs=list(one.token_logprobs),
+                legal=list(one.legal),
+                probabilities=list(one.probabilities),
+                text=one.text,
+                move=index(one.action),
+                move_name=name(game, one.action),
+                played=-1,
+                state=state,
+                payoff=0.0,
+                lenient=index(one.lenient),
+                reading=one.reading,
+                grammar=one.grammar,
+                stop=one.stop,
+                attempts=one.attempts,
+                guided=one.guided,
+                said=heard(game, one.action) if not one.kind else "",
+            ),
+            one,
+        )
+
+
+def close(decisions: Sequence[Decision], finished: Round) -> None:
+    """Write into a round's decisions what came of it; `finished` is the round that they led to.
+
+    Of several decisions of a seat that are paid for, the last one gets the payoff.
+    """
+    last = {d.seat: d for d in decisions if d.kind in COUNTED}
+    for d in decisions:
+        if d.kind not in COUNTED:
+            continue
+        d.played = index(finished.moves[d.seat])
+        if d is last[d.seat]:
+            d.payoff = float(finished.payoffs[d.seat])
+        if isinstance(finished, SplitRound):
+            deal = finished.deal
+            claim = finished.claims[d.seat]
+            d.claim = [] if claim is None or d.kind != "claim" else list(claim)
+            d.stock = list(deal.stock)
+            d.values = [float(v) for v in deal.values[d.seat]]
+            d.received = [float(x) for x in finished.received[d.seat]]
+            d.best = deal.best()
+
+
+def index(action: Reply) -> int:
+    """A reply as a number: a choice's index, 0 for a claim or a message, -1 for an illegal one."""
+    if isinstance(action, Illegal):
+        return -1
+    return 0 if isinstance(action, str | tuple) else int(action)
+
+
+def name(game: Game, action: Reply) -> str:
+    """What a reply is called in the records: a move's name, a claim in numbers, "message"."""
+    if isinstance(action, Illegal):
+        return "illegal"
+    if isinstance(action, str):
+        return "message"
+    if isinstance(action, tuple):
+        return " ".join(map(str, action))
+    return game.moves[action]
+
+
+def heard(game: Game, action: Reply) -> str:
+    """A message as the others read it; "" for everything else."""
+    if not isinstance(action, str):
+        return ""
+    return action[: getattr(game, "message_limit", None)]

@@ -1,0 +1,72 @@
+"""Who a config's seats name: learners, language models as they are, and scripted players.
+
+A seat is a player's name (`learner`, `learner:NAME`, `base`, `adapter:PATH`, `tit_for_tat`), or
+a mapping with a scripted player's name and parameters.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from comity.errors import ComityError, lookup
+from comity.games.base import Game
+from comity.players.script import ScriptedPlayer
+from comity.players.scripts import SCRIPTS, Script, check_script
+from comity.registry import build
+
+LEARNER = "learner"
+HUMAN = "human"
+"""The seat of a person, which only `comity play` has."""
+MAIN = "main"
+"""Name of the adapter of seats that say only "learner"."""
+
+
+def learner_of(seat: Any) -> str | None:
+    """Adapter name of a learner's seat ("learner" or "learner:NAME"); None for others."""
+    if isinstance(seat, str) and seat.split(":")[0] == LEARNER:
+        return seat.partition(":")[2] or MAIN
+    return None
+
+
+def is_scripted(seat: Any) -> bool:
+    """The seat names a scripted player, and no language model."""
+    return not isinstance(seat, str) or seat.split(":")[0] not in (LEARNER, "base", "adapter")
+
+
+def check_seat(seat: Any) -> None:
+    """Raises `ComityError` unless the seat names somebody who can sit there."""
+    if isinstance(seat, Mapping):
+        build("player", seat, SCRIPTS)
+        return
+    if not isinstance(seat, str):
+        raise ComityError(f"a seat is a player's name or a mapping with a name, not {seat!r}")
+    kind, _, rest = seat.partition(":")
+    if kind == HUMAN:
+        raise ComityError(
+            f"seat {seat!r}: people are no players of a training; play with them afterwards: "
+            "comity play GAME --seats human,RUN"
+        )
+    if kind == "adapter":
+        if not (Path(rest) / "adapter_config.json").is_file():
+            raise ComityError(f"seat {seat!r}: there is no adapter in the folder {rest!r}")
+    elif kind == LEARNER and seat != LEARNER:
+        # The name is that of a folder in every checkpoint.
+        if not re.fullmatch(r"[\w-]+", rest):
+            raise ComityError(f"seat {seat!r}: a learner's name is of letters, digits, - and _")
+    else:
+        known = {**SCRIPTS, LEARNER: None, "base": None, "adapter:PATH": None}
+        lookup("player", seat, known)
+        if seat in SCRIPTS:
+            build("player", seat, SCRIPTS)
+
+
+def check_strategy(strategy: Script, game: Game, seat: int) -> None:
+    """Raises `ComityError` where it cannot play: asked at the start, and after a bad round."""
+    check_script(strategy, game, seat)
+
+
+def scripted_player(seat: Any) -> ScriptedPlayer:
+    """The scripted player that a seat names."""
+    name = seat if isinstance(seat, str) else str(seat.get("name"))
+    return ScriptedPlayer(name, build("player", seat, SCRIPTS))

@@ -1,0 +1,156 @@
+"""Games to talk in, and what must hold of every rollout of language models."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from comity.engines.masks import Mask
+from comity.engines.session import Session
+from comity.games import make_game
+from comity.games.base import ILLEGAL, Game, Reply, Turn
+from comity.learning.lessons import read_terms
+from comity.players.language_model import LanguageModels
+from comity.prompts.forms import Form
+from comity.prompts.negotiation import Negotiation
+from comity.rollout.play import Rollout
+from comity.rollout.records import Decision
+from comity.train import lessons
+
+
+def split(name: str = "trust_and_split_rps", rounds: int = 2, **parameters: Any) -> Game:
+    """A split game of a few rounds with short messages."""
+    length = {"name": "fixed", "rounds": rounds}
+    return make_game({"name": name, "length": length, "message_limit": 24, **parameters})
+
+
+@dataclass(frozen=True)
+class Terse(Negotiation):
+    """Tells no rules, so that tiny models have little to read."""
+
+    def opening(self, game: Game, turn: Turn) -> str:
+        return f"You are {self.names[turn.seat]}. {self.following(game, turn)}"
+
+
+@dataclass(frozen=True)
+class Lucky:
+    """Reads whatever has no "e" in it, so that a random model often succeeds and often fails."""
+
+    answers: tuple[Reply, ...]
+    """The text's length picks one; () where the text is the answer."""
+    pattern: str = "[^e]{1,12}"
+    guide: str = "[^e]{1,12}"
+    closing: str = ""
+    longest: str = "xxxxxxxx"
+
+    def shown(self) -> str:
+        return "x"
+
+    def read(self, text: str) -> Reply:
+        if "e" in text or not text:
+            return ILLEGAL
+        return self.answers[len(text) % len(self.answers)] if self.answers else text
+
+
+@dataclass(frozen=True)
+class Easy(Terse):
+    """Asks for `Lucky` answers."""
+
+    def form(self, game: Game, turn: Turn) -> Form:
+        if turn.kind == "message":
+            return Lucky(())
+        if turn.kind == "respond":
+            return Lucky((0, 1))
+        stock = turn.observation.deal.stock  # type: ignore[attr-defined]
+        return Lucky(tuple((u,) * len(stock) for u in range(min(stock) + 1)))
+
+
+def told(models: LanguageModels, prompt: type[Negotiation]) -> LanguageModels:
+    """The same models, told the game otherwise."""
+    return replace(models, prompt=prompt())
+
+
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, tuple[int, ...]]]:
+    """From now on: adapter and ids of every conversation whenever tokens are sampled for it."""
+    seen: list[tuple[str | None, tuple[int, ...]]] = []
+    original: Callable[..., Any] = Session.sample
+
+    def sample(self: Session, draws: Any) -> Any:
+        seen.extend((draw.conversation.adapter, tuple(draw.conversation.ids)) for draw in draws)
+        return original(self, draws)
+
+    monkeypatch.setattr(Session, "sample", sample)
+    return seen
+
+
+def places(d: Decision) -> list[int]:
+    """Where a decision's chosen tokens stand in its conversation."""
+    offsets = d.offsets or range(len(d.tokens))
+    return [d.start + offset for offset in offsets]
+
+
+def check_conversations(rollout: Rollout, models: LanguageModels) -> None:
+    """Pieces cover all ids once, in order; what was chosen is what the decisions say, no more."""
+    chosen: dict[int, dict[int, int]] = {}
+    for d in rollout.decisions:
+        if d.conversation < 0:
+            continue
+        talk = rollout.conversations[d.conversation]
+        assert (talk.match, talk.seat, talk.adapter) == (d.match, d.seat, d.adapter)
+        for place, token in zip(places(d), d.tokens, strict=True):
+            assert place not in chosen.setdefault(d.conversation, {})
+            chosen[d.conversation][place] = token
+    for talk in rollout.conversations:
+        covered, answered = [], set()
+        for piece in talk.pieces:
+            inside = range(piece.start, piece.end)
+            assert piece.start < piece.end
+            assert piece.text == models.text(talk.ids[piece.start : piece.end])
+            covered += inside
+            if piece.kind == "answer":
+                answered.update(inside)
+        assert covered == list(range(len(talk.ids)))
+        mine = chosen.get(talk.conversation, {})
+        assert answered == set(mine), "chosen ids are those of the decisions"
+        assert all(talk.ids[place] == token for place, token in mine.items())
+
+
+def check_learning(rollout: Rollout, models: LanguageModels, temperature: float = 1.0) -> int:
+    """The learner reads every trained term as it was sampled; how many terms there are."""
+    terms = 0
+    for number, d in enumerate(rollout.decisions):
+        d.advantage = d.reward = float(number)
+    for adapter in sorted({d.adapter for d in rollout.decisions if d.trained and d.adapter}):
+        found = lessons(rollout, adapter, temperature)
+        behavior = [b for lesson in found for d in lesson.decisions for b in d.behavior]
+        for recording in (None, rollout.recording):
+            reading = read_terms(
+                models.engine, found, adapter, gradients=False, recording=recording
+            )
+            np.testing.assert_allclose(reading.logprobs.numpy(), behavior, atol=1e-4)
+        read = set()
+        for lesson in found:
+            for one in lesson.decisions:
+                d = rollout.decisions[one.source]
+                talk = rollout.conversations[d.conversation]
+                assert d.trained and d.adapter == adapter
+                assert list(lesson.ids) == talk.ids[: len(lesson.ids)]
+                assert list(one.places) == places(d) and list(one.tokens) == d.tokens
+                if one.masks:
+                    pairs = zip(one.masks, one.tokens, strict=True)
+                    assert all(isinstance(m, Mask) and token in m for m, token in pairs)
+                read.add(one.source)
+        trained = {
+            i
+            for i, d in enumerate(rollout.decisions)
+            if d.trained and d.adapter == adapter and d.tokens
+        }
+        assert read == trained
+        terms += len(behavior)
+    return terms
+
+
+def of_kind(rollout: Rollout, *kinds: str) -> list[Decision]:
+    return [d for d in rollout.decisions if d.kind in kinds]
