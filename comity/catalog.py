@@ -50,9 +50,11 @@ def experiments() -> Sentences:
     return found | sentences()
 
 
-def _folders(group: str) -> list[str]:
-    entries = resources.files("comity.configs").joinpath(group).iterdir()
-    return [entry.name for entry in entries if entry.is_dir()]
+def _folders(group: str, above: str = "") -> list[str]:
+    """Every folder below a group, also inside others ("robust/small")."""
+    entries = resources.files("comity.configs").joinpath(f"{group}/{above}").iterdir()
+    names = [f"{above}{entry.name}" for entry in entries if entry.is_dir()]
+    return [one for name in names for one in (name, *_folders(group, f"{name}/"))]
 
 
 def _rewards() -> Sentences:

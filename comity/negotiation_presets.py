@@ -29,8 +29,19 @@ class Cell:
     own: Tree = field(default_factory=dict)
     """What is its own in both sizes."""
     published: Tree = field(default_factory=dict)
-    """What is its own in the published size only."""
+    """What is its own in the published size only; there it wins."""
     model: str | None = None
+
+
+def merged(*trees: Tree) -> dict[str, Any]:
+    """Trees laid over one another, the later ones on top."""
+    result: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in tree.items():
+            below = result.get(key)
+            both = isinstance(value, Mapping) and isinstance(below, Mapping)
+            result[key] = merged(below, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def _ad_align(weight: float, alignment_discount: float, **more: Any) -> Tree:
@@ -40,16 +51,18 @@ def _ad_align(weight: float, alignment_discount: float, **more: Any) -> Tree:
 def _robust() -> Iterator[Cell]:
     """arXiv 2511.19405, the final release."""
     long = {"iterations": 3000, "checkpoint": {"every": 10}}
+    bonus = {"algorithm": {"entropy": 0.01}}
     align = {
-        "ipd": _ad_align(0.5, 0.9, entropy=0.01),
+        "ipd": _ad_align(0.5, 0.9),
         "split_no_comm": _ad_align(1.0, 0.9),
         "tas_rps": _ad_align(2.0, 0.96),
     }
     for game, shaped in align.items():
+        aligned = merged(long, bonus if game == "ipd" else {})
         yield Cell(f"{game}_naive", "final", game, "naive")
         yield Cell(f"{game}_sum_of_rewards", "final", game, "sum_of_rewards")
         yield Cell(
-            f"{game}_vanilla_ad_align", "final", game, "ad_align", own=shaped, published=long
+            f"{game}_vanilla_ad_align", "final", game, "ad_align", own=shaped, published=aligned
         )
         yield Cell(
             f"{game}_vanilla_ad_align_no_agent_buffer",
@@ -58,19 +71,18 @@ def _robust() -> Iterator[Cell]:
             "ad_align",
             "Both seats learn, nobody from the past.",
             {**shaped, "past": None},
-            long,
+            aligned,
         )
         for method, own in (("naive", {}), ("sum_of_rewards", {}), ("vanilla_ad_align", shaped)):
             kind = "ad_align" if own else method
-            algorithm = {**own.get("algorithm", {}), "baseline": "batch"}
             yield Cell(
                 f"{game}_{method}_no_group_baseline",
                 "final",
                 game,
                 kind,
                 "The baseline is the batch's mean, not the group's.",
-                {**own, "algorithm": algorithm},
-                {**(long if own else {}), **({"iterations": 1000} if game == "ipd" else {})},
+                merged(own, {"algorithm": {"baseline": "batch"}}),
+                merged(aligned if own else {}, {"iterations": 1000} if game == "ipd" else {}),
             )
         for model in ("qwen3-8b", "llama-3.1-8b-instruct", "gemma-3-4b-it"):
             short = model.replace("-instruct", "").replace("-it", "").replace(".", "_")
@@ -88,10 +100,10 @@ def _robust() -> Iterator[Cell]:
         {"iterations": 500, "checkpoint": {"every": 5}},
     )
     yield Cell("tas_rps_naive_vs_fixed_ad_align", "final", "tas_rps", "naive", against, FROZEN)
-    yield Cell("tas_rps_adv_vs_fixed_ad_align", "final", "tas_rps", "adversary", against, FROZEN)
-    yield Cell(
-        "tas_rps_adv_margin_vs_fixed_ad_align", "final", "tas_rps", "margin", against, FROZEN
-    )
+    thrice = {"answer": {"free_attempts": 3}}
+    for name, method in (("adv", "adversary"), ("adv_margin", "margin")):
+        full = f"tas_rps_{name}_vs_fixed_ad_align"
+        yield Cell(full, "final", "tas_rps", method, against, FROZEN, thrice)
     # The submission era: the present advantage counts (k <= t).
     present = {"form": "present"}
     yield Cell(
@@ -99,8 +111,8 @@ def _robust() -> Iterator[Cell]:
         "submission",
         "ipd",
         "ad_align",
-        own=_ad_align(0.5, 0.9, entropy=0.01, **present),
-        published={"matches": 64, "group_size": 1, "iterations": 1000},
+        own=_ad_align(0.5, 0.9, **present),
+        published=merged(bonus, {"matches": 64, "group_size": 1, "iterations": 1000}),
     )
     yield Cell(
         "submission_no_press_ad_align",
@@ -138,7 +150,7 @@ def _robust() -> Iterator[Cell]:
         "submission",
         "tas",
         "ad_align",
-        own={**_ad_align(1.0, 0.9, kl=0.001, **present), "past": {"probability": 0.9}},
+        own=merged(_ad_align(1.0, 0.9, kl=0.001, **present), {"past": {"probability": 0.9}}),
         published={"iterations": 3000},
         model="qwen3-8b",
     )
@@ -158,8 +170,12 @@ def _myopic() -> Iterator[Cell]:
             "myopic",
             game,
             "naive",
-            own={"algorithm": {"entropy": entropy}},
-            published={"seed": seed, "iterations": 2000, "optimizer": {"learning_rate": 1.0e-6}},
+            published={
+                "seed": seed,
+                "iterations": 2000,
+                "optimizer": {"learning_rate": 1.0e-6},
+                "algorithm": {"entropy": entropy},
+            },
         )
     yield Cell("negotiation_game", "myopic", "tas_v1", "naive", published={"seed": 344})
     yield Cell("negotiation_sum_of_rewards", "myopic", "tas_v1", "sum_of_rewards")
@@ -224,17 +240,6 @@ SMALL: dict[str, Tree] = {
 """What each game takes on the default model and two cores."""
 
 
-def merged(*trees: Tree) -> dict[str, Any]:
-    """Trees laid over one another, the later ones on top."""
-    result: dict[str, Any] = {}
-    for tree in trees:
-        for key, value in tree.items():
-            below = result.get(key)
-            both = isinstance(value, Mapping) and isinstance(below, Mapping)
-            result[key] = merged(below, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
 def nodes() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every preset's name and its config, for Hydra's ConfigStore."""
     for study, cells in CELLS.items():
@@ -244,16 +249,16 @@ def nodes() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
-    own = merged(cell.own, _SMALL, SMALL[cell.game]) if small else merged(cell.own, cell.published)
-    if cell.own.get("group_size") is not None:
-        own["group_size"] = cell.own["group_size"]
-    buffer = cell.method == "ad_align" and cell.version != "myopic" and "past" not in own
-    probability = own.pop("past", None)
-    overrides: list[Any] = []
-    if buffer or probability is not None:
-        overrides.append({"override /past": "buffer"})
-        if probability is not None:
-            own["past"] = probability
+    own = merged(*((_SMALL, SMALL[cell.game], cell.own) if small else (cell.own, cell.published)))
+    # Aligned learners meet the past, unless the cell says that they do not. The submission's
+    # trained all seats of matches in which nobody was from the past.
+    buffered = cell.method == "ad_align" and cell.version != "myopic"
+    if buffered and cell.version == "submission":
+        own["past"] = {"trained": "all_live", **(own.get("past") or {})}
+    past = own.get("past", {} if buffered else None)
+    if past is None:
+        own.pop("past", None)
+    overrides: list[Any] = [] if past is None else [{"override /past": "buffer"}]
     model = "smollm2-135m" if small else cell.model
     if model is not None:
         overrides.append({"override /model": model})

@@ -40,27 +40,23 @@ def sentences() -> dict[str, str]:
     }
 
 
+def moral_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every moral cell's name and its config."""
+    for name, parts in moral_cells():
+        defaults: list[Any] = [{f"/moral/{group}": option} for group, option in parts.items()]
+        yield name, {"defaults": [*defaults, "_self_"], "name": name.replace("/", "-")}
+
+
 def register() -> None:
     """Makes the cells known to Hydra as options of the group `experiment`."""
     from hydra.core.config_store import ConfigStore
 
-    store = ConfigStore.instance()
-    for name, node in negotiation_presets.nodes():
+    for name, node in (*moral_nodes(), *negotiation_presets.nodes()):
         folder, _, cell = name.rpartition("/")
-        store.store(
+        ConfigStore.instance().store(
             group=f"experiment/{folder}",
             name=cell,
             node=node,
-            package="_global_",
-            provider="comity",
-        )
-    for name, parts in moral_cells():
-        defaults: list[Any] = [{f"/moral/{group}": option} for group, option in parts.items()]
-        folder, _, cell = name.rpartition("/")
-        store.store(
-            group=f"experiment/{folder}",
-            name=cell,
-            node={"defaults": [*defaults, "_self_"], "name": name.replace("/", "-")},
             package="_global_",
             provider="comity",
         )

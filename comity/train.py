@@ -24,7 +24,7 @@ from comity.learning.credit import discounted_returns
 from comity.learning.crediting import Layout, credited
 from comity.learning.critic import judge
 from comity.learning.learner import Learner
-from comity.learning.lessons import Lesson, TrainedDecision
+from comity.learning.lessons import lessons
 from comity.learning.ppo_learner import PpoLearner
 from comity.learning.states import (
     load_optimizer,
@@ -267,37 +267,6 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
         )
     together["learners"] = dict(zip(experiment.learners, rows, strict=True))
     return together
-
-
-def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
-    """The conversations in which an adapter made trained decisions, as the learner reads them."""
-    decisions: dict[int, list[TrainedDecision]] = {}
-    given = zip(rollout.decisions, rollout.answers, rollout.masks, strict=True)
-    for source, (d, answers, masks) in enumerate(given):
-        if d.trained and d.adapter == adapter and d.tokens:
-            decisions.setdefault(d.conversation, []).append(
-                TrainedDecision(
-                    start=d.start,
-                    tokens=tuple(d.tokens),
-                    answers=answers,
-                    behavior=(d.logprob,) if answers else tuple(d.token_logprobs),
-                    advantage=d.advantage,
-                    temperature=temperature,
-                    reward=d.reward,
-                    source=source,
-                    trajectory=(d.match, d.seat),
-                    round=d.round,
-                    offsets=tuple(d.offsets),
-                    masks=masks,
-                )
-            )
-    return [
-        Lesson(
-            tuple(rollout.conversations[number].ids[: found[-1].places[-1] + 1]),
-            tuple(found),
-        )
-        for number, found in decisions.items()
-    ]
 
 
 def write_checkpoint(experiment: Experiment, iterations: int, folder: Path) -> None:

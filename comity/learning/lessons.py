@@ -14,6 +14,7 @@ from comity.engines.engine import Engine, TrunkReading
 from comity.engines.masks import Mask
 from comity.engines.scoring import Answers, answer_logprobs, later_tokens
 from comity.engines.session import Session
+from comity.rollout.play import Rollout
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,37 @@ class TermReading:
     """Of the distribution that the term was drawn from, float32 `[N]`."""
     hidden: torch.Tensor
     """Last hidden state where the term is predicted, in the model's type, `[N, H]`."""
+
+
+def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
+    """The conversations in which an adapter made trained decisions, as the learner reads them."""
+    decisions: dict[int, list[TrainedDecision]] = {}
+    given = zip(rollout.decisions, rollout.answers, rollout.masks, strict=True)
+    for source, (d, answers, masks) in enumerate(given):
+        if d.trained and d.adapter == adapter and d.tokens:
+            decisions.setdefault(d.conversation, []).append(
+                TrainedDecision(
+                    start=d.start,
+                    tokens=tuple(d.tokens),
+                    answers=answers,
+                    behavior=(d.logprob,) if answers else tuple(d.token_logprobs),
+                    advantage=d.advantage,
+                    temperature=temperature,
+                    reward=d.reward,
+                    source=source,
+                    trajectory=(d.match, d.seat),
+                    round=d.round,
+                    offsets=tuple(d.offsets),
+                    masks=masks,
+                )
+            )
+    return [
+        Lesson(
+            tuple(rollout.conversations[number].ids[: found[-1].places[-1] + 1]),
+            tuple(found),
+        )
+        for number, found in decisions.items()
+    ]
 
 
 def read_terms(

@@ -3,7 +3,7 @@
 - `Form`: what a prompt tells (`shown`), which texts are read (`pattern`), which of them a
   grammar writes (`guide`), and what an answer means (`read`).
 - `MessageForm`, `ClaimForm`, `FinalForm`, `ChoiceForm`: talk, claims, claims that state every
-  seat's share, choices. `Thinking` is a block of thought, `ThinkForm` one before any answer.
+  seat's share, choices. `Thinking` is a block of thought, which is written before any of them.
 - `normalized`: how what another player wrote is told.
 
 The grammars are those of the negotiation studies (arXiv 2511.19405), delimiters being
@@ -31,7 +31,6 @@ __all__ = [
     "FinalForm",
     "Form",
     "MessageForm",
-    "ThinkForm",
     "Thinking",
     "normalized",
 ]
@@ -225,60 +224,3 @@ class Thinking:
         if not re.fullmatch(self.pattern, found):
             return ILLEGAL
         return found[len(self.delimiters.opens) : len(found) - len(self.delimiters.closes)]
-
-
-@dataclass(frozen=True)
-class ThinkForm:
-    """A block of thought, then an answer of another form, which alone is read.
-
-    To sample it, write under `block` first and under `inner` then: each has its own closing.
-    """
-
-    limit: int
-    inner: Form
-
-    def __post_init__(self) -> None:
-        if self.inner.longest.startswith(self.block.delimiters.opens):
-            raise ComityError("answers and thoughts begin alike; use other delimiters")
-
-    @property
-    def block(self) -> Thinking:
-        """The block alone."""
-        return Thinking(self.limit)
-
-    @property
-    def pattern(self) -> str:
-        """think WS answer."""
-        return f"{self.block.pattern}{SPACE}{self.inner.pattern}"
-
-    @property
-    def guide(self) -> str:
-        """The answer follows at once."""
-        return f"{self.block.guide}{self.inner.guide}"
-
-    @property
-    def closing(self) -> str:
-        """That of the answer."""
-        return self.inner.closing
-
-    @property
-    def longest(self) -> str:
-        """A thought of one letter and the longest answer."""
-        return f"{self.block.longest}{self.inner.longest}"
-
-    def shown(self) -> str:
-        """The thought before the answer."""
-        return f"{self.block.shown()}{self.inner.shown()}"
-
-    def read(self, text: str) -> Reply:
-        """What the answer after the thought means."""
-        found = text.strip()
-        span = self.thinking(found)
-        if span is None or not re.fullmatch(self.pattern, found):
-            return ILLEGAL
-        return self.inner.read(found[span[1] :])
-
-    def thinking(self, text: str) -> tuple[int, int] | None:
-        """Where the block begins and ends in a text that begins with one, tags included."""
-        found = re.match(f"[ \\t\\r\\n]*({self.block.pattern})", text)
-        return found.span(1) if found else None

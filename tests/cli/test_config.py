@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from comity.catalog import options
+import comity.configs
+from comity.catalog import experiments, options
 from comity.config import Config, arm_configs, compose, load_config, to_yaml
 from comity.errors import ComityError
 from comity.games import GAMES, make_game
@@ -168,6 +169,13 @@ def test_a_users_file_builds_on_our_experiments(my_folder: str) -> None:
     assert config.iterations == 99
     assert compose("longer", ["iterations=7"], my_folder).iterations == 7
     assert config.prompt["name"] == "memory_one"
+
+
+def test_every_experiment_file_is_listed() -> None:
+    folder = Path(comity.configs.__file__).parent / "experiment"
+    files = {file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml")}
+    assert "robust/small/split-study" in files
+    assert files <= set(experiments())
 
 
 def test_a_users_group_stands_beside_ours(my_folder: str) -> None:

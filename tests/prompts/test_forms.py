@@ -20,7 +20,6 @@ from comity.prompts.forms import (
     FinalForm,
     Form,
     MessageForm,
-    ThinkForm,
     Thinking,
     normalized,
 )
@@ -36,7 +35,7 @@ FINAL_2 = FinalForm(TAGS.final, ("Alice", "Bob", "Eve"), ("hats", "red balls"), 
 MESSAGE = MessageForm(TAGS.message, 20)
 RESPONSE = ChoiceForm(RELEASE.response, ("accept", "reject"))
 LABELS = ChoiceForm(BARE, ("<Cooperate>", "<Defect>"))
-THOUGHTFUL = ThinkForm(12, COINS)
+THOUGHT = Thinking(12)
 FORMS: dict[str, Form] = {
     "coins": COINS,
     "goods": GOODS,
@@ -51,9 +50,6 @@ FORMS: dict[str, Form] = {
     "response": RESPONSE,
     "loose response": replace(RESPONSE, loose=True),
     "labels": LABELS,
-    "thoughtful": THOUGHTFUL,
-    "thoughtful message": ThinkForm(5, MESSAGE),
-    "thoughtful labels": ThinkForm(200, LABELS),
     "thinking": Thinking(30),
 }
 
@@ -126,13 +122,12 @@ FORMS: dict[str, Form] = {
         (LABELS, "<Cooperate>", 0),
         (LABELS, "Cooperate", ILLEGAL),
         (LABELS, "<Cooperate>.", ILLEGAL),
-        (THOUGHTFUL, "<think>he lies</think> <claim>3</claim>", (3,)),
-        (THOUGHTFUL, "<think></think><claim>3</claim>", (3,)),
-        (THOUGHTFUL, "<think>too long to be one</think><claim>3</claim>", ILLEGAL),
-        (THOUGHTFUL, "<think>he lies</think>\n\n\n\n\n<claim>3</claim>", ILLEGAL),
-        (THOUGHTFUL, "<think>a</think><think>b</think><claim>3</claim>", ILLEGAL),
-        (THOUGHTFUL, "<claim>3</claim>", ILLEGAL),
-        (THOUGHTFUL, "<think>he lies</think>", ILLEGAL),
+        (THOUGHT, "<think>he lies</think>", "he lies"),
+        (THOUGHT, "<think></think>", ""),
+        (THOUGHT, "<think>too long to be one</think>", ILLEGAL),
+        (THOUGHT, "<think>a</think><think>b</think>", ILLEGAL),
+        (THOUGHT, "<think>a</think><claim>3</claim>", ILLEGAL),
+        (THOUGHT, "<think>he lies", ILLEGAL),
         (Thinking(30), "<think>he lies</think>", "he lies"),
     ],
 )
@@ -196,7 +191,7 @@ def test_formats_as_they_are_told() -> None:
         "<<proposal_start>> accept <<proposal_end>> or <<proposal_start>> reject <<proposal_end>>"
     )
     assert LABELS.shown() == "<Cooperate> or <Defect>"
-    assert THOUGHTFUL.shown() == "<think>...</think><claim>x</claim>"
+    assert THOUGHT.shown() == "<think>...</think>"
     assert [COINS.guide, GOODS.longest, FINAL.longest] == [
         "<claim>([0-9]|10)</claim>",
         "<claim>3 hats, 10 books, 0 boxes</claim>",
@@ -227,16 +222,8 @@ def test_words_of_items() -> None:
     assert not re.fullmatch(item_words("gold"), "gol")
 
 
-def test_where_the_thought_stands() -> None:
-    text = "\n <think>he lies</think>\n<claim>3</claim>"
-    span = THOUGHTFUL.thinking(text)
-    assert span is not None and text[slice(*span)] == "<think>he lies</think>"
-    assert THOUGHTFUL.thinking("<think>he lies</think> hm") == (0, 22)  # also of no legal answer
-    assert THOUGHTFUL.thinking("x <think>he lies</think>") is None
-    assert THOUGHTFUL.thinking("<think>he lies") is None
-    assert THOUGHTFUL.block.told() == (
-        "Before that, think in at most 12 characters: <think>...</think>"
-    )
+def test_a_thought_is_asked_for_in_a_sentence() -> None:
+    assert THOUGHT.told() == "Before that, think in at most 12 characters: <think>...</think>"
 
 
 @pytest.mark.parametrize(
@@ -304,8 +291,6 @@ def test_names_that_answers_cannot_spell_are_refused(names: tuple[str, ...]) -> 
 def test_other_forms_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="does not count"):
         ClaimForm(TAGS.claim, ("hats", "books"), (1,))
-    with pytest.raises(ComityError, match="begin alike"):
-        ThinkForm(10, MessageForm(Delimiters("<think>", "</say>"), 10))
     for labels in (("A", "A"), ("A", ""), ("A", " B")):
         with pytest.raises(ComityError, match="label"):
             ChoiceForm(BARE, labels)
