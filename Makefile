@@ -22,7 +22,7 @@ test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/comity models fetch smollm2-135m
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 setup: $(VENV)/.installed-dev ## Install everything that development needs
 
