@@ -27,7 +27,7 @@ from comity.players.language_model import LanguageModels, Policy
 from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS, Exploration
 from comity.rollout.branches import branch_returns
 from comity.rollout.play import Match, Rollout, play
-from comity.rollout.records import Conversation, Piece
+from comity.rollout.records import Piece
 from tests.players.talking import Easy, Terse, check_conversations, places, split, told
 from tests.worlds import dilemma, learner, play_matches, tiny_folder, tiny_models
 

@@ -1,6 +1,7 @@
 """Exploration prompts: which are drawn how often, where they stand, and what is refused."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from comity.engines.chat import ChatFormat
+from comity.engines.models import load_tokenizer
 from comity.errors import ComityError
 from comity.games.base import Turn
 from comity.prompts import PROMPTS
@@ -226,3 +228,25 @@ def test_a_control_token_in_an_instruction_would_be_letters() -> None:
     for forgery in FORGERIES:
         _, line, _ = chat.with_aside("Round 1.\nWrite.", 9, forgery, None)
         assert end not in line
+
+
+@pytest.mark.parametrize("name", ["trust_and_split", "trust_and_split_rps", "ultimatum"])
+def test_the_default_model_reads_the_line_as_if_it_were_part_of_the_text(
+    name: str, smollm2: Path
+) -> None:
+    """The ids around it are the text's, and with it they are those of a text that has it."""
+    chat = ChatFormat.from_tokenizer(load_tokenizer(str(smollm2)))
+    prompt: Any = build("prompt", "negotiation", PROMPTS)
+    game = split(name, starter="fixed")
+    told = texts(prompt, game, *([(5,), 0] * 2 if name == "ultimatum" else ["Hi.", "Ok?"]))
+    dilemmas: Any = build("prompt", "conversation", PROMPTS)
+    told += texts(dilemmas, dilemma(3), 0, 1)
+    for _, text, ending in told:
+        for ended in (None, False, True):
+            if ending is None:
+                continue
+            at = len(text) - len(ending)
+            first, line, rest = chat.with_aside(text, at, OWN, ended)
+            assert first + rest == whole(chat, text, ended)
+            after = f"{OWN}\n{ending}" if ending else f"\n{OWN}"
+            assert first + line + rest == whole(chat, text[:at] + after, ended)
