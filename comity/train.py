@@ -302,15 +302,19 @@ def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoin
 
 
 def mean_rewards(rollout: Rollout) -> dict[str, float | None]:
-    """Mean of every reward over the trained decisions that rounds are paid for."""
+    """Mean of every reward over the learners' decisions that rounds are paid for."""
     found = paid(rollout)
     names = found[0].rewards if found else ()
     return {name: _mean([d.rewards[name] for d in found]) for name in names}
 
 
 def paid(rollout: Rollout) -> list[Decision]:
-    """The trained decisions that rounds are paid for: no talk, thoughts or failed attempts."""
-    return [d for d in rollout.decisions if d.trained and d.kind in COUNTED]
+    """The learners' decisions that rounds are paid for: no talk, thoughts or failed attempts.
+
+    Those that nothing is learned from (`answer.train_illegal`) are among them.
+    """
+    live = [d for d in rollout.decisions if d.controller == "live"]
+    return [d for d in live if d.kind in COUNTED]
 
 
 def _mean(values: Sequence[float]) -> float | None:

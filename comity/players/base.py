@@ -104,6 +104,14 @@ class Answer:
     trainable: bool = True
 
 
+PIECES = {
+    "prompt": "told to the model, or forced",
+    "exploration": "told for exploration, and not learned from (`comity.prompts.exploration`)",
+    "answer": "chosen by the model",
+}
+"""Every kind of stretch in a conversation."""
+
+
 @dataclass
 class Talk:
     """One conversation that a host held."""
@@ -113,7 +121,7 @@ class Talk:
     adapter: str | None
     ids: list[int]
     pieces: list[tuple[str, int, int]] = field(default_factory=list)
-    """("prompt" or "answer", first index, end index), covering `ids` in order."""
+    """(one of `PIECES`, first index, end index), covering `ids` in order."""
 
 
 class Table(Protocol):

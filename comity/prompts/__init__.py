@@ -7,6 +7,7 @@
 - `negotiation`: split games, talk and claims; its words are in `negotiation_words`.
 - `forms`: what written answers look like, with `claims`, `delimiters` and `patterns`; `heard`:
   how what other players wrote is told.
+- `exploration`: instructions for a round that nothing is learned from.
 - `answers`: formats and parsers.
 
 To add a prompt, write a file with a frozen dataclass and give it a line in `PROMPTS`.
