@@ -20,6 +20,7 @@ from comity.engines.models import load_model, load_tokenizer
 from comity.errors import ComityError, lookup
 from comity.games import make_game
 from comity.games.base import Game
+from comity.games.lengths import Shared
 from comity.games.randomness import generator
 from comity.games.split import group_seed
 from comity.learning.algorithms import (
@@ -311,6 +312,20 @@ class Experiment:
             else p
             for p in self.seats
         )
+
+    def game(self, iteration: int) -> Game:
+        """The game as it is played in one iteration: with its length, where all matches share it.
+
+        Rules are told, and payoffs counted, as in `rules.game`.
+        """
+        game: Any = self.rules.game
+        draw = getattr(getattr(game, "length", None), "draw", "group")
+        if draw == "group":
+            return self.rules.game
+        batch = (iteration,) if draw == "batch" else ()
+        rng = generator(self.config.seed, "length", *batch)
+        shared: Game = replace(game, length=Shared.drawn(game.length, rng))
+        return shared
 
     def matches(self, iteration: int) -> list[Match]:
         """The matches of one iteration; groups share their environment seed.

@@ -101,7 +101,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
 
             matches = experiment.matches(iteration)
             branching = getattr(rules.algorithm, "branching", False)
-            rollout = play(rules.game, matches, iteration, task.playing, keep=branching)
+            game = experiment.game(iteration)
+            rollout = play(game, matches, iteration, task.playing, keep=branching)
             tokens_played = experiment.engine.tokens_computed - computed
             # Before the update: whoever answered is asked.
             asked = follow_ups(rollout, matches, iteration, config)

@@ -23,7 +23,7 @@ Controller = Literal["live", "frozen", "past", "scripted", "human"]
 """What kind of player decided."""
 
 CONTROLLERS: dict[Controller, str] = {
-    "live": "a learner, trained on this decision",
+    "live": "a learner in a seat that is trained",
     "frozen": "a learner's present policy that is not trained here, a folder's adapter or the base",
     "past": "a learner's earlier policy (`comity.players.past`)",
     "scripted": "a scripted strategy",
