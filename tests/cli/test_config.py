@@ -78,7 +78,8 @@ def test_groups_and_keys_are_overridden() -> None:
     )
     assert config.reward["name"] == "utilitarian"
     assert config.game["name"] == "stag_hunt"
-    assert config.game["length"] == {"name": "geometric", "continue_probability": 0.85, "cap": 5}
+    law = {"name": "geometric", "continue_probability": 0.85, "cap": 5, "draw": "group"}
+    assert config.game["length"] == law
     assert config.prompt["name"] == "memory_one"
     assert config.seats == ["learner", {"name": "random", "p": 0.3}]
     assert config.optimizer.learning_rate == 1e-5
