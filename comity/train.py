@@ -40,7 +40,7 @@ from comity.rewards import log_rewards
 from comity.rewards.base import Reward
 from comity.rollout.branches import branch_returns
 from comity.rollout.followups import follow_up
-from comity.rollout.noting import COUNTED
+from comity.rollout.noting import settles
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
 from comity.runs import RunFolder
@@ -310,7 +310,7 @@ def mean_rewards(rollout: Rollout) -> dict[str, float | None]:
 
 def paid(rollout: Rollout) -> list[Decision]:
     """The trained decisions that rounds are paid for: no talk, thoughts or failed attempts."""
-    return [d for d in rollout.decisions if d.trained and d.kind in COUNTED]
+    return [d for d in rollout.decisions if d.trained and settles(d)]
 
 
 def _mean(values: Sequence[float]) -> float | None:

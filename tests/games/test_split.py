@@ -13,7 +13,8 @@ from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.deals import DrawnDeals
 from comity.games.lengths import Fixed, Geometric
 from comity.games.quantities import FixedQuantities
-from comity.games.split import ACCEPT, REJECT, Split, group_seed
+from comity.games.paying import ACCEPT, REJECT
+from comity.games.split import Split, group_seed
 from comity.games.split_state import SplitObservation, SplitRound, SplitState
 from comity.games.valuations import FixedValues, UniformValues
 
@@ -128,7 +129,7 @@ def test_a_proposal_is_accepted_or_nobody_gets_anything(payment: str) -> None:
     state = game.step(game.start(0), {0: (7, 0)})
     (turn,) = game.turns(state)
     assert (turn.seat, turn.kind, turn.legal) == (1, "respond", (ACCEPT, REJECT))
-    assert known(turn).proposal == (7, 0)
+    assert (known(turn).claims, known(turn).rest) == (((7, 0), None), (3, 2))
     one = game.step(state, {1: ACCEPT}).history[-1]
     assert (one.accepted, one.payoffs) == (True, (7, 8))
     assert one.claims == ((7, 0), (3, 2))
@@ -148,7 +149,10 @@ def test_the_other_seat_proposes_when_it_begins() -> None:
 def test_illegal_proposals_and_responses() -> None:
     game = split((10,), ((1.0,), (1.0,)), finalization="proposal")
     state = game.step(game.start(0), {0: ILLEGAL})
-    assert known(game.turns(state)[0]).proposal is None
+    assert (known(game.turns(state)[0]).claims, known(game.turns(state)[0]).rest) == (
+        (ILLEGAL, None),
+        (10,),
+    )
     one = game.step(state, {1: ACCEPT}).history[-1]
     assert (one.payoffs, one.intended) == ((0, 10), (ILLEGAL, 0))
     one = last(game, {0: (5,)}, {1: ILLEGAL})

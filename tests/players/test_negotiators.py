@@ -11,9 +11,10 @@ from comity.games.base import ILLEGAL, Reply
 from comity.games.claiming import WelfareMaximizing
 from comity.games.deals import DrawnDeals
 from comity.games.lengths import Fixed
+from comity.games.paying import ACCEPT, REJECT
 from comity.games.quantities import FixedQuantities, RandomQuantities
 from comity.games.randomness import generator
-from comity.games.split import ACCEPT, REJECT, Split
+from comity.games.split import Split
 from comity.games.split_state import SplitObservation, SplitState
 from comity.games.valuations import FixedValues
 from comity.players.base import Ask
