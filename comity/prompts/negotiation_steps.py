@@ -47,11 +47,12 @@ def _talk(game: Split, names: Sequence[str]) -> list[str]:
 
 def _ending(game: Split) -> str:
     """How the talk ends where not all messages need to be written."""
-    may = f"Once you have written {game.least}, you may" if game.least else "You may"
+    written = f"{game.least} {'message' if game.least == 1 else 'messages'}"
+    may = f"Once you have written {written}, you may" if game.least else "You may"
     return (
         f"{may} claim instead of writing, which ends the talk: then the others claim as well. "
-        f"Whoever writes a message more than {game.messages} ends the round, and nobody gets "
-        "anything in it."
+        "An answer in a wrong format counts as an empty message there. Whoever writes a message "
+        f"more than {game.messages} ends the round, and nobody gets anything in it."
     )
 
 
@@ -61,7 +62,7 @@ def _claims(game: Split, names: Sequence[str], finals: bool) -> str:
     everybody, each = "everybody", "in the same order, each"
     if game.open_ended:
         then, everybody = "When the talk is over, ", "everybody who has not claimed yet"
-        each = "in turn, each who has not claimed yet"
+        each = "in turn, everybody who has not claimed yet"
     wrong = ILLEGAL_WORDS[game.illegal]
     seen = game.finalization == "visible"
     if game.finalization == "together":
@@ -72,14 +73,14 @@ def _claims(game: Split, names: Sequence[str], finals: bool) -> str:
         if game.illegal == "zero_claim":
             wrong += " A response in a wrong format rejects."
     elif finals:
-        others = "and sees those stated before" if seen else "without seeing the others'"
+        others = "seeing those stated before" if seen else "without seeing the others'"
         text = (
             f"{then}{each} states the final split {others}: everybody's shares, which must add up "
             f"to all {what}. Your share there is your claim."
         )
     else:
-        others = "and sees the claims made before" if seen else "without seeing other claims"
-        text = f"{then}{each} claims {what}{'' if seen else ','} {others}."
+        others = "seeing the claims made before" if seen else "without seeing other claims"
+        text = f"{then}{each} claims {what}, {others}."
     return f"{text[0].upper()}{text[1:]} {wrong}"
 
 
