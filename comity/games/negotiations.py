@@ -256,7 +256,7 @@ def ultimatum(
     )
 
 
-def _talk(messages: Messages) -> dict[str, int]:
+def _talk(messages: Messages) -> dict[str, Any]:
     """The fields of `Split` that say how much is written."""
     if isinstance(messages, int):
         return {"messages": messages}

@@ -172,7 +172,7 @@ def _of_an_item(
 def _proposed(
     game: Split, pairs: Sequence[Pair], values: np.ndarray, stock: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Expected points `[K, P, S]` of every pair where all seats but the last claim, and that responds."""
+    """Expected points `[K, P, S]` of every pair where the last seat responds to the others."""
     first = [0] if game.starter == "fixed" else range(game.seats)
     for start in range(0, len(values), CHUNK):
         part = slice(start, start + CHUNK)

@@ -3,8 +3,9 @@
 A round of `Split`: a deal is dealt (how much there is of each item, what a unit is worth to
 whom); seats send their messages in turn, the starting seat first; then they claim, and points
 are paid. Messages earn nothing. Where seats need not write all their messages, a seat ends the
-talk by giving its claim instead of a message, and the others claim as well. Trust and Split, Deal or No Deal, the split without talk and
-the ultimatum game are all `Split` with other parameters (`comity.games.negotiations`).
+talk by giving its claim instead of a message, and the others claim as well. Trust and Split,
+Deal or No Deal, the split without talk and the ultimatum game are all `Split` with other
+parameters (`comity.games.negotiations`).
 
 What is dealt is drawn from (seed, round), so that matches of a group share it.
 """
@@ -100,8 +101,8 @@ class Split:
             raise ComityError("a proposal needs two seats: one claims, the other responds")
         if self.finalization == "proposal" and self.open_ended:
             raise ComityError(
-                "with finalization=proposal the seats' roles are given and nobody can end the talk: "
-                "give one number of messages, or set finalization=visible"
+                "with finalization=proposal nobody can end the talk, because the roles are given: "
+                "set messages to one number, or finalization=visible"
             )
 
     @property

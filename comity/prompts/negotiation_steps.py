@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from comity.games.split import Split
-from comity.prompts.telling import number
 
 ILLEGAL_WORDS = {
     "zero_claim": "A claim in a wrong format counts as claiming nothing.",

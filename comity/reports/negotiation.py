@@ -41,7 +41,7 @@ CURVES = (
     "guided",
 )
 """What is drawn over the iterations."""
-IF_CHANGING = ("messages", "exceeded")
+IF_CHANGING = ("messages",)
 """Of these only what is not always the same, as it is where all seats write all messages."""
 
 Part = tuple[Bargains, np.ndarray]

@@ -12,8 +12,8 @@ from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.deals import DrawnDeals
 from comity.games.lengths import Fixed, Geometric
-from comity.games.quantities import FixedQuantities
 from comity.games.paying import ACCEPT, REJECT
+from comity.games.quantities import FixedQuantities
 from comity.games.split import Split, group_seed
 from comity.games.split_state import SplitObservation, SplitRound, SplitState
 from comity.games.valuations import FixedValues, UniformValues

@@ -212,7 +212,7 @@ def test_numbers_of_messages_that_cannot_be(messages: Any, complaint: str) -> No
 
 def test_roles_that_are_given_leave_nobody_to_end_the_talk() -> None:
     talks = {"least": 0, "most": 2}
-    with pytest.raises(ComityError, match="set finalization=visible"):
+    with pytest.raises(ComityError, match="or finalization=visible"):
         make_game({"name": "deal_or_no_deal", "finalization": "proposal", "messages": talks})
     with pytest.raises(ComityError, match="nobody can end the talk"):
         make_game({"name": "ultimatum", "messages": talks})

@@ -124,7 +124,6 @@ def test_numbers_of_one_seat_and_of_an_iteration() -> None:
     assert set(applicable(bargains(BY_HAND))) == set(STATISTICS)
     found = iteration_metrics(BY_HAND)
     assert found["negotiation"]["seat_0"]["messages"] == 4 / 3
-    assert found["payoff"] is None or found["payoff"] >= 0
     plain = played(split((2,), ((1.0,), (1.0,)), messages=1), ("a", (1,)), ("b", (1,)))
     assert value("exceeded", plain) == 0
 
