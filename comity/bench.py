@@ -164,7 +164,7 @@ def iterate(experiment: Experiment, number: int, task: Task) -> Iteration:
     synchronize(engine.device)
     computed, began = engine.tokens_computed, time.perf_counter()
     reused = engine.tokens_reused
-    rollout = play(rules.game, experiment.matches(number), number, task.playing)
+    rollout = play(experiment.game(number), experiment.matches(number), number, task.playing)
     synchronize(engine.device)
     played, after = engine.tokens_computed, time.perf_counter()
     credit(rollout, rules.reward(rollout.played, rules.game), experiment, rules.reward)

@@ -27,6 +27,7 @@ from comity.config_parts import (
     CheckpointConfig,
     Composition,
     CrossplayConfig,
+    InstructionConfig,
     ModelConfig,
     OptimizerConfig,
     PastConfig,
@@ -93,6 +94,8 @@ class Config:
     """What is kept of the matches."""
     past: PastConfig | None = None
     """Opponents from the past; null: none."""
+    exploration: list[InstructionConfig] = field(default_factory=list)
+    """What trained seats are told in training only; at most one a round, none by default."""
     sinks: list[Any] = field(default_factory=list)
     """Where metrics also go: tensorboard, wandb, trackio, or mappings with parameters."""
     study: StudyConfig | None = None
@@ -145,6 +148,8 @@ def check(config: Config) -> None:
         check_limits(phase)
         if not isinstance(phase.reward.get("name"), str):
             raise ComityError("phases: each needs a reward with a name (comity list rewards)")
+    for instruction in config.exploration:
+        check_limits(instruction, "exploration.")
     _share_out(config)
     if config.seating not in ("fixed", "random"):
         raise ComityError(f"seating: {config.seating!r} is neither fixed nor random")

@@ -20,9 +20,12 @@ def limited(default: Any, **limits: float) -> Any:
     return dataclasses.field(default=default, metadata=limits)
 
 
-def check_limits(block: Any) -> None:
-    """Raises `ComityError` for the first number in a tree of dataclasses beyond its limit."""
-    for key, value, limits in _limited_fields(block):
+def check_limits(block: Any, above: str = "") -> None:
+    """Raises `ComityError` for the first number in a tree of dataclasses beyond its limit.
+
+    `above`: what its keys begin with in the complaint.
+    """
+    for key, value, limits in _limited_fields(block, above):
         for kind, limit in limits.items():
             if not FITS[kind](value, limit):
                 raise ComityError(f"{key}: {value} must be {kind.replace('_', ' ')} {limit}")

@@ -125,6 +125,16 @@ class PastConfig:
 
 
 @dataclass
+class InstructionConfig:
+    """What a learner may be told for a round, and nothing is learned from."""
+
+    text: str = ""
+    """welfare_maximizing, greedy, or a sentence of one's own."""
+    probability: float = limited(0.0, above=0, at_most=1)
+    """How often a seat is told it, per round."""
+
+
+@dataclass
 class StudyConfig:
     """Several runs that belong together: every arm with every seed."""
 

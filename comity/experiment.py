@@ -20,9 +20,17 @@ from comity.engines.models import load_model, load_tokenizer
 from comity.errors import ComityError, lookup
 from comity.games import make_game
 from comity.games.base import Game
+from comity.games.lengths import Shared
 from comity.games.randomness import generator
 from comity.games.split import group_seed
-from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact, Reinforce
+from comity.learning.algorithms import (
+    ALGORITHMS,
+    Algorithm,
+    Exact,
+    Reinforce,
+    check_corrected,
+    check_paid,
+)
 from comity.learning.critic import check_critic, new_critic
 from comity.learning.exact_update import ExactGradient, enumerable, scripted_table
 from comity.learning.learner import RESETS, Learner, OptimizerSettings
@@ -35,6 +43,7 @@ from comity.players.language_model import LanguageModels, Policy
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS, AnswerFormat
 from comity.prompts.base import Prompt
+from comity.prompts.exploration import Exploration
 from comity.registry import build
 from comity.rewards import REWARDS
 from comity.rewards.base import Ruled
@@ -64,6 +73,8 @@ class Rules:
     """In order; the first begins with iteration 0."""
     algorithm: Algorithm
     optimizer: OptimizerSettings
+    exploration: Exploration = Exploration()  # noqa: RUF009 (frozen)
+    """What trained seats are told now and then, in training only."""
 
     def phase(self, iteration: int) -> Phase:
         """The phase that an iteration belongs to."""
@@ -85,6 +96,7 @@ class Rules:
             phases=phases(config),
             algorithm=build("algorithm", config.algorithm, ALGORITHMS),
             optimizer=optimizer_settings(config.optimizer),
+            exploration=Exploration.of([vars(one) for one in config.exploration]),
         )
         rules.prompt.labels(game)
         for turn in game.turns(game.start(0)):
@@ -150,6 +162,10 @@ def check_training(config: Config) -> None:
     """Raises `ComityError` unless the config can be trained, as far as that needs no model."""
     rules = Rules.of(config)
     check_past(config, rules.game, rules.algorithm)
+    if rules.exploration:
+        rules.exploration.check(rules.prompt)
+        check_corrected(rules.algorithm)
+    check_paid(rules.algorithm, rules.answer)
     if all(learner_of(seat) is None for seat in config.seats):
         raise ComityError("nobody learns: `seats` needs at least one learner")
 
@@ -170,8 +186,14 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
     chat = ChatFormat.from_tokenizer(load_tokenizer(model.name), model.system)
     # Labels at once, what needs the size of the model's output when it is there.
     chat.answer_ids(rules.prompt.labels(rules.game))
+    for one in rules.exploration.instructions:
+        if found := chat.control.search(one.sentence):
+            raise ComityError(
+                f"exploration: {one.sentence!r} spells {found.group()!r}, which marks turns in the "
+                "model's conversations; write it without"
+            )
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
-    models = LanguageModels(engine, chat, rules.prompt, rules.answer, record)
+    models = LanguageModels(engine, chat, rules.prompt, rules.answer, record, rules.exploration)
     models.check(rules.game)
     return models
 
@@ -210,6 +232,8 @@ class Experiment:
         if getattr(self.rules.algorithm, "branching", False):
             return 0
         if not self.rules.prompt.fresh or self.config.adapter.dropout > 0:
+            return 0
+        if self.rules.exploration:  # What is learned from is not what was played.
             return 0
         return int(getattr(self.rules.algorithm, "microbatch_tokens", None) or 0)
 
@@ -288,6 +312,20 @@ class Experiment:
             else p
             for p in self.seats
         )
+
+    def game(self, iteration: int) -> Game:
+        """The game as it is played in one iteration: with its length, where all matches share it.
+
+        Rules are told, and payoffs counted, as in `rules.game`.
+        """
+        game: Any = self.rules.game
+        draw = getattr(getattr(game, "length", None), "draw", "group")
+        if draw == "group":
+            return self.rules.game
+        batch = (iteration,) if draw == "batch" else ()
+        rng = generator(self.config.seed, "length", *batch)
+        shared: Game = replace(game, length=Shared.drawn(game.length, rng))
+        return shared
 
     def matches(self, iteration: int) -> list[Match]:
         """The matches of one iteration; groups share their environment seed.

@@ -123,6 +123,7 @@ def play_config(
         phases=[],
         reset=[],
         past=None,
+        exploration=[],
         sinks=[],
         study=None,
         crossplay=None,

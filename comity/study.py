@@ -206,7 +206,12 @@ def _entrant(
 def _without_learners(config: Config) -> Config:
     """The same game, told the same way, with nobody who learns."""
     return replace(
-        config, seats=["base"] * len(config.seats), study=None, crossplay=None, past=None
+        config,
+        seats=["base"] * len(config.seats),
+        study=None,
+        crossplay=None,
+        past=None,
+        exploration=[],
     )
 
 

@@ -101,7 +101,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
 
             matches = experiment.matches(iteration)
             branching = getattr(rules.algorithm, "branching", False)
-            rollout = play(rules.game, matches, iteration, task.playing, keep=branching)
+            game = experiment.game(iteration)
+            rollout = play(game, matches, iteration, task.playing, keep=branching)
             tokens_played = experiment.engine.tokens_computed - computed
             # Before the update: whoever answered is asked.
             asked = follow_ups(rollout, matches, iteration, config)
@@ -302,15 +303,19 @@ def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoin
 
 
 def mean_rewards(rollout: Rollout) -> dict[str, float | None]:
-    """Mean of every reward over the trained decisions that rounds are paid for."""
+    """Mean of every reward over the learners' decisions that rounds are paid for."""
     found = paid(rollout)
     names = found[0].rewards if found else ()
     return {name: _mean([d.rewards[name] for d in found]) for name in names}
 
 
 def paid(rollout: Rollout) -> list[Decision]:
-    """The trained decisions that rounds are paid for: no talk, thoughts or failed attempts."""
-    return [d for d in rollout.decisions if d.trained and settles(d)]
+    """The learners' decisions that rounds are paid for: no talk, thoughts or failed attempts.
+
+    Those that nothing is learned from (`answer.train_illegal`) are among them.
+    """
+    live = [d for d in rollout.decisions if d.controller == "live"]
+    return [d for d in live if settles(d)]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -177,7 +177,12 @@ def packed_attention(
         q = q.view(lanes, length, kv_heads, groups, dim).permute(0, 2, 3, 1, 4)
         q = q.reshape(lanes, kv_heads, groups * length, dim)
         if length <= FEW and q.device.type == "cpu":
-            out = _few_queries(q, keys, values, block, bias, scale, softcap)
+            if block.step is None:
+                out = _few_queries(q, keys, values, block, bias, scale, softcap)
+            else:
+                layer = int(module.layer_idx)  # type: ignore[arg-type]
+                seen = block.step.extend(layer, keys, values)
+                out = _windowed(q, *seen, bias, scale, softcap)
             out = out.view(lanes, kv_heads, groups, length, dim).permute(0, 3, 1, 2, 4)
             results.append(out.reshape(lanes * length, heads, dim))
             continue
@@ -234,6 +239,36 @@ def _few_queries(
             out = out + first.view(lanes, rows, dim)
         results.append(out)
     return torch.stack(results, dim=1)
+
+
+def _windowed(
+    q: torch.Tensor,
+    common: tuple[torch.Tensor, torch.Tensor],
+    own: tuple[torch.Tensor, torch.Tensor],
+    bias: torch.Tensor,
+    scale: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """The same where a window holds the keys: `common [kv_heads, S, dim]`, `own [B, kv_heads, K,
+    dim]`. They lie as the products need them, so that all heads are computed at once.
+    """
+    lanes, heads, rows, dim = q.shape
+    shared = common[0].shape[1]
+    keys, values = (t.flatten(0, 1) for t in own)
+    q = q * scale
+    scores = torch.bmm(q.flatten(0, 1), keys.transpose(1, 2)).view(lanes, heads, rows, -1)
+    if shared:
+        one = q.transpose(0, 1).reshape(heads, lanes * rows, dim)
+        first = torch.bmm(one, common[0].transpose(1, 2)).view(heads, lanes, rows, shared)
+        scores = torch.cat([first.transpose(0, 1), scores], dim=3)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    weights = torch.softmax(scores + bias, dim=-1)
+    out = torch.bmm(weights[..., shared:].flatten(0, 1), values).view(lanes, heads, rows, dim)
+    if shared:
+        one = weights[..., :shared].transpose(0, 1).reshape(heads, lanes * rows, shared)
+        out = out + torch.bmm(one, common[1]).view(heads, lanes, rows, dim).transpose(0, 1)
+    return out
 
 
 AttentionInterface.register(NAME, packed_attention)

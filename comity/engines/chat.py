@@ -118,14 +118,39 @@ class ChatFormat:
 
     def first(self, text: str) -> list[int]:
         """Ids from the start of a conversation to where the model answers `text`."""
-        return self._told(self.before, text)
+        return self._told(self._before(None), text)
 
     def next(self, text: str, ended: bool) -> list[int]:
         """Ids to append after an answer, to where the model answers `text`.
 
         `ended`: the model sampled one of `end_ids` itself, so it is not told again.
         """
-        return self._told(self.to_user if ended else self.answer_end + self.to_user, text)
+        return self._told(self._before(ended), text)
+
+    def with_aside(
+        self, text: str, at: int, aside: str, ended: bool | None
+    ) -> tuple[list[int], list[int], list[int]]:
+        """The ids of `first` (`ended` None) or `next` in two parts, and a line to stand between.
+
+        Parts one and three together are exactly the ids without the line, whatever the tokenizer
+        makes of the joint; the second holds `aside` as a line of its own, to be told before the
+        text's character `at`, at the beginning or end of a line. Where the tokenizer joins the
+        characters around `at` in one token, it is told after that.
+        """
+        before = self._before(ended)
+        whole = self._told(before, text)
+        if self.control.search(text):
+            head = self._encode(before) + self._ordinary(text[:at])
+        else:
+            head = self._encode(before + text[:at])
+        cut = 0
+        while cut < len(head) and cut < len(whole) and head[cut] == whole[cut]:
+            cut += 1
+        exact = cut == len(head)
+        # Where a line ends in the middle of a token, the token is its end and the line break.
+        line = f"\n{aside}" if exact and text[:at][-1:] not in ("", "\n") else f"{aside}\n"
+        cut += not exact
+        return whole[:cut], self._ordinary(line), whole[cut:]
 
     def answer(self, text: str) -> list[int]:
         """Ids of an answer as the model would write it where it is asked, without its end."""
@@ -180,6 +205,12 @@ class ChatFormat:
             ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return text
+
+    def _before(self, ended: bool | None) -> str:
+        """What stands before a text: of a conversation (None), or after an answer."""
+        if ended is None:
+            return self.before
+        return self.to_user if ended else self.answer_end + self.to_user
 
     def _told(self, before: str, text: str) -> list[int]:
         """Ids of `before`, `text` and `to_answer`; only the fixed parts hold control tokens.

@@ -16,9 +16,13 @@ Arrays are numpy here; `Packing.to` makes tensors. Nothing here knows about game
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from comity.engines.windows import Step, Windows
 
 BLOCK_ELEMENTS = 24_000_000
 """Most entries (lanes x queries x keys) of one attention block; bounds the memory of its mask."""
@@ -126,6 +130,8 @@ class Block:
     """int64 `[B, K]`; a number beyond all positions in padding."""
     shared: int = 0
     """The first so many keys are the same for all lanes."""
+    step: "Step | None" = None
+    """What is added to a window that holds the keys lane by lane; None: they are gathered."""
 
     def bias(self, window: int | None, groups: int) -> torch.Tensor:
         """float32 `[B, 1, groups * Q, K]`: 0 where a query sees a key, else -inf.
@@ -164,7 +170,12 @@ class Packing:
         return int(self.tokens.shape[0])
 
 
-def pack(lanes: Sequence[Lane], first_slot: int, device: torch.device) -> Packing:
+def pack(
+    lanes: Sequence[Lane],
+    first_slot: int,
+    device: torch.device,
+    windows: "Windows | None" = None,
+) -> Packing:
     """One packing of lanes whose slots are new, consecutive, and in the lanes' order.
 
     Lanes must come adapter by adapter; their slots then do too, because a tree hands out
@@ -185,6 +196,8 @@ def pack(lanes: Sequence[Lane], first_slot: int, device: torch.device) -> Packin
     order = np.empty(len(tokens), dtype=np.int64)
     blocks = []
     done = 0
+    if windows is not None:
+        windows.turn()
     for members, shared in _alike(lanes):
         queries = max(len(lanes[i].tokens) for i in members)
         keys = max(len(lanes[i].path) for i in members)
@@ -209,6 +222,9 @@ def pack(lanes: Sequence[Lane], first_slot: int, device: torch.device) -> Packin
                 query_positions=torch.from_numpy(query_positions).to(device),
                 key_positions=torch.from_numpy(key_positions).to(device),
                 shared=shared,
+                step=windows.step([lanes[i] for i in members], shared, device)
+                if windows is not None and queries <= FEW
+                else None,
             )
         )
     return Packing(

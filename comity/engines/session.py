@@ -17,6 +17,7 @@ from comity.engines.attention import Pool, Recorded
 from comity.engines.packing import Lane, Reading, TokenTree, pack
 from comity.engines.sampling import Answering, Draw, Drawn, draw_tokens
 from comity.engines.scoring import Answers, answer_logprobs, branches, later_tokens
+from comity.engines.windows import Windows
 
 if TYPE_CHECKING:
     from comity.engines.engine import Engine
@@ -159,11 +160,14 @@ class Session:
         """Sampled tokens, appended to the conversations with what a grammar forces."""
         answers = [Answering(draw) for draw in draws]
         live = [answer for answer in answers if not answer.stop]
+        # Recorded passes keep their graphs, and what a graph saw is not written over.
+        lasting = self._engine.device.type == "cpu" and self._record == 0
+        windows = Windows() if lasting else None
         while live:
             live.sort(key=lambda answer: answer.draw.conversation.adapter or "")
             conversations = [answer.draw.conversation for answer in live]
             lanes = [lane for conversation in conversations for lane in self._grow(conversation)]
-            self._run(lanes, [(c.adapter, c._slots) for c in conversations])
+            self._run(lanes, [(c.adapter, c._slots) for c in conversations], windows)
             # Identical conversations end in the same slot: their logits are computed once.
             places = sorted({c._slots[-1] for c in conversations})
             row = {slot: r for r, slot in enumerate(places)}
@@ -206,11 +210,16 @@ class Session:
     ) -> list[int]:
         return conversation._slots + [slots[prefix[: i + 1]] for i in range(len(prefix))]
 
-    def _run(self, lanes: list[Lane], wanted: list[tuple[str | None, list[int]]]) -> None:
+    def _run(
+        self,
+        lanes: list[Lane],
+        wanted: list[tuple[str | None, list[int]]],
+        windows: Windows | None = None,
+    ) -> None:
         """Compute lanes (in the order of their slots) and keep the hidden states of path ends."""
         ends = {path[-1] for _, path in wanted}
         for first_slot, part in _passes(lanes, self._engine.max_tokens):
-            hidden = self._forward(part, first_slot)
+            hidden = self._forward(part, first_slot, windows)
             for slot in ends:
                 if first_slot <= slot < first_slot + len(hidden):
                     self._outputs[slot] = hidden[slot - first_slot]
@@ -222,9 +231,11 @@ class Session:
             lane = Lane([*path[:-1], copy], len(path) - 1, [token], adapter)
             self._outputs[slot] = self._forward([lane], copy)[0]
 
-    def _forward(self, lanes: list[Lane], first_slot: int) -> torch.Tensor:
+    def _forward(
+        self, lanes: list[Lane], first_slot: int, windows: Windows | None = None
+    ) -> torch.Tensor:
         """Hidden states of one pass, without their graph."""
-        packing = pack(lanes, first_slot, self._engine.device)
+        packing = pack(lanes, first_slot, self._engine.device, windows)
         if self._tree.size > self._record:
             self.forget()
         with torch.set_grad_enabled(self._record > 0):

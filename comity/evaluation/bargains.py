@@ -25,7 +25,6 @@ COLUMNS = (
     "round",
     "kind",
     "player",
-    "trained",
     "controller",
     "move",
     "payoff",
@@ -157,20 +156,13 @@ def is_split(kinds: Sequence[str] | np.ndarray) -> bool:
     return bool({"claim", "respond"} & {str(kind) for kind in kinds})
 
 
-def learned(
-    iterations: Sequence[int],
-    matches: Sequence[int],
-    seats: Sequence[int],
-    trained: Sequence[bool],
-) -> np.ndarray:
-    """bool `[D]`: a seat of which some decision in the match was used for learning.
+def learned(controllers: Sequence[str]) -> np.ndarray:
+    """bool `[D]`: a decision of a learner's seat.
 
-    Answers that nothing was learned from (illegal or guided ones, where the config says so) are
-    the learner's all the same, and statistics without them would be too good.
+    Answers that nothing was learned from (illegal ones, where the config says so) are the
+    learner's all the same, and statistics without them would be too good.
     """
-    places = list(zip(iterations, matches, seats, strict=True))
-    used = {place for place, one in zip(places, trained, strict=True) if one}
-    return np.array([place in used for place in places], dtype=bool)
+    return np.array([controller == "live" for controller in controllers], dtype=bool)
 
 
 def bargains(decisions: Sequence[Decision]) -> Bargains:
@@ -187,7 +179,7 @@ def from_columns(columns: Mapping[str, Sequence[Any]]) -> Bargains:
     keep = [i for i, kind in enumerate(columns["kind"]) if kind in ANSWERS]
     if not is_split([columns["kind"][i] for i in keep]):
         raise ComityError("statistics of negotiation need a split game; nobody claimed anything")
-    learning = learned(*(columns[name] for name in ("iteration", "match", "seat", "trained")))
+    learning = learned(columns["controller"])
     column = {name: [columns[name][i] for i in keep] for name in COLUMNS}
     keys = list(zip(column["iteration"], column["match"], strict=True))
     matches = {key: number for number, key in enumerate(sorted(set(keys)))}

@@ -206,12 +206,7 @@ def by_opponent(decisions: Sequence[Decision]) -> dict[str, dict[str, float | No
 
 def learners_decisions(decisions: Sequence[Decision]) -> list[Decision]:
     """What learners' seats answered, whether or not it was used for learning."""
-    learning = learned(
-        [d.iteration for d in decisions],
-        [d.match for d in decisions],
-        [d.seat for d in decisions],
-        [d.trained for d in decisions],
-    )
+    learning = learned([d.controller for d in decisions])
     return [d for d, one in zip(decisions, learning, strict=True) if one and d.kind in KINDS]
 
 

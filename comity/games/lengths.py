@@ -3,16 +3,27 @@
 - `Length`: the chance that another round follows.
 - `Fixed`: always the same number of rounds.
 - `Geometric`: after each round another one with a constant probability, up to a cap.
+- `Shared`: any law with its number of rounds drawn beforehand, for matches that end together.
 
-The coin belongs to the environment seed, so matches of one group end together.
+The coin belongs to the environment seed, so matches of one group end together; with `draw` a
+training can also have all matches of an iteration, or of the run, end together.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from comity.errors import ComityError
+import numpy as np
+
+from comity.errors import ComityError, lookup
 from comity.registry import build
+
+DRAWS = {
+    "group": "the matches of a group: those with the same environment seed",
+    "batch": "all matches of an iteration",
+    "run": "all matches of a run's training",
+}
+"""Who shares a number of rounds that is drawn."""
 
 
 @runtime_checkable
@@ -69,8 +80,11 @@ class Geometric:
 
     continue_probability: float = 0.85
     cap: int = 30
+    draw: str = "group"
+    """Whose number of rounds is the same in training: one of `DRAWS`."""
 
     def __post_init__(self) -> None:
+        lookup("draw of a length", self.draw, DRAWS)
         if not 0 <= self.continue_probability <= 1:
             raise ComityError(
                 f"continue_probability must lie between 0 and 1, not {self.continue_probability}"
@@ -92,6 +106,36 @@ class Geometric:
     def continuation(self, finished: int) -> float:
         """Constant until the cap."""
         return self.continue_probability if finished < self.cap else 0.0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What came of a law: matches with this length end after `rounds`, and cannot know it."""
+
+    law: Length
+    rounds: int
+
+    @staticmethod
+    def drawn(law: Length, rng: np.random.Generator) -> "Shared":
+        """The number of rounds, drawn from `law`."""
+        rounds = 1
+        while rng.random() < law.continuation(rounds):
+            rounds += 1
+        return Shared(law, rounds)
+
+    @property
+    def longest(self) -> int:
+        """The law's: it is what players are told of."""
+        return self.law.longest
+
+    @property
+    def expected(self) -> float:
+        """The law's."""
+        return self.law.expected
+
+    def continuation(self, finished: int) -> float:
+        """1 until the last round."""
+        return 1.0 if finished < self.rounds else 0.0
 
 
 LENGTHS: dict[str, Callable[..., Length]] = {"fixed": Fixed, "geometric": Geometric}

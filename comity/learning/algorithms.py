@@ -10,6 +10,7 @@ from comity.learning.credit import CREDIT_STEPS, CreditSettings
 from comity.learning.exact import OBJECTIVES
 from comity.learning.loss import LossSettings
 from comity.learning.ppo import PpoSettings
+from comity.prompts.answers import AnswerFormat
 
 ESTIMATORS: dict[str, str] = {
     "baseline": "returns less a baseline",
@@ -216,3 +217,32 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     "ppo": PpoSettings,
 }
 """Every algorithm by name."""
+
+
+def check_corrected(algorithm: Algorithm) -> None:
+    """Raises `ComityError` unless importance weights correct for what is removed."""
+    if isinstance(algorithm, Exact):
+        why = "algorithm exact learns nothing from matches"
+    elif isinstance(algorithm, PpoSettings):
+        why = "the ratios of algorithm ppo begin with the learner's own probabilities"
+    elif algorithm.importance_cap is None:
+        why = "with algorithm.importance_cap=null nothing is weighted"
+    else:
+        return
+    raise ComityError(
+        f"exploration: {why}, so nothing would correct for the instructions; choose reinforce or "
+        "advantage_alignment with an importance_cap, or set exploration=[]"
+    )
+
+
+def check_paid(algorithm: Algorithm, answer: AnswerFormat) -> None:
+    """Raises `ComityError` where what is not learned from would take its reward along.
+
+    PPO over rounds makes its returns from the very decisions that it learns from.
+    """
+    rounds = isinstance(algorithm, PpoSettings) and algorithm.horizon == "rounds"
+    if rounds and not answer.train_illegal:
+        raise ComityError(
+            "answer.train_illegal=false with algorithm ppo would leave out the rewards of illegal "
+            "answers, too; set algorithm.horizon=answer, or answer.train_illegal=true"
+        )

@@ -46,7 +46,7 @@ class Layout:
     alive: np.ndarray
     """bool `[M, T]`."""
     trained: np.ndarray
-    """bool `[M, S]`."""
+    """bool `[M, S]`: a learner sat there; not each of its answers need be learned from."""
     places: tuple[tuple[int, int, int], ...]
     """(match, seat, step) of every decision."""
 
@@ -62,7 +62,7 @@ class Layout:
         trained = np.zeros(rewards.shape[:2], dtype=bool)
         steps = np.ones(alive.shape, dtype=np.int64)
         for d in decisions:
-            trained[d.match - first, d.seat] |= d.trained
+            trained[d.match - first, d.seat] |= d.controller == "live"
             place = (d.match - first, d.round)
             steps[place] = max(steps[place], d.step + 1)
         before = np.arange(alive.shape[1])[None, :].repeat(len(alive), axis=0)

@@ -27,6 +27,7 @@ from comity.learning.crediting import Layout
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.lessons import Lesson, TermReading, TrainedDecision, micro_batches
 from comity.learning.loss import LossSettings
+from comity.learning.removal import Remainder
 from comity.learning.value_head import ValueHead
 from comity.registry import build
 from comity.rollout.play import Rollout
@@ -214,7 +215,7 @@ def judge(
     learned = {  # a learner of each match
         place[0]: d.adapter
         for d, place in zip(rollout.decisions, layout.places, strict=True)
-        if d.trained and d.adapter in learners
+        if layout.trained[place[:2]] and d.adapter in learners
     }
     states: dict[str, list[_State]] = {}
     seen: set[tuple[int, int, int]] = set()
@@ -240,14 +241,18 @@ def _lessons(
     rollout: Rollout, states: Sequence[_State], targets: np.ndarray | None
 ) -> list[Lesson]:
     """The states by conversation; `source` is their number, `advantage` their target."""
+    talks: dict[int, Remainder] = {}
     found: dict[int, list[TrainedDecision]] = {}
     for number, state in enumerate(states):
+        if state.conversation not in talks:
+            talks[state.conversation] = Remainder.of(rollout.conversations[state.conversation])
+        start = talks[state.conversation].place(state.start)
         target = 0.0 if targets is None else float(targets[state.place])
         found.setdefault(state.conversation, []).append(
-            TrainedDecision(state.start, (), (), (), target, source=number)
+            TrainedDecision(start, (), (), (), target, source=number)
         )
     return [
-        Lesson(tuple(rollout.conversations[number].ids[: max(d.start for d in each)]), tuple(each))
+        Lesson(talks[number].ids[: max(d.start for d in each)], tuple(each))
         for number, each in found.items()
     ]
 

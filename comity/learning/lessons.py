@@ -14,6 +14,7 @@ from comity.engines.engine import Engine, TrunkReading
 from comity.engines.masks import Mask
 from comity.engines.scoring import Answers, answer_logprobs, later_tokens
 from comity.engines.session import Session
+from comity.learning.removal import Remainder
 from comity.rollout.play import Rollout
 
 
@@ -74,14 +75,20 @@ class TermReading:
 
 
 def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
-    """The conversations in which an adapter made trained decisions, as the learner reads them."""
+    """The conversations in which an adapter made trained decisions, as the learner reads them.
+
+    That is without what was told for exploration (`comity.learning.removal`).
+    """
+    talks: dict[int, Remainder] = {}
     decisions: dict[int, list[TrainedDecision]] = {}
     given = zip(rollout.decisions, rollout.answers, rollout.masks, strict=True)
     for source, (d, answers, masks) in enumerate(given):
         if d.trained and d.adapter == adapter and d.tokens:
+            if d.conversation not in talks:
+                talks[d.conversation] = Remainder.of(rollout.conversations[d.conversation])
             decisions.setdefault(d.conversation, []).append(
                 TrainedDecision(
-                    start=d.start,
+                    start=talks[d.conversation].place(d.start),
                     tokens=tuple(d.tokens),
                     answers=answers,
                     behavior=(d.logprob,) if answers else tuple(d.token_logprobs),
@@ -96,10 +103,7 @@ def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
                 )
             )
     return [
-        Lesson(
-            tuple(rollout.conversations[number].ids[: found[-1].places[-1] + 1]),
-            tuple(found),
-        )
+        Lesson(talks[number].ids[: found[-1].places[-1] + 1], tuple(found))
         for number, found in decisions.items()
     ]
 

@@ -23,7 +23,7 @@ Controller = Literal["live", "frozen", "past", "scripted", "human"]
 """What kind of player decided."""
 
 CONTROLLERS: dict[Controller, str] = {
-    "live": "a learner, trained on this decision",
+    "live": "a learner in a seat that is trained",
     "frozen": "a learner's present policy that is not trained here, a folder's adapter or the base",
     "past": "a learner's earlier policy (`comity.players.past`)",
     "scripted": "a scripted strategy",
@@ -104,6 +104,14 @@ class Answer:
     trainable: bool = True
 
 
+PIECES = {
+    "prompt": "told to the model, or forced",
+    "exploration": "told for exploration, and not learned from (`comity.prompts.exploration`)",
+    "answer": "chosen by the model",
+}
+"""Every kind of stretch in a conversation."""
+
+
 @dataclass
 class Talk:
     """One conversation that a host held."""
@@ -113,7 +121,7 @@ class Talk:
     adapter: str | None
     ids: list[int]
     pieces: list[tuple[str, int, int]] = field(default_factory=list)
-    """("prompt" or "answer", first index, end index), covering `ids` in order."""
+    """(one of `PIECES`, first index, end index), covering `ids` in order."""
 
 
 class Table(Protocol):

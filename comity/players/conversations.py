@@ -16,10 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from comity.engines.session import Conversation, Session
+from comity.games.base import Illegal
 from comity.players import choosing, writing
 from comity.players.base import Answer, Ask, Talk
-from comity.prompts.answers import Attempts, Free, Written
+from comity.prompts.answers import AnswerFormat, Attempts, Free, Written
 from comity.prompts.base import Prompt
+from comity.prompts.exploration import EXPLORATION, Explorable
 from comity.prompts.forms import Thinking
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Conversations:
         """By match: the prompt as told there, and its labels by move."""
         self._open: dict[tuple[int, int], Place] = {}
         """By (match, seat)."""
+        self._streams: dict[int, tuple[int | str, ...]] = {}
+        """By match: where its instructions are drawn from; a fork's: the match's that it left."""
 
     @property
     def recording(self) -> Session:
@@ -80,7 +84,7 @@ class Conversations:
                 for i, answer in zip(members, found, strict=True):
                     given[i] = answer
         return [
-            _after(answer, notes)
+            _after(_spared(answer, form), notes)
             for answer, notes in zip(given, before, strict=True)
             if answer is not None
         ]
@@ -93,18 +97,45 @@ class Conversations:
         form = models.answer
         thinking = form.thinking if isinstance(form, Written) else 0
         note = f"\n{Thinking(thinking).told()}" if thinking else ""
+        ended: bool | None = None
         if prompt.fresh or key not in self._open:
-            ids = models.opening_ids(prompt.opening(ask.game, turn) + note)
+            text = prompt.opening(ask.game, turn) + note
             conversation = self.session.conversation(ask.player.adapter)
             self.talks.append(Talk(ask.match, turn.seat, ask.player.adapter, conversation.ids))
             self._open[key] = Place(len(self.talks) - 1, conversation)
         else:
-            ids = models.chat.next(prompt.following(ask.game, turn) + note, self._open[key].ended)
+            text = prompt.following(ask.game, turn) + note
+            ended = self._open[key].ended
         place = self._open[key]
         place.marks.append((len(place.conversation.ids), place.ended))
         place.ended = False
-        self.note("prompt", place, ids)
+        instruction, ending = self._instruction(ask, prompt)
+        if instruction:
+            at = len(text) - len(ending + note)
+            told, aside, rest = models.chat.with_aside(text, at, instruction, ended)
+            self.note("prompt", place, told)
+            self.note(EXPLORATION, place, aside)
+            self.note("prompt", place, rest)
+        elif ended is None:
+            self.note("prompt", place, models.opening_ids(text))
+        else:
+            self.note("prompt", place, models.chat.next(text, ended))
         return place
+
+    def _instruction(self, ask: Ask, prompt: Prompt) -> tuple[str, str]:
+        """What a learner is told for this round ("": nothing), and what the text goes on with.
+
+        In a branch that is what the match itself was told: like the game's chances it does not
+        follow from what anybody answers.
+        """
+        exploration = self.models.exploration
+        if not (exploration and ask.player.trained and isinstance(prompt, Explorable)):
+            return "", ""
+        stream = self._streams.setdefault(ask.match, ask.stream)
+        ending = prompt.ending(ask.game, ask.turn)
+        if ending is None:
+            return "", ""
+        return exploration.drawn(stream, ask.turn.seat, ask.turn.round), ending
 
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
         """Begin match `target` with what `source` had when its seats had answered so often.
@@ -113,6 +144,8 @@ class Conversations:
         """
         if source in self._prompts:
             self._prompts[target] = self._prompts[source]
+        if source in self._streams:
+            self._streams[target] = self._streams[source]
         for seat, count in answers.items():
             self._open.pop((target, seat), None)
             place = self._open.get((source, seat))
@@ -141,7 +174,7 @@ class Conversations:
         return tuple(labels[move] for move in ask.turn.legal)
 
     def note(self, kind: str, place: Place, ids: Sequence[int]) -> None:
-        """Append ids to a conversation as told ("prompt") or chosen ("answer")."""
+        """Append ids to a conversation, of a kind of `comity.players.base.PIECES`."""
         if ids:
             first = len(place.conversation.ids)
             place.conversation.append(ids)
@@ -158,6 +191,13 @@ class Conversations:
         pieces = self.talks[place.number].pieces
         while pieces and pieces[-1][1] >= length:
             pieces.pop()
+
+
+def _spared(answer: Answer, form: AnswerFormat) -> Answer:
+    """The answer, not to be learned from where it is illegal and the format says so."""
+    if isinstance(answer.action, Illegal) and not form.train_illegal:
+        return replace(answer, trainable=False)
+    return answer
 
 
 def _after(answer: Answer, before: Sequence[Answer]) -> Answer:

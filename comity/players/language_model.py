@@ -18,6 +18,7 @@ from comity.players.conversations import Conversations
 from comity.players.scripts import example_turns
 from comity.prompts.answers import AnswerFormat, Attempts, Written
 from comity.prompts.base import Prompt
+from comity.prompts.exploration import Exploration
 from comity.prompts.forms import Thinking
 
 
@@ -51,6 +52,8 @@ class LanguageModels:
     answer: AnswerFormat
     record: int = 0
     """Most tokens of a rollout whose passes are kept for learning (`comity.engines.session`)."""
+    exploration: Exploration = Exploration()  # noqa: RUF009 (frozen)
+    """What players who are trained are told now and then; nobody else is."""
 
     def __hash__(self) -> int:
         return id(self)

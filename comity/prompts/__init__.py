@@ -8,6 +8,7 @@
   and, of the steps of a round, in `negotiation_steps`.
 - `forms`: what written answers look like, with `claims`, `delimiters` and `patterns`; `heard`:
   how what other players wrote is told.
+- `exploration`: instructions for a round that nothing is learned from.
 - `answers`: formats and parsers.
 
 To add a prompt, write a file with a frozen dataclass and give it a line in `PROMPTS`.

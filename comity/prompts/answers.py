@@ -17,6 +17,11 @@ class AnswerFormat(Protocol):
 
     name: ClassVar[str]
 
+    @property
+    def train_illegal(self) -> bool:
+        """An answer that is still illegal when its attempts are over is learned from."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
@@ -30,6 +35,8 @@ class Written:
     """Most characters of a block of thought before every answer; 0: none is asked for."""
     train_thinking: bool = True
     """Thoughts are learned from, as answers are."""
+    train_illegal: bool = True
+    """An answer that is still illegal when its attempts are over is learned from."""
 
     def __post_init__(self) -> None:
         for name in ("message_tokens", "claim_tokens"):
@@ -107,6 +114,8 @@ class Free:
 
     max_tokens: int | None = 8
     """The answer is cut after so many tokens; null: those of the longest legal one and 4 more."""
+    train_illegal: bool = True
+    """An illegal answer is learned from."""
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:

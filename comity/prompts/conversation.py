@@ -55,13 +55,12 @@ class Conversation(OfLabels):
         slips, goal = telling.slips(game), telling.goal_sentence()
         later = "After every round you are told what they picked." if self.news == "other" else ""
         wishes = " ".join(sentence for sentence in (slips, goal, later) if sentence)
-        wrong = f"Any answer but {telling.choices(game)} is an error. " if self.errors else ""
         return (
             f"You play {telling.called(game)} with {others} over several rounds. In every round, "
             f"each of you picks {telling.choices(game)} at the same time. Then you get points:\n"
             f"{self._payoffs(game, turn.seat)}\n"
             f"{wishes + chr(10) if wishes else ''}"
-            f"{self._before(game, turn)}{wrong}{telling.instruction(game)}"
+            f"{self._question(game, turn)}"
         )
 
     def following(self, game: Game, turn: Turn) -> str:
@@ -90,6 +89,18 @@ class Conversation(OfLabels):
             news = f"You {labels[played]}, they {', '.join(told(o, labels) for o in others)}."
         return f"{news}{' Nobody got points.' if void else ''}"
 
+    def ending(self, game: Game, turn: Turn) -> str | None:
+        """The question, which is asked once; later turns end with the news."""
+        return "" if turn.observation.history else self._question(game, turn)
+
+    def _question(self, game: Game, turn: Turn) -> str:
+        """The last joint move, where the conversation opens with one, and how to answer."""
+        telling = self.telling
+        last = last_moves(turn.observation, self.labels(game))
+        before = f"Last round {last} " if last else ""
+        wrong = f"Any answer but {telling.choices(game)} is an error. " if self.errors else ""
+        return f"{before}{wrong}{telling.instruction(game)}"
+
     def _payoffs(self, game: Game, seat: int) -> str:
         """A line for each own pick and what the others may do, own pick first."""
         stage = told_game(game).stage
@@ -111,8 +122,3 @@ class Conversation(OfLabels):
                         f"{labels[0]}: you get {number(mine)}."
                     )
         return "\n".join(lines)
-
-    def _before(self, game: Game, turn: Turn) -> str:
-        """The last joint move, where the conversation opens with one."""
-        last = last_moves(turn.observation, self.labels(game))
-        return f"Last round {last} " if last else ""

@@ -89,6 +89,12 @@ class Negotiation:
         """What is new since this seat was last asked, and what to answer now."""
         return self._news(self._told(game), turn)
 
+    def ending(self, game: Game, turn: Turn) -> str | None:
+        """What others wrote and the request; None after the seat's first turn in a round."""
+        if _spoken(_seen(turn), turn):
+            return None
+        return "\n".join(self._due(self._told(game), turn))
+
     def form(self, game: Game, turn: Turn) -> Form:
         """Of the message, claim or response that is due."""
         split, seen = self._told(game), _seen(turn)
@@ -130,17 +136,30 @@ class Negotiation:
     def _news(self, game: Split, turn: Turn) -> str:
         """What this seat does not know yet, and the request."""
         seen, names = _seen(turn), self.names[: game.seats]
-        spoke = [i for i, (seat, _) in enumerate(seen.messages) if seat == turn.seat]
         lines = []
-        if not spoke:  # its first turn in this round: every seat claims at a round's end
+        if not _spoken(seen, turn):
             if seen.history:
                 lines += words.last_round(game, seen, names, full=self.disclosure == "full")
             lines.append(words.this_round(game, seen, names))
-        since = spoke[-1] + 1 if spoke else 0
-        for seat, text in seen.messages[since:]:
-            lines.append(words.heard(names[seat], text, game.message_limit))
-        lines.append(words.request(game, turn, seen, names, self.form(game, turn)))
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._due(game, turn)])
+
+    def _due(self, game: Split, turn: Turn) -> list[str]:
+        """What others wrote since this seat last did, and the request."""
+        seen, names = _seen(turn), self.names[: game.seats]
+        heard = [
+            words.heard(names[seat], text, game.message_limit)
+            for seat, text in seen.messages[_spoken(seen, turn) :]
+        ]
+        return [*heard, words.request(game, turn, seen, names, self.form(game, turn))]
+
+
+def _spoken(seen: SplitObservation, turn: Turn) -> int:
+    """Messages of this round up to the seat's last one; 0: this is its first turn in the round.
+
+    For every seat claims at a round's end.
+    """
+    own = [i for i, (seat, _) in enumerate(seen.messages) if seat == turn.seat]
+    return own[-1] + 1 if own else 0
 
 
 def _seen(turn: Turn) -> SplitObservation:

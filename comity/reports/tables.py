@@ -68,7 +68,7 @@ NEEDED = (
     "round",
     "kind",
     "player",
-    "trained",
+    "controller",
     "move",
     "played",
     "payoff",
@@ -147,14 +147,11 @@ def _table(
         at = np.where(shown == 2, np.cumsum(shown) - shown, len(values) - 2)
         kind = _strings(raw, "kind")
         answer = np.isin(kind, ("choose", *ANSWERS))
-        match, seat = numbers("match", int), numbers("seat", int)
-        learning = learned(
-            [0] * len(raw), match.tolist(), seat.tolist(), raw["trained"].to_pylist()
-        )
+        learning = learned(raw["controller"].to_pylist())
         return Table(
             seed=np.broadcast_to(np.asarray(seed), (len(raw),)),
-            match=match,
-            seat=seat,
+            match=numbers("match", int),
+            seat=numbers("seat", int),
             round=numbers("round", int),
             choice=kind == "choose",
             answer=answer,

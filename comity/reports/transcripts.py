@@ -71,6 +71,8 @@ EXTRA = (
 )
 """Order of the values of an extra: what a split and its deal were, and how the answer came
 about. `said` is an index into the texts."""
+PIECES = {"prompt": 0, "answer": 1, "exploration": 2}
+"""How kinds of the pieces of conversations are written."""
 SETTLING = ("message", "claim", "respond")
 """Kinds of decisions that have an extra in any case."""
 
@@ -133,7 +135,7 @@ class Collector:
         """Adds the matches of one cell: an iteration of a run, or a pairing."""
         matches: dict[int, list[Row]] = defaultdict(list)
         for row in rows:
-            if row["trained"]:
+            if row["controller"] == "live":
                 row["player"] = learner_name(head["policy"], row["player"])
             matches[row["match"]].append(row)
         self.played += len(matches)
@@ -202,7 +204,7 @@ class Collector:
         for piece in talk["pieces"]:
             first, end = piece["start"], piece["end"]
             ids = tuple(talk["ids"][first:end])
-            flat += (int(piece["kind"] == "answer"), self.texts(piece["text"]), self.ids(ids))
+            flat += (PIECES.get(piece["kind"], 0), self.texts(piece["text"]), self.ids(ids))
         before = sum(piece["start"] < start for piece in talk["pieces"])
         return self.conversations(tuple(flat)), before
 

@@ -104,7 +104,7 @@ class Piece:
     """A stretch of a conversation."""
 
     kind: str
-    """"prompt": told to the model or forced; "answer": chosen by the model."""
+    """One of `comity.players.base.PIECES`."""
     start: int
     end: int
     text: str

@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from comity.engines import windows
 from comity.engines.engine import Engine
 from comity.engines.packing import Lane, _alike
+from comity.engines.sampling import Drawn
 from comity.engines.scoring import Answers
 from comity.engines.session import Choice, Conversation, Draw
 from tests.tiny import ARCHITECTURES, make_tiny
@@ -224,6 +226,40 @@ def test_free_tokens_have_the_probabilities_of_a_plain_forward(architecture: str
         np.testing.assert_allclose(drawn.logprobs, expected, atol=1e-4)
         assert drawn.stopped == (drawn.ids[-1] == 1)
         assert len(drawn.ids) == 9 or drawn.stopped
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_long_answers_in_windows_are_those_of_gathered_keys(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes that begin alike, part, end early and outgrow the window; two adapters."""
+    engine = make_engine(architecture, adapters=2)
+    monkeypatch.setattr(windows, "SPARE", 3)
+    made: list[windows.Window] = []
+    new = windows.Window
+    monkeypatch.setattr(windows, "Window", lambda *a: made.append(new(*a)) or made[-1])
+
+    def sampled() -> list[Drawn]:
+        session = engine.session()
+        rng = np.random.default_rng(4)
+        rules = random_ids(rng, 300)
+        draws = []
+        for i in range(12):
+            conversation = session.conversation(f"a{i % 2}")
+            conversation.append([*rules, *random_ids(np.random.default_rng(i // 4), 5 + i // 4)])
+            ends = frozenset(range(1 + i))
+            draws.append(Draw(conversation, 25, ends, np.random.default_rng([3, i]), 2.0))
+        return session.sample(draws)
+
+    windowed, count = sampled(), len(made)
+    assert 0 < count < 15, "25 passes of several blocks go on in the same windows"
+    monkeypatch.setattr(windows, "MOST", 0)
+    gathered = sampled()
+    assert len(made) == count
+    assert len({len(one.ids) for one in gathered}) > 3, "answers end at different lengths"
+    for one, other in zip(windowed, gathered, strict=True):
+        assert one.ids == other.ids
+        np.testing.assert_allclose(one.logprobs, other.logprobs, atol=2e-5)
 
 
 def test_sampled_tokens_follow_the_distribution_and_temperature() -> None:

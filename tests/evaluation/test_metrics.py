@@ -98,8 +98,9 @@ def test_a_match_by_hand():
     assert metrics.retaliation(MATCH) == (2.0, 3.0)
 
 
-def test_only_trained_decisions_count_but_outcomes_need_both_seats():
-    decisions = [replace(d, trained=d.seat == 0) for d in MATCH]
+def test_only_learners_decisions_count_but_outcomes_need_both_seats():
+    """Whether or not anything was learned from them."""
+    decisions = [replace(d, controller=("live", "frozen")[d.seat], trained=False) for d in MATCH]
     result = metrics.iteration_metrics(decisions)
     assert result["cooperation"] == 2 / 4
     assert result["payoff"] == (3 + 0 + 1 + 5) / 4
@@ -143,7 +144,7 @@ def test_a_match_with_several_others_counts_for_the_kind_of_each():
 
 
 def test_nothing_counted_is_none():
-    untrained = [replace(d, trained=False) for d in MATCH]
+    untrained = [replace(d, controller="frozen", trained=False) for d in MATCH]
     result = metrics.iteration_metrics(untrained)
     assert result["cooperation"] is result["payoff"] is result["illegal"] is None
     assert result["conditional"]["CC"] == [0, 0]

@@ -378,7 +378,7 @@ def test_counts_of_matches_and_seats_add_up(decisions: list[Decision]) -> None:
 
 # ---- the line of metrics.jsonl ---------------------------------------------------------------
 def test_metrics_of_an_iteration() -> None:
-    decisions = [replace(d, trained=d.seat == 0) for d in BY_HAND]
+    decisions = [replace(d, controller=("live", "past")[d.seat]) for d in BY_HAND]
     found = metrics.iteration_metrics(decisions)
     assert found["cooperation"] is None
     assert found["outcomes"] == found["conditional"] == {}
@@ -397,8 +397,7 @@ def test_metrics_of_an_iteration() -> None:
 
 
 def test_answers_that_nothing_was_learned_from_are_the_learners_all_the_same() -> None:
-    decisions = [replace(d, trained=d.seat == 0 and not d.guided) for d in BY_HAND]
-    assert decisions[0].guided and not decisions[0].trained
+    decisions = [replace(d, controller=("live", "past")[d.seat], trained=False) for d in BY_HAND]
     found = metrics.iteration_metrics(decisions)["negotiation"]["pooled"]
     assert found["guided"] == 1 / 4
     assert found["retries"] == 2 / 4

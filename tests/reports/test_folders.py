@@ -97,8 +97,8 @@ def test_nothing_trained_and_nothing_decided(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=1)
     path = run / "decisions" / "000000.parquet"
     table = pq.read_table(path)
-    index = table.schema.get_field_index("trained")
-    pq.write_table(table.set_column(index, "trained", [[False] * len(table)]), path)
+    index = table.schema.get_field_index("controller")
+    pq.write_table(table.set_column(index, "controller", [["frozen"] * len(table)]), path)
     refused([run], "no trained decisions")
     pq.write_table(table.slice(0, 0), path)
     refused([run], "holds no decisions")

@@ -167,6 +167,30 @@ def test_answers_to_follow_up_questions_are_shown_but_are_no_moves(
 
 @needs_browser
 @pytest.mark.parametrize("hostile", synthetic.HOSTILE)
+def test_what_was_told_for_exploration_is_marked_and_harmless(
+    browser: Any, tmp_path: Path, hostile: str
+) -> None:
+    run = synthetic.run(tmp_path / "run", iterations=1, matches=2, hostile=False)
+    path = run / "conversations" / "000000.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    for row in rows:
+        row["pieces"][0] |= {"kind": "exploration", "text": hostile}
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    page, _ = build([run])
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    visit = Visit(tab, page.as_uri())
+    tab.locator(".bubble").first.click()
+    marked = tab.locator(".decision .text .exploration")
+    assert marked.first.evaluate("element => element.textContent") == hostile
+    assert "told for exploration" in tab.locator(".decision").inner_text()
+    tab.locator(".bubble").nth(2).click()
+    assert "told for exploration" not in tab.locator(".decision").inner_text()
+    visit.check(page.as_uri())
+
+
+@needs_browser
+@pytest.mark.parametrize("hostile", synthetic.HOSTILE)
 def test_hostile_answers_are_shown_as_they_are(browser: Any, report: Path, hostile: str) -> None:
     page = browser.new_page(viewport={"width": 360, "height": 740})
     visit = Visit(page, report.as_uri())

@@ -29,6 +29,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "dropout": ("adapter.dropout=0.3",),
     "two learners": ("seats=[learner:a,learner:b]", "algorithm.kl=0.1"),
     "geometric": ("game/length=geometric", "game.length.cap=3", "game.noise=0.2"),
+    "one length a batch": ("game/length=geometric", "game.length.cap=4", "game.length.draw=batch"),
     "free": ("answer=free", "answer.max_tokens=2"),
     "groups": ("matches=4", "group_size=2", "algorithm.baseline=leave_one_out"),
     "alignment": (

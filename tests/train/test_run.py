@@ -93,6 +93,20 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(
     assert metrics(other) != metrics(trained)
 
 
+@pytest.mark.parametrize(("draw", "differ"), [("group", True), ("batch", True), ("run", False)])
+def test_lengths_are_shared_by_whom_the_config_says(
+    draw: str, differ: bool, tmp_path: Path
+) -> None:
+    length = ["game/length=geometric", "game.length.cap=20", f"game.length.draw={draw}"]
+    with Experiment(small(tmp_path, *length, "matches=6", "seed=1")) as experiment:
+        found = [
+            play(experiment.game(i), experiment.matches(i), i).played.alive.sum(axis=1).tolist()
+            for i in range(4)
+        ]
+    assert (len({rounds for batch in found for rounds in batch}) > 1) is differ
+    assert any(len(set(batch)) > 1 for batch in found) is (draw == "group")
+
+
 def test_the_exact_algorithm_trains_a_run(tmp_path: Path) -> None:
     changes = ("prompt=memory_one", "algorithm=exact", "seats=[learner,always_cooperate]")
     folder = train(small(tmp_path, *changes, "optimizer.learning_rate=0.003"))

@@ -3,6 +3,17 @@
 
 const heading = (text) => html("h5", "", text);
 
+/** Pieces as one text: answers stand out, and so does what was told for exploration. */
+function pieceText(pieces) {
+  const text = html("pre", "text");
+  for (const piece of pieces) {
+    const span = html("span", piece.isAnswer ? "answer" : piece.isExploration ? "exploration" : "", piece.text);
+    if (piece.isExploration) span.title = "Told for exploration: nothing is learned from it";
+    text.append(span);
+  }
+  return text;
+}
+
 /** What was told, what was answered, and the facts of a decision. */
 function decisionBox(d) {
   const box = html("div", "decision");
@@ -10,8 +21,11 @@ function decisionBox(d) {
   if (d.pieces.length) {
     const lastAnswer = d.pieces.findLastIndex((piece) => piece.isAnswer);
     box.append(heading(lastAnswer < 0 ? "Told" : "Told since the last answer"));
-    const told = d.pieces.slice(lastAnswer + 1).map((piece) => piece.text).join("");
-    box.append(html("pre", "text", told));
+    const told = d.pieces.slice(lastAnswer + 1);
+    box.append(pieceText(told));
+    if (told.some((piece) => piece.isExploration)) {
+      box.append(html("p", "note", "Underlined: told for exploration; nothing is learned from it."));
+    }
     // What was told first is the full prompt already; only its ids are added then.
     const isFirst = lastAnswer < 0;
     const whole = html("details");
@@ -20,9 +34,7 @@ function decisionBox(d) {
       if (whole.querySelector("pre")) return;
       const ids = d.pieces.flatMap((piece) => piece.ids);
       if (!isFirst) {
-        const text = html("pre", "text");
-        for (const piece of d.pieces) text.append(html("span", piece.isAnswer ? "answer" : "", piece.text));
-        whole.append(text, heading(`Its ${ids.length} token ids`));
+        whole.append(pieceText(d.pieces), heading(`Its ${ids.length} token ids`));
       }
       whole.append(html("pre", "text ids", ids.join(" ")));
     });

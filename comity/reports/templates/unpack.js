@@ -46,7 +46,7 @@ function unpackPieces(flat, end, tables) {
   const pieces = [];
   const stop = end < 0 ? flat.length : 3 * end;
   for (let i = 0; i < stop; i += 3) {
-    pieces.push({ isAnswer: flat[i] === 1, text: tables.texts[flat[i + 1]], ids: tables.ids[flat[i + 2]] });
+    pieces.push({ isAnswer: flat[i] === 1, isExploration: flat[i] === 2, text: tables.texts[flat[i + 1]], ids: tables.ids[flat[i + 2]] });
   }
   return pieces;
 }

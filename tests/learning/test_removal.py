@@ -1,0 +1,380 @@
+"""What was told for exploration is in the context that is sampled in, and in none learned from."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from comity.engines.session import Session
+from comity.games.base import Game
+from comity.games.randomness import generator
+from comity.learning.algorithms import Reinforce
+from comity.learning.crediting import Layout
+from comity.learning.critic import Critic, judge
+from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.lessons import lessons, micro_batches, read_terms
+from comity.learning.loss import LossSettings
+from comity.learning.removal import Remainder
+from comity.players import choosing
+from comity.players.base import ANSWER, Ask
+from comity.players.language_model import LanguageModels, Policy
+from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS, Exploration
+from comity.rollout.branches import branch_returns
+from comity.rollout.play import Match, Rollout, play
+from comity.rollout.records import Piece
+from tests.players.talking import Easy, Terse, check_conversations, places, split, told
+from tests.worlds import dilemma, learner, play_matches, tiny_folder, tiny_models
+
+HALF = Exploration.of(
+    [
+        {"text": "greedy", "probability": 0.3},
+        {"text": "Say little.", "probability": 0.3},
+    ]
+)
+SENTENCES = {INSTRUCTIONS["greedy"], "Say little."}
+OPTIMIZER = OptimizerSettings(learning_rate=0.01, gradient_clip=None)
+FORCED = {"name": "forced", "message_tokens": 6}
+TRY = {"name": "attempts", "free_attempts": 3, "message_tokens": 6}
+WORLDS: dict[str, tuple[dict[str, Any], type | None]] = {
+    "dilemma": (FORCED, None),
+    "free": ({"name": "free", "max_tokens": 3}, None),
+    "thinking dilemma": ({**FORCED, "thinking": 6}, None),
+    "split": (FORCED, Terse),
+    "thinking": ({**FORCED, "thinking": 8}, Terse),
+    "attempts": (TRY, Easy),
+    "append": ({**TRY, "feedback": "append"}, Easy),
+}
+
+
+def world(name: str, architecture: str = "llama") -> tuple[Game, LanguageModels]:
+    answer, prompt = WORLDS[name]
+    block = {"name": "negotiation" if prompt else "conversation"}
+    models = tiny_models(architecture, block, answer, ("main", "b"))
+    return (split(), told(models, prompt)) if prompt else (dilemma(3), models)
+
+
+def exploring(models: LanguageModels, exploration: Exploration = HALF) -> LanguageModels:
+    return replace(models, exploration=exploration)
+
+
+def rolled(game: Game, models: LanguageModels, matches: int = 3) -> Rollout:
+    rollout = play_matches(game, (learner(models), learner(models, "b")), matches)
+    check_conversations(rollout, models)
+    return rollout
+
+
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From now on answers are kept; from the call of the result on they are given again."""
+    kept: list[Any] = []
+    again: Iterator[Any] | None = None
+    sample, draw = Session.sample, choosing._draw
+
+    def sampled(self: Session, draws: Any) -> Any:
+        if again is not None:
+            results = next(again)
+            for one, (_, tail) in zip(draws, results, strict=True):
+                one.conversation.append(tail)
+            return [drawn for drawn, _ in results]
+        starts = [len(one.conversation.ids) for one in draws]
+        drawn = sample(self, draws)
+        tails = [one.conversation.ids[s:] for one, s in zip(draws, starts, strict=True)]
+        kept.append(list(zip(drawn, tails, strict=True)))
+        return drawn
+
+    def picked(probabilities: np.ndarray, rng: np.random.Generator) -> int:
+        if again is not None:
+            return int(next(again))
+        kept.append(draw(probabilities, rng))
+        return int(kept[-1])
+
+    monkeypatch.setattr(Session, "sample", sampled)
+    monkeypatch.setattr(choosing, "_draw", picked)
+
+    def repeat() -> None:
+        nonlocal again
+        again = iter(kept)
+
+    return repeat
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_what_remains_are_the_ids_of_a_match_without_instructions(
+    name: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Token for token, where everybody gives the same answers; so are the decisions' places."""
+    game, models = world(name, architecture)
+    repeat = given(monkeypatch)
+    explored = rolled(game, exploring(models))
+    repeat()
+    plain = rolled(game, models)
+    spans = 0
+    assert len(explored.conversations) == len(plain.conversations)
+    for with_them, without in zip(explored.conversations, plain.conversations, strict=True):
+        remainder = Remainder.of(with_them)
+        assert list(remainder.ids) == without.ids
+        assert len(without.ids) == len(with_them.ids) - sum(b - a for a, b in remainder.removed)
+        for piece in with_them.pieces:
+            assert piece.kind != EXPLORATION or piece.text.strip() in SENTENCES
+            spans += piece.kind == EXPLORATION
+        assert all(piece.kind != EXPLORATION for piece in without.pieces)
+    assert spans > 3
+    moved = 0
+    for d, e in zip(explored.decisions, plain.decisions, strict=True):
+        assert (d.text, d.tokens, d.offsets, d.kind) == (e.text, e.tokens, e.offsets, e.kind)
+        if d.start >= 0:
+            remainder = Remainder.of(explored.conversations[d.conversation])
+            assert remainder.place(d.start) == e.start
+            moved += d.start != e.start
+    assert moved > 3
+    for adapter in ("main", "b"):
+        ours, theirs = (lessons(one, adapter, 1.0) for one in (explored, plain))
+        assert [x.ids for x in ours] == [x.ids for x in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            assert [list(d.places) for d in one.decisions] == [
+                list(d.places) for d in other.decisions
+            ]
+
+
+@pytest.mark.parametrize("name", ["free", "split"])
+def test_one_instruction_a_round_at_its_first_turn(name: str) -> None:
+    game, models = world(name)
+    sure = Exploration.of([{"text": "Say little.", "probability": 1}])
+    rollout = rolled(game, exploring(models, sure), 2)
+    rounds = rollout.played.alive.shape[1]
+    for talk in rollout.conversations:
+        spans = [p for p in talk.pieces if p.kind == EXPLORATION]
+        assert len(spans) == rounds
+        # Before the first answer of each round, and in the text that asks for it.
+        first = {}
+        for d in rollout.decisions:
+            if d.conversation == talk.conversation:
+                first.setdefault(d.round, d.start)
+        for number, span in enumerate(spans):
+            before = 0 if number == 0 else first[number - 1]
+            assert before < span.start < span.end <= first[number]
+
+
+def test_nobody_but_the_trained_is_told() -> None:
+    game, models = world("split")
+    sure = exploring(models, Exploration.of([{"text": "Say little.", "probability": 1}]))
+    others = (
+        Policy("base", sure, None),
+        Policy("frozen", sure, "b"),
+        Policy("learner@000001", sure, "b", trained=False, past=True),
+    )
+    for other in others:
+        rollout = play_matches(game, (learner(sure), other), 1)
+        found = {
+            t.seat: any(p.kind == EXPLORATION for p in t.pieces) for t in rollout.conversations
+        }
+        assert found == {0: True, 1: False}
+        alone = play_matches(game, (other, other), 1)
+        plain = play_matches(game, (replace(other, host=models),) * 2, 1)
+        assert str(alone.decisions) == str(plain.decisions)
+        assert alone.conversations == plain.conversations
+
+
+def test_where_nothing_is_drawn_everything_is_as_without() -> None:
+    """No other random number of the match is moved, and no token."""
+    for name in ("dilemma", "split", "append"):
+        game, models = world(name)
+        seldom = Exploration.of([{"text": "greedy", "probability": 1e-9}])
+        rollouts = [rolled(game, one, 2) for one in (models, exploring(models, seldom))]
+        assert str(rollouts[0].decisions) == str(rollouts[1].decisions)
+        assert rollouts[0].conversations == rollouts[1].conversations
+
+
+def test_the_first_rounds_of_who_is_told_nothing_stay_as_they_are() -> None:
+    """And all deals do, whoever is told what."""
+    game, models = world("split")
+    seldom = exploring(models, Exploration.of([{"text": "greedy", "probability": 0.2}]))
+    plain, explored = (rolled(game, one, 5) for one in (models, seldom))
+    noisy = {
+        m
+        for m in range(5)
+        if any(seldom.exploration.drawn((0, 0, m), seat, 0) for seat in range(2))
+    }
+    assert 0 < len(noisy) < 5
+    changed = set()
+    for d, e in zip(plain.decisions, explored.decisions, strict=True):
+        assert (d.seed, d.stock, d.values) == (e.seed, e.stock, e.values)
+        same = np.allclose(d.logprob, e.logprob, atol=1e-4) and (d.text, d.start) == (
+            e.text,
+            e.start,
+        )
+        if d.round == 0 and not same:
+            changed.add(d.match)
+    assert changed == noisy
+
+
+# ---- learning --------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def free() -> tuple[LanguageModels, Rollout]:
+    """Free answers in a dilemma, with advantages."""
+    game, models = world("free")
+    models = exploring(models)
+    rollout = rolled(game, models)
+    for number, d in enumerate(rollout.decisions):
+        d.advantage = d.reward = float(number % 3) - 1.0
+    return models, rollout
+
+
+def plain_logprobs(twin: Any, ids: Any, at: list[int]) -> list[float]:
+    """log p of the ids at some places, by the model as PEFT runs it."""
+    with torch.no_grad():
+        logits = twin(torch.tensor([list(ids)])).logits[0].float()
+    table = torch.log_softmax(logits, dim=-1)
+    return [float(table[place - 1, ids[place]]) for place in at]
+
+
+def test_behavior_is_prompted_and_what_is_learned_is_not(
+    free: tuple[LanguageModels, Rollout], tmp_path: Path
+) -> None:
+    models, rollout = free
+    models.engine.adapters.save("main", tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder("llama"), dtype=torch.float32)
+    twin = PeftModel.from_pretrained(base, str(tmp_path))
+    found = lessons(rollout, "main", 1.0)
+    reading = read_terms(models.engine, found, "main", gradients=False).logprobs.tolist()
+    terms = iter(reading)
+    differ = 0
+    for lesson in found:
+        for one in lesson.decisions:
+            d = rollout.decisions[one.source]
+            talk = rollout.conversations[d.conversation]
+            assert list(one.behavior) == d.token_logprobs
+            sampled = plain_logprobs(twin, talk.ids, places(d))
+            assert d.token_logprobs == pytest.approx(sampled, abs=1e-4)
+            learned = plain_logprobs(twin, Remainder.of(talk).ids, list(one.places))
+            ours = [next(terms) for _ in one.tokens]
+            assert ours == pytest.approx(learned, abs=1e-4)
+            differ += not np.allclose(sampled, learned, atol=1e-3)
+    assert next(terms, None) is None and differ > 2
+
+
+def test_the_weights_of_an_update_are_between_the_two(
+    free: tuple[LanguageModels, Rollout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, rollout = free
+    found = lessons(rollout, "main", 1.0)
+    reading = read_terms(models.engine, found, "main", gradients=False).logprobs
+    behavior = torch.tensor([b for lesson in found for d in lesson.decisions for b in d.behavior])
+    rho = (reading - behavior).exp()
+    settings = LossSettings(kl=0.1, importance_cap=2.0)
+    one = Learner(models.engine, "main", OPTIMIZER, settings, 9)
+    monkeypatch.setattr(one, "descend", lambda loss: 0.0)
+    row = one.update(found, rollout.recording)
+    assert row["importance_mean"] == pytest.approx(float(rho.mean()), abs=1e-4)
+    assert row["importance_max"] == pytest.approx(float(rho.max()), abs=1e-4)
+    assert row["importance_max"] > 1.1, "instructions change what is answered"
+    # The reference, too, reads what the learner reads.
+    reference = one.reference.logprobs(found)
+    again = read_terms(models.engine, found, None, gradients=False).logprobs
+    assert torch.equal(reference, again)
+    gap = reference - reading
+    k3 = (gap.exp() - gap - 1).mean()
+    assert row["kl"] == pytest.approx(float(k3), abs=1e-4)
+
+
+def test_conversations_that_become_one_are_computed_once() -> None:
+    """Two that differ in an instruction alone cost what one costs."""
+    game, models = world("free")
+    rollout = rolled(game, models, 1)
+    (talk,) = [t for t in rollout.conversations if t.adapter == "main"]
+    own = [d for d in rollout.decisions if d.adapter == "main"]
+    at, line = talk.pieces[0].end - 3, models.chat.plain("\nSay little.")
+    copies = [talk, replace(talk, ids=[*talk.ids[:at], *line, *talk.ids[at:]], pieces=[])]
+    copies[1].pieces = [Piece(EXPLORATION, at, at + len(line), "")]
+    moved = [replace(d, conversation=1, match=1, start=d.start + len(line)) for d in own]
+    for d in own:
+        d.conversation = 0
+    both = replace(
+        rollout,
+        decisions=[*own, *moved],
+        answers=[()] * 2 * len(own),
+        masks=[()] * 2 * len(own),
+        conversations=copies,
+    )
+    once = replace(both, decisions=own, answers=[()] * len(own), masks=[()] * len(own))
+    costs = []
+    for one in (once, both):
+        found = lessons(one, "main", 1.0)
+        before = models.engine.tokens_computed
+        reading = read_terms(models.engine, found, "main", gradients=False)
+        costs.append(models.engine.tokens_computed - before)
+        assert len({lesson.ids for lesson in found}) == 1
+        assert len(micro_batches(found, 0, len(found[0].ids))) == 1
+    assert costs[0] == costs[1] > 0
+    half = len(reading.logprobs) // 2
+    assert torch.equal(reading.logprobs[:half], reading.logprobs[half:])
+
+
+def test_the_critic_judges_what_is_learned_from(free: tuple[LanguageModels, Rollout]) -> None:
+    models, rollout = free
+    for name in ("main:critic", "b:critic"):
+        if name not in models.engine.adapters.names:
+            models.engine.adapters.add(name, rank=4, alpha=8, seed=7)
+    learners = {}
+    for name in ("main", "b"):
+        one = Learner(models.engine, name, OPTIMIZER, LossSettings(), 9)
+        one.critic = Critic(models.engine, f"{name}:critic", OPTIMIZER, 9, seed=3)
+        with torch.no_grad():
+            one.critic.value_head.linear.weight.normal_(
+                generator=torch.Generator().manual_seed(len(name))
+            )
+        learners[name] = one
+    talks, decisions = [], []
+    for talk in rollout.conversations:
+        talks.append(replace(talk, ids=list(Remainder.of(talk).ids), pieces=[]))
+    for d in rollout.decisions:
+        remainder = Remainder.of(rollout.conversations[d.conversation])
+        decisions.append(replace(d, start=remainder.place(d.start)))
+    bare = replace(rollout, conversations=talks, decisions=decisions)
+    values: list[Any] = []
+    taught: list[Any] = []
+    for one in (rollout, bare):
+        layout = Layout.of(one.decisions, one.played.payoffs, one.played.alive, "rounds")
+        judged = judge(one, layout, learners, Reinforce(estimator="gae"))
+        assert judged.values is not None and np.isfinite(judged.values).all()
+        values.append(judged.values)
+        judged.teach(np.ones(layout.rewards.shape))
+        taught.append([learner.critic._lessons for learner in learners.values()])
+    assert np.array_equal(*values)
+    assert taught[0] == taught[1]
+
+
+# ---- alternatives ----------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["dilemma", "split", "append"])
+def test_alternatives_are_told_what_the_match_was_told(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the trunk's random numbers every branch then is the trunk."""
+    game, models = world(name)
+    models = exploring(models)
+
+    def rng(self: Ask, attempt: int = 0, part: str = "") -> np.random.Generator:
+        turn = self.turn
+        place = (turn.seat, turn.round, turn.step, attempt)
+        return generator(*self.stream[:3], ANSWER, *place, *([part] if part else []))
+
+    monkeypatch.setattr(Ask, "rng", rng)
+    players = (learner(models), learner(models, "b"))
+    rollout = play(game, [Match(m, m, m, players, (0, 0, m)) for m in range(2)], keep=True)
+    assert rollout.live is not None
+    assert any(p.kind == EXPLORATION for t in rollout.conversations for p in t.pieces)
+    branch_returns(rollout.live, lambda p: p.payoffs, 1.0, 1)
+    table = rollout.live.tables[models]
+    trunk: Mapping[int, list[list[int]]] = {
+        seat: [t.ids for t in rollout.conversations if t.seat == seat] for seat in range(2)
+    }
+    branches = table.talks[len(rollout.conversations) :]
+    assert branches
+    for talk in branches:
+        assert talk.ids in trunk[talk.seat]

@@ -1,0 +1,178 @@
+"""`answer.train_illegal=false`: an answer that stayed illegal counts, and is not learned from."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from comity.config import compose
+from comity.errors import ComityError
+from comity.evaluation.metrics import iteration_metrics
+from comity.experiment import check_training
+from comity.games.base import Game
+from comity.learning.algorithms import AdvantageAlignment, Reinforce
+from comity.learning.crediting import Credited, Layout, credited
+from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.lessons import lessons
+from comity.learning.loss import LossSettings
+from comity.players.language_model import LanguageModels
+from comity.prompts.answers import Attempts, Forced, Free
+from comity.rollout.play import Rollout
+from comity.train import mean_rewards, note_rewards, paid
+from tests.players.talking import Easy, Terse, split, told
+from tests.worlds import dilemma, learner, play_matches, tiny_models
+
+TRY = {"name": "attempts", "fallback": "illegal", "message_tokens": 6}
+WORLDS: dict[str, tuple[dict[str, Any], type | None, Game]] = {
+    "once": (TRY, Easy, split(rounds=2)),
+    "twice": ({**TRY, "free_attempts": 2, "feedback": "append"}, Easy, split(rounds=2)),
+    "thinking": ({**TRY, "thinking": 6}, Easy, split(rounds=2)),
+    "one round": (TRY, Easy, split("ultimatum", 1)),
+    "free": ({"name": "free", "max_tokens": 1}, None, dilemma(3)),
+    "cut": ({"name": "forced", "message_tokens": 6, "claim_tokens": 1}, Terse, split()),
+}
+
+
+def rolled(name: str, train_illegal: bool, matches: int = 6) -> tuple[LanguageModels, Rollout]:
+    answer, prompt, game = WORLDS[name]
+    block = {"name": "negotiation"} if prompt else {"name": "conversation", "labels": ["Z", "!"]}
+    answer = {**answer, "train_illegal": train_illegal}
+    models = tiny_models(prompt=block, answer=answer, adapters=("main", "b"))
+    models = told(models, prompt) if prompt else models
+    return models, play_matches(game, (learner(models), learner(models, "b")), matches)
+
+
+def credit(rollout: Rollout, algorithm: Reinforce) -> tuple[Layout, Credited]:
+    played = rollout.played
+    layout = Layout.of(rollout.decisions, played.payoffs, played.alive, "rounds")
+    result = credited(
+        layout.rewards,
+        layout.alive,
+        algorithm,
+        np.zeros(len(layout.alive), dtype=int),
+        layout.trained,
+    )
+    for d, place in zip(rollout.decisions, layout.places, strict=True):
+        d.reward = float(played.payoffs[d.match, d.seat, d.round])
+        d.ret, d.advantage = float(result.returns[place]), float(result.credit[place])
+    return layout, result
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_only_the_mark_of_illegal_answers_differs(name: str) -> None:
+    _, usual = rolled(name, True)
+    _, spared = rolled(name, False)
+    seen = set()
+    for d, e in zip(usual.decisions, spared.decisions, strict=True):
+        final = d.kind not in ("think", "attempt")
+        assert d.trained == (d.kind != "attempt") and d.controller == e.controller == "live"
+        assert e.trained == (d.trained and not (final and d.move < 0))
+        assert str(replace(d, trained=e.trained)) == str(e)
+        seen.add((final, e.trained))
+    assert {(True, True), (True, False)} <= seen
+    assert usual.conversations == spared.conversations
+    assert iteration_metrics(usual.decisions) == iteration_metrics(spared.decisions)
+
+
+def test_metrics_count_who_gave_nothing_but_illegal_answers() -> None:
+    """Also a seat of which nothing is learned in a match."""
+    _, rollout = rolled("one round", False)
+    learned: dict[tuple[int, int], bool] = {}
+    for d in rollout.decisions:
+        learned[d.match, d.seat] = learned.get((d.match, d.seat), False) | d.trained
+    assert not all(learned.values()) and any(learned.values())
+    asked = [d for d in rollout.decisions if d.kind in ("message", "claim", "respond")]
+    row = iteration_metrics(rollout.decisions)
+    assert row["illegal"] == sum(d.move < 0 for d in asked) / len(asked) > 0
+    assert row["payoff"] == pytest.approx(float(rollout.played.payoffs[:, :, 0].mean()))
+    ends = [d for d in rollout.decisions if d.kind in ("claim", "respond")]
+    note_rewards(rollout, {"own": rollout.played.payoffs})
+    assert paid(rollout) == ends and len(ends) == 12
+    assert mean_rewards(rollout)["own"] == pytest.approx(float(rollout.played.payoffs.mean()))
+
+
+@pytest.mark.parametrize("name", ["once", "one round", "free"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        Reinforce(baseline="leave_one_out", whiten=False),
+        Reinforce(baseline="batch_pooled", whiten=True),
+        AdvantageAlignment(baseline="batch", whiten=False),
+    ],
+)
+def test_returns_and_baselines_see_the_rewards_of_what_is_not_learned_from(
+    name: str, algorithm: Reinforce
+) -> None:
+    _, usual = rolled(name, True)
+    _, spared = rolled(name, False)
+    (layout, ours), (other, theirs) = credit(spared, algorithm), credit(usual, algorithm)
+    assert layout.trained.all() and np.array_equal(layout.trained, other.trained)
+    assert np.array_equal(ours.returns, theirs.returns)
+    assert np.array_equal(ours.credit, theirs.credit)
+    if name == "one round":
+        # A seat's baseline is the mean of all other matches, whatever was answered there.
+        payoffs = usual.played.payoffs[:, 0, 0]
+        if algorithm.baseline == "leave_one_out":
+            expected = payoffs - (payoffs.sum() - payoffs) / (len(payoffs) - 1)
+            assert ours.credit[:, 0, 0] == pytest.approx(expected)
+
+
+def gradient(models: LanguageModels, rollout: Rollout, settings: LossSettings) -> torch.Tensor:
+    one = Learner(models.engine, "main", OptimizerSettings(), settings, 9)
+    one.accumulate(lessons(rollout, "main", 1.0))
+    found = torch.cat([p.grad.flatten() for p in one.parameters.values() if p.grad is not None])
+    for parameter in one.parameters.values():
+        parameter.grad = None
+    return found
+
+
+@pytest.mark.parametrize("normalization", ["decisions", "tokens", "trajectory", "sum"])
+def test_the_loss_leaves_them_out_and_is_normalized_without_them(normalization: str) -> None:
+    """Against the whole loss of a batch in which they have no advantage, by its other Z."""
+    models, usual = rolled("once", True)
+    other, spared = rolled("once", False)
+    algorithm = Reinforce(baseline="batch", whiten=False)
+    credit(usual, algorithm)
+    credit(spared, algorithm)
+    settings = LossSettings(normalization=normalization, importance_cap=None)
+    ours = gradient(other, spared, settings)
+    mine = [d for d in usual.decisions if d.adapter == "main" and d.tokens]
+    left = [d for d in mine if d.trained and d.move >= 0]
+    assert 0 < len(left) < len([d for d in mine if d.trained])
+    # By hand: every term's gradient with its weight, summed.
+    tokens: dict[tuple[int, int], int] = {}
+    for d in left:
+        tokens[d.match, d.seat] = tokens.get((d.match, d.seat), 0) + len(d.tokens)
+    z = {
+        "decisions": {place: len(left) for place in tokens},
+        "tokens": {place: sum(tokens.values()) for place in tokens},
+        "trajectory": {place: len(tokens) * count for place, count in tokens.items()},
+        "sum": dict.fromkeys(tokens, 1),
+    }[normalization]
+    for d in mine:
+        legal = d.trained and d.move >= 0
+        d.advantage = d.advantage / z[d.match, d.seat] if legal else 0.0
+    expected = gradient(models, usual, LossSettings(normalization="sum", importance_cap=None))
+    assert float(expected.norm()) > 0
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(ours, expected, atol=1e-5 * scale, rtol=1e-3)
+
+
+def test_ppo_over_rounds_refuses_to_lose_their_rewards() -> None:
+    ppo = ["algorithm=ppo", "answer.train_illegal=false"]
+    check_training(compose("ipd", ppo))
+    with pytest.raises(ComityError, match=r"set algorithm\.horizon=answer") as refused:
+        check_training(compose("ipd", [*ppo, "algorithm.horizon=rounds"]))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("size", ["", "small/"])
+def test_the_presets_whose_errors_are_untrained(size: str) -> None:
+    untrained = {"ipd_overt", "ipd_overt_restricted", "ultimatum"}
+    for name in (*untrained, "ipd_covert", "ipd_covert_restricted", "negotiation_game"):
+        answer = compose(f"myopic/{size}{name}").answer
+        assert answer["train_illegal"] == (name not in untrained)
+    for form in (Attempts(), Forced(), Free()):
+        assert form.train_illegal
