@@ -40,7 +40,7 @@ from comity.rewards import log_rewards
 from comity.rewards.base import Reward
 from comity.rollout.branches import branch_returns
 from comity.rollout.followups import follow_up
-from comity.rollout.noting import COUNTED
+from comity.rollout.noting import settles
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
 from comity.runs import RunFolder
@@ -315,7 +315,7 @@ def paid(rollout: Rollout) -> list[Decision]:
     Those that nothing is learned from (`answer.train_illegal`) are among them.
     """
     live = [d for d in rollout.decisions if d.controller == "live"]
-    return [d for d in live if d.kind in COUNTED]
+    return [d for d in live if settles(d)]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -33,6 +33,7 @@ COLUMNS = (
     "values",
     "received",
     "best",
+    "reading",
     "attempts",
     "guided",
     "characters",
@@ -62,6 +63,8 @@ class Bargains:
     """str `[D]`: controllers of the other seats, joined by "+" where they differ."""
     move: np.ndarray
     """int `[D]`: -1 illegal; a response: 0 accepted."""
+    exceeds: np.ndarray
+    """bool `[D]`: a message more than the most, where only a claim was left to give."""
     attempts: np.ndarray
     """int `[D]`."""
     guided: np.ndarray
@@ -73,7 +76,8 @@ class Bargains:
     round_match: np.ndarray
     """int `[R]`."""
     row: np.ndarray
-    """int `[R, S]`: the answer (0..D-1) that settled the round for the seat."""
+    """int `[R, S]`: the answer (0..D-1) that settled the round for the seat, or its last message
+    where the round was ended before it could claim."""
     stock: np.ndarray
     """float64 `[R, I]`."""
     values: np.ndarray
@@ -142,8 +146,9 @@ class Bargains:
     @cached_property
     def agreed(self) -> np.ndarray:
         """bool `[R]`: the proposal was accepted, or the claims fit."""
+        legal = (self.move[self.row] >= 0).all(axis=1)
         accepted = (self.responds & (self.move[self.row] == 0)).any(axis=1)
-        return np.asarray(np.where(self.responds.any(axis=1), accepted, self.fits))
+        return np.asarray(np.where(self.responds.any(axis=1), accepted, self.fits & legal))
 
 
 def is_split(kinds: Sequence[str] | np.ndarray) -> bool:
@@ -208,6 +213,7 @@ def from_columns(columns: Mapping[str, Sequence[Any]]) -> Bargains:
         trained=learning[keep],
         facing=_facing(match, column),
         move=array("move", int),
+        exceeds=np.array([one == "exceeded" for one in column["reading"]], dtype=bool),
         attempts=array("attempts", int),
         guided=array("guided", bool),
         characters=array("characters", int),
@@ -226,10 +232,13 @@ def from_columns(columns: Mapping[str, Sequence[Any]]) -> Bargains:
 def _settled(
     match: np.ndarray, column: Mapping[str, Sequence[Any]], seats: int
 ) -> dict[tuple[int, int], dict[int, int]]:
-    """By (match, round), by seat: the row of its claim or response."""
+    """By (match, round), by seat: the row of its claim or response.
+
+    Of a seat that could not claim, the last message: that knows what was dealt.
+    """
     rows: dict[tuple[int, int], dict[int, int]] = {}
     for i, kind in enumerate(column["kind"]):
-        if kind != "message":
+        if kind != "message" or column["stock"][i]:
             rows.setdefault((int(match[i]), column["round"][i]), {})[column["seat"][i]] = i
     if seats < 2 or any(len(found) < seats for found in rows.values()):
         raise ComityError(

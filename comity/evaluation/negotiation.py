@@ -161,6 +161,14 @@ STATISTICS: dict[str, Statistic] = {
     "messages": Statistic(
         "Messages", "Messages of a seat, per round.", "number", "seat", count.messages, "messages"
     ),
+    "exceeded": Statistic(
+        "Rounds ended by talk",
+        "Rounds that a message more than the most ended, so that nobody got anything, among all.",
+        "share",
+        "round",
+        count.exceeded,
+        "messages",
+    ),
     "characters": Statistic(
         "Message length",
         "Characters of a message as the others read it.",

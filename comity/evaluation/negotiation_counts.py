@@ -77,6 +77,11 @@ def messages(b: Bargains) -> Counts:
     return found, np.ones_like(found)
 
 
+def exceeded(b: Bargains) -> Counts:
+    ended = b.exceeds[b.row].any(axis=1)
+    return ended, np.ones_like(ended)
+
+
 def of_messages(value: Callable[[Bargains], np.ndarray]) -> Callable[[Bargains], Counts]:
     def counted(b: Bargains) -> Counts:
         sent = b.kind == "message"
@@ -92,4 +97,4 @@ def tokens(b: Bargains) -> Counts:
 
 def illegal_claims(b: Bargains) -> Counts:
     due = b.kind != "message"
-    return due & (b.move < 0), due
+    return due & (b.move < 0) & ~b.exceeds, due

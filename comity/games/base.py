@@ -80,6 +80,7 @@ class Observation:
 KINDS = {
     "choose": "one of the game's moves",
     "message": "a text that the other seats will read",
+    "talk": "a message, or instead of it the claim that ends the talk",
     "claim": "how many units of each item the seat takes",
     "respond": "to accept or to reject what another seat claimed",
 }

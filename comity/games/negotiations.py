@@ -26,6 +26,8 @@ from comity.games.valuations import (
 from comity.registry import build
 
 LengthChoice = Length | Mapping[str, Any]
+Messages = int | Mapping[str, int]
+"""Messages per seat and round: a number, or `{least, most}`."""
 TEN_ROUNDS = Fixed(10)
 ABOUT_SEVEN = Geometric(0.85, 30)
 ONE_ROUND = Fixed(1)
@@ -46,6 +48,12 @@ MODES: Final = {
     "coop": "every seat is paid what all got together",
 }
 
+RESPONSES: Final = {
+    "answer": "the other accepts or rejects",
+    "division": "the other writes the division that it agrees to, which has to match the claim",
+}
+"""How a proposal is answered in the ultimatum."""
+
 
 def trust_and_split(
     items: Sequence[str] = ("coins",),
@@ -53,7 +61,7 @@ def trust_and_split(
     low: int | Sequence[int] = 1,
     high: int | Sequence[int] = 20,
     seats: int = 2,
-    messages: int = 1,
+    messages: Messages = 1,
     message_limit: int = 400,
     finalization: str = "in_turn",
     payment: str = "proportional",
@@ -70,7 +78,7 @@ def trust_and_split(
     return Split(
         title="Trust and Split",
         deals=deals,
-        messages=messages,
+        **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
         payment=payment,
@@ -88,7 +96,7 @@ def trust_and_split_rps(
     win: float = 10.0,
     lose: float = 1.0,
     alternating_hands: bool = False,
-    messages: int = 1,
+    messages: Messages = 1,
     message_limit: int = 500,
     finalization: str = "together",
     payment: str = "proportional",
@@ -104,7 +112,7 @@ def trust_and_split_rps(
     return Split(
         title="Trust and Split with Rock-Paper-Scissors",
         deals=HandDeals(items, units, win, lose, alternating_hands),
-        messages=messages,
+        **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
         payment=payment,
@@ -122,7 +130,7 @@ def trust_and_split_items(
     game_type: str = "10-1-ties",
     equal_sums: bool = True,
     conflict: bool = False,
-    messages: int = 1,
+    messages: Messages = 1,
     message_limit: int = 500,
     finalization: str = "together",
     payment: str = "proportional",
@@ -136,7 +144,7 @@ def trust_and_split_items(
     return Split(
         title="Trust and Split with Items",
         deals=_typed(items, stock, game_type, equal_sums, conflict),
-        messages=messages,
+        **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
         payment=payment,
@@ -154,7 +162,7 @@ def split_no_talk(
     game_type: str = "10-1-ties",
     equal_sums: bool = True,
     conflict: bool = True,
-    messages: int = 0,
+    messages: Messages = 0,
     message_limit: int = 500,
     finalization: str = "together",
     payment: str = "proportional",
@@ -168,7 +176,7 @@ def split_no_talk(
     return Split(
         title="Split",
         deals=_typed(items, stock, game_type, equal_sums, conflict),
-        messages=messages,
+        **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
         payment=payment,
@@ -187,7 +195,7 @@ def deal_or_no_deal(
     redraw_stock: bool = True,
     redraw_values: bool = False,
     mode: str = "basic",
-    messages: int = 1,
+    messages: Messages = 1,
     message_limit: int = 400,
     finalization: str = "together",
     payment: str = "exact",
@@ -202,7 +210,7 @@ def deal_or_no_deal(
     return Split(
         title="Deal or No Deal",
         deals=_drawn(items, quantities, values, redraw_stock, redraw_values),
-        messages=messages,
+        **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
         payment=payment,
@@ -219,29 +227,46 @@ def ultimatum(
     items: Sequence[str] = ("coins",),
     stock: int | Sequence[int] = 10,
     value: float = 1.0,
-    messages: int = 0,
+    messages: Messages = 0,
     message_limit: int = 400,
+    response: str = "answer",
     starter: str = "fixed",
     illegal: str = "zero_claim",
     disclosed: Sequence[str] = ("claims", "values", "points"),
     length: LengthChoice = ONE_ROUND,
 ) -> Split:
     """Ultimatum: one seat proposes a split, the other accepts it or both get nothing."""
+    lookup("response", response, RESPONSES)
+    answers = response == "answer"
     items = _named(items)
     kinds = len(items)
     worth = FixedValues(kinds, ((value,) * kinds,) * 2)
     return Split(
         title="Ultimatum",
         deals=DrawnDeals(items, FixedQuantities(kinds, stock), worth),
-        messages=messages,
+        **_talk(messages),
         message_limit=message_limit,
-        finalization="proposal",
+        finalization="proposal" if answers else "visible",
+        payment="proportional" if answers else "exact",
         open_values=True,
         starter=starter,
         illegal=illegal,
         disclosed=tuple(disclosed),
         length=make_length(length),
     )
+
+
+def _talk(messages: Messages) -> dict[str, Any]:
+    """The fields of `Split` that say how much is written."""
+    if isinstance(messages, int):
+        return {"messages": messages}
+    for name in messages:
+        lookup("limit of messages", name, {"least": None, "most": None})
+    if len(messages) < 2:
+        raise ComityError("messages needs both, least and most, or one number")
+    if messages["most"] < 1:
+        raise ComityError("messages: most must be at least 1; without talk, set messages=0")
+    return {"messages": messages["most"], "least_messages": messages["least"]}
 
 
 def _named(items: Sequence[str]) -> tuple[str, ...]:

@@ -68,13 +68,16 @@ def _references(game: Split) -> dict[str, Reference]:
 def expectations(game: Split, pairs: Sequence[Pair]) -> list[Reference]:
     """What seats get in a round that play by the rules of each pair.
 
-    In a proposal every seat is as likely to begin as every other, unless seat 0 always does.
+    In a proposal, and where claims are seen, every seat is as likely to begin as every other,
+    unless seat 0 always does.
     """
     points, share = np.zeros((len(pairs), game.seats)), np.zeros(len(pairs))
     best = worthy = 0.0
     values, stock, chances = game.deals.outcomes()
     each = np.ones(len(game.items))
-    find = _proposed if game.finalization == "proposal" else _claimed
+    # Who sees all other claims, and has to make up the stock with them, accepts or refuses them.
+    seen = game.finalization == "visible" and game.payment == "exact"
+    find = _proposed if game.finalization == "proposal" or seen else _claimed
     for part, got in find(game, pairs, values, stock):  # got: [K, P, S]
         most = (stock[part] * reduce(np.maximum, values[part].swapaxes(0, 1))) @ each
         chance = chances[part] * (most > 0)
@@ -169,7 +172,7 @@ def _of_an_item(
 def _proposed(
     game: Split, pairs: Sequence[Pair], values: np.ndarray, stock: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Expected points `[K, P, S]` of every pair where one seat claims and the other responds."""
+    """Expected points `[K, P, S]` of every pair where the last seat responds to the others."""
     first = [0] if game.starter == "fixed" else range(game.seats)
     for start in range(0, len(values), CHUNK):
         part = slice(start, start + CHUNK)
@@ -181,15 +184,18 @@ def _proposed(
         yield part, np.stack(got, axis=1)
 
 
-def _response(rules: Pair, values: np.ndarray, stock: np.ndarray, proposer: int) -> np.ndarray:
-    """Expected points `[K, S]` when this seat proposes."""
-    responder = 1 - proposer
-    law = rules[proposer].claims(values, stock, proposer)
-    if len(law) > 1:
-        raise ValueError("proposals that are drawn item by item are not enumerated")
-    claim = law[0][1]
-    chance = rules[responder].accepts(values, stock, responder, stock - claim)
-    points = np.zeros(values.shape[:2])
-    points[:, proposer] = chance * (values[:, proposer] * claim).sum(axis=1)
-    points[:, responder] = chance * (values[:, responder] * (stock - claim)).sum(axis=1)
-    return points
+def _response(rules: Pair, values: np.ndarray, stock: np.ndarray, first: int) -> np.ndarray:
+    """Expected points `[K, S]` when this seat claims first, and the one before it responds."""
+    seats = len(rules)
+    *before, responder = [(first + later) % seats for later in range(seats)]
+    units = np.zeros(values.shape, dtype=stock.dtype)
+    for seat in before:
+        law = rules[seat].claims(values, stock, seat)
+        if len(law) > 1:
+            raise ValueError("proposals that are drawn item by item are not enumerated")
+        units[:, seat] = law[0][1]
+    rest = stock - units.sum(axis=1)
+    possible = (rest >= 0).all(axis=1)  # else they claim more than there is
+    units[:, responder] = np.maximum(rest, 0)
+    chance = possible * rules[responder].accepts(values, stock, responder, units[:, responder])
+    return np.asarray(chance[:, None] * (values * units).sum(axis=2))

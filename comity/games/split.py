@@ -2,8 +2,10 @@
 
 A round of `Split`: a deal is dealt (how much there is of each item, what a unit is worth to
 whom); seats send their messages in turn, the starting seat first; then they claim, and points
-are paid. Messages earn nothing. Trust and Split, Deal or No Deal, the split without talk and
-the ultimatum game are all `Split` with other parameters (`comity.games.negotiations`).
+are paid. Messages earn nothing. Where seats need not write all their messages, a seat ends the
+talk by giving its claim instead of a message, and the others claim as well. Trust and Split,
+Deal or No Deal, the split without talk and the ultimatum game are all `Split` with other
+parameters (`comity.games.negotiations`).
 
 What is dealt is drawn from (seed, round), so that matches of a group share it.
 """
@@ -13,14 +15,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from comity.errors import ComityError, lookup
-from comity.games.base import ILLEGAL, Action, Claim, Game, Illegal, Reply, Round, Turn
+from comity.games.base import ILLEGAL, Action, Game, Illegal, Reply, Round, Turn
 from comity.games.lengths import Fixed, Length
+from comity.games.paying import ACCEPT, REJECT, allocation, claims_counted, nothing
 from comity.games.randomness import CONTINUE, STARTER, generator
 from comity.games.split_state import Deal, Deals, SplitObservation, SplitRound, SplitState
 
 FINALIZATIONS: Final = {
     "together": "all seats claim in one step and see no claim of this round before",
     "in_turn": "seats claim one after the other, knowing only who has claimed already",
+    "visible": "seats claim one after the other and see the claims made before theirs",
     "proposal": "the starting seat claims; the other sees it and accepts or rejects",
 }
 PAYMENTS: Final = {
@@ -44,7 +48,6 @@ DISCLOSED: Final = {
     "values": "what a unit was worth to each seat",
     "points": "what each seat got",
 }
-ACCEPT, REJECT = 0, 1
 RESPONSES: Final = ("accept", "reject")
 
 
@@ -55,7 +58,10 @@ class Split:
     title: str
     deals: Deals
     messages: int = 1
-    """Messages per seat and round."""
+    """Messages per seat and round: the most where `least_messages` is less."""
+    least_messages: int | None = None
+    """After so many a seat may end the talk by claiming; None: all are written. Who may end it
+    and writes a message more than the most ends the round, which then pays 0 to everybody."""
     message_limit: int = 500
     """Characters of a message; what is longer is cut."""
     finalization: str = "together"
@@ -81,17 +87,38 @@ class Split:
         lookup("rule for illegal answers", self.illegal, ILLEGAL_RULES)
         for one in self.disclosed:
             lookup("disclosure", one, DISCLOSED)
-        if self.messages < 0:
-            raise ComityError(f"messages must not be negative, not {self.messages}")
+        if self.messages < 0 or self.least < 0:
+            raise ComityError(
+                f"messages must not be negative, not {min(self.messages, self.least)}"
+            )
+        if self.least > self.messages:
+            raise ComityError(
+                f"messages: least must be at most the most, not {self.least} of {self.messages}"
+            )
         if self.message_limit < 1:
             raise ComityError(f"message_limit must be at least 1, not {self.message_limit}")
         if self.finalization == "proposal" and self.seats != 2:
             raise ComityError("a proposal needs two seats: one claims, the other responds")
+        if self.finalization == "proposal" and self.open_ended:
+            raise ComityError(
+                "with finalization=proposal nobody can end the talk, because the roles are given: "
+                "set messages to one number, or finalization=visible"
+            )
 
     @property
     def seats(self) -> int:
         """Number of seats that the deals are for."""
         return self.deals.seats
+
+    @property
+    def least(self) -> int:
+        """Messages that a seat has to write before it may end the talk."""
+        return self.messages if self.least_messages is None else self.least_messages
+
+    @property
+    def open_ended(self) -> bool:
+        """Seats may end the talk before all messages are written."""
+        return self.least < self.messages
 
     @property
     def moves(self) -> tuple[str, ...]:
@@ -129,24 +156,16 @@ class Split:
             return ()
         number = len(state.history)
         starter = self.first_seat(state.seed, number)
-        said, claimed = len(state.messages), len(state.intended)
-        if said < self.messages * self.seats:
-            asked, kind = [(starter + said) % self.seats], "message"
-        elif self.finalization == "together":
-            asked, kind = list(range(self.seats)), "claim"
-        else:
-            asked = [(starter + claimed) % self.seats]
-            kind = "respond" if self.finalization == "proposal" and claimed else "claim"
-        legal = (ACCEPT, REJECT) if kind == "respond" else ()
-        proposal = state.intended[0][1] if kind == "respond" else None
-        done = {seat for seat, _ in state.intended}
+        asked, kind = self._due(state, starter)
+        done = dict(state.intended)
+        seen = done if self.finalization in ("visible", "proposal") else {}
         return tuple(
             Turn(
                 seat=seat,
                 round=number,
-                step=said + claimed,
+                step=len(state.messages) + len(done),
                 kind=kind,
-                legal=legal,
+                legal=(ACCEPT, REJECT) if kind == "respond" else (),
                 observation=SplitObservation(
                     seat=seat,
                     seats=self.seats,
@@ -156,12 +175,30 @@ class Split:
                     starter=starter,
                     messages=state.messages,
                     claimed=tuple(s in done for s in range(self.seats)),
-                    proposal=None if isinstance(proposal, Illegal) else proposal,
+                    claims=tuple(seen.get(s) for s in range(self.seats)),
                     open_values=self.open_values,
                 ),
             )
             for seat in asked
         )
+
+    def _due(self, state: SplitState, starter: int) -> tuple[list[int], str]:
+        """Who is asked now, and for what."""
+        said, claims = len(state.messages), state.intended
+        if not claims and said < self.messages * self.seats:
+            # Whose turn it is has written as often as there were whole laps before.
+            kind = "message" if said // self.seats < self.least else "talk"
+            return [(starter + said) % self.seats], kind
+        if self.finalization == "together":
+            done = {seat for seat, _ in claims}
+            return [seat for seat in range(self.seats) if seat not in done], "claim"
+        first = claims[0][0] if claims else starter
+        responds = self.finalization == "proposal" and claims
+        return [(first + len(claims)) % self.seats], "respond" if responds else "claim"
+
+    def spent(self, seat: int, messages: tuple[tuple[int, str], ...]) -> bool:
+        """The seat has written the most that it may, so that one more ends the round."""
+        return self.open_ended and sum(who == seat for who, _ in messages) == self.messages
 
     def step(self, state: SplitState, moves: Mapping[int, Reply]) -> SplitState:
         """The next state; a round that ends is paid, and the seed's coin is thrown."""
@@ -197,17 +234,24 @@ class Split:
             raise ValueError("the match is over")
         if set(moves) != {turn.seat for turn in turns}:
             raise ValueError(f"seats {[t.seat for t in turns]} are asked, not {sorted(moves)}")
-        kind = turns[0].kind
-        if kind == "message":
-            text = moves[turns[0].seat]
+        seat, kind = turns[0].seat, turns[0].kind
+        if kind == "message" or (kind == "talk" and not isinstance(moves[seat], tuple)):
+            text = moves[seat]
             if not isinstance(text, str | Illegal):
                 raise ValueError(f"a message is text, not {text!r}")
             heard = "" if isinstance(text, Illegal) else text[: self.message_limit]
-            return replace(state, messages=(*state.messages, (turns[0].seat, heard)))
+            return replace(state, messages=(*state.messages, (seat, heard)))
         deal = self.deals.draw(state.seed, len(state.history))
-        answers = [(t.seat, self._checked(kind, moves[t.seat], deal)) for t in turns]
+        exceeded = tuple(
+            t.seat
+            for t in turns
+            if isinstance(moves[t.seat], str) and self.spent(t.seat, state.messages)
+        )
+        given = {t.seat: ILLEGAL if t.seat in exceeded else moves[t.seat] for t in turns}
+        answers = [(seat, self._checked(kind, reply, deal)) for seat, reply in given.items()]
         state = replace(state, intended=(*state.intended, *answers))
-        return self._paid(state, deal) if len(state.intended) == self.seats else state
+        settled = exceeded or len(state.intended) == self.seats
+        return self._paid(state, deal, exceeded) if settled else state
 
     def _checked(self, kind: str, reply: Reply, deal: Deal) -> Any:
         """A claim, a response or ILLEGAL; anything else is a programming error."""
@@ -229,17 +273,18 @@ class Split:
             return 0.0
         return self.length.continuation(len(state.history))
 
-    def _paid(self, state: SplitState, deal: Deal) -> SplitState:
-        """The state with the round closed."""
+    def _paid(self, state: SplitState, deal: Deal, exceeded: tuple[int, ...]) -> SplitState:
+        """The state with the round closed; `exceeded`: who ended it by a message too many."""
         answers = dict(state.intended)
+        # Whom the round's end left without a claim did nothing illegal.
         intended: tuple[Action, ...] = tuple(
-            ILLEGAL if isinstance(answers[seat], Illegal) else 0 for seat in range(self.seats)
+            ILLEGAL if isinstance(answers.get(seat), Illegal) else 0 for seat in range(self.seats)
         )
+        void = bool(exceeded) or (ILLEGAL in intended and self.illegal != "zero_claim")
         claims, accepted = claims_counted(self, answers, deal)
-        void = ILLEGAL in intended and self.illegal != "zero_claim"
         received = allocation(self, claims, deal, accepted)
         if void:
-            claims, received = (None,) * self.seats, _nothing(self.seats, deal)
+            claims, received = (None,) * self.seats, nothing(self.seats, deal)
         points = tuple(
             float(sum(v * x for v, x in zip(deal.values[seat], received[seat], strict=True)))
             for seat in range(self.seats)
@@ -254,6 +299,7 @@ class Split:
             claims=claims,
             received=received,
             accepted=accepted,
+            exceeded=exceeded,
         )
         return SplitState(state.seed, (*state.history, finished))
 
@@ -263,43 +309,3 @@ def group_seed(game: Game, seed: int, group: int) -> int:
     if isinstance(game, Split) and game.starter == "by_group_parity":
         return seed + (group - seed) % game.seats
     return seed
-
-
-def claims_counted(
-    game: Split, answers: Mapping[int, Any], deal: Deal
-) -> tuple[tuple[Claim | None, ...], bool | None]:
-    """Every seat's claim, an illegal one claiming nothing, and the response to a proposal."""
-    none = (0,) * len(deal.stock)
-    if game.finalization != "proposal":
-        return tuple(
-            none if isinstance(answers[s], Illegal) else answers[s] for s in range(game.seats)
-        ), None
-    (proposer, proposed), (_, response) = answers.items()
-    claim = none if isinstance(proposed, Illegal) else proposed
-    # Who responds to a claim gets what is left of the stock.
-    rest = tuple(q - p for q, p in zip(deal.stock, claim, strict=True))
-    accepted = not isinstance(response, Illegal) and response == ACCEPT
-    return tuple(claim if seat == proposer else rest for seat in range(2)), accepted
-
-
-def allocation(
-    game: Split, claims: tuple[Claim | None, ...], deal: Deal, accepted: bool | None = None
-) -> tuple[tuple[float, ...], ...]:
-    """Units that each seat gets, `[seat][item]`."""
-    if accepted is False:
-        return _nothing(game.seats, deal)
-    given = [claim or (0,) * len(deal.stock) for claim in claims]
-    totals = [sum(column) for column in zip(*given, strict=True)]
-    if game.payment == "exact" and tuple(totals) != deal.stock:
-        return _nothing(game.seats, deal)
-    return tuple(
-        tuple(
-            float(q * p / max(q, total, 1))
-            for q, p, total in zip(deal.stock, claim, totals, strict=True)
-        )
-        for claim in given
-    )
-
-
-def _nothing(seats: int, deal: Deal) -> tuple[tuple[float, ...], ...]:
-    return ((0.0,) * len(deal.stock),) * seats

@@ -77,6 +77,8 @@ class SplitRound(Round):
     """Units, `[seat][item]`."""
     accepted: bool | None = None
     """The response to a proposal; None where none is asked for."""
+    exceeded: tuple[int, ...] = ()
+    """Seats that wrote a message more than the most, which ended the round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +92,25 @@ class SplitObservation(Observation):
     """Of this round so far."""
     claimed: tuple[bool, ...] = ()
     """Who has claimed in this round, `[seat]`."""
-    proposal: Claim | None = None
-    """What the proposer claims, where this seat has to respond."""
+    claims: tuple[Claim | Illegal | None, ...] = ()
+    """What was claimed in this round, `[seat]`; None: nothing yet, or this seat does not see it."""
     open_values: bool = False
 
     @property
     def last(self) -> tuple[Action, ...] | None:
         """None: there is no joint move that would be a state."""
         return None
+
+    @property
+    def rest(self) -> Claim | None:
+        """What the claims of all others leave to this seat, below 0 where they claim more than
+        there is; None unless it has seen them all. An illegal one claims nothing.
+        """
+        others = [claim for seat, claim in enumerate(self.claims) if seat != self.seat]
+        if not others or any(claim is None for claim in others):
+            return None
+        legal = [claim for claim in others if isinstance(claim, tuple)]
+        return tuple(q - sum(units) for q, *units in zip(self.deal.stock, *legal, strict=True))
 
     @property
     def values(self) -> tuple[float, ...]:

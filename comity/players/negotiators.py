@@ -1,8 +1,9 @@
 """Scripted negotiators: who claims by a rule in split games.
 
 Each says one true sentence when a message is due: the hand it holds, or else what a unit is
-worth to it. Messages of others are not heard. Rules know everybody's values, also where the
-game hides them; `comity.games.claiming` has them, and `comity.games.references` what they get.
+worth to it; where it need not write more, it claims. Messages of others are not heard. Rules
+know everybody's values, also where the game hides them; `comity.games.claiming` has them, and
+`comity.games.references` what they get.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from comity.games.claiming import (
     WelfareMaximizing,
     worth_it,
 )
-from comity.games.split import ACCEPT, REJECT, Split
+from comity.games.paying import ACCEPT, REJECT
+from comity.games.split import Split
 from comity.games.split_state import SplitObservation
 
 
@@ -28,7 +30,7 @@ from comity.games.split_state import SplitObservation
 class Negotiator:
     """A script for split games; subclasses say by which rule it claims."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("message", "claim", "respond")
+    kinds: ClassVar[tuple[str, ...]] = ("message", "talk", "claim", "respond")
     """What it can be asked for (`comity.games.base.KINDS`)."""
 
     def rule(self, known: SplitObservation) -> Rule:
@@ -36,21 +38,27 @@ class Negotiator:
         raise NotImplementedError
 
     def reply(self, turn: Turn, game: Game, rng: np.random.Generator) -> Reply:
-        """A message, a claim or a response; `rng` is asked only where the rule mixes."""
+        """A message, a claim or a response; `rng` is asked only where the rule mixes.
+
+        Who sees what all the others claim, and gets nothing unless its own claim fits, claims
+        the rest where it accepts that, and by its rule where it does not.
+        """
         known = turn.observation
         if not isinstance(known, SplitObservation) or not isinstance(game, Split):
             raise ValueError(f"{type(self).__name__} plays split games only")
         if turn.kind == "message":
             return self.message(known, game)
         values, stock = np.array([known.deal.values]), np.array([known.deal.stock])
-        rule = self.rule(known)
-        if turn.kind == "claim":
-            return _drawn(rule.claims(values, stock, known.seat), rng)
-        rest = stock - np.array([known.proposal or (0,) * len(game.items)])
-        chance = float(rule.accepts(values, stock, known.seat, rest)[0])
-        if chance not in (0, 1):
-            chance = float(rng.random() < chance)
-        return ACCEPT if chance else REJECT
+        rule, rest = self.rule(known), known.rest
+        accepts = False
+        if rest is not None and min(rest) >= 0 and (turn.legal or game.payment == "exact"):
+            chance = float(rule.accepts(values, stock, known.seat, np.array([rest]))[0])
+            accepts = bool(chance if chance in (0, 1) else rng.random() < chance)
+        if turn.legal:
+            return ACCEPT if accepts else REJECT
+        if accepts and rest is not None:
+            return rest
+        return _drawn(rule.claims(values, stock, known.seat), rng)
 
     def message(self, known: SplitObservation, game: Split) -> str:
         """A sentence about what this seat knows; cut where the game's limit is shorter."""

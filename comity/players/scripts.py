@@ -81,4 +81,4 @@ def _worst(turn: Turn) -> Reply:
     if turn.kind == "claim":
         stock: Claim = turn.observation.deal.stock  # type: ignore[attr-defined]
         return stock
-    return "" if turn.kind == "message" else turn.legal[-1]
+    return "" if turn.kind in ("message", "talk") else turn.legal[-1]

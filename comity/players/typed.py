@@ -18,6 +18,8 @@ from comity.prompts.telling import in_a_row
 
 SILENT = "-"
 """What is typed to send no message; an empty line may be a slip."""
+CLAIM = "claim"
+"""What a claim begins with that is typed instead of a message."""
 
 
 class UnreadableError(Exception):
@@ -28,9 +30,13 @@ def hint(ask: Ask, labels: Sequence[str]) -> str:
     """What to type now, in a few words."""
     if ask.turn.legal:
         return in_a_row(_choices(ask, labels), "or")
+    message = f"your message (at most {_split(ask).message_limit} characters; {SILENT} for none)"
     if ask.turn.kind == "message":
-        return f"your message (at most {_split(ask).message_limit} characters; {SILENT} for none)"
-    named = zip(_split(ask).items, _stock(ask), strict=True)
+        return message
+    named = list(zip(_split(ask).items, _stock(ask), strict=True))
+    if ask.turn.kind == "talk":
+        numbers = ", ".join(f"0 to {most} {item}" for item, most in named)
+        return f'{message}, or to end the talk "{CLAIM}" and what you take: {CLAIM} {numbers}'
     return f"for you: {', '.join(f'{item} (0 to {most})' for item, most in named)}"
 
 
@@ -41,8 +47,12 @@ def read(typed: str, ask: Ask, prompt: Prompt, labels: Sequence[str]) -> Reply:
         return _choice(typed, ask, labels)
     form = prompt.form(ask.game, turn)
     as_told = None if form is None else form.read(typed)
+    if turn.kind == "claim" and isinstance(as_told, str):
+        raise UnreadableError("you have no message left: only your claim is due")
     if as_told is not None and not isinstance(as_told, Illegal):
         return as_told
+    if turn.kind == "talk":
+        return _message_or_claim(typed, ask)
     return _message(typed, ask) if turn.kind == "message" else _claim(typed, ask)
 
 
@@ -60,6 +70,16 @@ def _choice(typed: str, ask: Ask, labels: Sequence[str]) -> int:
     if word not in meant:
         raise UnreadableError(f"type {in_a_row(_choices(ask, labels), 'or')}")
     return meant[word]
+
+
+def _message_or_claim(typed: str, ask: Ask) -> Reply:
+    """A claim begins with its word; numbers alone are taken for neither."""
+    claim = re.fullmatch(rf"\s*{CLAIM}\b[\s:]*(.*)", typed, re.IGNORECASE | re.DOTALL)
+    if claim:
+        return _claim(claim[1], ask)
+    if re.fullmatch(r"[\s0-9,;.]*[0-9][\s0-9,;.]*", typed):
+        raise UnreadableError(f'to end the talk, type "{CLAIM}" before the numbers')
+    return _message(typed, ask)
 
 
 def _message(typed: str, ask: Ask) -> str:

@@ -13,7 +13,7 @@ from comity.engines.session import Draw, Drawn
 from comity.games.base import ILLEGAL, Action, Illegal, Reply
 from comity.players.base import Answer, Ask, temperature
 from comity.prompts.answers import Attempts, Free, Written, parse, parse_lenient, reading
-from comity.prompts.forms import Form, MessageForm, Thinking
+from comity.prompts.forms import Form, MessageForm, TalkForm, Thinking
 
 if TYPE_CHECKING:
     from comity.players.conversations import Conversations, Place
@@ -100,10 +100,17 @@ def _form(table: "Conversations", ask: Ask) -> Form:
 
 
 def _budget(table: "Conversations", ask: Ask, form: Form | None) -> int:
-    """Most tokens of a written answer."""
+    """Most tokens of a written answer; of one that may be either, those of the longer one."""
+    if isinstance(form, TalkForm):
+        parts = {"message": form.message, "claim": form.claim}
+        return max(_budget_of(table, ask, kind, part) for kind, part in parts.items())
+    return _budget_of(table, ask, ask.turn.kind, form)
+
+
+def _budget_of(table: "Conversations", ask: Ask, kind: str, form: Form | None) -> int:
     settings, chat = table.models.answer, table.models.chat
     if isinstance(settings, Written):
-        given = settings.message_tokens if ask.turn.kind == "message" else settings.claim_tokens
+        given = settings.message_tokens if kind == "message" else settings.claim_tokens
     else:
         given = settings.max_tokens if isinstance(settings, Free) else None
     if given is not None:

@@ -4,7 +4,8 @@
 - `conversation`, `memory_one`: prompts in plain sentences and as a table.
 - `structured`: one-shot prompts in seven parts with all their variants; `framings` holds
   their words, `labels` the named sets of labels.
-- `negotiation`: split games, talk and claims; its words are in `negotiation_words`.
+- `negotiation`: split games, talk and claims; its words are in `negotiation_words`
+  and, of the steps of a round, in `negotiation_steps`.
 - `forms`: what written answers look like, with `claims`, `delimiters` and `patterns`; `heard`:
   how what other players wrote is told.
 - `exploration`: instructions for a round that nothing is learned from.

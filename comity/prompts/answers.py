@@ -142,8 +142,9 @@ READINGS: dict[str, str] = {
     "truncated": "cut at the limit before any label",
     "empty": "nothing but whitespace",
     "other": "ended without naming any label: a refusal, a question, other words",
+    "exceeded": "a message where only a claim was left to give; it ended the round",
 }
-"""What a freely given answer turned out to be."""
+"""What an answer turned out to be."""
 
 
 def reading(text: str, labels: Sequence[str], stopped: bool) -> str:

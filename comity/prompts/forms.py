@@ -3,7 +3,8 @@
 - `Form`: what a prompt tells (`shown`), which texts are read (`pattern`), which of them a
   grammar writes (`guide`), and what an answer means (`read`).
 - `MessageForm`, `ClaimForm`, `FinalForm`, `ChoiceForm`: talk, claims, claims that state every
-  seat's share, choices. `Thinking` is a block of thought, which is written before any of them.
+  seat's share, choices. `TalkForm`: a message, or a claim instead. `Thinking` is a block of
+  thought, which is written before any of them.
 - `normalized`: how what another player wrote is told.
 
 The grammars are those of the negotiation studies (arXiv 2511.19405), delimiters being
@@ -31,6 +32,7 @@ __all__ = [
     "FinalForm",
     "Form",
     "MessageForm",
+    "TalkForm",
     "Thinking",
     "normalized",
 ]
@@ -115,6 +117,56 @@ class MessageForm:
             return ILLEGAL
         inner = found[len(self.delimiters.opens) : len(found) - len(self.delimiters.closes)]
         return normalized(inner, self.limit)
+
+
+@dataclass(frozen=True)
+class TalkForm:
+    """A message, or the claim that ends the talk; how they begin tells which."""
+
+    message: MessageForm
+    claim: ClaimForm | FinalForm
+    spent: bool = False
+    """All messages are written: a grammar writes claims alone. A message is still read, as one
+    too many."""
+
+    def __post_init__(self) -> None:
+        told, other = self.message.delimiters.opens, self.claim.delimiters.opens
+        if told.startswith(other) or other.startswith(told):
+            raise ComityError(
+                f"the delimiters {told!r} of messages and {other!r} of claims begin alike; they "
+                "must tell messages from claims"
+            )
+
+    @property
+    def pattern(self) -> str:
+        """message | claim."""
+        return f"({self.message.pattern}|{self.claim.pattern})"
+
+    @property
+    def guide(self) -> str:
+        """The same with the guides; only the claim's where no message is left."""
+        return self.claim.guide if self.spent else f"({self.message.guide}|{self.claim.guide})"
+
+    @property
+    def closing(self) -> str:
+        """That of the message."""
+        return "" if self.spent else self.message.closing
+
+    @property
+    def longest(self) -> str:
+        """The longer of the two."""
+        return max(self.message.longest, self.claim.longest, key=len)
+
+    def shown(self) -> str:
+        """Both, or the claim alone."""
+        if self.spent:
+            return self.claim.shown()
+        return f"{self.message.shown()} or {self.claim.shown()}"
+
+    def read(self, text: str) -> Reply:
+        """A claim or a message."""
+        claim = self.claim.read(text)
+        return self.message.read(text) if isinstance(claim, Illegal) else claim
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from comity.games.split_state import SplitObservation
 from comity.prompts import negotiation_words as words
 from comity.prompts.base import check_labels
 from comity.prompts.delimiters import Protocol
-from comity.prompts.forms import ChoiceForm, ClaimForm, FinalForm, Form, MessageForm
+from comity.prompts.forms import ChoiceForm, ClaimForm, FinalForm, Form, MessageForm, TalkForm
 from comity.prompts.telling import title
 
 NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
@@ -98,15 +98,20 @@ class Negotiation:
     def form(self, game: Game, turn: Turn) -> Form:
         """Of the message, claim or response that is due."""
         split, seen = self._told(game), _seen(turn)
-        items, stock = split.items, seen.deal.stock
+        message = MessageForm(self.protocol.message, split.message_limit)
         if turn.kind == "message":
-            return MessageForm(self.protocol.message, split.message_limit)
+            return message
         if turn.kind == "respond":
             return self._response(split)
-        if turn.kind != "claim":
+        if turn.kind not in ("talk", "claim"):
             raise ValueError(f"split games ask for no {turn.kind!r}")
-        if self._states_all(split):
-            own_first = seen.own_first(self.names[: split.seats])
+        claim, spent = self._claim(split, seen), split.spent(turn.seat, seen.messages)
+        return TalkForm(message, claim, spent) if turn.kind == "talk" or spent else claim
+
+    def _claim(self, game: Split, seen: SplitObservation) -> ClaimForm | FinalForm:
+        items, stock = game.items, seen.deal.stock
+        if self._states_all(game):
+            own_first = seen.own_first(self.names[: game.seats])
             return FinalForm(self.protocol.final.of(items), own_first, items, stock)
         return ClaimForm(self.protocol.claim.of(items), items, stock)
 
@@ -123,7 +128,7 @@ class Negotiation:
 
     def _states_all(self, game: Split) -> bool:
         """Claims state everybody's share."""
-        return game.finalization == "in_turn" and self.finalization == "all"
+        return game.finalization in ("in_turn", "visible") and self.finalization == "all"
 
     def _response(self, game: Split) -> ChoiceForm:
         return ChoiceForm(self.protocol.response.of(game.items), RESPONSES)

@@ -7,8 +7,9 @@ from comity.games.base import ILLEGAL, Claim, Turn
 from comity.games.split import Split
 from comity.games.split_state import SplitObservation, SplitRound
 from comity.prompts.claims import FinalForm, check_names
-from comity.prompts.forms import Form
+from comity.prompts.forms import Form, TalkForm
 from comity.prompts.heard import normalized
+from comity.prompts.negotiation_steps import points, secret, steps
 from comity.prompts.patterns import singular
 from comity.prompts.telling import in_a_row, number
 
@@ -18,13 +19,6 @@ GOALS = {
     "none": "",
 }
 """What the player should want; any other sentence is told as it is."""
-
-ILLEGAL_WORDS = {
-    "zero_claim": "A claim in a wrong format counts as claiming nothing.",
-    "zero_all": "After a claim in a wrong format nobody gets anything in that round.",
-    "end_match": "After a claim in a wrong format nobody gets anything, and the game ends.",
-}
-"""The rules for illegal answers, by name."""
 
 
 def check_players(names: Sequence[str]) -> None:
@@ -49,7 +43,6 @@ def rules(game: Split, names: Sequence[str], finals: bool) -> str:
     """What holds in all rounds and for every seat; `finals`: claims state everybody's share."""
     many = game.length.longest > 1
     who, goods = in_a_row(names, "and"), in_a_row(game.items, "and")
-    steps = [*_talk(game, names), _claims(game, names, finals), _payment(game), _scoring(game)]
     rounds = " over many rounds" if many else " in a single round"
     if many and _independent(game):
         rounds += ", each independent of the others"
@@ -58,7 +51,7 @@ def rules(game: Split, names: Sequence[str], finals: bool) -> str:
             f"{who} split {goods}{rounds}.",
             " ".join(part for part in [*_values(game, many), _visible(game)] if part),
             "A round goes like this:" if many else "It goes like this:",
-            *(f"- {step}" for step in steps),
+            *(f"- {step}" for step in steps(game, names, finals)),
         ]
     )
 
@@ -82,14 +75,14 @@ def _values(game: Split, many: bool) -> list[str]:
     unit = f"Each {in_a_row([singular(item) for item in game.items], 'and')}"
     if kind == "fixed":
         if low == high:
-            return [f"{unit} is worth {_points(low)} to everybody."]
+            return [f"{unit} is worth {points(low)} to everybody."]
         return [f"{unit} is worth {low} to {high} points to a player, always the same."]
     if kind == "hands":
         return [
             f"{'In every round each' if many else 'Each'} player is dealt a hand: rock, paper or "
             "scissors, never the same for both. Rock beats scissors, scissors beat paper, paper "
-            f"beats rock. {unit} is worth {_points(high)} to the player whose hand wins and "
-            f"{_points(low)} to the other. Both "
+            f"beats rock. {unit} is worth {points(high)} to the player whose hand wins and "
+            f"{points(low)} to the other. Both "
             + ("win equally often." if _alternating(game) else "are equally likely to win.")
         ]
     worth = {
@@ -129,87 +122,8 @@ def _visible(game: Split) -> str:
     if game.deals.kind == "fixed" and len(set(game.deals.value_range)) == 1:
         return ""
     if game.open_values:
-        return f"Everybody sees all {_secret(game).rstrip('s')}s."
-    return f"Players see only their own {_secret(game)}."
-
-
-def _secret(game: Split) -> str:
-    """What a seat knows of itself."""
-    if game.deals.kind == "hands":
-        return "hand"
-    return "value" if len(game.items) == 1 else "values"
-
-
-def _talk(game: Split, names: Sequence[str]) -> list[str]:
-    """Who begins, how much is said, and what for."""
-    turns = "The players take turns at going first."
-    begins = f"{names[0]} always goes first." if game.starter == "fixed" else turns
-    if not game.messages:
-        # Who proposes is told there, where it is always the same.
-        simple = game.finalization == "proposal" and game.starter == "fixed"
-        return [] if simple or game.finalization == "together" else [begins]
-    others = "the other" if len(names) == 2 else "the others"
-    text = f"{begins} In turn, each writes {others} one message"
-    if game.messages > 1:
-        text = f"{begins} They write to each other in turn, {game.messages} messages each"
-    text += f" of at most {game.message_limit} characters."
-    if not game.open_values:
-        what = _secret(game)
-        verb, it = ("are", "them") if what.endswith("s") else ("is", "it")
-        text += f" Say what your {what} {verb}, since nobody else can see {it}, and agree on a "
-        text += "split."
-    return [text]
-
-
-def _claims(game: Split, names: Sequence[str], finals: bool) -> str:
-    """Who claims when, and what becomes of claims that are none."""
-    then, goods = "Then " if game.messages else "", _goods(game)
-    wrong = ILLEGAL_WORDS[game.illegal]
-    if game.finalization == "together":
-        text = f"{then}everybody claims {goods} for themselves, all at the same time."
-    elif game.finalization == "proposal":
-        who = names[0] if game.starter == "fixed" else "whoever goes first"
-        text = f"{then}{who} claims {goods}; the other sees the claim and accepts or rejects it."
-        if game.illegal == "zero_claim":
-            wrong += " A response in a wrong format rejects."
-    elif finals:
-        text = (
-            f"{then}in the same order, each states the final split without seeing the others': "
-            f"everybody's shares, which must add up to all {goods}. Your share there is your claim."
-        )
-    else:
-        text = f"{then}in the same order, each claims {goods}, without seeing other claims."
-    return f"{text[0].upper()}{text[1:]} {wrong}"
-
-
-def _payment(game: Split) -> str:
-    """Who gets what."""
-    if game.finalization == "proposal":
-        return (
-            "If it is accepted, who claimed gets the claim, and the other the rest. If it is "
-            "rejected, nobody gets anything."
-        )
-    one = len(game.items) == 1
-    there = "what there is" if one else "what there is of every item"
-    if game.payment == "exact":
-        return (
-            f"If the claims add up to exactly {there}, all get what they claimed. If they do not, "
-            "nobody gets anything."
-        )
-    return (
-        f"All get what they claimed, unless the claims {'' if one else 'on an item '}add up to "
-        f"more than there is: then {f'the {game.items[0]} are' if one else 'it is'} divided in "
-        "proportion to the claims. What nobody claims is lost."
-    )
-
-
-def _scoring(game: Split) -> str:
-    text = f"You score what the {_goods(game)} that you get are worth to you."
-    if game.shared_payoff:
-        text = (
-            f"Every player scores what the {_goods(game)} that all get are worth to them, together."
-        )
-    return f"{text} Points add up over the rounds." if game.length.longest > 1 else text
+        return f"Everybody sees all {secret(game).rstrip('s')}s."
+    return f"Players see only their own {secret(game)}."
 
 
 def this_round(game: Split, seen: SplitObservation, names: Sequence[str]) -> str:
@@ -236,7 +150,9 @@ def last_round(game: Split, seen: SplitObservation, names: Sequence[str], full: 
     ended = seen.history[-1]
     own, *others = order = seen.own_first(tuple(range(game.seats)))
     lines = []
-    if ended.intended[own] is ILLEGAL:
+    if own in ended.exceeded:
+        lines.append("Your last message was one too many.")
+    elif ended.intended[own] is ILLEGAL:
         lines.append(f"Your last {_asked_for(game, ended, own)} was not valid.")
     for seat in order if full else others:
         if did := _did(game, ended, seat):
@@ -245,7 +161,7 @@ def last_round(game: Split, seen: SplitObservation, names: Sequence[str], full: 
             lines.append(f"Last round {who} {both.join(did)}.")
     if "points" in game.disclosed:
         got = [f"{names[s]} {number(round(ended.payoffs[s], 1))}" for s in others]
-        mine = _points(number(round(ended.payoffs[own], 1)))
+        mine = points(number(round(ended.payoffs[own], 1)))
         lines.append(f"{'' if lines else 'Last round: '}You got {mine}, {', '.join(got)}.")
     if game.disclosed and ended.moves[own] is ILLEGAL:
         lines.append("The round was void.")
@@ -263,7 +179,9 @@ def _did(game: Split, ended: SplitRound, seat: int) -> list[str]:
             parts.append(f"had {'a value' if len(game.items) == 1 else 'values'} of {values}")
     if "claims" in game.disclosed:
         claim, asked = ended.claims[seat], _asked_for(game, ended, seat)
-        if ended.intended[seat] is ILLEGAL:
+        if seat in ended.exceeded:
+            parts.append("wrote a message too many")
+        elif ended.intended[seat] is ILLEGAL:
             parts.append(f"gave no valid {asked}")
         elif asked == "response":
             parts.append("accepted" if ended.accepted else "rejected")
@@ -288,41 +206,58 @@ def request(
     game: Split, turn: Turn, seen: SplitObservation, names: Sequence[str], form: Form
 ) -> str:
     """What to answer now, and how."""
-    stock, items = seen.deal.stock, game.items
-    others = seen.own_first(tuple(names))[1:]
+    others = in_a_row(seen.own_first(tuple(names))[1:], "and")
     if turn.kind == "message":
-        return (
-            f"Write to {in_a_row(others, 'and')} now, at most {game.message_limit} characters: "
-            f"{form.shown()}"
-        )
+        return f"Write to {others} now, at most {game.message_limit} characters: {form.shown()}"
     if turn.kind == "respond":
-        proposer = names[seen.starter]
-        if seen.proposal is None:
-            said = f"{proposer} made no valid claim."
-        else:
-            rest = tuple(q - p for p, q in zip(seen.proposal, stock, strict=True))
-            said = (
-                f"{proposer} claims {counted(seen.proposal, items)}, which leaves you "
-                f"{counted(rest, items)}."
-            )
-        return f"{said} Accept or reject now: {form.shown()}"
-    already = [names[seat] for seat, done in enumerate(seen.claimed) if done]
-    before = ""
-    if already:
-        before = f"{in_a_row(already, 'and')} {'have' if len(already) > 1 else 'has'} claimed. "
+        return f"{_claims_before(game, seen, names)}Accept or reject now: {form.shown()}"
+    if not isinstance(form, TalkForm):
+        return f"{_claims_before(game, seen, names)}{_claim_asked(game, seen, form)}"
+    asked = _claim_asked(game, seen, form.claim)
+    if form.spent:
+        return f"{_claims_before(game, seen, names)}You have no messages left. {asked}"
+    left = game.messages - sum(seat == turn.seat for seat, _ in seen.messages)
+    return (
+        f"Write to {others} now, at most {game.message_limit} characters ({left} "
+        f"{'message' if left == 1 else 'messages'} left): {form.message.shown()}\n"
+        f"Or end the talk with your claim. {asked}"
+    )
+
+
+def _claim_asked(game: Split, seen: SplitObservation, form: Form) -> str:
+    """To claim, with the range of every number and the format."""
+    stock, items = seen.deal.stock, game.items
     ranges = in_a_row(
         [f"0 {'to ' + str(q) + ' ' if q else ''}{i}" for q, i in zip(stock, items, strict=True)],
         "and",
     )
     if isinstance(form, FinalForm):
-        asked = (
+        return (
             f"State the final split now, {ranges} for each player, {counted(stock, items)} in all, "
             f"with numbers for the letters: {form.shown()}"
         )
-    else:
-        letters = "a number for x" if len(items) == 1 else "numbers for the letters"
-        asked = f"Claim {ranges} for yourself now, with {letters}: {form.shown()}"
-    return f"{before}{asked}"
+    letters = "a number for x" if len(items) == 1 else "numbers for the letters"
+    return f"Claim {ranges} for yourself now, with {letters}: {form.shown()}"
+
+
+def _claims_before(game: Split, seen: SplitObservation, names: Sequence[str]) -> str:
+    """Who has claimed in this round, and what, where that is seen."""
+    if not any(claim is not None for claim in seen.claims):
+        already = [names[seat] for seat, done in enumerate(seen.claimed) if done]
+        if not already:
+            return ""
+        return f"{in_a_row(already, 'and')} {'have' if len(already) > 1 else 'has'} claimed. "
+    parts = []
+    for name, claim in zip(names, seen.claims, strict=True):
+        if isinstance(claim, tuple):
+            parts.append(f"{name} claims {counted(claim, game.items)}")
+        elif claim is not None:
+            parts.append(f"{name} made no valid claim")
+    told = in_a_row(parts, "and")
+    rest = seen.rest
+    if rest is not None and min(rest) >= 0 and ILLEGAL not in seen.claims:
+        told += f", which leaves you {counted(rest, game.items)}"
+    return f"{told}. "
 
 
 def counted(units: Claim, items: Sequence[str]) -> str:
@@ -334,15 +269,6 @@ def counted(units: Claim, items: Sequence[str]) -> str:
 def worth(values: Sequence[float], items: Sequence[str]) -> str:
     """'10 per hat and 1 per book'; '7 points per coin'."""
     if len(items) == 1:
-        return f"{_points(number(values[0]))} per {singular(items[0])}"
+        return f"{points(number(values[0]))} per {singular(items[0])}"
     named = zip(values, items, strict=True)
     return in_a_row([f"{number(v)} per {singular(item)}" for v, item in named], "and")
-
-
-def _goods(game: Split) -> str:
-    """What is split, in a word."""
-    return game.items[0] if len(game.items) == 1 else "items"
-
-
-def _points(count: str) -> str:
-    return f"{count} point{'s' * (count != '1')}"

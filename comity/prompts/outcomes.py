@@ -54,6 +54,8 @@ def _deed(game: Game, last: Round, seat: int, name: str, labels: Sequence[str]) 
 def _claimed(game: Split, last: SplitRound, seat: int, name: str) -> str:
     responds = game.finalization == "proposal" and seat != last.starter
     claim = last.claims[seat]
+    if seat in last.exceeded:
+        return f"{name} wrote a message too many"
     if isinstance(last.intended[seat], Illegal):
         return f"{name} gave no valid {'response' if responds else 'claim'}"
     if responds:

@@ -30,6 +30,8 @@ CURVES = (
     "claim_lower",
     "agreement",
     "over_claimed",
+    "messages",
+    "exceeded",
     "characters",
     "tokens",
     "empty_messages",
@@ -39,6 +41,8 @@ CURVES = (
     "guided",
 )
 """What is drawn over the iterations."""
+IF_CHANGING = ("messages",)
+"""Of these only what is not always the same, as it is where all seats write all messages."""
 
 Part = tuple[Bargains, np.ndarray]
 """Answers, and which of them (bool `[D]`) are meant."""
@@ -97,11 +101,20 @@ def negotiation_curves(runs: Sequence[Run], player: str) -> Json:
 
     return {
         "iteration": iterations,
-        "curves": {n: values for n, values in curves.items() if n in have and any(values)},
+        "curves": {
+            n: values
+            for n, values in curves.items()
+            if n in have and any(values) and (n not in IF_CHANGING or _changes(values))
+        },
         "last": described(),
         "facing": {kind: described(facing=kind) for kind in facing} if len(facing) > 1 else {},
         "seats": {str(seat): described(seat=seat) for seat in seats},
     }
+
+
+def _changes(values: Sequence[Json | None]) -> bool:
+    """A curve is no level line."""
+    return len({one["mean"] for one in values if one}) > 1
 
 
 def _where(b: Bargains, only: Mapping[str, Any]) -> np.ndarray:

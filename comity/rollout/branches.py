@@ -18,7 +18,7 @@ import numpy as np
 
 from comity.games.base import Played, Reply
 from comity.rollout.live import Live
-from comity.rollout.noting import COUNTED
+from comity.rollout.noting import COUNTED, kind_of
 
 BRANCH = "branch"
 """Name of the random streams of alternatives."""
@@ -84,7 +84,8 @@ def _branches(live: Live, alternatives: int) -> Iterator[Branch]:
             for turn in live.games[m].turns(state):
                 place = (turn.seat, turn.round)
                 learns = live.matches[m].players[turn.seat].trained
-                if turn.kind in COUNTED and learns and place not in seen:
+                counts = kind_of(turn.kind, joint[turn.seat]) in COUNTED
+                if counts and learns and place not in seen:
                     seen.add(place)
                     held = {seat: reply for seat, reply in joint.items() if seat != turn.seat}
                     given = {seat: count + (seat in held) for seat, count in asked.items()}

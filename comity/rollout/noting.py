@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from comity.games.base import Game, Illegal, Reply, Round, Turn
+from comity.games.base import ILLEGAL, Game, Illegal, Reply, Round, Turn
 from comity.games.split_state import SplitRound
 from comity.players.base import Answer, Player
 from comity.rollout.records import Decision
@@ -26,13 +26,15 @@ def rows(
     last = turn.observation.last
     state = [] if last is None else [index(a) for a in turn.observation.own_first(last)]
     for one in (*answer.before, answer):
+        beyond = not one.kind and exceeds(turn.kind, one.action)
+        action = ILLEGAL if beyond else one.action
         yield (
             Decision(
                 **common,
                 seat=turn.seat,
                 round=turn.round,
                 step=turn.step,
-                kind=one.kind or turn.kind,
+                kind=one.kind or kind_of(turn.kind, action),
                 player=player.name,
                 adapter=player.adapter,
                 version=player.version,
@@ -47,18 +49,18 @@ def rows(
                 legal=list(one.legal),
                 probabilities=list(one.probabilities),
                 text=one.text,
-                move=index(one.action),
-                move_name=name(game, one.action),
+                move=index(action),
+                move_name=name(game, action),
                 played=-1,
                 state=state,
                 payoff=0.0,
                 lenient=index(one.lenient),
-                reading=one.reading,
+                reading="exceeded" if beyond else one.reading,
                 grammar=one.grammar,
                 stop=one.stop,
                 attempts=one.attempts,
                 guided=one.guided,
-                said=heard(game, one.action) if not one.kind else "",
+                said=heard(game, action) if not one.kind else "",
             ),
             one,
         )
@@ -67,11 +69,13 @@ def rows(
 def close(decisions: Sequence[Decision], finished: Round) -> None:
     """Write into a round's decisions what came of it; `finished` is the round that they led to.
 
-    Of several decisions of a seat that are paid for, the last one gets the payoff.
+    Of several decisions of a seat that are paid for, the last one gets the payoff. A seat that
+    has none, because somebody's message too many ended the round, has its last message instead.
     """
-    last = {d.seat: d for d in decisions if d.kind in COUNTED}
+    last = {d.seat: d for d in decisions if d.kind == "message"}
+    last |= {d.seat: d for d in decisions if d.kind in COUNTED}
     for d in decisions:
-        if d.kind not in COUNTED:
+        if d.kind not in COUNTED and d is not last.get(d.seat):
             continue
         d.played = index(finished.moves[d.seat])
         if d is last[d.seat]:
@@ -84,6 +88,23 @@ def close(decisions: Sequence[Decision], finished: Round) -> None:
             d.values = [float(v) for v in deal.values[d.seat]]
             d.received = [float(x) for x in finished.received[d.seat]]
             d.best = deal.best()
+
+
+def kind_of(asked: str, reply: Reply) -> str:
+    """The kind of decision that a reply is: in a turn of talk a claim, or else a message."""
+    if asked != "talk":
+        return asked
+    return "claim" if isinstance(reply, tuple) else "message"
+
+
+def exceeds(asked: str, reply: Reply) -> bool:
+    """It is a message where only a claim was left to give."""
+    return asked == "claim" and isinstance(reply, str)
+
+
+def settles(decision: Decision) -> bool:
+    """A round is paid for it, or it is what its seat did last before the round was ended."""
+    return decision.kind in COUNTED or bool(decision.stock)
 
 
 def index(action: Reply) -> int:

@@ -77,7 +77,8 @@ class Decision:
     claim: list[int] = field(default_factory=list)
     """Units of each item claimed, as it counted; empty unless the kind is "claim"."""
     stock: list[int] = field(default_factory=list)
-    """Units that there were of each item; like the next three for claims and responses only."""
+    """Units that there were of each item; like the next three for claims and responses only, and
+    for the last message of a seat that could not claim because the round was ended."""
     values: list[float] = field(default_factory=list)
     """Points per unit of each item for this seat."""
     received: list[float] = field(default_factory=list)

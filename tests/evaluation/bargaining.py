@@ -7,6 +7,7 @@ from typing import Any
 from comity.games.base import Illegal, Reply, Turn
 from comity.games.split import Split
 from comity.games.split_state import Deal
+from comity.rollout.noting import exceeds, kind_of
 from comity.rollout.records import Decision
 
 Agent = Callable[[Turn], Reply]
@@ -73,10 +74,11 @@ def play(
         state = game.step(state, replies)
         for turn in turns:
             decisions.append(record(turn, replies[turn.seat], seed, match, iteration, changes))
+    last = {(d.round, d.seat): d for d in decisions}
     for d in decisions:
-        if d.kind != "message":
+        if d is last[d.round, d.seat]:
             settle(d, game.history(state)[d.round])
-        elif d.move >= 0:
+        if d.kind == "message" and d.move >= 0:
             d.said = d.text[: game.message_limit]
     return decisions
 
@@ -85,7 +87,8 @@ def record(
     turn: Turn, reply: Reply, seed: int, match: int, iteration: int, changes: dict[str, Any]
 ) -> Decision:
     """A decision whose round is not over yet."""
-    illegal = isinstance(reply, Illegal)
+    beyond = exceeds(turn.kind, reply)
+    illegal = isinstance(reply, Illegal) or beyond
     plain: dict[str, Any] = {
         "iteration": iteration,
         "match": match,
@@ -94,7 +97,7 @@ def record(
         "seat": turn.seat,
         "round": turn.round,
         "step": turn.step,
-        "kind": turn.kind,
+        "kind": kind_of(turn.kind, reply),
         "player": "learner",
         "adapter": "main",
         "version": iteration,
@@ -106,7 +109,8 @@ def record(
         "token_logprobs": [],
         "legal": [],
         "probabilities": [],
-        "text": "??" if illegal else str(reply),
+        "text": "??" if isinstance(reply, Illegal) else str(reply),
+        "reading": "exceeded" if beyond else "",
         "move": -1 if illegal else reply if turn.kind == "respond" else 0,
         "move_name": "illegal" if illegal else turn.kind,
         "played": -1,

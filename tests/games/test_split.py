@@ -12,8 +12,9 @@ from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.deals import DrawnDeals
 from comity.games.lengths import Fixed, Geometric
+from comity.games.paying import ACCEPT, REJECT
 from comity.games.quantities import FixedQuantities
-from comity.games.split import ACCEPT, REJECT, Split, group_seed
+from comity.games.split import Split, group_seed
 from comity.games.split_state import SplitObservation, SplitRound, SplitState
 from comity.games.valuations import FixedValues, UniformValues
 
@@ -128,7 +129,7 @@ def test_a_proposal_is_accepted_or_nobody_gets_anything(payment: str) -> None:
     state = game.step(game.start(0), {0: (7, 0)})
     (turn,) = game.turns(state)
     assert (turn.seat, turn.kind, turn.legal) == (1, "respond", (ACCEPT, REJECT))
-    assert known(turn).proposal == (7, 0)
+    assert (known(turn).claims, known(turn).rest) == (((7, 0), None), (3, 2))
     one = game.step(state, {1: ACCEPT}).history[-1]
     assert (one.accepted, one.payoffs) == (True, (7, 8))
     assert one.claims == ((7, 0), (3, 2))
@@ -148,7 +149,10 @@ def test_the_other_seat_proposes_when_it_begins() -> None:
 def test_illegal_proposals_and_responses() -> None:
     game = split((10,), ((1.0,), (1.0,)), finalization="proposal")
     state = game.step(game.start(0), {0: ILLEGAL})
-    assert known(game.turns(state)[0]).proposal is None
+    assert (known(game.turns(state)[0]).claims, known(game.turns(state)[0]).rest) == (
+        (ILLEGAL, None),
+        (10,),
+    )
     one = game.step(state, {1: ACCEPT}).history[-1]
     assert (one.payoffs, one.intended) == ((0, 10), (ILLEGAL, 0))
     one = last(game, {0: (5,)}, {1: ILLEGAL})
@@ -343,7 +347,10 @@ def test_messages_and_responses_are_of_their_type() -> None:
 @st.composite
 def games(draw: st.DrawFn) -> Split:
     kinds, seats = draw(st.integers(1, 3)), draw(st.integers(2, 3))
-    finalizations = ["together", "in_turn"] + ["proposal"] * (seats == 2)
+    messages = draw(st.integers(0, 2))
+    least = draw(st.none() | st.integers(0, messages))
+    finalizations = ["together", "in_turn", "visible"]
+    finalizations += ["proposal"] * (seats == 2 and least in (None, messages))
     deals = DrawnDeals(
         ITEMS[:kinds],
         FixedQuantities(kinds, [draw(st.integers(1, 6)) for _ in range(kinds)]),
@@ -352,7 +359,8 @@ def games(draw: st.DrawFn) -> Split:
     return Split(
         "Any",
         deals,
-        messages=draw(st.integers(0, 2)),
+        messages=messages,
+        least_messages=least,
         message_limit=draw(st.sampled_from([1, 20])),
         finalization=draw(st.sampled_from(finalizations)),
         payment=draw(st.sampled_from(["proportional", "exact"])),
@@ -362,10 +370,13 @@ def games(draw: st.DrawFn) -> Split:
     )
 
 
-def answer(draw: st.DrawFn, turn: Turn) -> Reply:
+def answer(draw: st.DrawFn, game: Split, turn: Turn) -> Reply:
     if draw(st.integers(0, 5)) == 0:
         return ILLEGAL
-    if turn.kind == "message":
+    talks = turn.kind == "message"
+    if turn.kind == "talk" or game.spent(turn.seat, known(turn).messages):
+        talks = draw(st.booleans())
+    if talks:
         return draw(st.text(max_size=25))
     if turn.kind == "respond":
         return draw(st.sampled_from(turn.legal))
@@ -378,16 +389,25 @@ def test_what_holds_in_any_match(data: st.DataObject, game: Split, seed: int) ->
     states, steps = [game.start(seed)], []
     while turns := game.turns(states[-1]):
         before = repr(states[-1])
-        steps.append({turn.seat: data.draw(st.composite(answer)(turn)) for turn in turns})
+        steps.append({turn.seat: data.draw(st.composite(answer)(game, turn)) for turn in turns})
         states.append(game.step(states[-1], steps[-1]))
         assert repr(states[-2]) == before, "a state was changed"
         assert states[-1] in [s for _, s in game.successors(states[-2], steps[-1])]
     history = game.history(states[-1])
+    assert len(steps) <= len(history) * game.seats * (game.messages + 1)
     assert 1 <= len(history) <= game.length.longest
     for number, one in enumerate(history):
         assert one.deal == game.deals.draw(seed, number)
         assert one.starter == game.first_seat(seed, number)
-        assert len(one.messages) == game.messages * game.seats
+        written = [[who for who, _ in one.messages].count(seat) for seat in range(game.seats)]
+        assert all(game.least - 1 <= count <= game.messages for count in written)
+        assert max(written) - min(written) <= 1
+        if not game.open_ended:
+            assert set(written) == {game.messages} and not one.exceeded
+        if one.exceeded:
+            assert set(one.payoffs) == {0} and set(one.claims) == {None}
+            assert all(written[seat] == game.messages for seat in one.exceeded)
+            assert all(one.intended[seat] is ILLEGAL for seat in one.exceeded)
         assert all(len(text) <= game.message_limit for _, text in one.messages)
         for item, stock in enumerate(one.deal.stock):
             assert sum(units[item] for units in one.received) <= stock + 1e-9
@@ -396,7 +416,8 @@ def test_what_holds_in_any_match(data: st.DataObject, game: Split, seed: int) ->
             assert one.payoffs[seat] == pytest.approx(
                 sum(v * x for v, x in zip(one.deal.values[seat], one.received[seat], strict=True))
             )
-            if game.illegal == "zero_claim" and game.finalization != "proposal":
+            counts = game.illegal == "zero_claim" and not one.exceeded
+            if counts and game.finalization != "proposal":
                 claim = one.claims[seat]
                 assert claim is not None
                 assert all(x <= p + 1e-9 for x, p in zip(one.received[seat], claim, strict=True))

@@ -123,7 +123,7 @@ def asked(game: Game, kind: str) -> Ask:
 
 def answer(turn: Turn) -> Any:
     known: Any = turn.observation
-    return "hello" if turn.kind == "message" else known.deal.stock
+    return "hello" if turn.kind in ("message", "talk") else known.deal.stock
 
 
 def reply(typed: str, ask: Ask) -> Any:
@@ -172,6 +172,66 @@ def test_claims(typed: str, claim: Any) -> None:
     else:
         with pytest.raises(UnreadableError, match=claim):
             reply(typed, ask)
+
+
+TALKED = {
+    "messages": {"least": 1, "most": 2},
+    "message_limit": 30,
+    "quantities": {"name": "fixed", "units": [1, 3, 1]},
+    "values": {"name": "uniform"},
+}
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("  You get 2 hats. ", "You get 2 hats."),
+        ("-", ""),
+        ("claims are for later", "claims are for later"),
+        ("I claim 1 3 1", "I claim 1 3 1"),
+        ("<message>1 3 1</message>", "1 3 1"),
+        ("claim 1 2 0", (1, 2, 0)),
+        ("Claim: 1 ball, 0 books, 3 hats", (0, 3, 1)),
+        ("<claim>1 books, 0 hats, 1 balls</claim>", (1, 0, 1)),
+        ("1 2 0", 'type "claim" before the numbers'),
+        ("1, 2, 0.", 'type "claim" before the numbers'),
+        ("claim", "type 3 whole numbers"),
+        ("claim what you like", "type 3 whole numbers"),
+        ("claim 1 9 0", "there are 3 hats; claim 0 to 3"),
+        ("", "type a message, or -"),
+        ("x" * 31, "that is 31 characters long; at most 30"),
+    ],
+)
+def test_a_message_or_a_claim(typed: str, meant: Any) -> None:
+    ask = asked(split(**TALKED), "talk")
+    assert hint(ask, ()) == (
+        "your message (at most 30 characters; - for none), or to end the talk "
+        '"claim" and what you take: claim 0 to 1 books, 0 to 3 hats, 0 to 1 balls'
+    )
+    try:
+        assert reply(typed, ask) == meant
+    except UnreadableError as why:
+        assert meant in str(why)
+
+
+def test_nobody_types_a_message_too_many_by_mistake() -> None:
+    ask = asked(split(**TALKED), "claim")
+    assert hint(ask, ()) == "for you: books (0 to 1), hats (0 to 3), balls (0 to 1)"
+    with pytest.raises(UnreadableError, match="you have no message left"):
+        reply("<message>but</message>", ask)
+    with pytest.raises(UnreadableError, match="type 3 whole numbers"):
+        reply("but", ask)
+    assert reply("1 2 0", ask) == (1, 2, 0)
+
+
+def test_a_person_ends_the_talk() -> None:
+    screen = FakeScreen(["Hello", "3 3 3", "claim 1 3 1", "claim 0 0 0", "0 0 0"])
+    rollout = played(split(**TALKED), screen, NEGOTIATION, "welfare_maximizing")
+    mine = [(d.kind, d.move_name) for d in rollout.decisions if d.seat == 0]
+    assert mine[0] == ("message", "message") and mine[-1][0] == "claim" and len(mine) == 2
+    assert any("Or end the talk with your claim." in text for text in screen.all("show")) == (
+        rollout.decisions[0].seat == 0
+    )
 
 
 def test_responses_are_typed_as_words() -> None:

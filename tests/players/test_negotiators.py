@@ -11,9 +11,10 @@ from comity.games.base import ILLEGAL, Reply
 from comity.games.claiming import WelfareMaximizing
 from comity.games.deals import DrawnDeals
 from comity.games.lengths import Fixed
+from comity.games.paying import ACCEPT, REJECT
 from comity.games.quantities import FixedQuantities, RandomQuantities
 from comity.games.randomness import generator
-from comity.games.split import ACCEPT, REJECT, Split
+from comity.games.split import Split
 from comity.games.split_state import SplitObservation, SplitState
 from comity.games.valuations import FixedValues
 from comity.players.base import Ask
@@ -198,6 +199,55 @@ def test_random_responses_are_a_fair_coin() -> None:
     state = game.step(game.start(0), {0: (1,)})
     found = [replies("uniform_random_claims", game, state)[1] for _ in range(400)]
     assert abs(found.count(ACCEPT) - 200) < 40
+
+
+# Talk that may be ended, and claims that are seen
+
+
+@pytest.mark.parametrize("least", [0, 1, 2])
+@pytest.mark.parametrize("name", NEGOTIATORS)
+def test_they_write_what_they_must_and_claim(name: str, least: int) -> None:
+    rules = {"messages": 3, "least_messages": least, "finalization": "in_turn"}
+    game = split((10, 7, 3), ((10.0, 1.0, 5.0), (1.0, 1.0, 6.0)), **{**rules, "length": Fixed(1)})
+    state, kinds = game.start(0), []
+    while turns := game.turns(state):
+        kinds += [turn.kind for turn in turns]
+        state = game.step(state, replies(name, game, state))
+    assert kinds == [*["message"] * 2 * least, "talk", "claim"]
+    (one,) = state.history
+    assert [seat for seat, _ in one.messages] == [0, 1] * least and not one.exceeded
+    if name == "greedy":
+        assert one.claims == ((10, 7, 3), (10, 7, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "proposal", "accepted"),
+    [(name, offer, yes) for name, offers in OFFERS.items() for offer, yes in offers.items()],
+)
+def test_a_division_answers_as_the_response_would(
+    name: str, proposal: tuple[int, int], accepted: bool
+) -> None:
+    """Whoever accepts claims the rest; whoever does not claims what does not fit."""
+    rules = {"finalization": "visible", "payment": "exact", "length": Fixed(1)}
+    game = split((2, 2), ((3.0, 0.0), (1.0, 4.0)), **rules)
+    state = game.step(game.start(0), {0: proposal})
+    found = replies(name, game, state, {"units": 1} if name == "claim" else {})
+    one = game.step(state, found).history[-1]
+    rest = tuple(2 - p for p in proposal)
+    assert (found == {1: rest}) == accepted
+    worth = (3.0 * proposal[0], rest[0] + 4.0 * rest[1])
+    assert one.payoffs == (worth if accepted else (0, 0))
+
+
+def test_seen_claims_that_leave_too_little_are_met_by_the_own() -> None:
+    rules = {"finalization": "visible", "payment": "exact"}
+    game = split((4,), ((1.0,),) * 3, **rules)
+    state = after(game, {0: (3,)}, {1: (2,)})
+    assert replies("greedy", game, state) == {2: (4,)}
+    assert replies("greedy", game, after(game, {0: (3,)}, {1: (1,)})) == {2: (4,)}
+    assert replies("greedy", game, after(game, {0: (2,)}, {1: (1,)})) == {2: (1,)}
+    shared = split((4,), ((1.0,),) * 2, finalization="visible")  # nothing has to fit
+    assert replies("greedy", shared, after(shared, {0: (3,)})) == {1: (4,)}
 
 
 # Messages

@@ -11,7 +11,7 @@ import pytest
 from comity.evaluation.metrics import iteration_metrics
 from comity.games.base import Game
 from comity.players.language_model import LanguageModels
-from comity.prompts.forms import MessageForm, Thinking
+from comity.prompts.forms import MessageForm, TalkForm, Thinking
 from comity.prompts.negotiation import Negotiation
 from comity.rollout.play import Rollout
 from tests.players.talking import (
@@ -277,3 +277,63 @@ def test_a_claim_that_is_cut_is_illegal_and_a_message_is_closed() -> None:
     said = of_kind(played(models, split(rounds=1)), "message")
     assert all(d.move == 0 and len(d.tokens) <= 1 + 3 for d in said)
     assert any(d.stop == "closed" and d.said for d in said)
+
+
+# Talk that may be ended
+
+TALK = {"least": 0, "most": 2}
+
+
+def test_under_the_grammar_a_turn_of_talk_is_a_message_or_a_claim() -> None:
+    models = talkers({**FORCED, "message_tokens": 3})
+    game = split("deal_or_no_deal", 2, messages=TALK, finalization="in_turn")
+    rollout = played(models, game, 6)
+    messages, claims = of_kind(rollout, "message"), of_kind(rollout, "claim")
+    assert messages and len(messages) + len(claims) == len(rollout.decisions)
+    assert all(d.move == 0 and d.guided for d in rollout.decisions)
+    assert len(claims) == 2 * 2 * 6 and not any(d.reading == "exceeded" for d in claims)
+    both = {d.grammar for d in messages} & {d.grammar for d in claims}
+    assert both, "one grammar led to either"
+    ended = [d for d in claims if d.grammar.startswith("(<message>")]
+    assert ended and all(d.said for d in messages if d.stop == "closed")
+    assert any(not d.grammar.startswith("(<message>") for d in claims)
+    assert {d.stop for d in claims} == {"grammar"}
+    first = next(d for d in messages if d.round == 0 and d.step == 0)
+    talk = models.text(rollout.conversations[first.conversation].ids)
+    assert "(2 messages left)" in talk and "Or end the talk with your claim." in talk
+    assert check_learning(rollout, models) == sum(len(d.tokens) for d in learned(rollout)) > 0
+
+
+@pytest.mark.parametrize("variant", ["illegal", "append", "attempts"])
+def test_free_attempts_may_write_a_message_too_many(variant: str) -> None:
+    models = talkers(VARIANTS[variant], Easy)
+    game = split(rounds=2, messages={"least": 1, "most": 1 + (variant == "illegal")})
+    if variant != "illegal":
+        game = split(rounds=2, messages={"least": 0, "most": 1})
+    rollout = played(models, game, 8)
+    beyond = [d for d in rollout.decisions if d.reading == "exceeded"]
+    assert beyond
+    for d in beyond:
+        assert (d.kind, d.move, d.said, d.claim, d.trained) == ("claim", -1, "", [], True)
+        here = [o for o in rollout.decisions if (o.match, o.round) == (d.match, d.round)]
+        assert sum(o.payoff for o in here) == 0
+        assert sum(o.kind == "message" and o.seat == d.seat for o in here) == game.messages  # type: ignore[attr-defined]
+        assert {o.seat for o in here if o.stock} == {0, 1}
+    assert np.isclose(sum(d.payoff for d in rollout.decisions), rollout.played.payoffs.sum())
+    found = iteration_metrics(rollout.decisions)["negotiation"]["pooled"]
+    rounds = {(d.match, d.round) for d in beyond}
+    assert found["exceeded"] == pytest.approx(len(rounds) / 16)
+    assert found["illegal_claims"] < 1
+    assert check_learning(rollout, models) == sum(len(d.tokens) for d in learned(rollout))
+
+
+def test_free_answers_in_talk_have_room_for_either() -> None:
+    models = talkers({"name": "free", "max_tokens": None})
+    game = split(rounds=1, messages={"least": 0, "most": 1})
+    rollout = played(models, game, 3)
+    form = models.prompt.form(game, game.turns(game.start(0))[0])
+    assert isinstance(form, TalkForm)
+    # A random model writes neither: an empty message each, then an illegal claim.
+    kinds = [d.kind for d in rollout.decisions]
+    assert kinds.count("message") == kinds.count("claim") == 2 * 3
+    assert max(len(d.tokens) for d in rollout.decisions) > models.chat.length(form.longest) + 4

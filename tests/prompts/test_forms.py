@@ -20,6 +20,7 @@ from comity.prompts.forms import (
     FinalForm,
     Form,
     MessageForm,
+    TalkForm,
     Thinking,
     normalized,
 )
@@ -36,6 +37,8 @@ MESSAGE = MessageForm(TAGS.message, 20)
 RESPONSE = ChoiceForm(RELEASE.response, ("accept", "reject"))
 LABELS = ChoiceForm(BARE, ("<Cooperate>", "<Defect>"))
 THOUGHT = Thinking(12)
+TALK = TalkForm(MESSAGE, GOODS)
+SPENT = replace(TALK, spent=True)
 FORMS: dict[str, Form] = {
     "coins": COINS,
     "goods": GOODS,
@@ -51,6 +54,10 @@ FORMS: dict[str, Form] = {
     "loose response": replace(RESPONSE, loose=True),
     "labels": LABELS,
     "thinking": Thinking(30),
+    "talk": TALK,
+    "spent talk": SPENT,
+    "talk or final": TalkForm(MessageForm(RELEASE.message, 9), FINAL),
+    "talk no press": TalkForm(MESSAGE, NO_PRESS),
 }
 
 
@@ -129,6 +136,19 @@ FORMS: dict[str, Form] = {
         (THOUGHT, "<think>a</think><claim>3</claim>", ILLEGAL),
         (THOUGHT, "<think>he lies", ILLEGAL),
         (Thinking(30), "<think>he lies</think>", "he lies"),
+        (TALK, "<message>hello</message>", "hello"),
+        (TALK, "<claim>3 hats, 10 books, 0 boxes</claim>", (3, 10, 0)),
+        (TALK, "<claim>4 hats, 10 books, 0 boxes</claim>", ILLEGAL),
+        (TALK, "<message>3 hats, 1 book</message>", "3 hats, 1 book"),  # what looks like a claim
+        (TALK, "<message>3 hats</message> ", "3 hats"),
+        (TALK, "<message><claim>3</message>", ILLEGAL),
+        (TALK, "<message>a</message><claim>3 hats, 1 book, 0 boxes</claim>", ILLEGAL),
+        (TALK, "<claim>3 hats, 1 book, 0 boxes</claim><message>a</message>", ILLEGAL),
+        (TALK, "hello", ILLEGAL),
+        (SPENT, "<message>hello</message>", "hello"),
+        (SPENT, "<claim>0 hats, 1 book, 0 box</claim>", (0, 1, 0)),
+        (TalkForm(MESSAGE, NO_PRESS), "<message>Proposal: 1 hat</message>", "Proposal: 1 hat"),
+        (TalkForm(MESSAGE, NO_PRESS), "Proposal: 1 hat, 1 book", (1, 1)),
     ],
 )
 def test_what_is_read(form: Form, text: str, meaning: Any) -> None:
@@ -161,7 +181,8 @@ def test_one_layout_is_shown_written_and_counted(name: str) -> None:
     assert re.fullmatch(form.guide, form.longest)
     assert form.read(form.longest) is not ILLEGAL
     closing = form.closing
-    assert not closing or form.longest.endswith(closing)
+    cut = form.message if isinstance(form, TalkForm) else form
+    assert not closing or cut.longest.endswith(closing)
     # The guide allows no white space of the answer's choice, unless the form is loose.
     loose = "\\t" in form.guide
     assert loose == (getattr(form, "loose", False))
@@ -179,6 +200,37 @@ def test_what_is_shown_is_an_answer(name: str) -> None:
     assert FORMS[name].read(FORMS[name].shown().split(" or ")[0]) in ("...", 0)
 
 
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_turn_of_talk_is_a_message_or_a_claim_and_nothing_else(data: st.DataObject) -> None:
+    """Patterns, guides and meanings are the union; texts are answers and what is close to them."""
+    talk = data.draw(st.sampled_from([TALK, SPENT, FORMS["talk or final"], FORMS["talk no press"]]))
+    assert isinstance(talk, TalkForm)
+    made = data.draw(st.from_regex(talk.pattern, fullmatch=True))
+    place = data.draw(st.integers(0, len(made)))
+    cut = data.draw(st.integers(0, 2))
+    text = (
+        made[:place] + data.draw(st.sampled_from(["", "<", "<claim>", "x"])) + made[place + cut :]
+    )
+    for one in (made, text):
+        parts = (talk.message, talk.claim)
+        assert bool(re.fullmatch(talk.pattern, one)) == any(
+            re.fullmatch(part.pattern, one) for part in parts
+        )
+        assert bool(re.fullmatch(talk.guide, one)) == any(
+            re.fullmatch(part.guide, one) for part in (parts[1:] if talk.spent else parts)
+        )
+        read = [part.read(one) for part in parts]
+        assert ILLEGAL in read, "no text is both"
+        assert talk.read(one) == next((r for r in read if r is not ILLEGAL), ILLEGAL)
+
+
+def test_messages_and_claims_that_begin_alike_are_refused() -> None:
+    claim = ClaimForm(EARLIER.claim.of(["coins"]), ("coins",), (10,))
+    with pytest.raises(ComityError, match="begin alike"):
+        TalkForm(MessageForm(Delimiters("<coins_to_self>", "</message>"), 9), claim)
+
+
 def test_formats_as_they_are_told() -> None:
     assert COINS.shown() == "<claim>x</claim>"
     assert GOODS.shown() == "<claim>x hats, y books, z boxes</claim>"
@@ -192,6 +244,8 @@ def test_formats_as_they_are_told() -> None:
     )
     assert LABELS.shown() == "<Cooperate> or <Defect>"
     assert THOUGHT.shown() == "<think>...</think>"
+    assert TALK.shown() == f"<message>...</message> or {GOODS.shown()}"
+    assert SPENT.shown() == GOODS.shown() and SPENT.guide == GOODS.guide and not SPENT.closing
     assert [COINS.guide, GOODS.longest, FINAL.longest] == [
         "<claim>([0-9]|10)</claim>",
         "<claim>3 hats, 10 books, 0 boxes</claim>",

@@ -58,11 +58,18 @@ def learner(random: np.random.Generator, greed: float, words: Sequence[str]) -> 
     def reply(turn: Turn) -> Reply:
         if random.random() < 0.05:
             return ILLEGAL
-        if turn.kind == "message":
+        talks = {"message": 1.0, "talk": 0.7, "claim": 0.2 if spent(turn) else 0.0}
+        if random.random() < talks.get(turn.kind, 0.0):
             return words[int(random.integers(len(words)))]
         return (greedy if random.random() < greed else cooperator)(turn)
 
     return reply
+
+
+def spent(turn: Turn) -> bool:
+    """Two messages are written, where a talk of at most two may be ended."""
+    said = [seat for seat, _ in turn.observation.messages]  # type: ignore[attr-defined]
+    return said.count(turn.seat) == 2
 
 
 def talk(decisions: list[Decision], number: int) -> list[Conversation]:

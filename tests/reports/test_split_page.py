@@ -184,6 +184,35 @@ def test_games_without_talk_and_with_proposals(
 
 
 @needs_browser
+def test_rounds_that_a_message_too_many_ended(browser: Any, tmp_path: Path) -> None:
+    """The deal stands there for both seats, and the message that ended the round as what it is."""
+    rules = {"messages": 2, "least_messages": 0, "finalization": "in_turn"}
+    run = synthetic_split.run(tmp_path / "run", iterations=2, matches=12, **rules)
+    report, _ = build([run])
+    page = browser.new_page(viewport={"width": 400, "height": 900})
+    visit = Visit(page, report.as_uri())
+    row = page.locator(".statistics tr", has_text="Rounds ended by talk").first
+    assert not row.locator("b").first.inner_text().startswith("0")
+    page.locator("#manners summary").click()
+    drawn = page.locator("#manners-panels").inner_text()
+    assert "Messages per round" in " ".join(drawn.split()) and "Rounds ended by talk" in drawn
+    ended = 0
+    for item in page.locator(".item").all():
+        item.click()
+        for round_ in page.locator("#match .talk").all():
+            assert round_.locator("tr").count() == 3, "a line for the items and one for each seat"
+            text = round_.inner_text()
+            if "a message too many" in text:
+                ended += 1
+                assert "together 0 of 100 points" in text
+                assert round_.locator(".settled").count() in (1, 2)
+    assert ended
+    page.locator(".settled", has_text="a message too many").first.click()
+    assert "exceeded" in page.locator(".decision").inner_text()
+    visit.check(report.as_uri())
+
+
+@needs_browser
 @pytest.mark.parametrize("kind", ["matrix", "split"])
 def test_thoughts_and_failed_tries_stand_before_the_answer(
     browser: Any, tmp_path: Path, kind: str

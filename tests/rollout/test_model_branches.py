@@ -43,6 +43,7 @@ def world(name: str) -> tuple[Game, LanguageModels]:
         return WORLDS[name]
     answer, prompt, game = {
         "split": (FORCED, Terse, split(rounds=2)),
+        "talk": (FORCED, Terse, split(rounds=2, messages={"least": 0, "most": 2})),
         "ultimatum": ({**FORCED, "thinking": 6}, Terse, split("ultimatum", 2)),
         "append": ({**TRY, "feedback": "append"}, Easy, split(rounds=2)),
         "attempts": ({**TRY, "thinking": 5}, Easy, split(rounds=2)),
@@ -57,7 +58,7 @@ def kept(game: Game, models: LanguageModels) -> Rollout:
     return play(game, [Match(m, m, m, players, (0, 0, m)) for m in range(count)], keep=True)
 
 
-ALL = (*WORLDS, "split", "ultimatum", "append", "attempts")
+ALL = (*WORLDS, "split", "talk", "ultimatum", "append", "attempts")
 
 
 @pytest.mark.parametrize("name", ALL)

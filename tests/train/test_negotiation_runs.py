@@ -103,6 +103,11 @@ def test_every_small_preset_runs_to_its_page(name: str, tmp_path: Path) -> None:
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "talk": SPLIT,
+    "talk that may be ended": (
+        *(*SPLIT, "game=deal_or_no_deal", "game.messages={least: 1, most: 2}"),
+        *("game.finalization=visible", "prompt.finalization=own"),
+        *("algorithm=advantage_alignment", "answer.message_tokens=2"),
+    ),
     "thinking attempts": (
         *SPLIT,
         *("answer=attempts", "answer.message_tokens=4", "answer.free_attempts=2"),
@@ -136,6 +141,10 @@ def test_a_split_run_that_was_stopped_goes_on_exactly(
     assert all(np.isfinite(row["loss"]) and row["decisions"] > 0 for row in rows)
     assert rows[0] != {**rows[1], "iteration": 0}
     found = decisions(whole)
+    if variant == "talk that may be ended":
+        kinds = {(d.kind, d.step) for d in found}
+        assert {("message", 0), ("message", 1), ("claim", 3)} <= kinds
+        assert all(row["negotiation"]["pooled"]["exceeded"] == 0 for row in rows)
     if variant == "past":
         assert {"live", "past", "scripted"} <= {d.controller for d in found}
         for d in found:

@@ -12,6 +12,7 @@ function lookOf(name, unit, highest) {
 
 /** What stands behind a statistic's title. */
 const perWhat = { share: "", points: "per round", units: "units", characters: "characters", tokens: "tokens", number: "per answer" };
+const perName = { messages: "per round" };
 
 function drawNegotiation() {
   const panels = document.getElementById("negotiation-panels");
@@ -28,7 +29,7 @@ function drawNegotiation() {
     }
     const { title, unit } = definitions[name];
     const highest = Math.max(...lines.series.flatMap((s) => s.points.filter(Boolean).map((p) => p.high)));
-    lineChart(container, { title, unit: perWhat[unit], ...lookOf(name, unit, highest), ...lines });
+    lineChart(container, { title, unit: perName[name] ?? perWhat[unit], ...lookOf(name, unit, highest), ...lines });
   };
   for (const name of names.filter((n) => MAIN.includes(n))) draw(panels, name);
 

@@ -6,6 +6,9 @@ const SHOWN_OF_A_MESSAGE = 700;
 const plain = (value) => decimals(value, Number.isInteger(value) ? 0 : 1);
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const isSettling = (d) => d.kind === "claim" || d.kind === "respond";
+/** What a round came to for a seat: its claim or response, or its last message where somebody
+    wrote one too many, which ended the round. */
+const isLast = (d) => isSettling(d) || (d.kind === "message" && d.stock.length > 0);
 
 /** Decisions by round: all in order, those that settle it by seat, items claimed beyond stock. */
 function splitRounds(decisions) {
@@ -16,10 +19,11 @@ function splitRounds(decisions) {
   }
   return [...rounds].map(([number, all]) => {
     const settling = all.filter(isSettling).sort((a, b) => a.seat - b.seat);
+    const dealt = all.filter(isLast).sort((a, b) => a.seat - b.seat);
     const stock = settling[0]?.stock ?? [];
     const claims = settling.map((d) => d.claim).filter((claim) => claim.length);
     const over = stock.map((_, i) => i).filter((i) => sum(claims.map((claim) => claim[i])) > stock[i]);
-    return { number, all, settling, stock, claims, over };
+    return { number, all, settling, dealt, stock, claims, over };
   });
 }
 
@@ -28,7 +32,7 @@ function claimStrips(decisions, seats) {
   const box = document.createDocumentFragment();
   for (let seat = 0; seat < seats; seat += 1) {
     const row = html("span", "strip");
-    for (const d of decisions.filter((x) => isSettling(x) && x.seat === seat)) {
+    for (const d of decisions.filter((x) => isLast(x) && x.seat === seat)) {
       const mark = html("i", d.move < 0 || !d.claim.length ? "" : "claim");
       if (d.claim.length) mark.style.setProperty("--share", sum(d.claim) / (sum(d.stock) || 1));
       row.append(mark);
@@ -79,7 +83,7 @@ function dealTable(round, items, players) {
   head.append(html("td"));
   items.forEach((item, i) => head.append(html("th", "", `${plain(round.stock[i])} ${item}`)));
   table.append(head);
-  for (const d of round.settling) {
+  for (const d of round.dealt) {
     const row = html("tr");
     row.append(html("th", "", `worth to ${speaker(d, players)}`));
     d.values.forEach((value) => row.append(html("td", "", plain(value))));
@@ -106,7 +110,7 @@ function opening(d, className, openDecision, toggle) {
 /** How an answer came about, where that was not at once. */
 function notes(d) {
   const parts = [];
-  if (d.move < 0) parts.push("illegal");
+  if (d.move < 0) parts.push(d.reading === "exceeded" ? "a message too many" : "illegal");
   if (d.attempts > 1) parts.push(`try ${d.attempts}`);
   if (d.guided) parts.push("guided");
   return parts;
