@@ -71,7 +71,7 @@ def test_published_hyperparameters(opponent: str) -> None:
         None,
     )
     assert steps(executed) == 1
-    assert executed.answer == {"name": "free", "max_tokens": 2}
+    assert executed.answer == {"name": "free", "max_tokens": 2, "train_illegal": True}
     corrected = compose(f"moral/game-deontological-vs-{opponent}")
     assert steps(corrected) == 4
     assert corrected.algorithm["kl_controller"] == "fixed"

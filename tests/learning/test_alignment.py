@@ -310,7 +310,8 @@ def test_scale_visitation_and_annealing_reach_the_credit() -> None:
 
 
 def asked(match: int, seat: int, round: int, step: int, trained: bool = True) -> Decision:
-    return replace(DECISION_ROW, match=match, seat=seat, round=round, step=step, trained=trained)
+    row = replace(DECISION_ROW, match=match, seat=seat, round=round, step=step, trained=trained)
+    return row if trained else replace(row, controller="frozen")
 
 
 def test_talk_belongs_to_its_round_or_is_a_step_of_its_own() -> None:
