@@ -156,8 +156,9 @@ def packed_attention(
         raise RuntimeError("comity's attention runs only inside the engine's forward pass")
     packing = forward_pass.packing
     compute = torch.float32 if query.device.type == "cpu" else query.dtype
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
     keys, values = forward_pass.cache.extend(
-        int(module.layer_idx),  # type: ignore[arg-type]
+        layer,
         packing.first_slot,
         key[0].transpose(0, 1).to(compute),
         value[0].transpose(0, 1).to(compute),
@@ -180,9 +181,8 @@ def packed_attention(
             if block.step is None:
                 out = _few_queries(q, keys, values, block, bias, scale, softcap)
             else:
-                layer = int(module.layer_idx)  # type: ignore[arg-type]
-                seen = block.step.extend(layer, keys, values)
-                out = _windowed(q, *seen, bias, scale, softcap)
+                common, own = block.step.extend(layer, keys, values)
+                out = _windowed(q, common, own, bias, scale, softcap)
             out = out.view(lanes, kv_heads, groups, length, dim).permute(0, 3, 1, 2, 4)
             results.append(out.reshape(lanes * length, heads, dim))
             continue
@@ -249,8 +249,10 @@ def _windowed(
     scale: float,
     softcap: float | None,
 ) -> torch.Tensor:
-    """The same where a window holds the keys: `common [kv_heads, S, dim]`, `own [B, kv_heads, K,
-    dim]`. They lie as the products need them, so that all heads are computed at once.
+    """`_few_queries` where a window holds keys and values, as the products of all heads need them.
+
+    `common`: `[kv_heads, S, dim]` each; `own`: `[B, kv_heads, K, dim]` each. What is gathered
+    for one pass alone is not laid out so: turning it around costs more than it saves.
     """
     lanes, heads, rows, dim = q.shape
     shared = common[0].shape[1]

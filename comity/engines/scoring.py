@@ -28,9 +28,9 @@ Answers = tuple[tuple[int, ...], ...]
 LOGITS = 16_000_000
 """Most logits of whole vocabularies at once."""
 
-FEW_ROWS = 48
-"""Up to so many rows, a large matrix in float32 is multiplied faster from the left on CPUs: 1.2 to
-2.8 times for 2 to 32 rows (docs/performance.md)."""
+FEW_ROWS = 32
+"""Up to so many rows, a large matrix in float32 is multiplied faster from the left on CPUs (see
+docs/performance.md)."""
 
 
 class Head:

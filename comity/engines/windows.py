@@ -15,7 +15,7 @@ import torch
 from comity.engines.packing import Lane
 
 MOST = 16_384
-"""Most places (lanes x tokens) of one window; more lanes are gathered anew for each token."""
+"""Most places (lanes x tokens) of a pass's windows; more lanes are gathered anew for each token."""
 SPARE = 64
 """Places that a lane has left when its window is made or must grow."""
 
@@ -62,15 +62,14 @@ class Step:
         """
         window = self.window
         if layer not in window.common:
-            window.common[layer] = tuple(  # type: ignore[assignment]
-                t.index_select(0, self.shared).transpose(0, 1).contiguous() for t in (keys, values)
-            )
-        kept = window.own.get(layer, (None, None))
-        window.own[layer] = tuple(  # type: ignore[assignment]
-            self._extended(old, new) for old, new in zip(kept, (keys, values), strict=True)
-        )
-        key, value = window.own[layer]
+            window.common[layer] = self._common(keys), self._common(values)
+        old_key, old_value = window.own.get(layer, (None, None))
+        key, value = self._extended(old_key, keys), self._extended(old_value, values)
+        window.own[layer] = key, value
         return window.common[layer], (key[:, :, : self.width], value[:, :, : self.width])
+
+    def _common(self, new: torch.Tensor) -> torch.Tensor:
+        return new.index_select(0, self.shared).transpose(0, 1).contiguous()
 
     def _extended(self, old: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
         heads, dim = new.shape[1:]
@@ -101,10 +100,12 @@ class Windows:
         """By last slot: where a lane stood in the last pass."""
         self._next: dict[int, tuple[Window, int]] = {}
         """The same for the present pass."""
+        self._places = 0
+        """Of the present pass's windows."""
 
     def turn(self) -> None:
         """Another pass begins."""
-        self._last, self._next = self._next, {}
+        self._last, self._next, self._places = self._next, {}, 0
 
     def step(self, lanes: Sequence[Lane], shared: int, device: torch.device) -> Step | None:
         """What a block of lanes adds to its window; None: they are too many.
@@ -112,8 +113,9 @@ class Windows:
         The window is that of the last pass where all lanes go on from there, else a new one.
         """
         width = max(len(lane.path) for lane in lanes) - shared
-        if len(lanes) * width > MOST:
+        if self._places + len(lanes) * width > MOST:
             return None
+        self._places += len(lanes) * width
         window, kept = self._before(lanes, shared)
         new: list[tuple[int, int]] = []
         slots: list[Any]

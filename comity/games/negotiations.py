@@ -48,7 +48,7 @@ MODES: Final = {
     "coop": "every seat is paid what all got together",
 }
 
-RESPONSES: Final = {
+RESPONSE_FORMS: Final = {
     "answer": "the other accepts or rejects",
     "division": "the other writes the division that it agrees to, which has to match the claim",
 }
@@ -236,7 +236,7 @@ def ultimatum(
     length: LengthChoice = ONE_ROUND,
 ) -> Split:
     """Ultimatum: one seat proposes a split, the other accepts it or both get nothing."""
-    lookup("response", response, RESPONSES)
+    lookup("response", response, RESPONSE_FORMS)
     answers = response == "answer"
     items = _named(items)
     kinds = len(items)

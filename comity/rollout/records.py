@@ -20,7 +20,8 @@ class Decision:
     group: int
     """Matches of one group share their environment seed."""
     seed: int
-    """Environment seed: `game.start(seed)` replays the match's chances."""
+    """Environment seed: `game.start(seed)` replays the match's chances (but for a length that is
+    drawn for a batch or a run)."""
     seat: int
     round: int
     step: int

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from comity.config import Config, compose
+from comity.prompts import negotiation_words
+from comity.rollout.records import Decision
+from comity.runs import read_decisions
 from tests.worlds import tiny_folder
 
 
@@ -43,6 +46,16 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     for row in rows:
         assert set(row.pop("seconds")) == {"play", "learn", "total"}
     return rows
+
+
+def decisions(run: Path) -> list[Decision]:
+    """All of a run's, in order."""
+    return [d for file in sorted((run / "decisions").iterdir()) for d in read_decisions(file)]
+
+
+def short_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prompt negotiation tells no rules, so that tiny models have little to read."""
+    monkeypatch.setattr(negotiation_words, "rules", lambda *_: "Split.")
 
 
 def only_folder(output: Path) -> Path:

@@ -12,16 +12,24 @@ from comity.cli import main
 from comity.config import compose
 from comity.experiment import Experiment, Rules
 from comity.play_config import play_config
-from comity.prompts import negotiation_words
 from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS
 from comity.reports.folders import collect
 from comity.reports.transcripts import transcripts
 from comity.rollout.play import play
-from comity.runs import read_decisions, stored_config
+from comity.runs import stored_config
 from comity.study import _without_learners
 from comity.train import train
 from tests.reports.test_transcripts import decode
-from tests.train.small import Stopped, failing, metrics, only_folder, overrides, small
+from tests.train.small import (
+    Stopped,
+    decisions,
+    failing,
+    metrics,
+    only_folder,
+    overrides,
+    short_rules,
+    small,
+)
 
 HALF = "exploration=[{text:greedy,probability:0.3},{text:welfare_maximizing,probability:0.3}]"
 SPLIT = (
@@ -33,11 +41,7 @@ SPLIT = (
 @pytest.fixture(autouse=True)
 def terse(monkeypatch: pytest.MonkeyPatch) -> None:
     """The prompt negotiation tells no rules, so that tiny models have little to read."""
-    monkeypatch.setattr(negotiation_words, "rules", lambda *_: "Split.")
-
-
-def decisions(run: Path) -> list[Any]:
-    return [d for file in sorted((run / "decisions").iterdir()) for d in read_decisions(file)]
+    short_rules(monkeypatch)
 
 
 def talks(run: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Runs of split games and written answers from end to end, with a tiny model."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,10 +13,18 @@ from comity.config import compose
 from comity.errors import ComityError
 from comity.experiment import check_training
 from comity.negotiation_presets import nodes
-from comity.prompts import negotiation_words
-from comity.runs import read_decisions, stored_config
+from comity.runs import stored_config
 from comity.train import train
-from tests.train.small import Stopped, failing, metrics, only_folder, overrides, small
+from tests.train.small import (
+    Stopped,
+    decisions,
+    failing,
+    metrics,
+    only_folder,
+    overrides,
+    short_rules,
+    small,
+)
 from tests.worlds import tiny_folder
 
 PRESETS = [name for name, _ in nodes()]
@@ -31,11 +38,7 @@ SPLIT = (
 @pytest.fixture(autouse=True)
 def terse(monkeypatch: pytest.MonkeyPatch) -> None:
     """The prompt negotiation tells no rules, so that tiny models have little to read."""
-    monkeypatch.setattr(negotiation_words, "rules", lambda *_: "Split.")
-
-
-def decisions(run: Path) -> list[Any]:
-    return [d for file in sorted((run / "decisions").iterdir()) for d in read_decisions(file)]
+    short_rules(monkeypatch)
 
 
 def tiny(name: str, output: Path) -> list[str]:

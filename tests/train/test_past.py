@@ -25,9 +25,9 @@ from comity.experiment import Experiment
 from comity.learning.snapshots import Snapshots, find_adapters
 from comity.rollout.play import play
 from comity.rollout.records import Decision
-from comity.runs import read_decisions, stored_config
+from comity.runs import stored_config
 from comity.train import train
-from tests.train.small import Stopped, failing, metrics, only_folder, overrides, small
+from tests.train.small import Stopped, decisions, failing, metrics, only_folder, overrides, small
 
 BUFFER = ("past=buffer", "past.every=1", "past.probability=0.7", "matches=4", "group_size=2")
 """From iteration 1 on most of the two groups face a snapshot."""
@@ -37,10 +37,6 @@ BUFFER = ("past=buffer", "past.every=1", "past.probability=0.7", "matches=4", "g
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run against its own past."""
     return train(small(tmp_path_factory.mktemp("past"), *BUFFER))
-
-
-def decisions(run: Path) -> list[Decision]:
-    return [d for file in sorted((run / "decisions").iterdir()) for d in read_decisions(file)]
 
 
 def others(found: list[Decision]) -> list[Decision]:
