@@ -120,12 +120,13 @@ class Masks:
 
     def __init__(self, packing: Packing) -> None:
         self._packing = packing
-        self._made: dict[tuple[int | None, int], list[torch.Tensor]] = {}
+        self._made: dict[tuple[int | None, int], list[list[torch.Tensor]]] = {}
 
-    def get(self, window: int | None, groups: int) -> list[torch.Tensor]:
+    def get(self, window: int | None, groups: int) -> list[list[torch.Tensor]]:
+        """Block by block, those of its spans."""
         key = (window, groups)
         if key not in self._made:
-            self._made[key] = [block.bias(window, groups) for block in self._packing.blocks]
+            self._made[key] = [block.biases(window, groups) for block in self._packing.blocks]
         return self._made[key]
 
 
@@ -160,46 +161,62 @@ def packed_attention(
     keys, values = forward_pass.cache.extend(
         layer,
         packing.first_slot,
-        key[0].transpose(0, 1).to(compute),
-        value[0].transpose(0, 1).to(compute),
+        key.squeeze(0).transpose(0, 1).to(compute),
+        value.squeeze(0).transpose(0, 1).to(compute),
     )
     heads, dim = query.shape[1], query.shape[3]
     kv_heads = keys.shape[1]
     groups = heads // kv_heads
-    queries = query[0].transpose(0, 1).to(compute)
+    queries = query.squeeze(0).transpose(0, 1).to(compute)
     scale = dim**-0.5 if scaling is None else scaling
     results = []
-    for block, bias in zip(
+    for block, biases in zip(
         packing.blocks, forward_pass.masks.get(sliding_window, groups), strict=True
     ):
         lanes, length = block.rows.shape
         # Query heads that share a key head are laid along the query axis: keys are not repeated.
         q = queries.index_select(0, block.rows.flatten())
         q = q.view(lanes, length, kv_heads, groups, dim).permute(0, 2, 3, 1, 4)
-        q = q.reshape(lanes, kv_heads, groups * length, dim)
         if length <= FEW and q.device.type == "cpu":
+            q, (bias,) = q.reshape(lanes, kv_heads, groups * length, dim), biases
             if block.step is None:
                 out = _few_queries(q, keys, values, block, bias, scale, softcap)
             else:
                 common, own = block.step.extend(layer, keys, values)
                 out = _windowed(q, common, own, bias, scale, softcap)
-            out = out.view(lanes, kv_heads, groups, length, dim).permute(0, 3, 1, 2, 4)
-            results.append(out.reshape(lanes * length, heads, dim))
-            continue
-        k, v = (
-            t.index_select(0, block.keys.flatten()).view(lanes, -1, kv_heads, dim).transpose(1, 2)
-            for t in (keys, values)
-        )
-        if softcap is None:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(compute), scale=scale)
+            out = out.view(lanes, kv_heads, groups, length, dim)
         else:
-            scores = torch.matmul(q, k.transpose(2, 3)).float() * scale
-            scores = torch.tanh(scores / softcap) * softcap + bias
-            out = torch.matmul(torch.softmax(scores, dim=-1).to(compute), v)
-        out = out.view(lanes, kv_heads, groups, length, dim).permute(0, 3, 1, 2, 4)
-        results.append(out.reshape(lanes * length, heads, dim))
+            k, v = (
+                t.index_select(0, block.keys.flatten())
+                .view(lanes, -1, kv_heads, dim)
+                .transpose(1, 2)
+                for t in (keys, values)
+            )
+            parts = []
+            for (first, end, seen), bias in zip(block.spans, biases, strict=True):
+                part = q[:, :, :, first:end].reshape(lanes, kv_heads, -1, dim)
+                part = _masked(part, k[:, :, :seen], v[:, :, :seen], bias, scale, softcap)
+                parts.append(part.view(lanes, kv_heads, groups, end - first, dim))
+            out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
+        results.append(out.permute(0, 3, 1, 2, 4).reshape(lanes * length, heads, dim))
     together = results[0] if len(results) == 1 else torch.cat(results)
     return together.index_select(0, packing.order).to(query.dtype).unsqueeze(0), None
+
+
+def _masked(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias: torch.Tensor,
+    scale: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Attention of `q [B, kv_heads, R, dim]` to `k`/`v [B, kv_heads, K, dim]`: `q`'s shape."""
+    if softcap is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=scale)
+    scores = torch.matmul(q, k.transpose(2, 3)).float() * scale
+    scores = torch.tanh(scores / softcap) * softcap + bias
+    return torch.matmul(torch.softmax(scores, dim=-1).to(q.dtype), v)
 
 
 def _few_queries(

@@ -58,18 +58,20 @@ def _packed_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> to
     """`x [1, N, in]` -> `[1, N, out]`: the base layer, plus each adapter on its own rows."""
     result: torch.Tensor = self.base_layer(x, *args, **kwargs)
     routes: Routes = self.comity_routes
+    # Flattened, not indexed: the gradient of a view costs nothing, that of an index a copy.
+    inputs, outputs = x.flatten(0, 1), result.flatten(0, 1)
     for adapter, first, end in routes.current:
         if adapter is None or adapter not in self.lora_A:
             continue
-        rows = x[0, first:end]
+        rows = inputs[first:end] if end - first < len(inputs) else inputs
         if routes.dropout:
             rows = F.dropout(rows, self.lora_dropout[adapter].p if _drops(self, adapter) else 0.0)
         low = F.linear(rows, self.lora_A[adapter].weight.to(rows.dtype))
-        up = self.lora_B[adapter].weight.to(rows.dtype).t()
-        scale = self.scaling[adapter]
-        if first == 0 and end == x.shape[1]:
-            return torch.addmm(result[0], low, up, alpha=scale).unsqueeze(0)
-        result[0, first:end] += torch.mm(low, up) * scale
+        # The scale multiplies the smaller matrix, forward and backward.
+        up = (self.lora_B[adapter].weight * self.scaling[adapter]).to(rows.dtype).t()
+        if end - first == len(inputs):
+            return torch.addmm(outputs, low, up).unsqueeze(0)
+        outputs[first:end] += torch.mm(low, up)
     return result
 
 

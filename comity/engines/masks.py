@@ -71,7 +71,6 @@ def entropies(
     """
     if top_k is not None and top_k < logprobs.shape[1]:
         logprobs = torch.log_softmax(logprobs.topk(top_k, dim=-1).values, dim=-1)
-    finite = logprobs
-    if restricted:
-        finite = logprobs.masked_fill(logprobs == float("-inf"), 0.0)
+    # What is forbidden is exp(-inf) = 0 times something finite, and so is its gradient.
+    finite = logprobs.clamp(min=-1e4) if restricted else logprobs
     return -(logprobs.exp() * finite).sum(dim=-1)

@@ -31,6 +31,8 @@ FEW = 8
 """Lanes of at most so many new tokens attend by matrix products (see `attention`)."""
 NEW_BLOCK = 256
 """What one more block costs, in keys."""
+SPAN = 256
+"""On CPUs, so many queries of each lane attend at a time, to no later keys than theirs."""
 
 
 @dataclass(frozen=True)
@@ -128,19 +130,29 @@ class Block:
     """int64 `[B, Q]`; -1 in padding."""
     key_positions: torch.Tensor
     """int64 `[B, K]`; a number beyond all positions in padding."""
+    spans: tuple[tuple[int, int, int], ...]
+    """(first query, end query, keys): queries that attend together, and that no lane's among
+    them see a key beyond the first so many."""
     shared: int = 0
     """The first so many keys are the same for all lanes."""
     step: "Step | None" = None
     """What is added to a window that holds the keys lane by lane; None: they are gathered."""
 
-    def bias(self, window: int | None, groups: int) -> torch.Tensor:
-        """float32 `[B, 1, groups * Q, K]`: 0 where a query sees a key, else -inf.
+    def biases(self, window: int | None, groups: int) -> list[torch.Tensor]:
+        """For each span of q queries and k keys float32 `[B, 1, groups * q, k]`: 0 where a
+        query sees a key, else -inf.
 
         A query sees keys at its own position and before, and under a sliding window only
         the last `window` of them. Padding sees everything: its result is thrown away, and
         a row without any key would be NaN.
         """
-        query, key = self.query_positions[:, :, None], self.key_positions[:, None, :]
+        return [self._bias(window, groups, *span) for span in self.spans]
+
+    def _bias(
+        self, window: int | None, groups: int, first: int, end: int, keys: int
+    ) -> torch.Tensor:
+        query = self.query_positions[:, first:end, None]
+        key = self.key_positions[:, None, :keys]
         seen = key <= query
         if window is not None:
             seen = seen & (key > query - window)
@@ -221,6 +233,7 @@ def pack(
                 keys=torch.from_numpy(slots).to(device),
                 query_positions=torch.from_numpy(query_positions).to(device),
                 key_positions=torch.from_numpy(key_positions).to(device),
+                spans=_spans(query_positions, keys, SPAN if device.type == "cpu" else queries),
                 shared=shared,
                 step=windows.step([lanes[i] for i in members], shared, device)
                 if windows is not None and queries <= FEW
@@ -234,6 +247,15 @@ def pack(
         routes=tuple(routes),
         blocks=tuple(blocks),
         order=torch.from_numpy(order).to(device),
+    )
+
+
+def _spans(positions: np.ndarray, keys: int, length: int) -> tuple[tuple[int, int, int], ...]:
+    """`Block.spans` of at most `length` queries at `positions [B, Q]`."""
+    queries = positions.shape[1]
+    bounds = [(first, min(first + length, queries)) for first in range(0, queries, length)]
+    return tuple(
+        (first, end, min(keys, int(positions[:, first:end].max()) + 1)) for first, end in bounds
     )
 
 

@@ -14,10 +14,10 @@ vocabulary. Temperature divides the logits. Everything after the matrix product 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from comity.engines.masks import Mask, entropies, masked, restricts
@@ -74,26 +74,52 @@ class Head:
         temperature: float = 1.0,
         masks: Sequence[Mask | None] | None = None,
         top_k: int | None = None,
+        entropy_gradient: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """log-probability of `tokens [R]` after `hidden [R, H]`, and the entropy there, `[R]`.
 
         Both of the distribution over what `masks` allow (None: everything); with `top_k` the
-        entropy is that of its k likeliest tokens, renormalized.
+        entropy is that of its k likeliest tokens, renormalized. Gradients flow back from both,
+        but from the entropy only where `entropy_gradient` says so.
 
-        Goes through the rows in chunks; under autograd each chunk's logits are recomputed
-        backward, so no `[R, vocabulary]` tensor is ever kept.
+        Goes through the rows in chunks, so no `[R, vocabulary]` tensor is ever kept.
         """
         rows = max(1, LOGITS // self.vocabulary)
+        learned = torch.is_grad_enabled() and hidden.requires_grad
         parts = []
         for first in range(0, hidden.shape[0], rows):
             part = slice(first, first + rows)
             some = None if masks is None else masks[part]
-            inputs = hidden[part], tokens[part], temperature, some, top_k
-            if torch.is_grad_enabled() and hidden.requires_grad:
-                parts.append(checkpoint(self._chunk, *inputs, use_reentrant=False))
+            inputs = tokens[part], temperature, some, top_k
+            if learned:
+                parts.append(self._tangent(hidden[part], entropy_gradient, *inputs))
             else:
-                parts.append(self._chunk(*inputs))
+                parts.append(self._chunk(hidden[part], *inputs))
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+    def _tangent(
+        self, hidden: torch.Tensor, entropy_gradient: bool, *inputs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`_chunk`, with a graph that holds a vector for each row in place of its logits.
+
+        A row's results depend on that row alone, so their gradients by `hidden` can be had
+        now, while the logits are there, and wait for what will be asked of them.
+        """
+        with torch.enable_grad():
+            point = hidden.detach().requires_grad_()
+            results = self._chunk(point, *inputs)
+            logprobs, entropy = results
+            (slope,) = torch.autograd.grad(logprobs.sum(), point, retain_graph=entropy_gradient)
+            slopes = [slope]
+            if entropy_gradient:
+                slopes += torch.autograd.grad(entropy.sum(), point)
+        # Zero in value, `slope` in gradient.
+        step = hidden.float() - hidden.detach().float()
+        logprobs, entropy = (one.detach() for one in results)
+        logprobs = logprobs + (slopes[0].float() * step).sum(dim=1)
+        if entropy_gradient:
+            entropy = entropy + (slopes[1].float() * step).sum(dim=1)
+        return logprobs, entropy
 
     def _chunk(
         self,
@@ -103,7 +129,9 @@ class Head:
         masks: Sequence[Mask | None] | None,
         top_k: int | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        logprobs = torch.log_softmax(masked(self.logits(hidden) / temperature, masks), dim=-1)
+        logits = self.logits(hidden)
+        logits = logits if temperature == 1 else logits / temperature
+        logprobs = torch.log_softmax(masked(logits, masks), dim=-1)
         entropy = entropies(logprobs, top_k, restricts(masks))
         return logprobs.gather(1, tokens[:, None]).squeeze(1), entropy
 

@@ -288,4 +288,5 @@ class Learner:
             dropout=self._dropout,
             recording=recording,
             entropy_top_k=self._loss.entropy_top_k,
+            entropy_gradient=self._loss.entropy > 0,
         )

@@ -117,10 +117,12 @@ def read_terms(
     dropout: bool = False,
     recording: Session | None = None,
     entropy_top_k: int | None = None,
+    entropy_gradient: bool = True,
 ) -> TermReading:
     """Log-probability, entropy and hidden state of every term.
 
-    With `entropy_top_k` the entropy of a freely sampled token is that of the k likeliest.
+    With `entropy_top_k` the entropy of a freely sampled token is that of the k likeliest; only
+    with `entropy_gradient` is it sure to have a gradient.
     With a recording of the rollout that holds all of it, nothing is computed anew.
     """
     # The last token of a sequence predicts nothing that is trained, so it is not computed.
@@ -193,6 +195,7 @@ def read_terms(
                 temperature,
                 [t[3] for t in tokens],
                 entropy_top_k,
+                entropy_gradient,
             )
             places += [t[0] for t in tokens]
             predicting += [t[1] for t in tokens]
