@@ -22,6 +22,9 @@ from comity.engines.windows import Windows
 if TYPE_CHECKING:
     from comity.engines.engine import Engine
 
+MANY_TOKENS = 16
+"""From so many sampled tokens on, merging an adapter first takes less time than it saves."""
+
 
 @dataclass
 class Conversation:
@@ -159,9 +162,18 @@ class Session:
     def sample(self, draws: Sequence[Draw]) -> list[Drawn]:
         """Sampled tokens, appended to the conversations with what a grammar forces."""
         answers = [Answering(draw) for draw in draws]
-        live = [answer for answer in answers if not answer.stop]
+        adapters = {draw.conversation.adapter for draw in draws}
+        many = max((draw.max_tokens for draw in draws), default=0) >= MANY_TOKENS
         # Recorded passes keep their graphs, and what a graph saw is not written over.
-        lasting = self._engine.device.type == "cpu" and self._record == 0
+        recorded = self._record > 0
+        single = adapters.pop() if len(adapters) == 1 and many and not recorded else None
+        with self._engine.adapters.merged(single):
+            self._draw([answer for answer in answers if not answer.stop], recorded)
+        return [answer.drawn() for answer in answers]
+
+    def _draw(self, live: list[Answering], recorded: bool) -> None:
+        """Token after token, until every answer has stopped."""
+        lasting = self._engine.device.type == "cpu" and not recorded
         windows = Windows() if lasting else None
         while live:
             live.sort(key=lambda answer: answer.draw.conversation.adapter or "")
@@ -182,7 +194,6 @@ class Session:
             for answer, token, chance in zip(live, tokens, chances, strict=True):
                 answer.take(token, chance)
             live = [answer for answer in live if not answer.stop]
-        return [answer.drawn() for answer in answers]
 
     def _grow(self, conversation: Conversation) -> list[Lane]:
         """Insert a conversation's new tokens into the tree; the lane to compute, if any."""

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from comity.engines import windows
+from comity.engines import packing, scoring, windows
+from comity.engines import session as session_module
 from comity.engines.engine import Engine
 from comity.engines.packing import Lane, _alike
 from comity.engines.sampling import Drawn
@@ -358,15 +359,90 @@ def test_gradients_equal_peft_and_do_not_depend_on_sharing(architecture: str) ->
 
 def test_long_free_texts_are_scored_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = make_engine("gemma2", adapters=1)
+    monkeypatch.setattr(scoring, "LOGITS", 7 * engine.head.vocabulary)
     hidden = torch.randn(50, engine.model.config.hidden_size, requires_grad=True)
     tokens = torch.randint(0, 300, (50,))
     logprobs, entropy = engine.head.token_logprobs(hidden, tokens, 0.8)
     full = torch.log_softmax(engine.head.logits(hidden) / 0.8, -1)
     assert torch.allclose(logprobs, full.gather(1, tokens[:, None])[:, 0], atol=1e-5)
     assert torch.allclose(entropy, -(full.exp() * full).sum(-1), atol=1e-4)
-    (expected,) = torch.autograd.grad(full.gather(1, tokens[:, None]).sum(), hidden)
-    (got,) = torch.autograd.grad(logprobs.sum(), hidden)
+    chosen = full.gather(1, tokens[:, None]).sum()
+    (expected,) = torch.autograd.grad(chosen, hidden, retain_graph=True)
+    weights = torch.randn(50)
+    (got,) = torch.autograd.grad(logprobs.sum(), hidden, retain_graph=True)
     assert torch.allclose(got, expected, atol=1e-5)
+    # Rows of their own weights, from the log-probability and the entropy together.
+    terms = full.gather(1, tokens[:, None]).squeeze(1) - (full.exp() * full).sum(-1)
+    (expected,) = torch.autograd.grad((weights * terms).sum(), hidden)
+    (got,) = torch.autograd.grad((weights * (logprobs + entropy)).sum(), hidden)
+    assert torch.allclose(got, expected, atol=1e-5)
+
+    only, entropy = engine.head.token_logprobs(hidden, tokens, 0.8, entropy_gradient=False)
+    assert torch.equal(only, logprobs)
+    assert not entropy.requires_grad
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_lanes_attend_span_by_span_as_all_at_once(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients; lanes of unlike lengths begin at unlike places."""
+    engine = make_engine(architecture, adapters=1)
+    rng = np.random.default_rng(11)
+    rules = random_ids(rng, 14)
+    texts = [rules + random_ids(rng, n) for n in (30, 25, 33)]
+    texts.append(texts[0][:30] + random_ids(rng, 13))
+    parameters = list(engine.adapters.parameters("a0").values())
+    found = []
+    for span in (5, 1000):
+        monkeypatch.setattr(packing, "SPAN", span)
+        reading = engine.read(texts, "a0")
+        ends = torch.stack([reading.hidden[rows[-1]] for rows in reading.rows])
+        gradient = torch.autograd.grad((ends * torch.arange(1.0, 5.0)[:, None]).sum(), parameters)
+        found.append((reading.hidden.detach(), gradient))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert torch.allclose(one, other, atol=1e-4 * float(other.abs().max()) + 1e-6)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_merged_adapter_says_the_same(architecture: str) -> None:
+    """In its block alone, and for passes of that adapter alone."""
+    engine = make_engine(architecture, adapters=2)
+    ids = random_ids(np.random.default_rng(12), 20)
+    routes = engine.adapters.routes
+
+    def hidden(adapter: str | None) -> torch.Tensor:
+        return engine.read([ids], adapter, gradients=False).hidden
+
+    plain = {name: hidden(name) for name in ("a0", "a1", None)}
+    assert not torch.allclose(plain["a0"], plain[None], atol=1e-3)
+    with engine.adapters.merged("a0"):
+        # GPT-2's layers are not plain linear ones.
+        assert routes.merged == (None if architecture == "gpt2" else "a0")
+        for name, expected in plain.items():
+            assert torch.allclose(hidden(name), expected, atol=1e-5), name
+    assert routes.merged is None
+    with engine.adapters.merged(None):
+        assert routes.merged is None
+
+
+def test_what_is_sampled_does_not_depend_on_merging(monkeypatch: pytest.MonkeyPatch) -> None:
+    merged = []
+    for many in (1, 1000):
+        monkeypatch.setattr(session_module, "MANY_TOKENS", many)
+        engine = make_engine("llama", adapters=1)
+        session = engine.session()
+        talks = [session.conversation("a0") for _ in range(3)]
+        for i, talk in enumerate(talks):
+            talk.append(random_ids(np.random.default_rng(i), 9))
+        draws = [
+            Draw(talk, 12, frozenset(), np.random.default_rng(i)) for i, talk in enumerate(talks)
+        ]
+        merged.append(session.sample(draws))
+    for one, other in zip(*merged, strict=True):
+        assert one.ids == other.ids
+        np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-4)
 
 
 def test_new_adapter_changes_nothing_and_is_drawn_from_its_seed() -> None:
