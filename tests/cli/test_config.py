@@ -7,7 +7,7 @@ import pytest
 
 import comity.configs
 from comity.catalog import experiments, options
-from comity.config import Config, arm_configs, compose, load_config, to_yaml
+from comity.config import Config, arm_configs, compose, differences, load_config, to_yaml
 from comity.errors import ComityError
 from comity.games import GAMES, make_game
 from comity.prompts import ANSWERS, PROMPTS
@@ -320,3 +320,12 @@ def test_arms_of_a_file_that_was_changed_since_are_refused(tmp_path: Path) -> No
 def test_a_config_without_a_study_has_no_arms() -> None:
     with pytest.raises(ComityError, match="has no study"):
         arm_configs(Config())
+
+
+def test_a_composition_leaves_no_trace_in_the_presets() -> None:
+    """Hydra's copies of itself share their store."""
+    name = "moral/small/game-vs-tit-for-tat"
+    before = compose(name)
+    changed = compose(name, ["matches=3", "game.length.rounds=2", "optimizer.learning_rate=0.5"])
+    assert changed.matches == 3 != before.matches
+    assert differences(compose(name), before) == []
