@@ -7,6 +7,7 @@ those of `comity.evaluation.metrics`, counted here on whole columns.
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -199,6 +200,7 @@ def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
         "iteration": iterations,
         **curves,
         **{key: values for key, values in health.items() if any(v is not None for v in values)},
+        **_against(runs, iterations),
     }
     return summary, learning, _transposed(iterations, shares)
 
@@ -216,12 +218,39 @@ def _transposed(iterations: list[int], shares: list[dict[str, float] | None]) ->
     return {"iteration": iterations, **{name: [s[name] for s in known] for name in known[0]}}
 
 
-def _over_seeds(runs: list[Run], iterations: list[int], key: str) -> list[Json | None]:
+def _against(runs: list[Run], iterations: list[int]) -> Json:
+    """`{"against": {kind of opponent: {"payoff", "cooperation"}}}` where there were several kinds.
+
+    Of all learners of a run together, as metrics.jsonl has it.
+    """
+    kinds = dict.fromkeys(
+        kind
+        for run in runs
+        for line in run.metrics
+        for kind, row in line.get("by_opponent", {}).items()
+        if row["matches"]
+    )
+    if len(kinds) < 2:
+        return {}
+    return {
+        "against": {
+            kind: {
+                key: _over_seeds(runs, iterations, "by_opponent", kind, key)
+                for key in ("payoff", "cooperation")
+            }
+            for kind in kinds
+        }
+    }
+
+
+def _over_seeds(runs: list[Run], iterations: list[int], *keys: str) -> list[Json | None]:
     """Mean over seeds of a number in metrics.jsonl, with the least and the greatest seed."""
     found: dict[int, list[float]] = {iteration: [] for iteration in iterations}
     for run in runs:
         for line in run.metrics:
-            value = line.get(key)
+            value: Any = line
+            for key in keys:
+                value = value.get(key, {})
             if not isinstance(value, int | float) or not np.isfinite(value):
                 continue
             if line["iteration"] in found:

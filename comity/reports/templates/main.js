@@ -34,6 +34,7 @@ function drawLearning() {
   const chosen = Object.fromEntries(Object.entries(data.learning).filter(([name]) => !data.negotiation.policies?.[name]));
   const payoff = curvesOf(chosen, "payoff");
   if (payoff.series.length) lineChart(panels, { title: "Payoff", unit: "per round", format: two, ...payoff });
+  drawAgainst(panels);
   const health = document.getElementById("health-panels");
   const drawn = [
     { quantity: "illegal", title: "Illegal answers", unit: "share of all answers", range: [0, 1], format: percent },
@@ -53,6 +54,32 @@ function drawLearning() {
   const box = document.getElementById("health");
   box.addEventListener("toggle", draw);
   if (box.open) draw();
+}
+
+/** What learners got and did against each kind of opponent, where they met several. */
+function drawAgainst(panels) {
+  const kinds = [
+    ["live", "seats that learn too"], ["past", "agents from the past"], ["scripted", "scripted players"],
+    ["frozen", "seats that are not trained"], ["human", "people"],
+  ];
+  const looks = [
+    ["payoff", "Payoff", { unit: "per round", format: (value) => decimals(value, 2) }],
+    ["cooperation", "Cooperation", { range: [0, 1], format: percent }],
+  ];
+  const own = html("div", "panels two");
+  for (const [kind, called] of kinds) {
+    for (const [quantity, title, look] of looks) {
+      const found = Object.entries(data.learning).filter(([, l]) => l.against?.[kind]);
+      const policies = found.map(([name, l]) => [name, { iteration: l.iteration, [quantity]: l.against[kind][quantity] }]);
+      const lines = curvesOf(Object.fromEntries(policies), quantity);
+      if (!lines.series.length) continue;
+      // On the page before it is drawn: the panel's width is asked for.
+      if (!own.isConnected) {
+        panels.after(html("h3", "", "By kind of opponent"), html("p", "lead", "Mean over seeds; bands reach from the lowest to the highest."), own);
+      }
+      lineChart(own, { title: `${title} against ${called}`, ...look, ...lines });
+    }
+  }
 }
 
 function drawOutcomes() {

@@ -218,7 +218,9 @@ function startBrowser(packed) {
     parts.push(`seed ${current.seed}`, `environment seed ${current.environment}`);
     about.append(html("p", "", parts.join(" · ")));
     if (current.same.length > 1) {
-      about.append(html("p", "", `×${current.same.length}: identical in matches ${current.same.join(", ")}`));
+      const named = current.same.slice(0, 12).join(", ");
+      const more = current.same.length > 12 ? ` and ${current.same.length - 12} more` : "";
+      about.append(html("p", "", `×${current.same.length}: identical in matches ${named}${more}`));
     }
     const steps = html("div", "steps");
     const at = filtered.indexOf(current);
