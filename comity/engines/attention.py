@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface
 
 from comity.engines.packing import FEW, Block, Packing
 
 NAME = "comity_packed"
+"""What transformers calls `packed_attention` (the engine registers it)."""
 
 
 class Cache(Protocol):
@@ -288,6 +288,3 @@ def _windowed(
         one = weights[..., :shared].transpose(0, 1).reshape(heads, lanes * rows, shared)
         out = out + torch.bmm(one, common[1]).view(heads, lanes, rows, dim).transpose(0, 1)
     return out
-
-
-AttentionInterface.register(NAME, packed_attention)

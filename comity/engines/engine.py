@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
 
 from comity.engines import attention
 from comity.engines.attention import Cache, Pass
@@ -21,6 +21,9 @@ from comity.engines.lora import Adapters
 from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack
 from comity.engines.scoring import Head
 from comity.engines.session import Session
+
+# Here and not beside the function: sessions and records need no transformers, nor do reports.
+AttentionInterface.register(attention.NAME, attention.packed_attention)
 
 
 class TrunkReading:

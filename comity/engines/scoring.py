@@ -14,13 +14,15 @@ vocabulary. Temperature divides the logits. Everything after the matrix product 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedModel
 
 from comity.engines.masks import Mask, entropies, masked, restricts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Answers = tuple[tuple[int, ...], ...]
 """Token ids of each legal answer, after what all of them share."""
@@ -36,7 +38,7 @@ docs/performance.md)."""
 class Head:
     """The output layer of a model: hidden states to logits of some or all tokens."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: "PreTrainedModel") -> None:
         layer = model.get_output_embeddings()
         self.weight: torch.Tensor = layer.weight
         self.bias: torch.Tensor | None = getattr(layer, "bias", None)

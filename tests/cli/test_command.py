@@ -261,3 +261,9 @@ def test_quick_commands_load_nothing_heavy(arguments: list[str]) -> None:
         before=f"import atexit; atexit.register(lambda: print({heavy} & set(sys.modules)))",
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_report_needs_no_language_model() -> None:
+    check = "import sys, comity.reports.report; print({'transformers', 'peft'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
