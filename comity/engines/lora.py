@@ -2,7 +2,8 @@
 
 A packed forward pass holds rows of several adapters (and of none). Which rows belong to
 which adapter is said once per pass in `Routes`; every LoRA layer then adds each adapter's
-low-rank product to that adapter's rows alone. There is no "current" adapter.
+low-rank product to that adapter's rows alone. There is no "current" adapter; while many
+tokens are sampled under one adapter it may be merged (`Adapters.merged`), to the same effect.
 
 Adapter weights stay float32 (small updates would be lost in bfloat16) and are cast to the
 activations' type where they are used; casting two thin matrices costs nothing, while
