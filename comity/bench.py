@@ -317,10 +317,13 @@ def peak_memory_mb(device: torch.device) -> float:
     """Most megabytes in use since `forget_peak_memory`: of this process, or on the GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    if sys.platform == "linux":  # Not `ru_maxrss`: it keeps what the starting process used.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        kibibytes = next(line for line in lines if line.startswith("VmHWM")).split()[1]
+        return int(kibibytes) * 1024 / 1e6
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def rounded(value: float) -> float:
