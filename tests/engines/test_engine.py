@@ -16,9 +16,9 @@ from comity.engines.packing import Lane, _alike
 from comity.engines.sampling import Drawn
 from comity.engines.scoring import Answers
 from comity.engines.session import Choice, Conversation, Draw
-from tests.tiny import ARCHITECTURES, make_tiny
+from tests.tiny import ARCHITECTURES, BFLOAT16_TOLERANCE, make_tiny
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2}
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: BFLOAT16_TOLERANCE}
 """Largest difference of a log-probability between engine, learner and plain forward."""
 
 

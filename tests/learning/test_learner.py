@@ -15,6 +15,7 @@ from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
 from comity.players.language_model import LanguageModels
 from comity.rollout.play import Rollout
 from comity.train import lessons
+from tests.tiny import BFLOAT16_TOLERANCE
 from tests.worlds import dilemma, learner, play_matches, tiny_folder, tiny_models
 
 LABELS = (["A", "B"], ["action1", "action2"], ["apple", "zoo"])
@@ -45,7 +46,7 @@ def gradient(one: Learner) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("bfloat16", 0.05)])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("bfloat16", BFLOAT16_TOLERANCE)])
 @pytest.mark.parametrize("prompt", ["conversation", "memory_one"])
 @pytest.mark.parametrize("answer", ["forced", "free"])
 @pytest.mark.parametrize("labels", LABELS, ids=str)
