@@ -17,6 +17,7 @@ from comity.train import lessons
 from tests.tiny import BFLOAT16_TOLERANCE
 from tests.worlds import dilemma, learner, play_matches
 
+
 def played(dtype: str) -> tuple[LanguageModels, Rollout]:
     models = LanguageModels(
         Engine(load_model("smollm2-135m", dtype, "cpu")),
