@@ -9,6 +9,7 @@ tokens, soft-caps that bite, norms and biases that are not at their neutral valu
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2")
@@ -21,15 +22,17 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-BFLOAT16_TOLERANCE = 0.1
-"""Largest difference of a log-probability in bfloat16: engine, learner and a plain forward.
-
-They compute the same tokens in batches of other shapes, processors multiply them in other
-orders, and bfloat16 keeps 8 bits: 0.02 to 0.06 have been seen.
-"""
-
 WINDOW = 16
 """Tokens that a sliding-window layer of the tiny Gemma models sees."""
+
+BFLOAT16_RMS, BFLOAT16_MOST = 0.1, 0.5
+"""How far log-probabilities in bfloat16 may differ: root mean square, and each of them.
+
+Engine, learner and a plain forward compute the same tokens in batches of other shapes,
+processors multiply them in other orders, and bfloat16 keeps 8 bits. Text of the default model
+differs by 0.055 (root mean square) and by 0.23 at most in 480 tokens; these models' weights are
+large.
+"""
 
 _TRAINING_TEXT = (
     "You play a game with another player. Each round both of you choose A or B.",
@@ -38,6 +41,16 @@ _TRAINING_TEXT = (
     "Earn as many points as possible. They played B. You played A. Answer: A or B?",
     "user assistant system: what do you choose now? I cooperate. I defect. green purple",
 )
+
+
+def assert_agree(found: Any, wanted: Any, dtype: torch.dtype) -> None:
+    """Log-probabilities of two ways of computing the same tokens: the stated tolerance."""
+    found, wanted = np.asarray(found, dtype=np.float64), np.asarray(wanted, dtype=np.float64)
+    if dtype == torch.float32:
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+    else:
+        np.testing.assert_allclose(found, wanted, atol=BFLOAT16_MOST)
+        assert np.sqrt(np.mean((found - wanted) ** 2)) < BFLOAT16_RMS
 
 
 def make_tokenizer(chat: bool = True) -> Any:

@@ -34,6 +34,8 @@ from comity.errors import ComityError
 
 BASE = "base_model_name_or_path"
 """Key of an adapter's config (PEFT)."""
+FEW_ROWS = 48
+"""Most rows whose low-rank products are computed in float32 for a model in bfloat16, on the CPU."""
 MERGED_BYTES = 2_000_000_000
 """Most memory for weights that an adapter is merged into."""
 
@@ -75,9 +77,18 @@ def _packed_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> to
         rows = inputs[first:end] if end - first < len(inputs) else inputs
         if routes.dropout:
             rows = F.dropout(rows, self.lora_dropout[adapter].p if _drops(self, adapter) else 0.0)
-        low = F.linear(rows, self.lora_A[adapter].weight.to(rows.dtype))
+        up, down = self.lora_B[adapter].weight, self.lora_A[adapter].weight
+        scale = self.scaling[adapter]
+        if len(rows) <= FEW_ROWS and rows.device.type == "cpu" and rows.dtype != up.dtype:
+            # The activations are smaller than the adapter: they are cast, not it.
+            product = torch.mm(F.linear(rows.to(up.dtype), down) * scale, up.t()).to(rows.dtype)
+            if end - first == len(inputs):
+                return torch.add(outputs, product).unsqueeze(0)
+            outputs[first:end] += product
+            continue
+        low = F.linear(rows, down.to(rows.dtype))
         # The scale multiplies the smaller matrix, forward and backward.
-        up = (self.lora_B[adapter].weight * self.scaling[adapter]).to(rows.dtype).t()
+        up = (up * scale).to(rows.dtype).t()
         if end - first == len(inputs):
             return torch.addmm(outputs, low, up).unsqueeze(0)
         outputs[first:end] += torch.mm(low, up)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MANY_TOKENS = 16
 """From so many sampled tokens on, merging an adapter first takes less time than it saves."""
 
+WORTHWHILE = 100
+"""Tokens for each recorded pass after the first: with fewer, one new pass over all is quicker."""
+
 
 @dataclass
 class Conversation:
@@ -57,8 +60,8 @@ class Session:
 
     With `record`, its passes keep their graphs, so that a first learning step, which would
     read the very same tokens under the very same weights, need not compute them again
-    (`recorded`). That ends as soon as a second adapter plays or more than `record` tokens
-    were computed: then it is an ordinary session.
+    (`recorded`). That ends as soon as a second adapter plays, more than `record` tokens were
+    computed, or the passes become many and small: then it is an ordinary session.
     """
 
     def __init__(self, engine: "Engine", record: int = 0) -> None:
@@ -121,23 +124,7 @@ class Session:
     @torch.no_grad()
     def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
         """log-probability of each legal answer, float64 `[K]` per choice, summing to one."""
-        paths: list[tuple[str | None, list[int]]] = []
-        lanes: list[Lane] = []
-        for choice in _by_adapter(choices):
-            lanes += self._grow(choice.conversation)
-            for branch in branches(choice.answers):
-                lanes += self._branch(choice.conversation, branch)
-        wanted = []
-        for choice in choices:
-            conversation = choice.conversation
-            slots: dict[tuple[int, ...], int] = {(): conversation._slots[-1]}
-            for branch in branches(choice.answers):
-                run, _ = self._tree.insert(conversation._slots[-1], branch)
-                slots.update({branch[: i + 1]: slot for i, slot in enumerate(run)})
-            paths += [(conversation.adapter, self._path(conversation, slots, p)) for p in slots]
-            wanted.append(slots)
-        self._run(lanes, paths)
-
+        wanted = self._look_at(choices)
         results: list[np.ndarray | None] = [None] * len(choices)
         alike: dict[tuple[Answers, float], list[int]] = {}
         for i, choice in enumerate(choices):
@@ -159,6 +146,14 @@ class Session:
         return [r for r in results if r is not None]
 
     @torch.no_grad()
+    def foresee(self, choices: Sequence[Choice]) -> None:
+        """Compute what these answers would need, together: sampling one needs no pass of its own.
+
+        What comes after an answer's last token is not foreseen.
+        """
+        self._look_at(choices)
+
+    @torch.no_grad()
     def sample(self, draws: Sequence[Draw]) -> list[Drawn]:
         """Sampled tokens, appended to the conversations with what a grammar forces."""
         answers = [Answering(draw) for draw in draws]
@@ -168,11 +163,13 @@ class Session:
         recorded = self._record > 0
         single = adapters.pop() if len(adapters) == 1 and many and not recorded else None
         with self._engine.adapters.merged(single):
-            self._draw([answer for answer in answers if not answer.stop], recorded)
+            self._draw([answer for answer in answers if not answer.stop], recorded, keep=not many)
         return [answer.drawn() for answer in answers]
 
-    def _draw(self, live: list[Answering], recorded: bool) -> None:
-        """Token after token, until every answer has stopped."""
+    def _draw(self, live: list[Answering], recorded: bool, keep: bool) -> None:
+        """Token after token, until every answer has stopped; `keep` outputs, or free them."""
+        outputs = self._outputs
+        output = outputs.__getitem__ if keep else outputs.pop
         lasting = self._engine.device.type == "cpu" and not recorded
         windows = Windows() if lasting else None
         while live:
@@ -185,7 +182,7 @@ class Session:
             row = {slot: r for r, slot in enumerate(places)}
             tokens, chances = draw_tokens(
                 self._engine.head,
-                torch.stack([self._outputs.pop(slot) for slot in places]),
+                torch.stack([output(slot) for slot in places]),
                 [row[c._slots[-1]] for c in conversations],
                 [answer.draw.temperature for answer in live],
                 [answer.draw.rng.random() for answer in live],
@@ -194,6 +191,26 @@ class Session:
             for answer, token, chance in zip(live, tokens, chances, strict=True):
                 answer.take(token, chance)
             live = [answer for answer in live if not answer.stop]
+
+    def _look_at(self, choices: Sequence[Choice]) -> list[dict[tuple[int, ...], int]]:
+        """Have outputs at the end of each conversation and inside its answers; slots by prefix."""
+        lanes: list[Lane] = []
+        for choice in _by_adapter(choices):
+            lanes += self._grow(choice.conversation)
+            for branch in branches(choice.answers):
+                lanes += self._branch(choice.conversation, branch)
+        paths: list[tuple[str | None, list[int]]] = []
+        wanted = []
+        for choice in choices:
+            conversation = choice.conversation
+            slots: dict[tuple[int, ...], int] = {(): conversation._slots[-1]}
+            for branch in branches(choice.answers):
+                run, _ = self._tree.insert(conversation._slots[-1], branch)
+                slots.update({branch[: i + 1]: slot for i, slot in enumerate(run)})
+            paths += [(conversation.adapter, self._path(conversation, slots, p)) for p in slots]
+            wanted.append(slots)
+        self._run(lanes, paths)
+        return wanted
 
     def _grow(self, conversation: Conversation) -> list[Lane]:
         """Insert a conversation's new tokens into the tree; the lane to compute, if any."""
@@ -247,7 +264,7 @@ class Session:
     ) -> torch.Tensor:
         """Hidden states of one pass, without their graph."""
         packing = pack(lanes, first_slot, self._engine.device, windows)
-        if self._tree.size > self._record:
+        if not WORTHWHILE * len(self._passes) <= self._tree.size <= self._record:
             self.forget()
         with torch.set_grad_enabled(self._record > 0):
             hidden = self._engine.forward(packing, self._cache)

@@ -33,7 +33,7 @@ from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TrainedDecision, read_terms
 from comity.learning.loss import Sums
 from comity.players.base import Player
-from comity.players.choosing import without_common_start
+from comity.players.foresight import without_common_start
 from comity.players.language_model import LanguageModels, Policy
 from comity.players.script import ScriptedPlayer
 from comity.players.scripted import Scripted

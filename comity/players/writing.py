@@ -9,15 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from comity.engines.session import Draw, Drawn
+from comity.engines.session import Choice, Draw, Drawn
 from comity.games.base import ILLEGAL, Action, Illegal, Reply
 from comity.players.base import Answer, Ask, temperature
+from comity.players.foresight import ahead
 from comity.prompts.answers import Attempts, Free, Written, parse, parse_lenient, reading
 from comity.prompts.forms import Form, MessageForm, TalkForm, Thinking
 
 if TYPE_CHECKING:
     from comity.players.conversations import Conversations, Place
 
+FEW_ANSWERS = 64
+"""Most free answers whose legal beginnings are computed with their questions."""
 SPARE = 4
 """Tokens beyond those of the longest legal answer."""
 
@@ -160,6 +163,7 @@ def _draw_freely(
     models = table.models
     forms = [table.prompt(ask)[0].form(ask.game, ask.turn) for ask in asks]
     starts = [len(place.conversation.ids) for place in places]
+    _foresee(table, asks, places, forms)
     drawn = table.session.sample(
         [
             Draw(
@@ -189,6 +193,27 @@ def _draw_freely(
             )
         )
     return results
+
+
+def _foresee(
+    table: "Conversations",
+    asks: Sequence[Ask],
+    places: Sequence["Place"],
+    forms: Sequence[Form | None],
+) -> None:
+    """Compute the questions together with their legal answers, and with later questions if known.
+
+    So that an answer which begins as a legal one needs no pass for each of its tokens.
+    """
+    if any(form is not None for form in forms) or len(asks) > FEW_ANSWERS:
+        return
+    later = ahead(table, asks, free=True)
+    chat = table.models.chat
+    now = [
+        Choice(place.conversation, tuple(tuple(chat.answer(label)) for label in table.legal(ask)))
+        for ask, place in zip(asks, places, strict=True)
+    ]
+    table.session.foresee([*now, *later])
 
 
 def _answer(

@@ -16,10 +16,7 @@ from comity.engines.packing import Lane, _alike
 from comity.engines.sampling import Drawn
 from comity.engines.scoring import Answers
 from comity.engines.session import Choice, Conversation, Draw
-from tests.tiny import ARCHITECTURES, BFLOAT16_TOLERANCE, make_tiny
-
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: BFLOAT16_TOLERANCE}
-"""Largest difference of a log-probability between engine, learner and plain forward."""
+from tests.tiny import ARCHITECTURES, assert_agree, make_tiny
 
 
 @cache
@@ -111,7 +108,7 @@ def test_growing_conversations_score_like_plain_forwards(architecture: str) -> N
         got = session.score([Choice(c, a) for c, a in zip(conversations, answers, strict=True)])
         for conversation, legal, logprobs in zip(conversations, answers, got, strict=True):
             expected = plain_choice(plain, conversation.adapter, conversation.ids, legal)
-            np.testing.assert_allclose(logprobs, expected, atol=TOLERANCE[torch.float32])
+            assert_agree(logprobs, expected, torch.float32)
         for i, conversation in enumerate(conversations):
             # Some stay identical (shared), others part here.
             conversation.append(
@@ -143,6 +140,25 @@ def test_identical_conversations_and_prefixes_are_computed_once() -> None:
     np.testing.assert_allclose(
         got, plain_choice(PlainCache("llama", engine), "a0", rules[:10], answers), atol=1e-4
     )
+
+
+def test_a_foreseen_answer_needs_no_pass_of_its_own() -> None:
+    """Its outputs are those of a session that did not foresee it; another answer needs a pass."""
+    engine = make_engine("llama", adapters=1)
+    rng = np.random.default_rng(5)
+    question, legal = random_ids(rng, 20), ((40, 41, 42), (40, 43))
+    foreseeing, plain = engine.session(), engine.session()
+    conversation = foreseeing.conversation("a0")
+    conversation.append(question)
+    foreseeing.foresee([Choice(conversation, legal)])
+    for answer, passes in (((), 0), ((40,), 0), ((40, 41), 0), ((44,), 1)):
+        one, other = foreseeing.conversation("a0"), plain.conversation("a0")
+        for each in (one, other):
+            each.append([*question, *answer])
+        before = engine.tokens_computed
+        seen = foreseeing.read(one)
+        assert engine.tokens_computed - before == passes
+        torch.testing.assert_close(seen, plain.read(other), atol=1e-4, rtol=1e-4)
 
 
 def test_passes_are_cut_at_the_token_limit() -> None:
@@ -300,7 +316,7 @@ def test_learner_and_engine_agree(architecture: str, dtype: torch.dtype) -> None
         reading = engine.read(texts, "a0", trunk)
         ends = torch.stack([reading.hidden[rows[-1]] for rows in reading.rows])
         learned = torch.log_softmax(engine.head.logits(ends, torch.tensor([40, 41])), -1)
-        np.testing.assert_allclose(learned.detach().numpy(), played, atol=TOLERANCE[dtype])
+        assert_agree(learned.detach(), played, dtype)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

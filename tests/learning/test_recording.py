@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from comity.engines import session
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.ppo import PpoSettings
@@ -17,6 +18,12 @@ from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 LIMIT = 5_000
+
+
+@pytest.fixture(autouse=True)
+def _small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' games are so small that recording their passes would not be worth it."""
+    monkeypatch.setattr(session, "WORTHWHILE", 0)
 
 
 def recorded_play(
@@ -101,6 +108,18 @@ def test_too_many_tokens_end_the_recording() -> None:
     found, computed = gradient(make("reinforce", models), rollout, reuse=True)
     assert computed > 0
     assert float(found.norm()) > 0
+
+
+def test_many_small_passes_end_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One new pass over all is quicker than the way back through each of them."""
+    monkeypatch.setattr(session, "WORTHWHILE", 100)
+    models, rollout = recorded_play(answer="free")
+    _, plain = recorded_play(answer="free", record=0)
+    assert rollout.recording is not None
+    assert not rollout.recording.holds("main")
+    assert [d.tokens for d in rollout.decisions] == [d.tokens for d in plain.decisions]
+    _, computed = gradient(make("reinforce", models), rollout, reuse=True)
+    assert computed > 0
 
 
 @pytest.mark.parametrize("second", [None, "other"])

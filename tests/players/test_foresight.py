@@ -6,7 +6,7 @@ import pytest
 
 from comity.engines.engine import Engine
 from comity.games import make_game
-from comity.players import choosing
+from comity.players import foresight
 from comity.rollout.play import Rollout
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -16,6 +16,7 @@ def played(
     foreseen: int,
     prompt: dict[str, Any],
     matches: int = 5,
+    answer: dict[str, Any] | None = None,
     **game: Any,
 ) -> tuple[Rollout, list[int]]:
     """A rollout, and the distinct tokens of each of its passes."""
@@ -26,9 +27,9 @@ def played(
         passes.append(len(packing))
         return forward(engine, packing, *rest, **more)
 
-    policy = learner(tiny_models(prompt=prompt))
+    policy = learner(tiny_models(prompt=prompt, answer=answer or {"name": "forced"}))
     with monkeypatch.context() as patch:
-        patch.setattr(choosing, "FORESEEN", foreseen)
+        patch.setattr(foresight, "FORESEEN", foreseen)
         patch.setattr(Engine, "forward", counted)
         return play_matches(dilemma(4, **game), (policy, policy), matches), passes
 
@@ -51,6 +52,18 @@ def test_the_same_is_played_in_one_pass(
     assert [c.ids for c in ahead.conversations] == [c.ids for c in plain.conversations]
     for one, other in zip(ahead.decisions, plain.decisions, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_free_answers_of_a_token_are_sampled_after_one_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompt, answer = {"name": "memory_one"}, {"name": "free", "max_tokens": 1}
+    plain, small = played(monkeypatch, 0, prompt, answer=answer)
+    ahead, large = played(monkeypatch, 9, prompt, answer=answer)
+    assert len(large) == 1 < len(small)
+    assert [c.ids for c in ahead.conversations] == [c.ids for c in plain.conversations]
+    for one, other in zip(ahead.decisions, plain.decisions, strict=True):
+        assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-5)
 
 
 @pytest.mark.parametrize("prompt", [{"name": "structured"}, {"name": "conversation"}])
