@@ -125,9 +125,10 @@ def test_workloads_give_one_line_each(
     assert lines["C"]["sampled_tokens_per_second_playing"] == pytest.approx(
         lines["C"]["tokens_sampled"] / lines["C"]["seconds_playing"], rel=0.01
     )
-    for name in ("B", "B5"):
-        assert lines[name]["tokens_reused"] == lines[name]["tokens_played"]
+    assert lines["B"]["tokens_reused"] == lines["B"]["tokens_played"]
     assert lines["B"]["tokens_learned"] == 0
+    # Whether passes of B5 are worth going back through depends on what is sampled.
+    assert lines["B5"]["tokens_reused"] <= lines["B5"]["tokens_played"]
     assert lines["A"]["tokens_reused"] == 0, "growing conversations are read anew"
     assert lines["A-distinct"]["tokens_played"] >= lines["A"]["tokens_played"]
 

@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from comity.engines import scoring
+from comity.engines import scoring, session
 from comity.engines.grammar import Grammars
 from comity.engines.session import Draw, Drawn, Session
 from comity.learning.learner import Learner, OptimizerSettings
@@ -193,12 +193,13 @@ def test_neither_micro_batches_nor_chunks_change_anything(monkeypatch: pytest.Mo
     assert cut_sums.entropy == pytest.approx(sums.entropy, rel=1e-4)
 
 
-def test_the_passes_of_playing_give_the_same_terms() -> None:
+def test_the_passes_of_playing_give_the_same_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "WORTHWHILE", 0)
     models = tiny_models()
-    found, _, session = negotiated(models, ("main", "main"), record=10_000)
+    found, _, recording = negotiated(models, ("main", "main"), record=10_000)
     fresh = read_terms(models.engine, found["main"], "main")
     computed = models.engine.tokens_computed
-    again = read_terms(models.engine, found["main"], "main", recording=session)
+    again = read_terms(models.engine, found["main"], "main", recording=recording)
     assert models.engine.tokens_computed == computed
     torch.testing.assert_close(again.logprobs, fresh.logprobs, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(again.entropy, fresh.entropy, atol=1e-4, rtol=1e-4)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from comity.engines import session
 from comity.evaluation.metrics import iteration_metrics
 from comity.games.base import Game
 from comity.players.language_model import LanguageModels
@@ -124,7 +125,10 @@ def test_learner_and_engine_agree_in_split_games(variant: str) -> None:
 
 @pytest.mark.parametrize("prompt", ["conversation", "memory_one"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_learner_and_engine_agree_in_the_dilemma(prompt: str, variant: str) -> None:
+def test_learner_and_engine_agree_in_the_dilemma(
+    prompt: str, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "WORTHWHILE", 0)
     models = replace(
         tiny_models(
             prompt={"name": prompt, "labels": ["d", "m"]},
