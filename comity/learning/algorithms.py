@@ -51,6 +51,10 @@ class Reinforce:
     """How many of the likeliest tokens a sampled token's entropy is of; null: all."""
     importance_level: str = "per_token"
     """Importance weights "per_token", or "per_step": their product over a decision's tokens."""
+    ratio_clip: float | None = None
+    """Epsilon of the clipped surrogate (Schulman et al. 2017); null: plain policy gradient."""
+    epochs: int = 1
+    """Optimizer steps on one batch."""
     microbatch_tokens: int = 2048
     """Most distinct tokens in memory with gradients; changes the memory, not the result."""
     reward_scale: float = 1.0
@@ -120,6 +124,8 @@ class Reinforce:
             importance_cap=self.importance_cap,
             entropy_top_k=self.entropy_top_k,
             importance_level=self.importance_level,
+            ratio_clip=self.ratio_clip,
+            epochs=self.epochs,
         )
 
 

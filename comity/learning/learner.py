@@ -138,11 +138,11 @@ class Learner:
             self.critic.restore_state(state["critic"])
 
     def update(self, lessons: Sequence[Lesson], recording: Session | None = None) -> dict[str, Any]:
-        """One step on all lessons; what it saw, for the metrics.
+        """One step on all lessons, or `epochs` of them; what they saw, for the metrics.
 
         With a recording of the rollout, the passes of playing are reused where it has them.
 
-        Raises `WorkError` before the step if the loss or the gradient is not finite: the
+        Raises `WorkError` before a step if the loss or the gradient is not finite: the
         weights then are still the last good ones.
         """
         if not lessons:
@@ -159,23 +159,28 @@ class Learner:
         return row
 
     def step(self, accumulate: Callable[[], Sums], decisions: int) -> dict[str, Any]:
-        """One step on the gradient that `accumulate` adds to the parameters' `.grad`.
+        """Steps on the gradient that `accumulate` adds to the parameters' `.grad`.
 
         `decisions`: how many it is made of. Returns and raises what `update` does.
         """
         computed = self._computed()
-        sums = accumulate()
+        sums, norm, steps = Sums(), 0.0, self._loss.epochs
+        for _ in range(steps):
+            seen = accumulate()
+            norm += self.descend(seen.loss)
+            sums.add(seen)
         rate = self.rate
-        norm = self.descend(sums.loss)
         self.version += 1
         terms = max(1, sums.terms)
+        surrogate = {} if self._loss.ratio_clip is None else {"clipped": sums.clipped / terms}
         return {
-            "loss": sums.loss,
+            "loss": sums.loss / steps,
             "kl": sums.kl / terms if self._loss.kl > 0 else None,
             "entropy": sums.entropy / terms,
             "importance_mean": sums.importance / terms,
             "importance_max": sums.importance_max,
-            "gradient_norm": norm,
+            **surrogate,
+            "gradient_norm": norm / steps,
             "learning_rate": rate,
             "decisions": decisions,
             "tokens_learned": self._computed() - computed,

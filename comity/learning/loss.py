@@ -9,6 +9,13 @@ loss; k3 estimator: Schulman 2020, "Approximating KL Divergence"):
     d_n   = ref_n - l_n
     loss  = sum_n (1/Z_n) [ -rho_n A_n l_n + kl rho_n (e^d_n - d_n - 1) - entropy H_n ]
 
+With `ratio_clip` epsilon the first part is the clipped surrogate (Schulman et al. 2017; with the
+credit of Advantage Alignment: Proximal Advantage Alignment, arXiv 2406.14662):
+
+    -min(r_n A_n, clamp(r_n, 1 - epsilon, 1 + epsilon) A_n)
+
+where r_n is rho_n without its cap, and differentiable by l_n.
+
 Z is what `comity.learning.normalization` says. `per_step`, l_n - b_n in rho_n is summed over
 the terms of n's decision: the weight of the whole answer.
 """
@@ -43,6 +50,10 @@ class LossSettings:
     """How many of the likeliest tokens a sampled token's entropy is of; null: all."""
     importance_level: str = "per_token"
     """A name in `IMPORTANCE_LEVELS`."""
+    ratio_clip: float | None = None
+    """Epsilon of the clipped surrogate; null: plain policy gradient."""
+    epochs: int = 1
+    """Optimizer steps on one batch."""
 
     def __post_init__(self) -> None:
         lookup("level of importance weights", self.importance_level, IMPORTANCE_LEVELS)
@@ -51,6 +62,15 @@ class LossSettings:
             raise ComityError("kl and entropy are weights and must not be negative")
         if self.importance_cap is not None and self.importance_cap <= 0:
             raise ComityError(f"importance_cap must be positive or null, not {self.importance_cap}")
+        if self.ratio_clip is not None and self.ratio_clip <= 0:
+            raise ComityError(f"ratio_clip must be positive or null, not {self.ratio_clip}")
+        if self.epochs < 1:
+            raise ComityError(f"epochs must be at least 1, not {self.epochs}")
+        if self.epochs > 1 and self.ratio_clip is None and self.importance_cap is None:
+            raise ComityError(
+                "several epochs go away from the policy that played, which nothing corrects for; "
+                "set ratio_clip (0.2 is usual) or importance_cap, or epochs=1"
+            )
         if self.entropy_top_k is not None and self.entropy_top_k < 2:
             raise ComityError(f"entropy_top_k must be at least 2 or null, not {self.entropy_top_k}")
 
@@ -82,7 +102,19 @@ class Sums:
     entropy: float = 0.0
     importance: float = 0.0
     importance_max: float = 0.0
+    clipped: int = 0
+    """Terms whose ratio was clipped, so that their advantage had no gradient."""
     terms: int = 0
+
+    def add(self, other: "Sums") -> None:
+        """Add up what another step saw."""
+        self.loss += other.loss
+        self.kl += other.kl
+        self.entropy += other.entropy
+        self.importance += other.importance
+        self.importance_max = max(self.importance_max, other.importance_max)
+        self.clipped += other.clipped
+        self.terms += other.terms
 
 
 def policy_loss(
@@ -104,7 +136,15 @@ def policy_loss(
         if settings.importance_cap is None
         else weight.clamp(max=settings.importance_cap)
     )
-    loss = -(rho * terms.advantages * terms.logprobs)
+    if settings.ratio_clip is None:
+        loss = -(rho * terms.advantages * terms.logprobs)
+    else:
+        # Also of a whole answer's weight each term has its own part of the gradient.
+        ratio = weight * torch.exp(terms.logprobs - terms.logprobs.detach())
+        least, most = 1 - settings.ratio_clip, 1 + settings.ratio_clip
+        free, bound = ratio * terms.advantages, ratio.clamp(least, most) * terms.advantages
+        loss = -torch.minimum(free, bound)
+        sums.clipped += int((bound < free).sum())
     if settings.kl > 0:
         assert terms.reference is not None
         difference = (terms.reference - terms.logprobs).clamp(-40, 40)

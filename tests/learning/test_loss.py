@@ -116,6 +116,94 @@ def test_importance_weights_by_hand(level: str, cap: float | None, rho: list[flo
     )
 
 
+@pytest.mark.parametrize(
+    ("level", "ratio"),
+    [
+        ("per_token", [math.exp(0.2), math.exp(0.4), math.exp(-1)]),
+        ("per_step", [math.exp(0.6), math.exp(0.6), math.exp(-1)]),
+    ],
+)
+@pytest.mark.parametrize("advantages", [[1.0, 1.0, 3.0], [-1.0, 2.0, -3.0]])
+@pytest.mark.parametrize("clip", [0.1, 0.3, 0.6])
+def test_the_clipped_surrogate_by_hand(
+    level: str, ratio: list[float], advantages: list[float], clip: float
+) -> None:
+    logprobs = torch.tensor([-1.0, -0.5, -2.0], requires_grad=True)
+    settings = LossSettings(importance_level=level, ratio_clip=clip)
+    batch, sums = terms(logprobs=logprobs, advantages=torch.tensor(advantages)), Sums()
+    loss = policy_loss(batch, settings, 2.0, sums)
+    loss.backward()
+    expected, gradient, clipped = 0.0, [], 0
+    for r, a in zip(ratio, advantages, strict=True):
+        # What is good may become likelier up to 1 + clip, what is bad less likely to 1 - clip.
+        beyond = r > 1 + clip if a > 0 else r < 1 - clip
+        bound = 1 + clip if a > 0 else 1 - clip
+        expected -= (bound if beyond else r) * a / 2
+        gradient.append(0.0 if beyond else -r * a / 2)
+        clipped += beyond
+    assert float(loss) == pytest.approx(expected)
+    assert sums.clipped == clipped
+    assert logprobs.grad is not None
+    np.testing.assert_allclose(logprobs.grad, gradient, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"ratio_clip": 0.0}, "ratio_clip must be positive"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": 2, "importance_cap": None}, "several epochs .* set ratio_clip"),
+    ],
+)
+def test_surrogates_that_make_no_sense_are_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ComityError, match=says):
+        LossSettings(**settings)
+
+
+def stepped(**settings: Any) -> tuple[list[float], list[float]]:
+    """Mean importance weight and gradient norm of each optimizer step of one update."""
+    models = tiny_models()
+    rollout = play_matches(dilemma(2), (learner(models), learner(models)), 4)
+    for number, d in enumerate(rollout.decisions):
+        d.advantage = (-1.0) ** number
+    optimizer = OptimizerSettings(learning_rate=3e-2, gradient_clip=None)
+    one = Learner(models.engine, "main", optimizer, LossSettings(**settings), updates=3)
+    accumulate, descend = one.accumulate, one.descend
+    means: list[float] = []
+    norms: list[float] = []
+
+    def accumulated(*given: Any) -> Sums:
+        sums = accumulate(*given)
+        means.append(sums.importance / sums.terms)
+        return sums
+
+    def descended(loss: float) -> float:
+        norms.append(descend(loss))
+        return norms[-1]
+
+    one.accumulate, one.descend = accumulated, descended  # type: ignore[method-assign]
+    row = one.update(lessons(rollout, "main", 1.0))
+    assert one.version == 1
+    assert row["importance_mean"] == pytest.approx(np.mean(means))
+    assert row["gradient_norm"] == pytest.approx(np.mean(norms))
+    assert ("clipped" in row) == ("ratio_clip" in settings)
+    return means, norms
+
+
+def test_later_steps_on_a_batch_are_clipped() -> None:
+    """The first step is the plain gradient; the second is from another policy."""
+    _, (plain,) = stepped()
+    _, (first,) = stepped(ratio_clip=0.2)
+    assert first == pytest.approx(plain, rel=1e-4)
+    means, norms = stepped(ratio_clip=0.2, epochs=3)
+    assert norms[0] == pytest.approx(plain, rel=1e-4)
+    assert means[0] == pytest.approx(1, abs=1e-4)
+    assert abs(means[1] - 1) > 1e-3
+    assert len(norms) == 3
+    tight, _ = stepped(ratio_clip=1e-6, epochs=3)
+    assert tight[1] == pytest.approx(means[1], rel=1e-3), "nothing is clipped at the first step"
+
+
 def test_importance_weights_stay_finite() -> None:
     far = terms(behavior=torch.tensor([-300.0, -300.0, 300.0]))
     for level in ("per_token", "per_step"):

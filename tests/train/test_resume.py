@@ -37,6 +37,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *("algorithm.baseline=leave_one_out", "algorithm.form=present"),
         *("algorithm.anneal_matches=8", "algorithm.normalization=trajectory"),
     ),
+    "clipped": (
+        *("algorithm=advantage_alignment", "algorithm.ratio_clip=0.05", "algorithm.epochs=2"),
+        *("adapter.dropout=0.1", "algorithm.importance_level=per_step", "answer=free"),
+    ),
     "critic": (
         *("algorithm.estimator=gae", "algorithm.lambda_anneal=2", "answer=free"),
         *("answer.max_tokens=2", "seats=[learner,random]", "optimizer.schedule=linear"),

@@ -156,6 +156,16 @@ def test_alignment_credits_with_the_scripted_opponents_advantages(
     assert len({round(d.advantage, 9) for d in found}) > 3
 
 
+def test_a_clipped_run_of_several_steps_says_how_much_was_clipped(tmp_path: Path) -> None:
+    settings = ("algorithm=advantage_alignment", "algorithm.epochs=4", "algorithm.ratio_clip=0.01")
+    run = train(small(tmp_path, *settings, "optimizer.learning_rate=0.02"), report=False)
+    rows = metrics(run)
+    assert all(row.keys() == {*KEYS, "clipped"} for row in rows)
+    assert all(0 <= row["clipped"] <= 0.75 for row in rows), "the first step is on policy"
+    assert max(row["clipped"] for row in rows) > 0
+    assert max(row["importance_max"] for row in rows) > 1.01
+
+
 def test_a_learner_updates_its_own_adapter_and_nothing_else(tmp_path: Path) -> None:
     config = small(tmp_path, "seats=[learner:a,learner:b]")
     with Experiment(config) as experiment:
