@@ -185,7 +185,8 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
     check_quantization(model.quantization, choose_device(model.device))
     chat = ChatFormat.from_tokenizer(load_tokenizer(model.name), model.system)
     # Labels at once, what needs the size of the model's output when it is there.
-    chat.answer_ids(rules.prompt.labels(rules.game))
+    chat = chat.numbered(labels := rules.prompt.labels(rules.game))
+    chat.answer_ids(labels)
     for one in rules.exploration.instructions:
         if found := chat.control.search(one.sentence):
             raise ComityError(

@@ -11,17 +11,22 @@ think block) stands in front of every answer. A tokenizer without a chat templat
 plain text: the user's text, a line with "Answer:", and the answer after a space, ended by
 a line break.
 
+Labels written `⟦id⟧` may stand for single tokens of the vocabulary, whatever their text
+(`ChatFormat.numbered`): tokens that hardly occur in texts have no meaning of their own.
+
 Text that is told may hold anything, also other models' words: a control token spelled out
 in it is encoded as ordinary letters and can never close a turn or open another.
 """
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from comity.errors import ComityError
 
 _MARKS = ("Comity1question", "Comity2answer", "Comity3question")
+_NUMBERED = re.compile(r"⟦(\d+)⟧")
 _REMEMBERED = 4096
 """Texts whose ids are kept."""
 _DATE = "26 Jul 2024"
@@ -49,6 +54,8 @@ class ChatFormat:
     tokenizer: Any = field(repr=False, compare=False)
     control: re.Pattern[str] = field(repr=False, compare=False)
     """Matches every control token spelled out in text."""
+    tokens: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Labels that are single tokens of these ids."""
     _seen: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
     """Ids of texts that were encoded before."""
 
@@ -115,6 +122,27 @@ class ChatFormat:
             tokenizer=tokenizer,
             control=_control(tokenizer, ""),
         )
+
+    def numbered(self, labels: Sequence[str]) -> "ChatFormat":
+        """This format, in which labels written `⟦id⟧` are the tokens with these ids.
+
+        Raises ComityError for ids that are not in the vocabulary or mark the turns.
+        """
+        found = {label: int(match[1]) for label in labels if (match := _NUMBERED.fullmatch(label))}
+        fixed = self.before + self.to_answer + self.answer_end + self.to_user
+        marks = {found.group() for found in self.control.finditer(fixed)}
+        for label, number in found.items():
+            if number >= len(self.tokenizer):
+                raise ComityError(
+                    f"label {label!r}: the model's vocabulary has {len(self.tokenizer)} tokens"
+                )
+            text = self.tokenizer.decode([number])
+            if number in self.end_ids or text in marks:
+                raise ComityError(
+                    f"label {label!r} is {text!r}, which marks turns in the model's conversations; "
+                    "choose other ids"
+                )
+        return replace(self, tokens=found, _seen={}) if found else self
 
     def first(self, text: str) -> list[int]:
         """Ids from the start of a conversation to where the model answers `text`."""
@@ -201,6 +229,10 @@ class ChatFormat:
 
     def decode(self, ids: list[int]) -> str:
         """The exact text of `ids`, control tokens included."""
+        labels = {number: label for label, number in self.tokens.items()}
+        for i, number in enumerate(ids):
+            if number in labels:
+                return self.decode(ids[:i]) + labels[number] + self.decode(ids[i + 1 :])
         text: str = self.tokenizer.decode(
             ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
@@ -236,9 +268,20 @@ class ChatFormat:
         if text not in self._seen:
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
-            ids = self.tokenizer.encode(text, add_special_tokens=False) if text else []
+            ids: list[int] = []
+            for part in self._cut(text):
+                if part in self.tokens:
+                    ids.append(self.tokens[part])
+                elif part:
+                    ids += self.tokenizer.encode(part, add_special_tokens=False)
             self._seen[text] = tuple(ids)
         return list(self._seen[text])
+
+    def _cut(self, text: str) -> list[str]:
+        """A text with each label that is a token as a part of its own."""
+        if not self.tokens:
+            return [text]
+        return re.split("(" + "|".join(map(re.escape, self.tokens)) + ")", text)
 
 
 def _control(tokenizer: Any, rendered: str) -> re.Pattern[str]:

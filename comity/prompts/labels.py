@@ -18,8 +18,12 @@ LABEL_SETS: dict[str, tuple[str, str]] = {
     "01": ("0", "1"),
     "10": ("1", "0"),
     "XY_YX": ("XY", "YX"),
+    "reserved": ("⟦7⟧", "⟦8⟧"),
 }
-"""By name the labels of the first and the second move (published sets; training: action12)."""
+"""By name the labels of the first and the second move (published sets; training: action12).
+
+`⟦id⟧` is the token with that id in the model's vocabulary (`comity.engines.chat`).
+"""
 
 RANDOM = "random"
 """Instead of a set's name: labels are drawn."""

@@ -229,3 +229,36 @@ def test_labels_that_the_tokenizer_does_not_know() -> None:
     assert format.answer_ids(["A"]) == [[1]]
     with pytest.raises(ComityError, match="does not know"):
         format.answer_ids(["A", "Q"])
+
+
+@pytest.mark.parametrize("template", [None, QWEN3, INST])
+def test_a_label_may_be_any_token(template: str | None) -> None:
+    one = chat(template)
+    labels = ("⟦70⟧", "⟦81⟧")
+    numbered = one.numbered(labels)
+    prefix = one.plain(one.answer_prefix)
+    assert numbered.answer_ids(labels) == [[*prefix, 70], [*prefix, 81]]
+    assert numbered.first("Choose ⟦70⟧ or ⟦81⟧, not ⟦99⟧.") == [
+        *numbered._encode(one.before + "Choose "),
+        70,
+        *numbered._encode(" or "),
+        81,
+        *numbered._encode(", not ⟦99⟧." + one.to_answer),
+    ]
+    assert numbered.decode([81, *one.plain("!"), 70]) == "⟦81⟧!⟦70⟧"
+    # Without them nothing changes, and the same text is letters.
+    assert one.numbered(["A", "B"]) is one
+    assert len(one.plain("⟦70⟧")) > 2
+    assert one.decode(one.plain("⟦70⟧")) == "⟦70⟧"
+
+
+def test_tokens_that_mark_turns_are_no_labels() -> None:
+    one = chat()
+    opening, end = (
+        one.tokenizer.convert_tokens_to_ids(text) for text in ("<|im_start|>", "<|im_end|>")
+    )
+    for number in (opening, end):
+        with pytest.raises(ComityError, match="marks turns in the model's conversations"):
+            one.numbered(["A", f"⟦{number}⟧"])
+    with pytest.raises(ComityError, match=f"vocabulary has {len(one.tokenizer)} tokens"):
+        one.numbered(["⟦100000⟧"])

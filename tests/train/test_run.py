@@ -166,6 +166,20 @@ def test_a_clipped_run_of_several_steps_says_how_much_was_clipped(tmp_path: Path
     assert max(row["importance_max"] for row in rows) > 1.01
 
 
+@pytest.mark.parametrize("answer", ["forced", "free"])
+def test_labels_may_be_reserved_tokens(answer: str, tmp_path: Path) -> None:
+    changes = ("prompt=structured", "prompt.labels=reserved", f"answer={answer}")
+    run = train(small(tmp_path, *changes))
+    found = decisions(run, 0)
+    assert {label for d in found for label in d.legal} == {"⟦7⟧", "⟦8⟧"}
+    for d in found:
+        if answer == "forced":
+            assert list(d.tokens) == [7 + d.move]
+        elif d.reading == "legal":
+            assert d.tokens[0] == 7 + d.move
+    assert json.dumps("⟦7⟧")[1:-1] in (run / "report.html").read_text()
+
+
 def test_a_learner_updates_its_own_adapter_and_nothing_else(tmp_path: Path) -> None:
     config = small(tmp_path, "seats=[learner:a,learner:b]")
     with Experiment(config) as experiment:
