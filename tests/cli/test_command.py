@@ -246,6 +246,13 @@ def test_a_mistake_is_one_line_of_the_process() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_the_package_runs_as_a_module() -> None:
+    run = [sys.executable, "-m", "comity", "train", "ipdd"]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("comity: unknown experiment 'ipdd'; did you mean ipd?")
+
+
 def test_debug_is_a_traceback_of_the_process() -> None:
     done = process("train", "ipdd", "--debug")
     assert done.returncode == 1
