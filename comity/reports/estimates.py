@@ -88,6 +88,17 @@ def estimate(table: Table, measure: Measure) -> Json | None:
     return interval(groups)
 
 
+def by_seed(table: Table, measure: Measure) -> dict[str, float]:
+    """The measure in each seed that counts anything, by seed."""
+    numerator, denominator = measure(table)
+    found = {}
+    for seed in np.unique(table.seed):
+        rows = table.seed == seed
+        if counted := float(denominator[rows].sum()):
+            found[str(seed)] = round(float(numerator[rows].sum()) / counted, 6)
+    return found
+
+
 def interval(groups: Sequence[np.ndarray], n: str = "counted") -> Json | None:
     """The mean of counts `[match, 2]`, an array per seed, as `bootstrap_mean` has it.
 

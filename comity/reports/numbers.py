@@ -16,6 +16,7 @@ from comity.evaluation.metrics import OUTCOMES, STATES, STRATEGIES
 from comity.reports.estimates import (
     Json,
     Measure,
+    by_seed,
     concatenate,
     conditional,
     cooperation,
@@ -183,7 +184,10 @@ def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
         whole = concatenate(at)
         trained = whole.where(whole.trained)
         for name, measure in measures.items():
-            curves[name].append(estimate(trained, measure))
+            point = estimate(trained, measure)
+            if point is not None and name != "illegal" and len(runs) > 1:
+                point["seeds"] = by_seed(trained, measure)
+            curves[name].append(point)
         shares.append(joint_outcomes(whole))
     final = concatenate([_last(run, tables) for run in runs])
     final = final.where(final.trained)

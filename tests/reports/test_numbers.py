@@ -92,6 +92,10 @@ def test_learning_curves_and_joint_outcomes_of_every_iteration(
         groups = seeds_last(study, "own", iteration)
         paid = [[(r["payoff"], 1.0) for r in g] for g in groups]
         agrees(learning["payoff"][iteration], ratio(paid))
+        assert learning["payoff"][iteration]["seeds"] == pytest.approx(
+            {str(s): sum(x for x, _ in g) / len(g) for s, g in zip((0, 1), paid, strict=True)},
+            abs=1e-6,
+        )
         counts = dict.fromkeys(("CC", "CD", "DC", "DD", "illegal"), 0)
         for group in groups:
             for first in (r for r in group if r["seat"] == 0):

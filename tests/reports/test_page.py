@@ -84,6 +84,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
         "Method",
     ]
     assert page.locator("#learning-panels svg").count() == 2
+    assert page.locator("#learning-panels .seed-line").count() == 2 * 2 * 2, "panels, arms, seeds"
     assert page.locator("#outcome-panels svg").count() == 2
     page.locator("#health summary").click()
     page.locator("#health-panels svg").first.wait_for()

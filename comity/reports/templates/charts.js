@@ -148,14 +148,16 @@ function axes(width, height, margin, iterations, low, high, format) {
 }
 
 /**
- * Lines with bands. `series`: [{name, color, points: [{mean, low, high} | null], isReference}],
- * one point per iteration (null: nothing known there; the line is broken). References are
- * exact values to hold the others against: dashed, without band and points.
+ * Lines with bands. `series`: [{name, color, points: [{mean, low, high, seeds?} | null],
+ * isReference}], one point per iteration (null: nothing known there; the line is broken).
+ * `seeds`: values of each seed, drawn as thin lines. References are exact values to hold the
+ * others against: dashed, without band and points.
  */
 function lineChart(container, { title, unit, iterations, series, range, format }) {
   const known = series.flatMap((s) => s.points.filter(Boolean));
-  const low = range ? range[0] : Math.min(...known.map((p) => p.low));
-  const high = range ? range[1] : Math.max(...known.map((p) => p.high));
+  const seeds = known.flatMap((p) => Object.values(p.seeds ?? {}));
+  const low = range ? range[0] : Math.min(...known.map((p) => p.low), ...seeds);
+  const high = range ? range[1] : Math.max(...known.map((p) => p.high), ...seeds);
   // A constant has no span of its own: half its size above and below it.
   const pad = range ? 0 : 0.05 * (high - low) || 0.5 * Math.abs(low) || 0.5;
   const text = (point) => (point ? format(point.mean) : "none");
@@ -190,6 +192,10 @@ function lineChart(container, { title, unit, iterations, series, range, format }
         } else {
           drawing.append(svg("polygon", { class: "band", points: [...upper, ...lower].join(" "), style: `fill:${s.color}` }));
           drawing.append(svg("polyline", { class: s.isReference ? "line reference-line" : "line", points: middle.join(" "), style: `stroke:${s.color}` }));
+        }
+        for (const seed of Object.keys(run[0][1].seeds ?? {})) {
+          const own = run.filter(([, p]) => p.seeds?.[seed] !== undefined).map(([at, p]) => `${at},${y(p.seeds[seed])}`);
+          drawing.append(svg("polyline", { class: "line seed-line", points: own.join(" "), style: `stroke:${s.color}` }));
         }
         if (iterations.length <= 40 && !s.isReference) {
           for (const [at, p] of run) drawing.append(svg("circle", { cx: at, cy: y(p.mean), r: 2.8, style: `fill:${s.color}` }));
