@@ -25,6 +25,7 @@ from comity.bench import (
     matmul_rate,
     measure,
 )
+from comity.engines import session
 from comity.engines.engine import Engine
 from comity.engines.models import load_model
 from comity.errors import ComityError
@@ -89,8 +90,12 @@ def talks(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World
 
 
 def test_workloads_give_one_line_each(
-    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(session, "WORTHWHILE", 0)  # Else B5's passes are too small, now and then.
     output = tmp_path / "lines.jsonl"
     main(["A", "A-distinct"], True, tiny, "float32", "cpu", output)
     main(["B", "B5", "C"], True, tiny, "float32", "cpu", output)
@@ -125,10 +130,9 @@ def test_workloads_give_one_line_each(
     assert lines["C"]["sampled_tokens_per_second_playing"] == pytest.approx(
         lines["C"]["tokens_sampled"] / lines["C"]["seconds_playing"], rel=0.01
     )
-    assert lines["B"]["tokens_reused"] == lines["B"]["tokens_played"]
+    for name in ("B", "B5"):
+        assert lines[name]["tokens_reused"] == lines[name]["tokens_played"]
     assert lines["B"]["tokens_learned"] == 0
-    # Whether passes of B5 are worth going back through depends on what is sampled.
-    assert lines["B5"]["tokens_reused"] <= lines["B5"]["tokens_played"]
     assert lines["A"]["tokens_reused"] == 0, "growing conversations are read anew"
     assert lines["A-distinct"]["tokens_played"] >= lines["A"]["tokens_played"]
 

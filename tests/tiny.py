@@ -43,13 +43,13 @@ _TRAINING_TEXT = (
 )
 
 
-def assert_agree(found: Any, wanted: Any, dtype: torch.dtype) -> None:
+def assert_agree(found: Any, wanted: Any, dtype: torch.dtype, most: float = BFLOAT16_MOST) -> None:
     """Log-probabilities of two ways of computing the same tokens: the stated tolerance."""
     found, wanted = np.asarray(found, dtype=np.float64), np.asarray(wanted, dtype=np.float64)
     if dtype == torch.float32:
         np.testing.assert_allclose(found, wanted, atol=1e-4)
     else:
-        np.testing.assert_allclose(found, wanted, atol=BFLOAT16_MOST)
+        np.testing.assert_allclose(found, wanted, atol=most)
         assert np.sqrt(np.mean((found - wanted) ** 2)) < BFLOAT16_RMS
 
 

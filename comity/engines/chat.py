@@ -21,6 +21,7 @@ in it is encoded as ordinary letters and can never close a turn or open another.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from comity.errors import ComityError
@@ -130,7 +131,7 @@ class ChatFormat:
         """
         found = {label: int(match[1]) for label in labels if (match := _NUMBERED.fullmatch(label))}
         fixed = self.before + self.to_answer + self.answer_end + self.to_user
-        marks = {found.group() for found in self.control.finditer(fixed)}
+        marks = {match.group() for match in self.control.finditer(fixed)}
         for label, number in found.items():
             if number >= len(self.tokenizer):
                 raise ComityError(
@@ -230,9 +231,15 @@ class ChatFormat:
     def decode(self, ids: list[int]) -> str:
         """The exact text of `ids`, control tokens included."""
         labels = {number: label for label, number in self.tokens.items()}
-        for i, number in enumerate(ids):
-            if number in labels:
-                return self.decode(ids[:i]) + labels[number] + self.decode(ids[i + 1 :])
+        if labels.keys().isdisjoint(ids):
+            return self._decode(ids)
+        parts: list[str] = []
+        for known, numbers in groupby(ids, labels.__contains__):
+            run = list(numbers)
+            parts += [labels[number] for number in run] if known else [self._decode(run)]
+        return "".join(parts)
+
+    def _decode(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(
             ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )

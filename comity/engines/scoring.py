@@ -138,6 +138,15 @@ class Head:
         return logprobs.gather(1, tokens[:, None]).squeeze(1), entropy
 
 
+def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], Answers]:
+    """What all answers begin with, and the rest of each; no rest is empty."""
+    shortest = min(len(answer) for answer in answers)
+    common = 0
+    while common < shortest - 1 and len({answer[common] for answer in answers}) == 1:
+        common += 1
+    return list(answers[0][:common]), tuple(tuple(answer[common:]) for answer in answers)
+
+
 def branches(answers: Answers) -> list[tuple[int, ...]]:
     """Token runs to append to the context so that every later token of an answer is scored."""
     return list(dict.fromkeys(answer[:-1] for answer in answers if len(answer) > 1))

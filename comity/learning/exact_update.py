@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comity.engines.scoring import without_common_start
 from comity.errors import ComityError
 from comity.games.base import Game, Illegal, Observation, Turn
 from comity.games.iterated import Iterated
@@ -33,7 +34,6 @@ from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TrainedDecision, read_terms
 from comity.learning.loss import Sums
 from comity.players.base import Player
-from comity.players.foresight import without_common_start
 from comity.players.language_model import LanguageModels, Policy
 from comity.players.script import ScriptedPlayer
 from comity.players.scripted import Scripted

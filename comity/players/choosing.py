@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from comity.engines.scoring import without_common_start
 from comity.engines.session import Choice
 from comity.players.base import Answer, Ask, temperature
-from comity.players.foresight import ahead, without_common_start
+from comity.players.foresight import ahead
 
 if TYPE_CHECKING:
     from comity.players.conversations import Conversations, Place

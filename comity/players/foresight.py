@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from comity.engines.scoring import Answers
+from comity.engines.scoring import Answers, without_common_start
 from comity.engines.session import Choice
 from comity.players.base import Ask, temperature
 
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
 FORESEEN = 9
 """Most joint moves whose questions are computed ahead."""
-
-
-def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], Answers]:
-    """What all answers begin with, and the rest of each; no rest is empty."""
-    shortest = min(len(answer) for answer in answers)
-    common = 0
-    while common < shortest - 1 and len({answer[common] for answer in answers}) == 1:
-        common += 1
-    return list(answers[0][:common]), tuple(tuple(answer[common:]) for answer in answers)
 
 
 def ahead(table: "Conversations", asks: Sequence[Ask], free: bool = False) -> list[Choice]:

@@ -246,6 +246,7 @@ def test_a_label_may_be_any_token(template: str | None) -> None:
         *numbered._encode(", not ⟦99⟧." + one.to_answer),
     ]
     assert numbered.decode([81, *one.plain("!"), 70]) == "⟦81⟧!⟦70⟧"
+    assert numbered.decode([70, 81] * 2_000) == "⟦70⟧⟦81⟧" * 2_000
     # Without them nothing changes, and the same text is letters.
     assert one.numbered(["A", "B"]) is one
     assert len(one.plain("⟦70⟧")) > 2

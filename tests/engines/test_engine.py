@@ -316,7 +316,7 @@ def test_learner_and_engine_agree(architecture: str, dtype: torch.dtype) -> None
         reading = engine.read(texts, "a0", trunk)
         ends = torch.stack([reading.hidden[rows[-1]] for rows in reading.rows])
         learned = torch.log_softmax(engine.head.logits(ends, torch.tensor([40, 41])), -1)
-        assert_agree(learned.detach(), played, dtype)
+        assert_agree(learned.detach(), played, dtype, most=0.15)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from comity.engines.masks import Mask
+from comity.engines.scoring import without_common_start
 from comity.games.base import Game
 from comity.players.base import Answer, Ask
-from comity.players.foresight import without_common_start
 from comity.players.language_model import Policy
 from comity.players.script import ScriptedPlayer
 from comity.players.scripted import SCRIPTED

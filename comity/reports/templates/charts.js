@@ -193,7 +193,7 @@ function lineChart(container, { title, unit, iterations, series, range, format }
           drawing.append(svg("polygon", { class: "band", points: [...upper, ...lower].join(" "), style: `fill:${s.color}` }));
           drawing.append(svg("polyline", { class: s.isReference ? "line reference-line" : "line", points: middle.join(" "), style: `stroke:${s.color}` }));
         }
-        for (const seed of Object.keys(run[0][1].seeds ?? {})) {
+        for (const seed of new Set(run.flatMap(([, p]) => Object.keys(p.seeds ?? {})))) {
           const own = run.filter(([, p]) => p.seeds?.[seed] !== undefined).map(([at, p]) => `${at},${y(p.seeds[seed])}`);
           drawing.append(svg("polyline", { class: "line seed-line", points: own.join(" "), style: `stroke:${s.color}` }));
         }
