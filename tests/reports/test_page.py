@@ -61,6 +61,12 @@ class Visit:
         assert self.page.locator("img").count() == 0
 
 
+def unfold(page: Any, section: str) -> None:
+    """Open a folded section; its charts are drawn in an event of their own, after the click."""
+    page.locator(f"#{section} summary").click()
+    page.locator(f"#{section}-panels svg").first.wait_for()
+
+
 def choose(page: Any, title: str, value: str) -> None:
     page.locator("#filters label", has_text=title).locator("select").select_option(value)
 
@@ -86,13 +92,24 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
     assert page.locator("#learning-panels svg").count() == 2
     assert page.locator("#learning-panels .seed-line").count() == 2 * 2 * 2, "panels, arms, seeds"
     assert page.locator("#outcome-panels svg").count() == 2
-    page.locator("#health summary").click()
-    page.locator("#health-panels svg").first.wait_for()
+    unfold(page, "health")
     assert page.locator("#health-panels svg").count() == 5
 
     # A chart can be read with the keyboard.
     page.locator("#learning-panels svg").first.press("ArrowLeft")
-    assert page.locator("#learning-panels .readout").first.inner_text().startswith("Iteration 3: ")
+    readout = page.locator("#learning-panels .readout").first
+    assert readout.inner_text().startswith("Iteration 3: ")
+    page.locator("#learning-panels svg").first.press("ArrowLeft")
+    assert readout.inner_text().startswith("Iteration 2: ")
+    # Drawn anew for another width, it stays where the reader is, and in the reader's hands.
+    page.locator("#learning-panels svg").first.evaluate("drawing => drawing.id = 'before'")
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.locator("#learning-panels svg:not(#before)").first.wait_for()
+    page.locator("#before").wait_for(state="detached")
+    assert readout.inner_text().startswith("Iteration 2: ")
+    page.keyboard.press("ArrowLeft")
+    assert readout.inner_text().startswith("Iteration 1: ")
+    page.set_viewport_size({"width": 1280, "height": 900})
 
     # A decision opens, with its prompt, its probabilities and its numbers.
     page.locator(".bubble").nth(2).click()

@@ -11,7 +11,7 @@ from comity.reports.report import build
 from comity.rollout.records import Decision
 from comity.rollout.tables import decision_table, read_decisions, write_table
 from tests.reports import synthetic, synthetic_split
-from tests.reports.test_page import Visit, browser, choose, needs_browser
+from tests.reports.test_page import Visit, browser, choose, needs_browser, unfold
 
 __all__ = ["browser"]
 
@@ -53,8 +53,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
     readout = page.locator("#negotiation-panels .readout").nth(1)
     page.locator("#negotiation-panels svg").nth(1).press("ArrowLeft")
     assert "greedy pair 55\u202f%" in readout.inner_text()
-    page.locator("#manners summary").click()
-    page.locator("#manners-panels svg").first.wait_for()
+    unfold(page, "manners")
     assert page.locator("#health-panels svg").count() == 5, "open from the start"
     assert page.locator("#crossplay h3").all_inner_texts() == [
         "What the row earns a round",
@@ -193,7 +192,7 @@ def test_rounds_that_a_message_too_many_ended(browser: Any, tmp_path: Path) -> N
     visit = Visit(page, report.as_uri())
     row = page.locator(".statistics tr", has_text="Rounds ended by talk").first
     assert not row.locator("b").first.inner_text().startswith("0")
-    page.locator("#manners summary").click()
+    unfold(page, "manners")
     drawn = page.locator("#manners-panels").inner_text()
     assert "Messages per round" in " ".join(drawn.split()) and "Rounds ended by talk" in drawn
     ended = 0

@@ -115,15 +115,20 @@ function figure(container, { title, unit, description, iterations, draw, readout
       const from = chosen === null ? (step > 0 ? -1 : iterations.length) : chosen;
       choose(Math.min(Math.max(from + step, 0), iterations.length - 1));
     });
+    // Who reads with the keyboard goes on where they were.
+    const before = chosen;
+    const isRead = canvas.contains(document.activeElement);
     canvas.replaceChildren(drawing);
+    if (isRead) drawing.focus({ preventScroll: true });
+    if (before !== null) choose(before);
   }
-  let width = 0;
+  redraw();
+  let width = canvas.clientWidth;
   new ResizeObserver(() => {
     if (canvas.clientWidth === width) return;
     width = canvas.clientWidth;
     redraw();
   }).observe(canvas);
-  redraw();
 }
 
 /** Frame, grid and axes; returns the drawing and its scales. */
