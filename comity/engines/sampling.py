@@ -5,7 +5,7 @@ chosen where there are several ways on; what is forced in between is appended as
 computed together with the next choice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,8 @@ class Draw:
     """Goes along the answer and says what may follow; None: anything."""
     closing: tuple[int, ...] = ()
     """Ids that are told when the limit comes first and the grammar allows them there."""
+    settled: Callable[[Sequence[int]], bool] | None = None
+    """Of the ids chosen so far: the rest may wait, since nothing is done with it at once."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Answering:
             self.stop = "end"
         else:
             self._go_on()
+
+    @property
+    def settled(self) -> bool:
+        """The rest may wait."""
+        return self.draw.settled is not None and self.draw.settled(self._ids)
 
     def drawn(self) -> Drawn:
         return Drawn(self._ids, self._logprobs, self._offsets, self._masks, self.stop)

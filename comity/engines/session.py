@@ -153,21 +153,26 @@ class Session:
         """
         self._look_at(choices)
 
-    @torch.no_grad()
     def sample(self, draws: Sequence[Draw]) -> list[Drawn]:
         """Sampled tokens, appended to the conversations with what a grammar forces."""
         answers = [Answering(draw) for draw in draws]
-        adapters = {draw.conversation.adapter for draw in draws}
-        many = max((draw.max_tokens for draw in draws), default=0) >= MANY_TOKENS
+        self.go_on(answers)
+        return [answer.drawn() for answer in answers]
+
+    @torch.no_grad()
+    def go_on(self, answers: Sequence[Answering], wait: bool = False) -> None:
+        """Sample until every answer has stopped; with `wait` those that are settled are left."""
+        adapters = {answer.draw.conversation.adapter for answer in answers}
+        many = max((answer.draw.max_tokens for answer in answers), default=0) >= MANY_TOKENS
         # Recorded passes keep their graphs, and what a graph saw is not written over.
         recorded = self._record > 0
         single = adapters.pop() if len(adapters) == 1 and many and not recorded else None
         with self._engine.adapters.merged(single):
-            self._draw([answer for answer in answers if not answer.stop], recorded, keep=not many)
-        return [answer.drawn() for answer in answers]
+            live = [answer for answer in answers if not answer.stop]
+            self._draw(live, recorded, keep=not many, wait=wait)
 
-    def _draw(self, live: list[Answering], recorded: bool, keep: bool) -> None:
-        """Token after token, until every answer has stopped; `keep` outputs, or free them."""
+    def _draw(self, live: list[Answering], recorded: bool, keep: bool, wait: bool) -> None:
+        """Token after token, as `go_on` says; `keep` outputs, or free them."""
         outputs = self._outputs
         output = outputs.__getitem__ if keep else outputs.pop
         lasting = self._engine.device.type == "cpu" and not recorded
@@ -190,7 +195,7 @@ class Session:
             )
             for answer, token, chance in zip(live, tokens, chances, strict=True):
                 answer.take(token, chance)
-            live = [answer for answer in live if not answer.stop]
+            live = [one for one in live if not one.stop and not (wait and one.settled)]
 
     def _look_at(self, choices: Sequence[Choice]) -> list[dict[tuple[int, ...], int]]:
         """Have outputs at the end of each conversation and inside its answers; slots by prefix."""

@@ -2,8 +2,9 @@
 
 An `Entrant` is a name with one player per training seed (or one for all). Each pair of
 entrants, and each with itself, plays `matches` matches under every seed in which one of
-them was trained; pairs of untrained players play under the first seed alone. Half of the
-matches have the row's player on seat 0, half on seat 1.
+them was trained; pairs of untrained players play under the first seed alone. Matches come in
+twos on one environment seed, in which the players change seats, and all pairings of a seed have
+the same environments: who deals well is not taken for who plays well.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,10 @@ def pairings(entrants: Sequence[Entrant], seeds: Sequence[int]) -> list[Pairing]
 
 @dataclass(frozen=True)
 class Meetings:
-    """The records of a cross-play; match numbers are unique in it."""
+    """The records of a cross-play; match numbers are unique in it.
+
+    A group are all matches on one environment seed, whoever plays them.
+    """
 
     decisions: list[Decision]
     conversations: list[Conversation]
@@ -76,6 +80,7 @@ def crossplay(
 ) -> Meetings:
     """Play all pairings of a two-seat game. `advance` is told of finished matches."""
     numbered = list(enumerate(_matches(pairings(entrants, seeds), matches)))
+    twos = (matches + 1) // 2
     meetings = Meetings([], [], [], [])
     for first in range(0, len(numbered), BATCH):
         batch = numbered[first : first + BATCH]
@@ -84,11 +89,9 @@ def crossplay(
             [
                 Match(
                     number=number,
-                    group=number,
+                    group=list(seeds).index(pairing.seed) * twos + k // 2,
                     seed=int(
-                        generator(
-                            pairing.seed, CROSSPLAY, "environment", pairing.label, k
-                        ).integers(2**62)
+                        generator(pairing.seed, CROSSPLAY, "environment", k // 2).integers(2**62)
                     ),
                     players=_seated(pairing, k),
                     stream=(pairing.seed, CROSSPLAY, pairing.label, k),

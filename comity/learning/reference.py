@@ -4,8 +4,8 @@ The base model never changes, so a one-shot question that comes again needs no s
 prompts of one round are few. Each is computed by itself, whatever it came with, because the
 last bits of a number depend on its batch, and a resumed run must give the very same
 numbers. So all learners on one engine remember together: the runs of a study ask the same.
-Of a question that is answered freely the cache stays too, and the answer's tokens are
-computed one by one after it.
+Of a question that is answered freely the cache stays, and the tokens of all answers of one
+update are computed after it, in a pass that no other update has a part in.
 Growing conversations and texts under a grammar hardly repeat; they are computed together each
 time.
 """
@@ -15,28 +15,46 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from comity.engines.attention import Pool
 from comity.engines.engine import Engine
-from comity.engines.session import Session
-from comity.learning.lessons import Lesson, TrainedDecision, read_terms
+from comity.engines.packing import Lane, pack
+from comity.learning.lessons import Lesson, read_terms
 
 REMEMBERED = 1_000_000
-"""Most token ids in the remembered questions; bounds the memory."""
+"""Most token ids in what is remembered; bounds the memory."""
+CACHED = 8_192
+"""Most tokens of questions whose keys and values are kept."""
 
-Question = tuple[object, ...]
-
-
-TALKS = 32
-"""Most questions whose cache is kept."""
+Ids = tuple[int, ...]
+Written = tuple[Ids, Ids, float]
+"""A question, a free answer to it, and the temperature."""
 
 
 class _Memory:
-    """Log-probabilities by question, and the number of token ids in the questions."""
+    """What one base model was asked."""
 
     def __init__(self) -> None:
-        self.known: dict[Question, torch.Tensor] = {}
+        self.known: dict[tuple[object, ...], torch.Tensor] = {}
+        """Log-probabilities: of one scored answer, or of all free answers of an update."""
         self.size = 0
-        self.talks: dict[tuple[int, ...], Session] = {}
-        """A session for each question that was answered freely, by its ids."""
+        """Token ids in all that."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep no keys and values."""
+        self.cache = Pool()
+        self.ends: dict[Ids, tuple[list[int], torch.Tensor]] = {}
+        """By question: its slots in the cache, and the hidden state at its end, `[1, H]`."""
+        self.used = 0
+        """Slots of questions; answers are written over one another behind them."""
+
+    def note(self, what: tuple[object, ...], logprobs: torch.Tensor, ids: int) -> None:
+        """Remember log-probabilities of something with so many ids."""
+        if self.size > REMEMBERED:
+            self.known.clear()
+            self.size = 0
+        self.known[what] = logprobs
+        self.size += ids
 
 
 _MEMORIES: WeakKeyDictionary[Engine, _Memory] = WeakKeyDictionary()
@@ -55,45 +73,87 @@ class Reference:
         """float32 `[N]`: of every term, lesson by lesson, as `read_terms` orders them."""
         if any(len(lesson.decisions) != 1 or lesson.decisions[0].masks for lesson in lessons):
             return self._read(lessons)
-        return torch.cat([self._remembered(lesson) for lesson in lessons])
+        before = self._engine.tokens_computed
+        written = self._followed([one for lesson in lessons if (one := _written(lesson))])
+        parts = [
+            written[one] if (one := _written(lesson)) else self._scored(lesson)
+            for lesson in lessons
+        ]
+        self.tokens += self._engine.tokens_computed - before
+        return torch.cat(parts)
 
-    def _remembered(self, lesson: Lesson) -> torch.Tensor:
+    def _scored(self, lesson: Lesson) -> torch.Tensor:
+        """Of an answer that was drawn from a list, `[1]`."""
         (decision,) = lesson.decisions
-        question = (lesson.ids, decision.start, decision.answers, decision.temperature)
         memory = self._memory
+        question = (lesson.ids, decision.start, decision.answers, decision.temperature)
         if question not in memory.known:
-            if memory.size > REMEMBERED:
-                memory.known.clear()
-                memory.size = 0
-            before = self._engine.tokens_computed
-            memory.known[question] = (
-                self._read([lesson]) if decision.answers else self._follow(lesson.ids, decision)
-            )
-            self.tokens += self._engine.tokens_computed - before
-            memory.size += len(lesson.ids)
+            memory.note(question, self._read([lesson]), len(lesson.ids))
         return memory.known[question]
 
-    def _follow(self, ids: Sequence[int], decision: TrainedDecision) -> torch.Tensor:
-        """Of each token of a free answer, float32 `[tokens]`.
-
-        Every pass holds one token, or the whole question, whatever was asked before.
-        """
-        prompt, talks = tuple(ids[: decision.start]), self._memory.talks
-        if prompt not in talks:
-            if len(talks) >= TALKS:
-                talks.clear()
-            talks[prompt] = self._engine.session()
-        session, rows = talks[prompt], []
-        for count in range(len(decision.tokens)):
-            conversation = session.conversation(None)
-            conversation.append([*prompt, *decision.tokens[:count]])
-            rows.append(session.read(conversation))
-        tokens = torch.tensor(decision.tokens, device=self._engine.device)
-        with torch.no_grad():
-            logprobs, _ = self._engine.head.token_logprobs(
-                torch.stack(rows), tokens, decision.temperature
+    @torch.no_grad()
+    def _followed(self, asked: Sequence[Written]) -> dict[Written, torch.Tensor]:
+        """Of each token of free answers, float32 `[tokens]` each."""
+        # In an order of their own, so that the same answers are the same pass.
+        answers = tuple(sorted(set(asked)))
+        if not answers:
+            return {}
+        memory, counts = self._memory, [len(tokens) for _, tokens, _ in answers]
+        if answers not in memory.known:
+            hidden = torch.cat(self._states(answers))
+            ids = torch.tensor([t for _, tokens, _ in answers for t in tokens])
+            heat = torch.tensor(
+                [t for _, tokens, t in answers for _ in tokens], dtype=torch.float64
             )
-        return logprobs
+            logprobs = torch.empty(len(ids), device=hidden.device)
+            for temperature in dict.fromkeys(heat.tolist()):
+                rows = torch.nonzero(heat == temperature).squeeze(1).to(hidden.device)
+                logprobs[rows], _ = self._engine.head.token_logprobs(
+                    hidden[rows], ids.to(hidden.device)[rows], temperature
+                )
+            memory.note(answers, logprobs, sum(len(q) + len(a) for q, a, _ in answers))
+        return dict(zip(answers, memory.known[answers].split(counts), strict=True))
+
+    def _states(self, answers: Sequence[Written]) -> list[torch.Tensor]:
+        """Hidden states that predict each answer's tokens, `[tokens, H]` each."""
+        memory = self._memory
+        if memory.used > CACHED:
+            memory.forget()
+        lanes, first = [], 0
+        for question in dict.fromkeys(question for question, _, _ in answers):
+            if question not in memory.ends:
+                slots = [*range(memory.used, memory.used + len(question))]
+                hidden = self._compute([Lane(slots, 0, question, None)], memory.used)
+                memory.ends[question] = slots, hidden[-1:].clone()
+                memory.used += len(question)
+        first = memory.used
+        for question, tokens, _ in answers:
+            slots, _ = memory.ends[question]
+            if len(tokens) > 1:
+                path = [*slots, *range(first, first + len(tokens) - 1)]
+                lanes.append(Lane(path, len(slots), tokens[:-1], None))
+                first += len(tokens) - 1
+        counts = [len(tokens) - 1 for _, tokens, _ in answers]
+        after = self._compute(lanes, memory.used) if lanes else None
+        parts = [None] * len(answers) if after is None else after.split(counts)
+        ends = [memory.ends[question][1] for question, _, _ in answers]
+        return [
+            end if part is None else torch.cat([end, part])
+            for end, part in zip(ends, parts, strict=True)
+        ]
+
+    def _compute(self, lanes: Sequence[Lane], first_slot: int) -> torch.Tensor:
+        """Hidden states of one pass, `[N, H]`."""
+        packing = pack(lanes, first_slot, self._engine.device)
+        return self._engine.forward(packing, self._memory.cache)
 
     def _read(self, lessons: Sequence[Lesson]) -> torch.Tensor:
         return read_terms(self._engine, lessons, None, gradients=False).logprobs
+
+
+def _written(lesson: Lesson) -> Written | None:
+    """What there is to read of a lesson with one decision, unless its answer was scored."""
+    (decision,) = lesson.decisions
+    if decision.answers:
+        return None
+    return lesson.ids[: decision.start], decision.tokens, decision.temperature

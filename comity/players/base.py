@@ -135,7 +135,14 @@ class Table(Protocol):
         ...
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
-        """One answer per ask, same order."""
+        """One answer per ask, same order; some are without what `finish` gives."""
+        ...
+
+    def finish(self) -> dict[int, Answer]:
+        """Answers of which only the action was known, complete, by their conversation.
+
+        Asked for when all matches are over.
+        """
         ...
 
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:

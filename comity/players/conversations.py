@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from comity.engines.session import Conversation, Session
-from comity.games.base import Illegal
+from comity.games.base import Action, Illegal
 from comity.players import choosing, writing
 from comity.players.base import Answer, Ask, Talk
 from comity.prompts.answers import AnswerFormat, Attempts, Free, Written
@@ -49,7 +49,11 @@ class Conversations:
         self.models = models
         self.session = models.engine.session(models.record)
         self.foreseen = False
-        """The questions of later rounds were computed ahead."""
+        """The questions after all joint moves were computed ahead."""
+        self.shown: dict[tuple[int, int], tuple[Action, ...]] = {}
+        """By (match, seat): the joint move after which those of all later rounds were."""
+        self.unfinished: list[writing.Unfinished] = []
+        """Answers of which nothing but the action is known yet."""
         self._prompts: dict[int, tuple[Prompt, tuple[str, ...]]] = {}
         """By match: the prompt as told there, and its labels by move."""
         self._open: dict[tuple[int, int], Place] = {}
@@ -88,6 +92,10 @@ class Conversations:
             for answer, notes in zip(given, before, strict=True)
             if answer is not None
         ]
+
+    def finish(self) -> dict[int, Answer]:
+        """Answers that waited for their rests, by their conversation."""
+        return writing.finish(self)
 
     def _tell(self, ask: Ask) -> Place:
         """Append what the seat is told now."""

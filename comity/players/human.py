@@ -96,6 +96,10 @@ class _Sitting:
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         return [self._ask(ask) for ask in asks]
 
+    def finish(self) -> dict[int, Answer]:
+        """Nothing: answers are whole at once."""
+        return {}
+
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
         """People are not asked what they would have done otherwise."""
         raise ComityError("matches with a person cannot branch off")

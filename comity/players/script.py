@@ -43,5 +43,9 @@ class _ScriptedTable:
             answers.append(Answer(reply, written(reply, ask.game)))
         return answers
 
+    def finish(self) -> dict[int, Answer]:
+        """Nothing: answers are whole at once."""
+        return {}
+
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
         """Nothing: scripts hold no conversations."""

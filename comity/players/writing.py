@@ -6,14 +6,23 @@ cut and closed; a claim that is cut cannot be read and is illegal.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from comity.engines.sampling import Answering
 from comity.engines.session import Choice, Draw, Drawn
 from comity.games.base import ILLEGAL, Action, Illegal, Reply
 from comity.players.base import Answer, Ask, temperature
 from comity.players.foresight import ahead
-from comity.prompts.answers import Attempts, Free, Written, parse, parse_lenient, reading
+from comity.prompts.answers import (
+    Attempts,
+    Free,
+    Written,
+    beyond_reading,
+    parse,
+    parse_lenient,
+    reading,
+)
 from comity.prompts.forms import Form, MessageForm, TalkForm, Thinking
 
 if TYPE_CHECKING:
@@ -44,9 +53,32 @@ def guided(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"
     return [replace(one, guided=True) for one in _draw(table, asks, places, forms, budgets)]
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """A free answer that is illegal however it goes on."""
+
+    answering: Answering
+    ask: Ask
+    place: "Place"
+    start: int
+    """Index in its conversation where it begins."""
+
+
 def freely(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"]) -> list[Answer]:
-    """Answers without a grammar, read strictly; what cannot be read is illegal."""
-    return _draw_freely(table, asks, places, attempt=0)
+    """Answers without a grammar, read strictly; what cannot be read is illegal.
+
+    Where questions are one-shot, nothing is told after an answer. What is left of one that is
+    illegal already then waits in `table.unfinished`: the rests of all rounds are sampled
+    together.
+    """
+    return _draw_freely(table, asks, places, attempt=0, wait=table.models.prompt.fresh)
+
+
+def finish(table: "Conversations") -> dict[int, Answer]:
+    """The rests of answers that waited, by conversation."""
+    unfinished, table.unfinished = table.unfinished, []
+    table.session.go_on([one.answering for one in unfinished])
+    return {one.place.number: _read_freely(table, one) for one in unfinished}
 
 
 def attempts(
@@ -157,42 +189,63 @@ def _draw(
 
 
 def _draw_freely(
-    table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"], attempt: int
+    table: "Conversations",
+    asks: Sequence[Ask],
+    places: Sequence["Place"],
+    attempt: int,
+    wait: bool = False,
 ) -> list[Answer]:
-    """Sample from the whole vocabulary, and read what was written."""
+    """Sample from the whole vocabulary, and read what was written.
+
+    With `wait`, only until it is known to be illegal.
+    """
     models = table.models
     forms = [table.prompt(ask)[0].form(ask.game, ask.turn) for ask in asks]
-    starts = [len(place.conversation.ids) for place in places]
     _foresee(table, asks, places, forms)
-    drawn = table.session.sample(
-        [
-            Draw(
-                place.conversation,
-                _budget(table, ask, form),
-                frozenset(models.chat.end_ids),
-                ask.rng(attempt),
-                temperature(ask),
-            )
-            for ask, place, form in zip(asks, places, forms, strict=True)
-        ]
-    )
-    results = []
-    for ask, place, form, start, one in zip(asks, places, forms, starts, drawn, strict=True):
-        if form is not None:
-            results.append(_answer(table, place, start, one, form.read))
-            continue
-        labels = table.legal(ask)
-        answer = _answer(table, place, start, one, lambda text: ILLEGAL)
-        results.append(
-            replace(
-                answer,
-                action=_move(ask, parse(answer.text, labels)),
-                legal=labels,
-                lenient=_move(ask, parse_lenient(answer.text, labels)),
-                reading=reading(answer.text, labels, one.stopped),
-            )
+    begun = []
+    for ask, place, form in zip(asks, places, forms, strict=True):
+        draw = Draw(
+            place.conversation,
+            _budget(table, ask, form),
+            frozenset(models.chat.end_ids),
+            ask.rng(attempt),
+            temperature(ask),
+            settled=_illegal_already(table, ask) if form is None else None,
         )
+        begun.append(Unfinished(Answering(draw), ask, place, len(place.conversation.ids)))
+    table.session.go_on([one.answering for one in begun], wait)
+    results = []
+    for one in begun:
+        if one.answering.stop:
+            results.append(_read_freely(table, one))
+        else:
+            table.unfinished.append(one)
+            results.append(Answer(ILLEGAL, "", conversation=one.place.number))
     return results
+
+
+def _illegal_already(table: "Conversations", ask: Ask) -> Callable[[Sequence[int]], bool]:
+    """Whether an answer that begins with these ids cannot become a legal one."""
+    labels, text = table.legal(ask), table.models.text
+    return lambda ids: beyond_reading(text(ids), labels)
+
+
+def _read_freely(table: "Conversations", written: Unfinished) -> Answer:
+    """What was written, now that all of it is there."""
+    ask, one = written.ask, written.answering.drawn()
+    form = table.prompt(ask)[0].form(ask.game, ask.turn)
+    read = form.read if form is not None else lambda text: ILLEGAL
+    answer = _answer(table, written.place, written.start, one, read)
+    if form is not None:
+        return answer
+    labels = table.legal(ask)
+    return replace(
+        answer,
+        action=_move(ask, parse(answer.text, labels)),
+        legal=labels,
+        lenient=_move(ask, parse_lenient(answer.text, labels)),
+        reading=reading(answer.text, labels, one.stopped),
+    )
 
 
 def _foresee(

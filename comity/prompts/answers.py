@@ -136,6 +136,15 @@ def parse(text: str, labels: Sequence[str]) -> Action:
     return labels.index(answer) if answer in labels else ILLEGAL
 
 
+def beyond_reading(text: str, labels: Sequence[str]) -> bool:
+    """However an answer goes on that begins so, `parse` calls it illegal."""
+    begun = text.lstrip()
+    # A character of several tokens may be incomplete.
+    if begun.endswith("\N{REPLACEMENT CHARACTER}"):
+        return False
+    return begun.rstrip() not in labels and not any(label.startswith(begun) for label in labels)
+
+
 READINGS: dict[str, str] = {
     "legal": "exactly one label, but for whitespace around it",
     "labels": "a label among other words, or several labels",

@@ -73,19 +73,19 @@ def conditional(state: str) -> Measure:
 
 
 def estimate(table: Table, measure: Measure) -> Json | None:
-    """The measure over a table, with its interval over seeds and matches."""
+    """The measure over a table, with its interval over seeds and their groups of matches."""
     numerator, denominator = measure(table)
-    groups = []
-    for seed in np.unique(table.seed):
-        rows = table.seed == seed
-        _, match = np.unique(table.match[rows], return_inverse=True)
-        groups.append(
-            np.stack(
-                [np.bincount(match, weights=part[rows]) for part in (numerator, denominator)],
-                axis=1,
-            )
-        )
-    return interval(groups)
+    counts = np.stack([numerator, denominator], axis=1)
+    seeds = [table.seed == seed for seed in np.unique(table.seed)]
+    return interval([together(counts[rows], table.group[rows]) for rows in seeds])
+
+
+def together(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """`counts [N, 2]` added up over those of one group, `[group, 2]`."""
+    names, number = np.unique(groups, return_inverse=True)
+    sums = np.zeros((len(names), 2))
+    np.add.at(sums, number, counts)
+    return sums
 
 
 def by_seed(table: Table, measure: Measure) -> dict[str, float]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from comity.evaluation.bargains import COLUMNS, Bargains, from_columns, is_split
 from comity.evaluation.negotiation import STATISTICS, applicable, counts
-from comity.reports.estimates import Json, interval
+from comity.reports.estimates import Json, interval, together
 from comity.reports.folders import Material, Run
 from comity.reports.tables import pairing_parts, read_parquet
 
@@ -150,29 +150,43 @@ def _described(seeds: Sequence[Sequence[Part]], names: set[str]) -> Json:
 
 def _crossplay(path: Path) -> Json:
     """`players`: statistics of each against all; `percent_of_max`: `{row: {column: ...}}`."""
-    raw = read_parquet(path, (*NEEDED, "pairing"))
+    raw = read_parquet(path, (*NEEDED, "group", "pairing"))
     if not is_split(pc.unique(raw["kind"]).to_pylist()):
         return {}
-    met = {
-        pairing_parts(pairing, path): _bargains(raw.filter(pc.equal(raw["pairing"], pairing)))
-        for pairing in pc.unique(raw["pairing"]).to_pylist()
-    }
+    met, groups = {}, {}
+    for pairing in pc.unique(raw["pairing"]).to_pylist():
+        key, rows = pairing_parts(pairing, path), raw.filter(pc.equal(raw["pairing"], pairing))
+        met[key] = _bargains(rows)
+        _, first = np.unique(rows["match"].to_numpy(), return_index=True)
+        groups[key] = rows["group"].to_numpy()[first]
     have = _shared(met.values())
-    seeds = sorted({seed for _, _, seed in met})
     names = dict.fromkeys(name for row, column, _ in met for name in (row, column))
+
+    def estimated(statistic: str, keys: Iterable[tuple[str, str, int]], player: str = "") -> Any:
+        """Over these pairings, of one player's answers or of everybody's."""
+        by_seed: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for key in keys:
+            b = met[key]
+            who = b.player == player if player else b.everyone
+            values = counts(b, statistic, who), groups[key][np.unique(b.match[who])]
+            by_seed.setdefault(key[2], []).append(values)
+        parts = [[np.concatenate(part) for part in zip(*p, strict=True)] for p in by_seed.values()]
+        found = interval([together(*part) for part in parts])
+        return found and {**found, "n": sum(len(part[0]) for part in parts)}
+
     cells: dict[str, Json] = {name: {} for name in names}
     for row, column in dict.fromkeys((row, column) for row, column, _ in met):
-        groups = [counts(b, "percent_of_max") for key, b in met.items() if key[:2] == (row, column)]
-        cells[row][column] = cells[column][row] = interval(groups, n="matches")
-
-    def against_all(name: str) -> Json:
-        by_seed = [
-            [(b, b.player == name) for key, b in met.items() if name in key[:2] and key[2] == seed]
-            for seed in seeds
-        ]
-        return _described([parts for parts in by_seed if parts], have)
-
-    return {"players": {name: against_all(name) for name in names}, "percent_of_max": cells}
+        keys = [key for key in met if key[:2] == (row, column)]
+        cells[row][column] = cells[column][row] = estimated("percent_of_max", keys)
+    players = {
+        name: {
+            statistic: estimated(statistic, [key for key in met if name in key[:2]], name)
+            for statistic in STATISTICS
+            if statistic in have
+        }
+        for name in names
+    }
+    return {"players": players, "percent_of_max": cells}
 
 
 def _read(path: Path) -> Bargains | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from comity.games.base import Game, Played, Reply, Turn
 from comity.players.base import Answer, Ask, Host, Player, Table
-from comity.rollout.noting import close, rows
+from comity.rollout.noting import close, complete, rows
 from comity.rollout.records import Decision
 
 
@@ -77,6 +77,7 @@ class Live:
         held = held or {}
         turns = [(m, turn) for m in range(len(self.states)) for turn in self._turns(m)]
         if not turns:
+            self._finish()
             return False
         asked: dict[Host, list[tuple[int, Ask]]] = {host: [] for host in self.tables}
         for m, turn in turns:
@@ -114,6 +115,15 @@ class Live:
         for m, joint in moves.items():
             self._advance(m, joint)
         return True
+
+    def _finish(self) -> None:
+        """Write what was left out of answers while nothing depended on it."""
+        finished = {host: table.finish() for host, table in self.tables.items()}
+        for i, (decision, host) in enumerate(zip(self.decisions, self.hosts, strict=True)):
+            answer = finished[host].get(decision.conversation)
+            if answer is not None:
+                complete(decision, answer)
+                self.answers[i] = answer
 
     def _turns(self, m: int) -> tuple[Turn, ...]:
         """Who is asked in a match; nobody where it is over or broken off."""

@@ -66,6 +66,20 @@ def rows(
         )
 
 
+def complete(decision: Decision, answer: Answer) -> None:
+    """Write into a decision, of which only the action was known, how it was answered."""
+    decision.start = answer.start
+    decision.tokens = list(answer.tokens)
+    decision.offsets = list(answer.offsets)
+    decision.logprob = answer.logprob
+    decision.token_logprobs = list(answer.token_logprobs)
+    decision.legal = list(answer.legal)
+    decision.text = answer.text
+    decision.lenient = index(answer.lenient)
+    decision.reading = answer.reading
+    decision.stop = answer.stop
+
+
 def close(decisions: Sequence[Decision], finished: Round) -> None:
     """Write into a round's decisions what came of it; `finished` is the round that they led to.
 

@@ -81,13 +81,14 @@ def told(models: LanguageModels, prompt: type[Negotiation]) -> LanguageModels:
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, tuple[int, ...]]]:
     """From now on: adapter and ids of every conversation whenever tokens are sampled for it."""
     seen: list[tuple[str | None, tuple[int, ...]]] = []
-    original: Callable[..., Any] = Session.sample
+    original: Callable[..., Any] = Session.go_on
 
-    def sample(self: Session, draws: Any) -> Any:
-        seen.extend((draw.conversation.adapter, tuple(draw.conversation.ids)) for draw in draws)
-        return original(self, draws)
+    def go_on(self: Session, answers: Any, *more: Any) -> Any:
+        conversations = [one.draw.conversation for one in answers]
+        seen.extend((one.adapter, tuple(one.ids)) for one in conversations)
+        return original(self, answers, *more)
 
-    monkeypatch.setattr(Session, "sample", sample)
+    monkeypatch.setattr(Session, "go_on", go_on)
     return seen
 
 

@@ -56,6 +56,9 @@ class _Coins:
             found.append(Answer(move, ask.game.moves[move]))
         return found
 
+    def finish(self) -> dict[int, Answer]:
+        return {}
+
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
         self.forks.append((source, target, dict(answers)))
 
