@@ -119,14 +119,13 @@ class Reference:
         memory = self._memory
         if memory.used > CACHED:
             memory.forget()
-        lanes, first = [], 0
         for question in dict.fromkeys(question for question, _, _ in answers):
             if question not in memory.ends:
                 slots = [*range(memory.used, memory.used + len(question))]
                 hidden = self._compute([Lane(slots, 0, question, None)], memory.used)
                 memory.ends[question] = slots, hidden[-1:].clone()
                 memory.used += len(question)
-        first = memory.used
+        lanes, first = [], memory.used
         for question, tokens, _ in answers:
             slots, _ = memory.ends[question]
             if len(tokens) > 1:

@@ -77,6 +77,8 @@ def freely(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"
 def finish(table: "Conversations") -> dict[int, Answer]:
     """The rests of answers that waited, by conversation."""
     unfinished, table.unfinished = table.unfinished, []
+    if not unfinished:
+        return {}
     table.session.go_on([one.answering for one in unfinished])
     return {one.place.number: _read_freely(table, one) for one in unfinished}
 

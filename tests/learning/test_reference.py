@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from comity.learning import reference
 from comity.learning.lessons import Lesson, read_terms
 from comity.learning.reference import Reference
 from comity.players.language_model import LanguageModels
@@ -39,6 +40,44 @@ def test_to_the_last_bit_it_does_not_depend_on_what_came_before(answer: str) -> 
     backward = [Reference(again.engine).logprobs([one]) for one in reversed(found)]
     for one, other in zip(forward, reversed(backward), strict=True):
         assert torch.equal(one, other)
+
+
+def test_answers_of_one_update_are_one_pass_that_depends_on_nothing_else() -> None:
+    """To the last bit, whatever was asked before, in any order, and with the caches full."""
+    models, found = world("free")
+    forward = Reference(models.engine)
+    alone = torch.cat([forward.logprobs([one]) for one in found])
+    computed = models.engine.tokens_computed
+    together = forward.logprobs(found)
+    distinct = {(one.ids[: one.decisions[0].start], one.decisions[0].tokens) for one in found}
+    assert models.engine.tokens_computed - computed == sum(len(t) - 1 for _, t in distinct)
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    again, same = world("free")
+    backward = Reference(again.engine).logprobs(same[::-1])
+    terms = [len(one.decisions[0].tokens) for one in same[::-1]]
+    assert torch.equal(torch.cat(backward.split(terms)[::-1]), together)
+
+
+def test_a_full_cache_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    models, found = world("free")
+    expected = [Reference(models.engine).logprobs([one]) for one in found]
+    monkeypatch.setattr(reference, "CACHED", 1)
+    monkeypatch.setattr(reference, "REMEMBERED", 1)
+    again, _ = world("free")
+    small = Reference(again.engine)
+    for one, logprobs in zip(found, expected, strict=True):
+        assert torch.equal(small.logprobs([one]), logprobs)
+        assert len(small._memory.known) <= 1 and len(small._memory.ends) == 1
+
+
+def test_temperatures_are_kept_apart() -> None:
+    models, found = world("free")
+    mixed = [
+        replace(one, decisions=(replace(one.decisions[0], temperature=1.0 + 0.3 * (i % 2)),))
+        for i, one in enumerate(found)
+    ]
+    plain = read_terms(models.engine, mixed, None, gradients=False).logprobs
+    torch.testing.assert_close(Reference(models.engine).logprobs(mixed), plain, atol=1e-4, rtol=0)
 
 
 def test_a_question_is_read_once_and_then_only_new_answers() -> None:

@@ -1,6 +1,6 @@
 """What was told for exploration is in the context that is sampled in, and in none learned from."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from comity.engines.sampling import Answering
 from comity.engines.session import Session
 from comity.games.base import Game
 from comity.games.randomness import generator
@@ -73,19 +74,16 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From now on answers are kept; from the call of the result on they are given again."""
     kept: list[Any] = []
     again: Iterator[Any] | None = None
-    sample, draw = Session.sample, choosing._draw
+    go_on, draw = Session.go_on, choosing._draw
 
-    def sampled(self: Session, draws: Any) -> Any:
+    def gone_on(self: Session, answers: Sequence[Answering], wait: bool = False) -> None:
         if again is not None:
-            results = next(again)
-            for one, (_, tail) in zip(draws, results, strict=True):
-                one.conversation.append(tail)
-            return [drawn for drawn, _ in results]
-        starts = [len(one.conversation.ids) for one in draws]
-        drawn = sample(self, draws)
-        tails = [one.conversation.ids[s:] for one, s in zip(draws, starts, strict=True)]
-        kept.append(list(zip(drawn, tails, strict=True)))
-        return drawn
+            for one, drawn in zip(answers, next(again), strict=True):
+                for token, logprob in zip(drawn.ids, drawn.logprobs, strict=True):
+                    one.take(token, logprob)
+            return
+        go_on(self, answers)
+        kept.append([one.drawn() for one in answers])
 
     def picked(probabilities: np.ndarray, rng: np.random.Generator) -> int:
         if again is not None:
@@ -93,7 +91,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         kept.append(draw(probabilities, rng))
         return int(kept[-1])
 
-    monkeypatch.setattr(Session, "sample", sampled)
+    monkeypatch.setattr(Session, "go_on", gone_on)
     monkeypatch.setattr(choosing, "_draw", picked)
 
     def repeat() -> None:

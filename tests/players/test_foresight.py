@@ -66,6 +66,58 @@ def test_free_answers_of_a_token_are_sampled_after_one_pass(
         assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-5)
 
 
+SHUFFLED = {"name": "structured", "labels": "random"}
+"""Orders are drawn in every round."""
+CARRIED = {"start": "uniform", "illegal": "carry"}
+"""Moves are shown from the first round on, and an illegal answer changes none."""
+
+
+@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("matches", [1, 2])
+def test_drawn_questions_are_computed_while_the_moves_stay(
+    monkeypatch: pytest.MonkeyPatch, answer: str, matches: int
+) -> None:
+    """Illegal answers, as nearly all free ones of this model are, leave the shown moves."""
+    how = {"name": answer, **({"max_tokens": 3} if answer == "free" else {})}
+    with monkeypatch.context() as patch:
+        patch.setattr(foresight, "FEW_MATCHES", 0)
+        plain, small = played(monkeypatch, 9, SHUFFLED, matches, how, **CARRIED)
+    ahead, large = played(monkeypatch, 9, SHUFFLED, matches, how, **CARRIED)
+    assert [c.ids for c in ahead.conversations] == [c.ids for c in plain.conversations]
+    assert [d.move for d in ahead.decisions] == [d.move for d in plain.decisions]
+    for one, other in zip(ahead.decisions, plain.decisions, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+        assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-4)
+    shown = {(d.match, d.seat, tuple(d.state)) for d in ahead.decisions}
+    if answer == "forced":
+        assert len(shown) > 2 * matches, "moves change"
+        assert len(large) <= len(small) <= 4
+    else:
+        assert len(shown) == 2 * matches, "all answers are illegal"
+        # All questions are in the first pass; after it there are beginnings and rests of answers.
+        assert large[0] > small[0] and max(large[1:]) <= 8 * matches
+        assert sum(large) == sum(small)
+
+
+def test_nothing_is_computed_ahead_of_an_unknown_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor after a first round, whose moves nobody knows."""
+    for more in (
+        {"start": "uniform", "length": {"name": "geometric", "cap": 4}},
+        {"start": "none", "length": {"name": "fixed", "rounds": 1}},
+    ):
+        policy = learner(tiny_models(prompt=SHUFFLED, answer={"name": "free", "max_tokens": 1}))
+        game = make_game({"name": "prisoners_dilemma", **more})
+        rollout = play_matches(game, (policy, policy), 1)
+        told = {
+            ids[: d.start]
+            for d in rollout.decisions
+            for ids in [tuple(rollout.conversations[d.conversation].ids)]
+        }
+        distinct = {ids[:n] for ids in told for n in range(1, len(ids) + 1)}
+        # Besides what was told: the beginnings of two legal answers after each question.
+        assert policy.host.engine.tokens_computed <= len(distinct) + 8 * len(told)
+
+
 @pytest.mark.parametrize("prompt", [{"name": "structured"}, {"name": "conversation"}])
 def test_nothing_is_foreseen_where_questions_are_drawn_or_grow(
     monkeypatch: pytest.MonkeyPatch, prompt: dict[str, Any]

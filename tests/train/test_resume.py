@@ -55,6 +55,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *("prompt=structured", "algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatches=2"),
         *("seats=[learner,tit_for_tat]", "seating=random", "answer=free"),
     ),
+    "as executed": (
+        *("prompt=structured", "algorithm=ppo", "algorithm.epochs=1", "algorithm.kl=0.2"),
+        *("seats=[learner,tit_for_tat]", "answer=free", "answer.max_tokens=2", "matches=1"),
+        *("game.start=uniform", "game.illegal=carry"),
+    ),
     "past": ("past=buffer", "past.every=1", "past.probability=0.9", "prompt=memory_one"),
     "phases": (
         "phases=[{iterations: 2, reward: {name: own}}, "
@@ -120,7 +125,7 @@ def test_any_kind_of_run_resumes(
     changes = VARIANTS[variant]
     # In the fourth iteration, after the checkpoint of the second.
     call = {"two learners": 8, "two critics": 8, "ppo": 13}.get(variant, 4)
-    step = "descend" if variant == "ppo" else "step"
+    step = "descend" if variant in ("ppo", "as executed") else "step"
     folder = stop_and_resume(monkeypatch, tmp_path, changes, Learner, step, call)
     assert metrics(folder) == metrics(uninterrupted(*changes))
     if "critic" in variant:
