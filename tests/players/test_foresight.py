@@ -103,7 +103,7 @@ def test_nothing_is_computed_ahead_of_an_unknown_length(monkeypatch: pytest.Monk
     """Nor after a first round, whose moves nobody knows."""
     for more in (
         {"start": "uniform", "length": {"name": "geometric", "cap": 4}},
-        {"start": "none", "length": {"name": "fixed", "rounds": 1}},
+        {"start": "none", "length": {"name": "fixed", "rounds": 2}},
     ):
         policy = learner(tiny_models(prompt=SHUFFLED, answer={"name": "free", "max_tokens": 1}))
         game = make_game({"name": "prisoners_dilemma", **more})
