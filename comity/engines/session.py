@@ -115,13 +115,6 @@ class Session:
             self._cache = self._cache.pool()
 
     @torch.no_grad()
-    def read(self, conversation: Conversation) -> torch.Tensor:
-        """Hidden state at the end of a conversation, `[H]`."""
-        lanes = self._grow(conversation)
-        self._run(lanes, [(conversation.adapter, conversation._slots)])
-        return self._outputs[conversation._slots[-1]]
-
-    @torch.no_grad()
     def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
         """log-probability of each legal answer, float64 `[K]` per choice, summing to one."""
         wanted = self._look_at(choices)

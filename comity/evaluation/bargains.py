@@ -21,6 +21,7 @@ ANSWERS = ("message", "claim", "respond")
 COLUMNS = (
     "iteration",
     "match",
+    "group",
     "seat",
     "round",
     "kind",
@@ -49,6 +50,8 @@ class Bargains:
 
     match: np.ndarray
     """int `[D]`: 0..M-1, in the order of (iteration, match)."""
+    group: np.ndarray
+    """int `[M]`: matches of one iteration and group share their deals."""
     round: np.ndarray
     """int `[D]`: 0..R-1; -1 where the round was never settled."""
     seat: np.ndarray
@@ -202,8 +205,10 @@ def from_columns(columns: Mapping[str, Sequence[Any]]) -> Bargains:
     def array(name: str, kind: type) -> np.ndarray:
         return np.array(column[name], dtype=kind)
 
+    _, first = np.unique(match, return_index=True)
     return Bargains(
         match=match,
+        group=array("group", int)[first],
         round=np.array(
             [rounds.get(p, -1) for p in zip(match.tolist(), column["round"], strict=True)]
         ),

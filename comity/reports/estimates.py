@@ -1,4 +1,4 @@
-"""What is counted in tables of decisions, and its interval over seeds and matches.
+"""What is counted in tables of decisions, and its interval over seeds and groups of matches.
 
 Every estimate is `{"mean", "low", "high", "n"}` with n decisions or rounds, or None where
 nothing was counted. Definitions are those of `comity.evaluation.metrics`, counted here on
@@ -77,12 +77,18 @@ def estimate(table: Table, measure: Measure) -> Json | None:
     numerator, denominator = measure(table)
     counts = np.stack([numerator, denominator], axis=1)
     seeds = [table.seed == seed for seed in np.unique(table.seed)]
-    return interval([together(counts[rows], table.group[rows]) for rows in seeds])
+    return interval([together(counts[at], table.group[at], table.match[at]) for at in seeds])
 
 
-def together(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """`counts [N, 2]` added up over those of one group, `[group, 2]`."""
+def together(counts: np.ndarray, groups: np.ndarray, matches: np.ndarray) -> np.ndarray:
+    """`counts [N, 2]` added up over those of one group, `[group, 2]`.
+
+    What all happened in one group is added up by match, `[match, 2]`: of the spread between
+    groups it says nothing, but the spread inside is seen.
+    """
     names, number = np.unique(groups, return_inverse=True)
+    if len(names) == 1:
+        names, number = np.unique(matches, return_inverse=True)
     sums = np.zeros((len(names), 2))
     np.add.at(sums, number, counts)
     return sums
@@ -99,16 +105,13 @@ def by_seed(table: Table, measure: Measure) -> dict[str, float]:
     return found
 
 
-def interval(groups: Sequence[np.ndarray], n: str = "counted") -> Json | None:
-    """The mean of counts `[match, 2]`, an array per seed, as `bootstrap_mean` has it.
-
-    `n` "matches": where denominators are points or units, their sum says nothing.
-    """
+def interval(groups: Sequence[np.ndarray]) -> Json | None:
+    """The mean of counts `[group, 2]`, an array per seed, as `bootstrap_mean` has it."""
     value = bootstrap_mean(groups, CONFIDENCE, RESAMPLES)
     if value is None:
         return None
     numbers = {key: round(number, 6) for key, number in value.as_dict().items()}
-    return {**numbers, "n": value.n if n == "counted" else sum(map(len, groups))}
+    return {**numbers, "n": value.n}
 
 
 def concatenate(tables: list[Table]) -> Table:

@@ -138,41 +138,41 @@ def _shared(several: Iterable[Bargains]) -> set[str]:
 
 def _described(seeds: Sequence[Sequence[Part]], names: set[str]) -> Json:
     """Estimates over the seeds, each with what was played under it."""
-    return {
-        name: interval(
-            [np.concatenate([counts(b, name, who) for b, who in parts]) for parts in seeds],
-            n="matches",
-        )
-        for name in STATISTICS
-        if name in names
-    }
+    return {name: _estimated(name, seeds) for name in STATISTICS if name in names}
+
+
+def _estimated(statistic: str, seeds: Sequence[Sequence[Part]]) -> Json | None:
+    """Mean over seeds and their groups of matches on the same deals; n counts matches."""
+    by_seed, n = [], 0
+    for parts in seeds:
+        counted = np.concatenate([counts(b, statistic, who) for b, who in parts])
+        groups = np.concatenate([b.group[np.unique(b.match[who])] for b, who in parts])
+        by_seed.append(together(counted, groups, np.arange(len(counted))))
+        n += len(counted)
+    found = interval(by_seed)
+    # Where denominators are points or units, their sum says nothing.
+    return found and {**found, "n": n}
 
 
 def _crossplay(path: Path) -> Json:
     """`players`: statistics of each against all; `percent_of_max`: `{row: {column: ...}}`."""
-    raw = read_parquet(path, (*NEEDED, "group", "pairing"))
+    raw = read_parquet(path, (*NEEDED, "pairing"))
     if not is_split(pc.unique(raw["kind"]).to_pylist()):
         return {}
-    met, groups = {}, {}
+    met = {}
     for pairing in pc.unique(raw["pairing"]).to_pylist():
         key, rows = pairing_parts(pairing, path), raw.filter(pc.equal(raw["pairing"], pairing))
         met[key] = _bargains(rows)
-        _, first = np.unique(rows["match"].to_numpy(), return_index=True)
-        groups[key] = rows["group"].to_numpy()[first]
     have = _shared(met.values())
     names = dict.fromkeys(name for row, column, _ in met for name in (row, column))
 
     def estimated(statistic: str, keys: Iterable[tuple[str, str, int]], player: str = "") -> Any:
         """Over these pairings, of one player's answers or of everybody's."""
-        by_seed: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        by_seed: dict[int, list[Part]] = {}
         for key in keys:
             b = met[key]
-            who = b.player == player if player else b.everyone
-            values = counts(b, statistic, who), groups[key][np.unique(b.match[who])]
-            by_seed.setdefault(key[2], []).append(values)
-        parts = [[np.concatenate(part) for part in zip(*p, strict=True)] for p in by_seed.values()]
-        found = interval([together(*part) for part in parts])
-        return found and {**found, "n": sum(len(part[0]) for part in parts)}
+            by_seed.setdefault(key[2], []).append((b, b.player == player if player else b.everyone))
+        return _estimated(statistic, list(by_seed.values()))
 
     cells: dict[str, Json] = {name: {} for name in names}
     for row, column in dict.fromkeys((row, column) for row, column, _ in met):

@@ -28,7 +28,7 @@ class Table:
     match: np.ndarray
     """int: matches of one seed are numbered apart from each other."""
     group: np.ndarray
-    """int: the lower level of the bootstrap: the match, or in a cross-play the group."""
+    """int: the lower level of the bootstrap: matches on one environment seed."""
     seat: np.ndarray
     round: np.ndarray
     choice: np.ndarray
@@ -66,6 +66,7 @@ class Table:
 
 NEEDED = (
     "match",
+    "group",
     "seat",
     "round",
     "kind",
@@ -104,7 +105,7 @@ def read_training(path: Path, seed: int) -> Table:
 
 def read_crossplay(path: Path) -> Table:
     """Decisions of a cross-play; its column `pairing` is "row|column|seed"."""
-    raw = read_parquet(path, (*NEEDED, "group", "pairing"))
+    raw = read_parquet(path, (*NEEDED, "pairing"))
     encoded = raw["pairing"].combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     parts = [pairing_parts(text, path) for text in encoded.dictionary.to_pylist()]
@@ -117,7 +118,7 @@ def read_crossplay(path: Path) -> Table:
             f"{path}: player '{player[at]}' sits in the pairing of '{row[at]}' and '{column[at]}'"
         )
     opponent = np.where(player == row, column, row)
-    return _table(raw, path, seed=seed.astype(np.int64), opponent=opponent, group="group")
+    return _table(raw, path, seed=seed.astype(np.int64), opponent=opponent)
 
 
 def pairing_parts(text: Any, path: Path) -> tuple[str, str, int]:
@@ -138,7 +139,6 @@ def _table(
     path: Path,
     seed: int | np.ndarray,
     opponent: np.ndarray | None = None,
-    group: str = "match",
 ) -> Table:
     if not len(raw):
         raise ComityError(f"{path} holds no decisions; remove it or resume the run")
@@ -157,7 +157,7 @@ def _table(
         return Table(
             seed=np.broadcast_to(np.asarray(seed), (len(raw),)),
             match=numbers("match", int),
-            group=numbers(group, int),
+            group=numbers("group", int),
             seat=numbers("seat", int),
             round=numbers("round", int),
             choice=kind == "choose",

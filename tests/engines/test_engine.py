@@ -151,14 +151,17 @@ def test_a_foreseen_answer_needs_no_pass_of_its_own() -> None:
     conversation = foreseeing.conversation("a0")
     conversation.append(question)
     foreseeing.foresee([Choice(conversation, legal)])
+    # Which of two single tokens comes next is read off the output of what stands before.
+    after = ((50,), (51,))
     for answer, passes in (((), 0), ((40,), 0), ((40, 41), 0), ((44,), 1)):
         one, other = foreseeing.conversation("a0"), plain.conversation("a0")
         for each in (one, other):
             each.append([*question, *answer])
         before = engine.tokens_computed
-        seen = foreseeing.read(one)
+        (seen,) = foreseeing.score([Choice(one, after)])
         assert engine.tokens_computed - before == passes
-        torch.testing.assert_close(seen, plain.read(other), atol=1e-4, rtol=1e-4)
+        (expected,) = plain.score([Choice(other, after)])
+        np.testing.assert_allclose(seen, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_passes_are_cut_at_the_token_limit() -> None:

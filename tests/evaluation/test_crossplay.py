@@ -88,9 +88,17 @@ def test_who_plays_alike_gets_alike(tmp_path: Path) -> None:
 
 def test_groups_are_added_up_like_in_a_loop() -> None:
     rng = np.random.default_rng(0)
-    counts, groups = rng.random((40, 2)), rng.integers(0, 7, 40)
-    slow = [
-        [sum(c[side] for c, g in zip(counts, groups, strict=True) if g == name) for side in (0, 1)]
-        for name in sorted(set(groups.tolist()))
-    ]
-    np.testing.assert_allclose(together(counts, groups), slow)
+    counts, groups, matches = rng.random((40, 2)), rng.integers(0, 7, 40), rng.integers(0, 20, 40)
+
+    def slow(units: np.ndarray) -> list[list[float]]:
+        return [
+            [
+                sum(c[side] for c, u in zip(counts, units, strict=True) if u == name)
+                for side in (0, 1)
+            ]
+            for name in sorted(set(units.tolist()))
+        ]
+
+    np.testing.assert_allclose(together(counts, groups, matches), slow(groups))
+    one = np.full(40, 3)
+    np.testing.assert_allclose(together(counts, one, matches), slow(matches))

@@ -1,14 +1,16 @@
 """Numbers of split games in the summary, counted again in plain Python."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from comity.evaluation.metrics import per_match
+from comity.evaluation.metrics import payoff, per_match
 from comity.evaluation.negotiation import STATISTICS, measure
 from comity.evaluation.statistics import bootstrap_mean
 from comity.reports import build
@@ -83,6 +85,39 @@ def test_whole_rounds_count_where_a_learner_sat(runs: list[Path], summary: dict[
         assert expected is not None
         assert found[name]["mean"] == pytest.approx(expected.mean, abs=1e-6)
         assert found[name]["low"] == pytest.approx(expected.low, abs=1e-6)
+
+
+def test_matches_on_one_deal_are_drawn_together(
+    runs: list[Path], summary: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two matches a group; of what all statistics share and of what is about splits."""
+    paths = []
+    for run in runs:
+        paths.append(tmp_path / run.name)
+        shutil.copytree(run, paths[-1])
+        for file in (paths[-1] / "decisions").iterdir():
+            grouped = [replace(d, group=d.match // 2) for d in read_decisions(file)]
+            write_table(file, decision_table(grouped))
+    grouped = summarize(collect(paths))
+    for name, own, measured in (
+        ("payoff", lambda found: found["policies"], payoff),
+        ("percent_of_max", lambda found: found["negotiation"]["policies"], None),
+    ):
+        counts = [
+            per_match(
+                [d for d in decisions if measured is None or d.player == "learner"],
+                measured or measure(name),
+            )
+            for decisions in last(runs)
+        ]
+        expected = bootstrap_mean([one.reshape(3, 2, 2).sum(axis=1) for one in counts])
+        now, before = (own(found)["tas_rps"] for found in (grouped, summary))
+        now, before = (one.get("last", one)[name] for one in (now, before))
+        assert expected is not None
+        assert now["mean"] == pytest.approx(before["mean"], abs=1e-6)
+        assert now["low"] == pytest.approx(expected.low, abs=1e-6)
+        assert now["high"] == pytest.approx(expected.high, abs=1e-6)
+        assert now["low"] != before["low"]
 
 
 def test_by_kind_of_opponent_and_by_seat(runs: list[Path], summary: dict[str, Any]) -> None:
