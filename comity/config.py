@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from comity.config_errors import one_line, plain_errors
+from comity.config_errors import names_its_base, one_line, plain_errors
 from comity.config_limits import check_limits, limited
 from comity.config_parts import (
     AdapterConfig,
@@ -215,7 +215,7 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = N
 
     register_schema()
     composition = Composition(name, list(overrides), config_dir)
-    with plain_errors(), _beside_hydra():
+    with names_its_base(config_dir, name), plain_errors(), _beside_hydra():
         if config_dir is None:
             primary, before = "config", [f"experiment={name}"] if name else []
             initialize_config_module("comity.configs", version_base="1.3")
@@ -223,7 +223,7 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = N
             primary, before = name, [f"hydra.searchpath=[{PACKAGE}]"]
             initialize_config_dir(str(Path(config_dir).absolute()), version_base="1.3")
         tree = hydra_compose(primary, overrides=[*before, *overrides])
-    return from_omegaconf(tree, composition)
+        return from_omegaconf(tree, composition)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,6 +34,31 @@ def plain_errors(where: str = "") -> Iterator[None]:
         raise ComityError(f"not readable YAML: {one_line(error)}") from error
     except (AttributeError, TypeError, ValueError) as error:  # Hydra lets some through.
         raise ComityError(one_line(error)) from error
+
+
+@contextmanager
+def names_its_base(folder: str | None, name: str) -> Iterator[None]:
+    """Adds to errors of a user's own config that it builds on nothing, where that is so.
+
+    It may build on another file that builds on `config`; so this alone is no error.
+    `folder` None: the config is no user's own.
+    """
+    try:
+        yield
+    except ComityError as error:
+        if folder is None:
+            raise
+        file = Path(folder) / f"{name}.yaml"
+        try:
+            defaults = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):
+            raise error from None
+        if not any(isinstance(entry, str) and entry != "_self_" for entry in defaults):
+            raise ComityError(
+                f"{error}; {file} builds on nothing: its `defaults` should begin with config, "
+                "as in `defaults: [config, _self_]`"
+            ) from error
+        raise
 
 
 def explain(error: Exception) -> str:

@@ -20,7 +20,7 @@ from comity.config import (
     from_omegaconf,
     register_schema,
 )
-from comity.config_errors import plain_errors
+from comity.config_errors import names_its_base, plain_errors
 from comity.errors import ComityError
 
 QUIET = (
@@ -41,6 +41,17 @@ class _Jobs:
 
     folders: list[Path] = field(default_factory=list)
     failures: list[tuple[list[str], Exception]] = field(default_factory=list)
+
+    def done(self) -> list[Path]:
+        """The run folders; raises the first failure, with how many there were."""
+        if not self.failures:
+            return self.folders
+        given, error = self.failures[0]
+        count = len(self.failures) + len(self.folders)
+        if count > 1 and isinstance(error, ComityError):
+            text = f"{len(self.failures)} of {count} runs failed; {' '.join(given)}: {error}"
+            raise type(error)(text) from error
+        raise error
 
 
 def start(
@@ -133,7 +144,7 @@ def launch(
 
     register_schema()
     arguments = [*search, *QUIET, *chosen, *overrides, *(["--multirun"] if multirun else [])]
-    with plain_errors(), _hydra_process(arguments):
+    with names_its_base(config_dir, primary), plain_errors(), _hydra_process(arguments):
         import hydra
 
         hydra.main(
@@ -141,14 +152,8 @@ def launch(
             config_path=config_dir or PACKAGE,
             config_name=primary,
         )(task)()
-    if jobs.failures:
-        given, error = jobs.failures[0]
-        count = len(jobs.failures) + len(jobs.folders)
-        if count > 1 and isinstance(error, ComityError):
-            text = f"{len(jobs.failures)} of {count} runs failed; {' '.join(given)}: {error}"
-            raise type(error)(text) from error
-        raise error
-    return jobs.folders
+    with names_its_base(config_dir, primary):
+        return jobs.done()
 
 
 @contextmanager

@@ -193,9 +193,21 @@ def test_mistakes_in_a_users_folder(my_folder: str) -> None:
         "bad", config_dir=my_folder
     )
     (folder / "bad.yaml").write_text("defaults: [config, _self_]\nmatches: many\n")
-    assert "bad: matches: Value 'many'" in complaint("bad", config_dir=my_folder)
+    text = complaint("bad", config_dir=my_folder)
+    assert "bad: matches: Value 'many'" in text and "builds on" not in text
     (folder / "bad.yaml").write_text("a: [\n")
     assert "bad.yaml" in complaint("bad", config_dir=my_folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["matches: 4\n", "defaults: [override /model: smollm2-135m, _self_]\nmatches: 4\n"]
+)
+def test_a_users_file_that_builds_on_nothing(my_folder: str, text: str) -> None:
+    """As a copy of one of our experiments' files does."""
+    (Path(my_folder) / "copy.yaml").write_text(text)
+    assert "builds on nothing: its `defaults` should begin with config" in complaint(
+        "copy", config_dir=my_folder
+    )
 
 
 # Mistakes

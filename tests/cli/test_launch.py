@@ -94,6 +94,16 @@ def test_a_users_folder(training: FakeTraining, tmp_path: Path) -> None:
     assert compose("mine", three.composition.overrides, str(mine)) == three
 
 
+@pytest.mark.parametrize("defaults", ["", "defaults: [override /model: smollm2-135m, _self_]"])
+def test_a_users_file_that_builds_on_nothing(
+    training: FakeTraining, tmp_path: Path, defaults: str
+) -> None:
+    (tmp_path / "copy.yaml").write_text(f"{defaults}\nmatches: 4\n")
+    with pytest.raises(ComityError, match=r"copy.yaml builds on nothing: .* begin with config"):
+        launch(training, overrides=[], config_dir=str(tmp_path), config_name="copy")
+    assert not training.configs
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
