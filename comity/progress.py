@@ -60,6 +60,10 @@ class Progress:
             self._bars.stop_task(number)
 
 
+BETWEEN_LINES = 15.0
+"""Seconds between the lines of many small parts, where there is no terminal."""
+
+
 class Task:
     """One bar."""
 
@@ -68,7 +72,7 @@ class Task:
         self._title, self._total, self._done = title, total, done
         self._number = number
         self._note = ""
-        self._began = time.monotonic()
+        self._began = self._told = time.monotonic()
         self._first = done
 
     def playing(self, live: int, finished: int) -> None:
@@ -83,17 +87,25 @@ class Task:
         """So many parts are finished, with nothing to tell of them."""
         self._done += parts
         self._progress._bars.update(self._number, advance=parts)
+        if time.monotonic() - self._told >= BETWEEN_LINES or self._done == self._total:
+            self._tell()
 
     def advance(self, metrics: Mapping[str, Any] | None = None) -> None:
         """One part is finished."""
         self._done += 1
         self._note = describe(metrics or {})
         self._progress._bars.update(self._number, advance=1, note=self._note)
-        if not self._progress.console.is_terminal:
-            spent = time.monotonic() - self._began
-            left = spent / (self._done - self._first) * (self._total - self._done)
-            line = f"{self._title}  {self._done}/{self._total}  {self._note}  {left:.0f} s left"
-            print(line, file=sys.stderr, flush=True)
+        self._tell()
+
+    def _tell(self) -> None:
+        """A plain line where there is no terminal."""
+        if self._progress.console.is_terminal or self._done == self._first:
+            return
+        self._told = time.monotonic()
+        left = (self._told - self._began) / (self._done - self._first) * (self._total - self._done)
+        count = f"{self._title}  {self._done}/{self._total}"
+        line = "  ".join(part for part in (count, self._note, f"{left:.0f} s left") if part)
+        print(line, file=sys.stderr, flush=True)
 
     def _show(self, what: str) -> None:
         note = f"{self._note}  ({what})" if self._note else f"({what})"

@@ -3,7 +3,7 @@
 
 const data = JSON.parse(document.getElementById("summary-data").textContent);
 const policyNames = Object.keys(data.policies);
-const policyColor = (name) => `var(--p${Math.max(0, policyNames.indexOf(name)) % 8})`;
+const policyColor = (name) => `var(--p${Math.max(0, policyNames.indexOf(name)) % 12})`;
 
 for (const dot of document.querySelectorAll(".dot[data-policy]")) {
   dot.style.background = policyColor(dot.dataset.policy);
