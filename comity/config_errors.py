@@ -50,10 +50,12 @@ def names_its_base(folder: str | None, name: str) -> Iterator[None]:
             raise
         file = Path(folder) / f"{name}.yaml"
         try:
-            defaults = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
-        except (OSError, ValueError, AttributeError, yaml.YAMLError):
-            raise error from None
-        if not any(isinstance(entry, str) and entry != "_self_" for entry in defaults):
+            tree = yaml.safe_load(file.read_text()) or {}
+            defaults = tree.get("defaults") or []
+            builds = any(isinstance(entry, str) and entry != "_self_" for entry in defaults)
+        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+            raise error from None  # What is wrong with the file itself is said already.
+        if not builds:
             raise ComityError(
                 f"{error}; {file} builds on nothing: its `defaults` should begin with config, "
                 "as in `defaults: [config, _self_]`"

@@ -144,15 +144,15 @@ def launch(
 
     register_schema()
     arguments = [*search, *QUIET, *chosen, *overrides, *(["--multirun"] if multirun else [])]
-    with names_its_base(config_dir, primary), plain_errors(), _hydra_process(arguments):
-        import hydra
-
-        hydra.main(
-            version_base="1.3",
-            config_path=config_dir or PACKAGE,
-            config_name=primary,
-        )(task)()
     with names_its_base(config_dir, primary):
+        with plain_errors(), _hydra_process(arguments):
+            import hydra
+
+            hydra.main(
+                version_base="1.3",
+                config_path=config_dir or PACKAGE,
+                config_name=primary,
+            )(task)()
         return jobs.done()
 
 

@@ -110,8 +110,7 @@ def interval(groups: Sequence[np.ndarray]) -> Json | None:
     value = bootstrap_mean(groups, CONFIDENCE, RESAMPLES)
     if value is None:
         return None
-    numbers = {key: round(number, 6) for key, number in value.as_dict().items()}
-    return {**numbers, "n": value.n}
+    return {key: round(number, 6) for key, number in value.as_dict().items()}
 
 
 def concatenate(tables: list[Table]) -> Table:

@@ -195,12 +195,19 @@ def test_mistakes_in_a_users_folder(my_folder: str) -> None:
     (folder / "bad.yaml").write_text("defaults: [config, _self_]\nmatches: many\n")
     text = complaint("bad", config_dir=my_folder)
     assert "bad: matches: Value 'many'" in text and "builds on" not in text
+    (folder / "bad.yaml").write_text("defaults: 5\nmatches: 4\n")
+    complaint("bad", config_dir=my_folder)
     (folder / "bad.yaml").write_text("a: [\n")
     assert "bad.yaml" in complaint("bad", config_dir=my_folder)
 
 
 @pytest.mark.parametrize(
-    "text", ["matches: 4\n", "defaults: [override /model: smollm2-135m, _self_]\nmatches: 4\n"]
+    "text",
+    [
+        "matches: 4\n",
+        "defaults:\nmatches: 4\n",
+        "defaults: [override /model: smollm2-135m, _self_]\nmatches: 4\n",
+    ],
 )
 def test_a_users_file_that_builds_on_nothing(my_folder: str, text: str) -> None:
     """As a copy of one of our experiments' files does."""
