@@ -150,7 +150,8 @@ def make_plan(quick: bool, games: Sequence[str] = (), seeds: Sequence[int] = ())
     return Plan(
         games=built,
         dilemma=DILEMMA if DILEMMA in built else chosen[0],
-        label_sets=("action34", "action12") if quick else LABEL_SETS,
+        # The exchange of action1 and action2 tells a move that was learned from a label.
+        label_sets=LABEL_SETS[:3] if quick else LABEL_SETS,
         layouts=LAYOUTS[:1] if quick else LAYOUTS,
         orders=ORDERS[:1] if quick else ORDERS,
         play_seeds=tuple(seeds) or (SEEDS[:1] if quick else SEEDS),

@@ -52,7 +52,7 @@ def render(found: Json) -> str:
         style=Markup(_template("page.css") + "\n" + _template("generalization.css")),
         states=OUTCOMES,
         bars={reward: _bars(found, reward) for reward in found["rewards"]},
-        verdict=verdict(found),
+        verdicts=[text for text in (verdict(found), labels_verdict(found)) if text],
         null_names=NULL_NAMES,
         kind_names=KIND_NAMES,
     )
@@ -74,6 +74,29 @@ def verdict(found: Json) -> str:
             "payoffs; a policy that never looks at them does as well."
         )
     return f"Below every null row, and so reading the payoffs: {', '.join(readers)}."
+
+
+def labels_verdict(found: Json) -> str:
+    """Whose cooperation moves by half or more when the labels exchange their meanings; "": none."""
+    exchanged = ("action12", "action21")
+    if not set(exchanged) <= set(found["label_sets"]):
+        return ""
+    followers = []
+    for name in found["policies"]:
+        tables = found["table"][name][found["dilemma"]]
+        as_are, swapped = (
+            [state["mean"] for state in tables[labels][found["layouts"][0]].values()]
+            for labels in exchanged
+        )
+        before, after = (sum(means) / len(means) for means in (as_are, swapped))
+        if abs(before - after) >= 0.5:
+            followers.append(f"{name} ({before:.2f}, exchanged {after:.2f})")
+    if not followers:
+        return ""
+    return (
+        "Following the label and not its meaning (P(C) moves by half or more when action1 and "
+        f"action2 exchange their meanings): {', '.join(followers)}."
+    )
 
 
 def _bars(found: Json, reward: str) -> Json:

@@ -44,7 +44,7 @@ def test_it_writes_numbers_a_table_and_a_page(
     assert sum(numbers["play"]["ipd"]["stag_hunt"]["strict"]["types"].values()) == 10
     rows = pq.read_table(run / "generalization.parquet").to_pylist()
     assert len(rows) == numbers["questions"]
-    assert {row["label_cooperate"] for row in rows} == {"action1", "action3"}
+    assert {row["label_cooperate"] for row in rows} == {"action1", "action2", "action3"}
     assert (run / "generalization.html").read_text().startswith("<!doctype html>")
 
 

@@ -9,7 +9,7 @@ import pytest
 from comity.evaluation.generalization import Measured, Subject, measure, work
 from comity.evaluation.generalization_summary import summarize
 from comity.evaluation.questions import OFF_TASK
-from comity.reports.generalization import render, verdict
+from comity.reports.generalization import labels_verdict, render, verdict
 from comity.reports.page import dump
 from tests.evaluation.dilemmas import Judged
 from tests.evaluation.fakes import Fake, base, plan, subjects, tit_for_tat
@@ -69,6 +69,7 @@ def test_only_who_looks_at_the_payoffs_beats_the_null_rows(found: dict[str, Any]
     assert found["sensitivity"]["wise"]["DD"]["mean"] == 1.0
     assert "wise (on the utilitarian reward)" in verdict(found)
     assert "tft" not in verdict(found)
+    assert labels_verdict(found) == ""
 
 
 def test_nothing_is_claimed_of_one_game() -> None:
@@ -76,6 +77,20 @@ def test_nothing_is_claimed_of_one_game() -> None:
     one = summarize(alone, subjects(), measure(alone, subjects()), JUDGES)
     assert not any(p["beats"] for row in one["payoff_reading"].values() for p in row.values())
     assert "single game" in verdict(one)
+
+
+def test_who_says_a_label_whatever_it_means_is_named() -> None:
+    everyone = [
+        *subjects(),
+        Subject("parrot", Fake(lambda cell: 0.9 if cell.labels == "action12" else 0.2), 1),
+        Subject("leaning", Fake(lambda cell: 0.9 if cell.labels == "action12" else 0.5), 1),
+    ]
+    found = summarize(plan(), everyone, measure(plan(), everyone), JUDGES)
+    told = labels_verdict(found)
+    assert told.endswith("exchange their meanings): parrot (0.90, exchanged 0.20).")
+    page = render({"title": "", "created": "", "setting": {}, **found})
+    assert told in page and verdict(found) in page
+    assert labels_verdict({**found, "label_sets": ["action12", "random"]}) == ""
 
 
 def test_base_and_trained_model_get_the_same_prompts() -> None:
