@@ -29,19 +29,25 @@ def optimum(
 ) -> dict[str, float]:
     """Best P(C | state) by state, the own move first: 1, 0, or 0.5 where both are as good.
 
+    `start` is among the states where a match begins with nothing on display, and the only one
+    where such a match is a single round.
+
     The mean over all states before round 0 is maximized; a state that no optimal policy comes to
     is decided as a start there would be. Raises `ComityError` for games of more than two moves,
     with noise, and opponents who remember more than the last round.
     """
     if len(game.moves) != 2 or game.noise > 0:
         raise ComityError("the optimum is known for two moves without noise")
-    payoff = reward_table(game, reward, seat).numpy()[1:]
-    law = policy_table(opponent, game, 1 - seat).numpy()[1:]
+    first, payoff = np.split(reward_table(game, reward, seat).numpy(), [1])
+    opening, law = np.split(policy_table(opponent, game, 1 - seat).numpy(), [1])
+    rounds, continuation, start = course(game, seat)
+    if not len(law):  # A single round after which nothing comes: there is only the start.
+        return {"start": _better(first[0] @ opening[0])}
     # The opponent's states have its own move first; ours have ours.
     law = law.reshape(2, 2, 2).transpose(1, 0, 2).reshape(4, 2)
-    rounds, continuation, _ = course(game, seat)
+    weight = discount * continuation
     values = {
-        policy: _values(policy, payoff, law, rounds, discount * continuation)
+        policy: _values(policy, payoff, law, rounds, weight)
         for policy in product(range(2), repeat=4)
     }
     best = np.max(list(values.values()), axis=0)
@@ -52,10 +58,21 @@ def optimum(
         p for p, value in values.items() if np.isclose(value.mean(), mean)
     ]
     cooperating = 1.0 - np.mean(winners, axis=0)
-    return {
+    found = {
         state: float(chance) if chance in (0.0, 1.0) else 0.5
         for state, chance in zip(OUTCOMES, cooperating, strict=True)
     }
+    if start is not None and float(start[0]) > 0:
+        later = [_values(p, payoff, law, rounds - 1, weight).reshape(2, 2) for p in winners]
+        found["start"] = _better(
+            np.max([(first[0] + weight * value) @ opening[0] for value in later], axis=0)
+        )
+    return found
+
+
+def _better(values: np.ndarray) -> float:
+    """1 where the first of two moves is worth more, 0 where the second is, else 0.5."""
+    return 0.5 if np.isclose(*values) else float(values[0] > values[1])
 
 
 def _values(

@@ -74,13 +74,17 @@ def histories(
     """Each state with everything that may have led to it, at most `longest` rounds back.
 
     Fictitious moves before round 0 count as a round. States in the order of their numbers
-    as they first occur; only the start where a match is one round from nothing.
+    as they first occur; only the start where a match is one round from nothing. Where it is one
+    round after a fictitious move, states that no start leads to are among them too, so that
+    tables are whole.
     """
     _two_seats(game)
     k = len(game.moves)
     joints = list(product(range(k), repeat=2))
-    priors: list[tuple[Move, ...] | None] = [None]
-    priors += [state.prior for _, state in game.starts(0) if state.prior is not None]
+    displayed = [state.prior for _, state in game.starts(0) if state.prior is not None]
+    if displayed and game.length.longest == 1:
+        displayed += [joint for joint in joints if joint not in displayed]
+    priors: list[tuple[Move, ...] | None] = [None, *displayed]
     for prior in priors:
         shown = 0 if prior is None else 1
         for rounds in range(min(game.length.longest, longest - shown + 1)):

@@ -11,6 +11,7 @@ from comity.evaluation.yardsticks import yardsticks
 from comity.games import make_game
 from comity.games.base import Observation, Played
 from comity.games.enumerate import final_states
+from comity.games.iterated import ILLEGAL_RULES, Iterated
 from comity.players.scripted import SCRIPTED
 from comity.registry import build
 from comity.rewards import REWARDS
@@ -28,6 +29,31 @@ OWN_DEONTOLOGICAL = {
     "name": "weighted",
     "terms": {"own": {"weight": 1.0}, "deontological": {"weight": 1.0, "penalty": 3.0}},
 }
+
+
+GAMES_2X2 = (
+    "prisoners_dilemma",
+    "prisoners_dilemma_4310",
+    "stag_hunt",
+    "chicken",
+    "bach_or_stravinsky",
+    "defective_coordination",
+    "volunteers_dilemma",
+)
+MEMORY_ONE = (
+    "always_cooperate",
+    "always_defect",
+    "tit_for_tat",
+    "suspicious_tit_for_tat",
+    "random",
+)
+
+
+def matrix(name: str, rounds: int, start: object = "none") -> Iterated:
+    length = {"name": "fixed", "rounds": rounds}
+    found = make_game({"name": name, "length": length, "start": start, "illegal": "carry"})
+    assert isinstance(found, Iterated)
+    return found
 
 
 def reward(block: dict[str, object] | str) -> Ruled:
@@ -128,3 +154,78 @@ def test_random_payoffs_and_other_games_have_no_yardsticks() -> None:
     assert yardsticks(dealt, [(0, "own", reward("own"))], None) == {}
     goods = make_game({"name": "public_goods"})
     assert yardsticks(goods, [(0, "own", reward("own"))], None) == {}
+
+
+@pytest.mark.parametrize("name", GAMES_2X2)
+@pytest.mark.parametrize("seat", [0, 1])
+def test_a_single_round_from_nothing_has_the_best_reply_at_its_start(name: str, seat: int) -> None:
+    game = matrix(name, rounds=1)
+    for opponent in MEMORY_ONE:
+        strategy = build("player", opponent, SCRIPTED)
+        law = strategy.probabilities(Observation(1 - seat, 2, 0, (), None), game)
+        worth = [
+            sum(
+                p * game.stage.payoff((own, other) if seat == 0 else (other, own))[seat]
+                for other, p in enumerate(law)
+            )
+            for own in range(2)
+        ]
+        best = 0.5 if worth[0] == worth[1] else float(worth[0] > worth[1])
+        found = optimum(game, reward("own"), lambda k: strategy.probabilities(k, game), 0.9, seat)  # noqa: B023
+        assert found == {"start": best}
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.9])
+@pytest.mark.parametrize("opponent", MEMORY_ONE)
+@pytest.mark.parametrize("name", ["prisoners_dilemma_4310", "bach_or_stravinsky", "stag_hunt"])
+def test_the_first_move_is_the_best_of_all_histories(
+    name: str, opponent: str, discount: float
+) -> None:
+    """Start none: every first move with every memory-one policy after it, played out."""
+    game, strategy = matrix(name, rounds=3), build("player", opponent, SCRIPTED)
+    found = optimum(game, reward("own"), lambda k: strategy.probabilities(k, game), discount)
+    rest = [found[state] for state in ("CC", "CD", "DC", "DD")]
+    policies = [p for p in product((0.0, 1.0), repeat=4)
+                if all(a == b for a, b in zip(p, rest, strict=True) if b != 0.5)]  # fmt: skip
+    worth = []
+    for first in (1.0, 0.0):
+        values = []
+        for table in policies:
+
+            def law(
+                known: Observation, first: float = first, table: tuple[float, ...] = table
+            ) -> tuple[float, float]:
+                own, other = known.own_first(known.last) if known.last else (0, 0)
+                c = first if known.last is None else table[2 * own + other]  # type: ignore[operator]
+                return c, 1 - c
+
+            ends = final_states(game, [law, lambda k: strategy.probabilities(k, game)])
+            payoffs = np.array([[r.payoffs[0] for r in game.history(s)] for _, s in ends])
+            values.append(np.array([p for p, _ in ends]) @ (payoffs @ discount ** np.arange(3)))
+        worth.append(max(values))
+    best = 0.5 if np.isclose(*worth) else float(worth[0] > worth[1])
+    assert found["start"] == best
+
+
+@pytest.mark.parametrize("script", SCRIPTED)
+@pytest.mark.parametrize("rule", ILLEGAL_RULES)
+def test_every_one_shot_game_has_yardsticks(script: str, rule: str) -> None:
+    """Against every script, from every start that a game may have, on both seats."""
+    strategy = build("player", script, SCRIPTED)
+    for name in ("prisoners_dilemma", "bach_or_stravinsky"):
+        first, second = make_game({"name": name}).moves
+        for start in ("none", "uniform", ["uniform", first], [second, "uniform"], [first, second]):
+            block = {"name": name, "length": {"name": "fixed", "rounds": 1}, "start": start}
+            game = make_game({**block, "illegal": rule})
+            if script == "generous_tit_for_tat" and name == "bach_or_stravinsky":
+                continue  # its generosity is that of a symmetric dilemma
+            for seat in (0, 1):
+                found = yardsticks(
+                    game,
+                    [(0, "own", reward("own"))],
+                    lambda known: strategy.probabilities(known, game),  # noqa: B023
+                    seat,
+                )
+                states = {"start"} if start == "none" else {"CC", "CD", "DC", "DD"}
+                assert set(found["optimum"][0]["0"]) == states
+                assert set(found["null"]) == {"always_cooperate", "always_defect", "reciprocate"}
