@@ -79,7 +79,6 @@ class PastAgents:
         if self._checked:
             return
         for folder in dict.fromkeys(one for folders in self._given().values() for one in folders):
-            self._adapters.check_base(folder)
             self._adapters.load("past-start", folder)
             self._adapters.remove("past-start")
         self._checked = True

@@ -13,7 +13,8 @@ peft's own forward casts the activations up and down in every layer.
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from comity.engines.identity import BaseModel, base_name, is_commit
 from comity.errors import ComityError
 
 BASE = "base_model_name_or_path"
@@ -149,6 +151,7 @@ class Adapters:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             if not (folder / file).is_file():
                 raise ComityError(f"no adapter in {folder}: {file} is missing")
+        self.check_base(folder)
         config = LoraConfig.from_pretrained(str(folder))
         if not isinstance(config, LoraConfig) or config.use_dora:
             raise ComityError(f"the adapter in {folder} is not a plain LoRA adapter")
@@ -172,20 +175,65 @@ class Adapters:
         self._adopt(name)
 
     def check_base(self, folder: Path) -> None:
-        """Raises `ComityError` where an adapter's folder says that it is of another base model."""
+        """Raises `ComityError` where an adapter's folder says that it is of another base model.
+
+        By the hash of its weights where that is known: Comity writes it beside its adapters, and
+        a base in a folder of this machine has one; else by the name and revision in the adapter's
+        config, without the path. An adapter that names no base at all is taken with a warning.
+        """
+        ours = self.base
         try:
-            saved = json.loads((folder / "adapter_config.json").read_text())[BASE]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ComityError(f"the adapter in {folder} names no base model: {error}") from error
-        ours = self._model.config.name_or_path
-        if saved and ours and base_name(saved) != base_name(ours):
+            saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+            name, revision = saved.get(BASE), saved.get("revision")
+        except (OSError, ValueError, AttributeError) as error:
+            raise ComityError(f"cannot read adapter_config.json in {folder}: {error}") from error
+        noted = BaseModel.read(folder)
+        if ours is None:
+            return
+        named = base_name(name) if isinstance(name, str) and name else None
+        if noted is None and named and Path(str(name)).expanduser().is_dir():
+            with suppress(ComityError):  # a folder without weights says nothing
+                noted = BaseModel.of(Path(str(name)).expanduser())
+        if noted is not None and noted.weights != ours.weights:
             raise ComityError(
-                f"the adapter in {folder} is of the base model {base_name(saved)!r}, "
-                f"not of {base_name(ours)!r}"
+                f"the adapter in {folder} is of the base model {base_name(noted.name)!r} with "
+                f"weights {noted.weights[:15]}, not of {base_name(ours.name)!r} with weights "
+                f"{ours.weights[:15]}"
+            )
+        if noted is not None and named in (None, base_name(noted.name)):
+            return
+        if named is None:
+            warnings.warn(
+                f"the adapter in {folder} does not say which base model it is of; taken as one of "
+                f"{base_name(ours.name)!r}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        elif named != base_name(ours.name):
+            raise ComityError(
+                f"the adapter in {folder} is of the base model {named!r}, not of "
+                f"{base_name(ours.name)!r} (if these are the same weights under another name, "
+                f"write {ours.name!r} as {BASE} into its adapter_config.json)"
+            )
+        elif is_commit(revision) and is_commit(ours.revision) and revision != ours.revision:
+            raise ComityError(
+                f"the adapter in {folder} is of revision {revision[:12]} of {named!r}, not of "
+                f"{str(ours.revision)[:12]}"
             )
 
+    @cached_property
+    def base(self) -> BaseModel | None:
+        """What identifies the base model; None for one that was not loaded from a folder."""
+        folder = Path(self._model.config.name_or_path or "")
+        if not self._model.config.name_or_path or not folder.is_dir():
+            return None
+        return BaseModel.of(folder)
+
     def save(self, name: str, folder: Path) -> None:
-        """Write `folder/adapter_model.safetensors` and `folder/adapter_config.json`."""
+        """Write `folder/adapter_model.safetensors`, `adapter_config.json` and `base.json`.
+
+        The config names the base model as PEFT has it; `base.json` also has the weights' hash.
+        """
         assert self._peft is not None
         folder.mkdir(parents=True, exist_ok=True)
         state = get_peft_model_state_dict(
@@ -195,6 +243,10 @@ class Adapters:
         save_file(state, str(folder / "adapter_model.safetensors"), metadata={"format": "pt"})
         config = self._peft.peft_config[name]
         trained, config.inference_mode = config.inference_mode, True
+        if self.base is not None:
+            config.base_model_name_or_path = self.base.name
+            config.revision = self.base.revision
+            self.base.write(folder)
         config.save_pretrained(str(folder))
         config.inference_mode = trained
 
@@ -283,11 +335,3 @@ class Adapters:
             for matrix in (*layer.lora_A.values(), *layer.lora_B.values()):
                 matrix.weight.data = matrix.weight.data.float()
                 matrix.weight.requires_grad_(True)
-
-
-def base_name(path: str) -> str:
-    """A model's name without where it lies: `owner/name`, a folder or a file of the hub's cache."""
-    for part in path.split("/"):
-        if part.startswith("models--"):
-            return part.rpartition("--")[2]
-    return path.rstrip("/").rpartition("/")[2]

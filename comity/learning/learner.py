@@ -214,7 +214,8 @@ class Learner:
         return norm
 
     def load(self, folder: Path) -> None:
-        """Take over the weights that are saved in a folder (PEFT format)."""
+        """Take over the weights that are saved in a folder (PEFT format), of the same base."""
+        self._engine.adapters.check_base(folder)
         saved = load_file(str(folder / "adapter_model.safetensors"))
         for name, parameter in self.parameters.items():
             weights = saved.get(f"base_model.model.{name}.weight")

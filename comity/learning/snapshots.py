@@ -2,7 +2,8 @@
 
     past/main/000010/adapter_model.safetensors     of the learner `main` after 10 updates (PEFT)
     past/main/000010/adapter_config.json
-    past/main/000010/manifest.json                 size and SHA-256 of both
+    past/main/000010/base.json                     the base model that it is of
+    past/main/000010/manifest.json                 size and SHA-256 of all of them
     past-start/main/000040/...                     copied from an earlier run, likewise
 
 A snapshot appears whole or not at all. Unlike checkpoints, from which a run continues, they are
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from comity.engines.identity import BASE_FILE
 from comity.errors import ComityError, WorkError
 from comity.files import remove_partial, write_folder_atomically
 from comity.learning.checkpoints import ADAPTER_FILES, damage, write_manifest
@@ -88,6 +90,8 @@ class Snapshots:
                     target = root / learner / label(folder, learner)
                     target.mkdir(parents=True)
                     for name in sorted(ADAPTER_FILES):
+                        if name == BASE_FILE and not (folder / name).exists():
+                            continue  # adapters of other programs have none
                         shutil.copyfile(folder / name, target / name)
                     write_manifest(target, whole=False)
 

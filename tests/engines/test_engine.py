@@ -1,5 +1,6 @@
 """The engine against plain transformers: same probabilities, whatever is shared or cached."""
 
+import json
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -487,7 +488,17 @@ def test_an_adapter_for_another_model_is_refused(tmp_path: Path) -> None:
     from comity.errors import ComityError
 
     make_engine("llama", adapters=1).adapters.save("a0", tmp_path)
-    with pytest.raises(ComityError, match="does not fit"):
+    with pytest.raises(ComityError, match="is of the base model 'llama'"):
+        make_engine("gpt2").adapters.load("other", tmp_path)
+    # An adapter that does not say what it is of.
+    (tmp_path / "base.json").unlink()
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    unnamed = json.dumps({**config, "base_model_name_or_path": None})
+    (tmp_path / "adapter_config.json").write_text(unnamed)
+    with (
+        pytest.warns(RuntimeWarning, match="does not say which base"),
+        pytest.raises(ComityError, match="does not fit"),
+    ):
         make_engine("gpt2").adapters.load("other", tmp_path)
     with pytest.raises(ComityError, match=r"adapter_config\.json is missing"):
         make_engine("gpt2").adapters.load("other", tmp_path / "nowhere")

@@ -229,6 +229,47 @@ def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
         models.fetch(str(tmp_path))
 
 
+def test_an_adapter_beside_a_model(copy: Path) -> None:
+    """transformers would load the base that the adapter names, and nothing of this folder."""
+    (copy / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/other"}')
+    with pytest.raises(ComityError, match="has an adapter in its folder"):
+        models.load_model(str(copy))
+
+
+@pytest.mark.parametrize("where", ["unknown type", "known type", "tokenizer", "generation"])
+def test_code_in_a_models_folder_never_runs(
+    where: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is asked says yes: the question itself must not be put."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    ran = copy / "ran"
+    code = f"open({str(ran)!r}, 'w')\nfrom transformers import *\n"
+    classes = "class C(LlamaConfig):\n    model_type = 'mine'\n"
+    classes += "class M(LlamaForCausalLM):\n    config_class = C\n"
+    classes += "class T(PreTrainedTokenizerFast):\n    pass\n"
+    (copy / "mine.py").write_text(code + classes)
+    config = json.loads((copy / "config.json").read_text())
+    own = {"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"}
+    if where in ("unknown type", "known type"):
+        kind = {"model_type": "mine"} if where == "unknown type" else {}
+        (copy / "config.json").write_text(json.dumps({**config, "auto_map": own, **kind}))
+    if where == "tokenizer":
+        told = json.loads((copy / "tokenizer_config.json").read_text())
+        told.update(auto_map={"AutoTokenizer": [None, "mine.T"]}, tokenizer_class="T")
+        (copy / "tokenizer_config.json").write_text(json.dumps(told))
+    if where == "generation":
+        (copy / "custom_generate").mkdir()
+        (copy / "custom_generate" / "generate.py").write_text(code + "def generate(): pass\n")
+    try:
+        models.load_tokenizer(str(copy))
+        models.load_model(str(copy))
+        assert where != "unknown type"
+    except ComityError as error:
+        assert where in ("unknown type", "tokenizer")
+        assert "\n" not in str(error) and "trust_remote_code" not in str(error)
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "~/nowhere", "a/b/c"])
 def test_a_path_that_is_not_there(name: str) -> None:
     with pytest.raises(ComityError, match=r"is not a folder; .*known: smollm2-135m"):

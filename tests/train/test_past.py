@@ -19,7 +19,8 @@ import comity.past
 import comity.train
 from comity.cli import main
 from comity.config import arm_configs, compose
-from comity.engines.lora import Adapters, base_name
+from comity.engines.identity import base_name
+from comity.engines.lora import Adapters
 from comity.errors import ComityError, WorkError
 from comity.experiment import Experiment
 from comity.learning.snapshots import Snapshots, find_adapters
@@ -121,6 +122,7 @@ def test_snapshots_are_adapters_as_the_checkpoints_are(run: Path) -> None:
     assert sorted(p.name for p in (run / "past/main/000001").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "base.json",
         "manifest.json",
     ]
 
