@@ -5,14 +5,19 @@ failed) or 130 (interrupted); `--debug` shows the traceback instead. Whatever ta
 import (torch, Hydra) is imported inside the command that needs it.
 """
 
+import errno
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from comity.errors import ComityError
+from comity.errors import ComityError, ComityWarning, printable
+from comity.progress import occupy_standard_streams, say, settle
 
 app = typer.Typer(
     name="comity",
@@ -283,33 +288,62 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
-    try:
-        code = app(
-            [argument for argument in given if argument != "--debug"],
-            prog_name="comity",
-            standalone_mode=False,
-        )
-    except Exception as error:
-        if debug:
-            raise
-        return _complain(error)
-    return code if isinstance(code, int) else 0
+    occupy_standard_streams()
+    with _plain_warnings():
+        try:
+            code = app(
+                [argument for argument in given if argument != "--debug"],
+                prog_name="comity",
+                standalone_mode=False,
+            )
+        except Exception as error:
+            if debug:
+                raise
+            code = _complain(error)
+    code = code if isinstance(code, int) else 0
+    lost = settle(sys.stdout)
+    if lost is not None and lost.errno != errno.EPIPE:  # A reader who left has read enough.
+        code = code or _complain(ComityError(f"cannot write to standard output: {lost.strerror}"))
+    settle(sys.stderr)
+    return code
 
 
 def _complain(error: Exception) -> int:
     """Prints one line for an error and returns the exit code."""
     usage = getattr(error, "format_message", None)  # The errors of click, typer's parser.
+    if isinstance(error, BrokenPipeError):
+        return 0
     if isinstance(error, ComityError):
         text, code = str(error), error.exit_code
     elif isinstance(error, typer.Abort):
         text, code = "interrupted", 130
     elif usage is not None:
         text, code = f"{usage()} (see comity --help)", 2
+    elif isinstance(error, OSError) and error.strerror:
+        file = f" {error.filename}" if error.filename is not None else ""
+        text, code = f"cannot read or write{file}: {error.strerror}", 1
     else:
         text = f"{type(error).__name__}: {error} (this is a fault of Comity; --debug shows where)"
         code = 1
-    print(f"comity: {' '.join(text.split())}", file=sys.stderr)
+    say(f"comity: {printable(text)}")
     return code
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Shows our own warnings as one line each, every time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ComityWarning)
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, ComityWarning):
+                say(f"comity: warning: {printable(str(message))}")
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 if __name__ == "__main__":

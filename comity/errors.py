@@ -6,6 +6,7 @@ wrong and what to do. The command prints that line and exits with code 2 (misuse
 """
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -22,6 +23,26 @@ class WorkError(ComityError):
     """The request was fine but the work failed (a full disk, NaN in a loss)."""
 
     exit_code = 1
+
+
+class ComityWarning(UserWarning):
+    """Something that the user should know while the work goes on; the command shows one line."""
+
+
+def warn(message: str) -> None:
+    """Warns the user of something that does not stop the work."""
+    warnings.warn(message, ComityWarning, stacklevel=3)
+
+
+def printable(text: str) -> str:
+    """`text` in one line, what would steer a terminal (or hide in it) as its escape: `\\x1b`.
+
+    Names of files and what other people's files hold end up in messages.
+    """
+    line = " ".join(text.split())
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in line
+    )
 
 
 def nearest(name: str, known: Mapping[str, object] | list[str]) -> str:

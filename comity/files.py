@@ -5,6 +5,7 @@ the name sees the old content or the new one, also after a kill or a power cut.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -115,8 +116,15 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Forces a folder's list of names to the disk, so that a rename survives a power cut."""
-    sync_file(folder)
+    """Forces a folder's list of names to the disk, so that a rename survives a power cut.
+
+    Some file systems of networks know this for files only; there it is left out.
+    """
+    try:
+        sync_file(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 def _sync_tree(folder: Path) -> None:

@@ -1,10 +1,16 @@
-"""Progress on a terminal: a bar with time left, cooperation and payoff; plain lines elsewhere."""
+"""Progress on a terminal: a bar with time left, cooperation and payoff; plain lines elsewhere.
 
+Telling it never stops the work: where standard error takes nothing (a closed pipe, a full disk),
+it is not told.
+"""
+
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -17,11 +23,78 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 
+class Teller:
+    """A text stream, standard error unless one is given, that swallows what cannot be written."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        # Kept, because rich puts another object into `sys.stderr` while it draws.
+        self._stream = stream or sys.stderr
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        # ValueError: the stream was closed. None: it was when Python started.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def say(line: str) -> None:
+    """One line on standard error, if it can be written."""
+    stream = Teller()
+    stream.write(f"{line}\n")
+    stream.flush()
+
+
+def occupy_standard_streams() -> None:
+    """Opens the null device in place of standard streams that are closed.
+
+    The next file that is opened would get their numbers, and what libraries print would be
+    written into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def settle(stream: TextIO | None) -> OSError | None:
+    """Writes out what a standard stream holds back; the error where it cannot be, and is dropped.
+
+    Python would try once more when it ends, and fail with exit code 120.
+    """
+    if stream is None or stream.closed:
+        return None
+    try:
+        stream.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+            stream.flush()
+        return error
+    return None
+
+
 class Progress:
     """Where long work shows how far it is. A context manager."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = Console(file=Teller())  # type: ignore[arg-type]
         self._bars = Bars(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -105,7 +178,7 @@ class Task:
         left = (self._told - self._began) / (self._done - self._first) * (self._total - self._done)
         count = f"{self._title}  {self._done}/{self._total}"
         line = "  ".join(part for part in (count, self._note, f"{left:.0f} s left") if part)
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
     def _show(self, what: str) -> None:
         note = f"{self._note}  ({what})" if self._note else f"({what})"

@@ -79,7 +79,7 @@ def _loaded(point: EntryPoint) -> Callable[..., Any]:
 @cache
 def _module(path: str) -> ModuleType:
     """The module in a file, run once per process."""
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     spec = importlib.util.spec_from_file_location(f"comity_parts_{file.stem}", file)
     if spec is None or spec.loader is None or not file.is_file():
         raise ComityError(f"{PARTS} names {path}, which is no Python file")

