@@ -19,7 +19,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from comity.config_errors import names_its_base, one_line, plain_errors
+from comity.config_errors import names_its_base, plain_errors
+from comity.config_files import check_references, check_resolved, read_yaml
 from comity.config_limits import check_limits, limited
 from comity.config_parts import (
     AdapterConfig,
@@ -39,9 +40,6 @@ from comity.errors import ComityError
 
 MOVABLE = ("output", "composition")
 """Config keys that say where a run lies and how it was put together, not what it is."""
-
-PACKAGE = "pkg://comity.configs"
-"""Where the project's own config groups and experiments are."""
 
 
 @dataclass
@@ -112,28 +110,31 @@ def to_yaml(config: Config) -> str:
 
 
 def load_config(path: Path) -> Config:
-    """A config from one complete YAML file, such as a run's `config.yaml`."""
-    import yaml
+    """A config from one complete YAML file, such as a run's `config.yaml`.
 
-    path = Path(path)
-    try:
-        tree = OmegaConf.load(path)
-    except FileNotFoundError:
-        raise ComityError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ComityError(f"{path} is not readable YAML: {one_line(error)}") from error
-    if not isinstance(tree, DictConfig):
+    Nothing of it is filled in: `${...}` in somebody's run would be answered by this machine.
+    """
+    tree = read_yaml(Path(path))
+    if not isinstance(tree, dict):
         raise ComityError(f"{path} is not a config: it holds no mapping")
+    check_resolved(tree, str(path))
     with plain_errors(str(path)):
-        return from_omegaconf(tree)
+        return _complete(tree)
 
 
 def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> Config:
-    """The checked config; interpolations (`${seed}`) are filled in."""
+    """The checked config; references to its own values (`${seed}`) are filled in."""
     with plain_errors():
-        # By way of plain values, because `+key=1` on the command line opens the schema.
+        check_references(OmegaConf.to_container(tree))
         plain = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+        check_resolved(plain)
+        return _complete(plain, composition)
+
+
+def _complete(plain: Any, composition: Composition | None = None) -> Config:
+    """The checked config of plain values."""
+    # By way of plain values, because `+key=1` on the command line opens the schema.
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     assert isinstance(config, Config)
     if composition is not None:
         config.composition = composition
@@ -210,24 +211,36 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = N
     (`[config, override game: stag_hunt, _self_]`).
     Raises `ComityError` in one line for whatever Hydra refuses.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir, initialize_config_module
-
     register_schema()
     composition = Composition(name, list(overrides), config_dir)
-    with names_its_base(config_dir, name), plain_errors(), _beside_hydra():
+    with names_its_base(config_dir, name), plain_errors():
+        from comity.config_sources import check_overrides
+
+        check_overrides(overrides)
         if config_dir is None:
             primary, before = "config", [f"experiment={name}"] if name else []
-            initialize_config_module("comity.configs", version_base="1.3")
         else:
-            primary, before = name, [f"hydra.searchpath=[{PACKAGE}]"]
-            initialize_config_dir(str(Path(config_dir).absolute()), version_base="1.3")
-        tree = hydra_compose(primary, overrides=[*before, *overrides])
-        return from_omegaconf(tree, composition)
+            primary, before = name, []
+        return from_omegaconf(composed(primary, [*before, *overrides], config_dir), composition)
+
+
+def composed(primary: str, overrides: Sequence[str], folder: str | None) -> DictConfig:
+    """What Hydra makes of a file, of a user's folder or ours, and of overrides."""
+    from hydra.types import RunMode
+
+    from comity.config_sources import new_hydra
+
+    with beside_hydra():
+        hydra = new_hydra(folder)
+        tree = hydra.compose_config(
+            primary, list(overrides), RunMode.RUN, with_log_configuration=False, from_shell=False
+        )
+    del tree.hydra
+    return tree
 
 
 @contextmanager
-def _beside_hydra() -> Iterator[None]:
+def beside_hydra() -> Iterator[None]:
     """Lets Hydra be used anew, also while it runs the job that composes (a study's arms)."""
     from hydra.core.global_hydra import GlobalHydra
 

@@ -17,7 +17,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from comity.errors import ComityError, nearest
+from comity.errors import ComityError, nearest, one_line
 
 
 @contextmanager
@@ -146,8 +146,3 @@ def _filled_in(parent: str, key: str) -> str:
     except (OSError, ValueError):
         return f"give all of it: {parent}={{{key}: ..., ...}}"
     return f"choose one first: {parent}={' or '.join(choices)}"
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text with its line breaks taken out."""
-    return " ".join(str(error).split()) or type(error).__name__

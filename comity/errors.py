@@ -58,3 +58,8 @@ def lookup(kind: str, name: str, known: Mapping[str, Value]) -> Value:
     if name not in known:
         raise ComityError(f"unknown {kind} {name!r}; {nearest(name, known)}")
     return known[name]
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text with its line breaks taken out."""
+    return " ".join(str(error).split()) or type(error).__name__

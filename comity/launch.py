@@ -1,32 +1,33 @@
-"""Starts experiments through Hydra, so that `--multirun` and its launchers work.
+"""Starts experiments: one, or with `--multirun` those of a sweep by Hydra and its launchers.
 
 Hydra would print errors in its own way and leave folders of its own behind; both are
 turned off here. A job of another process (a SLURM launcher's) raises its error there.
 """
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from comity.config import (
-    PACKAGE,
     Composition,
     Config,
+    beside_hydra,
+    composed,
     from_omegaconf,
     register_schema,
 )
 from comity.config_errors import names_its_base, plain_errors
+from comity.config_sources import check_overrides, new_hydra
 from comity.errors import ComityError
 
 QUIET = (
-    "hydra.run.dir=.",
     "hydra.sweep.dir='${output}/.multirun/${now:%Y%m%d-%H%M%S}'",
     "hydra.sweep.subdir=.",
+    "hydra.mode=MULTIRUN",
     "hydra.output_subdir=null",
     "hydra.job.chdir=false",
     "hydra/job_logging=none",
@@ -105,6 +106,7 @@ def launch(
 ) -> list[Path]:
     """Composes the config and trains; once, or for every combination of a multirun.
 
+    `train` is called with each config and returns the run's folder.
     `name` is an experiment. With `config_dir`, `config_name` is the user's file in it
     (without it, `name` is). Returns the run folders. Raises `ComityError` in one line; of a
     multirun all jobs are tried before the first failure is raised.
@@ -119,19 +121,44 @@ def launch(
         if not Path(config_dir).is_dir():
             raise ComityError(f"there is no folder {config_dir}")
         experiment = name if config_name else ""
-        search = [f"hydra.searchpath=[{PACKAGE}]"]
     else:
-        primary, experiment, search = "config", name, []
+        primary, experiment = "config", name
     chosen = [f"experiment={experiment}"] if experiment else []
+    register_schema()
+    with names_its_base(config_dir, primary):
+        with plain_errors():
+            check_overrides(overrides, chooses=multirun)
+        if multirun:
+            return _sweep(train, primary, chosen, overrides, config_dir)
+        origin = Composition(
+            primary if config_dir else name,
+            [*(chosen if config_dir else []), *overrides],
+            config_dir,
+        )
+        with plain_errors():
+            tree = composed(primary, [*chosen, *overrides], config_dir)
+        config = from_omegaconf(tree, origin)
+    return [train(config)]
+
+
+def _sweep(
+    train: Callable[[Config], Path],
+    primary: str,
+    chosen: Sequence[str],
+    overrides: Sequence[str],
+    config_dir: str | None,
+) -> list[Path]:
+    """One run for every combination of the overrides, started by Hydra's launcher."""
     jobs = _Jobs()
     parent = os.getpid()
 
     def task(tree: DictConfig) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        given = list(HydraConfig.get().overrides.task)
+        given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
         try:
             if config_dir is None:
+                name = "".join(one.removeprefix("experiment=") for one in chosen)
                 origin = Composition(name, [o for o in given if o not in chosen])
             else:
                 origin = Composition(primary, given, config_dir)
@@ -142,31 +169,8 @@ def launch(
             # Returned to Hydra, it would be printed there and again here.
             jobs.failures.append((given, error))
 
-    register_schema()
-    arguments = [*search, *QUIET, *chosen, *overrides, *(["--multirun"] if multirun else [])]
-    with names_its_base(config_dir, primary):
-        with plain_errors(), _hydra_process(arguments):
-            import hydra
-
-            hydra.main(
-                version_base="1.3",
-                config_path=config_dir or PACKAGE,
-                config_name=primary,
-            )(task)()
-        return jobs.done()
-
-
-@contextmanager
-def _hydra_process(arguments: list[str]) -> Iterator[None]:
-    """Gives Hydra its command line, and has it raise its errors instead of printing them."""
-    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [before[0] if before else "comity", *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        sys.argv = before
-        if full is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full
+    with plain_errors(), beside_hydra():
+        new_hydra(config_dir).multirun(
+            primary, task, [*QUIET, *chosen, *overrides], with_log_configuration=False
+        )
+    return jobs.done()

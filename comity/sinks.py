@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from comity.config import Config
-from comity.config_errors import one_line
-from comity.errors import ComityError
+from comity.errors import ComityError, one_line
 from comity.registry import build
 
 
