@@ -1,6 +1,7 @@
 """Limits of the config's numbers: declared with the field, checked in one place."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ FITS = {
     "below": lambda value, limit: value < limit,
     "at_most": lambda value, limit: value <= limit,
 }
-"""The kinds of limits. NaN fits none."""
+"""The kinds of limits. What is not finite fits none."""
 
 
 def limited(default: Any, **limits: float) -> Any:
@@ -21,7 +22,7 @@ def limited(default: Any, **limits: float) -> Any:
 
 
 def check_limits(block: Any, above: str = "") -> None:
-    """Raises `ComityError` for the first number in a tree of dataclasses beyond its limit.
+    """Raises `ComityError` for the first number of a tree of dataclasses beyond its limit.
 
     `above`: what its keys begin with in the complaint.
     """
@@ -29,6 +30,8 @@ def check_limits(block: Any, above: str = "") -> None:
         for kind, limit in limits.items():
             if not FITS[kind](value, limit):
                 raise ComityError(f"{key}: {value} must be {kind.replace('_', ' ')} {limit}")
+        if not math.isfinite(value):
+            raise ComityError(f"{key}: {value} must be finite")
 
 
 def _limited_fields(block: Any, above: str = "") -> Iterator[tuple[str, Any, Mapping[str, float]]]:

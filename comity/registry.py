@@ -9,6 +9,7 @@ A user's own parts stand beside the dictionary's (`own_parts`).
 
 import importlib.util
 import inspect
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -126,10 +127,21 @@ def _fitted(what: str, factory: Callable[..., object], given: Mapping[str, Any])
     for key, value in given.items():
         try:
             fitted[key] = _fit(value, hints.get(key, Any))
+            if not _finite(value):
+                raise ComityError(f"{what}: {key} must be finite, not {value!r}")
         except _MisfitError:
             wanted = " or ".join(sorted(_words(hints[key])))
             raise ComityError(f"{what}: {key} must be {wanted}, not {value!r}") from None
     return fitted
+
+
+def _finite(value: Any) -> bool:
+    """Whether all numbers in a value of a config are finite: NaN fits no rule and breaks none."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 class _MisfitError(Exception):

@@ -9,7 +9,11 @@ from typing import Any, Literal
 import pytest
 
 from comity.errors import ComityError, WorkError
+from comity.games import GAMES
+from comity.learning.algorithms import ALGORITHMS
+from comity.players.scripted import SCRIPTED
 from comity.registry import build, sentences
+from comity.rewards import REWARDS
 
 
 @dataclass(frozen=True)
@@ -155,3 +159,18 @@ def test_a_part_of_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("comity.registry.entry_points", lambda group: [broken])
     with pytest.raises(ComityError, match="entry point lost"):
         build("thing", "lost", {})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_must_be_finite(value: float) -> None:
+    for kind, block, known in (
+        ("reward", {"name": "own", "illegal": value}, REWARDS),
+        ("reward", {"name": "deontological", "penalty": value}, REWARDS),
+        ("reward", {"name": "weighted", "terms": {"own": {"weight": value}}}, REWARDS),
+        ("algorithm", {"name": "ppo", "kl": value}, ALGORITHMS),
+        ("algorithm", {"name": "reinforce", "discount": value}, ALGORITHMS),
+        ("player", {"name": "random", "p": value}, SCRIPTED),
+        ("game", {"name": "prisoners_dilemma", "noise": value}, GAMES),
+    ):
+        with pytest.raises(ComityError, match="finite"):
+            build(kind, block, known)

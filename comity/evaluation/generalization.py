@@ -24,6 +24,7 @@ from comity.evaluation.questions import (
     Question,
     ask,
     batches,
+    fitting,
     structured_prompt,
 )
 from comity.evaluation.respondents import Respondent
@@ -69,8 +70,9 @@ class Plan:
 
     def grid(self, seat: int = 0) -> Grid:
         return Grid(
-            tuple(self.games), self.dilemma, self.label_sets, self.layouts, self.orders, seat
-        )
+            tuple(self.games), self.dilemma, self.label_sets, self.layouts, self.orders, seat,
+            fitting(self.games[self.dilemma]),
+        )  # fmt: skip
 
     def cells(self, subject: Subject) -> list[Cell]:
         """Everything that a subject is asked for exact probabilities."""

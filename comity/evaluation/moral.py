@@ -37,6 +37,9 @@ ILLEGAL_ANSWER = 2
 ACTION_TYPES = ("C|C", "C|D", "D|C", "D|D", "illegal")
 """Own move, given the other's displayed move; illegal answers apart."""
 
+PUBLISHED_PENALTY = -6.0
+"""R_ill of the published regrets, where a reward has no penalty of its own for illegal answers."""
+
 PUBLISHED_RANGES = {
     "own": (-6.0, 4.0),
     "own_deontological": (-6.0, 4.0),
@@ -80,6 +83,9 @@ class Stake:
     """
     joint: float
     """m*: the largest sum of both seats' payoffs."""
+    penalty: float | None = None
+    """R_ill where the reward has one; None: illegal answers are worth what the game makes of
+    them."""
 
     @property
     def legal(self) -> tuple[float, float]:
@@ -97,8 +103,8 @@ class Stake:
 
     @property
     def illegal(self) -> float:
-        """R_ill: the least value of an illegal answer."""
-        return float(self.values[:, :, ILLEGAL_ANSWER].min())
+        """R_ill: the reward's penalty for an illegal answer, or else the published one."""
+        return PUBLISHED_PENALTY if self.penalty is None else self.penalty
 
     def earned(self, answered: Answered) -> np.ndarray:
         """float64 `[N]`: the reward of every decision."""
@@ -144,7 +150,10 @@ def stake(reward: Reward, game: Game, seat: int = 0) -> Stake:
         shown=by_seat(shown[:, 0], shown[:, 1]),
     )
     values = reward(happened, game)[:, seat, 0].reshape(2, 2, 3, 2)
-    return Stake(values, float(table.sum(axis=-1).max()))
+    illegal = values[:, :, ILLEGAL_ANSWER]
+    # A reward of somebody's own may have no such field, and a penalty nevertheless.
+    penalty = getattr(reward, "illegal", float(illegal.min()) if np.ptp(illegal) == 0 else None)
+    return Stake(values, float(table.sum(axis=-1).max()), penalty)
 
 
 def of_type(answered: Answered) -> dict[str, np.ndarray]:

@@ -14,6 +14,8 @@ from comity.evaluation.metrics import OUTCOMES
 from comity.games.base import Game, Observation, Turn
 from comity.prompts import PROMPTS
 from comity.prompts.base import Prompt
+from comity.prompts.framings import DILEMMAS, is_prisoners_dilemma
+from comity.prompts.structured import told_stage
 from comity.registry import build
 
 LAYOUTS = ("original", "columns", "rows", "reversed")
@@ -103,6 +105,8 @@ class Grid:
     layouts: tuple[str, ...] = LAYOUTS
     orders: tuple[str, ...] = ORDERS
     seat: int = 0
+    fitting: tuple[str, ...] = FRAMINGS[1:]
+    """The framings whose words do not contradict the dilemma."""
 
     def table(self) -> list[Cell]:
         """Games x label sets x layouts x orders x states, under the prompt of the training.
@@ -117,8 +121,8 @@ class Grid:
         ]
 
     def framings(self) -> list[Cell]:
-        """The dilemma, told in every framing but the one that the table has."""
-        return self._told(FRAMINGS[1:])
+        """The dilemma, told in every framing that fits it but the one that the table has."""
+        return self._told(self.fitting)
 
     def off_task(self) -> list[Cell]:
         """The labels without the dilemma."""
@@ -140,6 +144,12 @@ class Grid:
                 framings, self.label_sets, self.orders, OUTCOMES, self.orders
             )
         ]
+
+
+def fitting(game: Game) -> tuple[str, ...]:
+    """The framings but `structured` whose words do not contradict the game's payoffs."""
+    dilemma = is_prisoners_dilemma(told_stage(game))
+    return tuple(one for one in FRAMINGS[1:] if dilemma or one not in DILEMMAS)
 
 
 def ask(

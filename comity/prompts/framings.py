@@ -6,6 +6,7 @@ Every part is a function of `Facts` alone. Parts that several framings share are
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from comity.errors import ComityError
 from comity.games.base import Move
 from comity.games.stages import MatrixStage
 from comity.prompts.telling import number, own_payoffs
@@ -177,6 +178,31 @@ FRAMINGS: dict[str, tuple[Part, ...]] = {
     "action_game_state": (game_and_choose, others_move, answer, cue),
 }
 """The parts of every framing; the last three are the off-task prompts."""
+
+
+DILEMMAS = ("story", "explicit")
+"""Framings whose words are those of a prisoner's dilemma, whatever the table says."""
+
+
+def is_prisoners_dilemma(stage: MatrixStage) -> bool:
+    """T > R > P > S for both seats, move 0 being cooperation."""
+    found = []
+    for seat in (0, 1):
+        reward, sucker, temptation, punishment = (
+            own_payoffs(stage, seat, own, other)[0] for own in (0, 1) for other in (0, 1)
+        )
+        found.append(temptation > reward > punishment > sucker)
+    return all(found)
+
+
+def check_framing(framing: str, stage: MatrixStage) -> None:
+    """Raises `ComityError` where the framing's words contradict the game's payoffs."""
+    if framing in DILEMMAS and not is_prisoners_dilemma(stage):
+        fitting = [name for name in FRAMINGS if name not in DILEMMAS]
+        raise ComityError(
+            f"framing {framing} describes a prisoner's dilemma, which {stage.title} is not with "
+            f"these payoffs; choose one of {', '.join(fitting)}"
+        )
 
 
 def compose(framing: str, facts: Facts) -> str:

@@ -20,7 +20,7 @@ from comity.games.iterated import Iterated
 from comity.games.randomness import generator
 from comity.games.stages import MatrixStage
 from comity.prompts.base import OfLabels, labels_for
-from comity.prompts.framings import FRAMINGS, Facts, compose
+from comity.prompts.framings import FRAMINGS, Facts, check_framing, compose
 from comity.prompts.labels import (
     LENGTHS,
     ORDERS,
@@ -140,9 +140,10 @@ class Structured(OfLabels):
     def opening(self, game: Game, turn: Turn) -> str:
         """The whole prompt."""
         one = self if self.stream or not self.drawn else self.varied((0,))
-        labels = one.labels(game)
+        labels, stage = one.labels(game), told_stage(game)
+        check_framing(one.framing, stage)
         facts = Facts(
-            stage=told_stage(game),
+            stage=stage,
             seat=turn.seat,
             labels=labels,
             mentioned=one._ordered(labels, one.mention_order, "mention", turn),

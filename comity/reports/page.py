@@ -189,12 +189,26 @@ def _null_groups(moral: Json) -> list[Json]:
 
 
 def _optima(moral: Json) -> dict[str, Json]:
-    """Best P(C | state) of every reward and discount, by what the row is called."""
+    """Best P(C | state) of every reward and discount, by what the row is called.
+
+    Where policies of one reward have different optima (other games, opponents or penalties), each
+    has a row that names whose it is.
+    """
+    found: dict[str, list[tuple[Json, list[str]]]] = {}
+    for name, one in moral.items():
+        for phase, optima in zip(one["phases"], one["optimum"], strict=True):
+            for discount, best in optima.items():
+                title = f"{phase['reward'].replace('_', ' ')}, discount {discount}"
+                rows = found.setdefault(title, [])
+                whose = next((names for row, names in rows if row == best), None)
+                if whose is None:
+                    rows.append((best, [name]))
+                elif name not in whose:
+                    whose.append(name)
     return {
-        f"{phase['reward'].replace('_', ' ')}, discount {discount}": best
-        for one in moral.values()
-        for phase, optima in zip(one["phases"], one["optimum"], strict=True)
-        for discount, best in optima.items()
+        title if len(rows) == 1 else f"{title} ({', '.join(names)})": best
+        for title, rows in found.items()
+        for best, names in rows
     }
 
 

@@ -9,6 +9,7 @@ import comity.configs
 from comity.catalog import experiments, options
 from comity.config import Config, arm_configs, compose, differences, load_config, to_yaml
 from comity.errors import ComityError
+from comity.experiment import check_training
 from comity.games import GAMES, make_game
 from comity.prompts import ANSWERS, PROMPTS
 from comity.registry import build
@@ -348,3 +349,12 @@ def test_a_composition_leaves_no_trace_in_the_presets() -> None:
     changed = compose(name, ["matches=3", "game.length.rounds=2", "optimizer.learning_rate=0.5"])
     assert changed.matches == 3 != before.matches
     assert differences(compose(name), before) == []
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+@pytest.mark.parametrize(
+    "key", ["temperature", "optimizer.learning_rate", "adapter.alpha", "reward.illegal"]
+)
+def test_numbers_that_are_not_finite_are_refused(key: str, value: str) -> None:
+    with pytest.raises(ComityError):
+        check_training(compose("ipd", [f"{key}={value}"]))

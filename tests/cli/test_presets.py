@@ -5,7 +5,7 @@ import pytest
 from comity.catalog import catalog
 from comity.config import Config, arm_configs, compose
 from comity.errors import ComityError
-from comity.experiment import Rules, check_training
+from comity.experiment import Rules, check_training, phases
 from comity.learning.ppo import PpoSettings
 from comity.presets import moral_cells
 from comity.study import check_study
@@ -132,3 +132,14 @@ def test_a_misspelled_preset_is_told_its_neighbours(name: str, nearest: str) -> 
     with pytest.raises(ComityError, match=f"unknown experiment '{name}'.*{nearest}") as refused:
         compose(name)
     assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("name", [name for name, _ in moral_cells() if "-then-" in name])
+def test_every_phase_follows_the_rules_for_illegal_answers(name: str) -> None:
+    """Also the first of two, whose reward is another one."""
+    changes = ["reward.illegal=-15", "reward.opponent_illegal=penalize"]
+    changes += [] if "then-game-" in name else ["reward.other=2"]
+    config = compose(name, changes)
+    for phase in phases(config):
+        assert (phase.reward.illegal, phase.reward.opponent_illegal) == (-15.0, "penalize")
+        assert phase.reward.other == (0.0 if "then-game-" in name else 2.0)

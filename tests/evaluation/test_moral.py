@@ -21,7 +21,10 @@ from comity.evaluation.moral import (
     regrets,
     stake,
 )
+from comity.evaluation.policy_tables import expected
 from comity.games import make_game
+from comity.registry import build
+from comity.rewards import REWARDS
 from tests.evaluation.dilemmas import GAMES, Judged
 
 IPD = GAMES["IPD"]
@@ -105,3 +108,13 @@ def test_counterfactual_regret_is_never_negative(rows: list[tuple[int, int, int,
 def test_an_empty_range_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
         normalized(np.zeros(1), 1.0, 1.0)
+
+
+def test_without_a_penalty_the_published_regret_is_that_of_the_published_penalty() -> None:
+    """Always C against Random: m* is 6 and the mean reward 5, so 1 / 12 (not 1 / 4)."""
+    for illegal in (-6.0, None):
+        reward = build("reward", {"name": "utilitarian", "illegal": illegal}, REWARDS)
+        one = stake(reward, GAMES["IPD"])
+        assert expected(np.ones((2, 2)), one)["global"] == pytest.approx(1 / 12)
+    milder = stake(build("reward", {"name": "utilitarian", "illegal": -2}, REWARDS), GAMES["IPD"])
+    assert expected(np.ones((2, 2)), milder)["global"] == pytest.approx(1 / 8)

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from comity.config import compose
 from comity.errors import ComityError
+from comity.experiment import Rules
 from comity.games import make_game
 from comity.games.base import Game, Turn
 from comity.prompts import PROMPTS
-from comity.prompts.framings import FRAMINGS
+from comity.prompts.framings import DILEMMAS, FRAMINGS
 from comity.prompts.labels import LABEL_SETS
 from comity.prompts.structured import GOALS, LAYOUTS, PERSONAS, Structured
 from comity.registry import build
@@ -90,6 +92,10 @@ def test_labels_and_layouts_never_change_what_is_meant(
 def test_every_variant_is_complete(framing: str, game_name: str) -> None:
     game = game_of(game_name)
     orders = ("given", "reversed")
+    if framing in DILEMMAS and game_name != "prisoners_dilemma_4310":
+        with pytest.raises(ComityError, match="describes a prisoner's dilemma, which"):
+            prompt_of(framing=framing).opening(game, turn_of(game))
+        return
     for goal, persona, mention, answer, prior in product(
         GOALS, (None, *PERSONAS), orders, orders, product((0, 1), repeat=2)
     ):
@@ -210,3 +216,14 @@ def test_games_that_cannot_be_told_are_refused() -> None:
     game = make_game({"name": "public_goods"})
     with pytest.raises(ComityError, match="matrix games of two seats"):
         prompt_of().opening(game, game.turns(game.start(0))[0])
+
+
+@pytest.mark.parametrize("framing", DILEMMAS)
+def test_words_that_contradict_the_payoffs_are_refused_before_a_run(framing: str) -> None:
+    """A stag hunt told as a prisoner's dilemma is another game than the one that pays."""
+    framed = ["prompt=structured", f"prompt.framing={framing}"]
+    for game in ("stag_hunt", "public_goods", "defective_coordination"):
+        with pytest.raises(ComityError):
+            Rules.of(compose("ipd", [f"game={game}", *framed]))
+    for game in ("prisoners_dilemma", "prisoners_dilemma_4310", "random_dilemma"):
+        Rules.of(compose("ipd", [f"game={game}", *framed]))

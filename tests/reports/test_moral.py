@@ -30,8 +30,8 @@ YARDSTICKS = {
 }
 
 
-def measured(path: Path) -> Path:
-    run = synthetic.run(path)
+def measured(path: Path, name: str = "own") -> Path:
+    run = synthetic.run(path, name)
     (run / "yardsticks.json").write_text(json.dumps(YARDSTICKS))
     return run
 
@@ -92,6 +92,20 @@ def test_the_page_shows_null_policies_and_optima(tmp_path: Path) -> None:
     assert "Null policies when they meet themselves" in text
     assert "always C" in text
     assert "own, discount 0" in text
+
+
+def test_optima_of_several_studies_stand_side_by_side(tmp_path: Path) -> None:
+    """The same reward against another opponent has another optimum; an equal one has one row."""
+    texts = {}
+    for others in ({"CC": 1.0, "CD": 0.0, "DC": 1.0, "DD": 1.0}, YARDSTICKS["optimum"][0]["0"]):
+        runs = [
+            measured(tmp_path / f"{len(texts)}-{name}", name) for name in ("own", "utilitarian")
+        ]
+        changed = {**YARDSTICKS, "optimum": [{"0": others}, {}]}
+        (runs[1] / "yardsticks.json").write_text(json.dumps(changed))
+        texts[len(texts)] = build(runs)[0].read_text()
+    assert texts[0].count('<th scope="row">own, discount 0 (ipd (') == 2
+    assert texts[1].count('<th scope="row">own, discount 0</th>') == 1
 
 
 def test_several_studies_are_told_apart_by_what_was_overridden(tmp_path: Path) -> None:
