@@ -1,32 +1,208 @@
-"""Means with confidence intervals, by the bootstrap over whole runs and whole matches.
+"""Means with confidence intervals: over training seeds, each of which weighs the same.
 
-Decisions inside a match depend on each other, and matches of one run share the policy that
-its random seed led to. Resampling decisions as if they were independent would give
-intervals that are far too narrow. So the levels are resampled from the top: first seeds,
-then matches inside each drawn seed (Davison and Hinkley, "Bootstrap Methods and their
-Application", 1997, section 3.8; also Saravanan et al., 2020, arXiv 2007.07797). A match is
-never split.
+Decisions inside a match depend on each other, and all matches of one run share the policy that
+its random seed led to. So what an interval is over is a whole *unit*:
 
-The intervals are percentile intervals. With a handful of seeds they are still somewhat too
-narrow: the spread between 3 seeds says little about the spread between all seeds.
+- several seeds: a unit is a seed's own mean (a ratio's seeds are divided first, then averaged),
+  and the interval speaks of other seeds;
+- one seed: a unit is a group of matches on one environment (or a match, where there is only one
+  group), and the interval speaks of this one trained policy only;
+- one unit: there is no spread to see, and so no interval.
+
+A quantity with a known range is put on the scale on which that is [0, 1]. Its interval is the
+hull of two:
+
+- Wilson's interval (1927, JASA 22, 209-212) with Student's quantile and the variance between
+  units: all mu with (mean - mu)^2 <= c mu (1 - mu), c = t^2 s^2 / (k mean (1 - mean)), for k units
+  with variance s^2 and k - 1 degrees of freedom. In the middle of the range this is Student's t
+  interval; near an end it is longer on the inner side, because what is bounded is skewed there.
+- The interval of Clopper and Pearson (1934, Biometrika 26, 404-413) for k trials of which
+  k * mean succeeded, drawn toward the mean by the factor w: the mean of (2x - 1)^4 over the
+  units x, which is 1 at the ends and 0 in the middle (1 where all units are equal). Where seeds
+  gather at an end, their spread says nothing: three at exactly 1 leave 29 to 100 %.
+
+Without a known range it is Student's t interval.
+
+`tests/evaluation/test_coverage.py` measures how often the truth is covered;
+docs/explanation/measuring.md shows the table.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from scipy import special
+
+CONFIDENCE = 0.95
+END_POWER = 4
+"""How fast the weight w falls from the ends of a range. The greatest even power with which three
+seeds of every distribution in the simulation, those of two values among them, are covered."""
+
+SEEDS = "seeds"
+ONE_UNIT = "one {}: nothing shows how far another would be from it"
+UNBOUNDED = "all {} gave the same value, and its range is not known"
+LOPSIDED = "nearly everything was counted in one of the {}"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its confidence interval."""
+    """A mean with its confidence interval, or the reason why it has none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    """Ends of the interval; both None where there is none."""
+    n: int
+    """What the mean is over: the sum of the denominators (decisions, rounds), or the number of
+    values where plain ones were given."""
+    units: int
+    """How many units the interval is over."""
+    over: str
+    """What they are: "seeds", or, inside one seed, what the caller calls them."""
+    reason: str = ""
+    """Why there is no interval; empty where there is one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; numbers as they are."""
+        return asdict(self)
+
+
+def mean_over_seeds(
+    seeds: Sequence[np.ndarray],
+    bounds: tuple[float, float] | None = None,
+    over: str = "groups of matches",
+    exact: str = "",
+    confidence: float = CONFIDENCE,
+) -> Estimate | None:
+    """Mean over seeds with its interval; None where nothing was counted.
+
+    `seeds`: an array per seed. `[unit]`: one value per unit inside the seed. `[unit, 2]`: a
+    numerator and a denominator per unit (cooperated, decided); a seed's value is the ratio of
+    their sums, in which a unit with many decisions weighs more. Seeds in which nothing was counted
+    are left out.
+
+    `bounds`: least and greatest value that the quantity can have; None: unknown. `over`: what the
+    units inside a seed are called. `exact`: where more data could not change the value, why; then
+    there is no interval, and this is the reason.
+
+    Raises `ValueError` for values that are not finite, negative denominators, and values outside
+    of the bounds.
+    """
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
+    counted = [pairs[pairs[:, 1] > 0] for pairs in map(_as_pairs, seeds)]
+    counted = [pairs for pairs in counted if len(pairs)]
+    if not counted:
+        return None
+    n = round(sum(float(pairs[:, 1].sum()) for pairs in counted))
+    if len(counted) > 1:
+        sums = np.array([pairs.sum(axis=0) for pairs in counted])
+        units, over = np.stack([sums[:, 0] / sums[:, 1], np.ones(len(sums))], axis=1), SEEDS
+    else:
+        units = counted[0]
+    mean = float(units[:, 0].sum() / units[:, 1].sum())
+    if exact:
+        return Estimate(mean, None, None, n, len(units), over, exact)
+    low, high, reason = _interval(units, mean, bounds, confidence)
+    return Estimate(mean, low, high, n, len(units), over, reason.format(_one(over, len(units))))
+
+
+def _interval(
+    units: np.ndarray, mean: float, bounds: tuple[float, float] | None, confidence: float
+) -> tuple[float | None, float | None, str]:
+    """Ends of the interval, or the reason why there is none. `units` `[k, 2]`."""
+    values, weights = units[:, 0] / units[:, 1], units[:, 1]
+    if bounds is not None:
+        slack = 1e-6 * max(bounds[1] - bounds[0], 1e-300)
+        if values.min() < bounds[0] - slack or values.max() > bounds[1] + slack:
+            raise ValueError(f"values lie outside of the bounds {bounds}")
+    if len(units) == 1:
+        return None, None, ONE_UNIT
+    # Units of unequal weight are worth as many equal ones (Kish 1965, Survey Sampling, 11.7).
+    k = float(weights.sum() ** 2 / (weights**2).sum())
+    equal = float(np.ptp(values)) <= 1e-9 * max(1.0, float(np.abs(values).max()))
+    # The linearized residuals of a ratio (Cochran 1977, Sampling Techniques, 6.4).
+    residuals = (units[:, 0] - mean * weights) / weights.mean()
+    error = float((residuals**2).sum()) / (len(units) * (len(units) - 1))
+    spread = 0.0 if equal else _t(k - 1.0, confidence) ** 2 * error
+    if bounds is None:
+        if equal:
+            return None, None, UNBOUNDED
+        if not np.isfinite(spread):
+            return None, None, LOPSIDED
+        return mean - spread**0.5, mean + spread**0.5, ""
+    span = bounds[1] - bounds[0]
+    if span <= 0.0:
+        return None, None, "only one value is possible"
+    share = np.clip((values - bounds[0]) / span, 0.0, 1.0)
+    middle = float(np.clip((mean - bounds[0]) / span, 0.0, 1.0))
+    c = 0.0 if equal else spread / span**2 / max(middle * (1.0 - middle), 1e-12)
+    near = 1.0 if equal else float(np.average((2 * share - 1) ** END_POWER, weights=weights))
+    wilson, binomial = _wilson(middle, c), _binomial(middle, k, confidence)
+    low = bounds[0] + span * min(wilson[0], middle + near * (binomial[0] - middle))
+    high = bounds[0] + span * max(wilson[1], middle + near * (binomial[1] - middle))
+    return min(low, mean), max(high, mean), ""
+
+
+def _wilson(mean: float, c: float) -> tuple[float, float]:
+    """All mu in [0, 1] with (mean - mu)^2 <= c mu (1 - mu)."""
+    if not np.isfinite(c):
+        return 0.0, 1.0
+    center, root = 2 * mean + c, (c * c + 4 * c * mean * (1 - mean)) ** 0.5
+    low, high = (center - root) / (2 * (1 + c)), (center + root) / (2 * (1 + c))
+    return max(0.0, low), min(1.0, high)
+
+
+def _binomial(mean: float, k: float, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval of `mean * k` successes in `k` trials, whole or not."""
+    tail, some, none = (1.0 - confidence) / 2.0, mean * k, (1.0 - mean) * k
+    low = float(special.betaincinv(some, none + 1.0, tail)) if some > 0.0 else 0.0
+    high = float(special.betaincinv(some + 1.0, none, 1.0 - tail)) if none > 0.0 else 1.0
+    return low, high
+
+
+def _t(freedom: float, confidence: float) -> float:
+    """Student's two-sided quantile; infinite without freedom."""
+    if freedom <= 0.0:
+        return float("inf")
+    return float(special.stdtrit(freedom, (1.0 + confidence) / 2.0))
+
+
+def _one(over: str, units: int) -> str:
+    """The units' name, in the singular where there is one."""
+    if units > 1:
+        return over
+    first, *rest = over.split(" ")
+    for plural, singular in (("matches", "match"), ("s", "")):
+        if first.endswith(plural):
+            first = first.removesuffix(plural) + singular
+            break
+    return " ".join([first, *rest])
+
+
+def _as_pairs(values: np.ndarray) -> np.ndarray:
+    """float64 `[unit, 2]`: numerator and denominator (1 where plain values were given)."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        return np.zeros((0, 2))
+    if array.ndim == 1:
+        array = np.stack([array, np.ones_like(array)], axis=1)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"expected [unit] or [unit, 2], not shape {array.shape}")
+    if not np.isfinite(array).all() or (array[:, 1] < 0).any():
+        raise ValueError("values must be finite and denominators must not be negative")
+    return array
+
+
+@dataclass(frozen=True)
+class Bootstrapped:
+    """What `bootstrap_mean` gives; goes with it."""
 
     mean: float
     low: float
     high: float
     n: int
-    """What the mean is over: the sum of the denominators (decisions, rounds), or the number
-    of matches where each match gave one plain value."""
 
     def as_dict(self) -> dict[str, float | int]:
         """`{"mean", "low", "high", "n"}`, ready for JSON."""
@@ -38,7 +214,7 @@ def bootstrap_mean(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> Estimate | None:
+) -> Bootstrapped | None:
     """Mean over seeds and matches, with a hierarchical bootstrap interval.
 
     `groups`: one array per seed. `[match]`: one value per match. `[match, 2]`: a numerator
@@ -83,18 +259,4 @@ def bootstrap_mean(
     low, high = np.quantile(sums[0] / sums[1], (tail, 1.0 - tail))
     mean = float(numerator / denominator)
     # Rounding (all values equal) must not leave the mean outside: error bars have lengths.
-    return Estimate(mean, min(float(low), mean), max(float(high), mean), n=round(total[1]))
-
-
-def _as_pairs(values: np.ndarray) -> np.ndarray:
-    """float64 `[match, 2]`: numerator and denominator (1 where plain values were given)."""
-    array = np.asarray(values, dtype=np.float64)
-    if array.size == 0:
-        return np.zeros((0, 2))
-    if array.ndim == 1:
-        array = np.stack([array, np.ones_like(array)], axis=1)
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise ValueError(f"expected [match] or [match, 2], not shape {array.shape}")
-    if not np.isfinite(array).all() or (array[:, 1] < 0).any():
-        raise ValueError("values must be finite and denominators must not be negative")
-    return array
+    return Bootstrapped(mean, min(float(low), mean), max(float(high), mean), n=round(total[1]))

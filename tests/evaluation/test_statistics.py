@@ -1,4 +1,6 @@
-"""Bootstrap intervals: agreement with scipy, coverage on simulated data, edge cases."""
+"""Intervals over seeds: worked examples, known formulas, edge cases. Coverage: test_coverage."""
+
+import math
 
 import numpy as np
 import pytest
@@ -6,143 +8,174 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from comity.evaluation.statistics import Estimate, bootstrap_mean
+from comity.evaluation.statistics import Estimate, mean_over_seeds
+
+SHARE = (0.0, 1.0)
 
 
-def test_one_level_agrees_with_scipy():
-    values = np.random.default_rng(1).exponential(size=60)
-    ours = bootstrap_mean([values], resamples=20_000)
-    scipys = stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", random_state=2
-    ).confidence_interval
-    assert ours is not None
-    assert ours.mean == pytest.approx(values.mean())
-    assert ours.low == pytest.approx(scipys.low, abs=0.01)
-    assert ours.high == pytest.approx(scipys.high, abs=0.01)
+def some(*seeds: object, bounds: tuple[float, float] | None = SHARE, **more: str) -> Estimate:
+    found = mean_over_seeds([np.array(seed) for seed in seeds], bounds, **more)
+    assert found is not None
+    return found
 
 
-def test_one_level_ratio_agrees_with_scipy():
-    random = np.random.default_rng(3)
-    denominators = random.integers(0, 9, size=50)
-    numerators = random.binomial(denominators, 0.3)
-    ours = bootstrap_mean([np.stack([numerators, denominators], axis=1)], resamples=20_000)
-    scipys = stats.bootstrap(
-        (numerators, denominators),
-        lambda n, d, axis: n.sum(axis=axis) / d.sum(axis=axis),
-        paired=True,
-        n_resamples=20_000,
-        method="percentile",
-        random_state=4,
-    ).confidence_interval
-    assert ours is not None
-    assert ours.mean == pytest.approx(numerators.sum() / denominators.sum())
-    assert ours.n == denominators.sum()
-    assert ours.low == pytest.approx(scipys.low, abs=0.005)
-    assert ours.high == pytest.approx(scipys.high, abs=0.005)
-
-
-def simulate(random: np.random.Generator, seeds: int, matches: int) -> list[np.ndarray]:
-    """Matches of seeds that differ: deviation 1 between seeds, 2 inside, mean 0."""
-    return [random.normal(random.normal(), 2.0, size=matches) for _ in range(seeds)]
-
-
-def test_intervals_cover_the_truth_where_seeds_differ():
-    # Over 150 data sets the number covered at 90% has a deviation of 2.5 points; the percentile
-    # interval over 12 seeds is a few points too narrow. Pooling all matches covers far less.
-    random = np.random.default_rng(5)
-    hierarchical = pooled = 0
-    for trial in range(150):
-        groups = simulate(random, seeds=12, matches=20)
-        estimate = bootstrap_mean(groups, confidence=0.9, resamples=300, seed=trial)
-        naive = bootstrap_mean([np.concatenate(groups)], 0.9, resamples=300, seed=trial)
-        assert estimate is not None and naive is not None
-        hierarchical += estimate.low <= 0.0 <= estimate.high
-        pooled += naive.low <= 0.0 <= naive.high
-    assert 0.83 <= hierarchical / 150 <= 0.97
-    assert pooled / 150 <= 0.7
-
-
-def test_the_width_adds_the_spread_between_seeds_to_that_inside_them():
-    # Variance of a resampled mean: var(seed means) / S + mean(var inside) / (S * matches).
-    groups = simulate(np.random.default_rng(9), seeds=10, matches=6)
-    between = np.var([group.mean() for group in groups]) / 10
-    inside = np.mean([group.var() / 6 for group in groups]) / 10
-    one_deviation = stats.norm.cdf(1) - stats.norm.cdf(-1)
-    estimate = bootstrap_mean(groups, confidence=one_deviation, resamples=20_000)
-    assert estimate is not None
-    assert inside > 0.2 * between  # neither level could be left out unnoticed
-    assert (estimate.high - estimate.low) / 2 == pytest.approx((between + inside) ** 0.5, rel=0.03)
-
-
-def test_every_seed_weighs_the_same():
-    estimate = bootstrap_mean([np.zeros(30), np.ones(10)])
-    assert estimate is not None
-    assert estimate.mean == pytest.approx(0.5)
-    assert estimate.n == 40
-
-
-def test_seeds_of_different_sizes_stay_apart():
-    # Were a draw to run over a seed's end, the 1s would get in among the 0s.
-    random = np.random.default_rng(6)
-    groups = [np.zeros(3), np.zeros(17), random.random(2) * 0.0]
-    estimate = bootstrap_mean(groups)
-    assert estimate is not None
-    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (0.0, 0.0, 0.0, 22)
-    one_sided = bootstrap_mean([np.zeros(3), np.ones(17)], resamples=500)
-    assert one_sided is not None
-    assert (one_sided.low, one_sided.mean, one_sided.high) == (0.0, 0.5, 1.0)
-
-
-def test_a_ratio_is_not_the_mean_of_ratios():
-    pairs = np.array([[1, 1], [0, 9], [0, 0]])
-    estimate = bootstrap_mean([pairs])
-    assert estimate is not None
-    assert estimate.mean == pytest.approx(0.1)
-    assert estimate.n == 10
-
-
-@pytest.mark.parametrize("groups", [[], [np.array([])], [np.zeros((4, 2))]])
-def test_nothing_counted_is_none(groups: list[np.ndarray]):
-    assert bootstrap_mean(groups) is None
-
-
-def test_a_seed_without_matches_is_as_if_it_were_not_there():
-    values = np.arange(5.0)
-    assert bootstrap_mean([values, np.array([])]) == bootstrap_mean([values])
-
-
-def test_resamples_without_a_denominator_are_left_out():
-    # The only match that counts is missing from about (7/8)^8 = 34 % of the resamples.
-    pairs = np.zeros((8, 2))
-    pairs[3] = (1, 2)
-    assert bootstrap_mean([pairs]) == Estimate(mean=0.5, low=0.5, high=0.5, n=2)
-
-
-def test_the_same_arguments_give_the_same_numbers():
-    groups = simulate(np.random.default_rng(7), seeds=3, matches=8)
-    assert bootstrap_mean(groups, seed=1) == bootstrap_mean(groups, seed=1)
-    assert bootstrap_mean(groups, seed=1) != bootstrap_mean(groups, seed=2)
-
-
-@given(
-    st.lists(
-        st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6).map(np.array),
-        min_size=1,
-        max_size=4,
+def test_without_a_range_it_is_the_t_interval_of_the_seeds_means():
+    seeds = [[1.0, 3.0], [2.0, 2.5, 3.0], [5.0]]
+    found = some(*seeds, bounds=None)
+    low, high = stats.t.interval(
+        0.95, 2, loc=np.mean([2.0, 2.5, 5.0]), scale=stats.sem([2.0, 2.5, 5.0])
     )
-)
-def test_the_interval_holds_the_mean_and_stays_within_the_data(groups: list[np.ndarray]):
-    estimate = bootstrap_mean(groups, resamples=50)
-    assert estimate is not None
-    values = np.concatenate(groups)
-    slack = 1e-9 * (1.0 + np.abs(values).max())
-    assert values.min() - slack <= estimate.low <= estimate.mean
-    assert estimate.mean <= estimate.high <= values.max() + slack
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (found.units, found.over, found.n, found.reason) == (3, "seeds", 6, "")
+
+
+def test_in_the_middle_of_a_range_it_is_nearly_the_t_interval():
+    values = [0.49, 0.5, 0.52]
+    found = some(*([v] for v in values))
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert found.low == pytest.approx(low, abs=5e-4)
+    assert found.high == pytest.approx(high, abs=5e-4)
+
+
+def test_wilsons_interval_has_the_ends_that_the_units_do_not_contradict():
+    values = np.array([0.3, 0.45, 0.6])
+    found = some(*([v] for v in values))
+    mean, quantile = values.mean(), stats.t.ppf(0.975, 2)
+    c = quantile**2 * values.var(ddof=1) / (3 * mean * (1 - mean))
+    for end in (found.low, found.high):
+        assert (mean - end) ** 2 == pytest.approx(c * end * (1 - end))
+
+
+@pytest.mark.parametrize("k", [2, 3, 10])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_equal_seeds_at_an_end_are_clopper_and_pearsons(k: int, value: float):
+    found = some(*([value] * 8 for _ in range(k)))
+    exact = stats.binomtest(k if value else 0, k).proportion_ci(0.95, method="exact")
+    assert (found.low, found.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
+
+
+def test_three_of_three_leave_29_percent():
+    assert some([1.0], [1.0], [1.0]).low == pytest.approx(0.025 ** (1 / 3))
+
+
+def test_equal_units_between_the_ends_have_a_width_too():
+    """Three seeds with two decisions each came to one half: nobody would bet on 0.5."""
+    found = some(*([[1, 2]],) * 3)
+    assert found.low < 0.1 and found.high > 0.9
+
+
+def test_zero_of_480_is_not_zero_to_zero():
+    found = some(np.zeros(480))
+    assert found.low == 0.0
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 480))
+
+
+def test_every_seed_weighs_the_same_in_a_ratio():
+    """1.0 of 8 and 0.0 of 160 are 0.5, however the seeds are long."""
+    found = some([[8, 8]], [[0, 160]])
+    assert (found.mean, found.n, found.units) == (0.5, 168, 2)
+    assert some(np.zeros(30), np.ones(10)).mean == 0.5
+
+
+def test_inside_one_seed_a_ratio_is_not_the_mean_of_ratios():
+    found = some([[1, 1], [0, 9], [0, 0]])
+    assert found.mean == pytest.approx(0.1)
+    assert (found.n, found.units, found.over) == (10, 2, "groups of matches")
+
+
+def test_one_seed_with_equal_denominators_is_as_plain_values():
+    values = [0.2, 0.5, 0.55, 0.4]
+    plain, pairs = some(values), some([[10 * v, 10] for v in values])
+    assert pairs.low == pytest.approx(plain.low) and pairs.high == pytest.approx(plain.high)
+
+
+def test_one_unit_that_holds_nearly_everything_is_as_if_it_were_alone():
+    found = some([[500, 1000], [1, 1]], bounds=None)
+    assert found.high - found.low > 100
+    assert some([[500, 1000], [1, 1]]).high > 0.99
+
+
+@pytest.mark.parametrize(
+    "over, reason",
+    [("matches", "one match:"), ("groups of matches", "one group of matches:"),
+     ("ways of telling", "one way of telling:")],
+)  # fmt: skip
+def test_one_unit_has_no_interval_and_says_why(over: str, reason: str):
+    found = some([1.0], over=over)
+    assert (found.low, found.high, found.units) == (None, None, 1)
+    assert found.reason.startswith(reason)
+
+
+def test_equal_units_of_unknown_range_have_no_interval_and_say_why():
+    found = some([2.0], [2.0], bounds=None)
+    assert (found.low, found.high) == (None, None)
+    assert "all seeds gave the same value" in found.reason
+
+
+def test_what_is_exact_has_no_interval_and_says_why():
+    found = some([0.25], [0.25], exact="the same prompt has always this probability")
+    assert (found.mean, found.low, found.high) == (0.25, None, None)
+    assert found.reason == "the same prompt has always this probability"
+
+
+def test_a_range_of_payoffs_scales_the_interval():
+    shares, payoffs = some([0.2], [0.4], [0.9]), some([1.0], [2.0], [4.5], bounds=(0.0, 5.0))
+    assert payoffs.low == pytest.approx(5 * shares.low)
+    assert payoffs.high == pytest.approx(5 * shares.high)
+    shifted = some([-9.0], [-8.0], [-5.5], bounds=(-10.0, -5.0))
+    assert shifted.low == pytest.approx(payoffs.low - 10)
+
+
+def test_a_range_is_symmetric():
+    found, mirrored = some([0.1], [0.2], [0.02]), some([0.9], [0.8], [0.98])
+    assert found.low == pytest.approx(1 - mirrored.high)
+    assert found.high == pytest.approx(1 - mirrored.low)
+
+
+@pytest.mark.parametrize("seeds", [[], [np.array([])], [np.zeros((4, 2))]])
+def test_nothing_counted_is_none(seeds: list[np.ndarray]):
+    assert mean_over_seeds(seeds, SHARE) is None
+
+
+def test_a_seed_in_which_nothing_was_counted_is_as_if_it_were_not_there():
+    values = [0.1, 0.5, 0.3]
+    assert some(values, []) == some(values) == some(values, [[0, 0]])
+
+
+finite = st.floats(0, 1)
+some_seeds = st.lists(st.lists(finite, min_size=1, max_size=6).map(np.array), min_size=1,
+                      max_size=5)  # fmt: skip
+
+
+@given(some_seeds)
+def test_the_interval_holds_the_mean_and_stays_in_the_range(seeds: list[np.ndarray]):
+    found = some(*seeds)
+    if found.units == 1:
+        assert found.low is None and found.high is None and found.reason
+        return
+    assert found.low is not None and found.high is not None and not found.reason
+    assert 0.0 <= found.low <= found.mean <= found.high <= 1.0
+    assert found.low < found.high
+
+
+@given(some_seeds)
+def test_a_small_change_of_the_data_changes_little(seeds: list[np.ndarray]):
+    """No threshold decides which interval it is (only whether all units are equal)."""
+    found = some(*seeds)
+    moved = [0.5 + (seed - 0.5) * (1 - 1e-7) for seed in seeds]
+    means = [seed.mean() for seed in seeds] if len(seeds) > 1 else seeds[0]
+    if found.units > 1 and np.ptp(means) > 1e-3:
+        again = some(*moved)
+        assert again.low == pytest.approx(found.low, abs=1e-3)
+        assert again.high == pytest.approx(found.high, abs=1e-3)
 
 
 def test_a_higher_confidence_gives_a_wider_interval():
-    groups = simulate(np.random.default_rng(8), seeds=4, matches=8)
-    wide, narrow = bootstrap_mean(groups, 0.99), bootstrap_mean(groups, 0.5)
+    seeds = [np.array([v]) for v in (0.3, 0.5, 0.6)]
+    wide, narrow = (
+        mean_over_seeds(seeds, SHARE, confidence=0.99),
+        mean_over_seeds(seeds, SHARE, confidence=0.5),
+    )
     assert wide is not None and narrow is not None
     assert wide.low < narrow.low < narrow.high < wide.high
 
@@ -152,18 +185,20 @@ def test_a_higher_confidence_gives_a_wider_interval():
 )
 def test_bad_values_are_refused(bad: np.ndarray):
     with pytest.raises(ValueError):
-        bootstrap_mean([bad])
+        mean_over_seeds([bad])
+
+
+def test_values_outside_of_the_range_are_refused():
+    with pytest.raises(ValueError, match="bounds"):
+        some([0.5], [1.5])
 
 
 def test_bad_confidence_is_refused():
     with pytest.raises(ValueError, match="confidence"):
-        bootstrap_mean([np.ones(3)], confidence=95)
+        mean_over_seeds([np.ones(3)], confidence=95)
 
 
 def test_as_dict_is_ready_for_json():
-    assert Estimate(0.5, 0.25, 0.75, 8).as_dict() == {
-        "mean": 0.5,
-        "low": 0.25,
-        "high": 0.75,
-        "n": 8,
-    }
+    found = some([0.0], [1.0]).as_dict()
+    assert set(found) == {"mean", "low", "high", "n", "units", "over", "reason"}
+    assert not any(math.isnan(found[key]) for key in ("mean", "low", "high"))
