@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from comity.engines.control import broken, control_tokens, spelling
 from comity.errors import ComityError
 
 _MARKS = ("Comity1question", "Comity2answer", "Comity3question")
@@ -87,7 +88,7 @@ class ChatFormat:
                 + ("; leave model.system empty" if system else "; use another model")
             )
         prefix = between.removeprefix(to_answer) if between.startswith(to_answer) else ""
-        control = _control(tokenizer, whole)
+        control = spelling(control_tokens(tokenizer))
         # The turn ends with the first control token, if only white space stands before it.
         found = control.search(after)
         closed = found is not None and not after[: found.start()].strip()
@@ -121,7 +122,7 @@ class ChatFormat:
             to_user="",
             end_ids=frozenset(ends - {None}),
             tokenizer=tokenizer,
-            control=_control(tokenizer, ""),
+            control=spelling(control_tokens(tokenizer)),
         )
 
     def numbered(self, labels: Sequence[str]) -> "ChatFormat":
@@ -262,13 +263,8 @@ class ChatFormat:
         return self._encode(before) + self._ordinary(text) + self._encode(self.to_answer)
 
     def _ordinary(self, text: str) -> list[int]:
-        """Ids of `text` with each control token in it broken after its first letter."""
-        ids: list[int] = []
-        while found := self.control.search(text):
-            cut = found.start() + 1
-            ids += self._encode(text[:cut])
-            text = text[cut:]
-        return ids + self._encode(text)
+        """Ids of `text`, in which control tokens are ordinary letters."""
+        return [token for part in broken(text, self.control) for token in self._encode(part)]
 
     def _encode(self, text: str) -> list[int]:
         # Many matches say the same few things; and a call of the tokenizer costs 0.1 ms.
@@ -289,18 +285,6 @@ class ChatFormat:
         if not self.tokens:
             return [text]
         return re.split("(" + "|".join(map(re.escape, self.tokens)) + ")", text)
-
-
-def _control(tokenizer: Any, rendered: str) -> re.Pattern[str]:
-    """Matches the special tokens, and other added ones that the template itself uses."""
-    texts = {
-        token.content
-        for token in tokenizer.added_tokens_decoder.values()
-        if token.special or (token.content.strip() and token.content in rendered)
-    }
-    # Longest first: of two that start alike the tokenizer takes the longer.
-    ordered = sorted(texts - {""}, key=lambda text: (-len(text), text))
-    return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], system: str | None) -> str:

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 import llguidance
 import numpy as np
 
+from comity.engines.control import control_tokens, encoder
 from comity.engines.masks import Mask
 from comity.errors import ComityError
 
@@ -48,17 +49,19 @@ class Grammars:
         """
         self.end_ids = frozenset(end_ids)
         size = max(tokenizer.get_vocab().values()) + 1
-        control = _control(tokenizer)
-        self._tokenizer = _read(tokenizer, size, control)
+        control = control_tokens(tokenizer)
+        known = _Vocabulary(tokenizer, size, control)
+        self._texts = known.tokens
+        self._tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(known), slices=_SLICES)
         usable = np.ones(size, dtype=bool)
-        usable[[t for t in self.end_ids | control if t < size]] = False
+        usable[[t for t in self.end_ids.union(control) if t < size]] = False
         usable[vocabulary or size :] = False
         ends = np.zeros(max([size, *(end + 1 for end in self.end_ids)]), dtype=bool)
         ends[sorted(self.end_ids)] = True
         self._usable = usable
         self._keep = np.packbits(usable, bitorder="little")
         self._ends = np.packbits(ends, bitorder="little")
-        texts = [self.text(int(t)) for t in np.flatnonzero(usable)]
+        texts = [self._texts[t] for t in np.flatnonzero(usable)]
         self._alphabet, self._usual = _alphabet(texts)
         self._masks: WeakValueDictionary[bytes, Mask] = WeakValueDictionary()
         self._compiled: dict[str, Grammar] = {}
@@ -105,7 +108,7 @@ class Grammars:
 
     def text(self, token: int) -> bytes:
         """What a token writes."""
-        return bytes(self._tokenizer.decode_bytes([token]))
+        return self._texts[token]
 
     def mask(self, bits: bytes, accepting: bool) -> tuple[Mask, bool]:
         """The mask of llguidance's bits, with the end ids where the answer may end; and
@@ -250,40 +253,46 @@ def _reason(matcher: Any) -> str:
     return (named or lines or ["unknown"])[0]
 
 
-def _control(tokenizer: Any) -> frozenset[int]:
-    """Special tokens, and other added ones that the chat template uses."""
-    template = tokenizer.chat_template or ""
-    return frozenset(
-        token_id
-        for token_id, token in tokenizer.added_tokens_decoder.items()
-        if token.special or (token.content.strip() and token.content in str(template))
-    )
+class _Vocabulary:
+    """A tokenizer as llguidance reads one: what each token writes, and the tokens of a text.
 
-
-def _read(tokenizer: Any, size: int, control: frozenset[int]) -> Any:
-    """llguidance's view of a tokenizer in which control tokens are unknown.
-
-    It wants an id that ends everything, so it is given one beyond all others.
+    llguidance's own reader knows what tokens write. But it takes added tokens that look like
+    tags for special ones, so that no grammar could write them; and in its eyes a text that
+    spells a control token is that token.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ComityError("grammars need a fast tokenizer (a tokenizer.json)")
-    described = json.loads(backend.to_str())
-    described["truncation"] = described["padding"] = None
-    described["added_tokens"] = [
-        *(token for token in described["added_tokens"] if token["id"] not in control),
-        {"id": size, "content": "\0end\0", "special": True, "single_word": False,
-         "lstrip": False, "rstrip": False, "normalized": False},
-    ]  # fmt: skip
-    try:
-        return llguidance.LLTokenizer(
-            json.dumps(described), n_vocab=size + 1, eos_token=size, slices=_SLICES
-        )
-    except ValueError as problem:
-        raise ComityError(
-            "this model's tokenizer cannot be used with grammars: its tokens are not fixed runs "
-            f"of bytes ({str(problem).splitlines()[0]})"
-        ) from None
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Any, size: int, control: Collection[int]) -> None:
+        """`size`: the ids are below it. Raises ComityError as `Grammars` does."""
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ComityError("grammars need a fast tokenizer (a tokenizer.json)")
+        try:
+            # It wants an id that ends everything, which it never meets here.
+            self._reader = llguidance.LLTokenizer(
+                backend.to_str(), n_vocab=size, eos_token=0, slices=[]
+            )
+        except ValueError as problem:
+            raise ComityError(
+                "this model's tokenizer cannot be used with grammars: its tokens are not fixed "
+                f"runs of bytes ({str(problem).splitlines()[0]})"
+            ) from None
+        self._encode = encoder(tokenizer)
+        # One more token ends everything: the ends of answers are not llguidance's to allow.
+        self.tokens = [*(bytes(self._reader.decode_bytes([i])) for i in range(size)), b"\0end\0"]
+        self.eos_token_id = size
+        self.special_token_ids = [*(i for i in control if i < size), size]
+
+    def __call__(self, text: str) -> list[int]:
+        """The tokens of a text, as it is told; exactly these letters."""
+        if isinstance(text, bytes):
+            raise TypeError("text, not bytes")  # how llguidance finds out what to give
+        tokens = self._encode(text)
+        if b"".join(self.tokens[token] for token in tokens) != text.encode():
+            # Tokenizers that normalize, or put a space before every text.
+            tokens = [int(token) for token in self._reader.greedy_tokenize(text)]
+        return tokens
 
 
 def _alphabet(texts: Sequence[bytes]) -> tuple[str, bool]:

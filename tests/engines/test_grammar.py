@@ -186,6 +186,54 @@ def words(*vocabulary: str, byte_level: bool = True) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", unk_token="[UNK]")
 
 
+def byte_pairs(listed: bool, merged: bool) -> PreTrainedTokenizerFast:
+    """A tokenizer laid out as published ones are: control tokens stand among the added tokens.
+
+    `listed`: they are ordinary tokens too, as Gemma's are. `merged`: and letters merge into them.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    merges = []
+    pairs = [("<", "u"), ("<u", ">")] if merged else []
+    for first, second in pairs:
+        vocabulary[first + second] = len(vocabulary)
+        merges.append((first, second))
+    if listed:
+        for control in ("<s>", "<u>", "<e>"):
+            vocabulary.setdefault(control, len(vocabulary))
+    made = Tokenizer(models.BPE(vocabulary, merges))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    for text, special in (("<s>", True), ("<b>", False), ("<u>", False), ("<e>", True)):
+        made.add_tokens([AddedToken(text, special=special, normalized=False)])
+    made.add_tokens([AddedToken("<last>", normalized=False)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="<e>")
+    fast.chat_template = "{{ '<u>' }}"
+    return fast
+
+
+@pytest.mark.parametrize(("listed", "merged"), [(False, False), (True, False), (True, True)])
+def test_tokens_behind_control_tokens_keep_their_places(listed: bool, merged: bool) -> None:
+    made = byte_pairs(listed, merged)
+    ids = made.convert_tokens_to_ids
+    few = Grammars(made, [ids("<e>")])
+    control = {ids(text) for text in ("<s>", "<u>", "<e>")}
+    for token in set(made.get_vocab().values()) - control:
+        assert few.usable(token)
+        text = made.convert_ids_to_tokens(token)
+        if text in ("<b>", "<last>", "a"):
+            assert few.text(token) == text.encode()
+    assert not any(few.usable(token) for token in control)
+    anything = few.compile("(?s:.){1,9}").start()
+    assert ids("<last>") in anything.mask() and ids("<b>") in anything.mask()
+    assert not control & set(anything.mask().tokens.tolist())
+    tokens, _ = walk(few.compile("a<s><u><e><b>c").start(), np.random.default_rng(0))
+    assert b"".join(map(few.text, tokens)) == b"a<s><u><e><b>c"
+    assert not control & set(tokens)
+
+
 def test_what_the_tokenizer_cannot_write_is_taken_out_or_refused() -> None:
     some = words("hat", "s", "3", "Ġ", ",", "x")
     few = Grammars(some, [1])
