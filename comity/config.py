@@ -9,6 +9,7 @@ for in its room's dictionary (`comity list` shows them), which is where they are
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from comity.config_errors import names_its_base, plain_errors
 from comity.config_files import check_references, check_resolved, read_yaml
-from comity.config_limits import check_limits, limited
+from comity.config_limits import LARGEST_SEED, check_limits, limited
 from comity.config_parts import (
     AdapterConfig,
     Block,
@@ -48,7 +49,7 @@ class Config:
 
     name: str = "experiment"
     """Name of the experiment; run folders begin with it."""
-    seed: int = limited(0, at_least=0)
+    seed: int = limited(0, at_least=0, at_most=LARGEST_SEED)
     """Everything random in the run is derived from it."""
     iterations: int = limited(20, at_least=1)
     """How often the learners play and are updated."""
@@ -138,8 +139,20 @@ def _complete(plain: Any, composition: Composition | None = None) -> Config:
     assert isinstance(config, Config)
     if composition is not None:
         config.composition = composition
+    _find_home(config)
     check(config)
     return config
+
+
+def _find_home(config: Config) -> None:
+    """Writes `~` out in paths: no shell does that behind a key (`output=~/runs`)."""
+    config.output = os.path.expanduser(config.output)
+    config.model.name = os.path.expanduser(config.model.name)
+    if config.past is not None and config.past.start is not None:
+        config.past.start = os.path.expanduser(config.past.start)
+    for number, seat in enumerate(config.seats):
+        if isinstance(seat, str) and seat.startswith("adapter:"):
+            config.seats[number] = f"adapter:{os.path.expanduser(seat.partition(':')[2])}"
 
 
 def check(config: Config) -> None:
@@ -169,6 +182,9 @@ def check(config: Config) -> None:
         raise ComityError("study.arms: is empty; give at least one arm (own: [reward=own])")
     if config.study is not None and not config.study.seeds:
         raise ComityError("study.seeds: is empty; give at least one seed")
+    for seed in config.study.seeds if config.study else ():
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ComityError(f"study.seeds: {seed} must be at least 0 and at most {LARGEST_SEED}")
     for arm in config.study.arms if config.study else ():
         if not re.fullmatch(r"[\w.-]+", arm) or arm.startswith("."):
             raise ComityError(

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException):
         return _explain_missing(error)
     if isinstance(error, OverrideParseException):
-        return f"cannot read the override {error.override!r}; write key=value or group=option"
+        return explain_override(str(error.override))
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
@@ -88,6 +89,34 @@ def explain(error: Exception) -> str:
     if unknown_group:
         return f"unknown config group {unknown_group[1]!r}; see `comity list`"
     return one_line(error)
+
+
+def explain_override(override: str) -> str:
+    """What is wrong with an override that Hydra cannot read, and how to quote it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    problem = f"cannot read the override {override!r}"
+    key, found, value = override.partition("=")
+    if "${" in value:
+        return f"{problem}; ${{...}} is another value of the config, as in ${{seed}}"
+    # Hydra takes what stands in quotes as it is; backslashes count before quotes alone.
+    text = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    text = re.sub(r"(\\+)$", r"\1\1", text)
+    quoted = f'{key}="{text}"'
+    try:
+        readable = OverridesParser.create().parse_override(quoted).value() == value
+    except HydraException:
+        readable = False  # The key is what cannot be read.
+    if not found or not readable:
+        return f"{problem}; write key=value or group=option"
+    if value[:1] not in ("[", "{"):
+        return f"{problem}; quote the value: {shlex.quote(quoted)}"
+    return (
+        f"{problem}; a list is [a,b], a mapping {{a: b}}, and text with other signs or letters is "
+        f"quoted in them, as in 'seats=[learner,\"adapter:/my models/é\"]'; if all of it is text: "
+        f"{shlex.quote(quoted)}"
+    )
 
 
 def _explain_missing(error: Any) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 from comity.errors import ComityError
 
+LARGEST_SEED = 2**63 - 1
+"""Seeds stand in records, which hold whole numbers of 64 bits with a sign."""
+
 FITS = {
     "above": lambda value, limit: value > limit,
     "at_least": lambda value, limit: value >= limit,

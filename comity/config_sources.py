@@ -136,6 +136,8 @@ class CheckedLoader(ConfigLoaderImpl):  # type: ignore[misc]
         given += [f"hydra/{part}={choices[f'hydra/{part}']}" for part in CHOSEN]
         if _settings(hydras) != _untouched(tuple(given)):
             raise ComityError(WHY)
+        if isinstance(tree.get("output"), str):  # Hydra makes a folder below it.
+            config.output = os.path.expanduser(tree["output"])
         return config
 
 

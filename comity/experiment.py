@@ -49,6 +49,7 @@ from comity.rewards import REWARDS
 from comity.rewards.base import Ruled
 from comity.rollout.play import Match
 from comity.seats import check_seat, check_strategy, is_scripted, learner_of, scripted_player
+from comity.sinks import check_sinks
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,7 @@ def phases(config: Config) -> tuple[Phase, ...]:
 
 
 def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
-    return OptimizerSettings(
-        learning_rate=config.learning_rate,
-        schedule=config.schedule,
-        warmup=config.warmup,
-        gradient_clip=config.gradient_clip,
-        weight_decay=config.weight_decay,
-    )
+    return OptimizerSettings(**vars(config))
 
 
 def check_training(config: Config) -> None:
@@ -166,6 +161,7 @@ def check_training(config: Config) -> None:
         rules.exploration.check(rules.prompt)
         check_corrected(rules.algorithm)
     check_paid(rules.algorithm, rules.answer)
+    check_sinks(config.sinks)
     if all(learner_of(seat) is None for seat in config.seats):
         raise ComityError("nobody learns: `seats` needs at least one learner")
 

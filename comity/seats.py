@@ -4,6 +4,7 @@ A seat is a player's name (`learner`, `learner:NAME`, `base`, `adapter:PATH`, `t
 a mapping with a scripted player's name and parameters.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,8 +49,13 @@ def check_seat(seat: Any) -> None:
             "comity play GAME --seats human,RUN"
         )
     if kind == "adapter":
-        if not (Path(rest) / "adapter_config.json").is_file():
+        file = Path(rest) / "adapter_config.json"
+        if not file.is_file():
             raise ComityError(f"seat {seat!r}: there is no adapter in the folder {rest!r}")
+        try:
+            json.loads(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ComityError(f"seat {seat!r}: {file} is not readable JSON ({error})") from error
     elif kind == LEARNER and seat != LEARNER:
         # The name is that of a folder in every checkpoint.
         if not re.fullmatch(r"[\w-]+", rest):

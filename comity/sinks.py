@@ -10,11 +10,15 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from comity.config import Config
 from comity.errors import ComityError, one_line
 from comity.registry import build
+
+
+class SinkError(ComityError):
+    """A sink's library refused the run before anything was played."""
 
 
 class Sink(Protocol):
@@ -32,6 +36,9 @@ class Sink(Protocol):
 class SinkType(Protocol):
     """A sink's settings; calling `open` starts it."""
 
+    extra: ClassVar[str]
+    """The library that it needs, which is the extra that brings it."""
+
     def open(self, run: Path, config: Config) -> Sink:
         """The sink for the run in the folder `run`."""
         ...
@@ -40,6 +47,8 @@ class SinkType(Protocol):
 @dataclasses.dataclass(frozen=True)
 class TensorBoard:
     """Event files in the run folder's `tensorboard/`, for `tensorboard --logdir runs`."""
+
+    extra: ClassVar[str] = "tensorboard"
 
     def open(self, run: Path, config: Config) -> Sink:
         """Writes through torch's SummaryWriter."""
@@ -52,6 +61,7 @@ class TensorBoard:
 class WeightsAndBiases:
     """Weights & Biases; `mode: offline` keeps it on this machine until `wandb sync`."""
 
+    extra: ClassVar[str] = "wandb"
     project: str = "comity"
     """Project on the server."""
     mode: str | None = None
@@ -77,6 +87,7 @@ class WeightsAndBiases:
 class Trackio:
     """trackio, a dashboard on this machine (`trackio show`)."""
 
+    extra: ClassVar[str] = "trackio"
     project: str = "comity"
     """Project of the dashboard."""
 
@@ -100,6 +111,15 @@ SINKS: dict[str, type[SinkType]] = {
 }
 
 
+def check_sinks(blocks: Sequence[Any]) -> None:
+    """Raises `ComityError` for sinks that are unknown or whose library is not installed.
+
+    Before a model is loaded, and before there is a folder.
+    """
+    for kind in [build("sink", block, SINKS) for block in blocks]:
+        _require(kind.extra, kind.extra)
+
+
 class Sinks:
     """All sinks of a run; a context manager that closes them."""
 
@@ -114,7 +134,7 @@ class Sinks:
                 raise
             except Exception as error:  # Each library has errors of its own.
                 name = type(kind).__name__
-                raise ComityError(f"the sink {name} did not start: {one_line(error)}") from error
+                raise SinkError(f"the sink {name} did not start: {one_line(error)}") from error
 
     def log(self, iteration: int, metrics: Mapping[str, Any]) -> None:
         """Gives every sink the flattened metrics."""

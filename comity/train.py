@@ -1,6 +1,7 @@
 """The training loop: play, reward, credit, update, checkpoint, report."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -45,7 +46,7 @@ from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
 from comity.runs import RunFolder
 from comity.seats import is_scripted, learner_of, scripted_player
-from comity.sinks import Sinks
+from comity.sinks import SinkError, Sinks
 
 
 def train(config: Config, resume: Path | None = None, report: bool = True) -> Path:
@@ -68,7 +69,12 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
         # Not before, so that what is refused leaves no folder behind.
         run = run or stack.enter_context(RunFolder.create(config))
         progress = stack.enter_context(Progress())
-        train_run(run, experiment, progress, config.name)
+        try:
+            train_run(run, experiment, progress, config.name)
+        except SinkError:
+            if resume is None:  # What is refused leaves no folder behind, here neither.
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
     if report:
         from comity.reports import build
 

@@ -11,6 +11,8 @@ import pytest
 from comity.config import Config
 from comity.errors import ComityError
 from comity.sinks import Sinks, flatten, label
+from comity.train import train
+from tests.train.small import small
 
 METRICS = {
     "iteration": 3,
@@ -113,6 +115,39 @@ def test_a_library_that_does_not_start_is_one_line(
     monkeypatch.setattr(sys.modules["wandb"], "init", init)
     with pytest.raises(ComityError, match=r"did not start: no API key; log in first$"):
         Sinks(["wandb"], tmp_path, Config())
+
+
+def test_what_cannot_start_is_refused_before_a_model_and_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from comity import experiment
+
+    def load(*_: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(experiment, "load_model", load)
+    monkeypatch.setattr(experiment, "load_tokenizer", load)
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    study = 'study={seeds: [0], arms: {a: ["iterations=1"]}}'
+    for block, more in (("trackio", ()), ("wandbb", ()), ("{name: wandb, projct: x}", ()),
+                        ("trackio", (study,))):  # fmt: skip
+        config = small(tmp_path / "runs", f"sinks=[{block}]", *more)
+        with pytest.raises(ComityError, match="sink"):
+            train(config)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_library_that_does_not_start_leaves_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def init(**settings: Any) -> None:
+        raise RuntimeError("no API key")
+
+    fake(monkeypatch, "wandb")
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    with pytest.raises(ComityError, match="no API key"):
+        train(small(tmp_path, "sinks=[wandb]", "iterations=1"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_sinks_and_parameters_are_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 import comity.experiment
 from comity.cli import main
+from comity.config_limits import LARGEST_SEED
 from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES, STATES
 from comity.experiment import Experiment
@@ -358,3 +359,24 @@ def test_labels_that_the_tokenizer_cannot_tell_are_refused_before_the_model_is_l
     changes = (f"model.name={folder}", f"prompt.labels=[{','.join(labels)}]")
     with pytest.raises(ComityError, match=labels[1]):
         train(small(tmp_path / "runs", *changes), report=False)
+
+
+def test_the_largest_seed_ends_in_a_page(tmp_path: Path) -> None:
+    """It stands in every record; what is larger is refused (see tests/cli/test_overrides.py)."""
+    run = train(small(tmp_path, f"seed={LARGEST_SEED}", "iterations=1"))
+    assert (run / "report.html").is_file()
+    assert RunFolder.open(run).config.seed == LARGEST_SEED
+
+
+def test_a_cut_adapter_config_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LO')
+    seats = f"seats=[learner,'adapter:{folder}']"
+    assert main(["train", "ipd", *overrides(tmp_path / "runs", seats)]) == 2
+    assert main(["play", "chicken", "--seats", f"human,adapter:{folder}"]) == 2
+    for line in capsys.readouterr().err.splitlines():
+        assert "adapter_config.json is not readable JSON" in line
+    assert not (tmp_path / "runs").exists()
