@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import resources
 
 from comity.errors import lookup
+from comity.games.randomness import STREAMS
 
 Sentences = dict[str, str]
 
@@ -103,6 +104,7 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "past": lambda: options("past"),
     "models": _models,
     "sinks": _sinks,
+    "streams": lambda: {name: f"{what[0].upper()}{what[1:]}." for name, what in STREAMS.items()},
 }
 """What `comity list` knows, in its order."""
 

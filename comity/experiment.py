@@ -21,22 +21,19 @@ from comity.errors import ComityError, lookup
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.lengths import Shared
-from comity.games.randomness import generator
+from comity.games.randomness import ENVIRONMENT, LENGTH, SEATING, generator
 from comity.games.split import group_seed
 from comity.learning.algorithms import (
     ALGORITHMS,
     Algorithm,
     Exact,
-    Reinforce,
     check_corrected,
     check_paid,
 )
-from comity.learning.critic import check_critic, new_critic
+from comity.learning.critic import check_critic
 from comity.learning.exact_update import ExactGradient, enumerable, scripted_table
 from comity.learning.learner import RESETS, Learner, OptimizerSettings
-from comity.learning.loss import LossSettings
-from comity.learning.ppo import PpoSettings
-from comity.learning.ppo_learner import PpoLearner
+from comity.learning.making import make_learner
 from comity.past import PastAgents, check_past
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
@@ -250,33 +247,16 @@ class Experiment:
         self.close()
 
     def _new_learner(self, name: str) -> Learner:
-        config = self.config
-
-        def seed(purpose: str) -> int:
-            return int(generator(config.seed, purpose, name).integers(2**31))
-
-        shape = vars(config.adapter)
-        self.engine.adapters.add(name, **shape, seed=seed("adapter"))
-        algorithm = self.rules.algorithm
-        common: dict[str, Any] = {
-            "updates": config.iterations,
-            "microbatch_tokens": getattr(algorithm, "microbatch_tokens", None),
-            "dropout": config.adapter.dropout > 0,
-        }
-        if isinstance(algorithm, PpoSettings):
-            return PpoLearner(
-                self.engine,
-                name,
-                self.rules.optimizer,
-                LossSettings(),
-                **common,
-                ppo=algorithm,
-                seed=seed("value head"),
-            )
-        learner = Learner(self.engine, name, self.rules.optimizer, algorithm.loss(), **common)
-        if isinstance(algorithm, Reinforce):
-            learner.critic = new_critic(self.engine, learner, algorithm, shape, seed, **common)
-        return learner
+        config, rules = self.config, self.rules
+        return make_learner(
+            self.engine,
+            name,
+            vars(config.adapter),
+            rules.algorithm,
+            rules.optimizer,
+            updates=config.iterations,
+            run_seed=config.seed,
+        )
 
     def _exact_gradient(self) -> ExactGradient | None:
         """What the algorithm `exact` learns from; None for the others."""
@@ -320,7 +300,7 @@ class Experiment:
         if draw == "group":
             return self.rules.game
         batch = (iteration,) if draw == "batch" else ()
-        rng = generator(self.config.seed, "length", *batch)
+        rng = generator(self.config.seed, LENGTH, *batch)
         shared: Game = replace(game, length=Shared.drawn(game.length, rng))
         return shared
 
@@ -337,9 +317,9 @@ class Experiment:
             if self.past is not None:
                 players = self.past.seated(seated, iteration, number)
             if config.seating == "random":
-                order = generator(config.seed, "seating", iteration, group)
+                order = generator(config.seed, SEATING, iteration, group)
                 players = tuple(players[i] for i in order.permutation(len(players)))
-            seed = int(generator(config.seed, "environment", iteration, group).integers(2**62))
+            seed = int(generator(config.seed, ENVIRONMENT, iteration, group).integers(2**62))
             seed = group_seed(self.rules.game, seed, group)
             stream = (config.seed, iteration, number)
             matches.append(Match(number, group, seed, players, stream))

@@ -18,13 +18,13 @@ from comity.config_parts import PastConfig
 from comity.engines.engine import Engine
 from comity.errors import ComityError
 from comity.games.base import Game
-from comity.games.randomness import generator
+from comity.games.randomness import PAST, generator
 from comity.learning.algorithms import Algorithm, Exact
 from comity.learning.learner import Learner
 from comity.learning.snapshots import Snapshot, Snapshots, find_adapters
 from comity.players.base import Player
 from comity.players.language_model import Policy
-from comity.players.past import PAST, Chances, Opponent, available, draw_opponent, live_seat
+from comity.players.past import Chances, Opponent, available, draw_opponent, live_seat
 from comity.seats import check_seat, check_strategy, is_scripted, learner_of, scripted_player
 
 

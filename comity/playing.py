@@ -18,7 +18,7 @@ from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.yardsticks import split_yardsticks
 from comity.experiment import Rules, language_models
 from comity.files import write_atomically
-from comity.games.randomness import generator
+from comity.games.randomness import ENVIRONMENT, generator
 from comity.games.split import group_seed
 from comity.play_config import MODELS, play_config, trained_seats
 from comity.players.base import Player
@@ -185,7 +185,7 @@ class _Evening:
         config = self._run.config
         for number in range(config.matches):
             group = number // config.group_size
-            seed = int(generator(config.seed, "environment", 0, group).integers(2**62))
+            seed = int(generator(config.seed, ENVIRONMENT, 0, group).integers(2**62))
             seed = group_seed(self._rules.game, seed, group)
             yield Match(number, group, seed, self._players, (config.seed, 0, number))
 

@@ -18,7 +18,7 @@ from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.yardsticks import split_yardsticks, yardsticks
 from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
-from comity.games.randomness import generator
+from comity.games.randomness import TORCH, generator
 from comity.learning.algorithms import Reinforce
 from comity.learning.checkpoints import Checkpoints
 from comity.learning.credit import discounted_returns
@@ -97,7 +97,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
         for iteration in range(first, config.iterations):
             if experiment.past is not None:
                 experiment.past.begin(iteration)
-            torch.manual_seed(int(generator(config.seed, "torch", iteration).integers(2**62)))
+            torch.manual_seed(int(generator(config.seed, TORCH, iteration).integers(2**62)))
             phase = rules.phase(iteration)
             if iteration == phase.first > 0:
                 for learner in experiment.learners.values():

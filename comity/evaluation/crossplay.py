@@ -11,13 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from comity.games.base import Game
-from comity.games.randomness import generator
+from comity.games.randomness import CROSSPLAY, ENVIRONMENT, generator
 from comity.players.base import Player
 from comity.rollout.play import Match, play
 from comity.rollout.records import Conversation, Decision
-
-CROSSPLAY = "crossplay"
-"""Name of the random streams of cross-play."""
 
 BATCH = 48
 """Matches that are played side by side; bounds the memory of the cache."""
@@ -91,7 +88,7 @@ def crossplay(
                     number=number,
                     group=list(seeds).index(pairing.seed) * twos + k // 2,
                     seed=int(
-                        generator(pairing.seed, CROSSPLAY, "environment", k // 2).integers(2**62)
+                        generator(pairing.seed, CROSSPLAY, ENVIRONMENT, k // 2).integers(2**62)
                     ),
                     players=_seated(pairing, k),
                     stream=(pairing.seed, CROSSPLAY, pairing.label, k),

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from comity.errors import ComityError
 from comity.games.iterated import Iterated
 from comity.games.lengths import make_length
-from comity.games.randomness import generator
+from comity.games.randomness import PAYOFFS, generator
 from comity.games.stages import OUTCOMES, MatrixStage
 from comity.games.tables import COOPERATE_DEFECT, DEFAULT_LENGTH, LengthChoice
 
-PAYOFFS = "payoffs"
-"""Name of the stream that a match's payoffs are drawn from: generator(seed, PAYOFFS)."""
 TRIES = 10_000
 
 

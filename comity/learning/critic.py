@@ -22,6 +22,7 @@ import torch
 from comity.engines.engine import Engine, TrunkReading
 from comity.engines.session import Session
 from comity.errors import ComityError, lookup
+from comity.games.randomness import CRITIC, VALUE_HEAD
 from comity.learning.algorithms import CRITIC_LOSSES, AdvantageAlignment, Reinforce
 from comity.learning.crediting import Layout
 from comity.learning.learner import Learner, OptimizerSettings
@@ -274,9 +275,9 @@ def new_critic(
         return None
     name = critic_name(learner.adapter)
     optimizer = critic_optimizer(algorithm.critic_optimizer, learner.settings)
-    engine.adapters.add(name, **adapter, seed=seed("critic"))
+    engine.adapters.add(name, **adapter, seed=seed(CRITIC))
     return Critic(
-        *(engine, name, optimizer), **common, loss=algorithm.critic_loss, seed=seed("value head")
+        *(engine, name, optimizer), **common, loss=algorithm.critic_loss, seed=seed(VALUE_HEAD)
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from comity.engines.session import Session
+from comity.games.randomness import MINIBATCHES, generator
 from comity.learning.learner import Learner
 from comity.learning.lessons import Lesson, TermReading, read_terms
 from comity.learning.ppo import (
@@ -38,10 +39,15 @@ from comity.learning.value_head import ValueHead
 class PpoLearner(Learner):
     """See the module."""
 
-    def __init__(self, *args: Any, ppo: PpoSettings, seed: int = 0, **kwargs: Any) -> None:
-        """`seed`: of the value head's first weights. The rest as for `Learner`."""
+    def __init__(
+        self, *args: Any, ppo: PpoSettings, seed: int = 0, order: int = 0, **kwargs: Any
+    ) -> None:
+        """`seed`: of the value head's first weights; `order`: of the minibatches' order.
+
+        The rest as for `Learner`.
+        """
         self.ppo = ppo
-        self._seed = seed
+        self._seed, self._order = seed, order
         self.moments = RunningMoments()
         self.kl = KlController(ppo.kl, ppo)
         self.credited: dict[int, float] = {}
@@ -137,7 +143,7 @@ class PpoLearner(Learner):
         count = min(self.ppo.minibatches, len(lessons))
         if count == 1:
             return [list(lessons)]
-        order = np.random.default_rng([self.version, epoch]).permutation(len(lessons))
+        order = generator(self._order, MINIBATCHES, self.version, epoch).permutation(len(lessons))
         return [[lessons[i] for i in sorted(part)] for part in np.array_split(order, count)]
 
     def _step(

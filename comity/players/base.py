@@ -17,7 +17,7 @@ from comity.engines.masks import Mask
 from comity.engines.scoring import Answers
 from comity.engines.session import Session
 from comity.games.base import ILLEGAL, Action, Game, Reply, Turn
-from comity.games.randomness import generator
+from comity.games.randomness import ANSWER, generator
 
 Controller = Literal["live", "frozen", "past", "scripted", "human"]
 """What kind of player decided."""
@@ -30,9 +30,6 @@ CONTROLLERS: dict[Controller, str] = {
     "human": "a person at the terminal",
 }
 """Every kind of player with what it is."""
-
-ANSWER = "answer"
-"""Name of the random streams that answers are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,11 @@ class Ask:
     """Identity of the match's random numbers (run seed, iteration, match)."""
 
     def rng(self, attempt: int = 0, part: str = "") -> np.random.Generator:
-        """The own stream of an answer or a part before it: what others draw never moves it."""
+        """The own stream of an answer or a part before it: what others draw never moves it.
+
+        `attempt`: how many attempts failed before, also for what follows when the last of them
+        failed: a fallback that took the numbers of the failed attempt would follow from it.
+        """
         turn = self.turn
         place = (turn.seat, turn.round, turn.step, attempt)
         return generator(*self.stream, ANSWER, *place, *([part] if part else []))

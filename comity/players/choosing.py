@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from comity.players.conversations import Conversations, Place
 
 
-def choose(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"]) -> list[Answer]:
-    """Score the legal answers and draw one from their exact distribution."""
+def choose(
+    table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"], failed: Sequence[int]
+) -> list[Answer]:
+    """Score the legal answers and draw one from their exact distribution.
+
+    `failed`: how many free attempts each ask had before.
+    """
     models = table.models
     choices, legals = [], []
     for ask, place in zip(asks, places, strict=True):
@@ -30,11 +35,11 @@ def choose(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"
         legals.append(labels)
     scored = table.session.score([*choices, *ahead(table, asks)])[: len(choices)]
     results = []
-    for ask, place, choice, labels, logprobs in zip(
-        asks, places, choices, legals, scored, strict=True
+    for ask, place, attempt, choice, labels, logprobs in zip(
+        asks, places, failed, choices, legals, scored, strict=True
     ):
         probabilities = np.exp(logprobs)
-        picked = _draw(probabilities, ask.rng())
+        picked = _draw(probabilities, ask.rng(attempt))
         start = len(place.conversation.ids)
         table.note("answer", place, choice.answers[picked])
         results.append(

@@ -84,7 +84,12 @@ class Conversations:
         guided = [i for i, ask in enumerate(asks) if given[i] is None and not ask.turn.legal]
         for members, answered in ((scored, choosing.choose), (guided, writing.guided)):
             if members:
-                found = answered(self, [asks[i] for i in members], [places[i] for i in members])
+                found = answered(
+                    self,
+                    [asks[i] for i in members],
+                    [places[i] for i in members],
+                    [sum(one.kind == "attempt" for one in before[i]) for i in members],
+                )
                 for i, answer in zip(members, found, strict=True):
                     given[i] = answer
         return [

@@ -16,9 +16,6 @@ import numpy as np
 
 T = TypeVar("T")
 
-PAST = "past"
-"""Name of the random streams that opponents are drawn from."""
-
 
 @dataclass(frozen=True)
 class Chances:

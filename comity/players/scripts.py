@@ -10,7 +10,7 @@ import numpy as np
 
 from comity.errors import ComityError
 from comity.games.base import KINDS, Claim, Game, Illegal, Reply, Turn
-from comity.games.randomness import generator
+from comity.games.randomness import CHECK, generator
 from comity.games.split import Split
 from comity.players.negotiators import NEGOTIATORS
 from comity.players.scripted import SCRIPTED
@@ -50,7 +50,7 @@ def written(reply: Reply, game: Game) -> str:
 
 def check_script(strategy: Script, game: Game, seat: int) -> None:
     """Raises `ComityError` where it cannot play: asked through a first round and a bad one."""
-    rng = generator(0, "check", seat)
+    rng = generator(0, CHECK, seat)
     for turn in example_turns(game):
         if turn.seat == seat:
             if turn.kind not in strategy.kinds:

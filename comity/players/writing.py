@@ -40,17 +40,23 @@ def think(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"]
     assert isinstance(form, Written)
     block = Thinking(form.thinking)
     most = table.models.chat.length(block.longest) + form.thinking
-    drawn = _draw(table, asks, places, [block] * len(asks), [most] * len(asks), "think")
+    everybody = len(asks)
+    drawn = _draw(
+        table, asks, places, [block] * everybody, [most] * everybody, [0] * everybody, "think"
+    )
     return [
         replace(one, kind="think", action=ILLEGAL, trainable=form.train_thinking) for one in drawn
     ]
 
 
-def guided(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"]) -> list[Answer]:
-    """Answers that a grammar keeps to their form."""
+def guided(
+    table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"], failed: Sequence[int]
+) -> list[Answer]:
+    """Answers that a grammar keeps to their form; `failed`: free attempts that each had before."""
     forms = [_form(table, ask) for ask in asks]
     budgets = [_budget(table, ask, form) for ask, form in zip(asks, forms, strict=True)]
-    return [replace(one, guided=True) for one in _draw(table, asks, places, forms, budgets)]
+    drawn = _draw(table, asks, places, forms, budgets, failed)
+    return [replace(one, guided=True) for one in drawn]
 
 
 @dataclass(frozen=True)
@@ -165,9 +171,10 @@ def _draw(
     places: Sequence["Place"],
     forms: Sequence[Form],
     budgets: Sequence[int],
+    attempts: Sequence[int],
     part: str = "",
 ) -> list[Answer]:
-    """Sample under the forms' grammars."""
+    """Sample under the forms' grammars; `attempts`: the number of each one's attempt."""
     models = table.models
     starts = [len(place.conversation.ids) for place in places]
     drawn = table.session.sample(
@@ -176,12 +183,14 @@ def _draw(
                 place.conversation,
                 budget,
                 frozenset(models.chat.end_ids),
-                ask.rng(part=part),
+                ask.rng(attempt, part),
                 temperature(ask),
                 matcher=models.grammars.compile(form.guide).start(),
                 closing=tuple(models.chat.plain(form.closing)),
             )
-            for ask, place, form, budget in zip(asks, places, forms, budgets, strict=True)
+            for ask, place, form, budget, attempt in zip(
+                asks, places, forms, budgets, attempts, strict=True
+            )
         ]
     )
     return [

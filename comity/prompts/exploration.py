@@ -14,11 +14,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from comity.errors import ComityError, nearest
 from comity.games.base import Game, Turn
-from comity.games.randomness import generator
+from comity.games.randomness import EXPLORATION, generator
 from comity.prompts.base import Prompt
 
-EXPLORATION = "exploration"
-"""Name of the random streams, and kind of the pieces of conversations that hold instructions."""
+__all__ = ["EXPLORATION", "INSTRUCTIONS", "Explorable", "Exploration", "Instruction"]
 
 INSTRUCTIONS = {
     "welfare_maximizing": (

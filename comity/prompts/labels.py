@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from comity.errors import ComityError, lookup
-from comity.games.randomness import generator
+from comity.games.randomness import PROMPT, generator
 from comity.prompts.base import check_labels
 
 LABEL_SETS: dict[str, tuple[str, str]] = {
@@ -51,7 +51,7 @@ def random_labels(stream: Sequence[int | str], length: int, scope: str) -> tuple
     and distinct, none begins the other.
     """
     identity = stream[:1] if scope == "run" else stream
-    rng = generator(*identity, "prompt", "labels")
+    rng = generator(*identity, PROMPT, "labels")
 
     def draw() -> str:
         return "".join(rng.choice(list(ALPHABET), size=length))

@@ -17,7 +17,7 @@ from typing import ClassVar
 from comity.errors import ComityError, lookup
 from comity.games.base import Game, Illegal, Move, Turn
 from comity.games.iterated import Iterated
-from comity.games.randomness import generator
+from comity.games.randomness import PROMPT, generator
 from comity.games.stages import MatrixStage
 from comity.prompts.base import OfLabels, labels_for
 from comity.prompts.framings import FRAMINGS, Facts, check_framing, compose
@@ -124,10 +124,10 @@ class Structured(OfLabels):
         if labels == RANDOM:
             labels = random_labels(stream, self.label_length, self.label_scope)
         if swap == RANDOM:
-            swap = bool(generator(*stream, "prompt", "swap").integers(2))
+            swap = bool(generator(*stream, PROMPT, "swap").integers(2))
         if layout == RANDOM:
             layouts = [name for name in LAYOUTS if name != RANDOM]
-            layout = layouts[generator(*stream, "prompt", "layout").integers(len(layouts))]
+            layout = layouts[generator(*stream, PROMPT, "layout").integers(len(layouts))]
         return replace(
             self, labels_named=labels, swap_labels=swap, layout=layout, stream=tuple(stream)
         )
@@ -162,7 +162,7 @@ class Structured(OfLabels):
 
     def _ordered(self, labels: Sequence[str], order: str, name: str, turn: Turn) -> list[str]:
         """Labels in the order that this prompt lists them."""
-        rng = generator(*self.stream, "prompt", name, turn.seat, turn.round)
+        rng = generator(*self.stream, PROMPT, name, turn.seat, turn.round)
         return shuffled(labels, order, rng)
 
     def _history(self, turn: Turn) -> list[tuple[Move | None, Move | None]]:

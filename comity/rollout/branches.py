@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 
 from comity.games.base import Played, Reply
+from comity.games.randomness import BRANCH
 from comity.rollout.live import Live
 from comity.rollout.noting import COUNTED, kind_of
 
-BRANCH = "branch"
-"""Name of the random streams of alternatives."""
 TOGETHER = 64
 """Alternatives that are played side by side; bounds the memory of the cache."""
 

@@ -9,13 +9,12 @@ and learned from nowhere.
 from collections.abc import Mapping, Sequence
 
 from comity.engines.session import Draw
-from comity.games.randomness import generator
+from comity.games.randomness import FOLLOWUP, generator
 from comity.players.language_model import LanguageModels, Policy
 from comity.rollout.play import Match, Rollout
 from comity.rollout.records import Conversation, Decision, Piece
 
-FOLLOWUP = "followup"
-"""The kind of these decisions, and the name of their random streams."""
+__all__ = ["FOLLOWUP", "follow_up"]
 
 
 def follow_up(
@@ -99,7 +98,7 @@ def _ask(
             seat=answer.seat,
             round=answer.round,
             step=step[place],
-            kind=FOLLOWUP,
+            kind=FOLLOWUP,  # As their random streams are called.
             player=player.name,
             adapter=player.adapter,
             version=player.version,

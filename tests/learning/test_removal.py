@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from comity.engines.sampling import Answering
 from comity.engines.session import Session
 from comity.games.base import Game
-from comity.games.randomness import generator
+from comity.games.randomness import ANSWER, generator
 from comity.learning.algorithms import Reinforce
 from comity.learning.crediting import Layout
 from comity.learning.critic import Critic, judge
@@ -23,7 +23,7 @@ from comity.learning.lessons import lessons, micro_batches, read_terms
 from comity.learning.loss import LossSettings
 from comity.learning.removal import Remainder
 from comity.players import choosing
-from comity.players.base import ANSWER, Ask
+from comity.players.base import Ask
 from comity.players.language_model import LanguageModels, Policy
 from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS, Exploration
 from comity.rollout.branches import branch_returns

@@ -10,9 +10,9 @@ import pytest
 
 import comity.train
 from comity.games.base import Game
-from comity.games.randomness import generator
+from comity.games.randomness import ANSWER, generator
 from comity.learning.credit import discounted_returns, horizon_returns
-from comity.players.base import ANSWER, Ask
+from comity.players.base import Ask
 from comity.players.conversations import Conversations
 from comity.players.language_model import LanguageModels
 from comity.prompts import negotiation_words
