@@ -10,7 +10,9 @@ import hashlib
 import json
 import re
 import struct
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -76,6 +78,53 @@ def weights_fingerprint(folder: Path) -> str:
         return _fingerprint(tuple(states))
     except (OSError, ValueError, TypeError, KeyError, struct.error) as error:
         raise ComityError(f"cannot read the weights in {folder}: {error}") from error
+
+
+def check_base(folder: Path, ours: BaseModel | None) -> None:
+    """Raises `ComityError` where an adapter's folder says that it is of another base model.
+
+    By the hash of its weights where that is known: Comity writes it beside its adapters, and
+    a base in a folder of this machine has one; else by the name and revision in the adapter's
+    config, without the path. An adapter that names no base at all is taken with a warning.
+    """
+    try:
+        saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        name, revision = saved.get("base_model_name_or_path"), saved.get("revision")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ComityError(f"cannot read adapter_config.json in {folder}: {error}") from error
+    noted = BaseModel.read(folder)
+    if ours is None:
+        return
+    named = base_name(name) if isinstance(name, str) and name else None
+    if noted is None and named and Path(str(name)).expanduser().is_dir():
+        with suppress(ComityError):  # a folder without weights says nothing
+            noted = BaseModel.of(Path(str(name)).expanduser())
+    if noted is not None and noted.weights != ours.weights:
+        raise ComityError(
+            f"the adapter in {folder} is of the base model {base_name(noted.name)!r} with "
+            f"weights {noted.weights[:15]}, not of {base_name(ours.name)!r} with weights "
+            f"{ours.weights[:15]}"
+        )
+    if noted is not None and named in (None, base_name(noted.name)):
+        return
+    if named is None:
+        warnings.warn(
+            f"the adapter in {folder} does not say which base model it is of; taken as one of "
+            f"{base_name(ours.name)!r}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    elif named != base_name(ours.name):
+        raise ComityError(
+            f"the adapter in {folder} is of the base model {named!r}, not of "
+            f"{base_name(ours.name)!r} (if these are the same weights under another name, "
+            f"write {ours.name!r} as base_model_name_or_path into its adapter_config.json)"
+        )
+    elif is_commit(revision) and is_commit(ours.revision) and revision != ours.revision:
+        raise ComityError(
+            f"the adapter in {folder} is of revision {revision[:12]} of {named!r}, not of "
+            f"{str(ours.revision)[:12]}"
+        )
 
 
 def base_name(path: str) -> str:

@@ -1,0 +1,259 @@
+"""Adapters that other programs saved: what of PEFT's formats is computed right, and nothing else.
+
+PEFT's LoRA has dozens of settings. Some change what the layers compute (DoRA, activation by
+tokens), some the base model (PiSSA, OLoRA), some bring weights of their own (`modules_to_save`).
+Here stands the list of settings under which an adapter is just two thin matrices for each of
+its modules; every other one is refused by its name, and so is every other tensor.
+"""
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import regex
+import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils.other import get_pattern_key
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from comity.errors import ComityError, nearest
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+FREE = frozenset(
+    {
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "target_modules",
+        "use_rslora",
+    }
+)
+"""Settings that may have any value: computed, or of no meaning for saved weights. (The shape of
+the file's matrices does not depend on `fan_in_fan_out`; `eva_config` is how A was drawn.)"""
+VALUES: dict[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "task_type": (None, "CAUSAL_LM"),
+    "bias": ("none",),
+    "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
+}
+"""Settings that may have these values. Other ways to begin (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA)
+change the base model, so that the saved matrices belong to a base that is not there."""
+SECONDS = 0.5
+"""Longest time that one match with a regular expression of a config may take."""
+_PREFIX, _ENDS = "base_model.model.", (".lora_A.weight", ".lora_B.weight")
+_NAME = regex.compile(r"\^?[\w.-]+\$?")
+
+
+@dataclass(frozen=True)
+class SavedAdapter:
+    """An adapter's matrices and scales by module, as a file has them."""
+
+    down: dict[str, torch.Tensor]
+    """A, `[rank, in]`."""
+    up: dict[str, torch.Tensor]
+    """B, `[out, rank]`."""
+    scale: dict[str, float]
+    """What `B A x` is multiplied by."""
+
+
+def read_adapter(folder: Path, modules: Collection[str]) -> SavedAdapter:
+    """The adapter in a folder, for a model with these linear modules.
+
+    Raises `ComityError` for a setting or a tensor that would not be computed, naming it, and
+    unless the weights are just those that the config says.
+    """
+    for file in (CONFIG, WEIGHTS):
+        if not (folder / file).is_file():
+            raise ComityError(f"no adapter in {folder}: {file} is missing")
+    config = _config(folder)
+    try:
+        tensors = load_file(str(folder / WEIGHTS))
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        raise ComityError(f"cannot read the adapter's weights in {folder}: {error}") from error
+    down, up = _matrices(folder, tensors)
+    if found := sorted(set(down) ^ set(up)):
+        raise ComityError(
+            f"the adapter in {folder} does not fit this model: it has one of two matrices of "
+            f"{found[0]}"
+        )
+    try:
+        wanted = _targets(config, modules)
+    except TimeoutError as error:
+        raise ComityError(
+            f"the adapter in {folder}: matching target_modules with the model's modules takes too "
+            "long; give a list of names"
+        ) from error
+    except (regex.error, ValueError, TypeError) as error:
+        raise ComityError(f"the adapter in {folder}: target_modules: {error}") from error
+    for names, what in (
+        (sorted(set(down) - set(modules)), "which this model does not have"),
+        (sorted(set(down) - wanted), "which its target_modules leave out"),
+        (sorted(wanted - set(down)), None),
+    ):
+        if names:
+            reason = f"it has weights of {names[0]}, {what}" if what else f"it lacks {names[0]}"
+            raise ComityError(f"the adapter in {folder} does not fit this model: {reason}")
+    scale = {name: _scale(folder, config, name, down[name], up[name]) for name in down}
+    return SavedAdapter(down, up, scale)
+
+
+def resolve_targets(targets: object, modules: Collection[str], able: Collection[str]) -> set[str]:
+    """The modules that names, or one regular expression, stand for; all of them in `able`.
+
+    A name stands for every module that it ends, at a dot. Raises `ComityError` for one that
+    stands for none, or also for a module that cannot get an adapter.
+    """
+    if not isinstance(targets, str | list | tuple) or not targets:
+        raise ComityError("adapter.targets: give all-linear, or a list of modules' names")
+    if isinstance(targets, str) and not _NAME.fullmatch(targets):
+        try:
+            stands = {targets: {name for name in able if _matches(targets, name)}}
+        except (TimeoutError, regex.error) as error:
+            raise ComityError(f"adapter.targets: cannot match {targets!r}: {error}") from error
+    else:
+        stands = {
+            str(name): {module for module in modules if f".{module}".endswith(f".{name}")}
+            for name in ([targets] if isinstance(targets, str) else targets)
+        }
+    for name, found in stands.items():
+        wrong = sorted(found - set(able))
+        if wrong or not found:
+            last = sorted({module.rpartition(".")[2] for module in able})
+            raise ComityError(
+                f"adapter.targets: {wrong[0]} cannot get an adapter: it is no linear layer that "
+                "computes one row for each token"
+                if wrong
+                else f"adapter.targets: the model has no module {name!r} that can get an adapter; "
+                f"{nearest(name, last)}"
+            )
+    return set[str]().union(*stands.values())
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The settings, after a look at each of them."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ComityError(f"cannot read {CONFIG} in {folder}: {error}") from error
+    if not isinstance(config, dict):
+        raise ComityError(f"cannot read {CONFIG} in {folder}: it holds no settings")
+    for name, value in sorted(config.items()):
+        if name in FREE or (name in VALUES and any(_same(value, v) for v in VALUES[name])):
+            continue
+        if name not in VALUES and (value in (None, False) or value == {} or value == []):
+            continue  # switched off
+        raise ComityError(
+            f"the adapter in {folder} has {name}={json.dumps(value)[:60]}, which Comity does not "
+            "compute; merge it into its base, or train one that is plain LoRA"
+        )
+    if "peft_type" not in config:
+        raise ComityError(f"the adapter in {folder} does not say its peft_type")
+    rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
+    patterns = {key: config.get(key) or {} for key in ("rank_pattern", "alpha_pattern")}
+    for key, values in (("r", {"": rank}), ("lora_alpha", {"": alpha}), *patterns.items()):
+        if not isinstance(values, Mapping) or not all(
+            _number(value, whole=key[0] == "r") for value in values.values()
+        ):
+            raise ComityError(f"the adapter in {folder}: {key} is no positive number")
+        for name in values:
+            if name and not _NAME.fullmatch(name):
+                raise ComityError(
+                    f"the adapter in {folder}: {key} has {name!r}; only modules' names are read"
+                )
+    return {**config, "r": rank, "lora_alpha": alpha, **patterns}
+
+
+def _same(value: object, allowed: object) -> bool:
+    """Equal, and of one type: 1 is not true."""
+    return type(value) is type(allowed) and value == allowed
+
+
+def _number(value: object, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        return False
+    return math.isfinite(value) and value > 0
+
+
+def _matrices(
+    folder: Path, tensors: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A and B by module."""
+    found: tuple[dict[str, torch.Tensor], ...] = ({}, {})
+    for name, tensor in sorted(tensors.items()):
+        for end, matrices in zip(_ENDS, found, strict=True):
+            if name.startswith(_PREFIX) and name.endswith(end) and tensor.dim() == 2:
+                matrices[name.removeprefix(_PREFIX).removesuffix(end)] = tensor
+                break
+        else:
+            raise ComityError(
+                f"the adapter in {folder} has the tensor {name}, which is no low-rank matrix of a "
+                "linear layer; Comity computes plain LoRA only"
+            )
+        if not torch.isfinite(tensor.float()).all():
+            raise ComityError(f"the adapter in {folder}: {name} has values that are not finite")
+    return found[0], found[1]
+
+
+def _targets(config: Mapping[str, Any], modules: Collection[str]) -> set[str]:
+    """The modules that the config says have matrices."""
+    plain: dict[str, Any] = {}
+    for key in ("target_modules", "exclude_modules"):
+        value = config.get(key)
+        if isinstance(value, str):
+            value = (
+                sorted(modules)
+                if (key, value) == ("target_modules", "all-linear")
+                else [name for name in modules if _matches(value, name)]
+            )
+        plain[key] = value
+    if not plain["target_modules"]:
+        raise ValueError("no module of this model is named")
+    layers = config.get("layers_pattern")
+    for name in [layers] if isinstance(layers, str) else layers or ():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"layers_pattern has {name!r}; only modules' names are read")
+    found = LoraConfig(
+        **plain, layers_to_transform=config.get("layers_to_transform"), layers_pattern=layers
+    )
+    return {name for name in modules if check_target_module_exists(found, name) is True}
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """A regular expression matches a whole name; `TimeoutError` where that takes too long."""
+    return regex.fullmatch(pattern, name, timeout=SECONDS) is not None
+
+
+def _scale(
+    folder: Path, config: Mapping[str, Any], module: str, down: torch.Tensor, up: torch.Tensor
+) -> float:
+    """alpha / rank of one module; under rsLoRA over the root of the rank."""
+    rank, alpha = (
+        config[pattern].get(get_pattern_key(config[pattern], module), config[key])
+        for pattern, key in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha"))
+    )
+    if down.shape[0] != rank or up.shape[1] != rank:
+        raise ComityError(
+            f"the adapter in {folder} does not fit this model: {module} has rank {down.shape[0]}, "
+            f"and its config says {rank}"
+        )
+    return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)

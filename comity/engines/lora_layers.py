@@ -1,0 +1,94 @@
+"""What an adapter adds to a linear layer, for rows of several adapters at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from comity.errors import ComityError
+
+FEW_ROWS = 48
+"""Most rows whose low-rank products are computed in float32 for a model in bfloat16, on the CPU."""
+
+
+class Routes:
+    """Whose weights compute which rows, for the forward pass that is running."""
+
+    def __init__(self) -> None:
+        self.modules: dict[str | None, str | None] = {None: None}
+        """By adapter: what its matrices are called inside the layers. PEFT reads names as parts of
+        module names, and "0" or "mlp" are others' parts already."""
+        self.current: tuple[tuple[str | None, int, int], ...] = ()
+        self.merged: str | None = None
+        """The adapter whose products are part of the layers' `comity_merged` weights now."""
+        self.dropout = False
+        """Apply the adapters' dropout (learning only)."""
+
+    @contextmanager
+    def of(
+        self, routes: tuple[tuple[str | None, int, int], ...], dropout: bool = False
+    ) -> Iterator[None]:
+        if unknown := [name for name, _, _ in routes if name not in self.modules]:
+            raise ComityError(f"no adapter named {unknown[0]!r} is loaded")
+        self.current = tuple((self.modules[name], first, end) for name, first, end in routes)
+        self.dropout = dropout
+        try:
+            yield
+        finally:
+            self.current, self.dropout = (), False
+
+
+def packed_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """`x [1, N, in]` or `[N, in]` -> the same with `out`: the base layer, plus each adapter on
+    its own rows.
+    """
+    routes: Routes = self.comity_routes
+    if routes.merged is not None and (merged := routes.modules[routes.merged]) in self.lora_A:
+        (adapter, _, _), *others = routes.current
+        if adapter == merged and not others and not routes.dropout:
+            return F.linear(x, self.comity_merged, self.base_layer.bias)
+    result: torch.Tensor = self.base_layer(x, *args, **kwargs)
+    # Flattened, not indexed: the gradient of a view costs nothing, that of an index a copy.
+    inputs, outputs = x.flatten(0, -2), result.flatten(0, -2)
+    if routes.current and len(inputs) != routes.current[-1][2]:
+        raise ComityError("an adapter's layer does not see one row for each token")
+    for adapter, first, end in routes.current:
+        if adapter is None or adapter not in self.lora_A:
+            continue
+        rows = inputs[first:end] if end - first < len(inputs) else inputs
+        if routes.dropout:
+            rows = F.dropout(rows, self.lora_dropout[adapter].p if _drops(self, adapter) else 0.0)
+        up, down = self.lora_B[adapter].weight, self.lora_A[adapter].weight
+        scale = self.scaling[adapter]
+        if len(rows) <= FEW_ROWS and rows.device.type == "cpu" and rows.dtype != up.dtype:
+            # The activations are smaller than the adapter: they are cast, not it.
+            product = torch.mm(F.linear(rows.to(up.dtype), down) * scale, up.t()).to(rows.dtype)
+            if end - first == len(inputs):
+                return torch.add(outputs, product).view(result.shape)
+            outputs[first:end] += product
+            continue
+        low = F.linear(rows, down.to(rows.dtype))
+        # The scale multiplies the smaller matrix, forward and backward.
+        up = (up * scale).to(rows.dtype).t()
+        if end - first == len(inputs):
+            return torch.addmm(outputs, low, up).view(result.shape)
+        outputs[first:end] += torch.mm(low, up)
+    return result
+
+
+def _drops(layer: Any, adapter: str) -> bool:
+    return isinstance(layer.lora_dropout[adapter], torch.nn.Dropout)
+
+
+def linear_layers(model: PreTrainedModel) -> frozenset[str]:
+    """Names of the linear layers of a model's body."""
+    body = model.base_model_prefix
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and name.startswith(f"{body}.")
+    )
