@@ -105,7 +105,7 @@ def evaluate_generalization(
         with progress.task("questions", total) as task:
             measured = measure(plan, subjects, task.add)
     found = {
-        "title": f"Generalization of {_title(folder.resolve())}",
+        "title": f"Generalization of {_title(folder.resolve(), config)}",
         "created": began.strftime("%Y-%m-%d %H:%M UTC"),
         "setting": {
             "model": config.model.name,
@@ -122,10 +122,10 @@ def evaluate_generalization(
     return write(folder, found, measured.rows)
 
 
-def _title(folder: Path) -> str:
-    """The folder's name, with the arm's where it is a run of a study."""
+def _title(folder: Path, config: Config) -> str:
+    """The experiment's name, with the arm's and the seed where it is a run of a study."""
     arm = (folder.parent.parent / "study.json").is_file()
-    return f"{folder.parent.name}, {folder.name}" if arm else folder.name
+    return f"{config.name}: {folder.parent.name}, seed {config.seed}" if arm else config.name
 
 
 def write(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:

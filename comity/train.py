@@ -15,7 +15,7 @@ import torch
 from comity.config import Config
 from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
-from comity.evaluation.yardsticks import split_yardsticks, yardsticks
+from comity.evaluation.yardsticks import payoff_range, split_yardsticks, yardsticks
 from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
 from comity.games.randomness import TORCH, generator
@@ -89,7 +89,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     first = restore(run, experiment.learners, checkpoints)
     if experiment.past is not None:
         experiment.past.open(run.path, first)
-    write_atomically(run.path / "yardsticks.json", json.dumps(held_against(experiment)) + "\n")
+    beside = held_against(experiment) | payoff_range(rules.game)
+    write_atomically(run.path / "yardsticks.json", json.dumps(beside) + "\n")
     with (
         Sinks(config.sinks, run.path, config) as sinks,
         progress.task(title, config.iterations, first) as task,

@@ -6,12 +6,14 @@
   do and earn against the same opponent. They never look at the payoffs. Every number is exact,
   by enumeration of all matches.
 - The exact optimum of each reward among memory-one policies, for a myopic and a patient learner.
+- The least and the most that the game pays a seat in a round (of any matrix game).
 
 Of a split game: the names of what is split, and what scripted pairs get exactly.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from comity.evaluation.optimum import DISCOUNTS, optimum
 from comity.evaluation.policy_tables import NULL_POLICIES
 from comity.games.base import Game, Observation, Played
 from comity.games.enumerate import Policy, final_states
+from comity.games.iterated import Iterated
 from comity.games.references import references
 from comity.games.split import Split
 from comity.rewards.base import Reward
@@ -65,6 +68,21 @@ def yardsticks(
         },
         "optimum": [_optima(game, reward, opponent, seat) for _, _, reward in rewards],
     }
+
+
+def payoff_range(game: Game) -> Json:
+    """`{"payoffs": [low, high]}`: the least and the most that a seat can be paid in a round.
+
+    `{}` where payoffs are drawn per match or depend on a deal, and where there are too many
+    joint moves to look at.
+    """
+    if not isinstance(game, Iterated) or game.dealt(0) is not game:
+        return {}
+    if len(game.moves) ** game.seats > TOO_MANY:
+        return {}
+    joint = product(range(len(game.moves)), repeat=game.seats)
+    paid = [float(value) for moves in joint for value in game.stage.payoff(moves)]
+    return {"payoffs": [min(paid), max(paid)]}
 
 
 def split_yardsticks(game: Game) -> Json:

@@ -6,17 +6,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES
-from comity.reports.page import (
-    DIVERGING,
-    NULL_NAMES,
-    _template,
-    duration,
-    number,
-    percent,
-    percents,
-    shade,
-    words,
-)
+from comity.reports import formats
+from comity.reports.colors import step
+from comity.reports.page import NULL_NAMES, page_style, script
 
 Json = dict[str, Any]
 
@@ -38,18 +30,17 @@ def render(found: Json) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": percent,
-        "percents": percents,
-        "number": number,
-        "decimals": lambda value: f"{value:z.3f}".replace("-", "\u2212"),
-        "words": words,
-        "label": lambda name: str(name).replace("_", " "),
-        "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),
-        "duration": duration,
+        **formats.FILTERS,
+        "decimals": formats.decimals,
+        "decimal_span": formats.decimal_span,
+        "diverging": lambda value: step(value, 0.0, 1.0, "d"),
     }
+    code, code_hash = script("elements.js", "save.js", "equip.js")
     return environment.get_template("generalization.html").render(
         found=found,
-        style=Markup(_template("page.css") + "\n" + _template("generalization.css")),
+        script=code,
+        script_hash=code_hash,
+        style=Markup(page_style("page.css", "generalization.css")),
         states=OUTCOMES,
         bars={reward: _bars(found, reward) for reward in found["rewards"]},
         verdicts=[text for text in (verdict(found), labels_verdict(found)) if text],
@@ -111,6 +102,7 @@ def _bars(found: Json, reward: str) -> Json:
         null: {game: found["null_regret"][reward][null][game]["expected"][kind] for game in games}
         for null in NULL_NAMES
     }
-    highs = [one["high"] for row in models.values() for one in row.values() if one]
+    shown = [one for row in models.values() for one in row.values() if one]
+    highs = [one["mean"] if one["high"] is None else one["high"] for one in shown]
     highs += [value for row in nulls.values() for value in row.values()]
     return {"kind": kind, "models": models, "nulls": nulls, "most": max([*highs, 1e-9])}

@@ -9,7 +9,7 @@ run but the one whose hash it states, and lets nothing be fetched.
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -18,14 +18,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES, STATES
+from comity.reports import formats
+from comity.reports.colors import step, style
 from comity.reports.estimates import CONFIDENCE, RESAMPLES
 from comity.reports.folders import Material
 from comity.reports.negotiation import columns
 from comity.reports.numbers import REFERENCE
+from comity.reports.setting import reward_words, rewards, settings
 
 Json = dict[str, Any]
 
 SCRIPTS = (
+    "elements.js",
+    "save.js",
     "charts.js",
     "unpack.js",
     "decision.js",
@@ -33,42 +38,15 @@ SCRIPTS = (
     "transcripts.js",
     "moral.js",
     "negotiation.js",
+    "equip.js",
     "main.js",
 )
-DIVERGING = [
-    "#8e0b52",
-    "#b3277a",
-    "#d566a6",
-    "#eeaed3",
-    "#fbe6f1",
-    "#f5f5f2",
-    "#e3f1cf",
-    "#b0dc82",
-    "#7fb94c",
-    "#55a033",
-    "#28641e",
-]
-"""From never to always cooperating, in the colors of the joint outcomes."""
-RULES_OF_ILLEGAL = ("illegal", "opponent_illegal", "other")
-"""Keys of every reward, which its short description leaves out."""
 NULL_NAMES = {
     "always_cooperate": "always C",
     "always_defect": "always D",
     "reciprocate": "reciprocate",
 }
 """What the null policies are called on pages."""
-SEQUENTIAL = [
-    "#f1f5fa",
-    "#dce8f3",
-    "#c3d8ea",
-    "#a3c4df",
-    "#7eabd1",
-    "#5a90bf",
-    "#3d74a8",
-    "#285989",
-    "#173f68",
-]
-"""From the least to the greatest payoff."""
 
 
 def head(material: Material) -> Json:
@@ -81,25 +59,20 @@ def head(material: Material) -> Json:
         "title": material.title,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "notes": list(material.notes),
-        "setting": {
-            key: _same([config.get(key) for config in configs])
-            for key in ("model", "adapter", "game", "prompt", "answer", "seats", "temperature",
-                        "iterations", "matches", "algorithm", "optimizer")
-            if key in configs[0]
-        },
-        "rewards": {run.policy: run.config.get("reward") for run in material.runs},
+        "setting": settings(configs),
+        "payoffs": _common([run.yardsticks.get("payoffs") for run in material.runs]),
+        "rewards": {run.policy: rewards(run.config) for run in material.runs},
         "seeds": sorted({run.seed for run in material.runs}),
         "versions": material.runs[0].versions if material.runs else {},
         "seconds": round(sum(seconds), 1),
         "confidence": CONFIDENCE,
         "resamples": RESAMPLES,
-    }  # fmt: skip
+    }
 
 
-def _same(values: list[Any]) -> Any:
-    """The value that all runs share, else the list of the different ones."""
-    different = [value for i, value in enumerate(values) if value not in values[:i]]
-    return different[0] if len(different) == 1 else {"differs": different}
+def _common(values: Sequence[Any]) -> Any:
+    """What all runs share; None where they differ."""
+    return values[0] if values and all(value == values[0] for value in values) else None
 
 
 def render(summary: Json, matches: Json) -> str:
@@ -112,28 +85,22 @@ def render(summary: Json, matches: Json) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": percent,
-        "percents": percents,
-        "number": number,
-        "words": words,
-        "diverging": lambda value: shade(value, 0.0, 1.0, DIVERGING),
-        "signed": signed,
-        "balanced": lambda value, most: shade(value, -most, most, DIVERGING),
-        "sequential": lambda value, low, high: shade(value, low, high, SEQUENTIAL),
-        "duration": duration,
+        **formats.FILTERS,
+        "diverging": lambda value: step(value, 0.0, 1.0, "d"),
+        "balanced": lambda value, most: step(value, -most, most, "d"),
+        "sequential": lambda value, low, high: step(value, low, high, "s"),
         "percents_of": lambda shares: {k: round(100.0 * v, 1) for k, v in shares.items()},
         "at": lambda lists, place: {key: values[place] for key, values in lists.items()},
     }
-    script = "\n".join(_template(name) for name in SCRIPTS)
+    code, code_hash = script(*SCRIPTS)
     cells = [cell for row in summary["crossplay"].values() for cell in row.values()]
-    payoffs = [cell["payoff"]["mean"] for cell in cells if cell["payoff"]]
     negotiated = columns(summary["negotiation"])
     return environment.get_template("page.html").render(
         summary=summary,
         matches=matches,
-        style=Markup(_template("page.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=Markup(page_style("page.css")),
+        script=code,
+        script_hash=code_hash,
         summary_json=Markup(embedded(_drawn(summary, negotiated["references"]))),
         matches_json=Markup(embedded(matches)),
         download="data:application/json;base64,"
@@ -149,18 +116,31 @@ def render(summary: Json, matches: Json) -> str:
         described=_described(summary["negotiation"]),
         chooses=_chooses(summary),
         widest_margin=max([abs(c["margin"]["mean"]) for c in cells if c["margin"]], default=0.0),
-        payoff_range=(min(payoffs), max(payoffs)) if payoffs else (0.0, 0.0),
+        payoff_bounds=payoff_bounds(summary, cells),
     )
 
 
-def _rewards(rewards: Json) -> list[str]:
+def payoff_bounds(summary: Json, cells: Sequence[Json]) -> tuple[float, float]:
+    """From where to where bars and colors of payoffs reach: what the game can pay in a round.
+
+    Of a split game: from 0 to the most that any reference pair gives a seat. Where neither is
+    known, from 0 (or less) to the greatest payoff on the page.
+    """
+    if summary["payoffs"] is not None:
+        return summary["payoffs"][0], summary["payoffs"][1]
+    shown = [one["payoff"] for one in [*summary["policies"].values(), *cells] if one["payoff"]]
+    ends = [e[key] for e in shown for key in ("mean", "low", "high") if e[key] is not None]
+    pairs = (summary["negotiation"] or {}).get("references", {}).values()
+    for points in (pair.get("points") for pair in pairs):
+        ends += points if isinstance(points, list) else [points or 0.0]
+    return min([0.0, *ends]), max([0.0, *ends]) or 1.0
+
+
+def _rewards(found: Json) -> list[str]:
     """The rewards; with the policies that were trained on each, where those have other names."""
     policies: dict[str, list[str]] = {}
-    for policy, reward in rewards.items():
-        told = reward
-        if isinstance(reward, dict):
-            told = {key: value for key, value in reward.items() if key not in RULES_OF_ILLEGAL}
-        policies.setdefault(words(told), []).append(policy)
+    for policy, blocks in found.items():
+        policies.setdefault(reward_words(blocks), []).append(policy)
     return [
         reward if names == [reward] or len(policies) == 1 else f"{reward} ({', '.join(names)})"
         for reward, names in policies.items()
@@ -233,6 +213,17 @@ def _chooses(summary: Json) -> bool:
     )
 
 
+def page_style(*names: str) -> str:
+    """The style sheets of a page, and the colors of its cells."""
+    return "\n".join([*map(_template, names), style()])
+
+
+def script(*names: str) -> tuple[Markup, str]:
+    """The scripts of a page as one, and the hash by which the page's policy knows it."""
+    code = "\n".join(map(_template, names))
+    return Markup(code), base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+
+
 def _template(name: str) -> str:
     path = resources.files("comity.reports") / "templates" / name
     return path.read_text(encoding="utf-8").strip()
@@ -250,65 +241,3 @@ def embedded(value: Any) -> str:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def percent(value: float) -> str:
-    """0.5: "50 %", with a narrow no-break space."""
-    return f"{_hundredths(value)}\u202f%"
-
-
-def percents(interval: Mapping[str, float]) -> str:
-    """{"low": 0.4, "high": 0.5}: "40 to 50 %"."""
-    return f"{_hundredths(interval['low'])} to {percent(interval['high'])}"
-
-
-def _hundredths(value: float) -> str:
-    """Whole percents; near the ends a decimal, so that only 0 reads "0" and only 1 "100"."""
-    shown = 100.0 * value
-    if 0.0 < shown < 0.05 or 99.95 <= shown < 100.0:
-        return "<0.1" if shown < 1.0 else ">99.9"
-    near_end = 0.0 < shown < 1.0 or 99.0 < shown < 100.0
-    return f"{shown:.1f}" if near_end else f"{shown:.0f}"
-
-
-def number(value: float) -> str:
-    """Two decimals, with a true minus."""
-    return f"{value:z.2f}".replace("-", "\u2212")
-
-
-def signed(value: float) -> str:
-    """Two decimals with the sign: what somebody has more or less than another."""
-    text = number(value)
-    return text if text.startswith("\u2212") or text == "0.00" else f"+{text}"
-
-
-def duration(seconds: float) -> str:
-    """3700: "1 h 2 min"."""
-    minutes = round(seconds / 60.0)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if hours else f"{minutes} min"
-
-
-def words(value: Any) -> str:
-    """A piece of a config in one line: `{name: fixed, rounds: 10}` is "fixed, rounds 10"."""
-    if isinstance(value, dict):
-        if set(value) == {"differs"}:
-            return " / ".join(words(part) for part in value["differs"])
-        rest = [f"{key} {words(v)}" for key, v in value.items() if key != "name" and v is not None]
-        return ", ".join([words(value["name"]), *rest] if "name" in value else rest)
-    if isinstance(value, list):
-        return " ".join(words(part) for part in value)
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
-
-
-def shade(value: float, low: float, high: float, colors: list[str]) -> str:
-    """CSS of a table cell: the color of the value and a text color that can be read on it."""
-    place = (value - low) / (high - low) if high > low else 0.0
-    color = colors[round(min(max(place, 0.0), 1.0) * (len(colors) - 1))]
-    red, green, blue = (int(color[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
-    luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    # The contrast with the dark ink is (L + 0.05) / 0.055, with white 1.05 / (L + 0.05).
-    ink = "#0d1014" if (luminance + 0.05) ** 2 > 0.055 * 1.05 else "#ffffff"
-    return f"background-color:{color};color:{ink}"

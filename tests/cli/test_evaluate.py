@@ -40,6 +40,7 @@ def test_it_writes_numbers_a_table_and_a_page(
     assert str(run / "generalization.html") in capsys.readouterr().out
     numbers = json.loads((run / "generalization.json").read_text())
     assert numbers["policies"] == ["base", "ipd"]
+    assert numbers["title"] == "Generalization of ipd", "not the folder with all its overrides"
     assert list(numbers["games"]) == ["stag_hunt"]
     assert sum(numbers["play"]["ipd"]["stag_hunt"]["strict"]["types"].values()) == 10
     rows = pq.read_table(run / "generalization.parquet").to_pylist()

@@ -5,6 +5,7 @@ Answers may be hostile: markup, emoji, very long, illegal.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -236,27 +237,33 @@ def study(
     rounds: int = 5,
     cross_matches: int = 2,
     hostile: bool = True,
+    called: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes a study with two arms and a cross-play among six players."""
-    arms: dict[str, list[str]] = {"own": [], "utilitarian": []}
-    for arm, paths in arms.items():
+    """Writes a study with two arms and a cross-play among six players.
+
+    `called`: other names of the arms.
+    """
+    names = {"own": "own", "utilitarian": "utilitarian", **(called or {})}
+    arms: dict[str, list[str]] = {name: [] for name in names.values()}
+    for arm, name in names.items():
         for seed in seeds:
-            paths.append(f"{arm}/seed-{seed}")
-            run(folder / paths[-1], arm, seed, iterations, matches, rounds, hostile)
+            arms[name].append(f"{arm}/seed-{seed}")
+            run(folder / arms[name][-1], arm, seed, iterations, matches, rounds, hostile)
     (folder / "study.json").write_text(json.dumps({"arms": arms}))
     (folder / "config.yaml").write_text("name: demo\n")
     writer = Writer(np.random.default_rng(7), hostile)
     players = {**MODELS, **FIXED}
     pairings: dict[int, str] = {}
-    names = ["own", "utilitarian", "base", "tit_for_tat", "always_cooperate", "always_defect"]
+    everyone = [*names, "base", "tit_for_tat", "always_cooperate", "always_defect"]
     for seed in seeds:
-        for i, row in enumerate(names):
-            for column in names[i:]:
+        for i, row in enumerate(everyone):
+            for column in everyone[i:]:
                 for k in range(cross_matches):
                     number = len(pairings)
-                    pairings[number] = f"{row}|{column}|{seed}"
-                    pair = (row, column) if k % 2 == 0 else (column, row)
-                    chances = (players[pair[0]], players[pair[1]])
+                    pairings[number] = f"{names.get(row, row)}|{names.get(column, column)}|{seed}"
+                    one, other = (row, column) if k % 2 == 0 else (column, row)
+                    chances = (players[one], players[other])
+                    pair = (names.get(one, one), names.get(other, other))
                     writer.match(0, number, pair, chances, rounds, False)
     cross = folder / "crossplay"
     writer.save(cross / "decisions.parquet", cross / "conversations.parquet", pairings)

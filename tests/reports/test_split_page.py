@@ -46,7 +46,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
         assert word not in page.locator("main").inner_text()
     titles = [
         text.split(" per ")[0]
-        for text in page.locator("#negotiation-panels figcaption").all_inner_texts()
+        for text in page.locator("#negotiation-panels figcaption .title").all_inner_texts()
     ]
     assert titles[:3] == ["Payoff", "Percent of the maximum (E2)", "Stock claimed"]
     assert page.locator("#negotiation-panels .reference-line").count() == 4

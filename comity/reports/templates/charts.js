@@ -1,24 +1,6 @@
 "use strict";
 // Charts: line charts with bands and stacked areas, drawn as SVG at the width they have.
 
-const SVG = "http://www.w3.org/2000/svg";
-
-/** An SVG element with attributes; text goes in as text. */
-function svg(tag, attributes = {}, text) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-/** An HTML element with a class and text. */
-function html(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
 /** Round steps between low and high, about `count` of them. */
 function ticks(low, high, count) {
   const span = high - low || 1;
@@ -57,23 +39,46 @@ function spread(wanted, gap, top, bottom) {
 }
 
 /** Width of a label, roughly, in pixels. */
-const labelWidth = (text) => 7.6 * text.length + 14;
+const LETTER = 7.6;
+const labelWidth = (text) => LETTER * text.length + 14;
 
-/** A label cut to the pixels that it has. */
-function fitting(text, room) {
-  const letters = Math.floor(room / 7.6);
-  return text.length > letters ? `${text.slice(0, Math.max(1, letters - 1))}…` : text;
+/**
+ * Where the names of the series go: beside the ends of their lines, or, where one is too long
+ * for that, below the chart, each in as many lines as it takes.
+ */
+function placeNames(names, width) {
+  const beside = Math.max(...names.map(labelWidth));
+  if (beside <= 0.3 * width) return { right: beside, below: 0, lines: null };
+  const lines = names.map((name) => wrapped(name, Math.floor((width - 30) / LETTER)));
+  return { right: 14, below: 18 * lines.flat().length + 6, lines };
+}
+
+/** The names of the series below the chart, each with its color. */
+function drawNames(drawing, series, lines, top) {
+  let y = top;
+  series.forEach((s, index) => {
+    drawing.append(svg("line", { class: s.isReference ? "line reference-line" : "line", x1: 4, x2: 16, y1: y - 4, y2: y - 4, style: `stroke:${s.color}` }));
+    for (const line of lines[index]) {
+      drawing.append(svg("text", { class: "label", x: 22, y, style: `fill:${s.color}` }, line));
+      y += 18;
+    }
+  });
 }
 
 /**
  * A figure that draws itself again when its width changes. `draw(width)` returns the drawing
- * and its horizontal scale; `readout(iteration)` is the line below it for the chosen iteration.
+ * and its horizontal scale; `readout(iteration)` is the line below it for the chosen iteration;
+ * `rows()` is what it shows as a table.
  */
-function figure(container, { title, unit, description, iterations, draw, readout }) {
+function figure(container, { title, unit, description, iterations, draw, readout, rows }) {
   const box = html("figure");
-  const caption = html("figcaption", "", title);
-  if (unit) caption.append(html("span", "", ` ${unit}`));
   const canvas = html("div");
+  const caption = html("figcaption");
+  const heading = html("span", "title", title);
+  if (unit) heading.append(html("span", "", ` ${unit}`));
+  const section = container.closest("section")?.querySelector("h2")?.textContent ?? "";
+  const whole = unit ? `${title}, ${unit}` : title;
+  caption.append(heading, saveButtons(title, [section, title], () => chartDrawing(canvas, whole, draw), rows));
   const line = html("div", "readout");
   line.setAttribute("aria-live", "polite");
   box.append(caption, canvas, line);
@@ -152,66 +157,99 @@ function axes(width, height, margin, iterations, low, high, format) {
   return { drawing, x, y, top: margin.top, bottom };
 }
 
+/** Whether a point has an interval. */
+const isSpan = (point) => Boolean(point) && typeof point.low === "number" && typeof point.high === "number";
+
+/** What a line chart shows, as rows: one for each iteration and name. */
+function curveRows(iterations, series) {
+  const seeds = [...new Set(series.flatMap((s) => s.points.flatMap((p) => Object.keys(p?.seeds ?? {}))))];
+  const head = ["iteration", "name", "mean", "low", "high", "n", ...seeds.map((seed) => `seed ${seed}`)];
+  const body = series.flatMap((s) => s.points.flatMap((p, i) => (p ? [[
+    iterations[i], s.name, p.mean, p.low ?? null, p.high ?? null, p.n ?? null, ...seeds.map((seed) => p.seeds?.[seed] ?? null),
+  ]] : [])));
+  return [head, ...body];
+}
+
 /**
- * Lines with bands. `series`: [{name, color, points: [{mean, low, high, seeds?} | null],
- * isReference}], one point per iteration (null: nothing known there; the line is broken).
+ * Lines with bands. `series`: [{name, color, points: [{mean, low, high, n, seeds?} | null],
+ * isReference}], one point per iteration: null where nothing was counted (the line is broken),
+ * undefined where nothing was recorded (it goes on). A point without an interval has null for
+ * `low` and `high`.
  * `seeds`: values of each seed, drawn as thin lines. References are exact values to hold the
  * others against: dashed, without band and points.
  */
 function lineChart(container, { title, unit, iterations, series, range, format }) {
   const known = series.flatMap((s) => s.points.filter(Boolean));
   const seeds = known.flatMap((p) => Object.values(p.seeds ?? {}));
-  const low = range ? range[0] : Math.min(...known.map((p) => p.low), ...seeds);
-  const high = range ? range[1] : Math.max(...known.map((p) => p.high), ...seeds);
+  const ends = known.flatMap((p) => (isSpan(p) ? [p.low, p.mean, p.high] : [p.mean]));
+  const low = range ? range[0] : Math.min(...ends, ...seeds);
+  const high = range ? range[1] : Math.max(...ends, ...seeds);
   // A constant has no span of its own: half its size above and below it.
   const pad = range ? 0 : 0.05 * (high - low) || 0.5 * Math.abs(low) || 0.5;
   const text = (point) => (point ? format(point.mean) : "none");
-  const whole = (point, isExact) => (isExact ? text(point) : point ? `${format(point.mean)} (${format(point.low)} to ${format(point.high)})` : "none");
+  const whole = (point, isExact) => (isExact || !isSpan(point) ? text(point) : `${format(point.mean)} (${format(point.low)} to ${format(point.high)})`);
   const description = series
     .map((s) => `${s.name}: from ${text(s.points.find(Boolean))} to ${text(s.points.findLast(Boolean))}`)
     .join("; ");
 
   function draw(width) {
-    const right = Math.min(0.36 * width, Math.max(...series.map((s) => labelWidth(s.name))));
-    const margin = { left: 46, right, top: 10, bottom: 42 };
-    const frame = axes(width, 250, margin, iterations, low - pad, high + pad, format);
+    const { right, below, lines } = placeNames(series.map((s) => s.name), width);
+    const margin = { left: 46, right, top: 10, bottom: 42 + below };
+    const frame = axes(width, 250 + below, margin, iterations, low - pad, high + pad, format);
     const { drawing, x, y, top, bottom } = frame;
-    const ends = spread(
-      series.map((s) => y((s.points.findLast(Boolean) || { mean: low }).mean)), 16, top, bottom);
-    series.forEach((s, index) => {
-      const runs = [[]];
-      s.points.forEach((point, i) => {
-        if (point) runs.at(-1).push([x(iterations[i]), point]);
-        else if (runs.at(-1).length) runs.push([]);
+    for (const s of series) drawSeries(frame, s, iterations, [margin.left, width - right]);
+    if (lines) {
+      drawNames(drawing, series, lines, bottom + 60);
+    } else {
+      const last = series.map((s) => y((s.points.findLast(Boolean) || { mean: low }).mean));
+      spread(last, 16, top, bottom).forEach((at, index) => {
+        const { name, color } = series[index];
+        drawing.append(svg("text", { class: "label", x: width - right + 10, y: at + 4, style: `fill:${color}` }, name));
       });
-      for (const run of runs.filter((r) => r.length)) {
-        const upper = run.map(([at, p]) => `${at},${y(p.high)}`);
-        const lower = run.map(([at, p]) => `${at},${y(p.low)}`).reverse();
-        const middle = run.map(([at, p]) => `${at},${y(p.mean)}`);
-        if (run.length === 1 && s.isReference) {
-          const [[, p]] = run;
-          drawing.append(svg("line", { class: "line reference-line", x1: margin.left, x2: width - right, y1: y(p.mean), y2: y(p.mean), style: `stroke:${s.color}` }));
-        } else if (run.length === 1) {
-          const [at, p] = run[0];
-          drawing.append(svg("line", { x1: at, x2: at, y1: y(p.low), y2: y(p.high), style: `stroke:${s.color};stroke-width:2;opacity:.5` }));
-        } else {
-          drawing.append(svg("polygon", { class: "band", points: [...upper, ...lower].join(" "), style: `fill:${s.color}` }));
-          drawing.append(svg("polyline", { class: s.isReference ? "line reference-line" : "line", points: middle.join(" "), style: `stroke:${s.color}` }));
-        }
-        for (const seed of new Set(run.flatMap(([, p]) => Object.keys(p.seeds ?? {})))) {
-          const own = run.filter(([, p]) => p.seeds?.[seed] !== undefined).map(([at, p]) => `${at},${y(p.seeds[seed])}`);
-          drawing.append(svg("polyline", { class: "line seed-line", points: own.join(" "), style: `stroke:${s.color}` }));
-        }
-        if (iterations.length <= 40 && !s.isReference) {
-          for (const [at, p] of run) drawing.append(svg("circle", { cx: at, cy: y(p.mean), r: 2.8, style: `fill:${s.color}` }));
-        }
-      }
-      drawing.append(svg("text", { class: "label", x: width - right + 10, y: ends[index] + 4, style: `fill:${s.color}` }, fitting(s.name, right - 12)));
-    });
+    }
     return frame;
   }
   const readout = (i) => series.map((s) => `${s.name} ${whole(s.points[i], s.isReference)}`).join(", ");
-  figure(container, { title, unit, description, iterations, draw, readout });
+  figure(container, { title, unit, description, iterations, draw, readout, rows: () => curveRows(iterations, series) });
+}
+
+/** One line of a line chart: bands where intervals are known, the line, its seeds, its points. */
+function drawSeries({ drawing, x, y }, s, iterations, [left, right]) {
+  const stroke = `stroke:${s.color}`;
+  const place = (at, value) => `${at},${y(value)}`;
+  const add = (tag, attributes) => drawing.append(svg(tag, attributes));
+  const runs = [[]];
+  s.points.forEach((point, i) => {
+    if (point) runs.at(-1).push([x(iterations[i]), point]);
+    else if (point === null && runs.at(-1).length) runs.push([]);
+  });
+  for (const run of runs.filter((r) => r.length)) {
+    const [[at, p]] = run;
+    const spans = run.filter(([, point]) => isSpan(point));
+    if (run.length === 1 && s.isReference) {
+      add("line", { class: "line reference-line", x1: left, x2: right, y1: y(p.mean), y2: y(p.mean), style: stroke });
+    } else if (run.length > 1) {
+      if (spans.length > 1 && !s.isReference) {
+        const upper = spans.map(([where, point]) => place(where, point.high));
+        const lower = spans.map(([where, point]) => place(where, point.low)).reverse();
+        add("polygon", { class: "band", points: [...upper, ...lower].join(" "), style: `fill:${s.color}` });
+      }
+      const middle = run.map(([where, point]) => place(where, point.mean));
+      add("polyline", { class: s.isReference ? "line reference-line" : "line", points: middle.join(" "), style: stroke });
+    }
+    // A single interval is a band without width.
+    if (spans.length === 1 && !s.isReference) {
+      const [[where, point]] = spans;
+      add("line", { x1: where, x2: where, y1: y(point.low), y2: y(point.high), style: `${stroke};stroke-width:2;opacity:.5` });
+    }
+    for (const seed of new Set(run.flatMap(([, point]) => Object.keys(point.seeds ?? {})))) {
+      const own = run.filter(([, point]) => point.seeds?.[seed] !== undefined).map(([where, point]) => place(where, point.seeds[seed]));
+      add("polyline", { class: "line seed-line", points: own.join(" "), style: stroke });
+    }
+    if ((iterations.length <= 40 || run.length === 1) && !s.isReference) {
+      for (const [where, point] of run) add("circle", { cx: where, cy: y(point.mean), r: 2.8, style: `fill:${s.color}` });
+    }
+  }
 }
 
 /** Stacked shares. `layers`: [{name, color, values}], drawn from the bottom up. */
@@ -245,5 +283,6 @@ function stackedAreas(container, { title, unit, iterations, layers }) {
     return frame;
   }
   const readout = (i) => seen.map((l) => `${l.name} ${percent(l.values[i])}`).join(", ");
-  figure(container, { title, unit, description, iterations, draw, readout });
+  const rows = () => [["iteration", ...layers.map((l) => l.name)], ...iterations.map((iteration, i) => [iteration, ...layers.map((l) => l.values[i])])];
+  figure(container, { title, unit, description, iterations, draw, readout, rows });
 }

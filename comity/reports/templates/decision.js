@@ -17,7 +17,7 @@ function pieceText(pieces) {
 /** What was told, what was answered, and the facts of a decision. */
 function decisionBox(d) {
   const box = html("div", "decision");
-  box.append(html("h4", "", `${readable(d.player)}, seat ${d.seat}, round ${d.round + 1}`));
+  box.append(html("h4", "", `${d.player}, seat ${d.seat}, round ${d.round + 1}`));
   if (d.pieces.length) {
     const lastAnswer = d.pieces.findLastIndex((piece) => piece.isAnswer);
     box.append(heading(lastAnswer < 0 ? "Told" : "Told since the last answer"));
@@ -64,8 +64,8 @@ function decisionBox(d) {
   const facts = html("dl", "facts");
   const trained = d.adapter === null ? "" : `${d.adapter}, version ${d.version}`;
   const rows = [
-    ["Follow-up question", d.kind === "followup" ? readable(d.name) : null],
-    ["Move", d.kind === "choose" ? `${readable(d.name)} (${letter(d.move)})` : null],
+    ["Follow-up question", d.kind === "followup" ? d.name : null],
+    ["Move", d.kind === "choose" ? `${d.name} (${letter(d.move)})` : null],
     ["Legal", ["message", "claim", "respond"].includes(d.kind) ? (d.move < 0 ? "no" : "yes") : null],
     ["Read as", d.kind === "followup" || !d.reading ? null : d.reading],
     ["Played", d.kind === "choose" ? (d.played < 0 ? "no move" : letter(d.played)) : null],

@@ -17,7 +17,7 @@ function curvesOf(policies, quantity) {
   const iterations = [...new Set(learning.flatMap(([, l]) => l.iteration))].sort((a, b) => a - b);
   const series = learning.map(([name, l]) => {
     const at = new Map(l.iteration.map((iteration, i) => [iteration, l[quantity][i]]));
-    return { name, color: policyColor(name), points: iterations.map((i) => at.get(i) ?? null) };
+    return { name, color: policyColor(name), points: iterations.map((i) => at.get(i)) };
   });
   return { iterations, series: series.filter((s) => s.points.some(Boolean)) };
 }

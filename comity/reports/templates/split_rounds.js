@@ -50,7 +50,7 @@ function splitMatch(match, decisions, openDecision, toggle) {
   const totals = match.players.map((_, seat) => sum(decisions.filter((d) => d.seat === seat && d.kind !== "followup").map((d) => d.payoff ?? 0)));
   const sides = html("div", "sides");
   match.players.forEach((player, seat) => {
-    const side = html("span", seat > 0 ? "right" : "", readable(player));
+    const side = html("span", seat > 0 ? "right" : "", player);
     side.append(html("small", "", `seat ${seat} · ${plain(totals[seat])} points`));
     sides.append(side);
   });
@@ -96,7 +96,7 @@ function dealTable(round, items, players) {
 /** Who a seat is, told apart from another seat of the same name. */
 function speaker(d, players) {
   const isAlone = players.filter((player) => player === players[d.seat]).length === 1;
-  return isAlone ? readable(d.player) : `${readable(d.player)}, seat ${d.seat}`;
+  return isAlone ? d.player : `${d.player}, seat ${d.seat}`;
 }
 
 function opening(d, className, openDecision, toggle) {
@@ -121,7 +121,7 @@ function speech(d, players, openDecision, toggle) {
   const button = opening(d, `bubble speech ${isMessage ? "" : "aside"}`, openDecision, toggle);
   const text = isMessage && d.move >= 0 ? d.said : d.said || d.text;
   const letters = Array.from(text);
-  const who = [`${speaker(d, players)}${isMessage ? "" : `: ${ASIDES[d.kind] ?? readable(d.kind)}`}`, ...(isMessage ? notes(d) : [])];
+  const who = [`${speaker(d, players)}${isMessage ? "" : `: ${ASIDES[d.kind] ?? d.kind}`}`, ...(isMessage ? notes(d) : [])];
   const said = html("span", "said", letters.length > SHOWN_OF_A_MESSAGE ? `${letters.slice(0, SHOWN_OF_A_MESSAGE).join("")}…` : text || "(says nothing)");
   button.append(html("span", "did", who.join(" · ")), said);
   if (letters.length > SHOWN_OF_A_MESSAGE) {

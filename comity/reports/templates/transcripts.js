@@ -3,7 +3,6 @@
 
 const letter = (move) => (move < 0 ? "?" : move === 0 ? "C" : move === 1 ? "D" : String(move));
 const nicely = (value, digits = 2) => (value === null ? "none" : decimals(value, digits));
-const readable = (name) => name.replaceAll("_", " ");
 const matchKey = (m) =>
   m.opponent === undefined
     ? `${m.policy}/${m.seed}/${m.iteration}/${m.match}`
@@ -65,7 +64,7 @@ function startBrowser(packed) {
   function offer(name, values, fallback = "") {
     const control = selects[name];
     const before = control.value;
-    const options = values.map((value) => new Option(labels[name]?.[value] ?? readable(String(value)), value));
+    const options = values.map((value) => new Option(labels[name]?.[value] ?? String(value), value));
     if (control.dataset.any) options.unshift(new Option("any", ""));
     control.replaceChildren(...options);
     const wanted = values.map(String).includes(before) || (before === "" && control.dataset.set) ? before : String(fallback);
@@ -136,7 +135,7 @@ function startBrowser(packed) {
 
   // ---- list -----------------------------------------------------------------------------
   function titleOf(m) {
-    const title = html("span", "", m.opponent === undefined ? `iteration ${m.iteration}` : m.players.map(readable).join(" vs "));
+    const title = html("span", "", m.opponent === undefined ? `iteration ${m.iteration}` : m.players.join(" vs "));
     title.append(" ", html("span", "which", `seed ${m.seed} · match ${m.match}`));
     return title;
   }
@@ -213,7 +212,7 @@ function startBrowser(packed) {
     const decisions = unpack(current, tables);
     const head = html("header");
     const about = html("div");
-    about.append(html("h3", "", `${current.players.map(readable).join(" vs ")}, match ${current.match}`));
+    about.append(html("h3", "", `${current.players.join(" vs ")}, match ${current.match}`));
     const parts = current.opponent === undefined ? [`iteration ${current.iteration}`] : ["cross-play"];
     parts.push(`seed ${current.seed}`, `environment seed ${current.environment}`);
     about.append(html("p", "", parts.join(" · ")));
@@ -243,7 +242,7 @@ function startBrowser(packed) {
     current.players.forEach((player, seat) => {
       const own = decisions.filter((d) => d.seat === seat);
       const total = own.reduce((sum, d) => sum + (d.payoff ?? 0), 0);
-      const cell = html("div", "seat", readable(player));
+      const cell = html("div", "seat", player);
       cell.append(html("small", "", `seat ${seat} · ${nicely(total, Number.isInteger(total) ? 0 : 2)} points`));
       grid.append(cell);
     });
@@ -270,7 +269,7 @@ function startBrowser(packed) {
     const trembled = d.move >= 0 && d.played !== d.move ? `, played ${letter(d.played)}` : "";
     button.append(
       html("span", "said", d.text.trim().slice(0, 400) || (d.text ? "(blank)" : d.name)),
-      html("span", "did", ASIDES[d.kind] ? ASIDES[d.kind] : d.kind === "followup" ? `asked: ${readable(d.name)}` : `${readable(d.name)}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
+      html("span", "did", ASIDES[d.kind] ? ASIDES[d.kind] : d.kind === "followup" ? `asked: ${d.name}` : `${d.name}${trembled} · ${d.payoff === null ? "" : `+${nicely(d.payoff, Number.isInteger(d.payoff) ? 0 : 2)}`}`.replace("+\u2212", "\u2212")));
     button.addEventListener("click", () => toggle(d));
     return button;
   }
