@@ -55,7 +55,9 @@ def dilemma(rounds: int = 4, **parameters: Any) -> Game:
     return build("game", {"name": "prisoners_dilemma", "length": length, **parameters}, GAMES)
 
 
-def learner(models: LanguageModels, adapter: str = "main", temperature: float = 1.0) -> Policy:
+def learner(
+    models: LanguageModels, adapter: str | None = "main", temperature: float = 1.0
+) -> Policy:
     return Policy("learner", models, adapter, temperature, 0, trained=True)
 
 

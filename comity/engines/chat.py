@@ -25,16 +25,13 @@ from itertools import groupby
 from typing import Any
 
 from comity.engines.control import broken, control_tokens, spelling
+from comity.engines.template import answering, render
 from comity.errors import ComityError
 
 _MARKS = ("Comity1question", "Comity2answer", "Comity3question")
 _NUMBERED = re.compile(r"⟦(\d+)⟧")
 _REMEMBERED = 4096
 """Texts whose ids are kept."""
-_DATE = "26 Jul 2024"
-"""What templates that tell today's date are given: runs must not depend on the day."""
-_SAME_DAY = "{% macro strftime_now(format) %}" + _DATE + "{% endmacro %}\n"
-"""Stands before a template and takes the place of its clock."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,9 @@ class ChatFormat:
     """From the end of the answer's turn to the user's next text."""
     end_ids: frozenset[int]
     """Ids that end an answer when they are sampled."""
+    closing_ids: frozenset[int]
+    """Those of them that say nothing else. In plain text tokens like `.` and a line break end
+    an answer too, and what stands before the line break belongs to it."""
     tokenizer: Any = field(repr=False, compare=False)
     control: re.Pattern[str] = field(repr=False, compare=False)
     """Matches every control token spelled out in text."""
@@ -73,7 +73,7 @@ class ChatFormat:
         first, answer, second = _MARKS
         question = {"role": "user", "content": first}
         rounds = [question, {"role": "assistant", "content": answer}]
-        whole = _render(tokenizer, [*rounds, {"role": "user", "content": second}], system)
+        whole = render(tokenizer, [*rounds, {"role": "user", "content": second}], system)
         if [len(whole.split(mark)) for mark in _MARKS] != [2, 2, 2]:
             raise ComityError(
                 "the model's chat template changes or drops what is said, so games cannot be "
@@ -82,27 +82,35 @@ class ChatFormat:
         before, rest = whole.split(first)
         between, rest = rest.split(answer)
         after, to_answer = rest.split(second)
-        if _render(tokenizer, [question], system) != before + first + to_answer:
+        if render(tokenizer, [question], system) != before + first + to_answer:
             raise ComityError(
                 "the model's chat template rewrites its beginning when the conversation grows"
                 + ("; leave model.system empty" if system else "; use another model")
             )
-        prefix = between.removeprefix(to_answer) if between.startswith(to_answer) else ""
+        known = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        to_answer, prefix = answering(to_answer, between, known)
         control = spelling(control_tokens(tokenizer))
         # The turn ends with the first control token, if only white space stands before it.
         found = control.search(after)
         closed = found is not None and not after[: found.start()].strip()
-        cut = found.end() if found is not None and closed else 0
-        ends = {tokenizer.eos_token_id}
+        ends = {tokenizer.eos_token_id} - {None}
+        lines: dict[int, str] = {}
+        cut = 0
         if found is not None and closed:
             ends.add(tokenizer.convert_tokens_to_ids(found.group()))
+            cut = found.end()
+        elif after.lstrip(" ").startswith("\n"):
+            # A template of plain words: its lines end as those without a template do.
+            lines = _line_breaks(tokenizer)
+            cut = after.index("\n") + 1
         return cls(
             before=before,
             to_answer=to_answer,
             answer_prefix=prefix,
             answer_end=after[:cut],
             to_user=after[cut:],
-            end_ids=frozenset(ends - {None}),
+            end_ids=frozenset(ends.union(lines)),
+            closing_ids=_closing(ends, lines),
             tokenizer=tokenizer,
             control=control,
         )
@@ -111,16 +119,15 @@ class ChatFormat:
     def _plain(cls, tokenizer: Any, system: str | None) -> "ChatFormat":
         encoded = tokenizer.encode("a\n")
         begins = tokenizer.bos_token is not None and encoded[0] == tokenizer.bos_token_id
-        without = tokenizer.encode("a", add_special_tokens=False)
-        line_break = tokenizer.encode("a\n", add_special_tokens=False)[len(without) :]
-        ends = {tokenizer.eos_token_id, *(line_break if len(line_break) == 1 else [])}
+        ends, lines = {tokenizer.eos_token_id} - {None}, _line_breaks(tokenizer)
         return cls(
             before=(tokenizer.bos_token if begins else "") + (f"{system}\n\n" if system else ""),
             to_answer="\nAnswer:",
             answer_prefix=" ",
             answer_end="\n",
             to_user="",
-            end_ids=frozenset(ends - {None}),
+            end_ids=frozenset(ends.union(lines)),
+            closing_ids=_closing(ends, lines),
             tokenizer=tokenizer,
             control=spelling(control_tokens(tokenizer)),
         )
@@ -229,11 +236,20 @@ class ChatFormat:
                     )
         return all_ids
 
-    def decode(self, ids: list[int]) -> str:
+    def said(self, ids: Sequence[int]) -> str:
+        """The text of an answer with these ids, without what ended it."""
+        if not ids or ids[-1] not in self.end_ids:
+            return self.decode(ids)
+        if ids[-1] in self.closing_ids:
+            return self.decode(ids[:-1])
+        # No token before it holds a line break: it would have been the end.
+        return self.decode(ids).partition("\n")[0]
+
+    def decode(self, ids: Sequence[int]) -> str:
         """The exact text of `ids`, control tokens included."""
         labels = {number: label for label, number in self.tokens.items()}
         if labels.keys().isdisjoint(ids):
-            return self._decode(ids)
+            return self._decode(list(ids))
         parts: list[str] = []
         for known, numbers in groupby(ids, labels.__contains__):
             run = list(numbers)
@@ -287,20 +303,17 @@ class ChatFormat:
         return re.split("(" + "|".join(map(re.escape, self.tokens)) + ")", text)
 
 
-def _render(tokenizer: Any, messages: list[dict[str, str]], system: str | None) -> str:
-    """The template's rendering up to where the model answers."""
-    opening = [{"role": "system", "content": system}] if system else []
-    try:
-        text: str = tokenizer.apply_chat_template(
-            opening + messages,
-            chat_template=_SAME_DAY + tokenizer.get_chat_template(),
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-            date_string=_DATE,
-        )
-    except Exception as problem:  # templates raise what they like
-        what = "refuses a system prompt" if system else "cannot be used"
-        advice = "leave model.system empty" if system else "use another model"
-        raise ComityError(f"the model's chat template {what} ({problem}); {advice}") from problem
-    return text
+def _closing(ends: set[int], lines: Mapping[int, str]) -> frozenset[int]:
+    """The ends that say nothing else: control tokens, and line breaks with blanks before them."""
+    return frozenset(ends.union(i for i, text in lines.items() if not text.strip()))
+
+
+def _line_breaks(tokenizer: Any) -> dict[int, str]:
+    """The tokens that hold a line break, and what each says before it.
+
+    Many tokenizers join line breaks with one another, or with what stands before them.
+    """
+    ids = list(range(len(tokenizer)))
+    texts = tokenizer.batch_decode([[i] for i in ids], clean_up_tokenization_spaces=False)
+    found = {i: text.partition("\n")[0] for i, text in zip(ids, texts, strict=True) if "\n" in text}
+    return {i: text for i, text in found.items() if i not in tokenizer.all_special_ids}

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 import llguidance
 import numpy as np
 
+from comity.engines.chat import ChatFormat
 from comity.engines.control import control_tokens, encoder
 from comity.engines.masks import Mask
 from comity.errors import ComityError
@@ -37,24 +38,23 @@ _USUAL = frozenset([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0xC0), *r
 
 
 class Grammars:
-    """The patterns of one tokenizer, each compiled once."""
+    """The patterns of one chat format, each compiled once."""
 
-    def __init__(
-        self, tokenizer: Any, end_ids: Collection[int], vocabulary: int | None = None
-    ) -> None:
-        """`end_ids`: end an answer, where the pattern allows that. `vocabulary`: size of the
-        model's output layer; None: the tokenizer's.
+    def __init__(self, chat: ChatFormat, vocabulary: int | None = None) -> None:
+        """`vocabulary`: size of the model's output layer; None: the tokenizer's.
 
         Raises ComityError where the tokenizer's ids do not stand for fixed runs of bytes.
         """
-        self.end_ids = frozenset(end_ids)
+        tokenizer = chat.tokenizer
+        self.end_ids = chat.closing_ids
+        """They end an answer, where the pattern allows that."""
         size = max(tokenizer.get_vocab().values()) + 1
         control = control_tokens(tokenizer)
         known = _Vocabulary(tokenizer, size, control)
         self._texts = known.tokens
         self._tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(known), slices=_SLICES)
         usable = np.ones(size, dtype=bool)
-        usable[[t for t in self.end_ids.union(control) if t < size]] = False
+        usable[[t for t in chat.end_ids.union(control) if t < size]] = False
         usable[vocabulary or size :] = False
         ends = np.zeros(max([size, *(end + 1 for end in self.end_ids)]), dtype=bool)
         ends[sorted(self.end_ids)] = True

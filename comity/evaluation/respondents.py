@@ -48,7 +48,7 @@ class ModelRespondent:
 
     def chances(self, questions: Sequence[Question]) -> np.ndarray:
         """float64 `[question, label, 2]`; every distinct token is computed once."""
-        ends = sorted(self.chat.end_ids)
+        ends = sorted(self.chat.closing_ids)
         contexts = [self.chat.first(question.text) for question in questions]
         answers = [self.chat.answer_ids(question.labels) for question in questions]
         sequences = [[[*ids, end] for ids in labels for end in ends or [0]] for labels in answers]
@@ -80,7 +80,4 @@ class ModelRespondent:
             conversation = session.conversation(self.adapter)
             conversation.append(self.chat.first(question.text))
             draws.append(Draw(conversation, limit, stop, stream))
-        return [
-            self.chat.decode(drawn.ids[:-1] if drawn.stopped else drawn.ids)
-            for drawn in session.sample(draws)
-        ]
+        return [self.chat.said(drawn.ids) for drawn in session.sample(draws)]

@@ -61,7 +61,7 @@ class LanguageModels:
     @cached_property
     def grammars(self) -> Grammars:
         """The grammars of the model's tokenizer; made when the first is needed."""
-        return Grammars(self.chat.tokenizer, self.chat.end_ids, self.engine.head.vocabulary)
+        return Grammars(self.chat, self.engine.head.vocabulary)
 
     def check(self, game: Game) -> None:
         """Raises `ComityError` where the tokenizer cannot write what the game asks for.

@@ -298,7 +298,7 @@ def _answer(
         at = start + end
     table.noted("prompt", place, at, len(ids))
     place.ended = drawn.stopped
-    text = table.models.text(ids[start : len(ids) - drawn.stopped])
+    text = table.models.chat.said(ids[start:])
     action = read(text)
     return Answer(
         action=action,

@@ -79,7 +79,7 @@ def _ask(
     ):
         place = (match.number, answer.seat)
         step[place] = step.get(place, answer.step) + 1
-        text = host.text(drawn.ids[:-1] if drawn.stopped else drawn.ids)
+        text = host.chat.said(drawn.ids)
         start = before[-1].end
         conversation = Conversation(
             iteration=answer.iteration,

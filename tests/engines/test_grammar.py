@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from comity.engines.chat import ChatFormat
 from comity.engines.engine import Engine
 from comity.engines.grammar import Grammars, Matcher
 from comity.engines.masks import entropies, masked
@@ -31,7 +32,7 @@ def tokenizer() -> Any:
 
 @cache
 def grammars() -> Grammars:
-    return Grammars(tokenizer(), [tokenizer().eos_token_id])
+    return Grammars(ChatFormat.from_tokenizer(tokenizer()))
 
 
 @cache
@@ -210,7 +211,7 @@ def byte_pairs(listed: bool, merged: bool) -> PreTrainedTokenizerFast:
         made.add_tokens([AddedToken(text, special=special, normalized=False)])
     made.add_tokens([AddedToken("<last>", normalized=False)])
     fast = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="<e>")
-    fast.chat_template = "{{ '<u>' }}"
+    fast.chat_template = "{% for m in messages %}<u>{{ m.content }}<e>{% endfor %}<u>"
     return fast
 
 
@@ -218,7 +219,7 @@ def byte_pairs(listed: bool, merged: bool) -> PreTrainedTokenizerFast:
 def test_tokens_behind_control_tokens_keep_their_places(listed: bool, merged: bool) -> None:
     made = byte_pairs(listed, merged)
     ids = made.convert_tokens_to_ids
-    few = Grammars(made, [ids("<e>")])
+    few = Grammars(ChatFormat.from_tokenizer(made))
     control = {ids(text) for text in ("<s>", "<u>", "<e>")}
     for token in set(made.get_vocab().values()) - control:
         assert few.usable(token)
@@ -236,7 +237,7 @@ def test_tokens_behind_control_tokens_keep_their_places(listed: bool, merged: bo
 
 def test_what_the_tokenizer_cannot_write_is_taken_out_or_refused() -> None:
     some = words("hat", "s", "3", "Ġ", ",", "x")
-    few = Grammars(some, [1])
+    few = Grammars(ChatFormat.from_tokenizer(some))
     matcher = few.compile("(hats|coats|3 hats)").start()
     assert [some.convert_ids_to_tokens(int(t)) for t in matcher.mask().tokens] == ["hat", "3"]
     for i in range(20):
@@ -249,7 +250,7 @@ def test_what_the_tokenizer_cannot_write_is_taken_out_or_refused() -> None:
 
 def test_a_tokenizer_whose_tokens_are_no_bytes_is_refused() -> None:
     with pytest.raises(ComityError, match="cannot be used with grammars") as caught:
-        Grammars(words("hat", byte_level=False), [1])
+        Grammars(ChatFormat.from_tokenizer(words("hat", byte_level=False)))
     assert "\n" not in str(caught.value)
 
 
@@ -257,7 +258,7 @@ def test_an_end_that_is_a_letter_too_ends_and_is_never_inside() -> None:
     """Plain-text models end an answer with a line break."""
     plain = make_tokenizer(chat=False)
     (line,) = plain.encode("\n")
-    lines = Grammars(plain, [line, plain.eos_token_id])
+    lines = Grammars(ChatFormat.from_tokenizer(plain))
     with pytest.raises(ComityError, match="cannot write"):
         lines.compile("a\nb")
     matcher = lines.compile(r"a[ \n]?b?").start()
@@ -269,7 +270,7 @@ def test_an_end_that_is_a_letter_too_ends_and_is_never_inside() -> None:
 
 def test_masks_have_the_width_of_the_output_layer() -> None:
     size = len(tokenizer())
-    few = Grammars(tokenizer(), [tokenizer().eos_token_id], vocabulary=100)
+    few = Grammars(ChatFormat.from_tokenizer(tokenizer()), vocabulary=100)
     assert few.compile("[^<]{1,9}").start().mask().tokens.max() < 100
     mask = grammars().compile("[^<]{1,9}").start().mask()
     wide = masked(torch.zeros(2, size + 90), [mask, None])
@@ -448,7 +449,7 @@ def test_the_default_model_says_something_and_claims() -> None:
     model = load_model("smollm2-135m", "float32", "cpu")
     real = load_tokenizer("smollm2-135m")
     machine = Engine(model)
-    regular = Grammars(real, [real.eos_token_id], machine.head.vocabulary)
+    regular = Grammars(ChatFormat.from_tokenizer(real), machine.head.vocabulary)
     session = machine.session()
     conversation = session.conversation(None)
     conversation.append(real.encode("user: Greet the other player in a few words.\nassistant:"))

@@ -38,7 +38,7 @@ def negotiated(
 ) -> tuple[dict[str, list[Lesson]], list[tuple[int, Drawn]], Session]:
     """Conversations of a message, a claim, a word and free text, all in one batch."""
     chat, engine = models.chat, models.engine
-    grammars = Grammars(chat.tokenizer, chat.end_ids, engine.head.vocabulary)
+    grammars = Grammars(chat, engine.head.vocabulary)
     session = engine.session(record)
     talks = [session.conversation(adapter) for adapter in adapters]
     found: list[list[TrainedDecision]] = [[] for _ in talks]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from comity.engines.chat import ChatFormat
 from comity.engines.grammar import Grammars
 from comity.errors import ComityError
 from comity.games import make_game
@@ -116,7 +117,7 @@ def test_what_is_told_is_what_is_read_and_what_a_grammar_writes(
     """At every turn both formats are told, read and written, or the claim's alone."""
     game = replace(TALK, finalization=finalization)
     prompt = negotiation(delimiters=delimiters, finalization=stated)
-    grammars = Grammars(TOKENIZER, [TOKENIZER.eos_token_id])
+    grammars = Grammars(ChatFormat.from_tokenizer(TOKENIZER))
     state, kinds = game.start(1), []
     while (turns := game.turns(state))[0].round == 0:
         turn = turns[0]
