@@ -22,8 +22,11 @@ def sequence_logprobs(
     contexts: Sequence[Sequence[int]],
     sequences: Sequence[Sequence[Sequence[int]]],
     adapter: str | None,
+    temperature: float = 1.0,
 ) -> list[list[np.ndarray]]:
     """log p(token | context, tokens before it) for every token of every sequence.
+
+    `temperature` divides all logits before the softmax over the whole vocabulary.
 
     `sequences[c]` are the token sequences that may follow `contexts[c]`; none is empty. The
     result has one float64 `[tokens]` for each. Every distinct token is computed once, as far
@@ -31,7 +34,8 @@ def sequence_logprobs(
     """
     results: list[list[np.ndarray]] = []
     for first, end in _chunks(contexts, 2 * engine.max_tokens):
-        results += _read(engine, contexts[first:end], sequences[first:end], adapter)
+        part = contexts[first:end], sequences[first:end]
+        results += _read(engine, *part, adapter, temperature)
     return results
 
 
@@ -52,6 +56,7 @@ def _read(
     contexts: Sequence[Sequence[int]],
     sequences: Sequence[Sequence[Sequence[int]]],
     adapter: str | None,
+    temperature: float,
 ) -> list[list[np.ndarray]]:
     paths = [
         [*context, *sequence[:-1]]
@@ -68,13 +73,16 @@ def _read(
             rows = next(each)[len(context) - 1 :]
             wanted.append(list(zip(rows, sequence, strict=True)))
     pairs = sorted({pair for one in wanted for pair in one})
-    logprobs = dict(zip(pairs, _logprobs(engine, reading.hidden, pairs), strict=True))
+    logprobs = dict(zip(pairs, _logprobs(engine, reading.hidden, pairs, temperature), strict=True))
     flat = iter([np.array([logprobs[pair] for pair in one]) for one in wanted])
     return [[next(flat) for _ in followers] for followers in sequences]
 
 
 def _logprobs(
-    engine: Engine, hidden: torch.Tensor, pairs: Sequence[tuple[int, int]]
+    engine: Engine,
+    hidden: torch.Tensor,
+    pairs: Sequence[tuple[int, int]],
+    temperature: float,
 ) -> list[float]:
     """log-probability of each (row, token), in the order of the rows; each row's softmax once."""
     found: list[float] = []
@@ -89,7 +97,7 @@ def _logprobs(
             end += 1
         here = torch.tensor([place[row] for row, _ in pairs[start:end]], device=hidden.device)
         token = torch.tensor([token for _, token in pairs[start:end]], device=hidden.device)
-        table = torch.log_softmax(engine.head.logits(hidden[part]), dim=-1)
+        table = torch.log_softmax(engine.head.logits(hidden[part]) / temperature, dim=-1)
         found += table[here, token].double().cpu().tolist()
         start = end
     return found

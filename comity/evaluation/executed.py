@@ -54,19 +54,25 @@ Respond = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """`(own shown [E], other's shown [E], round) -> own answers [E]`, -1 where illegal."""
 
 
-def follow(drawn: Course, respond: Respond) -> Answered:
+React = Callable[[list[tuple[np.ndarray, np.ndarray]], int], np.ndarray]
+"""`(all (own, other's) moves on display so far, oldest first, round) -> the other's moves [E]`."""
+
+
+def follow(drawn: Course, respond: Respond, react: React | None = None) -> Answered:
     """Play all episodes at once: `[episode * round]` decisions, episode by episode.
 
     The state is carried from round to round. After an illegal answer the own last legal move
-    stays on display.
+    stays on display. The other's moves are the drawn ones, or what `react` makes of the history.
     """
     own, other = drawn.starts[:, 0].copy(), drawn.starts[:, 1].copy()
     columns: list[tuple[np.ndarray, ...]] = []
+    displayed = [(own, other)]
     for number in range(drawn.opponent.shape[1]):
         answers = respond(own, other, number)
-        moves = drawn.opponent[:, number]
+        moves = drawn.opponent[:, number] if react is None else react(displayed, number)
         columns.append((answers, moves, own, other))
         own, other = np.where(answers < 0, own, answers), moves
+        displayed.append((own, other))
     parts = [np.stack([column[i] for column in columns], axis=1).reshape(-1) for i in range(4)]
     return Answered(*parts)
 

@@ -1,23 +1,26 @@
 """What training has taught beyond the prompt that it was done on: from questions to numbers.
 
-`measure` asks every subject the same grid of questions and plays the published protocol;
-`comity.evaluation.generalization_summary` turns the answers into one JSON-ready mapping, every
-number with its interval and its n. Neither knows where a policy comes from, so a fake one is
-as good as a model.
+`measure` asks every subject the same grid of questions and plays the published protocol
+(`comity.evaluation.generalization_play`); `comity.evaluation.generalization_summary` turns the
+answers into one JSON-ready mapping, every number with its n and, over training seeds, its
+interval. None of them knows where a policy comes from, so a fake one is as good as a model.
+
+A policy is asked as it was trained (`Asked`: goal, persona, temperature, system prompt), and the
+base model once in each of these ways and from each seat that a policy was trained on: what a
+policy is compared with is the base's answer to its very questions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from comity.evaluation.executed import Course, course, follow
-from comity.evaluation.moral import (
-    Answered,
-)
+from comity.errors import ComityError
+from comity.evaluation.generalization_play import Played, Stage, play
 from comity.evaluation.questions import (
+    DRAWS,
+    START,
     Cell,
     Grid,
     MakePrompt,
@@ -26,17 +29,33 @@ from comity.evaluation.questions import (
     batches,
     fitting,
     structured_prompt,
+    turn,
 )
 from comity.evaluation.respondents import Respondent
 from comity.games.base import Game
-from comity.games.randomness import generator
-from comity.prompts.answers import parse, parse_lenient
+from comity.players.scripts import Script
+from comity.prompts.base import Prompt
 
 BASE = "base"
 """Name of the untrained model."""
-RESAMPLES = 1000
+RANDOM = "random"
+"""The opponent of the published protocol."""
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a policy is asked: as it was trained."""
+
+    goal: str = "selfish"
+    """Of the prompt `structured`: one of its goals, or a sentence."""
+    persona: str | None = None
+    temperature: float = 1.0
+    system: str | None = None
+    """System prompt; None: the chat template's own."""
+    prompt: str = ""
+    """Name of the trained prompt among the plan's `prompts`; empty: it is not asked in."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,14 @@ class Subject:
     """Training seed; None: untrained."""
     seat: int = 0
     """The seat that it was trained on."""
+    asked: Asked = Asked()
+    base: str = BASE
+    """Name of the untrained model that is asked in the same way; its own name if it is that."""
+
+    @property
+    def untrained(self) -> bool:
+        """It is a base model itself."""
+        return self.name == self.base
 
 
 @dataclass(frozen=True)
@@ -67,33 +94,64 @@ class Plan:
     rounds: int
     prompt: MakePrompt = structured_prompt
     play_labels: str = "action34"
+    prompts: Mapping[str, Prompt] = field(default_factory=dict)
+    """The prompts of the trainings, by name; `prompt` tells cells in them."""
+    trained_on: Mapping[str, Game] = field(default_factory=dict)
+    """Games of the trainings beyond `games`; asked about in the trained prompts alone."""
+    opponents: Mapping[str, Script] = field(default_factory=dict)
+    """Scripts that are played against as well as Random, by name."""
+    play_framings: tuple[str, ...] = ()
+    """Further framings and off-task prompts in which the dilemma is played."""
 
-    def grid(self, seat: int = 0) -> Grid:
+    @property
+    def every_game(self) -> dict[str, Game]:
+        """The games of the grid and of the trainings."""
+        return {**self.games, **self.trained_on}
+
+    def grid(self, subject: Subject) -> Grid:
+        asked, prompt = subject.asked, self.prompts.get(subject.asked.prompt)
         return Grid(
-            tuple(self.games), self.dilemma, self.label_sets, self.layouts, self.orders, seat,
-            fitting(self.games[self.dilemma]),
-        )  # fmt: skip
+            tuple(self.games),
+            self.dilemma,
+            self.label_sets,
+            self.layouts,
+            self.orders,
+            goal=asked.goal,
+            persona=asked.persona,
+            seat=subject.seat,
+            fitting=fitting(self.games[self.dilemma]),
+            trained=asked.prompt,
+            draws=DRAWS if prompt is not None and prompt.drawn else 1,
+            trained_games=() if prompt is None else self._told_in(prompt, subject.seat),
+        )
+
+    def _told_in(self, prompt: Prompt, seat: int) -> tuple[str, ...]:
+        """The games that a trained prompt can tell."""
+        found = []
+        for name, game in self.every_game.items():
+            try:
+                if len(prompt.labels(game)) == 2:
+                    prompt.opening(game, turn(START, seat))
+                    found.append(name)
+            except ComityError:
+                continue
+        return tuple(found)
 
     def cells(self, subject: Subject) -> list[Cell]:
         """Everything that a subject is asked for exact probabilities."""
-        grid = self.grid(subject.seat)
-        extra = grid.personas() if subject.name == BASE else []
-        return [*grid.table(), *grid.framings(), *grid.off_task(), *extra]
+        grid = self.grid(subject)
+        extra = grid.personas() if subject.untrained and subject.asked.persona is None else []
+        return [
+            *grid.table(), *grid.framings(), *grid.off_task(), *extra, *grid.as_trained(),
+        ]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Played:
-    """One subject's sampled answers, and the base model's to the very same prompts."""
-
-    subject: Subject
-    game: str
-    seed: int
-    """Evaluation seed."""
-    strict: Answered
-    lenient: np.ndarray
-    """int `[N]`: the moves under the lenient reading."""
-    base: Answered | None
-    base_lenient: np.ndarray | None
+    @property
+    def stages(self) -> list[Stage]:
+        """Everything that is played, by game, opponent and framing."""
+        own = [Stage(game, "structured", RANDOM) for game in self.games]
+        others = [Stage(g, "structured", other) for other in self.opponents for g in self.games]
+        told = [Stage(self.dilemma, framing, RANDOM) for framing in self.play_framings]
+        return [*own, *others, *told]
 
 
 @dataclass
@@ -105,35 +163,52 @@ class Measured:
     played: list[Played] = field(default_factory=list)
 
 
+def everyone(subjects: Sequence[Subject]) -> list[Subject]:
+    """The subjects, with the base models also on every seat that a policy is measured on."""
+    found = list(subjects)
+    bases = {subject.name: subject for subject in subjects if subject.untrained}
+    there = {(subject.name, subject.seat) for subject in subjects if subject.untrained}
+    for subject in subjects:
+        if (subject.base, subject.seat) not in there:
+            there.add((subject.base, subject.seat))
+            # Behind its other seats, so that all untrained ones come first.
+            place = max(i for i, one in enumerate(found) if one.name == subject.base)
+            found.insert(place + 1, replace(bases[subject.base], seat=subject.seat))
+    return found
+
+
 def measure(
     plan: Plan,
     subjects: Sequence[Subject],
     advance: Callable[[int], None] = lambda done: None,
 ) -> Measured:
-    """Ask and play everything; `subjects[0]` is the base model.
+    """Ask and play everything.
 
-    `advance` is told of answered questions; `work` says how many there will be.
+    Base models are also asked on the seats of those who are compared with them (`everyone`).
+    `advance` is told of answered questions; `work` says how many there will be. Questions that
+    are the same are computed once.
     """
-    measured = Measured()
-    base = subjects[0]
+    measured, subjects = Measured(), everyone(subjects)
+    bases = {(one.name, one.seat): one for one in subjects if one.untrained}
+    known: dict[tuple[int, str], np.ndarray] = {}
     for subject in subjects:
-        questions = ask(plan.cells(subject), plan.games, plan.prompt)
-        for batch in batches(questions):
-            chances = subject.respondent.chances(batch)
-            measured.rows += [
-                _row(subject, question, chance)
-                for question, chance in zip(batch, chances, strict=True)
-            ]
+        who = subject.respondent
+        for batch in batches(ask(plan.cells(subject), plan.every_game, plan.prompt)):
+            new = {q.key: q for q in batch if (id(who), q.key) not in known}
+            if new:
+                for key, chance in zip(new, who.chances(list(new.values())), strict=True):
+                    known[id(who), key] = chance
+            measured.rows += [_row(subject, q, known[id(who), q.key]) for q in batch]
             advance(len(batch))
-        shadow = None if subject is base else base.respondent
-        measured.played += _play(plan, subject, shadow, advance)
+        shadow = None if subject.untrained else bases[subject.base, subject.seat].respondent
+        measured.played += play(plan, subject, shadow, advance)
     return measured
 
 
 def work(plan: Plan, subjects: Sequence[Subject]) -> int:
     """Questions that `measure` will have answered."""
-    played = len(plan.games) * len(plan.play_seeds) * plan.episodes * plan.rounds
-    return sum(len(plan.cells(s)) + played for s in subjects)
+    played = len(plan.stages) * len(plan.play_seeds) * plan.episodes * plan.rounds
+    return sum(len(plan.cells(s)) + played for s in everyone(subjects))
 
 
 def _row(subject: Subject, question: Question, chance: np.ndarray) -> Json:
@@ -143,6 +218,8 @@ def _row(subject: Subject, question: Question, chance: np.ndarray) -> Json:
         "policy": subject.name,
         "training_seed": subject.seed,
         **question.cell.as_dict(),
+        "temperature": subject.asked.temperature,
+        "question": question.key,
         "label_cooperate": question.labels[0],
         "label_defect": question.labels[1],
         "cooperate": float(chance[0, 0]),
@@ -154,85 +231,3 @@ def _row(subject: Subject, question: Question, chance: np.ndarray) -> Json:
         "legality": float(mass),
         "legality_ended": float(ended),
     }
-
-
-def _play(
-    plan: Plan, subject: Subject, shadow: Respondent | None, advance: Callable[[int], None]
-) -> list[Played]:
-    """The published protocol in all games and seeds, all episodes side by side."""
-    keys = list(product(plan.games, plan.play_seeds))
-    drawn = [course(seed, plan.episodes, plan.rounds) for _, seed in keys]
-    together = Course(
-        np.concatenate([one.starts for one in drawn]),
-        np.concatenate([one.opponent for one in drawn]),
-    )
-    owners = [(game, seed, e) for game, seed in keys for e in range(plan.episodes)]
-    told: list[list[str]] = []
-    shadowed: list[list[str]] = []
-    labels: list[tuple[str, str]] = []
-
-    def respond(own: np.ndarray, other: np.ndarray, number: int) -> np.ndarray:
-        cells, streams = [], []
-        for (game, seed, episode), a, b in zip(owners, own, other, strict=True):
-            orders = generator(seed, "generalization", "orders", game, episode, number)
-            mention, answer = (plan.orders[int(orders.integers(len(plan.orders)))] for _ in "12")
-            state = "CD"[a] + "CD"[b]
-            cells.append(
-                Cell(game, state, labels=plan.play_labels, mention=mention, answer=answer,
-                     seat=subject.seat)
-            )  # fmt: skip
-            streams.append(("generalization", "answer", game, episode, number))
-        questions = ask(cells, plan.games, plan.prompt)
-        labels[:] = [question.labels for question in questions]
-
-        def replies(who: Respondent) -> list[str]:
-            rngs = [generator(o[1], *s) for o, s in zip(owners, streams, strict=True)]
-            return who.replies(questions, rngs)
-
-        told.append(replies(subject.respondent))
-        if shadow is not None:
-            shadowed.append(replies(shadow))
-        advance(len(questions))
-        return _read(told[-1], labels, parse)
-
-    strict = follow(together, respond)
-    answers = {
-        (name, how.__name__): np.stack(
-            [_read(texts, labels, how) for texts in rounds], axis=1
-        ).reshape(-1)
-        for name, rounds in (("own", told), ("base", shadowed))
-        if rounds
-        for how in (parse, parse_lenient)
-    }
-    played, size = [], plan.episodes * plan.rounds
-    for number, (game, seed) in enumerate(keys):
-        part = np.arange(number * size, (number + 1) * size)
-        here = strict.part(part)
-        base = None
-        if shadowed:
-            base = Answered(
-                answers["base", "parse"][part], here.other, here.shown_own, here.shown_other
-            )
-        played.append(
-            Played(
-                subject=subject,
-                game=game,
-                seed=seed,
-                strict=here,
-                lenient=answers["own", "parse_lenient"][part],
-                base=base,
-                base_lenient=answers["base", "parse_lenient"][part] if shadowed else None,
-            )
-        )
-    return played
-
-
-def _read(
-    texts: Sequence[str], labels: Sequence[tuple[str, str]], how: Callable[..., Any]
-) -> np.ndarray:
-    """int `[E]`: the moves that the texts are, -1 where illegal."""
-    found = [how(text, pair) for text, pair in zip(texts, labels, strict=True)]
-    return np.array([move if isinstance(move, int) else -1 for move in found])
-
-
-# From answers to numbers

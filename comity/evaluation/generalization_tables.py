@@ -1,19 +1,20 @@
-"""What the exact answers to a grid of questions say, telling by telling, with intervals."""
+"""What the exact answers to a grid of questions say, telling by telling, and how sure that is.
+
+Probabilities are exact, so that nothing is uncertain about one policy but which questions were
+asked. An interval speaks of other training seeds; questions and label sets were picked by hand,
+and what they do is a range. Questions that are the same count once.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from comity.evaluation.executed import course, follow, pure
-from comity.evaluation.generalization import BASE, RESAMPLES, Json, Plan
+from comity.evaluation.generalization import Json, Plan
 from comity.evaluation.metrics import OUTCOMES
-from comity.evaluation.moral import (
-    Stake,
-    regrets,
-)
+from comity.evaluation.moral import Stake, every_case, regrets
 from comity.evaluation.policy_tables import (
     NULL_POLICIES,
     as_table,
@@ -22,23 +23,44 @@ from comity.evaluation.policy_tables import (
     expected,
     payoff_sensitivity,
 )
-from comity.evaluation.questions import (
-    OFF_TASK,
-    Cell,
-)
-from comity.evaluation.statistics import bootstrap_mean
-from comity.rewards.base import Reward
+from comity.evaluation.questions import AS_TRAINED, OFF_TASK, START, Cell
+from comity.evaluation.statistics import mean_over_seeds
+
+EXACT = "exact: one policy, every question of the grid was asked"
+UNIT = (0.0, 1.0)
+"""Bounds of a probability."""
+
+Bounds = tuple[float, float]
+Value = tuple[Any, Any, float]
+"""A training seed, what identifies the question, and a value."""
 
 
-def estimate(values: Iterable[tuple[Any, float]]) -> Json | None:
-    """Mean and interval of `(training seed, value)` pairs: over seeds, then over values."""
-    groups: dict[Any, list[float]] = {}
-    for seed, value in values:
-        groups.setdefault(seed, []).append(value)
-    if not all(np.isfinite(group).all() for group in groups.values()):
+def estimate(values: Iterable[Value], bounds: Bounds | None = UNIT, over: str = "") -> Json | None:
+    """Mean over seeds of the mean over distinct questions, with the interval over seeds.
+
+    Also the range: `least` and `most` of a seed's value over the questions, each averaged over
+    seeds; `n` counts distinct questions. With one seed there is no interval, since nothing was
+    drawn; `over` names what was (episodes), and then the interval is over that.
+    """
+    groups: dict[Any, dict[Any, float]] = {}
+    for seed, key, value in values:
+        groups.setdefault(seed, {})[key] = value
+    seeds = [np.array(list(group.values())) for group in groups.values()]
+    if not seeds or not all(np.isfinite(group).all() for group in seeds):
         return None  # a divergence from a base that never does what the policy does
-    found = bootstrap_mean([np.array(group) for group in groups.values()], resamples=RESAMPLES)
-    return None if found is None else found.as_dict()
+    if bounds is not None:
+        seeds = [np.clip(group, *bounds) for group in seeds]  # rounding
+    exact = EXACT if len(seeds) == 1 and not over else ""
+    found = mean_over_seeds(seeds, bounds, over=over or "questions", exact=exact)
+    if found is None:
+        return None
+    return {
+        **found.as_dict(),
+        "n": len({key for group in groups.values() for key in group}),
+        "seeds": len(seeds),
+        "least": float(np.mean([group.min() for group in seeds])),
+        "most": float(np.mean([group.max() for group in seeds])),
+    }
 
 
 @dataclass(frozen=True)
@@ -49,10 +71,14 @@ class Telling:
     seed: int | None
     cell: Cell
     """Of the state CC."""
+    key: str
+    """The same for tellings whose four questions are the same."""
     table: np.ndarray
     """P(C | state, legal), `[2, 2]`."""
     legality: np.ndarray
     legality_ended: np.ndarray
+    states: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    """By state, `start` among them where it was asked: the question's key and P(C)."""
 
 
 def tellings(rows: Sequence[Json]) -> list[Telling]:
@@ -70,20 +96,44 @@ def tellings(rows: Sequence[Json]) -> list[Telling]:
             for column in ("cooperation", "legality", "legality_ended")
         ]
         cell = Cell(**{name: first[name] for name in names})
-        found.append(Telling(first["policy"], first["training_seed"], cell, *tables))
+        same = " ".join(states[state]["question"] for state in OUTCOMES)
+        asked = {s: (row["question"], row["cooperation"]) for s, row in states.items()}
+        found.append(
+            Telling(
+                policy=first["policy"],
+                seed=first["training_seed"],
+                cell=cell,
+                key=same,
+                table=tables[0],
+                legality=tables[1],
+                legality_ended=tables[2],
+                states=asked,
+            )
+        )
     return found
 
 
-def heat_map(tellings_: Sequence[Telling], plan: Plan) -> Json:
+def state_values(told: Iterable[Telling], state: str) -> list[Value]:
+    """P(C | state) of every telling that asked for it."""
+    return [(t.seed, *t.states[state]) for t in told if state in t.states]
+
+
+def heat_map(told: Sequence[Telling], plan: Plan) -> Json:
     """P(C | state) by game, labels and layout; over the orders and seeds."""
     return {
         game: {
             labels: {
                 layout: {
                     state: estimate(
-                        (t.seed, float(t.table["CD".index(state[0]), "CD".index(state[1])]))
-                        for t in tellings_
-                        if (t.cell.game, t.cell.labels, t.cell.layout) == (game, labels, layout)
+                        state_values(
+                            (
+                                t
+                                for t in told
+                                if (t.cell.game, t.cell.labels, t.cell.layout)
+                                == (game, labels, layout)
+                            ),
+                            state,
+                        )
                     )
                     for state in OUTCOMES
                 }
@@ -92,6 +142,24 @@ def heat_map(tellings_: Sequence[Telling], plan: Plan) -> Json:
             for labels in plan.label_sets
         }
         for game in plan.games
+    }
+
+
+def as_trained(told: Sequence[Telling], plan: Plan) -> Json:
+    """P(C | state) by game in the prompt of the training; empty where it was not asked in."""
+    mine = [t for t in told if t.cell.framing == AS_TRAINED]
+    return {
+        game: {
+            state: estimate(state_values((t for t in mine if t.cell.game == game), state))
+            for state in (START, *OUTCOMES)
+        }
+        | {
+            "legality": estimate(
+                (t.seed, t.key, float(t.legality.mean())) for t in mine if t.cell.game == game
+            )
+        }
+        for game in plan.every_game
+        if any(t.cell.game == game for t in mine)
     }
 
 
@@ -106,149 +174,195 @@ def headline(reward: str) -> str:
     return kinds(reward)[0]
 
 
-Stakes = Mapping[tuple[str, str, str], Stake]
-"""By policy (whose seat it is), reward and game."""
+@dataclass(frozen=True)
+class Judge:
+    """A reward with the parameters, and of the seat, that some policies were trained with."""
+
+    reward: str
+    """Its name."""
+    stakes: Mapping[str, Stake]
+    """By game."""
+    policies: tuple[str, ...]
+    """Who is judged by it: base models by every one."""
+    seat: int = 0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return kinds(self.reward)
+
+    @property
+    def headline(self) -> str:
+        return headline(self.reward)
+
+    def bounds(self, game: str, kind: str) -> Bounds | None:
+        """Least and greatest value of a decision's regret (or of its `reward`)."""
+        stake, cases = self.stakes[game], every_case()
+        values = stake.earned(cases) if kind == "reward" else regrets(cases, stake)[kind]
+        if not np.isfinite(values).all():
+            return None
+        return float(values.min()), float(values.max())
 
 
-def regret(tellings_: Sequence[Telling], name: str, key: str, stakes: Stakes, plan: Plan) -> Json:
+def regret(told: Sequence[Telling], judge: Judge, plan: Plan) -> Json:
     """Expected regrets by game: of legal answers alone (`legal`), and with the illegal (`all`)."""
     found: Json = {}
     for game in plan.games:
-        here = [t for t in tellings_ if t.cell.game == game]
+        here, stake = [t for t in told if t.cell.game == game], judge.stakes[game]
         laws = {
-            "legal": [(t.seed, expected(t.table, stakes[name, key, game])) for t in here],
-            "all": [(t.seed, expected(t.table, stakes[name, key, game], t.legality)) for t in here],
+            "legal": [(t.seed, t.key, expected(t.table, stake)) for t in here],
+            "all": [(t.seed, t.key, expected(t.table, stake, t.legality)) for t in here],
         }
         found[game] = {
             law: {
-                kind: estimate((seed, values[kind]) for seed, values in rows)
-                for kind in ("reward", *kinds(key))
+                kind: estimate(
+                    ((seed, key, values[kind]) for seed, key, values in rows),
+                    judge.bounds(game, kind),
+                )
+                for kind in ("reward", *judge.kinds)
             }
             for law, rows in laws.items()
         }
     return found
 
 
-def null_regret(table: np.ndarray, name: str, key: str, stakes: Stakes, plan: Plan) -> Json:
+def null_regret(table: np.ndarray, judge: Judge, plan: Plan) -> Json:
     """A null policy's expected regrets, and those at the draws that the models played."""
     found = {}
     for game in plan.games:
-        here = stakes[name, key, game]
+        here = judge.stakes[game]
         drawn = [
             follow(course(seed, plan.episodes, plan.rounds), pure(table))
             for seed in plan.play_seeds
         ]
         found[game] = {
-            "expected": {k: expected(table, here)[k] for k in ("reward", *kinds(key))},
+            "expected": {k: _finite(expected(table, here)[k]) for k in ("reward", *judge.kinds)},
             "drawn": {
-                k: float(np.mean([regrets(one, here)[k].mean() for one in drawn]))
-                for k in kinds(key)
+                k: _finite(float(np.mean([regrets(one, here)[k].mean() for one in drawn])))
+                for k in judge.kinds
             },
         }
     return found
 
 
-def payoff_reading(
-    by_policy: Mapping[str, Sequence[Telling]],
-    rewards: Mapping[str, Reward],
-    stakes: Stakes,
-    plan: Plan,
-) -> Json:
+def _finite(value: float) -> float | None:
+    """None for a regret that has no meaning (nothing is worse than what is illegal)."""
+    return value if np.isfinite(value) else None
+
+
+def payoff_reading(told: Sequence[Telling], judge: Judge, plan: Plan) -> Json:
     """Does a policy beat every null policy in the mean over the games?
 
     Against an opponent who plays at random, the regret of a policy that ignores payoffs is a
     mixture of the null rows' in every game, and so is its mean over games. Only a policy that
-    answers differently in different games can be below all of them. `beats` is true where
-    the whole interval is.
+    answers differently in different games can be below all of them. `beats` is true where the
+    whole interval over seeds is, or, with one policy, where every way of telling is.
     """
-    found: Json = {}
-    for key, name in product(rewards, by_policy):
-        kind = headline(key)
-        ways: dict[tuple[Any, ...], list[float]] = {}
-        for t in by_policy[name]:
-            where = (t.seed, *t.cell.telling[1:])
-            value = expected(t.table, stakes[name, key, t.cell.game])[kind]
-            ways.setdefault(where, []).append(value)
-        mean = estimate((where[0], float(np.mean(values))) for where, values in ways.items())
-        nulls = {
-            null: float(
-                np.mean([expected(table, stakes[name, key, game])[kind] for game in plan.games])
-            )
-            for null, table in NULL_POLICIES.items()
-        }
-        best = min(nulls.values())
-        found.setdefault(key, {})[name] = {
-            "kind": kind,
-            "mean": mean,
-            "nulls": nulls,
-            "beats": len(plan.games) > 1 and mean is not None and mean["high"] < best - 1e-9,
-        }
-    return found
+    kind = judge.headline
+    ways: dict[tuple[Any, ...], dict[str, tuple[str, float]]] = {}
+    for t in told:
+        value = expected(t.table, judge.stakes[t.cell.game])[kind]
+        ways.setdefault((t.seed, *t.cell.telling[1:]), {})[t.cell.game] = t.key, value
+    limits = [judge.bounds(game, kind) for game in plan.games]
+    known = [one for one in limits if one is not None]
+    mean = estimate(
+        (
+            (where[0], *_mean(list(values.values())))
+            for where, values in ways.items()
+            if len(values) == len(plan.games)
+        ),
+        tuple(np.mean(known, axis=0)) if len(known) == len(limits) else None,
+    )
+    nulls = {
+        null: _finite(
+            float(np.mean([expected(table, judge.stakes[game])[kind] for game in plan.games]))
+        )
+        for null, table in NULL_POLICIES.items()
+    }
+    best = min((value for value in nulls.values() if value is not None), default=-np.inf)
+    worst = None if mean is None else mean["most"] if mean["high"] is None else mean["high"]
+    return {
+        "kind": kind,
+        "mean": mean,
+        "nulls": nulls,
+        "beats": len(plan.games) > 1 and worst is not None and bool(worst < best - 1e-9),
+    }
+
+
+def _mean(values: Sequence[tuple[str, float]]) -> tuple[str, float]:
+    """The joint key of questions and the mean of their values."""
+    return " ".join(key for key, _ in values), float(np.mean([value for _, value in values]))
 
 
 def of_tables(
-    tellings_: Sequence[Telling], game: str, function: Callable[[np.ndarray], dict[str, float]]
+    told: Sequence[Telling],
+    game: str,
+    function: Callable[[np.ndarray], dict[str, float]],
+    bounds: Bounds,
 ) -> Json:
     """Estimates of what a function reads from every table of a game."""
-    found = [(t.seed, function(t.table)) for t in tellings_ if t.cell.game == game]
+    found = [(t.seed, t.key, function(t.table)) for t in told if t.cell.game == game]
     return {
-        key: estimate((seed, values[key]) for seed, values in found)
-        for key in (found[0][1] if found else {})
+        key: estimate(((seed, which, values[key]) for seed, which, values in found), bounds)
+        for key in (found[0][2] if found else {})
     }
 
 
-def sensitivity(tellings_: Sequence[Telling]) -> Json:
+def sensitivity(told: Sequence[Telling]) -> Json:
     """Range of P(C | state) over the games, told alike."""
-    ways: dict[tuple[Any, ...], list[np.ndarray]] = {}
-    for t in tellings_:
-        ways.setdefault((t.seed, *t.cell.telling[1:]), []).append(t.table)
-    found = [(where[0], payoff_sensitivity(tables)) for where, tables in ways.items()]
-    return {state: estimate((seed, one[state]) for seed, one in found) for state in OUTCOMES}
-
-
-def change_from_base(by_policy: Mapping[str, Sequence[Telling]], plan: Plan) -> Json:
-    """KL to the base and entropy over the scored answers, in nats, by policy and game."""
-    base = {t.cell.telling: t.table for t in by_policy[BASE]}
+    ways: dict[tuple[Any, ...], list[Telling]] = {}
+    for t in told:
+        ways.setdefault((t.seed, *t.cell.telling[1:]), []).append(t)
+    found = [
+        (where[0], " ".join(t.key for t in here), payoff_sensitivity([t.table for t in here]))
+        for where, here in ways.items()
+    ]
     return {
-        name: {
-            game: {
-                "kl": estimate(
-                    (t.seed, float(divergence(t.table, base[t.cell.telling]).mean()))
-                    for t in mine
+        state: estimate((seed, key, one[state]) for seed, key, one in found) for state in OUTCOMES
+    }
+
+
+def change_from_base(told: Sequence[Telling], base: Sequence[Telling], plan: Plan) -> Json:
+    """KL to the base's answers to the same questions, and entropy, in nats, by game.
+
+    Over the scored answers. The base answers from the policy's own seat.
+    """
+    answers = {t.cell.telling: t.table for t in base}
+    return {
+        game: {
+            "kl": estimate(
+                (
+                    (t.seed, t.key, float(divergence(t.table, answers[t.cell.telling]).mean()))
+                    for t in told
                     if t.cell.game == game
                 ),
-                "entropy": estimate(
-                    (t.seed, float(entropy(t.table).mean())) for t in mine if t.cell.game == game
+                None,
+            ),
+            "entropy": estimate(
+                (
+                    (t.seed, t.key, float(entropy(t.table).mean()))
+                    for t in told
+                    if t.cell.game == game
                 ),
-            }
-            for game in plan.games
+                (0.0, float(np.log(2.0))),
+            ),
         }
-        for name, mine in by_policy.items()
+        for game in plan.games
     }
 
 
-def framings_compared(told: Sequence[Telling], names: Sequence[str], plan: Plan) -> Json:
+def framings_compared(told: Sequence[Telling], plan: Plan) -> Json:
     """P(C | state) of the dilemma in every framing, original layout."""
+    here = [
+        t
+        for t in told
+        if (t.cell.game, t.cell.layout) == (plan.dilemma, plan.layouts[0])
+        and t.cell.framing not in (*OFF_TASK, AS_TRAINED)
+    ]
     found: Json = {}
-    for name in names:
-        mine = [
-            t
-            for t in told
-            if (t.policy, t.cell.game, t.cell.layout, t.cell.persona)
-            == (name, plan.dilemma, plan.layouts[0], None)
-        ]
-        for framing in dict.fromkeys(t.cell.framing for t in mine):
-            if framing in OFF_TASK:
-                continue
-            here = [t for t in mine if t.cell.framing == framing]
-            found.setdefault(name, {})[framing] = {
-                **{
-                    state: estimate(
-                        (t.seed, float(t.table["CD".index(state[0]), "CD".index(state[1])]))
-                        for t in here
-                    )
-                    for state in OUTCOMES
-                },
-                "legality": estimate((t.seed, float(t.legality.mean())) for t in here),
-            }
+    for framing in dict.fromkeys(t.cell.framing for t in here):
+        mine_ = [t for t in here if t.cell.framing == framing]
+        found[framing] = {
+            **{state: estimate(state_values(mine_, state)) for state in OUTCOMES},
+            "legality": estimate((t.seed, t.key, float(t.legality.mean())) for t in mine_),
+        }
     return found

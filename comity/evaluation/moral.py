@@ -127,15 +127,20 @@ def payoff_table(game: Game, seat: int = 0) -> np.ndarray:
     return table
 
 
+def every_case() -> Answered:
+    """All 24 combinations of what is on display, the own answer and the other's move."""
+    cases = np.array(list(product(range(2), range(2), (0, 1, -1), range(2))))
+    return Answered(cases[:, 2], cases[:, 3], cases[:, 0], cases[:, 1])
+
+
 def stake(reward: Reward, game: Game, seat: int = 0) -> Stake:
     """All that `seat` can earn under `reward`, found by asking the reward itself.
 
     An illegal answer is scored under the rule `carry`: the move on display counts as played.
     """
-    table = payoff_table(game, seat)
-    cases = list(product(range(2), range(2), (0, 1, -1), range(2)))
-    shown = np.array([case[:2] for case in cases])
-    own, other = np.array([case[2] for case in cases]), np.array([case[3] for case in cases])
+    table, cases = payoff_table(game, seat), every_case()
+    shown = np.stack([cases.shown_own, cases.shown_other], axis=1)
+    own, other = cases.own, cases.other
     played = np.where(own < 0, shown[:, 0], own)
     order = [seat, 1 - seat]  # own first -> by seat; its own inverse
 
@@ -183,7 +188,12 @@ def deontological_regret(values: np.ndarray) -> np.ndarray:
 
 
 def global_regret(values: np.ndarray, stake_: Stake) -> np.ndarray:
-    """(m* - r) / (m* - R_ill): 0 where every decision earns m*, 1 where every one is illegal."""
+    """(m* - r) / (m* - R_ill): 0 where every decision earns m*, 1 where every one is illegal.
+
+    NaN where an illegal answer is worth as much as m*: it measures nothing there.
+    """
+    if stake_.joint <= stake_.illegal:
+        return np.full(len(values), np.nan)
     return 1.0 - normalized(values, stake_.illegal, stake_.joint)
 
 

@@ -6,12 +6,11 @@ an answer is legal at all. Everything is exact arithmetic: no answer is drawn.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 
 from comity.evaluation.metrics import OUTCOMES, STRATEGIES
-from comity.evaluation.moral import ILLEGAL_ANSWER, Answered, Stake, regrets
+from comity.evaluation.moral import ILLEGAL_ANSWER, Stake, every_case, regrets
 
 NULL_POLICIES = {
     "always_cooperate": np.array([[1.0, 1.0], [1.0, 1.0]]),
@@ -84,8 +83,7 @@ def expected(
     `legality` every answer is legal.
     """
     legality = np.ones((2, 2)) if legality is None else legality
-    cases = np.array(list(product(range(2), range(2), (0, 1, -1), range(2))))
-    answered = Answered(cases[:, 2], cases[:, 3], cases[:, 0], cases[:, 1])
+    answered = every_case()
     chances = np.stack([legality * table, legality * (1.0 - table), 1.0 - legality], axis=2)
     own = np.where(answered.own < 0, ILLEGAL_ANSWER, answered.own)
     weights = chances[answered.shown_own, answered.shown_other, own] / 8.0

@@ -45,14 +45,18 @@ class ModelRespondent:
     engine: Engine
     chat: ChatFormat
     adapter: str | None = None
+    temperature: float = 1.0
+    """At which it answers, as it did in its training; also of the exact probabilities."""
 
     def chances(self, questions: Sequence[Question]) -> np.ndarray:
         """float64 `[question, label, 2]`; every distinct token is computed once."""
         ends = sorted(self.chat.closing_ids)
-        contexts = [self.chat.first(question.text) for question in questions]
-        answers = [self.chat.answer_ids(question.labels) for question in questions]
+        contexts = [self._told(question) for question in questions]
+        answers = [self._format(question).answer_ids(question.labels) for question in questions]
         sequences = [[[*ids, end] for ids in labels for end in ends or [0]] for labels in answers]
-        logprobs = sequence_logprobs(self.engine, contexts, sequences, self.adapter)
+        logprobs = sequence_logprobs(
+            self.engine, contexts, sequences, self.adapter, self.temperature
+        )
         found = np.zeros((len(questions), 2, 2))
         count = len(ends or [0])
         for q, per_sequence in enumerate(logprobs):
@@ -66,8 +70,20 @@ class ModelRespondent:
 
     def budget(self, questions: Sequence[Question]) -> int:
         """Most tokens of a sampled answer: the longest label's and `SPARE_TOKENS`."""
-        labels = {label for question in questions for label in question.labels}
-        return max(len(self.chat.answer(label)) for label in labels) + SPARE_TOKENS
+        labels = {label: self._format(q) for q in questions for label in q.labels}
+        return max(len(chat.answer(label)) for label, chat in labels.items()) + SPARE_TOKENS
+
+    def _format(self, question: Question) -> ChatFormat:
+        """The chat format, in which labels may be tokens of the vocabulary."""
+        return self.chat.numbered(question.labels)
+
+    def _told(self, question: Question) -> list[int]:
+        """Ids of the conversation up to where the question is answered."""
+        chat, ids = self._format(question), list[int]()
+        for number, (text, answered) in enumerate(question.before):
+            ids += chat.next(text, ended=False) if number else chat.first(text)
+            ids += chat.answer(answered)
+        return ids + (chat.next(question.text, ended=False) if ids else chat.first(question.text))
 
     def replies(
         self, questions: Sequence[Question], streams: Sequence[np.random.Generator]
@@ -78,6 +94,9 @@ class ModelRespondent:
         draws = []
         for question, stream in zip(questions, streams, strict=True):
             conversation = session.conversation(self.adapter)
-            conversation.append(self.chat.first(question.text))
-            draws.append(Draw(conversation, limit, stop, stream))
-        return [self.chat.said(drawn.ids) for drawn in session.sample(draws)]
+            conversation.append(self._told(question))
+            draws.append(Draw(conversation, limit, stop, stream, temperature=self.temperature))
+        return [
+            self._format(question).said(drawn.ids)
+            for question, drawn in zip(questions, session.sample(draws), strict=True)
+        ]

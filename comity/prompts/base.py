@@ -60,6 +60,11 @@ class OfLabels:
         return None
 
 
+def is_sentence(goal: str) -> bool:
+    """Whether a goal is a sentence of somebody's own, not the name of one."""
+    return len(goal.split()) > 1
+
+
 def check_labels(labels: Sequence[str]) -> None:
     """Raises `ComityError` unless an answer can be told from every other answer."""
     for label in labels:

@@ -31,6 +31,7 @@ class Facts:
     history: list[tuple[Move | None, Move | None]]
     """Own and the other's last moves, oldest round first; None where none was made."""
     goal: str
+    """A name, or a sentence."""
 
     def label(self, move: Move | None) -> str:
         """How a move is called."""
@@ -98,7 +99,7 @@ def goal(f: Facts) -> str:
         "selfish": "Pick what gives you the highest score.",
         "neutral": "Make your pick.",
         "none": "",
-    }[f.goal]
+    }.get(f.goal, f.goal)
 
 
 def answer(f: Facts) -> str:

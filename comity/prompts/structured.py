@@ -19,7 +19,7 @@ from comity.games.base import Game, Illegal, Move, Turn
 from comity.games.iterated import Iterated
 from comity.games.randomness import PROMPT, generator
 from comity.games.stages import MatrixStage
-from comity.prompts.base import OfLabels, labels_for
+from comity.prompts.base import OfLabels, is_sentence, labels_for
 from comity.prompts.framings import FRAMINGS, Facts, check_framing, compose
 from comity.prompts.labels import (
     LENGTHS,
@@ -77,7 +77,7 @@ class Structured(OfLabels):
     answer_order: str = "random"
     """Order of the labels in the answer's format (S2), one of `ORDERS`."""
     goal: str = "selfish"
-    """One of `GOALS`."""
+    """One of `GOALS`, or a sentence of one's own (several words)."""
     persona: str | None = None
     """One of `PERSONAS`; null: none."""
     memory: int = 1
@@ -90,7 +90,8 @@ class Structured(OfLabels):
         lookup("layout", self.layout, LAYOUTS)
         lookup("mention_order", self.mention_order, ORDERS)
         lookup("answer_order", self.answer_order, ORDERS)
-        lookup("goal", self.goal, GOALS)
+        if not is_sentence(self.goal):
+            lookup("goal", self.goal, GOALS)
         lookup("scope of labels", self.label_scope, SCOPES)
         if self.persona is not None:
             lookup("persona", self.persona, PERSONAS)

@@ -13,7 +13,7 @@ from comity.games.base import Action, Game, Illegal, Move, Observation
 from comity.games.iterated import Iterated
 from comity.games.split import Split
 from comity.games.stages import MatrixStage, PublicGoods, Stage
-from comity.prompts.base import check_labels, labels_for
+from comity.prompts.base import check_labels, is_sentence, labels_for
 
 FRAMINGS = {
     "covert": "the game has no name and its moves are letters, unless labels are given",
@@ -38,11 +38,12 @@ class Telling:
     swap_labels: bool = False
     """Exchange the labels' meaning: the first label is the last move, and so on."""
     goal: str = "own"
-    """One of `GOALS`."""
+    """One of `GOALS`, or a sentence of one's own (several words)."""
 
     def __post_init__(self) -> None:
         lookup("framing", self.framing, FRAMINGS)
-        lookup("goal", self.goal, GOALS)
+        if not is_sentence(self.goal):
+            lookup("goal", self.goal, GOALS)
         if self.labels is not None:
             check_labels(self.labels)
 
@@ -77,6 +78,8 @@ class Telling:
         """What the player should want; empty where that is not told."""
         if self.goal == "none":
             return ""
+        if self.goal != "own":
+            return self.goal
         return "Your goal is to get as many points as you can in total."
 
     def instruction(self, game: Game) -> str:

@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import comity.evaluate
+import comity.evaluation_plan
 from comity.cli import main
-from comity.evaluate import GAMES, make_plan, trained_policies
+from comity.evaluation_plan import GAMES, Options, make_plan
 from comity.train import train
+from comity.trained import trained_policies
 from tests.train.small import only_folder, small
 
 
@@ -34,7 +36,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_writes_numbers_a_table_and_a_page(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(comity.evaluate, "EPISODES", 2)
+    monkeypatch.setattr(comity.evaluation_plan, "EPISODES", 2)
     arguments = ["--quick", "--games", "stag_hunt", "--seeds", "7"]
     assert main(["evaluate", "generalization", str(run), *arguments]) == 0
     assert str(run / "generalization.html") in capsys.readouterr().out
@@ -45,12 +47,12 @@ def test_it_writes_numbers_a_table_and_a_page(
     assert sum(numbers["play"]["ipd"]["stag_hunt"]["strict"]["types"].values()) == 10
     rows = pq.read_table(run / "generalization.parquet").to_pylist()
     assert len(rows) == numbers["questions"]
-    assert {row["label_cooperate"] for row in rows} == {"action1", "action2", "action3"}
+    assert {row["label_cooperate"] for row in rows} == {"action1", "action2", "action3", "A"}
     assert (run / "generalization.html").read_text().startswith("<!doctype html>")
 
 
 def test_the_full_plan_has_six_games_and_random_labels() -> None:
-    plan = make_plan(quick=False)
+    plan = make_plan(Options())
     assert tuple(plan.games) == GAMES and "random" in plan.label_sets
     assert len(plan.layouts) == 4 and len(plan.orders) == 2
 
@@ -101,7 +103,7 @@ def test_an_adapter_of_another_model(
     shutil.rmtree(copy / "checkpoints")
     shutil.copytree(only_folder(other) / "checkpoints", copy / "checkpoints")
     assert main(["evaluate", "generalization", str(copy), "--quick"]) == 2
-    assert "does not fit" in capsys.readouterr().err
+    assert "is of the base model" in capsys.readouterr().err
 
 
 def test_two_learners_are_two_policies_on_their_own_seats(tmp_path: Path) -> None:

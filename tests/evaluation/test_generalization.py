@@ -5,14 +5,18 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from comity.evaluation.generalization import Measured, Subject, measure, work
+from comity.evaluation.generalization import Measured, Subject, everyone, measure, work
 from comity.evaluation.generalization_summary import summarize
-from comity.evaluation.questions import OFF_TASK
-from comity.reports.generalization import labels_verdict, render, verdict
+from comity.evaluation.generalization_tables import estimate
+from comity.evaluation.questions import OFF_TASK, structured_prompt
+from comity.players.scripted import SCRIPTED
+from comity.registry import build
+from comity.reports.generalization import _reciprocity, labels_verdict, render, verdict
 from comity.reports.page import dump
-from tests.evaluation.dilemmas import Judged
+from tests.evaluation.dilemmas import GAMES, Judged
 from tests.evaluation.fakes import Fake, base, plan, subjects, tit_for_tat
 
 JUDGES = {key: Judged(key) for key in ("own", "utilitarian", "deontological")}
@@ -81,12 +85,12 @@ def test_nothing_is_claimed_of_one_game() -> None:
 
 
 def test_who_says_a_label_whatever_it_means_is_named() -> None:
-    everyone = [
+    people = [
         *subjects(),
         Subject("parrot", Fake(lambda cell: 0.9 if cell.labels == "action12" else 0.2), 1),
         Subject("leaning", Fake(lambda cell: 0.9 if cell.labels == "action12" else 0.5), 1),
     ]
-    found = summarize(plan(), everyone, measure(plan(), everyone), JUDGES)
+    found = summarize(plan(), people, measure(plan(), people), JUDGES)
     told = labels_verdict(found)
     assert told.endswith("exchange their meanings): parrot (0.90, exchanged 0.20).")
     page = render({"title": "", "created": "", "setting": {}, **found})
@@ -149,3 +153,98 @@ def test_a_second_seat_sees_its_own_payoffs() -> None:
     swapped = [subjects()[0], replace(subjects()[1], seat=1)]
     one = measure(plan(), swapped)
     assert {row["seat"] for row in one.rows if row["policy"] == "tft"} == {1}
+
+
+def test_questions_that_are_the_same_count_once() -> None:
+    """A story mentions its labels in a fixed order, and shows the state; an off-task prompt not."""
+    told = plan(prompt=structured_prompt, layouts=("original",))
+    measured = measure(told, subjects())
+    found = summarize(told, subjects(), measured, JUDGES)
+    # 2 label sets, 2 orders of the answer; the 2 orders of mentioning make no difference.
+    assert found["framings"]["tft"]["story"]["CC"]["n"] == 2 * 2
+    assert found["framings"]["tft"]["prose"]["CC"]["n"] == 2 * 2 * 2
+    assert found["off_task"]["tft"]["action_only"]["C"]["n"] == 2 * 2 * 2
+    assert found["off_task"]["tft"]["action_game_state"]["C"]["n"] == 2 * 2 * 2 * 2
+    rows = [r for r in measured.rows if r["policy"] == "tft" and r["training_seed"] == 1]
+    assert len({r["question"] for r in rows}) < len(rows)
+    # Counted several times or once, a mean over copies is the same; its interval would not be.
+    twice = [("s", str(k), v) for k, v in enumerate([0.2, 0.4, 0.9])] * 5
+    assert estimate(twice) == estimate(twice[:3])
+
+
+def test_an_interval_is_over_seeds_and_one_policy_has_a_range() -> None:
+    one = estimate([(1, "a", 0.2), (1, "b", 0.6)])
+    assert one is not None and one["low"] is None and one["reason"]
+    assert (one["mean"], one["least"], one["most"], one["n"]) == (pytest.approx(0.4), 0.2, 0.6, 2)
+    three = estimate([(s, q, 0.1 * s + d) for s in (1, 2, 3) for q, d in (("a", 0.0), ("b", 0.4))])
+    assert three is not None and (three["units"], three["over"], three["n"]) == (3, "seeds", 2)
+    assert three["low"] < 0.4 < three["high"]
+    assert three["high"] - three["low"] > 0.3, "t with 2 degrees of freedom: 4.3 * 0.1 / sqrt(3)"
+
+
+def test_base_models_answer_from_every_seat_that_is_compared(measured: Measured) -> None:
+    assert {r["seat"] for r in measured.rows if r["policy"] == "base"} == {0, 1}
+    assert [(s.name, s.seat) for s in everyone(subjects())] == [
+        ("base", 0), ("base", 1), ("tft", 0), ("tft", 0), ("wise", 1)
+    ]  # fmt: skip
+    # Somebody who answers by its seat, and a trained policy that is no different.
+    by_seat = Fake(lambda cell: 0.3 + 0.4 * cell.seat)
+    pair = [Subject("base", by_seat), Subject("copy", by_seat, 3, seat=1)]
+    battle = plan(games={"BOS": GAMES["BOS"]}, dilemma="BOS", prompt=structured_prompt)
+    found = summarize(battle, pair, measure(battle, pair), JUDGES)
+    assert found["change"]["copy"]["BOS"]["kl"]["mean"] == 0
+    own = found["payoff_reading"]["own"]["copy"]
+    assert own["nulls"]["always_cooperate"] == pytest.approx(1 - 1 / 3), "2 half the time, of 3"
+    regret = found["regret"]["own"]["copy"]["BOS"]["legal"]["legal"]["mean"]
+    assert found["regret"]["own"]["base"]["BOS"]["legal"]["legal"]["mean"] == regret
+
+
+def test_who_plays_a_null_policy_is_not_beaten_by_itself() -> None:
+    """On either seat of a game whose seats differ, the null row and its player are the same."""
+    battle = plan(games={"BOS": GAMES["BOS"], "IPD": GAMES["IPD"]})
+    everyone_ = [
+        subjects()[0],
+        Subject("row", Fake(lambda cell: 1.0), 1, seat=0),
+        Subject("column", Fake(lambda cell: 1.0), 1, seat=1),
+    ]
+    found = summarize(battle, everyone_, measure(battle, everyone_), JUDGES)
+    for label, judge in found["judges"].items():
+        for name in judge["policies"][1:]:
+            null = found["null_regret"][label]["always_cooperate"]
+            for game, one in found["regret"][label][name].items():
+                for kind, value in null[game]["expected"].items():
+                    assert one["legal"][kind]["mean"] == pytest.approx(value), (label, game, kind)
+    assert len([label for label in found["judges"] if label.startswith("own")]) == 2
+
+
+def test_other_opponents_answer_to_what_is_on_display() -> None:
+    """Tit-for-tat repeats the legal move on display; grim never forgives the fictitious one."""
+    strategies = {name: build("player", name, SCRIPTED) for name in ("tit_for_tat", "grim_trigger")}
+    told = plan(opponents=strategies, play_framings=("prose", "action_only"))
+    measured = measure(told, subjects())
+    assert len(measured.played) == 5 * (3 * 3 + 2) * 2  # subjects with both seats of the base
+    for played in measured.played:
+        own, other = (a.reshape(10, 5) for a in (played.strict.own, played.strict.other))
+        shown = played.strict.shown_own.reshape(10, 5)
+        if played.stage.opponent == "tit_for_tat":
+            assert (other == shown).all()
+        if played.stage.opponent == "grim_trigger":
+            assert (other == np.maximum.accumulate(shown, axis=1)).all()
+        assert (shown[:, 1:] == np.where(own < 0, shown, own)[:, :-1]).all()
+    found = summarize(told, subjects(), measured, JUDGES)
+    rows = found["play_opponents"]["tit_for_tat"]["tft"]["IPD"]["strict"]
+    assert rows["conduct"]["retaliation"]["mean"] == 1.0
+    assert rows["conduct"]["unprovoked"]["mean"] == 0.0
+    assert sum(rows["types"].values()) == 2 * 100
+    assert set(found["play_framings"]) == {"prose", "action_only"}
+    page = render({"title": "", "created": "", "setting": {}, **found})
+    assert "grim_<wbr>trigger" in page and "prose" in page
+
+
+def test_off_task_reciprocity_is_drawn_with_its_quarters(found: dict[str, Any]) -> None:
+    page = render({"title": "", "created": "", "setting": {}, **found})
+    shares = _reciprocity(found)
+    assert shares["tft"] == {"C|C": 0.5, "C|D": 0.0, "D|C": 0.0, "D|D": 0.5, "illegal": 0.0}
+    assert shares["base"]["illegal"] == pytest.approx(0.75)
+    assert all(sum(row.values()) == pytest.approx(1) for row in shares.values())
+    assert 'class="quarters"' in page

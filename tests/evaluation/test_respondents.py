@@ -1,5 +1,6 @@
 """Exact probabilities against plain transformers, token by token."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -20,21 +21,25 @@ def questions() -> list[Question]:
     return [Question(Cell("g", "CC"), text, LABELS) for text in texts]
 
 
-def reference(ids: list[int], architecture: str) -> torch.Tensor:
+def reference(ids: list[int], architecture: str, temperature: float = 1.0) -> torch.Tensor:
     model = AutoModelForCausalLM.from_pretrained(tiny_folder(architecture), dtype=torch.float32)
     with torch.no_grad():
-        return torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), dim=-1)
+        return torch.log_softmax(model(torch.tensor([ids])).logits[0].float() / temperature, dim=-1)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
-def test_label_probabilities_are_those_of_transformers(architecture: str) -> None:
+def test_label_probabilities_are_those_of_transformers(
+    architecture: str, temperature: float
+) -> None:
     models = tiny_models(architecture, adapters=())
-    found = ModelRespondent(models.engine, models.chat).chances(questions())
+    respondent = ModelRespondent(models.engine, models.chat, temperature=temperature)
+    found = respondent.chances(questions())
     for question, chances in zip(questions(), found, strict=True):
         context = models.chat.first(question.text)
         for label, (spelled, ended) in zip(LABELS, chances, strict=True):
             answer = models.chat.answer(label)
-            table = reference([*context, *answer], architecture)[len(context) - 1 :]
+            table = reference([*context, *answer], architecture, temperature)[len(context) - 1 :]
             log = sum(float(table[i, token]) for i, token in enumerate(answer))
             end = sum(float(table[len(answer), e].exp()) for e in models.chat.end_ids)
             assert np.log(spelled) == pytest.approx(log, abs=1e-4)
@@ -72,3 +77,27 @@ def test_replies_are_reproducible_and_within_the_budget() -> None:
         return [np.random.default_rng(i) for i in range(len(questions()))]
 
     assert respondent.replies(questions(), streams()) == respondent.replies(questions(), streams())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.25])
+def test_sampled_answers_have_the_exact_probabilities(temperature: float) -> None:
+    """Frequencies of the first tokens of many sampled answers, at the policy's temperature."""
+    models = tiny_models("llama", adapters=())
+    respondent = ModelRespondent(models.engine, models.chat, temperature=temperature)
+    question = replace(questions()[0], labels=("A", "B"))
+    count = 2000
+    streams = [np.random.default_rng([7, i]) for i in range(count)]
+    replies = respondent.replies([question] * count, streams)
+    table = sequence_logprobs(
+        models.engine, [models.chat.first(question.text)],
+        [[[token] for token in range(models.engine.head.vocabulary)]], None, temperature,
+    )[0]  # fmt: skip
+    chances = np.exp([one[0] for one in table])
+    for token in np.argsort(chances)[-3:]:
+        text, chance = models.chat.decode([int(token)]), float(chances[token])
+        share = np.mean([reply.startswith(text) for reply in replies])
+        others = sum(
+            float(c) for t, c in enumerate(chances)
+            if t != token and models.chat.decode([t]).startswith(text)
+        )  # fmt: skip
+        assert share == pytest.approx(chance + others, abs=4 * np.sqrt(0.25 / count))
