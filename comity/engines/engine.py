@@ -18,7 +18,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from comity.engines import attention
 from comity.engines.attention import Cache, Pass
 from comity.engines.lora import Adapters
-from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack
+from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack, passes
 from comity.engines.scoring import Head
 from comity.engines.session import Session
 
@@ -120,7 +120,8 @@ class Engine:
     ) -> Reading:
         """Hidden states of whole sequences under one adapter, each distinct token once.
 
-        With a trunk, every sequence must begin with the trunk's ids.
+        With a trunk, every sequence must begin with the trunk's ids. Without gradients no pass has
+        more than `max_tokens` tokens.
         """
         tree = TokenTree()
         root = tree.root(adapter)
@@ -136,7 +137,19 @@ class Engine:
             rows.append([slot - len(shared) for slot in path])
             if known < len(tail):
                 lanes.append(Lane(path, len(shared) + known, tail[known:], adapter))
+        if not gradients and trunk is None:
+            return Reading(self._in_passes(lanes, dropout), rows)
         cache = trunk.fresh() if trunk is not None else attention.Trunk()
         packing = pack(lanes, len(shared), self.device)
         with nullcontext() if gradients else torch.no_grad():
             return Reading(self.forward(packing, cache, dropout), rows)
+
+    @torch.no_grad()
+    def _in_passes(self, lanes: list[Lane], dropout: bool) -> torch.Tensor:
+        """Hidden states of lanes that begin with slot 0, `[N, H]`, without gradients."""
+        parts = passes(lanes, self.max_tokens)
+        cache: Cache = attention.Trunk() if len(parts) == 1 else attention.Pool()
+        hidden = [
+            self.forward(pack(some, slot, self.device), cache, dropout) for slot, some in parts
+        ]
+        return hidden[0] if len(hidden) == 1 else torch.cat(hidden)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from comity.engines.attention import Pool, Recorded
-from comity.engines.packing import Lane, Reading, TokenTree, pack
+from comity.engines.packing import Lane, Reading, TokenTree, pack, passes
 from comity.engines.sampling import Answering, Draw, Drawn, draw_tokens
 from comity.engines.scoring import Answers, answer_logprobs, branches, later_tokens
 from comity.engines.windows import Windows
@@ -244,7 +244,7 @@ class Session:
     ) -> None:
         """Compute lanes (in the order of their slots) and keep the hidden states of path ends."""
         ends = {path[-1] for _, path in wanted}
-        for first_slot, part in _passes(lanes, self._engine.max_tokens):
+        for first_slot, part in passes(lanes, self._engine.max_tokens):
             hidden = self._forward(part, first_slot, windows)
             for slot in ends:
                 if first_slot <= slot < first_slot + len(hidden):
@@ -273,24 +273,3 @@ class Session:
 
 def _by_adapter(choices: Sequence[Choice]) -> list[Choice]:
     return sorted(choices, key=lambda choice: choice.conversation.adapter or "")
-
-
-def _passes(lanes: list[Lane], most: int) -> list[tuple[int, list[Lane]]]:
-    """Cut lanes into passes of at most `most` tokens; (first slot, lanes) each."""
-    passes: list[tuple[int, list[Lane]]] = []
-    room = 0
-    for lane in lanes:
-        done = 0
-        while done < len(lane.tokens):
-            if room == 0:
-                passes.append((lane.path[lane.start + done], []))
-                room = most
-            take = min(room, len(lane.tokens) - done)
-            start = lane.start + done
-            piece = Lane(
-                lane.path[: start + take], start, lane.tokens[done : done + take], lane.adapter
-            )
-            passes[-1][1].append(piece)
-            done += take
-            room -= take
-    return passes

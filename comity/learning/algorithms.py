@@ -49,6 +49,8 @@ class Reinforce:
     """Largest importance weight between playing and learning; null: no weights."""
     entropy_top_k: int | None = None
     """How many of the likeliest tokens a sampled token's entropy is of; null: all."""
+    entropy_turns: tuple[str, ...] | None = None
+    """Kinds of turns that the bonus is for (see `comity.learning.loss.TURNS`); null: all."""
     importance_level: str = "per_token"
     """Importance weights "per_token", or "per_step": their product over a decision's tokens."""
     ratio_clip: float | None = None
@@ -126,6 +128,7 @@ class Reinforce:
             importance_level=self.importance_level,
             ratio_clip=self.ratio_clip,
             epochs=self.epochs,
+            entropy_turns=self.entropy_turns,
         )
 
 

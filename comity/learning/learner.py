@@ -22,6 +22,7 @@ from comity.learning.lessons import (
     Lesson,
     TermReading,
     common_beginning,
+    measure,
     micro_batches,
     read_terms,
 )
@@ -31,6 +32,17 @@ from comity.learning.reference import Reference
 
 if TYPE_CHECKING:
     from comity.learning.critic import Critic
+
+
+def turn_shares(
+    lessons: Sequence[Lesson], turns: Sequence[str] | None, device: torch.device
+) -> torch.Tensor | None:
+    """1 for every term of the kinds of turns in `turns`, else 0, float32 `[N]`; None: all."""
+    if turns is None:
+        return None
+    found = [d for lesson in lessons for d in lesson.decisions]
+    return torch.tensor([float(d.kind in turns) for d in found for _ in d.behavior], device=device)
+
 
 SCHEDULES = {
     "constant": "stays at the learning rate",
@@ -186,6 +198,16 @@ class Learner:
             "tokens_learned": self._computed() - computed,
         }
 
+    def now(self, lessons: Sequence[Lesson], recording: Session | None = None) -> TermReading:
+        """The present policy's terms as they are: without dropout, without gradients."""
+        top = self._loss.entropy_top_k
+        return measure(self._engine, lessons, self.adapter, recording, top)
+
+    @property
+    def entropy_weight(self) -> float:
+        """Of the entropy bonus; without any, its gradient is not computed."""
+        return self._loss.entropy
+
     def _computed(self) -> int:
         """Tokens computed so far, but for those that depend on what is remembered already."""
         return self._engine.tokens_computed - self.reference.tokens
@@ -238,6 +260,7 @@ class Learner:
                 torch.tensor(values, dtype=torch.float32, device=device)[owner]
                 for values in (denominators.of(found), [d.advantage for d in found])
             )
+            now = self.now(run) if self._dropout else None
             terms = Terms(
                 logprobs=reading.logprobs,
                 behavior=torch.tensor([b for d in found for b in d.behavior], device=device),
@@ -245,6 +268,9 @@ class Learner:
                 entropy=reading.entropy,
                 reference=self.reference.logprobs(run) if self._loss.kl > 0 else None,
                 decisions=owner,
+                bonus=turn_shares(run, self._loss.entropy_turns, device),
+                now=None if now is None else now.logprobs,
+                entropy_now=None if now is None else now.entropy,
             )
             return policy_loss(terms, self._loss, z, sums)
 
@@ -294,5 +320,5 @@ class Learner:
             dropout=self._dropout,
             recording=recording,
             entropy_top_k=self._loss.entropy_top_k,
-            entropy_gradient=self._loss.entropy > 0,
+            entropy_gradient=self.entropy_weight > 0,
         )

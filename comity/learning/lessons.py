@@ -44,6 +44,8 @@ class TrainedDecision:
     """Of each chosen token, from `start`: what is forced lies between; (): one by one."""
     masks: tuple[Mask | None, ...] = ()
     """What each token was chosen from; (): the whole vocabulary."""
+    kind: str = ""
+    """What was asked for (`comity.learning.loss.TURNS`)."""
 
     @property
     def places(self) -> Sequence[int]:
@@ -100,6 +102,7 @@ def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
                     round=d.round,
                     offsets=tuple(d.offsets),
                     masks=masks,
+                    kind=d.kind,
                 )
             )
     return [
@@ -121,8 +124,8 @@ def read_terms(
 ) -> TermReading:
     """Log-probability, entropy and hidden state of every term.
 
-    With `entropy_top_k` the entropy of a freely sampled token is that of the k likeliest; only
-    with `entropy_gradient` is it sure to have a gradient.
+    With `entropy_top_k` the entropy of a freely sampled token is that of the k likeliest.
+    Without `entropy_gradient`, which spares the time of it, it may have none.
     With a recording of the rollout that holds all of it, nothing is computed anew.
     """
     # The last token of a sequence predicts nothing that is trained, so it is not computed.
@@ -208,6 +211,28 @@ def read_terms(
             torch.cat(entropy_parts)[back],
             hidden.index_select(0, torch.tensor(predicting, device=device)[back]),
         )
+
+
+def measure(
+    engine: Engine,
+    lessons: Sequence[Lesson],
+    adapter: str | None,
+    recording: Session | None = None,
+    entropy_top_k: int | None = None,
+) -> TermReading:
+    """Every term as it is: without dropout and without gradients.
+
+    Whatever is reported, compared or paid for is read so, also where dropout is on in learning.
+    """
+    return read_terms(
+        engine,
+        lessons,
+        adapter,
+        gradients=False,
+        recording=recording,
+        entropy_top_k=entropy_top_k,
+        entropy_gradient=False,
+    )
 
 
 def common_beginning(lessons: Sequence[Lesson]) -> tuple[int, ...]:

@@ -7,7 +7,10 @@ loss; k3 estimator: Schulman 2020, "Approximating KL Divergence"):
 
     rho_n = stop_gradient(min(exp(clamp(l_n - b_n, -40, 40)), cap))          (1 without a cap)
     d_n   = ref_n - l_n
-    loss  = sum_n (1/Z_n) [ -rho_n A_n l_n + kl rho_n (e^d_n - d_n - 1) - entropy H_n ]
+    loss  = sum_n (1/Z_n) [ -rho_n A_n l_n + kl rho_n (e^d_n - d_n - 1) - entropy e_n H_n ]
+
+e_n is 1, or 0 where the bonus is for other kinds of turns. With dropout in learning, l_n is read
+twice: what is differentiated with it, the numbers inside rho_n and the reports without it.
 
 With `ratio_clip` epsilon the first part is the clipped surrogate (Schulman et al. 2017; with the
 credit of Advantage Alignment: Proximal Advantage Alignment, arXiv 2406.14662):
@@ -20,6 +23,7 @@ Z is what `comity.learning.normalization` says. `per_step`, l_n - b_n in rho_n i
 the terms of n's decision: the weight of the whole answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +36,25 @@ IMPORTANCE_LEVELS = {
     "per_step": "all terms of a decision have the product of their weights",
 }
 """What an importance weight belongs to."""
+
+TURNS = {
+    "choose": "one of the game's moves",
+    "message": "a text that the other seats read",
+    "claim": "units of each item",
+    "respond": "to accept or to reject",
+    "think": "a thinking block before any of them",
+}
+"""Every kind of turn that an entropy bonus may be for."""
+
+
+def check_turns(turns: Sequence[str] | None) -> None:
+    """Raises `ComityError` for what is no kind of turn, and where none is named."""
+    if turns is None:
+        return
+    if not turns:
+        raise ComityError("entropy_turns names no kind of turn; give some, or null for all of them")
+    for turn in turns:
+        lookup("kind of turn", turn, TURNS)
 
 
 @dataclass(frozen=True)
@@ -54,10 +77,13 @@ class LossSettings:
     """Epsilon of the clipped surrogate; null: plain policy gradient."""
     epochs: int = 1
     """Optimizer steps on one batch."""
+    entropy_turns: tuple[str, ...] | None = None
+    """Kinds of turns that the entropy bonus is for (`TURNS`); None: all."""
 
     def __post_init__(self) -> None:
         lookup("level of importance weights", self.importance_level, IMPORTANCE_LEVELS)
         lookup("normalization", self.normalization, NORMALIZATIONS)
+        check_turns(self.entropy_turns)
         if self.kl < 0 or self.entropy < 0:
             raise ComityError("kl and entropy are weights and must not be negative")
         if self.importance_cap is not None and self.importance_cap <= 0:
@@ -90,6 +116,12 @@ class Terms:
     """Under the base model; None where kl is 0."""
     decisions: torch.Tensor | None = None
     """Number of each term's decision, from 0, int64 `[N]`; needed for weights per step alone."""
+    bonus: torch.Tensor | None = None
+    """e_n, the share of the entropy bonus; None: 1 for all."""
+    now: torch.Tensor | None = None
+    """`logprobs` without dropout, as they are compared and reported; None: there is no dropout."""
+    entropy_now: torch.Tensor | None = None
+    """`entropy` likewise."""
 
 
 @dataclass
@@ -125,7 +157,8 @@ def policy_loss(
     `z`: what each term is divided by, one number or `[N]`. The terms of a decision must not be
     torn apart.
     """
-    change = terms.logprobs.detach() - terms.behavior
+    now = terms.logprobs.detach() if terms.now is None else terms.now
+    change = now - terms.behavior
     if settings.importance_level == "per_step":
         assert terms.decisions is not None
         whole = change.new_zeros(int(terms.decisions.max()) + 1)
@@ -150,12 +183,15 @@ def policy_loss(
         difference = (terms.reference - terms.logprobs).clamp(-40, 40)
         k3 = torch.exp(difference) - difference - 1
         loss = loss + settings.kl * rho * k3
-        sums.kl += float(k3.detach().sum())
+        gap = (terms.reference - now).clamp(-40, 40)
+        sums.kl += float((torch.exp(gap) - gap - 1).sum())
     if settings.entropy > 0:
-        loss = loss - settings.entropy * terms.entropy
+        bonus = terms.entropy if terms.bonus is None else terms.bonus * terms.entropy
+        loss = loss - settings.entropy * bonus
     total = (loss / z).sum()
     sums.loss += float(total.detach())
-    sums.entropy += float(terms.entropy.detach().sum())
+    entropy = terms.entropy if terms.entropy_now is None else terms.entropy_now
+    sums.entropy += float(entropy.detach().sum())
     sums.importance += float(weight.sum())
     sums.importance_max = max(sums.importance_max, float(weight.max()))
     sums.terms += len(weight)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from comity.errors import ComityError, lookup
+from comity.learning.loss import check_turns
 
 HORIZONS = {
     "answer": "credit stays inside an answer: every decision is a bandit's (as published)",
@@ -57,6 +58,8 @@ class PpoSettings:
     """A step whose mean ratio is larger is not taken; null: always taken."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
+    entropy_turns: tuple[str, ...] | None = None
+    """Kinds of turns that it is for (see `comity.learning.loss.TURNS`); null: all."""
     kl: float = 0.2
     """First weight of the divergence from the base model; 0: none, and no reference pass."""
     kl_controller: str = "adaptive"
@@ -77,6 +80,7 @@ class PpoSettings:
     def __post_init__(self) -> None:
         lookup("horizon", self.horizon, HORIZONS)
         lookup("KL controller", self.kl_controller, KL_CONTROLLERS)
+        check_turns(self.entropy_turns)
         for name in ("discount", "gae_lambda"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ComityError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")

@@ -27,6 +27,7 @@ class Old:
     values: torch.Tensor
     advantages: torch.Tensor
     returns: torch.Tensor
+    entropy: torch.Tensor
 
 
 class Batch:
@@ -75,6 +76,7 @@ class Batch:
             values=values,
             advantages=torch.tensor(advantages, dtype=torch.float32, device=device),
             returns=torch.tensor(returns, dtype=torch.float32, device=device),
+            entropy=reading.entropy.detach(),
         )
         self.taken = True
 

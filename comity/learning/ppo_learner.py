@@ -3,9 +3,10 @@
 One update, from one batch of decisions:
 
 1. scores: the decisions' rewards, normalized by running moments and clipped, as settings say;
-2. one reading of all terms: log-probabilities and values before the first step. Where the
-   update is a single step, that very reading is the one that is differentiated, so that
-   nothing is computed twice and every ratio is exactly 1;
+2. one reading of all terms: log-probabilities and values before the first step, without
+   dropout. Where the update is a single step and nothing is dropped, that very reading is the
+   one that is differentiated, so that nothing is computed twice. Until a step was taken every
+   ratio is exactly 1;
 3. term rewards: minus the KL coefficient times log(pi/ref), plus the score on the last term;
 4. generalized advantages, returns, whitening (of the advantages alone);
 5. epochs x minibatches optimizer steps on clipped policy and value losses;
@@ -23,8 +24,8 @@ import torch
 
 from comity.engines.session import Session
 from comity.games.randomness import MINIBATCHES, generator
-from comity.learning.learner import Learner
-from comity.learning.lessons import Lesson, TermReading, read_terms
+from comity.learning.learner import Learner, turn_shares
+from comity.learning.lessons import Lesson, TermReading
 from comity.learning.ppo import (
     KlController,
     PpoSettings,
@@ -32,7 +33,7 @@ from comity.learning.ppo import (
     policy_losses,
     value_losses,
 )
-from comity.learning.ppo_batch import Batch, Seen
+from comity.learning.ppo_batch import Batch, Old, Seen
 from comity.learning.value_head import ValueHead
 
 
@@ -50,12 +51,19 @@ class PpoLearner(Learner):
         self._seed, self._order = seed, order
         self.moments = RunningMoments()
         self.kl = KlController(ppo.kl, ppo)
+        self._moved = False
+        """Since the present batch was played a step was taken."""
         self.credited: dict[int, float] = {}
         """Of the last update: each decision's advantage (its terms' mean), by its `source`."""
         engine = kwargs.get("engine") or args[0]
         width = engine.model.config.get_text_config().hidden_size
         self.value_head = ValueHead(width, ppo.value_dropout, seed).to(engine.device)
         super().__init__(*args, **kwargs)
+
+    @property
+    def entropy_weight(self) -> float:
+        """Of PPO's own settings."""
+        return self.ppo.entropy
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [*super()._trained(), *self.value_head.parameters()]
@@ -93,14 +101,10 @@ class PpoLearner(Learner):
         computed = self._computed()
         decisions = sum(len(lesson.decisions) for lesson in lessons)
         scores = self._scores(lessons)
-        single = self.ppo.epochs * self.ppo.minibatches == 1
         batch = Batch(self, lessons, scores)
-        if not single:
-            self.value_head.eval()
-            first = read_terms(
-                self._engine, lessons, self.adapter, gradients=False, recording=recording
-            )
-            batch.take(first)
+        self._moved = False
+        if self._dropout or self.ppo.epochs * self.ppo.minibatches > 1:
+            self._take(batch, self.now(lessons, recording))
         seen = Seen()
         for epoch in range(self.ppo.epochs):
             for part in self._parts(lessons, epoch):
@@ -164,27 +168,25 @@ class PpoLearner(Learner):
                 # A single step: its first reading is the batch's. All lessons are needed at
                 # once for that, so they are read without gradients where they come in parts.
                 whole = len(run) == len(part)
-                self.value_head.eval()
-                batch.take(
-                    reading
-                    if whole
-                    else read_terms(self._engine, batch.lessons, self.adapter, gradients=False),
-                    run if whole else batch.lessons,
+                self._take(
+                    batch, reading if whole else self.now(batch.lessons), run if whole else None
                 )
-                self.value_head.train()
             old = batch.of(run)
+            change, entropy = self._change(run, reading, old)
             policy, ratio = policy_losses(
-                reading.logprobs, old.logprobs, old.advantages, self.ppo.clip
+                reading.logprobs, reading.logprobs.detach() - change, old.advantages, self.ppo.clip
             )
             value = value_losses(
                 self.value_head(reading.hidden), old.values, old.returns, self.ppo.value_clip
             )
             result = (policy.sum() + self.ppo.value_weight * value.sum()) / terms
             if self.ppo.entropy > 0:
-                result = result - self.ppo.entropy * reading.entropy.sum() / terms
+                shares = turn_shares(run, self.ppo.entropy_turns, reading.entropy.device)
+                bonus = reading.entropy if shares is None else shares * reading.entropy
+                result = result - self.ppo.entropy * bonus.sum() / terms
             total += float(result.detach())
             ratios += float(ratio.detach().sum())
-            seen.add(policy, value, ratio, reading.entropy, self.ppo.clip)
+            seen.add(policy, value, ratio, entropy, self.ppo.clip)
             return result
 
         self.backward(part, loss, recording)
@@ -195,3 +197,26 @@ class PpoLearner(Learner):
         seen.loss += total
         seen.norm += self.descend(total)
         seen.steps += 1
+        self._moved = True
+
+    def _take(
+        self, batch: Batch, reading: TermReading, lessons: Sequence[Lesson] | None = None
+    ) -> None:
+        """Make a batch's constants of a reading without dropout, the value head's included."""
+        training = self.value_head.training
+        self.value_head.eval()
+        batch.take(reading, lessons)
+        self.value_head.train(training)
+
+    def _change(
+        self, run: Sequence[Lesson], reading: TermReading, old: Old
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """How far each log-probability went since the batch was played, and each entropy now.
+
+        Both of the policy as it is: dropout changes what is differentiated, not what is compared.
+        Before the first step nothing went anywhere, whatever the readings' last bits say.
+        """
+        if not self._moved:
+            return torch.zeros_like(old.logprobs), old.entropy
+        now = self.now(run) if self._dropout else reading
+        return now.logprobs.detach() - old.logprobs, now.entropy.detach()

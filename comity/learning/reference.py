@@ -17,7 +17,7 @@ import torch
 
 from comity.engines.attention import Pool
 from comity.engines.engine import Engine
-from comity.engines.packing import Lane, pack
+from comity.engines.packing import Lane, pack, passes
 from comity.learning.lessons import Lesson, read_terms
 
 REMEMBERED = 1_000_000
@@ -122,7 +122,7 @@ class Reference:
         for question in dict.fromkeys(question for question, _, _ in answers):
             if question not in memory.ends:
                 slots = [*range(memory.used, memory.used + len(question))]
-                hidden = self._compute([Lane(slots, 0, question, None)], memory.used)
+                hidden = self._compute([Lane(slots, 0, question, None)])
                 memory.ends[question] = slots, hidden[-1:].clone()
                 memory.used += len(question)
         lanes, first = [], memory.used
@@ -133,7 +133,7 @@ class Reference:
                 lanes.append(Lane(path, len(slots), tokens[:-1], None))
                 first += len(tokens) - 1
         counts = [len(tokens) - 1 for _, tokens, _ in answers]
-        after = self._compute(lanes, memory.used) if lanes else None
+        after = self._compute(lanes) if lanes else None
         parts = [None] * len(answers) if after is None else after.split(counts)
         ends = [memory.ends[question][1] for question, _, _ in answers]
         return [
@@ -141,10 +141,14 @@ class Reference:
             for end, part in zip(ends, parts, strict=True)
         ]
 
-    def _compute(self, lanes: Sequence[Lane], first_slot: int) -> torch.Tensor:
-        """Hidden states of one pass, `[N, H]`."""
-        packing = pack(lanes, first_slot, self._engine.device)
-        return self._engine.forward(packing, self._memory.cache)
+    def _compute(self, lanes: Sequence[Lane]) -> torch.Tensor:
+        """Hidden states of new lanes, `[N, H]`."""
+        engine, cache = self._engine, self._memory.cache
+        parts = [
+            engine.forward(pack(some, slot, engine.device), cache)
+            for slot, some in passes(lanes, engine.max_tokens)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _read(self, lessons: Sequence[Lesson]) -> torch.Tensor:
         return read_terms(self._engine, lessons, None, gradients=False).logprobs

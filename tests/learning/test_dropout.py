@@ -1,0 +1,188 @@
+"""Dropout is for what is differentiated: whatever is compared, paid for or reported is read without.
+
+And readings without gradients are bounded by the engine's `max_tokens`, and cut batches have
+ratios of exactly 1 before the first step.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from comity.engines.engine import Engine
+from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.lessons import Lesson, TermReading, lessons, measure
+from comity.learning.loss import LossSettings
+from comity.learning.ppo import PpoSettings
+from comity.learning.ppo_learner import PpoLearner
+from comity.learning.reference import Reference
+from comity.players.language_model import LanguageModels
+from tests.worlds import dilemma, learner, play_matches, tiny_models
+
+DROPOUT = 0.3
+ANSWERS = {"scored": {"name": "forced"}, "sampled": {"name": "free", "max_tokens": 3}}
+
+
+def world(
+    answer: str = "scored", prompt: str = "memory_one"
+) -> tuple[LanguageModels, list[Lesson]]:
+    block = {"name": prompt, "labels": ["action1", "action22"]}
+    models = tiny_models(prompt=block, answer=ANSWERS[answer], adapters=())
+    models.engine.adapters.add("main", rank=4, alpha=8, dropout=DROPOUT, seed=0)
+    generator = torch.Generator().manual_seed(50)
+    for parameter in models.engine.adapters.parameters("main").values():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
+    policy = learner(models)
+    rollout = play_matches(dilemma(3), (policy, policy), 4)
+    for number, d in enumerate(rollout.decisions):
+        d.advantage = d.reward = float(number % 3) - 1.0
+    return models, lessons(rollout, "main", 1.0)
+
+
+def true_divergence(models: LanguageModels, found: list[Lesson]) -> float:
+    now = measure(models.engine, found, "main").logprobs
+    gap = now - Reference(models.engine).logprobs(found)
+    return float(gap.sum()) / sum(len(one.decisions) for one in found)
+
+
+def proximal(models: LanguageModels, dropout: bool = True, budget: int | None = None, **more: Any):  # type: ignore[no-untyped-def]
+    ppo = PpoSettings(**{"kl": 0.2, "epochs": 1, "value_dropout": 0.0, **more})
+    optimizer = OptimizerSettings(learning_rate=0.01)
+    return PpoLearner(models.engine, "main", optimizer, LossSettings(), 9, budget, dropout, ppo=ppo)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("budget", [None, 60])
+@pytest.mark.parametrize("shape", [{}, {"epochs": 2}, {"epochs": 2, "minibatches": 2}])
+def test_ppo_sees_the_true_divergence(
+    shape: dict[str, int], budget: int | None, answer: str
+) -> None:
+    """Reported, paid for and followed by the controller alike; also the ratios, entropies, values."""
+    models, found = world(answer)
+    expected = true_divergence(models, found)
+    entropy = float(measure(models.engine, found, "main").entropy.mean())
+    rows, learners = [], []
+    for dropout in (True, False):
+        made = proximal(models, dropout, budget, **shape)
+        made.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        rows.append(made.update(found))
+        learners.append(made)
+        made.optimizer.zero_grad(set_to_none=True)
+    dropped, plain = rows
+    assert dropped["kl"] == pytest.approx(expected, abs=1e-5) == plain["kl"]
+    assert learners[0].kl.coefficient == pytest.approx(learners[1].kl.coefficient, rel=1e-9)
+    assert learners[0].credited == pytest.approx(learners[1].credited, abs=1e-4)
+    assert dropped["value_mean"] == pytest.approx(plain["value_mean"], abs=1e-5)
+    for key in ("ratio_mean", "ratio_min", "ratio_max"):
+        assert dropped[key] == pytest.approx(1.0, abs=1e-5)
+    assert dropped["entropy"] == pytest.approx(entropy, rel=1e-4)
+
+
+def test_the_gradient_is_of_the_reading_with_dropout() -> None:
+    models, found = world()
+    found_by = []
+    for dropout, seed in ((False, 0), (True, 0), (True, 1), (True, 0)):
+        torch.manual_seed(seed)
+        made = proximal(models, dropout)
+        made.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        made.update(found)
+        grads = [p.grad.flatten() for p in made.parameters.values() if p.grad is not None]
+        found_by.append(torch.cat(grads))
+        made.optimizer.zero_grad(set_to_none=True)
+    plain, one, other, again = found_by
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, other) and not torch.allclose(one, plain)
+
+
+def test_later_ratios_are_those_of_the_policy_as_it_is() -> None:
+    """Of the second epoch's ratio, against a reading of the weights after the first step."""
+    models, found = world()
+    before = measure(models.engine, found, "main").logprobs
+    made = proximal(models, epochs=2, kl=0.0, ratio_limit=None)
+    steps = []
+    descend = made.descend
+
+    def noted(loss: float) -> float:
+        steps.append(measure(models.engine, found, "main").logprobs)
+        return descend(loss)
+
+    made.descend = noted  # type: ignore[method-assign]
+    row = made.update(found)
+    second = torch.exp(steps[1] - before)
+    both = torch.cat([torch.ones_like(second), second])
+    assert row["ratio_max"] == pytest.approx(float(both.max()), abs=1e-4)
+    assert row["ratio_min"] == pytest.approx(float(both.min()), abs=1e-4)
+    assert row["ratio_mean"] == pytest.approx(float(both.mean()), abs=1e-4)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("clip", [None, 0.2])
+def test_importance_weights_divergence_and_entropy_of_reinforce_are_without_dropout(
+    clip: float | None, answer: str
+) -> None:
+    models, found = world(answer)
+    settings = LossSettings(kl=0.1, entropy=0.1, ratio_clip=clip)
+    rows = []
+    for dropout in (True, False):
+        made = Learner(models.engine, "main", OptimizerSettings(), settings, 9, None, dropout)
+        made.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        rows.append(made.update(found))
+        made.optimizer.zero_grad(set_to_none=True)
+    dropped, plain = rows
+    for key in ("kl", "entropy", "importance_mean", "importance_max"):
+        assert dropped[key] == pytest.approx(plain[key], rel=1e-4), key
+    assert dropped["importance_max"] == pytest.approx(1.0, abs=1e-4)
+    assert dropped["loss"] != pytest.approx(plain["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("prompt", ["memory_one", "conversation"])
+@pytest.mark.parametrize("shape", [{}, {"epochs": 2, "minibatches": 2}])
+def test_no_reading_without_gradients_exceeds_the_engines_tokens(
+    shape: dict[str, int], prompt: str, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, found = world(answer, prompt)
+    whole = measure(models.engine, found, "main")
+    base = Reference(models.engine).logprobs(found)
+    sizes: list[int] = []
+    forward = Engine.forward
+
+    def counted(self: Engine, packing: Any, *more: Any, **keywords: Any) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            sizes.append(len(packing))
+        return forward(self, packing, *more, **keywords)
+
+    monkeypatch.setattr(Engine, "forward", counted)
+    monkeypatch.setattr(Engine, "max_tokens", 23)
+    other = tiny_models(adapters=()).engine  # Nothing is remembered of another engine.
+    cut = measure(models.engine, found, "main")
+    torch.testing.assert_close(cut.logprobs, whole.logprobs, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(cut.entropy, whole.entropy, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(cut.hidden, whole.hidden, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(Reference(other).logprobs(found), base, atol=1e-4, rtol=1e-4)
+    for dropout in (True, False):
+        proximal(models, dropout, 40, **shape).update(found)
+    assert len(sizes) > 10 and max(sizes) <= 23
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("budget", [None, 40, 17])
+def test_ratios_are_exactly_one_however_the_batch_is_cut(budget: int | None, answer: str) -> None:
+    models, found = world(answer)
+    row = proximal(models, dropout=False, budget=budget).update(found)
+    assert row["ratio_min"] == row["ratio_max"] == row["ratio_mean"] == 1.0
+    assert row["clipped"] == 0.0
+
+
+def test_the_first_reading_is_of_all_terms_in_the_order_of_the_lessons() -> None:
+    """Two equal lessons among others keep their places."""
+    models, found = world()
+    shuffled = [found[2], found[0], found[2], *found[3:]]
+    together = measure(models.engine, shuffled, "main").logprobs
+    alone = [measure(models.engine, [one], "main") for one in shuffled]
+    assert all(isinstance(one, TermReading) for one in alone)
+    torch.testing.assert_close(
+        together, torch.cat([one.logprobs for one in alone]), atol=1e-5, rtol=1e-5
+    )
+    assert replace(found[0]) == found[0]
