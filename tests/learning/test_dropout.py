@@ -1,4 +1,4 @@
-"""Dropout is for what is differentiated: whatever is compared, paid for or reported is read without.
+"""Dropout is in what is differentiated: all that is compared, paid for or reported is without.
 
 And readings without gradients are bounded by the engine's `max_tokens`, and cut batches have
 ratios of exactly 1 before the first step.
@@ -58,7 +58,7 @@ def proximal(models: LanguageModels, dropout: bool = True, budget: int | None = 
 def test_ppo_sees_the_true_divergence(
     shape: dict[str, int], budget: int | None, answer: str
 ) -> None:
-    """Reported, paid for and followed by the controller alike; also the ratios, entropies, values."""
+    """Reported, paid for and followed by the controller; so are ratios, entropies and values."""
     models, found = world(answer)
     expected = true_divergence(models, found)
     entropy = float(measure(models.engine, found, "main").entropy.mean())
