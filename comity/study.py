@@ -9,6 +9,7 @@ unfinished one resumes from its checkpoint.
     study.json                     {"arms": {arm: [run folder, ...]}}
     ARM/seed-N/                    the runs
     crossplay/decisions.parquet    all matches of the cross-play, with the column `pairing`
+    crossplay/conditions.json      the game, and how it is told: everybody, or arms otherwise
     report.html, summary.json
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 from comity.config import Config, arm_configs
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Entrant, crossplay, pairings
-from comity.experiment import Experiment, Rules, check_training
+from comity.experiment import Experiment, Rules, check_training, language_models
 from comity.files import write_atomically
 from comity.games.base import Game
 from comity.learning.checkpoints import Checkpoints
@@ -70,7 +71,7 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
             for arm in arms:
                 _train_arm(configs[arm][seed], arms[arm][seed], f"{arm} seed {seed}", progress)
         if config.crossplay is not None:
-            _meet(config, arms, folder.path, progress)
+            _meet(meeting(config, configs), configs, arms, folder.path, progress)
     from comity.reports import build
 
     build([folder.path])
@@ -84,7 +85,7 @@ def check_study(config: Config) -> dict[str, dict[int, Config]]:
         for one in runs.values():
             check_training(one)
     if config.crossplay is not None:
-        rules = Rules.of(_without_learners(config))
+        rules = Rules.of(_without_learners(meeting(config, configs)))
         if rules.game.seats != 2:
             raise ComityError(f"crossplay: needs a game of two seats, not {rules.game.seats}")
         for player in config.crossplay.players:
@@ -137,7 +138,75 @@ def _check_entrant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: 
             check_strategy(scripted_player(player).strategy, game, seat)
 
 
-def _meet(config: Config, arms: Arms, folder: Path, progress: Progress) -> None:
+TOLD = ("prompt", "answer", "temperature", "system")
+"""What a policy plays with as it was trained, also where others in the cross-play do not."""
+
+
+def told(config: Config) -> dict[str, Any]:
+    """The config's values of `TOLD`."""
+    return {
+        "prompt": config.prompt,
+        "answer": config.answer,
+        "temperature": config.temperature,
+        "system": config.model.system,
+    }
+
+
+def meeting(config: Config, arms: Mapping[str, Mapping[int, Config]]) -> Config:
+    """The config of the cross-play: the study's, with what all arms in it have in common.
+
+    An arm that was told the game otherwise plays as it was trained; everybody else (the base model,
+    adapters) is told it as this config says. Raises `ComityError` for arms that were trained on
+    different games or models: there is no match in which all of them play what they know.
+    """
+    assert config.crossplay is not None
+    names = [str(p).partition(":")[0] for p in config.crossplay.players if isinstance(p, str)]
+    playing = {name: next(iter(arms[name].values())) for name in names if name in arms}
+    if not playing:
+        return config
+    for what, value in (
+        ("game", lambda one: one.game),
+        ("model", lambda one: (one.model.name, one.model.quantization)),
+    ):
+        first, *others = playing
+        for other in others:
+            if value(playing[first]) != value(playing[other]):
+                raise ComityError(
+                    f"crossplay: the arms {first!r} and {other!r} were trained on different "
+                    f"{what}s, and a match has one; leave one of them out of crossplay.players, "
+                    "or compare them by comity evaluate generalization"
+                )
+    ones = list(playing.values())
+    common = replace(config, game=ones[0].game, model=replace(ones[0].model))
+    for key, value in told(ones[0]).items():
+        agreed = all(told(one)[key] == value for one in ones)
+        value = value if agreed else told(config)[key]
+        if key == "system":
+            common.model.system = value
+        else:
+            common = replace(common, **{key: value})
+    return common
+
+
+def _conditions(
+    config: Config, configs: Mapping[str, Mapping[int, Config]]
+) -> dict[str, dict[str, Any]]:
+    """How each arm is told the game that is told it otherwise than everybody else."""
+    everybody = told(config)
+    return {
+        arm: told(next(iter(seeds.values())))
+        for arm, seeds in configs.items()
+        if told(next(iter(seeds.values()))) != everybody
+    }
+
+
+def _meet(
+    config: Config,
+    configs: Mapping[str, Mapping[int, Config]],
+    arms: Arms,
+    folder: Path,
+    progress: Progress,
+) -> None:
     """Play and write the cross-play, unless that was done before."""
     assert config.crossplay is not None
     target = folder / "crossplay"
@@ -145,8 +214,12 @@ def _meet(config: Config, arms: Arms, folder: Path, progress: Progress) -> None:
         progress.say("cross-play  finished before")
         return
     with Experiment(_without_learners(config)) as experiment, ExitStack() as stack:
+        hosts = {
+            arm: _host(next(iter(configs[arm].values())), config)
+            for arm in _conditions(config, configs)
+        }
         entrants = [
-            _entrant(player, config, arms, experiment.models, stack)
+            _entrant(player, config, arms, hosts, experiment.models, stack)
             for player in config.crossplay.players
         ]
         seeds = config.study.seeds if config.study is not None else [config.seed]
@@ -156,6 +229,8 @@ def _meet(config: Config, arms: Arms, folder: Path, progress: Progress) -> None:
                 experiment.rules.game, entrants, seeds, config.crossplay.matches, task.add
             )
     target.mkdir(exist_ok=True)
+    how = {"game": config.game, "told": told(config), "arms": _conditions(config, configs)}
+    write_atomically(target / "conditions.json", json.dumps(how, indent=2) + "\n")
     write_table(
         target / "conversations.parquet",
         conversation_table(meetings.conversations, {"pairing": meetings.pairing_of_conversation}),
@@ -174,12 +249,24 @@ def entrant_name(player: Any) -> str:
     return f"{player['name']}({', '.join(parameters)})" if parameters else str(player["name"])
 
 
+def _host(arm: Config, config: Config) -> tuple[LanguageModels, float]:
+    """Who tells an arm's policies the cross-play's game as in their training; the temperature."""
+    theirs = _without_learners(replace(arm, game=config.game))
+    return language_models(theirs, Rules.of(theirs)), arm.temperature
+
+
 def _entrant(
-    player: Any, config: Config, arms: Arms, models: LanguageModels, stack: ExitStack
+    player: Any,
+    config: Config,
+    arms: Arms,
+    hosts: Mapping[str, tuple[LanguageModels, float]],
+    models: LanguageModels,
+    stack: ExitStack,
 ) -> Entrant:
     """A player of the cross-play; `stack` takes the adapters away again that it needs."""
     name = entrant_name(player)
     kind, _, rest = name.partition(":")
+    models, temperature = hosts.get(kind, (models, config.temperature))
     adapters = models.engine.adapters
 
     def policy(folder: Path | None, version: int) -> Policy:
@@ -189,7 +276,7 @@ def _entrant(
             handle = f"crossplay:{len(adapters.names)}"
             adapters.load(handle, folder)
             stack.callback(adapters.remove, handle)
-        return Policy(name, models, handle, config.temperature, version)
+        return Policy(name, models, handle, temperature, version)
 
     players: dict[int | None, Player]
     if kind in arms:

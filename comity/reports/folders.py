@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from comity.errors import ComityError
+from comity.reports.formats import words
 
 IGNORED_KEYS = {
     "seed",
@@ -95,6 +96,7 @@ def collect(folders: list[Path]) -> Material:
             runs += _study(folder, notes, told_apart[folder])
             if (folder / "crossplay" / "decisions.parquet").is_file():
                 crossplays.append(folder / "crossplay")
+                notes += _conditions(folder / "crossplay")
         else:
             plain.append((folder, _config(folder)))
     if len(crossplays) > 1:
@@ -149,6 +151,22 @@ def _studies(folders: list[Path]) -> dict[Path, str]:
     return {
         folder: folder.name if alike else words or "as given" for folder, words in found.items()
     }
+
+
+def _conditions(folder: Path) -> list[str]:
+    """Whether the arms of a cross-play were told its game alike, in a sentence each."""
+    if not (folder / "conditions.json").is_file():
+        return []  # a study of before
+    found = _json(folder / "conditions.json")
+    notes = []
+    for arm, own in found["arms"].items():
+        differing = [key for key, value in own.items() if value != found["told"][key]]
+        one, rest = (
+            "; ".join(f"{key} {words(told[key])}" for key in differing)
+            for told in (own, found["told"])
+        )
+        notes.append(f"Cross-play: {arm} plays as it was trained ({one}), the others with {rest}.")
+    return notes
 
 
 def _study(folder: Path, notes: list[str], apart: str) -> list[Run]:

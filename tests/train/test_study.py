@@ -172,3 +172,49 @@ def test_mistakes_are_told_before_anything_is_trained(
     with pytest.raises(ComityError, match=message):
         train(study(tmp_path, *REFUSED[message]))
     assert not list(tmp_path.iterdir())
+
+
+def arms(output: Path, *, one: str, other: str, players: str = "one,other,base") -> Config:
+    """A study whose arms differ in overrides."""
+    study = f"study={{seeds: [0], arms: {{one: [{one}], other: [{other}]}}}}"
+    crossplay = f"crossplay={{players: [{players}], matches: 2}}"
+    changes = ("iterations=1", "checkpoint.every=1", "optimizer.learning_rate=0")
+    return compose("ipd", overrides(output, *changes, study, crossplay))
+
+
+def test_arms_that_were_told_otherwise_play_as_they_were_trained(tmp_path: Path) -> None:
+    """Both arms are the base model, told differently: so are their probabilities."""
+    folder = comity.study.run_study(
+        arms(tmp_path, one="'temperature=0.5','prompt=memory_one'", other="'prompt=memory_one'")
+    )
+    found = read_decisions(folder / "crossplay" / "decisions.parquet")
+    first: dict[str, set[float]] = {}
+    for d in found:
+        if not d.state:
+            assert d.probabilities is not None
+            first.setdefault(d.player, set()).add(round(d.probabilities[0], 4))
+    for arm, seed in (("one", "one/seed-0"), ("other", "other/seed-0")):
+        played = read_decisions(folder / seed / "decisions" / "000000.parquet")
+        trained = {round(d.probabilities[0], 4) for d in played if not d.state and d.probabilities}
+        assert first[arm] == trained, "as in its training"
+    assert first["one"] != first["other"]
+    # What all arms agree on holds for the others too: the base is asked by memory_one.
+    conditions = json.loads((folder / "crossplay" / "conditions.json").read_text())
+    assert conditions["told"]["prompt"]["name"] == "memory_one"
+    assert list(conditions["arms"]) == ["one"]
+    assert first["base"] == first["other"]
+    notes = json.loads((folder / "summary.json").read_text())["notes"]
+    assert notes == ["Cross-play: one plays as it was trained (temperature 0.5), "
+                     "the others with temperature 1.0."]  # fmt: skip
+    assert notes[0] in (folder / "report.html").read_text()
+
+
+def test_a_crossplay_is_of_the_game_that_its_arms_were_trained_on(tmp_path: Path) -> None:
+    chicken = "'game=chicken'"
+    agreed = comity.study.check_study(arms(tmp_path, one=chicken, other=chicken))
+    config = arms(tmp_path, one=chicken, other=chicken)
+    assert comity.study.meeting(config, agreed).game["name"] == "chicken"
+    with pytest.raises(ComityError, match="'one' and 'other' were trained on different games"):
+        comity.study.check_study(arms(tmp_path, one=chicken, other=""))
+    # Of arms that do not play, nothing is asked.
+    comity.study.check_study(arms(tmp_path, one=chicken, other="", players="one,base"))
