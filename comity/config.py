@@ -111,15 +111,16 @@ def to_yaml(config: Config) -> str:
 
 
 def load_config(path: Path) -> Config:
-    """A config from one complete YAML file, such as a run's `config.yaml`.
+    """A config from a complete YAML file, such as a run's `config.yaml`."""
+    return from_plain(read_yaml(Path(path)), str(path))
 
-    Nothing of it is filled in: `${...}` in somebody's run would be answered by this machine.
-    """
-    tree = read_yaml(Path(path))
+
+def from_plain(tree: Any, where: str) -> Config:
+    """The checked config of a file's plain values; `${...}` is refused. Errors say `where`."""
     if not isinstance(tree, dict):
-        raise ComityError(f"{path} is not a config: it holds no mapping")
-    check_resolved(tree, str(path))
-    with plain_errors(str(path)):
+        raise ComityError(f"{where} is not a config: it holds no mapping")
+    check_resolved(tree, where)
+    with plain_errors(where):
         return _complete(tree)
 
 

@@ -25,7 +25,7 @@ class WorkError(ComityError):
     exit_code = 1
 
 
-class ComityWarning(UserWarning):
+class ComityWarning(RuntimeWarning):
     """Something that the user should know while the work goes on; the command shows one line."""
 
 

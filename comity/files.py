@@ -6,7 +6,10 @@ the name sees the old content or the new one, also after a kill or a power cut.
 
 import contextlib
 import errno
+import glob
 import os
+import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +19,9 @@ from comity.errors import WorkError
 
 PARTIAL = ".tmp-"
 """What the names of unfinished files and folders begin with."""
+
+_HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:40] or "_"
+"""This machine, in the names of its unfinished files."""
 
 Content = bytes | str | Callable[[IO[bytes]], object]
 """What to write: bytes, text (UTF-8), or a function that writes into an open binary file."""
@@ -49,15 +55,17 @@ def free_space(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: Content) -> None:
-    """Writes the whole file or nothing; makes missing folders above it.
+    """Writes the whole file or nothing; makes the folder that it is in, but none above that.
 
-    Raises `WorkError` (a full disk, no permission) after removing what was begun; the
-    file that `path` named before is then still there, unchanged.
+    What killed processes left of the same file goes away. Raises `WorkError` (a full disk, no
+    permission) after removing what was begun; the file that `path` named before is then still
+    there, unchanged.
     """
     path = Path(path)
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    partial = _aside(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
+        _remove_left(path)
         try:
             with open(partial, "wb") as file:
                 if callable(content):
@@ -75,6 +83,22 @@ def write_atomically(path: Path, content: Content) -> None:
                 partial.unlink(missing_ok=True)
 
 
+def append_line(path: Path, text: str) -> None:
+    """Adds a line to a file, all of it or nothing; on the disk on return. Raises `WorkError`."""
+    line = memoryview(text.encode() + b"\n")
+    with writing(path), open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except OSError:
+            # Half a line would spoil the next one.
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)
+            raise
+
+
 def write_folder_atomically(final: Path, write: Callable[[Path], None]) -> None:
     """Makes the folder `final` of what `write` puts into the folder that it is given, or nothing.
 
@@ -82,11 +106,11 @@ def write_folder_atomically(final: Path, write: Callable[[Path], None]) -> None:
     `WorkError` where it cannot be written, and whatever else `write` raises; there is then
     what was there before.
     """
-    partial = final.with_name(f"{PARTIAL}{os.getpid()}-{final.name}")
-    replaced = final.with_name(f"{PARTIAL}{os.getpid()}-replaced-{final.name}")
+    partial, replaced = _aside(final), _aside(final, "replaced-")
     with writing(final):
         try:
-            partial.mkdir(parents=True)
+            final.parent.mkdir(exist_ok=True)
+            partial.mkdir()
             write(partial)
             _sync_tree(partial)
             if final.exists():
@@ -137,10 +161,47 @@ def _sync_tree(folder: Path) -> None:
     sync_folder(folder)
 
 
-def remove_partial(folder: Path) -> None:
-    """Removes what an interrupted writer left in `folder`; only for a folder's one writer."""
-    for path in Path(folder).glob(f"{PARTIAL}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def _remove_left(path: Path) -> None:
+    """Removes what killed processes left of a file."""
+    for left in path.parent.glob(f"{PARTIAL}*-{glob.escape(path.name)}"):
+        if _is_left(left.name, elsewhere=False):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def remove_partial(folder: Path, below: bool = False) -> None:
+    """Removes what interrupted writers left in `folder`, with `below` in all folders below too.
+
+    For a folder's one writer. What a process of this machine is writing stays.
+    """
+    folder = Path(folder)
+    found = (folder.rglob if below else folder.glob)(f"{PARTIAL}*")
+    for path in list(found):
+        if _is_left(path.name, elsewhere=True):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+
+def _aside(path: Path, more: str = "") -> Path:
+    """Where a file or folder is written until it is whole; its name says by whom."""
+    return path.with_name(f"{PARTIAL}{_HOST}-{os.getpid()}-{more}{path.name}")
+
+
+def _is_left(name: str, elsewhere: bool) -> bool:
+    """The writer of an unfinished file is gone; `elsewhere`: what to think of other machines'."""
+    host, _, rest = name.removeprefix(PARTIAL).partition("-")
+    process = rest.partition("-")[0]
+    if host != _HOST or not process.isdigit():
+        return elsewhere
+    if int(process) == os.getpid():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False

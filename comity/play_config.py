@@ -4,7 +4,6 @@ A seat is `human`, a scripted player, `base`, `adapter:PATH`, or the folder of a
 checkpoint plays. The match is told as the run's were, where its prompt can tell the game.
 """
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from comity.games.split import Split
 from comity.players.scripts import SCRIPTS
 from comity.prompts import PROMPTS
 from comity.registry import build, own_parts
+from comity.reports.folders import study_runs
 from comity.seats import HUMAN, check_seat, learner_of
 
 OUTPUT = "plays"
@@ -62,11 +62,11 @@ def _trained(seat: str) -> Trained:
         known = {**SCRIPTS, **own_parts("player"), HUMAN: None, "base": None, "adapter:PATH": None}
         raise ComityError(f"unknown player {seat!r}; {nearest(seat, known)}, or a run's folder")
     if (folder / "study.json").is_file():
-        arms = json.loads((folder / "study.json").read_text())["arms"]
-        first = next((path for paths in arms.values() for path in paths), "ARM/seed-0")
+        arms = study_runs(folder)
+        first = next((path for paths in arms.values() for path in paths), folder / "ARM/seed-0")
         raise ComityError(
             f"{folder} is a study with the arms {', '.join(arms)}; name a run of an arm, such as "
-            f"{folder / first}"
+            f"{first}"
         )
     found = {one.adapter.name: one for one in trained_policies(folder)}
     if not learner and len(found) > 1:

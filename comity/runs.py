@@ -13,9 +13,7 @@ One process at a time writes to a run: it holds a lock that the system takes bac
 process ends, however it ends. Readers need no lock.
 """
 
-import contextlib
-import errno
-import fcntl
+import hashlib
 import json
 import math
 import os
@@ -27,10 +25,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from comity.config import Config, differences, load_config, to_yaml
-from comity.errors import ComityError, WorkError, warn
-from comity.files import PARTIAL, remove_partial, write_atomically, writing
+from comity.errors import ComityError, WorkError
+from comity.files import PARTIAL, append_line, remove_partial, write_atomically, writing
+from comity.locks import LOCK, lock
+from comity.reading import parse_metrics, read_bytes, read_metrics, read_object, refuse_links
 from comity.rollout.records import Conversation, Decision
 from comity.rollout.tables import (
+    checksum,
     conversation_table,
     decision_table,
     read_columns,
@@ -69,6 +70,9 @@ class RunFolder:
         self.path = path
         self.config = config
         self._lock = lock
+        self._place = _identity(path)
+        self._records: dict[str, str] = {}
+        """Checksums of the records that this process wrote, or found as they were counted."""
 
     @classmethod
     def create(
@@ -81,7 +85,7 @@ class RunFolder:
         """
         root = Path(config.output if root is None else root)
         path = _make_folder(root, name or folder_name(config), numbered=name is None)
-        run = cls(path, config, _lock(path))
+        run = cls(path, config, lock(path))
         remove_partial(path)
         write_atomically(path / "config.yaml", to_yaml(config))
         write_atomically(path / "versions.json", json.dumps(versions(), indent=2) + "\n")
@@ -95,6 +99,8 @@ class RunFolder:
         folder that is no run, a run of another config, or one that is being written.
         """
         path = Path(path)
+        if path.is_dir():
+            refuse_links(path)
         stored = stored_config(path)
         if config is not None:
             differing = differences(stored, config)
@@ -102,9 +108,8 @@ class RunFolder:
                 raise ComityError(
                     f"{path} is a run of another config; it differs in {', '.join(differing)}"
                 )
-        run = cls(path, stored, _lock(path))
-        for folder in (path, path / "decisions", path / "conversations"):
-            remove_partial(folder)
+        run = cls(path, stored, lock(path))
+        remove_partial(path, below=True)
         run._mend_metrics()
         return run
 
@@ -128,6 +133,18 @@ class RunFolder:
             # The command shows the last note; in a study that is the whole study's.
             error.add_note(f"continue with: comity train --resume {self.path}")
 
+    def check_place(self) -> None:
+        """Raises `WorkError` where the folder was moved or removed since it was opened.
+
+        Without this, what is left would be written into a new folder of the old name.
+        """
+        if _identity(self.path) != self._place:
+            raise WorkError(
+                f"{self.path} was moved or removed while it was written; nothing more is written. "
+                "Where it is now, it can be continued from its newest checkpoint: comity train "
+                "--resume FOLDER"
+            )
+
     @property
     def checkpoints(self) -> Path:
         """Where this run's checkpoints are kept."""
@@ -137,60 +154,127 @@ class RunFolder:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Adds one line; numbers that are not finite become null. On the disk on return."""
-        path = self.path / "metrics.jsonl"
-        line = memoryview(json.dumps(_plain(row), allow_nan=False).encode() + b"\n")
-        with writing(path), open(path, "ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                while line:
-                    line = line[file.write(line) :]
-                os.fsync(file.fileno())
-            except OSError:
-                # Half a line would spoil the next one.
-                with contextlib.suppress(OSError):
-                    os.truncate(path, before)
-                raise
+        self.check_place()
+        line = json.dumps(_plain(row), allow_nan=False)
+        append_line(self.path / "metrics.jsonl", line)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All finished iterations' metrics, oldest first."""
         return read_metrics(self.path)
 
     def _mend_metrics(self) -> None:
+        """Takes a half-written last line away, and a name that the file has elsewhere."""
         path = self.path / "metrics.jsonl"
-        if path.exists() and not path.read_bytes().endswith(b"\n"):
-            self._rewrite_metrics(self.metrics())
-
-    def _rewrite_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
-        write_atomically(self.path / "metrics.jsonl", "".join(lines))
+        if path.exists():
+            content = read_bytes(path)
+            if not content.endswith(b"\n") or path.stat().st_nlink > 1:
+                write_atomically(path, content[: content.rfind(b"\n") + 1])
 
     # Records
 
     def write_decisions(self, iteration: int, decisions: Sequence[Decision]) -> Path:
         """Writes the iteration's decisions, replacing any from before."""
-        path = self.path / "decisions" / f"{iteration:06d}.parquet"
-        write_table(path, decision_table(decisions))
-        return path
+        return self._write("decisions", iteration, decision_table(decisions))
 
     def write_conversations(self, iteration: int, conversations: Sequence[Conversation]) -> Path:
         """Writes the iteration's conversations, replacing any from before."""
-        path = self.path / "conversations" / f"{iteration:06d}.parquet"
-        write_table(path, conversation_table(conversations))
-        return path
+        return self._write("conversations", iteration, conversation_table(conversations))
+
+    def _write(self, kind: str, iteration: int, table: Any) -> Path:
+        self.check_place()
+        name = f"{kind}/{iteration:06d}.parquet"
+        self._records[name] = write_table(self.path / name, table)
+        return self.path / name
+
+    # What a checkpoint counts, and what is later than it
+
+    def counted(self, iterations: int) -> dict[str, Any]:
+        """What the run consists of after so many iterations, for `check_counted`."""
+        lines = _lines(self.path)[:iterations]
+        records = {
+            name: digest for name, digest in self._records.items() if _iteration(name) < iterations
+        }
+        return {
+            "metrics": {"lines": len(lines), "sha256": self._digest(lines)},
+            "records": dict(sorted(records.items())),
+        }
+
+    def check_counted(self, counted: Mapping[str, Any]) -> None:
+        """Raises `ComityError` unless the run is what was counted at its checkpoint.
+
+        Metrics or records that were lost, damaged or changed would otherwise go unnoticed.
+        """
+        what = f"{self.path} is not what it was at its newest checkpoint"
+        metrics = counted.get("metrics")
+        if metrics is not None:
+            lines = _lines(self.path)[: metrics["lines"]]
+            if len(lines) < metrics["lines"]:
+                raise ComityError(
+                    f"{what}: metrics.jsonl has {len(lines)} lines instead of {metrics['lines']}; "
+                    "bring it back from a copy"
+                )
+            if self._digest(lines) != metrics["sha256"]:
+                raise ComityError(
+                    f"{what}: metrics.jsonl has other lines than then; bring it back from a copy"
+                )
+        for name, digest in counted.get("records", {}).items():
+            path = self.path / name
+            if not path.exists():
+                raise ComityError(f"{what}: {name} is missing; bring it back from a copy")
+            if checksum(path) != digest:
+                raise ComityError(f"{what}: {name} is another file; bring it back from a copy")
+            self._records[name] = digest
+
+    def _digest(self, lines: Sequence[bytes]) -> str:
+        """A hash of lines of metrics but for the seconds, in which equal runs differ."""
+        rows = parse_metrics(self.path / "metrics.jsonl", lines)
+        kept = [{key: row[key] for key in row if key != "seconds"} for row in rows]
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     def truncate_after(self, iteration: int) -> None:
         """Forgets every iteration later than `iteration` (-1: all), as before it was played.
 
         For a resumed run, which plays them again from its checkpoint.
         """
-        rows = self.metrics()
-        kept = [row for row in rows if row["iteration"] <= iteration]
-        if len(kept) < len(rows):
-            self._rewrite_metrics(kept)
+        lines = _lines(self.path)
+        if len(lines) > iteration + 1:
+            write_atomically(self.path / "metrics.jsonl", b"".join(lines[: iteration + 1]))
         for kind in ("decisions", "conversations"):
             for path in (self.path / kind).glob("*.parquet"):
                 if path.stem.isdigit() and int(path.stem) > iteration:
                     path.unlink()
+        self._records = {n: d for n, d in self._records.items() if _iteration(n) <= iteration}
+
+    def note_versions(self, found: Mapping[str, Any]) -> None:
+        """Replace `versions.json`."""
+        self.check_place()
+        write_atomically(self.path / "versions.json", json.dumps(found, indent=2) + "\n")
+
+    def versions(self) -> dict[str, Any]:
+        """What `versions.json` holds; empty where it is not there."""
+        path = self.path / "versions.json"
+        return read_object(path) if path.exists() else {}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one that takes its name; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _lines(run: Path) -> list[bytes]:
+    """The complete lines of a run's metrics, each with its line break."""
+    path = run / "metrics.jsonl"
+    lines = read_bytes(path).splitlines(keepends=True) if path.exists() else []
+    return [line for line in lines if line.endswith(b"\n")]
+
+
+def _iteration(name: str) -> int:
+    """The iteration of `decisions/000003.parquet`."""
+    return int(Path(name).stem)
 
 
 def stored_config(run: Path) -> Config:
@@ -200,28 +284,6 @@ def stored_config(run: Path) -> Config:
     if not (run / "config.yaml").is_file():
         raise ComityError(f"{run} is not a run: it holds no config.yaml")
     return load_config(run / "config.yaml")
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; none if nothing has finished yet.
-
-    The last line may be half-written (the writer was killed, or is writing) and then does
-    not count; a broken line before it raises `ComityError`.
-    """
-    path = Path(run) / "metrics.jsonl"
-    if not path.exists():
-        return []
-    *lines, unfinished = path.read_bytes().split(b"\n")
-    del unfinished  # Empty where the last line is complete.
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            row["iteration"]
-        except (ValueError, TypeError, KeyError):
-            raise ComityError(f"{path}: line {number} is not a line of metrics") from None
-        rows.append(row)
-    return rows
 
 
 def folder_name(config: Config) -> str:
@@ -266,45 +328,8 @@ def _make_folder(root: Path, name: str, *, numbered: bool) -> Path:
 def _is_barren(path: Path) -> bool:
     """Nothing is in the folder but what is made before a run's config."""
     return path.is_dir() and all(
-        entry.name == ".lock" or entry.name.startswith(PARTIAL) for entry in path.iterdir()
+        entry.name == LOCK or entry.name.startswith(PARTIAL) for entry in path.iterdir()
     )
-
-
-WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
-"""What file systems say that have no locks (Lustre mounted without `flock`, some NFS)."""
-
-
-def _lock(path: Path) -> int:
-    """Locks the run for this process and returns the lock's descriptor.
-
-    Where the file system has no locks, it warns and goes on.
-    """
-    file = path / ".lock"
-    with writing(file):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 100).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise ComityError(
-            f"{path} is being written by another process (id {holder}); wait for it or stop it"
-        ) from None
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            os.close(descriptor)
-            raise ComityError(f"cannot lock {file}: {error.strerror}") from error
-        warn(
-            f"the file system of {path} has no locks ({error.strerror}); make sure that no other "
-            "process writes to this run"
-        )
-    # For the message above only; the lock itself is the system's. A file with another name
-    # elsewhere is left alone.
-    if os.fstat(descriptor).st_nlink == 1:
-        with contextlib.suppress(OSError):
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
 
 
 def _plain(value: Any) -> Any:

@@ -6,13 +6,15 @@ it all. Killed at any moment, a study continues where it was: finished runs are 
 unfinished one resumes from its checkpoint.
 
     config.yaml, versions.json     as in a run
-    study.json                     {"arms": {arm: [run folder, ...]}}
+    study.json                     {"arms": {arm: [run folder, ...]}, "config": the study's,
+                                   "runs": {run folder: its config}}
     ARM/seed-N/                    the runs
     crossplay/decisions.parquet    all matches of the cross-play, with the column `pairing`
     crossplay/conditions.json      the game, and how it is told: everybody, or arms otherwise
     report.html, summary.json
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,17 +22,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from comity.config import Config, arm_configs
+from comity.config import Config, arm_configs, from_plain
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Entrant, crossplay, pairings
 from comity.experiment import Experiment, Rules, check_training, language_models
 from comity.files import write_atomically
 from comity.games.base import Game
-from comity.learning.checkpoints import Checkpoints
+from comity.learning.checkpoints import ADAPTER_CONFIG, Checkpoints, newest_policies
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
 from comity.players.scripts import SCRIPTS
 from comity.progress import Progress
+from comity.provenance import check_same_config, located, note_models
+from comity.reading import read_object
 from comity.rollout.tables import conversation_table, decision_table, write_table
 from comity.runs import RunFolder
 from comity.seats import (
@@ -53,7 +57,7 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
         config = config if folder is None else folder.config
-        configs = check_study(config)
+        configs = check_study(config, None if folder is None else folder.path)
         # Not before, so that what is refused leaves no folder behind.
         folder = folder or stack.enter_context(RunFolder.create(config))
         progress = stack.enter_context(Progress())
@@ -61,15 +65,15 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
             arm: {seed: folder.path / arm / f"seed-{seed}" for seed in seeds}
             for arm, seeds in configs.items()
         }
-        listed = {
-            arm: [path.relative_to(folder.path).as_posix() for path in seeds.values()]
-            for arm, seeds in arms.items()
-        }
-        write_atomically(folder.path / "study.json", json.dumps({"arms": listed}, indent=2) + "\n")
+        _keep(folder, config, configs, arms)
         # Seed by seed, so that a study that is cut short has whole seeds.
         for seed in config.study.seeds if config.study is not None else ():
             for arm in arms:
-                _train_arm(configs[arm][seed], arms[arm][seed], f"{arm} seed {seed}", progress)
+                folder.check_place()
+                title = f"{arm} seed {seed}"
+                _train_arm(configs[arm][seed], arms[arm][seed], title, progress, folder.path)
+        folder.check_place()
+        config = located(config, folder.path)
         if config.crossplay is not None:
             _meet(meeting(config, configs), configs, arms, folder.path, progress)
     from comity.reports import build
@@ -78,9 +82,54 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
     return folder.path
 
 
-def check_study(config: Config) -> dict[str, dict[int, Config]]:
-    """The runs' configs, `[arm][seed]`; `ComityError` for whatever can be refused by now."""
-    configs = arm_configs(config) if config.study is not None else {}
+def _keep(
+    folder: RunFolder, config: Config, configs: Mapping[str, Mapping[int, Config]], arms: Arms
+) -> None:
+    """Writes `study.json`: the runs, and all configs, so that the study goes on anywhere."""
+    trees = {
+        path.relative_to(folder.path).as_posix(): dataclasses.asdict(configs[arm][seed])
+        for arm, seeds in arms.items()
+        for seed, path in seeds.items()
+    }
+    listed = {
+        arm: [path.relative_to(folder.path).as_posix() for path in seeds.values()]
+        for arm, seeds in arms.items()
+    }
+    kept = {"arms": listed, "config": dataclasses.asdict(config), "runs": trees}
+    write_atomically(folder.path / "study.json", json.dumps(kept, indent=1) + "\n")
+    every = [*(one for seeds in configs.values() for one in seeds.values()), config]
+    note_models(folder, every)
+
+
+def _kept(folder: Path, config: Config) -> dict[str, dict[int, Config]] | None:
+    """The runs' configs as they were when the study began; None where they were not kept.
+
+    Raises `ComityError` where the study's config was edited since.
+    """
+    file = folder / "study.json"
+    kept = read_object(file) if file.exists() else {}
+    if config.study is None or "runs" not in kept or "config" not in kept:
+        return None
+    check_same_config(folder, config, from_plain(kept["config"], str(file)))
+    try:
+        return {
+            arm: {
+                seed: from_plain(kept["runs"][f"{arm}/seed-{seed}"], str(file))
+                for seed in config.study.seeds
+            }
+            for arm in config.study.arms
+        }
+    except (KeyError, TypeError) as error:
+        raise ComityError(f"{file} is damaged: it lacks the config of a run ({error})") from error
+
+
+def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[int, Config]]:
+    """The runs' configs, `[arm][seed]`; `ComityError` for whatever can be refused by now.
+
+    `folder`: of a study that goes on; its runs are as they were composed when it began.
+    """
+    kept = _kept(folder, config) if folder is not None else None
+    configs = kept or (arm_configs(config) if config.study is not None else {})
     for runs in configs.values():
         for one in runs.values():
             check_training(one)
@@ -98,7 +147,7 @@ def check_study(config: Config) -> dict[str, dict[int, Config]]:
     return configs
 
 
-def _train_arm(config: Config, path: Path, title: str, progress: Progress) -> None:
+def _train_arm(config: Config, path: Path, title: str, progress: Progress, study: Path) -> None:
     """Train one arm with one seed, or finish it, or leave it if it is finished."""
     if (path / "config.yaml").is_file():
         run = RunFolder.open(path, config)
@@ -108,7 +157,7 @@ def _train_arm(config: Config, path: Path, title: str, progress: Progress) -> No
         if len(run.metrics()) == config.iterations and _final(run.path) == config.iterations:
             progress.say(f"{title}  finished before")
             return
-        with Experiment(config) as experiment:
+        with Experiment(located(config, run.path, study)) as experiment:
             train_run(run, experiment, progress, title)
 
 
@@ -304,10 +353,8 @@ def _without_learners(config: Config) -> Config:
 
 def _trained(run: Path, learner: str) -> tuple[Path, int]:
     """Folder of a run's final adapter, and the updates that it has seen."""
-    newest = Checkpoints(run / "checkpoints").latest()
-    if newest is None:
-        raise ComityError(f"{run} has no good checkpoint; train it first")
-    versions = json.loads((newest[1] / "state.json").read_text())["versions"]
-    name = learner or ("main" if "main" in versions else next(iter(versions)))
-    lookup("learner", name, versions)
-    return newest[1] / name, int(versions[name])
+    newest = newest_policies(run)
+    learners = sorted(p.name for p in newest.folder.iterdir() if (p / ADAPTER_CONFIG).is_file())
+    name = learner or ("main" if "main" in learners else learners[0])
+    lookup("learner", name, dict.fromkeys(learners))
+    return newest.folder / name, newest.number

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from comity.config import Config
 from comity.errors import WorkError
@@ -18,25 +17,17 @@ from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.yardsticks import payoff_range, split_yardsticks, yardsticks
 from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
-from comity.games.randomness import TORCH, generator
 from comity.learning.algorithms import Reinforce
 from comity.learning.checkpoints import Checkpoints
 from comity.learning.credit import discounted_returns
 from comity.learning.crediting import Layout, credited
 from comity.learning.critic import judge
-from comity.learning.learner import Learner
 from comity.learning.lessons import lessons
 from comity.learning.ppo_learner import PpoLearner
-from comity.learning.states import (
-    load_optimizer,
-    load_state,
-    random_state,
-    restore_random_state,
-    save_optimizer,
-    save_state,
-)
 from comity.players.scripted import Scripted
 from comity.progress import Progress
+from comity.provenance import located, note_made_with
+from comity.resuming import restore, seed_libraries, write_checkpoint
 from comity.rewards import log_rewards
 from comity.rewards.base import Reward
 from comity.rollout.branches import branch_returns
@@ -63,6 +54,8 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
         run = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
         config = config if run is None else run.config
         check_training(config)
+        if run is not None:
+            config = located(config, run.path)
         experiment = stack.enter_context(Experiment(config))
         if run is None and experiment.past is not None:
             experiment.past.check_start()
@@ -87,6 +80,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     config, rules = experiment.config, experiment.rules
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep, progress.warn)
     first = restore(run, experiment.learners, checkpoints)
+    note_made_with(run, config, experiment.engine, first)
     if experiment.past is not None:
         experiment.past.open(run.path, first)
     beside = held_against(experiment) | payoff_range(rules.game)
@@ -98,7 +92,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
         for iteration in range(first, config.iterations):
             if experiment.past is not None:
                 experiment.past.begin(iteration)
-            torch.manual_seed(int(generator(config.seed, TORCH, iteration).integers(2**62)))
+            seed_libraries(config.seed, iteration)
             phase = rules.phase(iteration)
             if iteration == phase.first > 0:
                 for learner in experiment.learners.values():
@@ -148,7 +142,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             sinks.log(iteration, row)
             done = iteration + 1
             if done % config.checkpoint.every == 0 or done == config.iterations:
-                checkpoints.save(done, partial(write_checkpoint, experiment, done))
+                checkpoints.save(done, partial(write_checkpoint, run, experiment, done))
             task.advance(row)
 
 
@@ -275,38 +269,6 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
         )
     together["learners"] = dict(zip(experiment.learners, rows, strict=True))
     return together
-
-
-def write_checkpoint(experiment: Experiment, iterations: int, folder: Path) -> None:
-    """Adapters in PEFT format, optimizers, counters and random states."""
-    for name, learner in experiment.learners.items():
-        experiment.engine.adapters.save(name, folder / name)
-        save_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
-        save_state(folder / name / "learner.safetensors", learner.state())
-    save_state(folder / "random.safetensors", random_state())
-    state = {
-        "iterations": iterations,
-        "versions": {name: learner.version for name, learner in experiment.learners.items()},
-    }
-    write_atomically(folder / "state.json", json.dumps(state, indent=2) + "\n")
-
-
-def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoints) -> int:
-    """Bring the learners to the run's newest good checkpoint; the iteration to go on with."""
-    newest = checkpoints.latest()
-    if newest is None:
-        run.truncate_after(-1)
-        return 0
-    number, folder = newest
-    state = json.loads((folder / "state.json").read_text())
-    for name, learner in learners.items():
-        learner.load(folder / name)
-        learner.version = int(state["versions"][name])
-        learner.restore_state(load_state(folder / name / "learner.safetensors"))
-        load_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
-    restore_random_state(load_state(folder / "random.safetensors"))
-    run.truncate_after(number - 1)
-    return number
 
 
 def mean_rewards(rollout: Rollout) -> dict[str, float | None]:

@@ -1,13 +1,14 @@
 """The trained policies of a run or study: last good checkpoints, and how they were trained."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.config import Config
+from comity.config import Config, load_config
 from comity.errors import ComityError
 from comity.evaluation.generalization import BASE
-from comity.learning.checkpoints import damage
+from comity.learning.checkpoints import Policies, newest_policies
+from comity.provenance import check_same_config, located
+from comity.reports.folders import study_runs
 from comity.runs import stored_config
 from comity.seats import MAIN, learner_of
 
@@ -22,11 +23,13 @@ class Trained:
     seat: int
     adapter: Path
     config: Config
+    checkpoint: Policies
+    """Where the adapter is from, and which newer checkpoints it stands in for."""
 
     @property
     def iteration(self) -> int:
         """Iterations that the checkpoint has seen."""
-        return int(self.adapter.parent.name)
+        return self.checkpoint.number
 
 
 def trained_policies(folder: Path) -> list[Trained]:
@@ -40,8 +43,7 @@ def trained_policies(folder: Path) -> list[Trained]:
     arm = (here.parent.parent / "study.json").is_file()
     runs: list[tuple[str, Path]] = [(here.parent.name if arm else config.name, folder)]
     if (folder / "study.json").is_file():
-        arms = json.loads((folder / "study.json").read_text())["arms"]
-        runs = [(arm, folder / path) for arm, paths in arms.items() for path in paths]
+        runs = [(arm, path) for arm, paths in study_runs(folder).items() for path in paths]
     found = [policy for name, run in runs for policy in _of_run(name, run)]
     if len({(p.name, p.seed) for p in found}) < len(found):
         raise ComityError(f"{folder} holds a seed of an arm twice")
@@ -58,13 +60,10 @@ def trained_policies(folder: Path) -> list[Trained]:
 def _of_run(name: str, run: Path) -> list[Trained]:
     """The learners of one run at its last good checkpoint."""
     config = stored_config(run)
-    checkpoints = run / "checkpoints"
-    numbers = [p for p in checkpoints.iterdir() if p.name.isdigit()] if checkpoints.is_dir() else []
-    for path in sorted(numbers, key=lambda p: int(p.name), reverse=True):
-        if damage(path) is None:
-            break
-    else:
-        raise ComityError(f"{run} has no good checkpoint; train it first")
+    newest = newest_policies(run)
+    if (newest.folder / "config.yaml").exists():
+        check_same_config(run, config, load_config(newest.folder / "config.yaml"))
+    config = located(config, run)
     seats: dict[str, int] = {}
     for number, seat in enumerate(config.seats):
         learner = learner_of(seat)
@@ -76,8 +75,9 @@ def _of_run(name: str, run: Path) -> list[Trained]:
             name if learner == MAIN and len(seats) == 1 else f"{name}:{learner}",
             config.seed,
             seat,
-            path / learner,
+            newest.folder / learner,
             config,
+            newest,
         )
         for learner, seat in seats.items()
     ]

@@ -148,7 +148,7 @@ _PACKAGED = {f"{name}-{entry.sha256[:16]}": name for name, entry in MODELS.items
 def _named(folder: Path) -> tuple[str, str | None]:
     """Name and revision of the model in a folder."""
     folder = folder.expanduser().absolute()
-    if folder.parent == cache_folder().absolute() and folder.name in _PACKAGED:
+    if folder.name in _PACKAGED and folder.parent == cache_folder().absolute():
         return _PACKAGED[folder.name], None
     repository = folder.parent.parent.name
     if folder.parent.name == "snapshots" and repository.startswith("models--"):

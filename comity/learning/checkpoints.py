@@ -12,31 +12,41 @@ damaged; of older ones only the adapters stay, so that a policy's history can be
 
 import hashlib
 import json
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from comity.engines.identity import BASE_FILE
-from comity.errors import ComityError
+from comity.errors import ComityError, warn
 from comity.files import remove_partial, write_atomically, write_folder_atomically, writing
+from comity.reading import read_object
 
 MANIFEST = "manifest.json"
-ADAPTER_FILES = frozenset({"adapter_model.safetensors", "adapter_config.json", BASE_FILE})
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = frozenset({"adapter_model.safetensors", ADAPTER_CONFIG, BASE_FILE})
 """What stays of a checkpoint that is not kept whole: PEFT's own names, and the base model's."""
 
 FORMAT = 1
 """Version of the manifest."""
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
+@dataclass(frozen=True)
+class Policies:
+    """The adapters of a checkpoint."""
+
+    number: int
+    """Iterations that they were trained for."""
+    folder: Path
+    """Holds a folder for each learner."""
+    passed_over: tuple[str, ...]
+    """What is wrong with newer checkpoints, which they stand in for; empty: they are the newest."""
 
 
 class Checkpoints:
     """The checkpoints of one run; for the process that holds the run's lock."""
 
     def __init__(
-        self, folder: Path | str, keep: int = 2, warn: Callable[[str], None] = _warn
+        self, folder: Path | str, keep: int = 2, warn: Callable[[str], None] = warn
     ) -> None:
         """`keep` newest ones stay whole; `warn` is told of checkpoints that are damaged."""
         if keep < 1:
@@ -67,9 +77,7 @@ class Checkpoints:
 
     def numbers(self) -> list[int]:
         """Numbers of all checkpoints, whole or thinned, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+        return numbers(self.folder)
 
     def latest(self) -> tuple[int, Path] | None:
         """The newest whole checkpoint that its manifest confirms, or None.
@@ -106,36 +114,72 @@ class Checkpoints:
                     p.unlink()
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, in a few words; None if its manifest confirms it."""
+def newest_policies(run: Path) -> Policies:
+    """The adapters of a run's newest checkpoint in which they are undamaged.
+
+    For whoever reads nothing else: damage to other files does not count. Where it is not the
+    newest of all, a warning says so. Raises `ComityError` where there is none.
+    """
+    folder = run / "checkpoints"
+    passed_over: list[str] = []
+    for number in reversed(numbers(folder)):
+        path = folder / f"{number:06d}"
+        wrong = damage(path, ADAPTER_FILES)
+        if wrong is None:
+            if passed_over:
+                warn(f"{run}: the policies after {number} iterations are used: {passed_over[0]}")
+            return Policies(number, path, tuple(passed_over))
+        passed_over.append(f"checkpoint {path.name} is damaged ({wrong})")
+    damaged = f" ({passed_over[0]})" if passed_over else ""
+    raise ComityError(f"{run} has no good checkpoint{damaged}; train it first")
+
+
+def numbers(folder: Path) -> list[int]:
+    """Numbers of the checkpoints in a folder, whole or thinned, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.name.isascii())
+
+
+def damage(path: Path, only: Collection[str] | None = None) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None if its manifest confirms it.
+
+    `only`: names of files; what is wrong with others does not count.
+    """
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        format_, files = manifest["format"], manifest["files"]
-    except FileNotFoundError:
-        return f"it has no {MANIFEST}"
-    except (OSError, ValueError, TypeError, KeyError):
-        return f"{MANIFEST} is unreadable"
+        manifest = read_object(path / MANIFEST)
+        format_, files = manifest["format"], dict(manifest["files"])
+        listed = {name: (int(e["size"]), str(e["sha256"])) for name, e in files.items()}
+    except (ComityError, ValueError, TypeError, KeyError):
+        there = (path / MANIFEST).exists()
+        return f"{MANIFEST} is unreadable" if there else f"it has no {MANIFEST}"
     if format_ != FORMAT:
         return f"{MANIFEST} has format {format_}, this Comity reads {FORMAT}"
-    for name, entry in files.items():
+    if only is not None and not listed:
+        return f"{MANIFEST} lists no files"
+    for name, (size, sha256) in listed.items():
+        if only is not None and Path(name).name not in only:
+            continue
         file = path / name
         try:
-            if file.stat().st_size != entry["size"]:
-                return f"{name} has {file.stat().st_size} bytes instead of {entry['size']}"
-            if _checksum(file) != entry["sha256"]:
+            if not file.resolve().is_relative_to(path.resolve()):
+                return f"{MANIFEST} names {name}, which is not in the checkpoint"
+            if file.stat().st_size != size:
+                return f"{name} has {file.stat().st_size} bytes instead of {size}"
+            if not file.is_file() or _checksum(file) != sha256:
                 return f"{name} has another checksum"
         except FileNotFoundError:
             return f"{name} is missing"
-        except OSError as error:
-            return f"{name} cannot be read: {error.strerror}"
+        except (OSError, ValueError) as error:
+            return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
     return None
 
 
 def _whole(path: Path) -> bool:
     """The manifest says that the run can continue from here."""
     try:
-        return bool(json.loads((path / MANIFEST).read_bytes())["whole"])
-    except (OSError, ValueError, TypeError, KeyError):
+        return bool(read_object(path / MANIFEST)["whole"])
+    except (ComityError, KeyError):
         return False
 
 

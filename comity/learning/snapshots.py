@@ -19,7 +19,7 @@ from pathlib import Path
 
 from comity.engines.identity import BASE_FILE
 from comity.errors import ComityError, WorkError
-from comity.files import remove_partial, write_folder_atomically
+from comity.files import remove_partial, write_folder_atomically, writing
 from comity.learning.checkpoints import ADAPTER_FILES, damage, write_manifest
 
 START = "start-"
@@ -66,6 +66,9 @@ class Snapshots:
 
     def save(self, learner: str, version: int, write: Callable[[Path], None]) -> None:
         """Keep the adapter that `write` puts into the folder that it is given."""
+        # One level after the other: the run's folder itself is never made anew.
+        with writing(self._own):
+            self._own.mkdir(exist_ok=True)
         _save(self._own / learner / f"{version:06d}", write)
 
     def forget_from(self, version: int) -> None:

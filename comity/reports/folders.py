@@ -6,15 +6,14 @@ folders of each arm, and perhaps `crossplay/`. Every arm, and every plain run th
 another seed of the same config, is one *policy* of the report.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from comity.config_files import read_yaml
 from comity.errors import ComityError
+from comity.reading import read_metrics, read_object, refuse_links
 from comity.reports.formats import words
 
 IGNORED_KEYS = {
@@ -92,6 +91,7 @@ def collect(folders: list[Path]) -> Material:
     for folder in folders:
         if not folder.is_dir():
             raise ComityError(f"there is no folder {folder}; give the folder of a run or a study")
+        refuse_links(folder)
         if (folder / "study.json").is_file():
             runs += _study(folder, notes, told_apart[folder])
             if (folder / "crossplay" / "decisions.parquet").is_file():
@@ -170,11 +170,7 @@ def _conditions(folder: Path) -> list[str]:
 
 
 def _study(folder: Path, notes: list[str], apart: str) -> list[Run]:
-    try:
-        arms = json.loads((folder / "study.json").read_text(encoding="utf-8"))["arms"]
-        listed = [(str(arm), folder / path) for arm, paths in arms.items() for path in paths]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ComityError(f"{folder / 'study.json'} cannot be read as a study: {error}") from error
+    listed = [(arm, path) for arm, paths in study_runs(folder).items() for path in paths]
     runs = []
     for arm, path in listed:
         started = (path / "config.yaml").is_file()
@@ -185,6 +181,20 @@ def _study(folder: Path, notes: list[str], apart: str) -> list[Run]:
         else:
             runs.append(run)
     return runs
+
+
+def study_runs(folder: Path) -> dict[str, list[Path]]:
+    """The run folders of each arm of the study in `folder`, as its `study.json` lists them."""
+    file = folder / "study.json"
+    try:
+        arms = read_object(file)["arms"]
+        listed = {str(arm): [folder / path for path in paths] for arm, paths in arms.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ComityError(f"{file} cannot be read as a study: {error!r}") from error
+    for path in (path for paths in listed.values() for path in paths):
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ComityError(f"{file} names {path}, which is not in the study's folder")
+    return listed
 
 
 def _run(folder: Path, policy: str, config: dict[str, Any], study: str = "") -> Run | None:
@@ -202,20 +212,14 @@ def _run(folder: Path, policy: str, config: dict[str, Any], study: str = "") -> 
         versions=_json(folder / "versions.json"),
         study=study,
         yardsticks=_json(folder / "yardsticks.json"),
-        metrics=_metrics(folder / "metrics.jsonl"),
+        metrics=read_metrics(folder),
         iterations=tuple(iterations),
     )
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file; empty where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ComityError(f"{path} is not JSON: {error}") from error
-    return found if isinstance(found, dict) else {}
+    """The object in a JSON file; empty where there is none."""
+    return read_object(path) if path.exists() else {}
 
 
 def _seed(folder: Path, config: Mapping[str, Any]) -> int:
@@ -229,30 +233,10 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         raise ComityError(f"{folder} is no run or study: it has no config.yaml and no study.json")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        line = " ".join(str(error).split())
-        raise ComityError(f"{path} cannot be read as YAML: {line}") from error
+    config = read_yaml(path)
     if not isinstance(config, dict):
         raise ComityError(f"{path} is no config: it holds no keys")
     return config
-
-
-def _metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl; a last line that a killed run left half-written is skipped."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise ComityError(f"{path}, line {number} is not JSON: {error}") from error
-    return [row for row in rows if isinstance(row, dict) and "iteration" in row]
 
 
 def _names(plain: list[tuple[Path, dict[str, Any]]]) -> list[str]:

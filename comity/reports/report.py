@@ -1,10 +1,8 @@
 """`build`: from run folders to the page and its numbers."""
 
-import os
-import tempfile
 from pathlib import Path
 
-from comity.errors import WorkError
+from comity.files import write_atomically
 from comity.reports.folders import collect
 from comity.reports.numbers import summarize
 from comity.reports.page import dump, head, render
@@ -24,24 +22,6 @@ def build(folders: list[Path]) -> tuple[Path, Path]:
     summary = {**head(material), **summarize(material)}
     page = render(summary, transcripts(material, TRANSCRIPT_BUDGET))
     html, numbers = material.folder / "report.html", material.folder / "summary.json"
-    _write(numbers, dump(summary, indent=2))
-    _write(html, page)
+    write_atomically(numbers, dump(summary, indent=2))
+    write_atomically(html, page)
     return html, numbers
-
-
-def _write(path: Path, text: str) -> None:
-    aside = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as file:
-            aside = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.chmod(0o644)
-        aside.replace(path)
-    except OSError as error:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
-        raise WorkError(f"{path} cannot be written ({error.strerror}); free some space") from error

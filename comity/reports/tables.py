@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from comity.errors import ComityError
 from comity.evaluation.bargains import ANSWERS, learned
+from comity.rollout.tables import open_table
 
 NO_STATE = -2
 """In `own_last` and `other_last`: nothing was shown yet, or more than one other seat was."""
@@ -82,20 +82,14 @@ NEEDED = (
 
 def read_parquet(path: Path, columns: tuple[str, ...] | None = None) -> pa.Table:
     """A Parquet file, or these columns of it; `ComityError` where that does not work."""
-    try:
-        with pq.ParquetFile(path) as file:
-            missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
-            if missing:
-                raise ComityError(
-                    f"{path} has no column {', '.join(missing)}; "
-                    "it was not written by this version of comity"
-                )
-            return file.read(columns=list(columns) if columns else None)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ComityError(
-            f"{path} cannot be read ({reason}); resume the run to write it again"
-        ) from error
+    with open_table(path) as file:
+        missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
+        if missing:
+            raise ComityError(
+                f"{path} has no column {', '.join(missing)}; "
+                "it was not written by this version of comity"
+            )
+        return file.read(columns=list(columns) if columns else None)
 
 
 def read_training(path: Path, seed: int) -> Table:

@@ -4,8 +4,14 @@ A column is a field of `Decision` or `Conversation`, under its own name and in i
 The file's metadata says which kind it holds and the version of the schema, and a reader
 refuses anything else. A table may carry further columns (a cross-play adds `pairing`);
 readers of records ignore them, `read_columns` returns them too.
+
+The metadata also hold the SHA-256 of the whole file with zeros in that place. Whoever reads
+a file checks it first: a single changed bit, wherever it is, is an error.
 """
 
+import hashlib
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,12 +20,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from comity.errors import ComityError
+from comity.errors import ComityError, warn
 from comity.files import write_atomically
+from comity.reading import read_bytes
 from comity.rollout.records import Conversation, Decision, Piece
 
 VERSION = 3
 """Version of both schemas; raised when a column changes its name or meaning."""
+
+CHECKSUM = b"comity.sha256"
+"""Key of the metadata under which the checksum stands."""
+_BEFORE = CHECKSUM + b"\x18\x40"
+"""What stands before it in the file: the key, and the Thrift header of a text of 64 bytes."""
+_EMPTY = b"0" * 64
+FOOTER = 100_000
+"""Bytes at the end of a file in which its metadata are."""
+NOT_AGAIN = (
+    "bring it back from a copy (resuming the run writes anew only what is later than its newest "
+    "checkpoint)"
+)
+"""What to do about a damaged file."""
 
 INTEGER, REAL, TEXT, FLAG = pa.int64(), pa.float64(), pa.string(), pa.bool_()
 INTEGERS, REALS, TEXTS = pa.list_(INTEGER), pa.list_(REAL), pa.list_(TEXT)
@@ -103,9 +123,69 @@ def conversation_table(
     return _table("conversation", rows, extra)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Writes Parquet (zstd) atomically."""
-    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
+def write_table(path: Path, table: pa.Table) -> str:
+    """Writes Parquet (zstd) atomically, with its checksum, which is returned."""
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({CHECKSUM.decode(): _EMPTY.decode()})
+    data = buffer.getvalue()
+    place = _place(data)
+    if place is None:
+        raise ValueError("pyarrow writes metadata in another way than is known here")
+    digest = hashlib.sha256(data).hexdigest()
+    write_atomically(path, data[:place] + digest.encode() + data[place + len(_EMPTY) :])
+    return digest
+
+
+def open_table(path: Path) -> pq.ParquetFile:
+    """A file of records whose checksum holds; `ComityError` for a damaged one.
+
+    What another program wrote anew has none: it is taken, with a warning.
+    """
+    data = read_bytes(path)
+    digest = _checked(path, data)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+    except (OSError, pa.ArrowException) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ComityError(f"{path} cannot be read as Parquet: {first}; {NOT_AGAIN}") from error
+    if digest is None:
+        warn(
+            f"{path} holds no checksum, so it was written by another program; damage to it would "
+            "not be noticed"
+        )
+    return file
+
+
+def checksum(path: Path) -> str:
+    """The checksum of a file that `write_table` wrote; `ComityError` where it does not hold."""
+    return _checked(path, read_bytes(path)) or "none"
+
+
+def _checked(path: Path, data: bytes) -> str | None:
+    """The checksum in a file's bytes; None: none. `ComityError` where it is not theirs."""
+    place = _place(data)
+    if place is None:
+        # The same in other surroundings is a checksum whose surroundings are damaged.
+        if re.search(b"@[0-9a-f]{64}|[0-9a-f]{64}\x00", data[-FOOTER:]):
+            raise ComityError(f"{path} is damaged: its checksum is; {NOT_AGAIN}")
+        return None
+    stated = data[place : place + len(_EMPTY)]
+    rest = memoryview(data)
+    digest = hashlib.sha256(rest[:place])
+    digest.update(_EMPTY)
+    digest.update(rest[place + len(_EMPTY) :])
+    if stated != digest.hexdigest().encode():
+        raise ComityError(f"{path} is damaged: its checksum does not hold; {NOT_AGAIN}")
+    return stated.decode()
+
+
+def _place(data: bytes) -> int | None:
+    """Where the checksum stands; None: nowhere."""
+    # The metadata are the last thing in the file.
+    found = data.rfind(_BEFORE)
+    return None if found < 0 else found + len(_BEFORE)
 
 
 def read_decisions(path: Path) -> list[Decision]:
@@ -144,15 +224,8 @@ def _table(
 
 
 def _read(kind: str, path: Path) -> pa.Table:
-    try:
-        # Not `read_table`: that reads folder names such as `seed=0` as further columns.
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except FileNotFoundError:
-        raise ComityError(f"{path} does not exist") from None
-    except (OSError, pa.ArrowException) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ComityError(f"{path} cannot be read as Parquet: {first}") from error
+    with open_table(path) as file:
+        table = file.read()
     metadata = table.schema.metadata or {}
     found = metadata.get(b"comity.kind", b"").decode()
     version = metadata.get(b"comity.schema_version", b"").decode()

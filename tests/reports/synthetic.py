@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from comity.rollout.records import Conversation, Decision, Piece
+from comity.rollout.tables import write_table
 
 PAYOFFS = {(0, 0): (3.0, 3.0), (0, 1): (0.0, 5.0), (1, 0): (5.0, 0.0), (1, 1): (1.0, 1.0)}
 LABELS = ("A", "B")
@@ -160,11 +160,9 @@ class Writer:
             ]
             + ([("pairing", pa.string())] if pairings is not None else [])
         )
-        decisions.parent.mkdir(parents=True, exist_ok=True)
-        conversations.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows, schema), decisions, compression="zstd")
+        write_table(decisions, pa.Table.from_pylist(rows, schema))
         talks = [asdict(c) for c in self.conversations]
-        pq.write_table(pa.Table.from_pylist(talks), conversations, compression="zstd")
+        write_table(conversations, pa.Table.from_pylist(talks))
 
 
 def _type(name: str, annotation: Any) -> pa.DataType:

@@ -74,7 +74,7 @@ def test_an_empty_run(tmp_path: Path) -> None:
 
 def test_broken_config_and_study(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: [ipd\n")
-    refused([tmp_path], "config.yaml cannot be read as YAML")
+    refused([tmp_path], "config.yaml is not readable YAML")
     (tmp_path / "study.json").write_text('{"arms": 3}')
     refused([tmp_path], "cannot be read as a study")
 
@@ -83,7 +83,7 @@ def test_unreadable_parquet(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=2)
     path = run / "decisions" / "000001.parquet"
     path.write_bytes(path.read_bytes()[:200])
-    refused([run], "000001.parquet cannot be read", "resume")
+    refused([run], "000001.parquet cannot be read", "bring it back from a copy")
 
 
 def test_missing_columns(tmp_path: Path) -> None:

@@ -4,18 +4,20 @@ import math
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comity.errors import ComityError
+from comity.errors import ComityError, ComityWarning
 from comity.players.base import CONTROLLERS
 from comity.rollout.records import Conversation, Decision, Piece
 from comity.rollout.tables import (
     CONVERSATION,
     DECISION,
+    checksum,
     conversation_table,
     decision_table,
     read_columns,
@@ -149,3 +151,37 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "d.parquet").write_bytes(whole_file[:length])
         with pytest.raises(ComityError):
             read_decisions(tmp_path / "d.parquet")
+
+
+def test_every_flipped_bit_is_noticed_and_the_file_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    rows = [replace(DECISION_ROW, match=match, text=f"answer {match}") for match in range(50)]
+    write_table(path, decision_table(rows))
+    sound = path.read_bytes()
+    place = sound.rfind(b"comity.sha256")
+    around = range(8 * (place - 4), 8 * (place + 90), 3)
+    everywhere = np.random.default_rng(0).choice(8 * len(sound), size=300, replace=False)
+    for bit in [*around, *(int(one) for one in everywhere)]:
+        damaged = bytearray(sound)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ComityError, match=r"d\.parquet"):
+            read_decisions(path)
+    path.write_bytes(sound)
+    assert [row.text for row in read_decisions(path)] == [row.text for row in rows]
+
+
+def test_what_another_program_wrote_anew_is_read_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    write_table(path, decision_table([DECISION_ROW]))
+    pq.write_table(pq.read_table(path), path)
+    with pytest.warns(ComityWarning, match="no checksum"):
+        assert read_decisions(path)[0].text == DECISION_ROW.text
+
+
+def test_the_checksum_says_which_rows_there_are(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    assert write_table(one, decision_table([DECISION_ROW])) == checksum(one)
+    assert write_table(other, decision_table([DECISION_ROW])) == checksum(one)
+    write_table(other, decision_table([replace(DECISION_ROW, move_name="defect")]))
+    assert checksum(other) != checksum(one)
