@@ -14,7 +14,6 @@ unfinished one resumes from its checkpoint.
     report.html, summary.json
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from comity.config import Config, arm_configs, from_plain
+from comity.config import Config, arm_configs
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Entrant, crossplay, pairings
 from comity.experiment import Experiment, Rules, check_training, language_models
@@ -33,8 +32,7 @@ from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
 from comity.players.scripts import SCRIPTS
 from comity.progress import Progress
-from comity.provenance import check_same_config, located, note_models
-from comity.reading import read_object
+from comity.provenance import located
 from comity.rollout.tables import conversation_table, decision_table, write_table
 from comity.runs import RunFolder
 from comity.seats import (
@@ -46,6 +44,7 @@ from comity.seats import (
     learner_of,
     scripted_player,
 )
+from comity.study_configs import keep_configs, kept_configs
 from comity.train import train_run
 
 Arms = dict[str, dict[int, Path]]
@@ -65,7 +64,7 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
             arm: {seed: folder.path / arm / f"seed-{seed}" for seed in seeds}
             for arm, seeds in configs.items()
         }
-        _keep(folder, config, configs, arms)
+        keep_configs(folder, config, configs, arms)
         # Seed by seed, so that a study that is cut short has whole seeds.
         for seed in config.study.seeds if config.study is not None else ():
             for arm in arms:
@@ -82,53 +81,12 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
     return folder.path
 
 
-def _keep(
-    folder: RunFolder, config: Config, configs: Mapping[str, Mapping[int, Config]], arms: Arms
-) -> None:
-    """Writes `study.json`: the runs, and all configs, so that the study goes on anywhere."""
-    trees = {
-        path.relative_to(folder.path).as_posix(): dataclasses.asdict(configs[arm][seed])
-        for arm, seeds in arms.items()
-        for seed, path in seeds.items()
-    }
-    listed = {
-        arm: [path.relative_to(folder.path).as_posix() for path in seeds.values()]
-        for arm, seeds in arms.items()
-    }
-    kept = {"arms": listed, "config": dataclasses.asdict(config), "runs": trees}
-    write_atomically(folder.path / "study.json", json.dumps(kept, indent=1) + "\n")
-    every = [*(one for seeds in configs.values() for one in seeds.values()), config]
-    note_models(folder, every)
-
-
-def _kept(folder: Path, config: Config) -> dict[str, dict[int, Config]] | None:
-    """The runs' configs as they were when the study began; None where they were not kept.
-
-    Raises `ComityError` where the study's config was edited since.
-    """
-    file = folder / "study.json"
-    kept = read_object(file) if file.exists() else {}
-    if config.study is None or "runs" not in kept or "config" not in kept:
-        return None
-    check_same_config(folder, config, from_plain(kept["config"], str(file)))
-    try:
-        return {
-            arm: {
-                seed: from_plain(kept["runs"][f"{arm}/seed-{seed}"], str(file))
-                for seed in config.study.seeds
-            }
-            for arm in config.study.arms
-        }
-    except (KeyError, TypeError) as error:
-        raise ComityError(f"{file} is damaged: it lacks the config of a run ({error})") from error
-
-
 def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[int, Config]]:
     """The runs' configs, `[arm][seed]`; `ComityError` for whatever can be refused by now.
 
     `folder`: of a study that goes on; its runs are as they were composed when it began.
     """
-    kept = _kept(folder, config) if folder is not None else None
+    kept = kept_configs(folder, config) if folder is not None else None
     configs = kept or (arm_configs(config) if config.study is not None else {})
     for runs in configs.values():
         for one in runs.values():
