@@ -150,8 +150,9 @@ class CrossplayConfig:
 
     players: list[Any] = field(default_factory=list)
     """Arms of the study, `base`, scripted players; everyone meets everyone."""
-    matches: int = limited(16, at_least=1)
-    """Matches per pairing, seed and order of seats."""
+    matches: int = limited(16, at_least=2)
+    """Matches per pairing and seed, an even number: in every second one the players have changed
+    seats."""
 
 
 @dataclass

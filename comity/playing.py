@@ -15,6 +15,7 @@ from pathlib import Path
 from comity.config import Config
 from comity.evaluate import Trained
 from comity.evaluation.metrics import iteration_metrics
+from comity.evaluation.ranges import claims_must_fit
 from comity.evaluation.yardsticks import split_yardsticks
 from comity.experiment import Rules, language_models
 from comity.files import write_atomically
@@ -241,7 +242,7 @@ class _Evening:
         run.append_metrics(
             {
                 "iteration": 0,
-                **iteration_metrics(self._decisions),
+                **iteration_metrics(self._decisions, claims_must_fit(self._rules.game)),
                 "reward": None,
                 "phase": 0,
                 "rewards": {},

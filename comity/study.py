@@ -23,7 +23,7 @@ from typing import Any
 
 from comity.config import Config, arm_configs
 from comity.errors import ComityError, lookup
-from comity.evaluation.crossplay import Entrant, crossplay, pairings
+from comity.evaluation.crossplay import Entrant, check_matches, crossplay, pairings
 from comity.experiment import Experiment, Rules, check_training, language_models
 from comity.files import write_atomically
 from comity.games.base import Game
@@ -93,6 +93,7 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
             check_training(one)
     if config.crossplay is not None:
         rules = Rules.of(_without_learners(meeting(config, configs)))
+        check_matches(config.crossplay.matches)
         if rules.game.seats != 2:
             raise ComityError(f"crossplay: needs a game of two seats, not {rules.game.seats}")
         for player in config.crossplay.players:
@@ -244,7 +245,10 @@ def _meet(
     )
     write_table(
         target / "decisions.parquet",
-        decision_table(meetings.decisions, {"pairing": meetings.pairing_of_decision}),
+        decision_table(
+            meetings.decisions,
+            {"pairing": meetings.pairing_of_decision, "certain": meetings.certain},
+        ),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from comity.config import Config
 from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
+from comity.evaluation.ranges import claims_must_fit
 from comity.evaluation.yardsticks import payoff_range, split_yardsticks, yardsticks
 from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
@@ -126,7 +127,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
                 run.write_conversations(iteration, [*rollout.conversations, *asked[1]])
             row = {
                 "iteration": iteration,
-                **iteration_metrics(rollout.decisions),
+                **iteration_metrics(rollout.decisions, claims_must_fit(rules.game)),
                 "reward": _mean([d.reward for d in paid(rollout)]),
                 "phase": rules.phases.index(phase),
                 "rewards": mean_rewards(rollout),

@@ -94,6 +94,8 @@ class Bargains:
     """float64 `[R, S]`."""
     best: np.ndarray
     """float64 `[R]`: W, points of the split that is best for all; NaN unknown."""
+    must_fit: bool | None = None
+    """Nobody is paid where the claims do not fit; None: it is not known from the game."""
 
     @property
     def matches(self) -> int:
@@ -153,6 +155,21 @@ class Bargains:
         accepted = (self.responds & (self.move[self.row] == 0)).any(axis=1)
         return np.asarray(np.where(self.responds.any(axis=1), accepted, self.fits & legal))
 
+    @cached_property
+    def agreeing(self) -> bool:
+        """Rounds can end in agreement: by a response, or because claims must fit.
+
+        Where the game is not known, some round must have shown it: all seats claimed legally,
+        their claims did not fit, and nobody got anything of what was claimed.
+        """
+        if self.responds.any():
+            return True
+        if self.must_fit is not None:
+            return self.must_fit
+        got = self.received.any(axis=(1, 2))
+        wanted = self.claimed.all(axis=1) & (np.nan_to_num(self.claim) > 0).any(axis=(1, 2))
+        return bool((wanted & ~self.fits & ~got).any() and not (got & ~self.fits).any())
+
 
 def is_split(kinds: Sequence[str] | np.ndarray) -> bool:
     """Whether decisions of these kinds are of a split game."""
@@ -168,16 +185,16 @@ def learned(controllers: Sequence[str]) -> np.ndarray:
     return np.array([controller == "live" for controller in controllers], dtype=bool)
 
 
-def bargains(decisions: Sequence[Decision]) -> Bargains:
+def bargains(decisions: Sequence[Decision], must_fit: bool | None = None) -> Bargains:
     """The answers of split games among decisions of all seats; see `from_columns`."""
     plain = [name for name in COLUMNS if name not in ("characters", "tokens")]
     columns: dict[str, Sequence[Any]] = {n: [getattr(d, n) for d in decisions] for n in plain}
     columns["characters"] = [len(d.said) for d in decisions]
     columns["tokens"] = [len(d.tokens) for d in decisions]
-    return from_columns(columns)
+    return from_columns(columns, must_fit)
 
 
-def from_columns(columns: Mapping[str, Sequence[Any]]) -> Bargains:
+def from_columns(columns: Mapping[str, Sequence[Any]], must_fit: bool | None = None) -> Bargains:
     """From the columns `COLUMNS`; `ComityError` unless a split game and all seats are there."""
     keep = [i for i, kind in enumerate(columns["kind"]) if kind in ANSWERS]
     if not is_split([columns["kind"][i] for i in keep]):
@@ -231,6 +248,7 @@ def from_columns(columns: Mapping[str, Sequence[Any]]) -> Bargains:
         received=joined("received"),
         payoff=array("payoff", float)[row],
         best=array("best", float)[row[:, 0]],
+        must_fit=must_fit,
     )
 
 

@@ -1,15 +1,17 @@
 """Cross-play: everyone meets everyone, in both orders of seats.
 
 An `Entrant` is a name with one player per training seed (or one for all). Each pair of
-entrants, and each with itself, plays `matches` matches under every seed in which one of
-them was trained; pairs of untrained players play under the first seed alone. Matches come in
-twos on one environment seed, in which the players change seats, and all pairings of a seed have
-the same environments: who deals well is not taken for who plays well.
+entrants, and each with itself, plays `matches` matches under every seed, untrained players too:
+means over seeds then have the same opponents in every seed. Matches come in twos on one
+environment seed, in which the players change seats, and all pairings of a seed have the same
+environments: who deals well is not taken for who plays well.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from comity.errors import ComityError
+from comity.evaluation.ranges import is_certain
 from comity.games.base import Game
 from comity.games.randomness import CROSSPLAY, ENVIRONMENT, generator
 from comity.players.base import Player
@@ -46,12 +48,12 @@ class Pairing:
 
 
 def pairings(entrants: Sequence[Entrant], seeds: Sequence[int]) -> list[Pairing]:
-    """Every unordered pair under the seeds that matter for it, in the entrants' order."""
+    """Every unordered pair under every seed, in the entrants' order."""
     return [
         Pairing(row, column, seed)
         for i, row in enumerate(entrants)
         for column in entrants[i:]
-        for seed in (seeds[:1] if None in row.players and None in column.players else seeds)
+        for seed in seeds
     ]
 
 
@@ -66,6 +68,17 @@ class Meetings:
     conversations: list[Conversation]
     pairing_of_decision: list[str]
     pairing_of_conversation: list[str]
+    certain: list[bool]
+    """By decision: nothing in its match was left to chance, another would be the same."""
+
+
+def check_matches(matches: int) -> None:
+    """`ComityError` unless the players of a pairing can sit on each seat equally often."""
+    if matches < 2 or matches % 2:
+        raise ComityError(
+            f"crossplay.matches must be even, not {matches}: in every two matches on one "
+            "environment the players change seats"
+        )
 
 
 def crossplay(
@@ -75,10 +88,15 @@ def crossplay(
     matches: int,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Meetings:
-    """Play all pairings of a two-seat game. `advance` is told of finished matches."""
+    """Play all pairings of a two-seat game, an even number of `matches` each.
+
+    `advance` is told of finished matches.
+    """
+    check_matches(matches)
     numbered = list(enumerate(_matches(pairings(entrants, seeds), matches)))
-    twos = (matches + 1) // 2
-    meetings = Meetings([], [], [], [])
+    twos = matches // 2
+    meetings = Meetings([], [], [], [], [])
+    certain: dict[tuple[str, str], bool] = {}
     for first in range(0, len(numbered), BATCH):
         batch = numbered[first : first + BATCH]
         rollout = play(
@@ -97,6 +115,7 @@ def crossplay(
             ],
         )
         labels = {number: pairing.label for number, (pairing, _) in batch}
+        fixed = {number: _certain(game, pairing, certain) for number, (pairing, _) in batch}
         offset = len(meetings.conversations)
         for decision in rollout.decisions:
             if decision.conversation >= 0:
@@ -107,9 +126,22 @@ def crossplay(
         meetings.decisions.extend(rollout.decisions)
         meetings.conversations.extend(rollout.conversations)
         meetings.pairing_of_decision.extend(labels[d.match] for d in rollout.decisions)
+        meetings.certain.extend(fixed[d.match] for d in rollout.decisions)
         meetings.pairing_of_conversation.extend(labels[c.match] for c in rollout.conversations)
         advance(len(batch))
     return meetings
+
+
+def _certain(game: Game, pairing: Pairing, known: dict[tuple[str, str], bool]) -> bool:
+    """Two scripts that leave nothing to chance in a game without chance, in either seat order."""
+    key = pairing.row.name, pairing.column.name
+    if key not in known:
+        pair = [one.player(pairing.seed) for one in (pairing.row, pairing.column)]
+        scripts = [getattr(player, "strategy", None) for player in pair]
+        known[key] = all(player.controller == "scripted" for player in pair) and all(
+            is_certain(game, order) for order in (scripts, scripts[::-1])
+        )
+    return known[key]
 
 
 def _matches(pairs: Sequence[Pairing], matches: int) -> Iterator[tuple[Pairing, int]]:

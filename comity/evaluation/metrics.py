@@ -2,9 +2,9 @@
 
 A *measure* takes any list of `comity.rollout.records.Decision` and counts: it returns
 `(numerator, denominator)`, and counts of two lists add up. `rate` divides; `per_match` counts
-each match by itself, which is what `comity.evaluation.statistics.bootstrap_mean` takes:
+each match by itself, which is what `comity.evaluation.statistics.mean_over_seeds` takes:
 
-    bootstrap_mean([per_match(run, cooperation) for run in runs_of_all_seeds])
+    mean_over_seeds([per_match(run, cooperation) for run in runs_of_all_seeds], bounds=(0, 1))
 
 The caller picks the decisions (those of one policy, of the learners, of one iteration). The
 functions that need whole rounds, `outcome`, must be given the decisions of all seats.
@@ -76,6 +76,17 @@ def exact_cooperation(decisions: Sequence[Decision]) -> Count:
     return float(sum(chances)), float(len(chances))
 
 
+def is_scored(decisions: Sequence[Decision]) -> bool:
+    """All choices were drawn from a recorded distribution, at the first attempt.
+
+    What was answered after a failed attempt follows its distribution only given the failure.
+    """
+    choices = [d for d in decisions if d.kind == "choose"]
+    return bool(choices) and all(
+        d.probabilities and d.attempts == 1 and d.move >= 0 for d in choices
+    )
+
+
 def conditional(
     state: str, measure: Measure = cooperation
 ) -> Callable[[Sequence[Decision]], Count]:
@@ -111,20 +122,34 @@ def payoff(decisions: Sequence[Decision]) -> Count:
     return float(sum(d.payoff for d in decisions)), float(len(rounds))
 
 
-def outcome(joint: str) -> Callable[[Sequence[Decision]], Count]:
-    """Rounds that ended in `joint` (one of `OUTCOMES`, seat 0 first), among all rounds.
+First = Mapping[tuple[int, int], int]
+"""By (iteration, match): the seat whose move stands first in a joint outcome."""
 
-    Counts what was played, after trembles and the game's rule for illegal answers. Rounds in
-    which a seat made no move are in the denominator only, so the four shares add up to less
-    than 1 by just those. Needs the decisions of both seats.
+
+def outcome(joint: str, first: First | None = None) -> Callable[[Sequence[Decision]], Count]:
+    """Rounds that ended in `joint` (one of `OUTCOMES`), among all rounds.
+
+    The move of the seat that `first` has stands first; seat 0's where it has none. Counts what was
+    played, after trembles and the game's rule for illegal answers. Rounds in which a seat made no
+    move are in the denominator only, so the four shares add up to less than 1 by just those.
+    Needs the decisions of both seats.
     """
     wanted = tuple("CD".index(letter) for letter in joint)
 
     def counted(decisions: Sequence[Decision]) -> Count:
-        rounds = _joint_moves(decisions)
+        rounds = _joint_moves(decisions, first or {})
         return float(rounds.count(wanted)), float(len(rounds))
 
     return counted
+
+
+def _first_seats(learners: Sequence[Decision]) -> First:
+    """The learner's seat of every match; the least where several learn."""
+    found: dict[tuple[int, int], int] = {}
+    for d in learners:
+        key = d.iteration, d.match
+        found[key] = min(d.seat, found.get(key, d.seat))
+    return found
 
 
 def distance(table: Mapping[str, float | None], strategy: str) -> float | None:
@@ -148,32 +173,43 @@ def conditional_table(
     return {state: rate(conditional(state, measure)(decisions)) for state in STATES}
 
 
-def iteration_metrics(decisions: Sequence[Decision]) -> dict[str, Any]:
+def iteration_metrics(
+    decisions: Sequence[Decision], must_fit: bool | None = None
+) -> dict[str, Any]:
     """The keys of a line of metrics.jsonl that tell how one iteration was played.
 
     `decisions`: all of the iteration's, of every seat. `cooperation`, `payoff`, `illegal` and
-    `conditional` are those of the learners' seats; `outcomes` those of all seats. `outcomes` and
-    `conditional` are empty unless the game has two seats and two moves.
+    `conditional` are those of the learners' seats; `outcomes` has the learner's move first (seat
+    0's where both learn). `outcomes` and `conditional` are empty unless the game has two seats
+    and two moves.
 
-    `conditional` maps each state to `[cooperated, legal answers]`; see also `by_opponent`.
-    `negotiation` has the statistics of split games (`comity.evaluation.negotiation`); `{}` in
-    others.
+    Where the learners' choices were all scored, cooperation is the mean of its recorded
+    probabilities, which no draw of an answer moves; else the share of the legal answers.
+    `conditional` maps each state to `[probability or number of cooperation, legal answers]`; see
+    also `by_opponent`. `negotiation` has the statistics of split games
+    (`comity.evaluation.negotiation`; `must_fit` as there); `{}` in others.
     """
     learners = learners_decisions(decisions)
+    measure = exact_cooperation if is_scored(learners) else cooperation
     two_by_two = _is_two_by_two(decisions)
+    first = _first_seats(learners)
+    oriented = decisions if not first else [d for d in decisions if (d.iteration, d.match) in first]
     return {
-        "cooperation": rate(cooperation(learners)),
+        "cooperation": rate(measure(learners)),
         "payoff": rate(payoff(learners)),
-        "outcomes": {o: rate(outcome(o)(decisions)) for o in OUTCOMES} if two_by_two else {},
-        "conditional": {
-            state: [int(count) for count in conditional(state)(learners)] for state in STATES
-        }
+        "outcomes": {o: rate(outcome(o, first)(oriented)) for o in OUTCOMES} if two_by_two else {},
+        "conditional": {state: _counts(conditional(state, measure)(learners)) for state in STATES}
         if two_by_two
         else {},
         "illegal": rate(illegal(learners)),
         "by_opponent": by_opponent(decisions),
-        "negotiation": negotiation_metrics(decisions),
+        "negotiation": negotiation_metrics(decisions, must_fit),
     }
+
+
+def _counts(count: Count) -> list[float]:
+    """Numbers of answers are whole."""
+    return [int(one) if one == int(one) else round(one, 6) for one in count]
 
 
 def by_opponent(decisions: Sequence[Decision]) -> dict[str, dict[str, float | None]]:
@@ -196,9 +232,10 @@ def by_opponent(decisions: Sequence[Decision]) -> dict[str, dict[str, float | No
                 if seat != d.seat
             )
         ]
+        measure = exact_cooperation if is_scored(faced) else cooperation
         rows[kind] = {
             "matches": len({(d.iteration, d.match) for d in faced}),
-            "cooperation": rate(cooperation(faced)),
+            "cooperation": rate(measure(faced)),
             "payoff": rate(payoff(faced)),
         }
     return rows
@@ -210,13 +247,19 @@ def learners_decisions(decisions: Sequence[Decision]) -> list[Decision]:
     return [d for d, one in zip(decisions, learning, strict=True) if one and d.kind in KINDS]
 
 
-def _joint_moves(decisions: Sequence[Decision]) -> list[tuple[int, ...]]:
-    """What the seats played, in seat order, for each round of each match."""
+def _joint_moves(decisions: Sequence[Decision], first: First) -> list[tuple[int, ...]]:
+    """What was played in each round of each match: the first seat's move, then the others'."""
     rounds: dict[tuple[int, int, int], dict[int, int]] = {}
     choices = (d for d in decisions if d.kind == "choose")
     for d in sorted(choices, key=lambda d: d.step):  # a later step's move stands
         rounds.setdefault((d.iteration, d.match, d.round), {})[d.seat] = d.played
-    return [tuple(played[seat] for seat in sorted(played)) for played in rounds.values()]
+    return [
+        tuple(
+            played[seat]
+            for seat in sorted(played, key=lambda seat: (seat != first.get(place[:2], 0), seat))
+        )
+        for place, played in rounds.items()
+    ]
 
 
 def _is_two_by_two(decisions: Sequence[Decision]) -> bool:

@@ -5,7 +5,7 @@
 `(numerator, denominator)` comes out, and counts of several matches add up. It can be about
 one seat, about whoever met a kind of opponent, or about the learners:
 
-    bootstrap_mean([per_match(run, measure("percent_of_max")) for run in runs_of_all_seeds])
+    mean_over_seeds([per_match(run, measure("efficiency")) for run in runs_of_all_seeds], (0, 1))
 
 A statistic that the game has none of (messages where nobody talks) raises `ComityError`. What
 is defined but was never seen has denominator 0, and its rate is None.
@@ -49,10 +49,7 @@ NEEDS: dict[str, Callable[[Bargains], bool]] = {
     "claims": lambda b: True,
     "messages": lambda b: bool((b.kind == "message").any()),
     "a stock that is claimed by all": lambda b: not b.responds.any(),
-    "claims that must fit or proposals": lambda b: (
-        # Where anybody is paid although the claims do not fit, nobody had to agree.
-        bool(b.responds.any() or not (b.received.any(axis=(1, 2)) & ~b.fits).any())
-    ),
+    "claims that must fit or proposals": lambda b: b.agreeing,
     "two seats": lambda b: b.seats == 2,
 }
 """What a game must have for a statistic to be defined."""
@@ -255,17 +252,19 @@ def applicable(b: Bargains) -> list[str]:
     return [name for name, one in STATISTICS.items() if NEEDS[one.needs](b)]
 
 
-def measure(name: str, seat: int | None = None, facing: str | None = None) -> "Measure":
+def measure(
+    name: str, seat: int | None = None, facing: str | None = None, must_fit: bool | None = None
+) -> "Measure":
     """The statistic as a measure of decisions of all seats.
 
     Only of the answers of `seat`, and of those whose opponents' controller was `facing`
     ("live", "past"). What is counted by rounds or matches counts those that such an answer
-    belongs to.
+    belongs to. `must_fit`: `comity.evaluation.ranges.claims_must_fit` of the game.
     """
     lookup("statistic of negotiation", name, STATISTICS)
 
     def counted(decisions: Sequence[Decision]) -> "Count":
-        b = bargains(decisions)
+        b = bargains(decisions, must_fit)
         who = b.everyone.copy()
         if seat is not None:
             who &= b.seat == seat
@@ -277,7 +276,9 @@ def measure(name: str, seat: int | None = None, facing: str | None = None) -> "M
     return counted
 
 
-def negotiation_metrics(decisions: Sequence[Decision]) -> dict[str, dict[str, float | None]]:
+def negotiation_metrics(
+    decisions: Sequence[Decision], must_fit: bool | None = None
+) -> dict[str, dict[str, float | None]]:
     """The key `negotiation` of a line of metrics.jsonl; `{}` unless the game is a split game.
 
     `pooled`: over the answers of learners' seats. `seat_0`, ...: of each seat, whoever sat
@@ -285,7 +286,7 @@ def negotiation_metrics(decisions: Sequence[Decision]) -> dict[str, dict[str, fl
     """
     if not is_split([d.kind for d in decisions]):
         return {}
-    b = bargains(decisions)
+    b = bargains(decisions, must_fit)
     names = applicable(b)
     own = [name for name in names if STATISTICS[name].per in ("answer", "seat")]
 

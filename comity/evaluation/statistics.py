@@ -82,7 +82,8 @@ def mean_over_seeds(
     their sums, in which a unit with many decisions weighs more. Seeds in which nothing was counted
     are left out.
 
-    `bounds`: least and greatest value that the quantity can have; None: unknown. `over`: what the
+    `bounds`: least and greatest value that the quantity can have; None: unknown; one of them may
+    be infinite, and then the t interval is cut at the other. `over`: what the
     units inside a seed are called. `exact`: where more data could not change the value, why; then
     there is no interval, and this is the reason.
 
@@ -114,7 +115,8 @@ def _interval(
     """Ends of the interval, or the reason why there is none. `units` `[k, 2]`."""
     values, weights = units[:, 0] / units[:, 1], units[:, 1]
     if bounds is not None:
-        slack = 1e-6 * max(bounds[1] - bounds[0], 1e-300)
+        finite = [abs(end) for end in bounds if np.isfinite(end)]
+        slack = 1e-6 * max(1.0, *finite)
         if values.min() < bounds[0] - slack or values.max() > bounds[1] + slack:
             raise ValueError(f"values lie outside of the bounds {bounds}")
     if len(units) == 1:
@@ -126,12 +128,13 @@ def _interval(
     residuals = (units[:, 0] - mean * weights) / weights.mean()
     error = float((residuals**2).sum()) / (len(units) * (len(units) - 1))
     spread = 0.0 if equal else _t(k - 1.0, confidence) ** 2 * error
-    if bounds is None:
+    if bounds is None or not np.isfinite(bounds).all():
         if equal:
             return None, None, UNBOUNDED
         if not np.isfinite(spread):
             return None, None, LOPSIDED
-        return mean - spread**0.5, mean + spread**0.5, ""
+        least, greatest = bounds or (-np.inf, np.inf)
+        return max(mean - spread**0.5, least), min(mean + spread**0.5, greatest), ""
     span = bounds[1] - bounds[0]
     if span <= 0.0:
         return None, None, "only one value is possible"

@@ -13,12 +13,12 @@ Of a split game: the names of what is split, and what scripted pairs get exactly
 
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import product
 from typing import Any
 
 import numpy as np
 
 from comity.errors import ComityError
+from comity.evaluation import ranges
 from comity.evaluation.moral import (
     Answered,
     normalized,
@@ -56,8 +56,11 @@ def yardsticks(
         return {}
     phases = []
     for first, name, reward in rewards:
-        low, high = stake(reward, game, seat).range
-        phases.append({"first": first, "reward": name, "low": low, "high": high})
+        one = stake(reward, game, seat)
+        (low, high), legal_low = one.range, one.legal[0]
+        phases.append(
+            {"first": first, "reward": name, "low": low, "high": high, "legal_low": legal_low}
+        )
     return {
         "phases": phases,
         "opponent": "itself" if opponent is None else "the training's",
@@ -78,11 +81,8 @@ def payoff_range(game: Game) -> Json:
     """
     if not isinstance(game, Iterated) or game.dealt(0) is not game:
         return {}
-    if len(game.moves) ** game.seats > TOO_MANY:
-        return {}
-    joint = product(range(len(game.moves)), repeat=game.seats)
-    paid = [float(value) for moves in joint for value in game.stage.payoff(moves)]
-    return {"payoffs": [min(paid), max(paid)]}
+    found = ranges.payoff_range(game)
+    return {} if found is None else {"payoffs": list(found)}
 
 
 def split_yardsticks(game: Game) -> Json:

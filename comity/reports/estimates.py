@@ -1,35 +1,54 @@
-"""What is counted in tables of decisions, and its interval over seeds and groups of matches.
+"""What is counted in tables of decisions, and its interval over seeds or groups of matches.
 
-Every estimate is `{"mean", "low", "high", "n"}` with n decisions or rounds, or None where
-nothing was counted. Definitions are those of `comity.evaluation.metrics`, counted here on
-whole columns.
+Every estimate is what `comity.evaluation.statistics.Estimate` holds, as a dictionary: `mean`,
+`low`, `high`, `n`, `units`, `over`, and `reason` where there is no interval (`low` and `high` are
+None then); or it is None where nothing was counted. `of` says whether cooperation is the mean of
+recorded "probabilities" or the share of "answers". Definitions are those of
+`comity.evaluation.metrics`, counted here on whole columns.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import ceil, floor
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from comity.evaluation.statistics import bootstrap_mean
+from comity.evaluation.ranges import Range
+from comity.evaluation.statistics import Estimate, mean_over_seeds
 from comity.reports.tables import Table
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
-
 Json = dict[str, Any]
-Counts = tuple[np.ndarray, np.ndarray]
-"""What is counted and what it is divided by, per decision."""
+SHARE: Range = (0.0, 1.0)
+GROUPS, MATCHES = "groups of matches", "matches"
+SAME_PROBABILITY = "every such decision had this same recorded probability"
+CERTAIN = "nothing is left to chance: every such match is the same"
+PLACES = 6
+"""Decimals that are kept; the ends of intervals are rounded outward."""
+
+
+class Counts(NamedTuple):
+    """What is counted and what it is divided by, per decision."""
+
+    numerator: np.ndarray
+    denominator: np.ndarray
+    of: str = ""
+    """Cooperation only: "probabilities" or "answers"."""
+
+
 Measure = Callable[[Table], Counts]
 
 
 def cooperation(table: Table) -> Counts:
-    """Cooperative answers (move 0) among the legal ones."""
-    return table.choice & (table.move == 0), table.choice & (table.move >= 0)
+    """Probability of move 0 where all choices were scored, else its share of the legal answers."""
+    legal = table.choice & (table.move >= 0)
+    if table.choice.any() and not np.isnan(table.chance[table.choice]).any():
+        return Counts(np.where(legal, table.chance, 0.0), legal, "probabilities")
+    return Counts(table.choice & (table.move == 0), legal, "answers")
 
 
 def illegal(table: Table) -> Counts:
     """Answers that could not be read as a move (message, claim), among all that the game asks."""
-    return table.answer & (table.move < 0), table.answer
+    return Counts(table.answer & (table.move < 0), table.answer)
 
 
 def payoff(table: Table) -> Counts:
@@ -38,23 +57,23 @@ def payoff(table: Table) -> Counts:
     _, first = np.unique(keys, axis=1, return_index=True)
     once = np.zeros(len(table), dtype=bool)
     once[first] = True
-    return table.payoff, once
+    return Counts(table.payoff, once)
 
 
 def margin(player: str) -> Measure:
     """Payoff of `player` minus that of whom it meets, among its rounds."""
 
     def counts(table: Table) -> Counts:
-        paid, once = payoff(table)
+        paid, once, _ = payoff(table)
         own = table.player == player
-        return np.where(own, paid, -paid), once & own
+        return Counts(np.where(own, paid, -paid), once & own)
 
     return counts
 
 
 def reward(table: Table) -> Counts:
     """What the answers were worth to the learner, among all answers."""
-    return np.where(table.choice, table.reward, 0.0), table.choice
+    return Counts(np.where(table.choice, table.reward, 0.0), table.choice)
 
 
 def conditional(state: str) -> Measure:
@@ -66,51 +85,132 @@ def conditional(state: str) -> Measure:
         else:
             own, other = ("CD".index(letter) for letter in state)
             shown = (table.own_last == own) & (table.other_last == other)
-        cooperated, legal = cooperation(table)
-        return cooperated & shown, legal & shown
+        cooperated, legal, of = cooperation(table)
+        return Counts(cooperated * shown, legal & shown, of)
 
     return counts
 
 
-def estimate(table: Table, measure: Measure) -> Json | None:
-    """The measure over a table, with its interval over seeds and their groups of matches."""
-    numerator, denominator = measure(table)
-    counts = np.stack([numerator, denominator], axis=1)
-    seeds = [table.seed == seed for seed in np.unique(table.seed)]
-    return interval([together(counts[at], table.group[at], table.match[at]) for at in seeds])
+def estimate(table: Table, measure: Measure, bounds: Range | None = SHARE) -> Json | None:
+    """The measure over a table, with its interval over seeds, or over groups inside one.
+
+    `bounds`: least and greatest that a seed's mean can be; None: not known.
+    """
+    counts = measure(table)
+    pairs = np.stack([counts.numerator, counts.denominator], axis=1).astype(np.float64)
+    seeds, over = [], GROUPS
+    for seed in np.unique(table.seed):
+        at = table.seed == seed
+        sums, over = together(pairs[at], table.group[at], table.match[at])
+        seeds.append(sums)
+    found = interval(seeds, bounds, over, _exact(table, counts))
+    return {**found, "of": counts.of} if found and counts.of else found
 
 
-def together(counts: np.ndarray, groups: np.ndarray, matches: np.ndarray) -> np.ndarray:
-    """`counts [N, 2]` added up over those of one group, `[group, 2]`.
+def against_all(table: Table, measure: Measure, bounds: Range | None = SHARE) -> Json | None:
+    """The measure of one player in a cross-play, all whom it met weighing the same.
+
+    Of every seed (of every group of matches, where there is one seed) the mean over opponents is
+    taken. An opponent that was not met under some seed has its mean over the others there.
+    """
+    counts = measure(table)
+    pairs = np.stack([counts.numerator, counts.denominator], axis=1).astype(np.float64)
+    many = len(np.unique(table.seed)) > 1
+    units, unit = np.unique(table.seed if many else table.group, return_inverse=True)
+    names, name = np.unique(table.opponent, return_inverse=True)
+    sums = np.zeros((len(units), len(names), 2))
+    np.add.at(sums, (unit, name), pairs)
+    counted = sums[:, :, 1] > 0
+    met = counted.any(axis=0)
+    if not met.any():
+        return None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rates = np.where(counted, sums[:, :, 0] / sums[:, :, 1], np.nan)[:, met]
+    rates = np.where(np.isnan(rates), np.nanmean(rates, axis=0), rates)
+    values = rates.mean(axis=1)
+    seeds = [np.array([value]) for value in values] if many else [values]
+    found = interval(seeds, bounds, GROUPS, _exact(table, counts))
+    found = found and {**found, "n": round(float(counts.denominator.sum()))}
+    return {**found, "of": counts.of} if found and counts.of else found
+
+
+def _exact(table: Table, counts: Counts) -> str:
+    """Why more data could not change the value; "": they could."""
+    counted = np.asarray(counts.denominator) > 0
+    if not counted.any():
+        return ""
+    if table.certain[counted].all():
+        return CERTAIN
+    values = np.asarray(counts.numerator, dtype=np.float64)[counted]
+    # At 0 and 1 probabilities of different policies and prompts are rounded to the same.
+    inside = counts.of == "probabilities" and 0.0 < values[0] < 1.0
+    return SAME_PROBABILITY if inside and np.ptp(values) == 0.0 else ""
+
+
+def together(counts: np.ndarray, groups: np.ndarray, matches: np.ndarray) -> tuple[np.ndarray, str]:
+    """`counts [N, 2]` added up over those of one group, `[group, 2]`, and what a row is of.
 
     What all happened in one group is added up by match, `[match, 2]`: of the spread between
     groups it says nothing, but the spread inside is seen.
     """
     names, number = np.unique(groups, return_inverse=True)
+    over = GROUPS if len(names) < len(np.unique(matches)) else MATCHES
     if len(names) == 1:
         names, number = np.unique(matches, return_inverse=True)
+        over = MATCHES
     sums = np.zeros((len(names), 2))
     np.add.at(sums, number, counts)
-    return sums
+    return sums, over
 
 
 def by_seed(table: Table, measure: Measure) -> dict[str, float]:
     """The measure in each seed that counts anything, by seed."""
-    numerator, denominator = measure(table)
+    counts = measure(table)
     found = {}
     for seed in np.unique(table.seed):
         rows = table.seed == seed
-        if counted := float(denominator[rows].sum()):
-            found[str(seed)] = round(float(numerator[rows].sum()) / counted, 6)
+        if counted := float(counts.denominator[rows].sum()):
+            found[str(seed)] = round(float(counts.numerator[rows].sum()) / counted, PLACES)
     return found
 
 
-def interval(groups: Sequence[np.ndarray]) -> Json | None:
-    """The mean of counts `[group, 2]`, an array per seed, as `bootstrap_mean` has it."""
-    value = bootstrap_mean(groups, CONFIDENCE, RESAMPLES)
-    if value is None:
+def interval(
+    seeds: Sequence[np.ndarray],
+    bounds: Range | None = None,
+    over: str = GROUPS,
+    exact: str = "",
+) -> Json | None:
+    """`mean_over_seeds`, ready for JSON. A range that the data leave is taken as unknown."""
+    try:
+        found = mean_over_seeds(seeds, bounds, over, exact)
+    except ValueError:
+        found = mean_over_seeds(seeds, None, over, exact)
+    return None if found is None else as_json(found)
+
+
+def as_json(found: Estimate) -> Json:
+    """An estimate as a dictionary; its ends rounded outward, so that none loses its width."""
+    scale, ends = 10.0**PLACES, {"low": found.low, "high": found.high}
+    if found.low is not None and found.high is not None:
+        # What is whole but for rounding stays whole.
+        low, high = floor(found.low * scale + 1e-4), ceil(found.high * scale - 1e-4)
+        ends = {"low": low / scale, "high": max(high, low + 1) / scale}
+    whole = {**found.as_dict(), "mean": round(found.mean, PLACES), **ends}
+    if not found.reason:
+        del whole["reason"]
+    return whole
+
+
+def shares_over_seeds(
+    seeds: Iterable[Mapping[str, float] | None],
+) -> dict[str, float] | None:
+    """Mean over seeds of shares by name; None unless some seed has them."""
+    known = [shares for shares in seeds if shares is not None]
+    if not known:
         return None
-    return {key: round(number, 6) for key, number in value.as_dict().items()}
+    return {
+        name: round(float(np.mean([shares[name] for shares in known])), PLACES) for name in known[0]
+    }
 
 
 def concatenate(tables: list[Table]) -> Table:

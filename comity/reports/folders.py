@@ -121,6 +121,30 @@ def collect(folders: list[Path]) -> Material:
     )
 
 
+def last_iterations(runs: list[Run]) -> dict[str, int]:
+    """By seed, the iteration that a policy's last numbers are of: the last that all seeds have.
+
+    Where no recorded iteration is common to all, each seed's own last one.
+    """
+    common = set.intersection(*(set(run.iterations) for run in runs))
+    return {str(run.seed): max(common or run.iterations) for run in runs}
+
+
+def uneven(runs: list[Run]) -> str:
+    """What to say where a policy's seeds have come to different iterations; else empty."""
+    reached = {run.seed: run.iterations[-1] for run in runs}
+    if len(set(reached.values())) == 1:
+        return ""
+    last = set(last_iterations(runs).values())
+    shown = (
+        f"the last that all have, {last.pop()}, counts as the last"
+        if len(last) == 1
+        else "none is recorded in all, so policies of different age are averaged"
+    )
+    listed = ", ".join(f"{seed} to {at}" for seed, at in sorted(reached.items()))
+    return f"Its seeds have come to different iterations (seed {listed}); {shown}."
+
+
 def learner_name(policy: str, player: str) -> str:
     """What a learner is called in reports: the policy of its run, or "policy:NAME".
 

@@ -2,8 +2,9 @@
 
 - Action types: the own move, given the other's move on display; all seeds together, and each.
 - The reward per decision, and as a share of the reward's range (normalized reward; the
-  normalized regret is 1 minus that), phase by phase where a run has several.
-- Beside them the null policies of the run's `yardsticks.json`, which never look at payoffs.
+  normalized regret is 1 minus that), phase by phase where a run has several; and which share the
+  worst legal answer has, because the range reaches down to an illegal one.
+- Beside them the payoff-blind policies of the run's `yardsticks.json`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from comity.evaluation.moral import ACTION_TYPES
-from comity.reports.estimates import Json, concatenate, estimate, reward
+from comity.reports.estimates import (
+    Json,
+    concatenate,
+    cooperation,
+    estimate,
+    reward,
+    shares_over_seeds,
+)
 from comity.reports.folders import Run
 from comity.reports.tables import Table
 
@@ -20,16 +28,25 @@ PerIteration = dict[int, list[Table]]
 
 
 def action_shares(table: Table) -> dict[str, float] | None:
-    """Shares of `ACTION_TYPES` among the decisions that were shown a move of the other.
+    """Shares of `ACTION_TYPES` among one seed's decisions that were shown a move of the other.
 
-    None where nothing was on display, or the game has more than two moves.
+    Where all choices were scored, the recorded probabilities of both moves count instead of the
+    move that was drawn. None where nothing was on display, or the game has more than two moves.
     """
     shown = table.choice & ((table.other_last >= 0) | ((table.move < 0) & ~table.first))
     if not shown.any() or max(table.move.max(), table.other_last.max()) > 1:
         return None
-    code = np.where(table.move < 0, 4, 2 * table.move + table.other_last)[shown]
-    shares = np.bincount(code, minlength=len(ACTION_TYPES)) / len(code)
-    return {kind: round(float(share), 6) for kind, share in zip(ACTION_TYPES, shares, strict=True)}
+    cooperated = cooperation(table).numerator
+    table, cooperated = table.where(shown), cooperated[shown].astype(np.float64)
+    legal = table.move >= 0
+    shares = {}
+    for kind in ACTION_TYPES:
+        if kind == "illegal":
+            shares[kind] = float(np.mean(~legal))
+            continue
+        own = cooperated if kind[0] == "C" else 1.0 - cooperated
+        shares[kind] = float(np.mean(own * legal * (table.other_last == "CD".index(kind[2]))))
+    return {kind: round(share, 6) for kind, share in shares.items()}
 
 
 def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
@@ -37,14 +54,17 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
     iterations = list(tables)
     trained = {i: [t.where(t.trained) for t in tables[i]] for i in iterations}
     whole = [concatenate(trained[i]) for i in iterations]
-    shares = [action_shares(table) for table in whole]
+    shares = [shares_over_seeds(action_shares(one) for one in trained[i]) for i in iterations]
     if any(share is None for share in shares):
         return {}
     seeds = sorted({run.seed for run in runs})
     yardsticks = next((run.yardsticks for run in runs if run.yardsticks), {})
     phases = yardsticks.get("phases", [])
-    rewards = [estimate(table, reward) for table in whole]
     ranges = [_phase(phases, i) for i in iterations]
+    rewards = [
+        estimate(table, reward, (at["low"], at["high"]) if at else None)
+        for table, at in zip(whole, ranges, strict=True)
+    ]
     normalized = [_share(e, r) for e, r in zip(rewards, ranges, strict=True)]
     found: Json = {
         "study": runs[0].study,
@@ -60,7 +80,7 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
             for seed in seeds
         },
         "reward": rewards,
-        "phases": phases,
+        "phases": [{**one, "legal_share": _legal_share(one)} for one in phases],
         "opponent": yardsticks.get("opponent"),
         "null": yardsticks.get("null", {}),
         "optimum": yardsticks.get("optimum", []),
@@ -85,21 +105,28 @@ def _phase(phases: Sequence[Json], iteration: int) -> Json | None:
     return begun[-1] if begun else None
 
 
+def _legal_share(phase: Json) -> float | None:
+    """The worst legal answer's share of a phase's range; None where it was not noted."""
+    if "legal_low" not in phase or phase["high"] <= phase["low"]:
+        return None
+    return round(float((phase["legal_low"] - phase["low"]) / (phase["high"] - phase["low"])), 6)
+
+
 def _share(e: Json | None, phase: Json | None) -> Json | None:
     """An estimate of a reward as one of its share of the phase's range."""
     if e is None or phase is None or phase["high"] <= phase["low"]:
         return None
     low, span = phase["low"], phase["high"] - phase["low"]
-    return {**e, **{key: round((e[key] - low) / span, 6) for key in ("mean", "low", "high")}}
+    return {**e, **{key: _scaled(e[key], low, span) for key in ("mean", "low", "high")}}
+
+
+def _scaled(value: float | None, low: float, span: float) -> float | None:
+    return None if value is None else round((value - low) / span, 6)
 
 
 def _mirrored(e: Json | None) -> Json | None:
     """1 minus an estimate."""
     if e is None:
         return None
-    return {
-        **e,
-        "mean": round(1 - e["mean"], 6),
-        "low": round(1 - e["high"], 6),
-        "high": round(1 - e["low"], 6),
-    }
+    turned = {"mean": e["mean"], "low": e["high"], "high": e["low"]}
+    return {**e, **{k: None if v is None else round(1 - v, 6) for k, v in turned.items()}}

@@ -1,8 +1,8 @@
 """Statistics of negotiation on the page of runs of split games.
 
-Definitions are those of `comity.evaluation.negotiation`. Every estimate is
-`{"mean", "low", "high", "n"}` with n matches, or None where nothing was counted; curves have
-one per recorded iteration, and `last` is over each seed's own last iteration.
+Definitions are those of `comity.evaluation.negotiation`. Estimates are those of
+`comity.reports.estimates` with n matches; curves have one per recorded iteration, and `last` is
+over the last iteration that all seeds have.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from comity.evaluation.bargains import COLUMNS, Bargains, from_columns, is_split
 from comity.evaluation.negotiation import STATISTICS, applicable, counts
-from comity.reports.estimates import Json, interval, together
-from comity.reports.folders import Material, Run
+from comity.evaluation.ranges import Range, claims_must_fit, most_units, payoff_range, stored_game
+from comity.reports.estimates import SHARE, Json, interval, together
+from comity.reports.folders import Material, Run, last_iterations
 from comity.reports.tables import pairing_parts, read_parquet
 
 NEEDED = (*(name for name in COLUMNS if name != "characters"), "said")
@@ -57,7 +58,9 @@ def negotiation(material: Material, policies: Mapping[str, Json]) -> Json:
     policies = {name: one for name, one in policies.items() if one}
     crossplay = {}
     if material.crossplay is not None:
-        crossplay = _crossplay(material.crossplay / "decisions.parquet")
+        crossplay = _crossplay(
+            material.crossplay / "decisions.parquet", stored_game(material.config)
+        )
     found = [*(one["last"] for one in policies.values()), *crossplay.get("players", {}).values()]
     if not found:
         return {}
@@ -79,7 +82,10 @@ def negotiation_curves(runs: Sequence[Run], player: str) -> Json:
 
     `facing`: the last iteration by kind of opponent, where there are several. `seats`: by seat.
     """
-    final = [_read(run.decisions(run.iterations[-1])) for run in runs]
+    ends = last_iterations(list(runs))
+    games = {run.seed: stored_game(run.config) for run in runs}
+    bounds = bounds_of(list(games.values()))
+    final = [_read(run.decisions(ends[str(run.seed)]), games[run.seed]) for run in runs]
     last = [(b, _of(b, player)) for b in final if b is not None]
     if len(last) < len(runs):
         return {}
@@ -87,17 +93,21 @@ def negotiation_curves(runs: Sequence[Run], player: str) -> Json:
     have = _shared(b for b, _ in last)
     curves: dict[str, list[Json | None]] = {name: [] for name in CURVES}
     for iteration in iterations:
-        paths = [run.decisions(iteration) for run in runs if iteration in run.iterations]
-        parts = [(b, _of(b, player)) for b in map(_read, paths) if b is not None]
+        found = [
+            _read(run.decisions(iteration), games[run.seed])
+            for run in runs
+            if iteration in run.iterations
+        ]
+        parts = [(b, _of(b, player)) for b in found if b is not None]
         have &= _shared(b for b, _ in parts)
-        at = _described([[part] for part in parts], have)
+        at = _described([[part] for part in parts], have, bounds)
         for name, values in curves.items():
             values.append(at.get(name))
     facing = sorted({str(kind) for b, who in last for kind in b.facing[who]})
     seats = sorted({int(seat) for b, who in last for seat in b.seat[who]})
 
     def described(**only: Any) -> Json:
-        return _described([[(b, who & _where(b, only))] for b, who in last], have)
+        return _described([[(b, who & _where(b, only))] for b, who in last], have, bounds)
 
     return {
         "iteration": iterations,
@@ -136,25 +146,43 @@ def _shared(several: Iterable[Bargains]) -> set[str]:
     return set.intersection(*found) if found else set()
 
 
-def _described(seeds: Sequence[Sequence[Part]], names: set[str]) -> Json:
+Bounds = Mapping[str, Range | None]
+"""Range of each statistic."""
+
+
+def bounds_of(games: Sequence[Any]) -> dict[str, Range | None]:
+    """The range of every statistic in these games; None where it is not known, or they differ."""
+    paid, units = ({of(game) for game in games} for of in (payoff_range, most_units))
+    known: dict[str, Range | None] = {
+        "points": paid.pop() if len(paid) == 1 else None,
+        "units": units.pop() if len(units) == 1 else None,
+        "share": SHARE,
+    }
+    # What is counted has no known most; who takes more than the own best share has more than 1.
+    found = {name: known.get(one.unit, (0.0, np.inf)) for name, one in STATISTICS.items()}
+    return {**found, "own_share": (0.0, np.inf)}
+
+
+def _described(seeds: Sequence[Sequence[Part]], names: set[str], bounds: Bounds) -> Json:
     """Estimates over the seeds, each with what was played under it."""
-    return {name: _estimated(name, seeds) for name in STATISTICS if name in names}
+    return {name: _estimated(name, seeds, bounds) for name in STATISTICS if name in names}
 
 
-def _estimated(statistic: str, seeds: Sequence[Sequence[Part]]) -> Json | None:
-    """Mean over seeds and their groups of matches on the same deals; n counts matches."""
-    by_seed, n = [], 0
+def _estimated(statistic: str, seeds: Sequence[Sequence[Part]], bounds: Bounds) -> Json | None:
+    """Mean over seeds, or over one seed's groups of matches; n counts matches."""
+    by_seed, n, over = [], 0, ""
     for parts in seeds:
         counted = np.concatenate([counts(b, statistic, who) for b, who in parts])
         groups = np.concatenate([b.group[np.unique(b.match[who])] for b, who in parts])
-        by_seed.append(together(counted, groups, np.arange(len(counted))))
+        sums, over = together(counted, groups, np.arange(len(counted)))
+        by_seed.append(sums)
         n += len(counted)
-    found = interval(by_seed)
+    found = interval(by_seed, bounds[statistic], over)
     # Where denominators are points or units, their sum says nothing.
     return found and {**found, "n": n}
 
 
-def _crossplay(path: Path) -> Json:
+def _crossplay(path: Path, game: Any = None) -> Json:
     """`players`: statistics of each against all; `percent_of_max`: `{row: {column: ...}}`."""
     raw = read_parquet(path, (*NEEDED, "pairing"))
     if not is_split(pc.unique(raw["kind"]).to_pylist()):
@@ -162,8 +190,8 @@ def _crossplay(path: Path) -> Json:
     met = {}
     for pairing in pc.unique(raw["pairing"]).to_pylist():
         key, rows = pairing_parts(pairing, path), raw.filter(pc.equal(raw["pairing"], pairing))
-        met[key] = _bargains(rows)
-    have = _shared(met.values())
+        met[key] = _bargains(rows, game)
+    have, bounds = _shared(met.values()), bounds_of([game])
     names = dict.fromkeys(name for row, column, _ in met for name in (row, column))
 
     def estimated(statistic: str, keys: Iterable[tuple[str, str, int]], player: str = "") -> Any:
@@ -172,7 +200,7 @@ def _crossplay(path: Path) -> Json:
         for key in keys:
             b = met[key]
             by_seed.setdefault(key[2], []).append((b, b.player == player if player else b.everyone))
-        return _estimated(statistic, list(by_seed.values()))
+        return _estimated(statistic, list(by_seed.values()), bounds)
 
     cells: dict[str, Json] = {name: {} for name in names}
     for row, column in dict.fromkeys((row, column) for row, column, _ in met):
@@ -189,18 +217,18 @@ def _crossplay(path: Path) -> Json:
     return {"players": players, "percent_of_max": cells}
 
 
-def _read(path: Path) -> Bargains | None:
+def _read(path: Path, game: Any) -> Bargains | None:
     """The answers of an iteration; None where the game is no split game."""
     if not is_split(pc.unique(read_parquet(path, ("kind",))["kind"]).to_pylist()):
         return None
-    return _bargains(read_parquet(path, NEEDED))
+    return _bargains(read_parquet(path, NEEDED), game)
 
 
-def _bargains(raw: pa.Table) -> Bargains:
+def _bargains(raw: pa.Table, game: Any) -> Bargains:
     columns: dict[str, Any] = {name: raw[name].to_pylist() for name in NEEDED if name != "tokens"}
     columns["characters"] = pc.utf8_length(raw["said"]).to_pylist()
     columns["tokens"] = pc.list_value_length(raw["tokens"]).to_pylist()
-    return from_columns(columns)
+    return from_columns(columns, claims_must_fit(game))
 
 
 def _common(values: Iterable[Any]) -> Any:

@@ -1,8 +1,7 @@
 """Everything that the page states, as one dictionary: the content of summary.json.
 
-Every estimate is `{"mean", "low", "high", "n"}` with n decisions (cooperation, conditional
-cooperation, illegal) or rounds (payoff), or None where nothing was counted. Definitions are
-those of `comity.evaluation.metrics`, counted here on whole columns.
+Estimates are those of `comity.reports.estimates`, with n decisions (cooperation, conditional
+cooperation, illegal) or rounds (payoff).
 """
 
 from collections.abc import Callable, Iterable
@@ -13,25 +12,37 @@ import numpy as np
 
 from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES, STATES, STRATEGIES
+from comity.evaluation.ranges import Range, payoff_range, stored_game
+from comity.evaluation.statistics import SEEDS
+from comity.reports.crossplay import crossplay_matrix
 from comity.reports.estimates import (
+    SHARE,
     Json,
     Measure,
+    against_all,
     by_seed,
     concatenate,
     conditional,
     cooperation,
     estimate,
     illegal,
-    margin,
+    interval,
     payoff,
+    shares_over_seeds,
 )
-from comity.reports.folders import Material, Run, learner_name
+from comity.reports.folders import Material, Run, last_iterations, learner_name, uneven
 from comity.reports.moral import PerIteration, moral_curves
 from comity.reports.negotiation import negotiation, negotiation_curves
 from comity.reports.tables import Table, read_crossplay, read_training
 
-HEALTH = ("reward", "entropy", "kl", "gradient_norm")
-"""Quantities of metrics.jsonl that are drawn beside the learning curves."""
+HEALTH: dict[str, Range | None] = {
+    "reward": None,
+    "entropy": (0.0, np.inf),
+    "kl": None,
+    "gradient_norm": (0.0, np.inf),
+}
+"""Quantities of metrics.jsonl that are drawn beside the learning curves, with their ranges (the
+estimate of a divergence can be negative)."""
 
 REFERENCE: dict[str, dict[str, float]] = {
     name: {"start": 0.0 if name == "always_defect" else 1.0, **row}
@@ -41,38 +52,43 @@ REFERENCE: dict[str, dict[str, float]] = {
 
 
 def joint_outcomes(table: Table) -> dict[str, float] | None:
-    """Shares of the rounds' joint outcomes, the trained seat's move first (both: seat 0's).
+    """Shares of one seed's rounds by joint outcome, the policy's own move first.
 
-    "illegal": rounds in which some answer was illegal, or some seat made no move. None unless
-    two seats with two moves each played.
+    The policy's seat is, match by match, that of the decisions marked `trained`; where both are
+    (it plays itself), and where nobody was marked in any match, seat 0's move is first. Matches
+    without it are left out. "illegal": rounds in which some answer was illegal, or some seat made
+    no move. None unless two seats with two moves each played.
     """
     table = table.where(table.choice)
     if not len(table) or set(np.unique(table.seat)) != {0, 1}:
         return None
     if max(table.move.max(), table.played.max()) > 1:
         return None
-    learners = np.unique(table.seat[table.trained])
-    first = int(learners[0]) if len(learners) else 0
-    keys, index = np.unique(
-        np.stack([table.seed, table.match, table.round]), axis=1, return_inverse=True
-    )
+    _, match = np.unique(table.match, return_inverse=True)
+    first = np.full(match.max() + 1, 2)
+    np.minimum.at(first, match[table.trained], table.seat[table.trained])
+    if not table.trained.any():
+        first[:] = 0
+    table, first = table.where(first[match] < 2), first[match][first[match] < 2]
+    keys, index = np.unique(np.stack([table.match, table.round]), axis=1, return_inverse=True)
     index = index.reshape(-1)
     moves = np.full((keys.shape[1], 2), -1)
     moves[index, np.where(table.seat == first, 0, 1)] = np.where(table.move < 0, -1, table.played)
     legal = (moves >= 0).all(axis=1)
     code = np.where(legal, moves[:, 0] * 2 + moves[:, 1], 4)
     shares = np.bincount(code, minlength=5) / len(code)
-    return {
-        name: round(float(share), 6)
-        for name, share in zip((*OUTCOMES, "illegal"), shares, strict=True)
-    }
+    return {name: float(share) for name, share in zip((*OUTCOMES, "illegal"), shares, strict=True)}
 
 
-def describe(table: Table) -> Json:
-    """Cooperation, payoff, illegal answers and conditional cooperation of some decisions."""
+def describe(table: Table, payoffs: Range | None, opponents: bool = False) -> Json:
+    """Cooperation, payoff, illegal answers and conditional cooperation of some decisions.
+
+    `payoffs`: their range. `opponents`: in a cross-play; all of them weigh the same.
+    """
+    mean = against_all if opponents else estimate
     return {
-        "cooperation": estimate(table, cooperation),
-        "payoff": estimate(table, payoff),
+        "cooperation": mean(table, cooperation, SHARE),
+        "payoff": mean(table, payoff, payoffs),
         "illegal": estimate(table, illegal),
         "conditional_cooperation": {state: estimate(table, conditional(state)) for state in STATES},
     }
@@ -102,22 +118,24 @@ def summarize(material: Material, progress: Callable[[str], None] = lambda line:
                 )
             for player, seated in _by_player(tables, _players(tables)).items():
                 called = f"{player} ({name})" if player in policies else player
-                policies[called] = _untrained(seated)
+                policies[called] = _untrained(runs, seated)
                 talks[called] = negotiation_curves(runs, player)
     crossplay: Json = {}
     if material.crossplay is not None:
         progress("cross-play")
         table = read_crossplay(material.crossplay / "decisions.parquet")
-        crossplay = crossplay_matrix(table)
+        payoffs = payoff_range(stored_game(material.config)) or _payoffs(list(material.runs))
+        crossplay = crossplay_matrix(table, payoffs)
         for name in crossplay:
-            described = describe(table.where(table.player == name))
+            own = table.where(table.player == name)
+            described = describe(own, payoffs, opponents=True)
             if name in policies:
                 policies[name]["crossplay"] = described
             else:
                 policies[name] = {
                     "source": "cross-play",
                     **described,
-                    "per_seed": _per_seed(table.where(table.player == name)),
+                    "per_seed": _per_seed(own, payoffs),
                 }
     return {
         "policies": policies,
@@ -165,53 +183,64 @@ def _by_player(tables: PerIteration, players: Iterable[str]) -> dict[str, PerIte
     }
 
 
-def _untrained(tables: PerIteration) -> Json:
+def _untrained(runs: list[Run], tables: PerIteration) -> Json:
     """Summary of a player in matches that nobody learned from."""
     marked = concatenate([t.where(t.trained) for at in tables.values() for t in at])
-    return {"source": "as played", **describe(marked), "per_seed": _per_seed(marked)}
+    payoffs = _payoffs(runs)
+    return {
+        "source": "as played",
+        **describe(marked, payoffs),
+        "per_seed": _per_seed(marked, payoffs),
+    }
 
 
 def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
     """Summary, learning curves and joint outcomes of the runs (seeds) of one policy."""
-    measures: dict[str, Measure] = {
-        "cooperation": cooperation,
-        "payoff": payoff,
-        "illegal": illegal,
+    payoffs = _payoffs(runs)
+    measures: dict[str, tuple[Measure, Range | None]] = {
+        "cooperation": (cooperation, SHARE),
+        "payoff": (payoff, payoffs),
+        "illegal": (illegal, SHARE),
     }
     curves: dict[str, list[Json | None]] = {name: [] for name in measures}
     shares: list[dict[str, float] | None] = []
     for at in tables.values():
         whole = concatenate(at)
         trained = whole.where(whole.trained)
-        for name, measure in measures.items():
-            point = estimate(trained, measure)
+        for name, (measure, bounds) in measures.items():
+            point = estimate(trained, measure, bounds)
             if point is not None and name != "illegal" and len(runs) > 1:
                 point["seeds"] = by_seed(trained, measure)
             curves[name].append(point)
-        shares.append(joint_outcomes(whole))
-    final = concatenate([_last(run, tables) for run in runs])
+        shares.append(shares_over_seeds(joint_outcomes(one) for one in at))
+    last = last_iterations(runs)
+    final = concatenate(
+        [t for seed, at in last.items() for t in tables[at] if str(t.seed[0]) == seed]
+    )
     final = final.where(final.trained)
     summary = {
         "source": "last iteration",
         "seeds": sorted(run.seed for run in runs),
-        "last_iteration": {str(run.seed): run.iterations[-1] for run in runs},
-        **describe(final),
-        "per_seed": _per_seed(final),
+        "last_iteration": last,
+        "uneven": uneven(runs),
+        **describe(final, payoffs),
+        "per_seed": _per_seed(final, payoffs),
     }
     iterations = list(tables)
-    health = {key: _over_seeds(runs, iterations, key) for key in HEALTH}
+    health = {key: _over_seeds(runs, iterations, bounds, key) for key, bounds in HEALTH.items()}
     learning = {
         "iteration": iterations,
         **curves,
         **{key: values for key, values in health.items() if any(v is not None for v in values)},
-        **_against(runs, iterations),
+        **_against(runs, iterations, payoffs),
     }
     return summary, learning, _transposed(iterations, shares)
 
 
-def _last(run: Run, tables: PerIteration) -> Table:
-    """Decisions of a run's own last iteration (seeds may have come to different ones)."""
-    return next(t for t in tables[run.iterations[-1]] if t.seed[0] == run.seed)
+def _payoffs(runs: list[Run]) -> Range | None:
+    """The range of a round's payoff; None where the runs' games have different ones."""
+    found = {payoff_range(stored_game(run.config)) for run in runs}
+    return found.pop() if len(found) == 1 else None
 
 
 def _transposed(iterations: list[int], shares: list[dict[str, float] | None]) -> Json:
@@ -222,7 +251,7 @@ def _transposed(iterations: list[int], shares: list[dict[str, float] | None]) ->
     return {"iteration": iterations, **{name: [s[name] for s in known] for name in known[0]}}
 
 
-def _against(runs: list[Run], iterations: list[int]) -> Json:
+def _against(runs: list[Run], iterations: list[int], payoffs: Range | None) -> Json:
     """`{"against": {kind of opponent: {"payoff", "cooperation"}}}` where there were several kinds.
 
     Of all learners of a run together, as metrics.jsonl has it.
@@ -239,17 +268,19 @@ def _against(runs: list[Run], iterations: list[int]) -> Json:
     return {
         "against": {
             kind: {
-                key: _over_seeds(runs, iterations, "by_opponent", kind, key)
-                for key in ("payoff", "cooperation")
+                key: _over_seeds(runs, iterations, bounds, "by_opponent", kind, key)
+                for key, bounds in (("payoff", payoffs), ("cooperation", SHARE))
             }
             for kind in kinds
         }
     }
 
 
-def _over_seeds(runs: list[Run], iterations: list[int], *keys: str) -> list[Json | None]:
-    """Mean over seeds of a number in metrics.jsonl, with the least and the greatest seed."""
-    found: dict[int, list[float]] = {iteration: [] for iteration in iterations}
+def _over_seeds(
+    runs: list[Run], iterations: list[int], bounds: Range | None, *keys: str
+) -> list[Json | None]:
+    """Mean over seeds of a number in metrics.jsonl."""
+    found: dict[int, list[np.ndarray]] = {iteration: [] for iteration in iterations}
     for run in runs:
         for line in run.metrics:
             value: Any = line
@@ -258,56 +289,15 @@ def _over_seeds(runs: list[Run], iterations: list[int], *keys: str) -> list[Json
             if not isinstance(value, int | float) or not np.isfinite(value):
                 continue
             if line["iteration"] in found:
-                found[line["iteration"]].append(float(value))
-    return [
-        {
-            "mean": round(float(np.mean(values)), 6),
-            "low": round(min(values), 6),
-            "high": round(max(values), 6),
-            "n": len(values),
-        }
-        if values
-        else None
-        for values in found.values()
-    ]
+                found[line["iteration"]].append(np.array([float(value)]))
+    return [interval(values, bounds, SEEDS) for values in found.values()]
 
 
-def _per_seed(table: Table) -> Json:
+def _per_seed(table: Table, payoffs: Range | None) -> Json:
     return {
         str(seed): {
             "cooperation": estimate(table.where(table.seed == seed), cooperation),
-            "payoff": estimate(table.where(table.seed == seed), payoff),
+            "payoff": estimate(table.where(table.seed == seed), payoff, payoffs),
         }
         for seed in np.unique(table.seed)
     }
-
-
-def crossplay_matrix(table: Table) -> Json:
-    """`{row: {column: {"payoff", "cooperation", "margin"}}}`: what the row's player gets and does.
-
-    A pair's matches count for both of its cells, whichever seat each player sat on. The margin
-    is the row's payoff minus the column's; a player has none over itself (None).
-    """
-    names = list(dict.fromkeys(_in_order(table)))
-    matrix: Json = {}
-    for row in names:
-        matrix[row] = {}
-        for column in names:
-            pair = table.where(
-                ((table.player == row) & (table.opponent == column))
-                | ((table.player == column) & (table.opponent == row))
-            )
-            cell = pair.where(pair.player == row)
-            if len(cell):
-                matrix[row][column] = {
-                    "payoff": estimate(cell, payoff),
-                    "cooperation": estimate(cell, cooperation),
-                    "margin": None if row == column else estimate(pair, margin(row)),
-                }
-    return matrix
-
-
-def _in_order(table: Table) -> Iterable[str]:
-    """Player names as they first appear."""
-    names, first = np.unique(table.player, return_index=True)
-    return (str(names[i]) for i in np.argsort(first))

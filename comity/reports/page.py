@@ -18,12 +18,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES, STATES
+from comity.evaluation.statistics import CONFIDENCE
 from comity.reports import formats
+from comity.reports.captions import caption
 from comity.reports.colors import step, style
-from comity.reports.estimates import CONFIDENCE, RESAMPLES
 from comity.reports.folders import Material
 from comity.reports.negotiation import columns
-from comity.reports.numbers import REFERENCE
+from comity.reports.numbers import HEALTH, REFERENCE
 from comity.reports.setting import reward_words, rewards, settings
 
 Json = dict[str, Any]
@@ -66,7 +67,6 @@ def head(material: Material) -> Json:
         "versions": material.runs[0].versions if material.runs else {},
         "seconds": round(sum(seconds), 1),
         "confidence": CONFIDENCE,
-        "resamples": RESAMPLES,
     }
 
 
@@ -111,9 +111,11 @@ def render(summary: Json, matches: Json) -> str:
         null_names=NULL_NAMES,
         optima=_optima(summary["moral"]),
         null_groups=_null_groups(summary["moral"]),
+        legal_shares=_legal_shares(summary["moral"]),
+        groups=_groups(summary),
         reference=REFERENCE,
         negotiated=negotiated,
-        described=_described(summary["negotiation"]),
+        captions=_captions(summary),
         chooses=_chooses(summary),
         widest_margin=max([abs(c["margin"]["mean"]) for c in cells if c["margin"]], default=0.0),
         payoff_bounds=payoff_bounds(summary, cells),
@@ -168,6 +170,65 @@ def _null_groups(moral: Json) -> list[Json]:
     return groups
 
 
+def _captions(summary: Json) -> dict[str, str]:
+    """By table or chart: what its intervals are over, and where its cooperation is from."""
+    policies, moral = summary["policies"].values(), summary["moral"].values()
+    described = [of for one in policies for of in (one, one.get("crossplay", {}))]
+    negotiation = summary["negotiation"] or {}
+    return {
+        "findings": caption([[of.get("cooperation"), of.get("payoff")] for of in described]),
+        "learning": caption(
+            [[one["cooperation"], one["payoff"]] for one in summary["learning"].values()]
+        ),
+        "health": caption(
+            [[one.get(key) for key in HEALTH] for one in summary["learning"].values()]
+        ),
+        "moral": caption([one.get("normalized") for one in moral]),
+        "conditional": caption([of.get("conditional_cooperation") for of in described]),
+        "crossplay": caption(summary["crossplay"]),
+        "negotiation": caption(negotiation.get("policies"), negotiation.get("crossplay")),
+    }
+
+
+def _groups(summary: Json) -> list[Json]:
+    """Rows of the key findings, those together that come from one source: `title`, `rows`.
+
+    What a policy earns depends on whom it met, so that only rows of one group compare.
+    """
+    negotiation = summary["negotiation"] or {"policies": {}, "crossplay": {}}
+    met = negotiation["crossplay"].get("players", {})
+    titles = {
+        "last iteration": "Last iteration of training, against those that each trained with",
+        "as played": "As played",
+        "cross-play": "Cross-play, against all its players",
+    }
+    rows: dict[str, list[Json]] = {source: [] for source in titles}
+    for name, policy in summary["policies"].items():
+        source = policy["source"]
+        trained = negotiation["policies"].get(name, {}).get("last", {})
+        talked = met.get(name, {}) if source == "cross-play" else trained
+        rows[source].append({"name": name, "described": policy, "talked": talked})
+        if "crossplay" in policy:
+            row = {"name": name, "described": policy["crossplay"], "talked": met.get(name, {})}
+            rows["cross-play"].append(row)
+    return [
+        {"title": titles[source], "rows": found, "training": source == "last iteration"}
+        for source, found in rows.items()
+        if found
+    ]
+
+
+def _legal_shares(moral: Json) -> str:
+    """The worst legal answer's share of each reward's range, in words."""
+    found = {
+        phase["reward"].replace("_", " "): formats.percent(phase["legal_share"])
+        for one in moral.values()
+        for phase in one["phases"]
+        if phase.get("legal_share") is not None
+    }
+    return ", ".join(f"{share} ({reward})" for reward, share in found.items())
+
+
 def _optima(moral: Json) -> dict[str, Json]:
     """Best P(C | state) of every reward and discount, by what the row is called.
 
@@ -196,14 +257,6 @@ def _drawn(summary: Json, references: Json) -> Json:
     """The part of the summary that the page's script draws, and lines to draw beside it."""
     keys = ("learning", "outcomes", "policies", "moral", "negotiation")
     return {**{key: summary[key] for key in keys}, "references": references}
-
-
-def _described(section: Json) -> Json:
-    """Statistics of negotiation by policy: of learners in the end, else of the cross-play."""
-    if not section:
-        return {}
-    trained = {name: one["last"] for name, one in section["policies"].items()}
-    return {**section["crossplay"].get("players", {}), **trained}
 
 
 def _chooses(summary: Json) -> bool:

@@ -24,11 +24,11 @@ class Table:
     """Decisions. All arrays `[decision]`."""
 
     seed: np.ndarray
-    """int: seed of the run (not of the environment): the upper level of the bootstrap."""
+    """int: seed of the run (not of the environment): what intervals are over."""
     match: np.ndarray
     """int: matches of one seed are numbered apart from each other."""
     group: np.ndarray
-    """int: the lower level of the bootstrap: matches on one environment seed."""
+    """int: matches on one environment seed; what intervals are over inside one seed."""
     seat: np.ndarray
     round: np.ndarray
     choice: np.ndarray
@@ -55,6 +55,10 @@ class Table:
     """int: the other seat's last move as shown; NO_STATE where not defined."""
     opponent: np.ndarray
     """str: who the others were, in a cross-play; "" in training."""
+    chance: np.ndarray
+    """float64: recorded probability of move 0 where the answer was scored; NaN where not."""
+    certain: np.ndarray
+    """bool: of a cross-play's match in which nothing was left to chance."""
 
     def __len__(self) -> int:
         return len(self.match)
@@ -77,19 +81,24 @@ NEEDED = (
     "payoff",
     "reward",
     "state",
+    "probabilities",
+    "attempts",
 )
 
 
-def read_parquet(path: Path, columns: tuple[str, ...] | None = None) -> pa.Table:
+def read_parquet(
+    path: Path, columns: tuple[str, ...] | None = None, optional: tuple[str, ...] = ()
+) -> pa.Table:
     """A Parquet file, or these columns of it; `ComityError` where that does not work."""
     with open_table(path) as file:
+        more = [name for name in optional if name in file.schema_arrow.names]
         missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
         if missing:
             raise ComityError(
                 f"{path} has no column {', '.join(missing)}; "
                 "it was not written by this version of comity"
             )
-        return file.read(columns=list(columns) if columns else None)
+        return file.read(columns=[*columns, *more] if columns else None)
 
 
 def read_training(path: Path, seed: int) -> Table:
@@ -99,7 +108,7 @@ def read_training(path: Path, seed: int) -> Table:
 
 def read_crossplay(path: Path) -> Table:
     """Decisions of a cross-play; its column `pairing` is "row|column|seed"."""
-    raw = read_parquet(path, (*NEEDED, "pairing"))
+    raw = read_parquet(path, (*NEEDED, "pairing"), optional=("certain",))
     encoded = raw["pairing"].combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     parts = [pairing_parts(text, path) for text in encoded.dictionary.to_pylist()]
@@ -166,6 +175,25 @@ def _table(
             own_last=values[at],
             other_last=values[at + 1],
             opponent=np.full(len(raw), "") if opponent is None else opponent,
+            chance=_chances(raw, kind == "choose"),
+            certain=numbers("certain", bool)
+            if "certain" in raw.column_names
+            else np.zeros(len(raw), dtype=bool),
         )
     except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         raise ComityError(f"{path} has a column of an unexpected type: {error}") from error
+
+
+def _chances(raw: pa.Table, choice: np.ndarray) -> np.ndarray:
+    """Probability of move 0 where a choice was scored at the first attempt; else NaN.
+
+    What was answered after a failed attempt follows its own distribution only given the failure.
+    """
+    lists = raw["probabilities"].combine_chunks()
+    known = np.array(lists.value_lengths().fill_null(0), dtype=np.int64)
+    first = np.cumsum(known) - known
+    values = np.append(np.array(lists.flatten(), dtype=np.float64), np.nan)
+    attempts = np.asarray(raw["attempts"].to_numpy(zero_copy_only=False))
+    move = np.asarray(raw["move"].to_numpy(zero_copy_only=False))
+    scored = choice & (known > 0) & (attempts == 1) & (move >= 0)
+    return values[np.where(scored, first, len(values) - 1)]

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from comity.errors import ComityError
 from comity.evaluation.crossplay import Entrant, Meetings, crossplay
 from comity.games import make_game
-from comity.reports.estimates import estimate, margin, together
+from comity.reports.crossplay import crossplay_matrix
+from comity.reports.estimates import against_all, estimate, margin, payoff, together
 from comity.reports.negotiation import _crossplay
-from comity.reports.tables import read_crossplay
+from comity.reports.numbers import describe
+from comity.reports.tables import Table, read_crossplay
 from comity.rollout.tables import decision_table, write_table
 from comity.seats import scripted_player
 
@@ -25,6 +28,17 @@ COINS = {
 }
 
 
+PD = {"name": "prisoners_dilemma", "length": {"name": "fixed", "rounds": 5}}
+
+
+def written(found: Meetings, folder: Path) -> Table:
+    """The table that a page reads."""
+    path = folder / "decisions.parquet"
+    extra = {"pairing": found.pairing_of_decision, "certain": found.certain}
+    write_table(path, decision_table(found.decisions, extra))
+    return read_crossplay(path)
+
+
 def entrants(*names: str) -> list[Entrant]:
     return [Entrant(name, {None: scripted_player(name)}) for name in names]
 
@@ -33,7 +47,7 @@ def met(names: Sequence[str], matches: int, seeds: Sequence[int] = (3,)) -> Meet
     return crossplay(make_game(COINS), entrants(*names), seeds, matches)
 
 
-@pytest.mark.parametrize("matches", [1, 4, 5])
+@pytest.mark.parametrize("matches", [2, 4, 6])
 def test_matches_come_in_twos_on_the_same_deal(matches: int) -> None:
     found = met(("greedy", "welfare_maximizing"), matches)
     deals: dict[int, set[tuple[int, float]]] = defaultdict(set)
@@ -41,12 +55,12 @@ def test_matches_come_in_twos_on_the_same_deal(matches: int) -> None:
     for d, pairing in zip(found.decisions, found.pairing_of_decision, strict=True):
         deals[d.group].add((d.seed, d.best))
         seats[pairing, d.group].append((d.match, d.seat, d.player))
-    assert len(deals) == (matches + 1) // 2
+    assert len(deals) == matches // 2
     assert all(len(one) == 1 for one in deals.values()), "a group has one environment"
     assert len({seed for one in deals.values() for seed, _ in one}) == len(deals)
     assert len(seats) == 3 * len(deals), "all pairings have all deals"
-    for (pairing, group), sat in seats.items():
-        if group < matches // 2 and pairing == "greedy|welfare_maximizing|3":
+    for (pairing, _), sat in seats.items():
+        if pairing == "greedy|welfare_maximizing|3":
             assert {(seat, player) for _, seat, player in sat} == {
                 (seat, player) for seat in (0, 1) for player in ("greedy", "welfare_maximizing")
             }
@@ -61,6 +75,74 @@ def test_groups_of_several_seeds_are_apart() -> None:
     }
     assert {group for group, _ in groups} == set(range(6)) and len(groups) == 6
     assert len({d.seed for d in found.decisions}) == 6
+
+
+@pytest.mark.parametrize("matches", [1, 5, 0, -2])
+def test_an_odd_number_of_matches_is_refused(matches: int) -> None:
+    """One match of every pair would seat it one way only."""
+    with pytest.raises(ComityError, match="even"):
+        met(("greedy", "welfare_maximizing"), matches)
+
+
+def test_pairs_of_untrained_players_meet_under_every_seed() -> None:
+    found = met(("greedy", "welfare_maximizing"), 2, seeds=(3, 5, 9))
+    assert set(found.pairing_of_decision) == {
+        f"{pair}|{seed}"
+        for seed in (3, 5, 9)
+        for pair in ("greedy|greedy", "greedy|welfare_maximizing",
+                     "welfare_maximizing|welfare_maximizing")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2), (0, 1, 2, 3, 4)])
+def test_the_same_policy_twice_has_the_same_row_for_any_number_of_seeds(
+    seeds: tuple[int, ...], tmp_path: Path
+) -> None:
+    """One of them trained (a player per seed), the other not; both always defect."""
+    twice = replace(scripted_player("always_defect"), name="trained")
+    players = [
+        Entrant("trained", dict.fromkeys(seeds, twice)),
+        *entrants("always_defect", "always_cooperate", "tit_for_tat"),
+    ]
+    table = written(crossplay(make_game(PD), players, seeds, 2), tmp_path)
+    both = [
+        describe(table.where(table.player == name), (0.0, 5.0), opponents=True)["payoff"]
+        for name in ("trained", "always_defect")
+    ]
+    # 1 from each other and from itself, 5 from the cooperator, 1.8 from tit-for-tat.
+    assert both[0]["mean"] == both[1]["mean"] == pytest.approx((1 + 1 + 5 + 1.8) / 4)
+
+
+def test_opponents_weigh_the_same_where_some_were_not_met_under_every_seed(tmp_path: Path) -> None:
+    """As in older studies, where untrained players met under the first seed alone."""
+    seeds = (0, 1, 2)
+    twice = replace(scripted_player("always_defect"), name="trained")
+    players = [
+        Entrant("trained", dict.fromkeys(seeds, twice)),
+        *entrants("always_defect", "always_cooperate", "tit_for_tat"),
+    ]
+    table = written(crossplay(make_game(PD), players, seeds, 2), tmp_path)
+    older = table.where(
+        (table.seed == 0) | (table.player == "trained") | (table.opponent == "trained")
+    )
+    for one in (table, older):
+        found = against_all(one.where(one.player == "always_defect"), payoff, (0.0, 5.0))
+        assert found["mean"] == pytest.approx((1 + 1 + 5 + 1.8) / 4)
+
+
+def test_pairs_that_leave_nothing_to_chance_are_exact(tmp_path: Path) -> None:
+    names = ("tit_for_tat", "always_defect", "random")
+    matrix = crossplay_matrix(
+        written(crossplay(make_game(PD), entrants(*names), (0,), 4), tmp_path), (0.0, 5.0)
+    )
+    exact = matrix["tit_for_tat"]["always_defect"]["payoff"]
+    assert (exact["mean"], exact["low"]) == (pytest.approx(0.8), None)
+    assert "nothing is left to chance" in exact["reason"]
+    chance = matrix["tit_for_tat"]["random"]["payoff"]
+    assert chance["low"] < chance["high"]
+    noisy = {**PD, "noise": 0.1}
+    found = crossplay(make_game(noisy), entrants("tit_for_tat", "always_defect"), (0,), 2)
+    assert not any(found.certain)
 
 
 def test_who_plays_alike_gets_alike(tmp_path: Path) -> None:
@@ -79,7 +161,10 @@ def test_who_plays_alike_gets_alike(tmp_path: Path) -> None:
     write_table(path, decision_table(found.decisions, {"pairing": found.pairing_of_decision}))
     table = read_crossplay(path)
     pair = table.where(table.player != table.opponent)
-    assert estimate(pair, margin("greedy")) == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 8}
+    found = estimate(pair, margin("greedy"), (-100.0, 100.0))
+    assert (found["mean"], found["n"], found["units"]) == (0.0, 8, 4)
+    # Other deals could differ for all that four of them show.
+    assert found["low"] == pytest.approx(-found["high"])
     described = _crossplay(path)
     assert described["percent_of_max"]["greedy"]["all"]["n"] == 8
     assert described["players"]["greedy"]["percent_of_max"]["n"] == 16
@@ -99,6 +184,8 @@ def test_groups_are_added_up_like_in_a_loop() -> None:
             for name in sorted(set(units.tolist()))
         ]
 
-    np.testing.assert_allclose(together(counts, groups, matches), slow(groups))
+    np.testing.assert_allclose(together(counts, groups, matches)[0], slow(groups))
+    assert together(counts, groups, matches)[1] == "groups of matches"
     one = np.full(40, 3)
-    np.testing.assert_allclose(together(counts, one, matches), slow(matches))
+    np.testing.assert_allclose(together(counts, one, matches)[0], slow(matches))
+    assert together(counts, one, matches)[1] == together(counts, matches, matches)[1] == "matches"

@@ -109,6 +109,9 @@ class Writer:
                         logprob=float(np.log(chance)),
                         token_logprobs=[],
                         legal=[] if scripted else list(LABELS),
+                        # Where texts may be hostile they were written freely, as the config has
+                        # it, and what is scored then is the fallback after a failed try.
+                        attempts=2 if self.hostile else 1,
                         probabilities=[]
                         if scripted
                         else [

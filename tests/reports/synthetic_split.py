@@ -113,7 +113,11 @@ def run(
         "iterations": iterations,
         "matches": matches,
         "model": {"name": "smollm2-135m", "dtype": "auto"},
-        "game": {"name": "trust_and_split_rps", "length": {"name": "fixed", "rounds": 3}},
+        "game": {
+            "name": "trust_and_split_rps",
+            "length": {"name": "fixed", "rounds": 3},
+            "payment": split.payment,
+        },
         "seats": ["learner", "learner"],
         "reward": {"name": "own"},
         "algorithm": {"name": "reinforce", "discount": 0.96},

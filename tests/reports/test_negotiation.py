@@ -12,7 +12,7 @@ import pytest
 
 from comity.evaluation.metrics import payoff, per_match
 from comity.evaluation.negotiation import STATISTICS, measure
-from comity.evaluation.statistics import bootstrap_mean
+from comity.evaluation.statistics import mean_over_seeds
 from comity.reports import build
 from comity.reports.folders import collect
 from comity.reports.negotiation import columns
@@ -81,43 +81,45 @@ def test_the_last_iteration_is_that_of_the_learners_own_answers(
 def test_whole_rounds_count_where_a_learner_sat(runs: list[Path], summary: dict[str, Any]) -> None:
     found = summary["negotiation"]["policies"]["tas_rps"]["last"]
     for name in ("percent_of_max", "efficiency", "allocation", "over_claimed", "imbalance"):
-        expected = bootstrap_mean([per_match(group, measure(name)) for group in last(runs)])
+        expected = mean_over_seeds(
+            [per_match(group, measure(name)) for group in last(runs)], (0.0, 1.0)
+        )
         assert expected is not None
         assert found[name]["mean"] == pytest.approx(expected.mean, abs=1e-6)
-        assert found[name]["low"] == pytest.approx(expected.low, abs=1e-6)
+        assert found[name]["low"] == pytest.approx(expected.low, abs=2e-6)
+        assert found[name]["high"] == pytest.approx(expected.high, abs=2e-6)
+        assert (found[name]["units"], found[name]["over"]) == (2, "seeds")
 
 
-def test_matches_on_one_deal_are_drawn_together(
-    runs: list[Path], summary: dict[str, Any], tmp_path: Path
-) -> None:
+def test_with_one_seed_matches_on_one_deal_are_one_unit(runs: list[Path], tmp_path: Path) -> None:
     """Two matches a group; of what all statistics share and of what is about splits."""
-    paths = []
-    for run in runs:
-        paths.append(tmp_path / run.name)
-        shutil.copytree(run, paths[-1])
-        for file in (paths[-1] / "decisions").iterdir():
-            grouped = [replace(d, group=d.match // 2) for d in read_decisions(file)]
-            write_table(file, decision_table(grouped))
-    grouped = summarize(collect(paths))
-    for name, own, measured in (
-        ("payoff", lambda found: found["policies"], payoff),
-        ("percent_of_max", lambda found: found["negotiation"]["policies"], None),
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    before = summarize(collect([run]))
+    for file in (run / "decisions").iterdir():
+        grouped = [replace(d, group=d.match // 2) for d in read_decisions(file)]
+        write_table(file, decision_table(grouped))
+    after = summarize(collect([run]))
+    for name, own, measured, bounds in (
+        ("payoff", lambda found: found["policies"], payoff, (0.0, 100.0)),
+        ("percent_of_max", lambda found: found["negotiation"]["policies"], None, (0.0, 1.0)),
     ):
-        counts = [
-            per_match(
-                [d for d in decisions if measured is None or d.player == "learner"],
-                measured or measure(name),
-            )
-            for decisions in last(runs)
-        ]
-        expected = bootstrap_mean([one.reshape(3, 2, 2).sum(axis=1) for one in counts])
-        now, before = (own(found)["tas_rps"] for found in (grouped, summary))
-        now, before = (one.get("last", one)[name] for one in (now, before))
-        assert expected is not None
-        assert now["mean"] == pytest.approx(before["mean"], abs=1e-6)
-        assert now["low"] == pytest.approx(expected.low, abs=1e-6)
-        assert now["high"] == pytest.approx(expected.high, abs=1e-6)
-        assert now["low"] != before["low"]
+        counts = per_match(
+            [d for d in last([run])[0] if measured is None or d.player == "learner"],
+            measured or measure(name),
+        )
+        for summary, units, over in (
+            (before, counts, "matches"),
+            (after, counts.reshape(3, 2, 2).sum(axis=1), "groups of matches"),
+        ):
+            expected = mean_over_seeds([units], bounds)
+            one = own(summary)["tas_rps"]
+            one = one.get("last", one)[name]
+            assert expected is not None
+            assert one["mean"] == pytest.approx(expected.mean, abs=1e-6)
+            assert one["low"] == pytest.approx(expected.low, abs=2e-6)
+            assert one["high"] == pytest.approx(expected.high, abs=2e-6)
+            assert (one["units"], one["over"]) == (len(units), over)
 
 
 def test_by_kind_of_opponent_and_by_seat(runs: list[Path], summary: dict[str, Any]) -> None:
@@ -212,10 +214,14 @@ def test_crossplay_of_scripts_and_learners(study: Path) -> None:
             assert cell["margin"]["mean"] == pytest.approx(margin, abs=1e-6)
             assert cell["margin"]["n"] == len(own)
             mirrored = found["crossplay"][column][row]["margin"]
-            assert (mirrored["low"], mirrored["high"]) == (
-                pytest.approx(-cell["margin"]["high"]),
-                pytest.approx(-cell["margin"]["low"]),
-            )
+            assert mirrored["mean"] == pytest.approx(-cell["margin"]["mean"])
+            if mirrored["low"] is None:
+                assert mirrored["reason"] and cell["margin"]["low"] is None
+            else:
+                assert (mirrored["low"], mirrored["high"]) == (
+                    pytest.approx(-cell["margin"]["high"]),
+                    pytest.approx(-cell["margin"]["low"]),
+                )
             together = found["negotiation"]["crossplay"]["percent_of_max"][row][column]
             best = sum(r["best"] for r in pair) / 2
             assert together["mean"] == pytest.approx((sum(own) + sum(other)) / best, abs=1e-6)

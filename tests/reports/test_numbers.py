@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 from comity.reports.folders import collect
 from comity.reports.numbers import summarize
@@ -36,10 +38,11 @@ def seeds_last(study: Path, arm: str, iteration: int = 3) -> list[list[Row]]:
 
 
 def ratio(groups: list[list[tuple[float, float]]]) -> tuple[float | None, int]:
-    """Ratio of sums in which every seed weighs the same: all have equally many matches here."""
-    top = sum(a for group in groups for a, _ in group)
-    bottom = sum(b for group in groups for _, b in group)
-    return (top / bottom if bottom else None), int(bottom)
+    """Mean over seeds of their own ratios, and the sum of all denominators."""
+    sums = [(sum(a for a, _ in group), sum(b for _, b in group)) for group in groups]
+    ratios = [top / bottom for top, bottom in sums if bottom]
+    mean = sum(ratios) / len(ratios) if ratios else None
+    return mean, int(sum(bottom for _, bottom in sums))
 
 
 def agrees(found: dict[str, Any] | None, expected: tuple[float | None, int]) -> None:
@@ -50,7 +53,17 @@ def agrees(found: dict[str, Any] | None, expected: tuple[float | None, int]) -> 
     assert found is not None
     assert found["mean"] == pytest.approx(mean, abs=1e-6)
     assert found["n"] == n
-    assert found["low"] <= found["mean"] <= found["high"]
+    if found["low"] is None:
+        assert found["high"] is None and found["reason"]
+    else:
+        assert found["low"] <= found["mean"] <= found["high"]
+        assert found["low"] < found["high"]
+
+
+def by_seed(decisions: list[Row]) -> list[list[Row]]:
+    """Rows of a cross-play, a list per seed."""
+    seeds = sorted({r["pairing"].split("|")[2] for r in decisions})
+    return [[r for r in decisions if r["pairing"].endswith(f"|{seed}")] for seed in seeds]
 
 
 @pytest.mark.parametrize("arm", ["own", "utilitarian"])
@@ -119,7 +132,10 @@ def test_metrics_are_averaged_over_seeds(study: Path, summary: dict[str, Any]) -
     norms = [line["gradient_norm"] for line in lines]
     point = summary["learning"]["own"]["gradient_norm"][2]
     assert point["mean"] == pytest.approx(sum(norms) / 2, abs=1e-6)
-    assert (point["low"], point["high"]) == pytest.approx((min(norms), max(norms)), abs=1e-6)
+    low, high = stats.t.interval(0.95, 1, loc=np.mean(norms), scale=stats.sem(norms))
+    assert point["low"] == pytest.approx(max(low, 0.0), abs=2e-6)
+    assert point["high"] == pytest.approx(high, abs=2e-6)
+    assert (point["units"], point["over"]) == (2, "seeds")
 
 
 def test_crossplay_cells_count_the_row_on_both_seats(study: Path, summary: dict[str, Any]) -> None:
@@ -132,9 +148,10 @@ def test_crossplay_cells_count_the_row_on_both_seats(study: Path, summary: dict[
                 if sorted(r["pairing"].split("|")[:2]) == sorted((row, column))
                 and r["player"] == row
             ]
-            agrees(cell["payoff"], ratio([[(r["payoff"], 1.0) for r in own]]))
-            legal = [(float(r["move"] == 0), 1.0) for r in own if r["move"] >= 0]
-            agrees(cell["cooperation"], ratio([legal]))
+            seeds = by_seed(own)
+            agrees(cell["payoff"], ratio([[(r["payoff"], 1.0) for r in one] for one in seeds]))
+            legal = [[(float(r["move"] == 0), 1.0) for r in one if r["move"] >= 0] for one in seeds]
+            agrees(cell["cooperation"], ratio(legal))
     assert len(summary["crossplay"]) == 6
     seats = {r["seat"] for r in decisions if r["pairing"] == "own|base|0" and r["player"] == "own"}
     assert seats == {0, 1}
@@ -147,8 +164,16 @@ def test_players_of_the_crossplay_alone_say_where_their_numbers_come_from(
     assert policy["source"] == "cross-play"
     decisions = rows(study / "crossplay" / "decisions.parquet")
     own = [r for r in decisions if r["player"] == "tit_for_tat"]
-    legal = [(float(r["move"] == 0), 1.0) for r in own if r["move"] >= 0]
-    agrees(policy["cooperation"], ratio([legal]))
+    against = []
+    for seed in by_seed(own):
+        met: dict[str, list[tuple[float, float]]] = {}
+        for r in seed:
+            pair = r["pairing"].split("|")[:2]
+            other = pair[1] if pair[0] == "tit_for_tat" else pair[0]
+            met.setdefault(other, []).append((float(r["move"] == 0), 1.0))
+        against.append(ratio(list(met.values()))[0])
+    mean = sum(against) / len(against)
+    agrees(policy["cooperation"], (mean, len(own)))
     assert "crossplay" in summary["policies"]["own"]
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,17 @@ def test_a_saved_table_has_the_numbers_of_the_summary(browser: Any, pages: dict[
     summary = json.loads((pages["dilemma"].parent / "summary.json").read_text())
     name, text = save(page, page.locator("#findings .save >> text=CSV"))
     assert name == "demo-Key-findings.csv"
-    rows = {row["Policy"]: row for row in csv.DictReader(io.StringIO(text))}
-    assert set(rows) == set(summary["policies"])
-    for policy, one in summary["policies"].items():
+    rows: dict[str, dict[str, dict[str, str]]] = {"Last": {}, "Cross": {}}
+    for row in csv.DictReader(io.StringIO(text)):
+        rows[re.split("[ -]", row["group"])[0]][row["Policy"]] = row
+    assert set(rows["Cross"]) == set(summary["crossplay"])
+    assert set(rows["Last"]) == {"own", "utilitarian"}
+    for source, policy, one in [
+        *(("Last", name, summary["policies"][name]) for name in rows["Last"]),
+        *(("Cross", n, one.get("crossplay", one)) for n, one in summary["policies"].items()),
+    ]:
         for key, column in (("mean", ""), ("low", ", low"), ("high", ", high"), ("n", ", n")):
-            value = rows[policy][f"Cooperation{column}"]
+            value = rows[source][policy][f"Cooperation{column}"]
             assert (
                 value == ""
                 if one["cooperation"][key] is None
@@ -132,7 +139,7 @@ def test_names_do_not_become_formulas_or_markup(browser: Any, tmp_path: Path) ->
     path = build([synthetic.study(tmp_path / "study", hostile=False, called=called)])[0]
     visit = Visit(browser.new_page(), path.as_uri())
     _, text = save(visit.page, visit.page.locator("#findings .save >> text=CSV"))
-    names = [row[0] for row in csv.reader(io.StringIO(text))]
+    names = [row[1] for row in csv.reader(io.StringIO(text))]
     assert "'=1+1" in names and called["utilitarian"] in names
     _, text = save(visit.page, visit.page.locator("#learning-panels .save >> text=SVG").first)
     words = [e.text for e in ElementTree.fromstring(text).iter(f"{NAMESPACE}text")]

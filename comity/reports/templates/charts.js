@@ -170,6 +170,18 @@ function curveRows(iterations, series) {
   return [head, ...body];
 }
 
+/** From the least to the greatest of points and seeds; intervals reach out by one such span at most. */
+function spanOf(points, seeds) {
+  const values = [...points.map((p) => p.mean), ...seeds];
+  const least = Math.min(...values), greatest = Math.max(...values);
+  const room = greatest - least || 0.5 * Math.abs(least) || 0.5;
+  const spans = points.filter(isSpan);
+  return [
+    Math.max(Math.min(least, ...spans.map((p) => p.low)), least - room),
+    Math.min(Math.max(greatest, ...spans.map((p) => p.high)), greatest + room),
+  ];
+}
+
 /**
  * Lines with bands. `series`: [{name, color, points: [{mean, low, high, n, seeds?} | null],
  * isReference}], one point per iteration: null where nothing was counted (the line is broken),
@@ -181,9 +193,7 @@ function curveRows(iterations, series) {
 function lineChart(container, { title, unit, iterations, series, range, format }) {
   const known = series.flatMap((s) => s.points.filter(Boolean));
   const seeds = known.flatMap((p) => Object.values(p.seeds ?? {}));
-  const ends = known.flatMap((p) => (isSpan(p) ? [p.low, p.mean, p.high] : [p.mean]));
-  const low = range ? range[0] : Math.min(...ends, ...seeds);
-  const high = range ? range[1] : Math.max(...ends, ...seeds);
+  const [low, high] = range ?? spanOf(known, seeds);
   // A constant has no span of its own: half its size above and below it.
   const pad = range ? 0 : 0.05 * (high - low) || 0.5 * Math.abs(low) || 0.5;
   const text = (point) => (point ? format(point.mean) : "none");
@@ -197,7 +207,8 @@ function lineChart(container, { title, unit, iterations, series, range, format }
     const margin = { left: 46, right, top: 10, bottom: 42 + below };
     const frame = axes(width, 250 + below, margin, iterations, low - pad, high + pad, format);
     const { drawing, x, y, top, bottom } = frame;
-    for (const s of series) drawSeries(frame, s, iterations, [margin.left, width - right]);
+    const inside = (value) => Math.min(Math.max(value, low - pad), high + pad);
+    for (const s of series) drawSeries({ ...frame, inside }, s, iterations, [margin.left, width - right]);
     if (lines) {
       drawNames(drawing, series, lines, bottom + 60);
     } else {
@@ -213,8 +224,8 @@ function lineChart(container, { title, unit, iterations, series, range, format }
   figure(container, { title, unit, description, iterations, draw, readout, rows: () => curveRows(iterations, series) });
 }
 
-/** One line of a line chart: bands where intervals are known, the line, its seeds, its points. */
-function drawSeries({ drawing, x, y }, s, iterations, [left, right]) {
+/** One line of a line chart: bands where intervals are known (`inside` cuts off what leaves the chart), the line, its seeds, its points. */
+function drawSeries({ drawing, x, y, inside }, s, iterations, [left, right]) {
   const stroke = `stroke:${s.color}`;
   const place = (at, value) => `${at},${y(value)}`;
   const add = (tag, attributes) => drawing.append(svg(tag, attributes));
@@ -230,8 +241,8 @@ function drawSeries({ drawing, x, y }, s, iterations, [left, right]) {
       add("line", { class: "line reference-line", x1: left, x2: right, y1: y(p.mean), y2: y(p.mean), style: stroke });
     } else if (run.length > 1) {
       if (spans.length > 1 && !s.isReference) {
-        const upper = spans.map(([where, point]) => place(where, point.high));
-        const lower = spans.map(([where, point]) => place(where, point.low)).reverse();
+        const upper = spans.map(([where, point]) => place(where, inside(point.high)));
+        const lower = spans.map(([where, point]) => place(where, inside(point.low))).reverse();
         add("polygon", { class: "band", points: [...upper, ...lower].join(" "), style: `fill:${s.color}` });
       }
       const middle = run.map(([where, point]) => place(where, point.mean));
@@ -240,7 +251,7 @@ function drawSeries({ drawing, x, y }, s, iterations, [left, right]) {
     // A single interval is a band without width.
     if (spans.length === 1 && !s.isReference) {
       const [[where, point]] = spans;
-      add("line", { x1: where, x2: where, y1: y(point.low), y2: y(point.high), style: `${stroke};stroke-width:2;opacity:.5` });
+      add("line", { x1: where, x2: where, y1: y(inside(point.low)), y2: y(inside(point.high)), style: `${stroke};stroke-width:2;opacity:.5` });
     }
     for (const seed of new Set(run.flatMap(([, point]) => Object.keys(point.seeds ?? {})))) {
       const own = run.filter(([, point]) => point.seeds?.[seed] !== undefined).map(([where, point]) => place(where, point.seeds[seed]));

@@ -75,7 +75,7 @@ function drawAgainst(panels) {
       if (!lines.series.length) continue;
       // On the page before it is drawn: the panel's width is asked for.
       if (!own.isConnected) {
-        panels.after(html("h3", "", "By kind of opponent"), html("p", "lead", "All learners of a run together. Mean over seeds; bands reach from the lowest to the highest."), own);
+        panels.after(html("h3", "", "By kind of opponent"), html("p", "lead", "All learners of a run together. Mean over seeds; bands are intervals over seeds, where there are several."), own);
       }
       lineChart(own, { title: `${title} against ${called}`, ...look, ...lines });
     }

@@ -28,7 +28,7 @@ function drawNegotiation() {
       lines.series.push({ name: title, color: "var(--soft)", isReference: true, points: lines.iterations.map(() => point) });
     }
     const { title, unit } = definitions[name];
-    const highest = Math.max(...lines.series.flatMap((s) => s.points.filter(Boolean).map((p) => p.high)));
+    const highest = Math.max(...lines.series.flatMap((s) => s.points.filter(Boolean).map((p) => p.mean)));
     lineChart(container, { title, unit: perName[name] ?? perWhat[unit], ...lookOf(name, unit, highest), ...lines });
   };
   for (const name of names.filter((n) => MAIN.includes(n))) draw(panels, name);
