@@ -176,12 +176,12 @@ def _one(over: str, units: int) -> str:
     """The units' name, in the singular where there is one."""
     if units > 1:
         return over
-    first, *rest = over.split(" ")
+    head, of, rest = over.partition(" of ")
     for plural, singular in (("matches", "match"), ("s", "")):
-        if first.endswith(plural):
-            first = first.removesuffix(plural) + singular
+        if head.endswith(plural):
+            head = head.removesuffix(plural) + singular
             break
-    return " ".join([first, *rest])
+    return head + of + rest
 
 
 def _as_pairs(values: np.ndarray) -> np.ndarray:
@@ -196,70 +196,3 @@ def _as_pairs(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(array).all() or (array[:, 1] < 0).any():
         raise ValueError("values must be finite and denominators must not be negative")
     return array
-
-
-@dataclass(frozen=True)
-class Bootstrapped:
-    """What `bootstrap_mean` gives; goes with it."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    def as_dict(self) -> dict[str, float | int]:
-        """`{"mean", "low", "high", "n"}`, ready for JSON."""
-        return asdict(self)
-
-
-def bootstrap_mean(
-    groups: Sequence[np.ndarray],
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Bootstrapped | None:
-    """Mean over seeds and matches, with a hierarchical bootstrap interval.
-
-    `groups`: one array per seed. `[match]`: one value per match. `[match, 2]`: a numerator
-    and a denominator per match (cooperated, decided); the mean is then the ratio of the sums,
-    in which a match with many decisions weighs more and one with none weighs nothing. The
-    mean of per-match ratios would be biased where the denominators vary.
-
-    Every seed weighs the same, however many matches it has: sums are taken over the seeds'
-    averages per match. Where all seeds have equally many matches this is the pooled ratio.
-
-    One seed only: the ordinary bootstrap over its matches. One match only, or all equal: the
-    data show no spread, and `low == mean == high`.
-
-    Resamples in which nothing was counted (denominator 0) are left out of the interval.
-    None where nothing was counted at all. The same arguments give the same numbers.
-    """
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    pairs = [pair for pair in map(_as_pairs, groups) if len(pair)]
-    total = sum((pair.sum(axis=0) for pair in pairs), start=np.zeros(2))
-    if total[1] <= 0.0:
-        return None
-
-    # Ragged seeds lie side by side in one array; `first` is where each begins.
-    sizes = np.array([len(pair) for pair in pairs])
-    first = np.cumsum(sizes) - sizes
-    flat = np.concatenate([pair / len(pair) for pair in pairs])
-    numerator, denominator = flat.sum(axis=0)
-
-    random = np.random.default_rng(seed)
-    seeds, longest = len(pairs), int(sizes.max())
-    drawn_seed = random.integers(0, seeds, size=(resamples, seeds, 1))
-    size = sizes[drawn_seed]
-    drawn = first[drawn_seed] + (random.random((resamples, seeds, longest)) * size).astype(np.intp)
-    if sizes.min() < longest:
-        # A shorter seed needs fewer draws; the rest point to a row of zeros.
-        drawn = np.where(np.arange(longest) < size, drawn, len(flat))
-    padded = np.vstack([flat, np.zeros(2)])
-    sums = np.stack([padded[:, side][drawn].sum(axis=(1, 2)) for side in (0, 1)])
-    sums = sums[:, sums[1] > 0.0]
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(sums[0] / sums[1], (tail, 1.0 - tail))
-    mean = float(numerator / denominator)
-    # Rounding (all values equal) must not leave the mean outside: error bars have lengths.
-    return Bootstrapped(mean, min(float(low), mean), max(float(high), mean), n=round(total[1]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from comity.evaluation import metrics
 from comity.evaluation.metrics import conditional, outcome, per_match, rate
-from comity.evaluation.statistics import bootstrap_mean
+from comity.evaluation.statistics import mean_over_seeds
 from comity.rollout.records import Decision
 
 PAYOFFS = {(0, 0): (3.0, 3.0), (0, 1): (0.0, 5.0), (1, 0): (5.0, 0.0), (1, 1): (1.0, 1.0)}
@@ -259,7 +259,7 @@ def test_matches_of_different_iterations_are_different_matches():
     decisions = play([(C, C)], match=0, iteration=1) + play([(D, D)], match=0, iteration=0)
     counts = per_match(decisions, metrics.cooperation)
     np.testing.assert_array_equal(counts, [[0, 2], [2, 2]])
-    estimate = bootstrap_mean([counts])
+    estimate = mean_over_seeds([counts], (0.0, 1.0))
     assert estimate is not None
-    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (0.5, 0.0, 1.0, 4)
+    assert (estimate.mean, estimate.n, estimate.units) == (0.5, 4, 2)
     assert per_match([], metrics.cooperation).shape == (0, 2)

@@ -17,7 +17,7 @@ from comity.evaluation import metrics, yardsticks
 from comity.evaluation.bargains import bargains
 from comity.evaluation.metrics import per_match, rate
 from comity.evaluation.negotiation import STATISTICS, applicable, counts, measure
-from comity.evaluation.statistics import bootstrap_mean
+from comity.evaluation.statistics import mean_over_seeds
 from comity.games import make_game
 from comity.games.base import ILLEGAL
 from comity.games.lengths import Fixed
@@ -371,7 +371,7 @@ def test_counts_of_matches_and_seats_add_up(decisions: list[Decision]) -> None:
         if STATISTICS[name].per in ("answer", "seat"):
             seats = [measure(name, seat=seat)(decisions) for seat in (0, 1)]
             np.testing.assert_allclose(np.sum(seats, axis=0), whole, atol=1e-9)
-    estimate = bootstrap_mean([counts(b, "payoff")])
+    estimate = mean_over_seeds([counts(b, "payoff")])
     assert estimate is not None and estimate.n == len(b.round_match) * 2
     assert all(0 <= (value(n, decisions) or 0) <= 1 for n in ("efficiency", "allocation"))
 

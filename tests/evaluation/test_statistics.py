@@ -98,7 +98,7 @@ def test_one_unit_that_holds_nearly_everything_is_as_if_it_were_alone():
 @pytest.mark.parametrize(
     "over, reason",
     [("matches", "one match:"), ("groups of matches", "one group of matches:"),
-     ("ways of telling", "one way of telling:")],
+     ("ways of telling", "one way of telling:"), ("distinct questions", "one distinct question:")],
 )  # fmt: skip
 def test_one_unit_has_no_interval_and_says_why(over: str, reason: str):
     found = some([1.0], over=over)
