@@ -144,6 +144,9 @@ def _respondents(
         for system in {policy.config.model.system for policy in policies}
     }
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
+    # What needs the size of the model's output, now that it is there.
+    rows = engine.head.vocabulary
+    formats = {system: one.within(rows) for system, one in formats.items()}
     handles: dict[tuple[str, int | None], str | None] = {}
     for number, policy in enumerate(policies):
         handle = f"evaluate:{number}"  # no learner has a colon in its name

@@ -36,6 +36,7 @@ from comity.learning.learner import RESETS, Learner, OptimizerSettings
 from comity.learning.making import make_learner
 from comity.past import PastAgents, check_past
 from comity.players.base import Player
+from comity.players.context import check_context
 from comity.players.language_model import LanguageModels, Policy
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS, AnswerFormat
@@ -187,8 +188,15 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
                 "model's conversations; write it without"
             )
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
+    chat = chat.within(engine.head.vocabulary, labels)
     models = LanguageModels(engine, chat, rules.prompt, rules.answer, record, rules.exploration)
     models.check(rules.game)
+    after = 0
+    if config.record.followups:
+        questions = config.record.questions.values()
+        after = max((len(chat.next(one, ended=False)) for one in questions), default=0)
+        after += config.record.followup_tokens
+    check_context(models, rules.game, after)
     return models
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from comity.engines.control import broken, control_tokens, spelling
+from comity.engines.control import broken, control_tokens, line_breaks, spelling
 from comity.engines.template import answering, render
 from comity.errors import ComityError
 
@@ -56,6 +56,8 @@ class ChatFormat:
     tokenizer: Any = field(repr=False, compare=False)
     control: re.Pattern[str] = field(repr=False, compare=False)
     """Matches every control token spelled out in text."""
+    rows: int | None = None
+    """How many of the tokens the model has, where it lacks some (`within`)."""
     tokens: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Labels that are single tokens of these ids."""
     _seen: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
@@ -101,7 +103,7 @@ class ChatFormat:
             cut = found.end()
         elif after.lstrip(" ").startswith("\n"):
             # A template of plain words: its lines end as those without a template do.
-            lines = _line_breaks(tokenizer)
+            lines = line_breaks(tokenizer)
             cut = after.index("\n") + 1
         return cls(
             before=before,
@@ -119,7 +121,7 @@ class ChatFormat:
     def _plain(cls, tokenizer: Any, system: str | None) -> "ChatFormat":
         encoded = tokenizer.encode("a\n")
         begins = tokenizer.bos_token is not None and encoded[0] == tokenizer.bos_token_id
-        ends, lines = {tokenizer.eos_token_id} - {None}, _line_breaks(tokenizer)
+        ends, lines = {tokenizer.eos_token_id} - {None}, line_breaks(tokenizer)
         return cls(
             before=(tokenizer.bos_token if begins else "") + (f"{system}\n\n" if system else ""),
             to_answer="\nAnswer:",
@@ -140,11 +142,10 @@ class ChatFormat:
         found = {label: int(match[1]) for label in labels if (match := _NUMBERED.fullmatch(label))}
         fixed = self.before + self.to_answer + self.answer_end + self.to_user
         marks = {match.group() for match in self.control.finditer(fixed)}
+        known = len(self.tokenizer) if self.rows is None else self.rows
         for label, number in found.items():
-            if number >= len(self.tokenizer):
-                raise ComityError(
-                    f"label {label!r}: the model's vocabulary has {len(self.tokenizer)} tokens"
-                )
+            if number >= known:
+                raise ComityError(f"label {label!r}: the model's vocabulary has {known} tokens")
             text = self.tokenizer.decode([number])
             if number in self.end_ids or text in marks:
                 raise ComityError(
@@ -152,6 +153,40 @@ class ChatFormat:
                     "choose other ids"
                 )
         return replace(self, tokens=found, _seen={}) if found else self
+
+    def within(self, rows: int, labels: Sequence[str] = ()) -> "ChatFormat":
+        """This format for a model with so many rows: tokens beyond them are spelled in letters.
+
+        Some tokenizers have more tokens than the model (Gemma-3-1B's: one for images). Raises
+        ComityError where such a token is no mere addition, marks turns, or is a label.
+        """
+        size = max(self.tokenizer.get_vocab().values()) + 1
+        if size <= rows:
+            return self
+        numbers = f"the tokenizer has {size} tokens, the model {rows}"
+        added = {i: one.content for i, one in self.tokenizer.added_tokens_decoder.items()}
+        beyond = {i: text for i, text in added.items() if i >= rows}
+        fixed = set(self._encode(self.before + self.to_answer + self.answer_end + self.to_user))
+        if size - rows > len(beyond) or not fixed.isdisjoint(beyond):
+            raise ComityError(
+                f"the model lacks tokens that its conversations need: {numbers}; use the tokenizer "
+                "that the model was trained with, or resize the model's embedding"
+            )
+        unknown = [re.escape(text) for text in beyond.values() if text]
+        for label in labels:
+            if self.tokens.get(label, 0) >= rows or re.search("|".join(unknown) or "(?!)", label):
+                raise ComityError(
+                    f"label {label!r} is a token that the model does not have: {numbers}; choose "
+                    "another label, or resize the model's embedding"
+                )
+        return replace(
+            self,
+            control=spelling(control_tokens(self.tokenizer) | beyond),
+            end_ids=self.end_ids - beyond.keys(),
+            closing_ids=self.closing_ids - beyond.keys(),
+            rows=rows,
+            _seen={},
+        )
 
     def first(self, text: str) -> list[int]:
         """Ids from the start of a conversation to where the model answers `text`."""
@@ -306,14 +341,3 @@ class ChatFormat:
 def _closing(ends: set[int], lines: Mapping[int, str]) -> frozenset[int]:
     """The ends that say nothing else: control tokens, and line breaks with blanks before them."""
     return frozenset(ends.union(i for i, text in lines.items() if not text.strip()))
-
-
-def _line_breaks(tokenizer: Any) -> dict[int, str]:
-    """The tokens that hold a line break, and what each says before it.
-
-    Many tokenizers join line breaks with one another, or with what stands before them.
-    """
-    ids = list(range(len(tokenizer)))
-    texts = tokenizer.batch_decode([[i] for i in ids], clean_up_tokenization_spaces=False)
-    found = {i: text.partition("\n")[0] for i, text in zip(ids, texts, strict=True) if "\n" in text}
-    return {i: text for i, text in found.items() if i not in tokenizer.all_special_ids}

@@ -1,5 +1,7 @@
 """Control tokens: what marks turns and ends, and is never spelled by ordinary text.
 
+In plain text, which has no such tokens, a line break ends an answer (`line_breaks`).
+
 Text that is told or written may hold anything, also other models' words. Where it spells a
 control token, its letters are encoded, never the token.
 """
@@ -47,3 +49,14 @@ def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
         return [i for part in parts for i in tokenizer.encode(part, add_special_tokens=False)]
 
     return encode
+
+
+def line_breaks(tokenizer: Any) -> dict[int, str]:
+    """The tokens that hold a line break, and what each says before it.
+
+    Many tokenizers join line breaks with one another, or with what stands before them.
+    """
+    ids = list(range(len(tokenizer)))
+    texts = tokenizer.batch_decode([[i] for i in ids], clean_up_tokenization_spaces=False)
+    found = {i: text.partition("\n")[0] for i, text in zip(ids, texts, strict=True) if "\n" in text}
+    return {i: text for i, text in found.items() if i not in tokenizer.all_special_ids}

@@ -19,6 +19,7 @@ from comity.engines import attention
 from comity.engines.attention import Cache, Pass
 from comity.engines.lora import Adapters
 from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack, passes
+from comity.engines.positions import positions
 from comity.engines.scoring import Head
 from comity.engines.session import Session
 
@@ -70,6 +71,7 @@ class Engine:
         self.model = model.eval().requires_grad_(False)
         self.model.set_attn_implementation(attention.NAME)
         self.head = Head(model)
+        self.positions = positions(model)
         self.adapters = Adapters(model)
         self._body = getattr(model, model.base_model_prefix)
         self.tokens_computed = 0
@@ -92,6 +94,8 @@ class Engine:
     def forward(self, packing: Packing, cache: Cache, dropout: bool = False) -> torch.Tensor:
         """Last hidden states `[N, H]` of a packing."""
         self.tokens_computed += len(packing)
+        if self.positions.learned and len(packing):
+            self.positions.check(int(packing.positions.max()) + 1, "a conversation has")
         with self.adapters.routes.of(packing.routes, dropout):
             output = self._body(
                 input_ids=packing.tokens[None],

@@ -53,6 +53,12 @@ class ModelRespondent:
         ends = sorted(self.chat.closing_ids)
         contexts = [self._told(question) for question in questions]
         answers = [self._format(question).answer_ids(question.labels) for question in questions]
+        longest = max(
+            len(context) + len(ids)
+            for context, labels in zip(contexts, answers, strict=True)
+            for ids in labels
+        )
+        self.engine.positions.check(longest + SPARE_TOKENS, "a question takes")
         sequences = [[[*ids, end] for ids in labels for end in ends or [0]] for labels in answers]
         logprobs = sequence_logprobs(
             self.engine, contexts, sequences, self.adapter, self.temperature

@@ -27,6 +27,7 @@ from comity.prompts.forms import Form, MessageForm, TalkForm, Thinking
 
 if TYPE_CHECKING:
     from comity.players.conversations import Conversations, Place
+    from comity.players.language_model import LanguageModels
 
 FEW_ANSWERS = 64
 """Most free answers whose legal beginnings are computed with their questions."""
@@ -142,16 +143,16 @@ def _form(table: "Conversations", ask: Ask) -> Form:
     return form
 
 
-def _budget(table: "Conversations", ask: Ask, form: Form | None) -> int:
-    """Most tokens of a written answer; of one that may be either, those of the longer one."""
+def longest_answer(
+    models: "LanguageModels", kind: str, form: Form | None, labels: Sequence[str]
+) -> int:
+    """Most tokens that are chosen for a written answer of a turn's kind; `labels`: where it has
+    no form. Of one that may be a message or a claim, those of the longer one.
+    """
     if isinstance(form, TalkForm):
         parts = {"message": form.message, "claim": form.claim}
-        return max(_budget_of(table, ask, kind, part) for kind, part in parts.items())
-    return _budget_of(table, ask, ask.turn.kind, form)
-
-
-def _budget_of(table: "Conversations", ask: Ask, kind: str, form: Form | None) -> int:
-    settings, chat = table.models.answer, table.models.chat
+        return max(longest_answer(models, kind, part, ()) for kind, part in parts.items())
+    settings, chat = models.answer, models.chat
     if isinstance(settings, Written):
         given = settings.message_tokens if kind == "message" else settings.claim_tokens
     else:
@@ -159,10 +160,16 @@ def _budget_of(table: "Conversations", ask: Ask, kind: str, form: Form | None) -
     if given is not None:
         return given
     if form is None:
-        return SPARE + max(chat.length(label) for label in table.legal(ask))
+        return SPARE + max(chat.length(label) for label in labels)
     # A free text may have a token for every character.
     body = form.limit if isinstance(form, MessageForm) else 0
     return SPARE + chat.length(form.longest) + body
+
+
+def _budget(table: "Conversations", ask: Ask, form: Form | None) -> int:
+    """Most tokens of the answer to an ask."""
+    labels = table.legal(ask) if form is None else ()
+    return longest_answer(table.models, ask.turn.kind, form, labels)
 
 
 def _draw(

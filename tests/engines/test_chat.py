@@ -263,3 +263,44 @@ def test_tokens_that_mark_turns_are_no_labels() -> None:
             one.numbered(["A", f"⟦{number}⟧"])
     with pytest.raises(ComityError, match=f"vocabulary has {len(one.tokenizer)} tokens"):
         one.numbered(["⟦100000⟧"])
+
+
+def test_tokens_beyond_the_models_rows_are_spelled_in_letters() -> None:
+    one = chat()
+    rows = len(one.tokenizer)
+    one.tokenizer.add_tokens(["<left>", "<right>"])
+    assert one.within(rows + 2) is one
+    fit = one.within(rows, ["A", "B"])
+    for text in ("go <left>", "<right><left> A"):
+        for ids in (fit.first(text), fit.next(text, ended=False), fit.answer(text)):
+            assert max(ids) < rows and text in fit.decode(ids)
+    assert fit.first("A or B?") == one.first("A or B?") and fit.end_ids == one.end_ids
+    for label in ("<left>", "go <right>"):
+        with pytest.raises(ComityError, match=f"tokenizer has {rows + 2} tokens, the model {rows}"):
+            one.within(rows, ["A", label])
+    numbered = one.numbered(["A", f"⟦{rows + 1}⟧"])
+    with pytest.raises(ComityError, match=f"label '⟦{rows + 1}⟧'.*the model {rows}"):
+        numbered.within(rows, ["A", f"⟦{rows + 1}⟧"])
+    with pytest.raises(ComityError, match=f"vocabulary has {rows} tokens"):
+        fit.numbered([f"⟦{rows}⟧"])
+
+
+def test_a_model_without_the_tokens_of_its_turns_is_refused() -> None:
+    one = chat()
+    with pytest.raises(ComityError, match=f"has {len(one.tokenizer)} tokens, the model 300"):
+        one.within(300)  # ordinary tokens
+    tokenizer = make_tokenizer()
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<turn>"])
+    tokenizer.chat_template = "{% for m in messages %}<turn>{{ m.content }}<|im_end|>{% endfor %}"
+    with pytest.raises(ComityError, match=f"has {rows + 1} tokens, the model {rows}"):
+        ChatFormat.from_tokenizer(tokenizer).within(rows)
+
+
+def test_an_end_without_a_row_is_no_end() -> None:
+    tokenizer = make_tokenizer(chat=False)
+    rows = len(tokenizer)
+    tokenizer.add_special_tokens({"eos_token": "<end>"})
+    one = ChatFormat.from_tokenizer(tokenizer)
+    assert rows in one.end_ids
+    assert rows not in one.within(rows).end_ids | one.within(rows).closing_ids
