@@ -32,6 +32,14 @@ def options(group: str) -> Sentences:
     return found
 
 
+def choices(group: str) -> Sentences:
+    """The options of a config group and the user's own parts beside them."""
+    from comity.own_parts import own
+    from comity.registry import sentences
+
+    return options(group) | sentences(own(group))
+
+
 def header(yaml: str) -> str:
     """The first comment of a YAML file that is not a directive to Hydra (`# @package`)."""
     for line in yaml.splitlines():
@@ -59,24 +67,25 @@ def _folders(group: str, above: str = "") -> list[str]:
 
 
 def _rewards() -> Sentences:
-    from comity.registry import own_parts, sentences
+    from comity.own_parts import own
     from comity.rewards import REWARDS
 
-    def described(name: str, sentence: str) -> str:
-        kind = REWARDS.get(name)
-        if kind is None:
-            return sentence
-        return f"{sentence} [{kind.formula}; published as {kind.published}]"
+    kinds = {**REWARDS, **own("reward")}
 
-    found = {name: described(name, sentence) for name, sentence in options("reward").items()}
-    return found | sentences(own_parts("reward"))
+    def described(name: str, sentence: str) -> str:
+        formula = getattr(kinds.get(name), "formula", "")
+        published = getattr(kinds.get(name), "published", "")
+        said = [formula, f"published as {published}" if published else ""]
+        return f"{sentence} [{'; '.join(filter(None, said))}]" if any(said) else sentence
+
+    return {name: described(name, sentence) for name, sentence in choices("reward").items()}
 
 
 def _players() -> Sentences:
-    from comity.players.scripts import SCRIPTS
-    from comity.registry import own_parts, sentences
+    from comity.players.scripts import all_scripts
+    from comity.registry import sentences
 
-    return MODEL_PLAYERS | sentences(SCRIPTS) | sentences(own_parts("player"))
+    return MODEL_PLAYERS | sentences(all_scripts())
 
 
 def _models() -> Sentences:
@@ -94,13 +103,13 @@ def _sinks() -> Sentences:
 
 KINDS: dict[str, Callable[[], Sentences]] = {
     "experiments": experiments,
-    "games": lambda: options("game"),
+    "games": lambda: choices("game"),
     "lengths": lambda: options("game/length"),
-    "prompts": lambda: options("prompt"),
-    "answers": lambda: options("answer"),
+    "prompts": lambda: choices("prompt"),
+    "answers": lambda: choices("answer"),
     "rewards": _rewards,
     "players": _players,
-    "algorithms": lambda: options("algorithm"),
+    "algorithms": lambda: choices("algorithm"),
     "past": lambda: options("past"),
     "models": _models,
     "sinks": _sinks,

@@ -12,7 +12,6 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -245,7 +244,7 @@ def composed(primary: str, overrides: Sequence[str], folder: str | None) -> Dict
     """What Hydra makes of a file, of a user's folder or ours, and of overrides."""
     from hydra.types import RunMode
 
-    from comity.config_sources import new_hydra
+    from comity.config_sources import beside_hydra, new_hydra
 
     with beside_hydra():
         hydra = new_hydra(folder)
@@ -254,19 +253,6 @@ def composed(primary: str, overrides: Sequence[str], folder: str | None) -> Dict
         )
     del tree.hydra
     return tree
-
-
-@contextmanager
-def beside_hydra() -> Iterator[None]:
-    """Lets Hydra be used anew, also while it runs the job that composes (a study's arms)."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    instance = GlobalHydra.instance()
-    outer, instance.hydra = instance.hydra, None
-    try:
-        yield
-    finally:
-        instance.hydra = outer
 
 
 def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
@@ -337,9 +323,17 @@ class Schema(Config):
     """Likewise."""
 
 
-@cache
 def register_schema() -> None:
-    """Makes the fields known to Hydra as the config `comity_schema`; once per process."""
+    """Makes the fields known to Hydra as the config `comity_schema`, and the user's own parts."""
+    from comity.own_parts import register
+
+    _register_ours()
+    register()
+
+
+@cache
+def _register_ours() -> None:
+    """What the project itself has in the store; once per process."""
     from hydra.core.config_store import ConfigStore
 
     from comity.presets import register

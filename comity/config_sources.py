@@ -10,7 +10,8 @@ parameters are taken from the command line alone.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -179,3 +181,14 @@ def new_hydra(folder: str | None) -> Hydra:
     hydra = Hydra.create_main_hydra2("comity", search_path(folder))
     hydra.config_loader = CheckedLoader(search_path(folder))
     return hydra
+
+
+@contextmanager
+def beside_hydra() -> Iterator[None]:
+    """Lets Hydra be used anew, also while it runs the job that composes (a study's arms)."""
+    instance = GlobalHydra.instance()
+    outer, instance.hydra = instance.hydra, None
+    try:
+        yield
+    finally:
+        instance.hydra = outer

@@ -15,13 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from comity.config import (
     Composition,
     Config,
-    beside_hydra,
     composed,
     from_omegaconf,
     register_schema,
 )
 from comity.config_errors import names_its_base, plain_errors
-from comity.config_sources import check_overrides, new_hydra
+from comity.config_sources import beside_hydra, check_overrides, new_hydra
 from comity.errors import ComityError
 
 QUIET = (

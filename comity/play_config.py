@@ -17,9 +17,10 @@ from comity.evaluate import Trained, trained_policies
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.split import Split
-from comity.players.scripts import SCRIPTS
+from comity.own_parts import own
+from comity.players.scripts import all_scripts
 from comity.prompts import PROMPTS
-from comity.registry import build, own_parts
+from comity.registry import build
 from comity.reports.folders import study_runs
 from comity.seats import HUMAN, check_seat, learner_of
 
@@ -44,7 +45,7 @@ def _is_player(seat: str) -> bool:
         return True
     if learner_of(seat) is not None:
         raise ComityError(f"seat {seat!r}: nobody learns here; name the folder of a run instead")
-    if seat.split(":")[0] in MODELS or seat in SCRIPTS or seat in own_parts("player"):
+    if seat.split(":")[0] in MODELS or seat in all_scripts():
         check_seat(seat)
         return True
     return False
@@ -59,7 +60,7 @@ def _trained(seat: str) -> Trained:
     if not seat or not folder.is_dir():
         if "/" in seat:
             raise ComityError(f"there is no run folder {seat}")
-        known = {**SCRIPTS, **own_parts("player"), HUMAN: None, "base": None, "adapter:PATH": None}
+        known = {**all_scripts(), HUMAN: None, "base": None, "adapter:PATH": None}
         raise ComityError(f"unknown player {seat!r}; {nearest(seat, known)}, or a run's folder")
     if (folder / "study.json").is_file():
         arms = study_runs(folder)
@@ -91,7 +92,7 @@ def play_config(
     answer format and temperature; without one, `negotiation` for split games and `conversation`
     for others. Overrides come before all of that.
     """
-    games = options("game")
+    games = options("game") | dict.fromkeys(own("game"), "")
     if name not in games and (not name or name not in experiments()):
         what = f"unknown game {name!r}" if name else "which game?"
         raise ComityError(f"{what}; {nearest(name, games)}; or an experiment's name")
@@ -137,7 +138,7 @@ def _telling(name: str, overrides: Sequence[str], runs: Mapping[str, Trained]) -
     game = make_game(compose("", [f"game={name}", *chosen]).game)
     for run in runs.values():
         prompt = run.config.prompt
-        if prompt["name"] in options("prompt") and _tells(prompt, game):
+        if prompt["name"] in {**options("prompt"), **own("prompt")} and _tells(prompt, game):
             return prompt
     return {"name": "negotiation" if isinstance(game, Split) else "conversation"}
 

@@ -28,8 +28,15 @@ PARTS = "COMITY_PARTS"
 """Environment variable that names Python files with the user's own parts."""
 
 
-def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) -> Built:
+def build(
+    kind: str,
+    config: object,
+    known: Mapping[str, Callable[..., Built]],
+    own: Callable[[], Mapping[str, Callable[..., Built]]] | None = None,
+) -> Built:
     """The object that `config` names, made by `known[name](**parameters)`.
+
+    `own` finds the user's own parts, for names that are not known: `own_parts(kind)` if left out.
 
     `config` is a name or a mapping with the key `name`; its other keys are parameters.
     Lists become tuples where the signature asks for tuples, whole numbers become floats
@@ -40,7 +47,9 @@ def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) 
     name = parameters.pop("name", None)
     if not isinstance(name, str):
         raise ComityError(f"{kind} needs a name; {nearest('', known)}")
-    factory = known[name] if name in known else lookup(kind, name, {**known, **own_parts(kind)})
+    if name not in known:
+        known = {**known, **(own() if own is not None else own_parts(kind))}
+    factory = lookup(kind, name, known)
     what = f"{kind} {name!r}"
     fitted = _fitted(what, factory, parameters)
     try:
@@ -52,7 +61,7 @@ def build(kind: str, config: object, known: Mapping[str, Callable[..., Built]]) 
 
 
 def own_parts(kind: str) -> dict[str, Callable[..., Any]]:
-    """The user's own rewards, players ... by name, from entry points and files.
+    """The user's own rewards, players, stages ... by name, from entry points and files.
 
     Entry points of the group `comity.rewards` (for the kind "reward"), and the dictionary
     `REWARDS` of every Python file that the environment variable COMITY_PARTS names (several
@@ -65,7 +74,13 @@ def own_parts(kind: str) -> dict[str, Callable[..., Any]]:
         found[point.name] = _loaded(point)
     for path in os.environ.get(PARTS, "").split(os.pathsep):
         if path:
-            found.update(getattr(_module(path), group.upper(), {}))
+            parts = getattr(_module(path), group.upper(), {})
+            if not isinstance(parts, Mapping):
+                raise ComityError(f"{path}: {group.upper()} is no dictionary of parts by name")
+            found.update(parts)
+    for name, part in found.items():
+        if not callable(part):
+            raise ComityError(f"own {kind} {name!r} is no class or function, but {part!r}")
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from comity.errors import ComityError, lookup
 from comity.games.base import Game
 from comity.players.script import ScriptedPlayer
-from comity.players.scripts import SCRIPTS, Script, check_script
+from comity.players.scripts import SCRIPTS, Script, all_scripts, check_script
 from comity.registry import build
 
 LEARNER = "learner"
@@ -61,10 +61,10 @@ def check_seat(seat: Any) -> None:
         if not re.fullmatch(r"[\w-]+", rest):
             raise ComityError(f"seat {seat!r}: a learner's name is of letters, digits, - and _")
     else:
-        known = {**SCRIPTS, LEARNER: None, "base": None, "adapter:PATH": None}
-        lookup("player", seat, known)
-        if seat in SCRIPTS:
-            build("player", seat, SCRIPTS)
+        scripts = all_scripts()
+        lookup("player", seat, {**scripts, LEARNER: None, "base": None, "adapter:PATH": None})
+        if seat in scripts:
+            build("player", seat, scripts)
 
 
 def check_strategy(strategy: Script, game: Game, seat: int) -> None:

@@ -30,7 +30,7 @@ from comity.games.base import Game
 from comity.learning.checkpoints import ADAPTER_CONFIG, Checkpoints, newest_policies
 from comity.players.base import Player
 from comity.players.language_model import LanguageModels, Policy
-from comity.players.scripts import SCRIPTS
+from comity.players.scripts import all_scripts
 from comity.progress import Progress
 from comity.provenance import located
 from comity.rollout.tables import conversation_table, decision_table, write_table
@@ -139,7 +139,7 @@ def _check_entrant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: 
         if learner_of(player) is not None:
             raise ComityError(f"crossplay.players: {LEARNER!r} is no player there; name an arm")
         if name not in ("adapter", "base"):
-            lookup("player", player, {**SCRIPTS, "base": None, **arms})
+            lookup("player", player, {**all_scripts(), "base": None, **arms})
     check_seat(player)
     if is_scripted(player):
         for seat in range(game.seats):

@@ -21,7 +21,7 @@ from comity.games.iterated import Iterated
 from comity.prompts import PROMPTS
 from comity.prompts.base import Prompt
 from comity.prompts.framings import DILEMMAS, is_prisoners_dilemma
-from comity.prompts.structured import told_stage
+from comity.prompts.structured import square_stage
 from comity.registry import build
 
 LAYOUTS = ("original", "columns", "rows", "reversed")
@@ -208,7 +208,7 @@ class Grid:
 
 def fitting(game: Game) -> tuple[str, ...]:
     """The framings but `structured` whose words do not contradict the game's payoffs."""
-    dilemma = is_prisoners_dilemma(told_stage(game))
+    dilemma = is_prisoners_dilemma(square_stage(game))
     return tuple(one for one in FRAMINGS[1:] if dilemma or one not in DILEMMAS)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from comity.games import negotiations, tables
 from comity.games.base import Game
 from comity.games.random_tables import random_dilemma
-from comity.registry import build
+from comity.registry import build, own_parts
 
 GAMES: dict[str, Callable[..., Game]] = {
     "prisoners_dilemma": tables.prisoners_dilemma,
@@ -42,4 +42,10 @@ GAMES: dict[str, Callable[..., Game]] = {
 
 def make_game(config: Mapping[str, Any]) -> Game:
     """The game that `{name: ..., **parameters}` describes; `ComityError` where it cannot be."""
-    return build("game", config, GAMES)
+    return build("game", config, GAMES, own_games)
+
+
+def own_games() -> dict[str, Callable[..., Game]]:
+    """The user's own games, and games that repeat the user's own stages, by name."""
+    stages = {name: tables.repeated(name, kind) for name, kind in own_parts("stage").items()}
+    return {**stages, **own_parts("game")}

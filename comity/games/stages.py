@@ -1,6 +1,7 @@
 """Stage games: what one round pays for the moves played in it.
 
-- `Stage`: what a stage game is.
+- `Stage`: what a stage game is. `situations` and `payoffs_to`: what there is to tell of one,
+  which is all that prompts know of it.
 - `MatrixStage`: two seats that choose among the same k moves, and any payoff table.
 - `PublicGoods`: N seats that put in or keep.
 
@@ -9,7 +10,8 @@ A stage game knows nothing of rounds, noise or time; `comity.games.iterated` rep
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import combinations_with_replacement, product
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from comity.errors import ComityError
 from comity.games.base import Move
@@ -22,6 +24,7 @@ OUTCOMES = ("CC", "CD", "DC", "DD")
 """Joint moves of two seats with two moves, the own one first; C is move 0."""
 
 
+@runtime_checkable
 class Stage(Protocol):
     """One round's rules; implementations are frozen dataclasses."""
 
@@ -41,6 +44,59 @@ class Stage(Protocol):
     def payoff(self, moves: tuple[Move, ...]) -> tuple[float, ...]:
         """`[seat]` points for the joint move `[seat]`."""
         ...
+
+
+TRIED = 10_000
+"""Most joint moves that are looked at to find out whether seats are interchangeable."""
+
+MOST_SITUATIONS = 100
+"""Most situations that a prompt lists."""
+
+
+def interchangeable(stage: Stage) -> bool:
+    """What a seat earns depends on how many of the others play each move, not on who does.
+
+    A stage may say so itself with an attribute of this name, which stages of many seats have to:
+    all joint moves are compared where it does not, if they are no more than `TRIED`.
+    """
+    said = getattr(stage, "interchangeable", None)
+    if said is not None:
+        return bool(said)
+    if len(stage.moves) ** stage.seats > TRIED:
+        return False
+    earned: dict[tuple[Any, ...], float] = {}
+    for joint in product(range(len(stage.moves)), repeat=stage.seats):
+        for seat, payoff in enumerate(stage.payoff(joint)):
+            others = tuple(sorted(joint[:seat] + joint[seat + 1 :]))
+            if earned.setdefault((seat, joint[seat], others), payoff) != payoff:
+                return False
+    return True
+
+
+def situations(stage: Stage) -> list[tuple[Move, ...]]:
+    """What the other seats may do, as far as it matters to one: its cases, in order.
+
+    Each is the others' moves, `[seats - 1]`: in seat order, or sorted where they are
+    interchangeable. Raises `ComityError` where there are more than `MOST_SITUATIONS`.
+    """
+    moves, others = range(len(stage.moves)), stage.seats - 1
+    alike = others > 1 and interchangeable(stage)
+    count = math.comb(len(moves) + others - 1, others) if alike else len(moves) ** others
+    if count > MOST_SITUATIONS:
+        more = "" if alike else "; if only their numbers count, give it `interchangeable = True`"
+        raise ComityError(
+            f"{stage.title}: there are {count} things that {others} others can do, too many to "
+            f"tell{more}"
+        )
+    return list(
+        combinations_with_replacement(moves, others) if alike else product(moves, repeat=others)
+    )
+
+
+def payoffs_to(stage: Stage, seat: int, own: Move, others: tuple[Move, ...]) -> tuple[float, ...]:
+    """What `seat` earns that plays `own`, then what the others earn, in seat order."""
+    payoffs = stage.payoff((*others[:seat], own, *others[seat:]))
+    return (payoffs[seat], *payoffs[:seat], *payoffs[seat + 1 :])
 
 
 @dataclass(frozen=True)
@@ -83,6 +139,7 @@ class PublicGoods:
     seats: int
     contribution: float
     multiplier: float
+    interchangeable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.seats < 2:

@@ -4,12 +4,14 @@ Each is a factory with the parameters of `Iterated`; the tables are the field's 
 Cells are (seat 0, seat 1); rows are seat 0's moves, cooperation first.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
+from comity.errors import ComityError
 from comity.games.iterated import Iterated
 from comity.games.lengths import Fixed, Length, make_length
-from comity.games.stages import MatrixStage, PublicGoods
+from comity.games.stages import MatrixStage, PublicGoods, Stage
 
 LengthChoice = Length | Mapping[str, Any]
 DEFAULT_LENGTH = Fixed(10)
@@ -27,6 +29,32 @@ def _named(sentence: str, stage: MatrixStage) -> Callable[..., Iterated]:
         return Iterated(stage, make_length(length), noise, illegal, start)
 
     factory.__doc__ = sentence
+    return factory
+
+
+def repeated(name: str, kind: Callable[..., Stage]) -> Callable[..., Iterated]:
+    """The factory of games that repeat a stage, which is made by `kind` of its own parameters."""
+
+    def factory(
+        length: LengthChoice = DEFAULT_LENGTH,
+        noise: float = 0.0,
+        illegal: str = "as_defect",
+        start: str | tuple[str, ...] = "none",
+        **parameters: Any,
+    ) -> Iterated:
+        return Iterated(kind(**parameters), make_length(length), noise, illegal, start)
+
+    # What is known of a factory is read from its signature.
+    *rules, _ = inspect.signature(factory).parameters.values()
+    own = inspect.signature(kind).parameters
+    if taken := [rule.name for rule in rules if rule.name in own]:
+        raise ComityError(f"stage {name!r}: {', '.join(taken)} are parameters of the repetition")
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    merged = [one.replace(kind=keyword) for one in (*own.values(), *rules)]
+    hints = get_type_hints(kind.__init__ if inspect.isclass(kind) else kind)
+    factory.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+    factory.__annotations__ = {**hints, **get_type_hints(factory)}
+    factory.__doc__ = inspect.getdoc(kind)
     return factory
 
 

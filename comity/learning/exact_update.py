@@ -27,7 +27,6 @@ from comity.engines.scoring import without_common_start
 from comity.errors import ComityError
 from comity.games.base import Game, Illegal, Observation, Turn
 from comity.games.iterated import Iterated
-from comity.games.stages import MatrixStage
 from comity.learning.algorithms import Exact
 from comity.learning.exact_tables import course, game_loss, game_visits, histories, policy_table
 from comity.learning.learner import Learner
@@ -158,7 +157,7 @@ class ExactGradient:
 
 def enumerable(game: Game, prompt: Prompt, answer: AnswerFormat) -> Iterated:
     """The game, where policies that are told it so can be enumerated; else `ComityError`."""
-    if not isinstance(game, Iterated) or not isinstance(game.stage, MatrixStage):
+    if not isinstance(game, Iterated) or game.seats != 2:
         what = "another game" if game.seats == 2 else f"{game.seats} seats"
         raise ComityError(f"algorithm exact needs a matrix game of two seats, not {what}")
     if game.dealt(0) is not game:

@@ -14,6 +14,7 @@ from comity.games.randomness import CHECK, generator
 from comity.games.split import Split
 from comity.players.negotiators import NEGOTIATORS
 from comity.players.scripted import SCRIPTED
+from comity.registry import own_parts
 
 
 class Script(Protocol):
@@ -31,6 +32,11 @@ class Script(Protocol):
 
 SCRIPTS: dict[str, Callable[..., Script]] = {**SCRIPTED, **NEGOTIATORS}
 """Every scripted player by name, of games of moves and of split games."""
+
+
+def all_scripts() -> dict[str, Callable[..., Script]]:
+    """Those, and the user's own."""
+    return {**own_parts("player"), **SCRIPTS}
 
 
 def written(reply: Reply, game: Game) -> str:

@@ -5,17 +5,18 @@ from typing import ClassVar
 
 from comity.errors import lookup
 from comity.games.base import Game, Illegal, Turn
+from comity.games.stages import payoffs_to
 from comity.prompts.base import OfLabels
 from comity.prompts.telling import (
     NO_ANSWER,
     Telling,
+    doing,
     last_moves,
+    listed_situations,
     number,
-    own_payoffs,
-    payoff_beside,
     picked,
     told,
-    told_game,
+    told_stage,
 )
 
 NEWS = {
@@ -103,22 +104,14 @@ class Conversation(OfLabels):
 
     def _payoffs(self, game: Game, seat: int) -> str:
         """A line for each own pick and what the others may do, own pick first."""
-        stage = told_game(game).stage
+        stage = told_stage(game)
         labels, listed = self.labels(game), self.telling.listed(game)
         lines = []
         for own in listed:
-            if stage.seats == 2:
-                for other in listed:
-                    mine, theirs = own_payoffs(stage, seat, own, other)
-                    lines.append(
-                        f"You pick {labels[own]}, they pick {labels[other]}: "
-                        f"you get {number(mine)}, they get {number(theirs)}."
-                    )
-            else:
-                for count in range(stage.seats - 1, -1, -1):
-                    mine = payoff_beside(stage, own, count)
-                    lines.append(
-                        f"You pick {labels[own]}, {count} of them pick{'s' * (count == 1)} "
-                        f"{labels[0]}: you get {number(mine)}."
-                    )
+            for others in listed_situations(stage, listed):
+                mine, *theirs = map(number, payoffs_to(stage, seat, own, others))
+                both = f", they get {theirs[0]}" if stage.seats == 2 else ""
+                lines.append(
+                    f"You pick {labels[own]}, {doing(stage, others, labels)}: you get {mine}{both}."
+                )
         return "\n".join(lines)

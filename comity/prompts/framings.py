@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from comity.errors import ComityError
 from comity.games.base import Move
-from comity.games.stages import MatrixStage
-from comity.prompts.telling import number, own_payoffs
+from comity.games.stages import Stage, payoffs_to
+from comity.prompts.telling import number
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a prompt is made of; moves are indices, own move first."""
 
-    stage: MatrixStage
+    stage: Stage
     seat: int
     labels: tuple[str, ...]
     """By move."""
@@ -39,7 +39,7 @@ class Facts:
 
     def points(self, own: Move, other: Move) -> tuple[str, str]:
         """What this seat gets and what the other gets."""
-        mine, theirs = own_payoffs(self.stage, self.seat, own, other)
+        mine, theirs = payoffs_to(self.stage, self.seat, own, (other,))
         return number(mine), number(theirs)
 
 
@@ -185,18 +185,18 @@ DILEMMAS = ("story", "explicit")
 """Framings whose words are those of a prisoner's dilemma, whatever the table says."""
 
 
-def is_prisoners_dilemma(stage: MatrixStage) -> bool:
+def is_prisoners_dilemma(stage: Stage) -> bool:
     """T > R > P > S for both seats, move 0 being cooperation."""
     found = []
     for seat in (0, 1):
         reward, sucker, temptation, punishment = (
-            own_payoffs(stage, seat, own, other)[0] for own in (0, 1) for other in (0, 1)
+            payoffs_to(stage, seat, own, (other,))[0] for own in (0, 1) for other in (0, 1)
         )
         found.append(temptation > reward > punishment > sucker)
     return all(found)
 
 
-def check_framing(framing: str, stage: MatrixStage) -> None:
+def check_framing(framing: str, stage: Stage) -> None:
     """Raises `ComityError` where the framing's words contradict the game's payoffs."""
     if framing in DILEMMAS and not is_prisoners_dilemma(stage):
         fitting = [name for name in FRAMINGS if name not in DILEMMAS]

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from comity.games.base import Game, Turn
+from comity.games.stages import interchangeable, payoffs_to
 from comity.prompts.base import OfLabels
 from comity.prompts.telling import (
     Telling,
+    doing,
     last_moves,
+    listed_situations,
     number,
-    own_payoffs,
-    payoff_beside,
-    told_game,
+    told_stage,
 )
 
 
@@ -52,20 +53,23 @@ class MemoryOne(OfLabels):
 
     def _table(self, game: Game, seat: int) -> str:
         """Points as a Markdown table; rows are this seat's pick."""
-        stage = told_game(game).stage
+        stage = told_stage(game)
         labels, listed = self.labels(game), self.telling.listed(game)
+        columns = listed_situations(stage, listed)
         if stage.seats == 2:
             title = "Points (yours, theirs), by your pick (rows) and their pick (columns):"
-            header = [labels[other] for other in listed]
-            rows = [
-                [", ".join(map(number, own_payoffs(stage, seat, own, other))) for other in listed]
-                for own in listed
-            ]
-        else:
-            counts = range(stage.seats - 1, -1, -1)
+            header = [labels[other] for (other,) in columns]
+        elif len(labels) == 2 and interchangeable(stage):
             title = f"Your points, by your pick (rows) and how many of them pick {labels[0]}:"
-            header = [str(count) for count in counts]
-            rows = [[number(payoff_beside(stage, own, n)) for n in counts] for own in listed]
+            header = [str(others.count(0)) for others in columns]
+        else:
+            title = "Your points, by your pick (rows) and what they do (columns):"
+            header = [doing(stage, others, labels) for others in columns]
+        told = slice(2 if stage.seats == 2 else 1)
+        rows = [
+            [", ".join(map(number, payoffs_to(stage, seat, own, c)[told])) for c in columns]
+            for own in listed
+        ]
         lines = [["", *header], ["---"] * (1 + len(header))]
         lines += [[labels[own], *row] for own, row in zip(listed, rows, strict=True)]
         return "\n".join([title, *(f"| {' | '.join(line)} |" for line in lines)])

@@ -16,9 +16,8 @@ from typing import ClassVar
 
 from comity.errors import ComityError, lookup
 from comity.games.base import Game, Illegal, Move, Turn
-from comity.games.iterated import Iterated
 from comity.games.randomness import PROMPT, generator
-from comity.games.stages import MatrixStage
+from comity.games.stages import Stage
 from comity.prompts.base import OfLabels, is_sentence, labels_for
 from comity.prompts.framings import FRAMINGS, Facts, check_framing, compose
 from comity.prompts.labels import (
@@ -30,6 +29,7 @@ from comity.prompts.labels import (
     random_labels,
     shuffled,
 )
+from comity.prompts.telling import told_stage
 
 LAYOUTS = {
     "original": "rows and columns in the order of the moves",
@@ -141,7 +141,7 @@ class Structured(OfLabels):
     def opening(self, game: Game, turn: Turn) -> str:
         """The whole prompt."""
         one = self if self.stream or not self.drawn else self.varied((0,))
-        labels, stage = one.labels(game), told_stage(game)
+        labels, stage = one.labels(game), square_stage(game)
         check_framing(one.framing, stage)
         facts = Facts(
             stage=stage,
@@ -177,13 +177,16 @@ class Structured(OfLabels):
         ]
 
 
-def told_stage(game: Game) -> MatrixStage:
+def square_stage(game: Game) -> Stage:
     """The stage game, or a `ComityError` where these prompts cannot tell it."""
-    if isinstance(game, Iterated) and isinstance(game.stage, MatrixStage):
-        if len(game.stage.moves) == 2:
-            return game.stage
-        raise ComityError(f"structured prompts tell games of two moves, not {len(game.moves)}")
-    raise ComityError("structured prompts tell matrix games of two seats")
+    stage = told_stage(game)
+    if stage.seats != 2:
+        raise ComityError(
+            f"structured prompts tell matrix games of two seats, not of {stage.seats}"
+        )
+    if len(stage.moves) != 2:
+        raise ComityError(f"structured prompts tell games of two moves, not {len(stage.moves)}")
+    return stage
 
 
 def _places(exchanged: bool) -> tuple[Move, Move]:

@@ -1,8 +1,9 @@
 """What every way of telling a game shares: framing, labels, goal, and the words for them.
 
-Works for stage games that repeat: matrix games of two seats and k moves, and public goods
-with N seats. Moves are listed in the order in which their labels were given, so swapping
-labels changes what they mean and nothing else in the text.
+Works for every game with a `stage` (`comity.games.stages.Stage`), of any number of seats and
+moves: what there is to tell of it are its `situations`, and no prompt knows more of a stage.
+Moves are listed in the order in which their labels were given, so swapping labels changes what
+they mean and nothing else in the text.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,8 @@ from dataclasses import dataclass
 
 from comity.errors import ComityError, lookup
 from comity.games.base import Action, Game, Illegal, Move, Observation
-from comity.games.iterated import Iterated
 from comity.games.split import Split
-from comity.games.stages import MatrixStage, PublicGoods, Stage
+from comity.games.stages import Stage, interchangeable, situations
 from comity.prompts.base import check_labels, is_sentence, labels_for
 
 FRAMINGS = {
@@ -64,12 +64,12 @@ class Telling:
 
     def called(self, game: Game) -> str:
         """What the game is called ("a game", "the game Stag Hunt")."""
-        stage = told_game(game).stage
+        stage = told_stage(game)
         return f"the game {stage.title}" if self.framing == "named" else "a game"
 
     def slips(self, game: Game) -> str:
         """A sentence on trembling hands; empty without noise."""
-        noise = told_game(game).noise
+        noise = getattr(game, "noise", 0.0)
         if noise == 0:
             return ""
         return f"With a chance of {number(100 * noise)}%, any pick is changed by accident."
@@ -92,14 +92,16 @@ class Telling:
         return f"Answer only with {self.choices(game)}."
 
 
-def told_game(game: Game) -> Iterated:
-    """The game as one that these prompts can tell, or a `ComityError`."""
-    if isinstance(game, Iterated) and isinstance(game.stage, MatrixStage | PublicGoods):
-        return game
-    raise ComityError(
-        f"this prompt tells matrix games and public goods, not {title(game)}"
-        + ("; choose prompt=negotiation" if isinstance(game, Split) else "")
-    )
+def told_stage(game: Game) -> Stage:
+    """The game's stage, which these prompts tell, or a `ComityError`."""
+    stage = getattr(game, "stage", None)
+    if not isinstance(stage, Stage):
+        raise ComityError(
+            f"this prompt tells games that repeat a stage of moves and payoffs, not {title(game)}"
+            + ("; choose prompt=negotiation" if isinstance(game, Split) else "")
+        )
+    situations(stage)
+    return stage
 
 
 def title(game: Game) -> str:
@@ -107,16 +109,26 @@ def title(game: Game) -> str:
     return str(getattr(getattr(game, "stage", game), "title", type(game).__name__))
 
 
-def own_payoffs(stage: Stage, seat: int, own: Move, other: Move) -> tuple[float, float]:
-    """With two seats: what this one gets and what the other gets, when they play so."""
-    payoffs = stage.payoff((own, other) if seat == 0 else (other, own))
-    return payoffs[seat], payoffs[1 - seat]
+def listed_situations(stage: Stage, listed: Sequence[Move]) -> list[tuple[Move, ...]]:
+    """What the others may do, with moves in the order in which the text lists them."""
+    if stage.seats == 2:
+        return [(other,) for other in listed]
+    return situations(stage)
 
 
-def payoff_beside(stage: Stage, own: Move, cooperators: int) -> float:
-    """With seats that are all alike: what one gets that plays `own` beside so many cooperators."""
-    others = (0,) * cooperators + (1,) * (stage.seats - 1 - cooperators)
-    return stage.payoff((own, *others))[0]
+def doing(stage: Stage, others: Sequence[Move], labels: Sequence[str]) -> str:
+    """What the others do in a situation: "they pick A", "2 of them pick A", "they pick B, A"."""
+    if stage.seats == 2 or not interchangeable(stage):
+        return f"they pick {', '.join(labels[other] for other in others)}"
+    counts = [others.count(move) for move in range(len(labels))]
+    if len(labels) == 2:
+        return f"{counts[0]} of them pick{'s' * (counts[0] == 1)} {labels[0]}"
+    picks = [
+        f"{count} of them pick{'s' * (count == 1)} {label}"
+        for count, label in zip(counts, labels, strict=True)
+        if count
+    ]
+    return in_a_row(picks, "and")
 
 
 def number(value: float) -> str:

@@ -4,7 +4,7 @@ A payoff is what the game pays; a reward is what a learner is trained on. To add
 write a file with a frozen dataclass and give it a line in `REWARDS`.
 """
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -39,43 +39,40 @@ REWARDS: dict[str, type[Ruled]] = {
 }
 """Every reward by name."""
 
-SHARED = (
-    "illegal",
-    "opponent_illegal",
-    "other",
-    "cooperate",
-    "penalty",
-    "bonus",
-    "beta",
-    "own",
-    "others",
-)
-"""Parameters that the logged rewards take over from the one that is trained."""
-
 
 def every_reward(trained: Ruled) -> dict[str, Ruled]:
-    """Every reward that needs no terms, by name, and own + deontological, alike in `SHARED`."""
-    parts = [trained, *(reward for _, reward in getattr(trained, "parts", ()))]
-    known = {
-        name: getattr(part, name) for part in reversed(parts) for name in SHARED
-        if hasattr(part, name)
-    }  # fmt: skip
+    """Every reward that needs no terms, by name, and own + deontological.
 
-    def parameters(kind: type[Ruled]) -> dict[str, Any]:
-        names = {field.name for field in fields(kind)}
-        return {name: value for name, value in known.items() if name in names}
-
-    found = {
-        name: kind(**parameters(kind)) for name, kind in REWARDS.items() if kind is not Weighted
+    Beside the trained one they follow its rules for illegal answers, and whatever else they share
+    with it or a term of it by descent: `penalty` belongs to the deontological rewards alone, not
+    to every reward with a parameter of that name.
+    """
+    found: dict[str, Ruled] = {
+        name: kind(**_inherited(kind, trained))
+        for name, kind in REWARDS.items()
+        if kind is not Weighted
     }
     found["own_deontological"] = Weighted(
         terms={
-            "own": {"other": known.get("other", 0.0)},
-            "deontological": parameters(Deontological),
+            "own": {"other": getattr(trained, "other", 0.0)},
+            "deontological": _inherited(Deontological, trained),
         },
-        illegal=known.get("illegal", -6.0),
-        opponent_illegal=known.get("opponent_illegal", "carry"),
+        **_inherited(Ruled, trained),
     )
+    return found
+
+
+def _inherited(kind: type[Ruled], trained: Ruled) -> dict[str, Any]:
+    """Parameters that a kind of reward has from the same class as the trained one or its terms."""
+    terms = [reward for _, reward in getattr(trained, "parts", ())]
+    alike = [term for term in terms if type(term) is kind]
+    found: dict[str, Any] = {}
+    for part in (*terms, *alike, trained):  # The later ones win.
+        for base in type(part).__mro__:
+            if is_dataclass(base) and issubclass(kind, base):
+                names = [field.name for field in fields(base) if field.init]
+                found |= {name: getattr(part, name) for name in names}
+                break
     return found
 
 

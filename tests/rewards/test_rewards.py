@@ -144,7 +144,7 @@ def test_worked_example() -> None:
     [
         ({}, "at least one reward"),
         ({"owm": 1}, "did you mean own"),
-        ({"own": float("nan")}, "finite number"),
+        ({"own": float("nan")}, "must be finite"),
         ({"own": "much"}, "must be a number"),
         ({"weighted": 1}, "missing terms"),
     ],

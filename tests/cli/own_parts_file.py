@@ -1,0 +1,110 @@
+"""One part of each kind, as a researcher would write them into a file of their own."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from comity.games.base import Game, Move, Observation, Played, Turn
+from comity.games.iterated import Iterated
+from comity.games.stages import MatrixStage
+from comity.games.tables import DEFAULT_LENGTH, LengthChoice, make_length
+from comity.players.scripted import Scripted
+from comity.prompts.base import OfLabels, labels_for
+from comity.rewards.base import Ruled
+
+
+@dataclass(frozen=True)
+class Toll:
+    """A bridge: one who pays lets everybody pass.
+
+    Another stage than the project's; only what `comity.games.stages.Stage` says.
+    """
+
+    fee: float = 2.0
+    seats: int = 2
+    title: ClassVar[str] = "Toll"
+    moves: ClassVar[tuple[str, ...]] = ("pay", "dodge")
+
+    def payoff(self, moves: tuple[Move, ...]) -> tuple[float, ...]:
+        paid = 0 in moves
+        return tuple(5.0 * paid - self.fee * (move == 0) for move in moves)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Three seats of different rank and three moves: who does what matters."""
+
+    title: ClassVar[str] = "Ranks"
+    seats: ClassVar[int] = 3
+    moves: ClassVar[tuple[str, ...]] = ("low", "middle", "high")
+
+    def payoff(self, moves: tuple[Move, ...]) -> tuple[float, ...]:
+        return tuple(float(move * (seat + 1) - moves[0]) for seat, move in enumerate(moves))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstOff(Ruled):
+    """Every seat is rewarded with the payoff of the seat that got least.
+
+    Its parameters are called like those of other rewards and are something else.
+    """
+
+    formula: ClassVar[str] = "r[i] = weight * min over seats j of payoff[j]"
+    published: ClassVar[str] = "ours"
+
+    weight: float = 1.0
+    beta: float = 7.0
+    own: str = "text"
+    others: tuple[int, ...] = (1, 2)
+    penalty: float = -1.0
+    bonus: str | None = None
+    cooperate: int = 3
+    constant: str = "no number"
+
+    def value(self, played: Played, game: Game) -> np.ndarray:
+        return self.weight * played.payoffs.min(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Gradual(Scripted):
+    """Cooperates more and more."""
+
+    patience: float = 0.5
+
+    def cooperation(self, observation: Observation, game: Game) -> float:
+        return 1 - self.patience ** len(observation.history)
+
+
+@dataclass(frozen=True)
+class Plain(OfLabels):
+    """Says next to nothing."""
+
+    fresh: ClassVar[bool] = True
+    drawn: ClassVar[tuple[str, ...]] = ()
+    greeting: str = "Hello."
+
+    def varied(self, stream: tuple[int | str, ...]) -> "Plain":
+        return self
+
+    def labels(self, game: Game) -> tuple[str, ...]:
+        return labels_for(game, None, False)
+
+    def opening(self, game: Game, turn: Turn) -> str:
+        return f"{self.greeting} A or B?"
+
+    def following(self, game: Game, turn: Turn) -> str:
+        return self.opening(game, turn)
+
+
+def hunt(prize: float, length: LengthChoice = DEFAULT_LENGTH) -> Iterated:
+    """A stag hunt for a prize."""
+    cells: Any = (((prize, prize), (0, 3)), ((3, 0), (1, 1)))
+    return Iterated(MatrixStage("Hunt", ("stag", "hare"), cells), make_length(length))
+
+
+REWARDS = {"worst_off": WorstOff}
+STAGES = {"toll": Toll, "ranks": Ranks}
+GAMES = {"hunt": hunt}
+PLAYERS = {"gradual": Gradual}
+PROMPTS = {"plain": Plain}

@@ -1,0 +1,197 @@
+"""A user's own parts, from a file or a package: found everywhere by name, like the project's."""
+
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from comity import registry
+from comity.catalog import catalog
+from comity.cli import main
+from comity.config import compose
+from comity.errors import ComityError
+from comity.experiment import Rules
+from comity.games import make_game
+from comity.play_config import play_config, trained_seats
+from comity.prompts import PROMPTS
+from comity.registry import build
+from comity.rewards import REWARDS, Own, every_reward
+from comity.runs import read_decisions
+from comity.train import train
+from tests.train.small import only_folder, small
+
+FILE = Path(__file__).with_name("own_parts_file.py")
+
+
+@pytest.fixture(autouse=True, params=["file", "package"])
+def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same parts named by COMITY_PARTS, and offered by an installed package."""
+    if request.param == "file":
+        monkeypatch.setenv("COMITY_PARTS", str(FILE))
+        return
+    offered = {
+        "comity.rewards": {"worst_off": "WorstOff"},
+        "comity.stages": {"toll": "Toll", "ranks": "Ranks"},
+        "comity.games": {"hunt": "hunt"},
+        "comity.players": {"gradual": "Gradual"},
+        "comity.prompts": {"plain": "Plain"},
+    }
+    monkeypatch.delenv("COMITY_PARTS", raising=False)
+    monkeypatch.setattr(
+        registry,
+        "entry_points",
+        lambda group: [
+            EntryPoint(name, f"tests.cli.own_parts_file:{value}", group)
+            for name, value in offered.get(group, {}).items()
+        ],
+    )
+
+
+def test_all_are_listed() -> None:
+    for kind, names in {
+        "games": {"toll": "A bridge: one who pays", "hunt": "A stag hunt for a prize."},
+        "rewards": {"worst_off": "Every seat"},
+        "players": {"gradual": "Cooperates more and more."},
+        "prompts": {"plain": "Says next to nothing."},
+    }.items():
+        for name, sentence in names.items():
+            assert catalog(kind)[kind][name].startswith(sentence)
+
+
+def test_each_is_an_option_with_its_own_parameters() -> None:
+    config = compose(
+        "ipd",
+        ["game=toll", "game.fee=3", "game.noise=0.1", "game/length=geometric", "game.length.cap=5",
+         "prompt=plain", "prompt.greeting=Hi", "reward=worst_off", "reward.weight=2",
+         "seats=[learner,{name: gradual, patience: 0.2}]"],
+    )  # fmt: skip
+    rules = Rules.of(config)
+    assert rules.game.stage.fee == 3 and rules.game.noise == 0.1  # type: ignore[attr-defined]
+    assert rules.game.length.cap == 5  # type: ignore[attr-defined]
+    assert rules.prompt.greeting == "Hi"  # type: ignore[attr-defined]
+    assert rules.reward.weight == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("game=toll; game.fees=3", "unknown config key 'game.fees'; did you mean fee"),
+        ("game=toll; game.multiplier=3", "unknown config key 'game.multiplier'"),
+        ("game=hunt; game.noise=0.1", "unknown config key 'game.noise'"),
+        ("game=hunt", "game.prize: has no value yet; set it"),
+        ("game=toll; +game.framing=covert", "game 'toll': unknown parameter 'framing'"),
+        ("prompt=plain; prompt.goal=own", "unknown config key 'prompt.goal'"),
+        ("reward=worst_off; reward.weigth=1", "did you mean weight"),
+        ("seats=[learner,{name: gradual, p: 1}]", "player 'gradual': unknown parameter 'p'"),
+        ("seats=[learner,gradul]", "did you mean gradual"),
+        ("game=toll; game.fee=much", "game 'toll': fee must be a number"),
+        ("game=tol", "did you mean toll"),
+        ("prompt=plane", "did you mean plain"),
+        ("reward=worst", "did you mean worst_off"),
+    ],
+)
+def test_they_take_their_own_parameters_only(override: str, text: str) -> None:
+    with pytest.raises(ComityError) as caught:
+        Rules.of(compose("ipd", override.split("; ")))
+    assert text in str(caught.value)
+
+
+def test_a_name_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.py"
+    for text, complaint in {
+        "REWARDS = {'own': dict}": "own reward 'own': Comity has a reward of that name",
+        "GAMES = {'a b': dict}": "a name is of letters, digits, - and _",
+        "PROMPTS = [dict]": "PROMPTS is no dictionary of parts by name",
+        "PROMPTS = {'mine': 3}": "own prompt 'mine' is no class or function",
+    }.items():
+        file = file.with_stem(f"{file.stem}_")
+        file.write_text(text)
+        monkeypatch.setenv("COMITY_PARTS", str(file))
+        with pytest.raises(ComityError, match=complaint):
+            compose("ipd")
+
+
+# Stages
+
+
+@pytest.mark.parametrize("prompt", [*PROMPTS, "plain"])
+def test_a_stage_is_told_by_every_prompt(prompt: str) -> None:
+    """Every prompt of games of moves, without knowing the class."""
+    if prompt == "negotiation":
+        return
+    told = build("prompt", {"name": prompt}, PROMPTS)
+    game = make_game({"name": "toll", "fee": 1.5})
+    text = told.opening(game, game.turns(game.start(0))[0])
+    assert prompt == "plain" or all(number in text for number in ("3.5", "5", "0"))
+
+
+def test_what_is_told_of_a_stage_with_unequal_seats() -> None:
+    game = make_game({"name": "ranks"})
+    turn = game.turns(game.start(0))[1]
+    conversation = build("prompt", "conversation", PROMPTS).opening(game, turn)
+    # Seat 1 plays C, seat 0 B, seat 2 A: 2 * 2 - 1.
+    assert "You pick C, they pick B, A: you get 3." in conversation
+    assert conversation.count("You pick ") == 3 * 9
+    table = build("prompt", "memory_one", PROMPTS).opening(game, turn)
+    assert "| they pick B, A |" in table
+    with pytest.raises(ComityError, match=r"and needs as many labels, not 2|games of two seats"):
+        build("prompt", "structured", PROMPTS).opening(game, turn)
+
+
+def test_what_is_told_of_seats_that_are_alike() -> None:
+    game = make_game({"name": "toll", "seats": 4})
+    turn = game.turns(game.start(0))[0]
+    text = build("prompt", "conversation", PROMPTS).opening(game, turn)
+    assert "You pick B, 1 of them picks A: you get 5." in text
+    assert text.count("You pick ") == 2 * 4
+    table = build("prompt", "memory_one", PROMPTS).opening(game, turn)
+    assert "| B | 5 | 5 | 5 | 0 |" in table
+
+
+def test_too_much_to_tell_is_refused() -> None:
+    game = make_game({"name": "toll", "seats": 20})
+    with pytest.raises(ComityError, match="give it `interchangeable = True`"):
+        build("prompt", "conversation", PROMPTS).opening(game, game.turns(game.start(0))[0])
+
+
+# Rewards
+
+
+def test_a_rewards_parameters_are_its_own() -> None:
+    """However they are called: beta, own, others, penalty, bonus, cooperate, constant."""
+    trained = build("reward", {"name": "worst_off", "illegal": -2.0, "other": 0.5}, REWARDS)
+    assert every_reward(trained) == every_reward(Own(illegal=-2.0, other=0.5))
+
+
+# Runs
+
+
+def test_a_run_of_own_parts_with_a_cross_play(tmp_path: Path) -> None:
+    config = small(
+        tmp_path, "game=toll", "prompt=plain", "reward=worst_off", "iterations=1",
+        "game.length.rounds=2", "seats=[learner,gradual]",
+        'study={seeds: [0], arms: {fair: [], patient: ["game.fee=1"]}}',
+        "crossplay={players: [fair, gradual, {name: gradual, patience: 0.1}, base], matches: 2}",
+    )  # fmt: skip
+    folder = train(config)
+    rows = read_decisions(folder / "crossplay" / "decisions.parquet")
+    assert {row.player for row in rows} == {"fair", "gradual", "gradual(patience=0.1)", "base"}
+    (line,) = (folder / "fair" / "seed-0" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["rewards"].keys() >= {"own", "peers", "mixed_virtue"}
+
+
+def test_they_are_played_at_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seats = ["human", "gradual"]
+    config = play_config("toll", seats, trained_seats(seats), ["game.fee=1", "prompt=plain"])
+    assert (config.game["fee"], config.prompt["name"]) == (1, "plain")
+    assert config.prompt["greeting"] == "Hello."
+    answers = iter(["A", "B"])
+    monkeypatch.setattr("builtins.input", lambda *_: next(answers))
+    play = ["play", "toll", "--seats", "human,gradual", "game.length.rounds=2"]
+    assert main(play) == 0, capsys.readouterr().err
+    (decisions,) = only_folder(tmp_path / "plays").rglob("decisions/*.parquet")
+    assert [row.player for row in read_decisions(decisions)] == ["human", "gradual"] * 2
