@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,15 @@ import numpy as np
 
 from comity.config import Config
 from comity.errors import WorkError
+from comity.evaluation.drawn_tables import drawn_yardsticks, reward_shares
 from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.ranges import claims_must_fit
 from comity.evaluation.yardsticks import payoff_range, split_yardsticks, yardsticks
 from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
+from comity.games.base import Game
+from comity.games.enumerate import Policy
+from comity.games.random_tables import RandomTables
 from comity.learning.algorithms import Reinforce
 from comity.learning.checkpoints import Checkpoints
 from comity.learning.credit import discounted_returns
@@ -113,6 +117,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             rewards = phase.reward(rollout.played, rules.game)
             credit(rollout, rewards, experiment, phase.reward)
             note_rewards(rollout, log_rewards(rollout.played, rules.game, phase.reward))
+            note_shares(rollout, rewards, rules.game, phase.reward)
             try:
                 learned = update(rollout, experiment, task)
             except WorkError as error:
@@ -176,14 +181,18 @@ def held_against(experiment: Experiment) -> dict[str, Any]:
     ]
     seat = next(number for number, one in enumerate(config.seats) if learner_of(one) is not None)
     other = config.seats[1 - seat] if len(config.seats) == 2 else None
-    if other is None or not is_scripted(other):
-        return yardsticks(rules.game, rewards, None, seat)
-    strategy = scripted_player(other).strategy
-    if not isinstance(strategy, Scripted):
-        return {}
-    return yardsticks(
-        rules.game, rewards, lambda known: strategy.probabilities(known, rules.game), seat
-    )
+    facing: Callable[[Game], Policy] | None = None
+    if other is not None and is_scripted(other):
+        strategy = scripted_player(other).strategy
+        if not isinstance(strategy, Scripted):
+            return {}
+
+        def facing(game: Game) -> Policy:
+            return lambda known: strategy.probabilities(known, game)
+
+    if isinstance(rules.game, RandomTables):
+        return drawn_yardsticks(rules.game, rewards, facing, seat)
+    return yardsticks(rules.game, rewards, facing and facing(rules.game), seat)
 
 
 def credit(
@@ -242,6 +251,20 @@ def note_rewards(rollout: Rollout, rewards: dict[str, np.ndarray]) -> None:
             name: float(values[d.match - first, d.seat, d.round])
             for name, values in rewards.items()
         }
+
+
+def note_shares(rollout: Rollout, rewards: np.ndarray, game: Game, reward: Reward) -> None:
+    """Write down what share of its range the reward of every choice is."""
+    choices = [d for d in rollout.decisions if d.kind == "choose"]
+    seeds = {d.match: d.seed for d in choices}
+    matches = sorted(seeds)
+    first = min((d.match for d in rollout.decisions), default=0)
+    picked = rewards[[match - first for match in matches]]
+    shares = reward_shares(reward, game, [seeds[match] for match in matches], picked)
+    if shares is not None:
+        place = {match: number for number, match in enumerate(matches)}
+        for d in choices:
+            d.reward_share = float(shares[place[d.match], d.seat, d.round])
 
 
 def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ the published moral-alignment agents do); with a discount near 1 it also pays fo
 makes the opponent do next.
 """
 
-from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -46,27 +45,22 @@ def optimum(
     # The opponent's states have its own move first; ours have ours.
     law = law.reshape(2, 2, 2).transpose(1, 0, 2).reshape(4, 2)
     weight = discount * continuation
-    values = {
-        policy: _values(policy, payoff, law, rounds, weight)
-        for policy in product(range(2), repeat=4)
-    }
-    best = np.max(list(values.values()), axis=0)
+    policies = np.array(list(product(range(2), repeat=4)))
+    values = _values(policies, payoff, law, rounds, weight)
+    best = values.max(axis=0)
     # A policy that is best from every state exists: it is that of dynamic programming, made
     # stationary by the horizon being the same for all; where it is not, the mean decides.
-    mean = max(float(value.mean()) for value in values.values())
-    winners = [p for p, value in values.items() if np.allclose(value, best)] or [
-        p for p, value in values.items() if np.isclose(value.mean(), mean)
-    ]
+    means = values.mean(axis=1)
+    everywhere = np.isclose(values, best).all(axis=1)
+    winners = policies[everywhere if everywhere.any() else np.isclose(means, means.max())]
     cooperating = 1.0 - np.mean(winners, axis=0)
     found = {
         state: float(chance) if chance in (0.0, 1.0) else 0.5
         for state, chance in zip(OUTCOMES, cooperating, strict=True)
     }
     if start is not None and float(start[0]) > 0:
-        later = [_values(p, payoff, law, rounds - 1, weight).reshape(2, 2) for p in winners]
-        found["start"] = _better(
-            np.max([(first[0] + weight * value) @ opening[0] for value in later], axis=0)
-        )
+        later = _values(winners, payoff, law, rounds - 1, weight).reshape(-1, 2, 2)
+        found["start"] = _better(((first[0] + weight * later) @ opening[0]).max(axis=0))
     return found
 
 
@@ -76,16 +70,16 @@ def _better(values: np.ndarray) -> float:
 
 
 def _values(
-    policy: Sequence[int], payoff: np.ndarray, law: np.ndarray, rounds: int, weight: float
+    policies: np.ndarray, payoff: np.ndarray, law: np.ndarray, rounds: int, weight: float
 ) -> np.ndarray:
-    """float64 `[4]`: discounted reward from every state on, following the policy for all rounds."""
-    value = np.zeros(4)
+    """float64 `[P, 4]`: discounted reward from every state on, following each policy throughout.
+
+    `policies` int `[P, 4]`: the move in each state.
+    """
+    states, rows = np.arange(4), np.arange(len(policies))[:, None]
+    value = np.zeros(policies.shape)
     for _ in range(rounds):
-        after = np.array([[value[2 * own + other] for other in range(2)] for own in range(2)])
-        value = np.array(
-            [
-                law[state] @ (payoff[state, policy[state]] + weight * after[policy[state]])
-                for state in range(4)
-            ]
-        )
+        # What follows own move a and other move b is state 2 a + b.
+        following = np.stack([value[rows, 2 * policies + other] for other in range(2)], axis=2)
+        value = (law * (payoff[states, policies] + weight * following)).sum(axis=2)
     return value

@@ -11,7 +11,7 @@
 Of a split game: the names of what is split, and what scripted pairs get exactly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,10 +40,21 @@ TOO_MANY = 50_000
 """Matches to enumerate, at most."""
 
 
+Followed = tuple[np.ndarray, Played]
+"""Every match that a policy may have, and its probability."""
+
+
 def yardsticks(
-    game: Game, rewards: Sequence[tuple[int, str, Reward]], opponent: Policy | None, seat: int = 0
+    game: Game,
+    rewards: Sequence[tuple[int, str, Reward]],
+    opponent: Policy | None,
+    seat: int = 0,
+    followed: Mapping[str, Followed] | None = None,
 ) -> Json:
     """JSON-ready; `{}` where the game is not one table of two seats and two moves.
+
+    Where every match draws its table, see `comity.evaluation.drawn_tables`. `followed`: the null
+    policies' matches, where they are known.
 
     `rewards`: first iteration, name and reward of every phase. `opponent` None: somebody who
     plays as oneself does (there is no fixed law of one who learns).
@@ -65,9 +76,10 @@ def yardsticks(
         "phases": phases,
         "opponent": "itself" if opponent is None else "the training's",
         "null": {
-            name: _null(table, game, rewards, phases, opponent, seat)
-            for name, table in NULL_POLICIES.items()
-            if _size(game, opponent) <= TOO_MANY
+            name: _null(matches, game, rewards, phases, seat)
+            for name, matches in (
+                follow_nulls(game, opponent, seat) if followed is None else followed
+            ).items()
         },
         "optimum": [_optima(game, reward, opponent, seat) for _, _, reward in rewards],
     }
@@ -116,15 +128,15 @@ def _size(game: Any, opponent: Policy | None) -> float:
     return float(len(game.starts(0)) * ways**game.length.longest)
 
 
-def _null(
-    table: np.ndarray,
-    game: Any,
-    rewards: Sequence[tuple[int, str, Reward]],
-    phases: Sequence[Json],
-    opponent: Policy | None,
-    seat: int,
-) -> Json:
-    """Action types, and each phase's mean reward, of one null policy."""
+def follow_nulls(game: Any, opponent: Policy | None, seat: int) -> dict[str, Followed]:
+    """The matches of each null policy, by enumeration; empty where there are `TOO_MANY`."""
+    if _size(game, opponent) > TOO_MANY:
+        return {}
+    return {name: _follow(table, game, opponent, seat) for name, table in NULL_POLICIES.items()}
+
+
+def _follow(table: np.ndarray, game: Any, opponent: Policy | None, seat: int) -> Followed:
+    """The matches of one null policy."""
 
     def policy(known: Observation) -> Sequence[float]:
         # Who is shown nothing begins as if the other had cooperated.
@@ -134,10 +146,20 @@ def _null(
 
     other = policy if opponent is None else opponent
     found = final_states(game, [policy, other] if seat == 0 else [other, policy])
-    weights = np.array([p for p, _ in found])
-    played = Played.from_histories(
+    return np.array([p for p, _ in found]), Played.from_histories(
         [game.history(state) for _, state in found], [state.prior for _, state in found]
     )
+
+
+def _null(
+    followed: Followed,
+    game: Any,
+    rewards: Sequence[tuple[int, str, Reward]],
+    phases: Sequence[Json],
+    seat: int,
+) -> Json:
+    """Action types, and each phase's mean reward, of one null policy."""
+    weights, played = followed
     weights = weights[:, None] * played.alive
     total = float(weights.sum())
     own, shown = played.intended[:, seat], played.shown[:, 1 - seat]

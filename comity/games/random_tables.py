@@ -6,6 +6,8 @@ the numbers are not, so that a policy cannot learn them by heart.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 
 from comity.errors import ComityError
 from comity.games.iterated import Iterated
@@ -40,13 +42,31 @@ class OrderedPayoffs:
             )
         self.draw(0)
 
+    def every(self, most: int) -> list[dict[str, int]] | None:
+        """Own payoffs of all outcomes in every table that fits; None: there are more than `most`.
+
+        All are equally likely.
+        """
+        # That many are cheap to look at; of a longer range nothing is listed.
+        if comb(self.high - self.low + 1, 4) > 100 * most:
+            return None
+        found = [
+            payoff
+            for numbers in combinations(range(self.low, self.high + 1), 4)
+            if self._fits(payoff := dict(zip(self.order, reversed(numbers), strict=True)))
+        ]
+        return found if len(found) <= most else None
+
+    def _fits(self, payoff: dict[str, int]) -> bool:
+        return not self.efficient or 2 * payoff["CC"] > payoff["CD"] + payoff["DC"]
+
     def draw(self, seed: int) -> dict[str, int]:
         """Own payoff of every outcome in the match of this environment seed."""
         rng = generator(seed, PAYOFFS)
         for _ in range(TRIES):
             numbers = rng.choice(self.high - self.low + 1, size=4, replace=False) + self.low
             found = dict(zip(self.order, sorted(map(int, numbers), reverse=True), strict=True))
-            if not self.efficient or 2 * found["CC"] > found["CD"] + found["DC"]:
+            if self._fits(found):
                 return found
         raise ComityError(
             f"no payoffs from {self.low} to {self.high} in this order fulfil 2 CC > CD + DC; "
@@ -62,7 +82,20 @@ class RandomTables(Iterated):
 
     def dealt(self, seed: int) -> Iterated:
         """The match's game, with its own table."""
-        stage = _stage(self.stage.title, self.law.draw(seed))
+        return self._with(self.law.draw(seed))
+
+    def tables(self, most: int) -> tuple[list[Iterated], bool]:
+        """Equally likely games, and whether they are all that matches may have.
+
+        All of them, or, where there are more than `most`, those of the first `most` seeds.
+        """
+        every = self.law.every(most)
+        if every is None:
+            return [self.dealt(seed) for seed in range(most)], False
+        return [self._with(payoff) for payoff in every], True
+
+    def _with(self, payoff: dict[str, int]) -> Iterated:
+        stage = _stage(self.stage.title, payoff)
         return Iterated(stage, self.length, self.noise, self.illegal, self.start_rule)
 
 

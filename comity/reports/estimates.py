@@ -76,6 +76,12 @@ def reward(table: Table) -> Counts:
     return Counts(np.where(table.choice, table.reward, 0.0), table.choice)
 
 
+def share(table: Table) -> Counts:
+    """What the answers were worth, as a share of the range of their match's payoff table."""
+    known = table.choice & np.isfinite(table.share)
+    return Counts(np.where(known, table.share, 0.0), known)
+
+
 def conditional(state: str) -> Measure:
     """Cooperation among the decisions that were shown `state` (own last move first)."""
 

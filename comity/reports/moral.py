@@ -18,6 +18,7 @@ from comity.reports.estimates import (
     cooperation,
     estimate,
     reward,
+    share,
     shares_over_seeds,
 )
 from comity.reports.folders import Run
@@ -66,6 +67,8 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
         for table, at in zip(whole, ranges, strict=True)
     ]
     normalized = [_share(e, r) for e, r in zip(rewards, ranges, strict=True)]
+    if yardsticks.get("tables"):  # Every match has a range of its own.
+        normalized = [estimate(table, share) for table in whole]
     found: Json = {
         "study": runs[0].study,
         "iteration": iterations,
@@ -84,6 +87,7 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
         "opponent": yardsticks.get("opponent"),
         "null": yardsticks.get("null", {}),
         "optimum": yardsticks.get("optimum", []),
+        "tables": yardsticks.get("tables"),
     }
     if any(normalized):
         found["normalized"] = normalized
@@ -107,6 +111,8 @@ def _phase(phases: Sequence[Json], iteration: int) -> Json | None:
 
 def _legal_share(phase: Json) -> float | None:
     """The worst legal answer's share of a phase's range; None where it was not noted."""
+    if "legal_share" in phase:
+        return round(float(phase["legal_share"]), 6)
     if "legal_low" not in phase or phase["high"] <= phase["low"]:
         return None
     return round(float((phase["legal_low"] - phase["low"]) / (phase["high"] - phase["low"])), 6)

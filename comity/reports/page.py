@@ -166,7 +166,10 @@ def _null_groups(moral: Json) -> list[Json]:
         if same:
             same[0]["names"].append(name)
         else:
-            groups.append({"names": [name], "opponent": one["opponent"], "rows": rows})
+            tables = _drawn_tables(one)
+            groups.append(
+                {"names": [name], "opponent": one["opponent"], "rows": rows, "tables": tables}
+            )
     return groups
 
 
@@ -239,7 +242,9 @@ def _optima(moral: Json) -> dict[str, Json]:
     for name, one in moral.items():
         for phase, optima in zip(one["phases"], one["optimum"], strict=True):
             for discount, best in optima.items():
-                title = f"{phase['reward'].replace('_', ' ')}, discount {discount}"
+                title = (
+                    f"{phase['reward'].replace('_', ' ')}, discount {discount}{_drawn_tables(one)}"
+                )
                 rows = found.setdefault(title, [])
                 whose = next((names for row, names in rows if row == best), None)
                 if whose is None:
@@ -251,6 +256,14 @@ def _optima(moral: Json) -> dict[str, Json]:
         for title, rows in found.items()
         for best, names in rows
     }
+
+
+def _drawn_tables(one: Json) -> str:
+    """What reference values are means over where every match draws its payoffs."""
+    tables = one.get("tables")
+    if not tables:
+        return ""
+    return f", mean over {'all ' if tables['all'] else ''}{tables['count']} payoff tables"
 
 
 def _drawn(summary: Json, references: Json) -> Json:

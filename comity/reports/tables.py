@@ -47,6 +47,9 @@ class Table:
     """float64."""
     reward: np.ndarray
     """float64: what the learner was trained on; 0 where nobody was."""
+    share: np.ndarray
+    """float64: the reward as a share of its range in the match's payoff table; NaN: not defined, or
+    not recorded (runs of earlier versions)."""
     first: np.ndarray
     """bool: nothing had been shown yet."""
     own_last: np.ndarray
@@ -86,6 +89,10 @@ NEEDED = (
 )
 
 
+OPTIONAL = ("reward_share",)
+"""Columns that files of earlier versions lack."""
+
+
 def read_parquet(
     path: Path, columns: tuple[str, ...] | None = None, optional: tuple[str, ...] = ()
 ) -> pa.Table:
@@ -103,7 +110,7 @@ def read_parquet(
 
 def read_training(path: Path, seed: int) -> Table:
     """Decisions of one iteration of a run that was started with `seed`."""
-    return _table(read_parquet(path, NEEDED), path, seed=seed)
+    return _table(read_parquet(path, NEEDED, OPTIONAL), path, seed=seed)
 
 
 def read_crossplay(path: Path) -> Table:
@@ -171,6 +178,9 @@ def _table(
             played=numbers("played", int),
             payoff=np.nan_to_num(numbers("payoff", float)),
             reward=np.nan_to_num(numbers("reward", float)),
+            share=numbers("reward_share", float)
+            if "reward_share" in raw.column_names
+            else np.full(len(raw), np.nan),
             first=shown == 0,
             own_last=values[at],
             other_last=values[at + 1],

@@ -73,6 +73,9 @@ class Decision:
     """Index of the move whose label alone occurs in the text; -1 none or several."""
     reading: str = ""
     """What the answer turned out to be (`comity.prompts.answers.READINGS`); scripts: ""."""
+    reward_share: float = float("nan")
+    """The reward as a share of its range in the match's own payoff table: 0 the least of any answer
+    (an illegal one, where that is penalized), 1 the most of a legal one; NaN where not defined."""
     rewards: dict[str, float] = field(default_factory=dict)
     """What every reward would have been, by name."""
     claim: list[int] = field(default_factory=list)

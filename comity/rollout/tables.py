@@ -25,7 +25,7 @@ from comity.files import write_atomically
 from comity.reading import read_bytes
 from comity.rollout.records import Conversation, Decision, Piece
 
-VERSION = 3
+VERSION = 4
 """Version of both schemas; raised when a column changes its name or meaning."""
 
 CHECKSUM = b"comity.sha256"
@@ -78,6 +78,7 @@ DECISION = pa.schema(
         ("advantage", REAL),
         ("lenient", INTEGER),
         ("reading", TEXT),
+        ("reward_share", REAL),
         ("rewards", pa.map_(TEXT, REAL)),
         ("claim", INTEGERS),
         ("stock", INTEGERS),

@@ -124,7 +124,7 @@ def good() -> pa.Table:
             good().replace_schema_metadata(
                 {"comity.kind": "decision", "comity.schema_version": "99"}
             ),
-            "schema version 99, this Comity reads 3",
+            "schema version 99, this Comity reads 4",
         ),
     ],
 )
