@@ -5,6 +5,7 @@ from its config, with every name and parameter checked before a model is loaded.
 process share the base model.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +35,7 @@ from comity.learning.critic import check_critic
 from comity.learning.exact_update import ExactGradient, enumerable, scripted_table
 from comity.learning.learner import RESETS, Learner, OptimizerSettings
 from comity.learning.making import make_learner
-from comity.past import PastAgents, check_past
+from comity.past import PastAgents, check_past, learning_seats
 from comity.players.base import Player
 from comity.players.context import check_context
 from comity.players.language_model import LanguageModels, Policy
@@ -312,6 +313,17 @@ class Experiment:
         shared: Game = replace(game, length=Shared.drawn(game.length, rng))
         return shared
 
+    def _parity(self, group: int) -> int:
+        """What a starter `by_group_parity` goes by, of a group that is counted over the run.
+
+        With opponents from the past seats are live in turn as well. So that each seat begins as
+        often where it is live as where it is not, the turns shift whenever both came round.
+        """
+        if self.config.past is None:
+            return group
+        seats = len(self.config.seats)
+        return group + group // math.lcm(seats, len(learning_seats(self.config.seats)))
+
     def matches(self, iteration: int) -> list[Match]:
         """The matches of one iteration; groups share their environment seed.
 
@@ -328,7 +340,8 @@ class Experiment:
                 order = generator(config.seed, SEATING, iteration, group)
                 players = tuple(players[i] for i in order.permutation(len(players)))
             seed = int(generator(config.seed, ENVIRONMENT, iteration, group).integers(2**62))
-            seed = group_seed(self.rules.game, seed, group)
+            number_of_group = iteration * (config.matches // config.group_size) + group
+            seed = group_seed(self.rules.game, seed, self._parity(number_of_group))
             stream = (config.seed, iteration, number)
             matches.append(Match(number, group, seed, players, stream))
         return matches

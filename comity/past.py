@@ -20,6 +20,7 @@ from comity.errors import ComityError
 from comity.games.base import Game
 from comity.games.randomness import PAST, generator
 from comity.learning.algorithms import Algorithm, Exact
+from comity.learning.critic import check_valued
 from comity.learning.learner import Learner
 from comity.learning.snapshots import Snapshot, Snapshots, find_adapters
 from comity.players.base import Player
@@ -49,6 +50,7 @@ def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:
             "past: algorithm exact learns against the others as they are, whoever played; "
             "choose reinforce or ppo"
         )
+    check_valued(algorithm, bool(past.scripted), "past.scripted: ")
     for spec in past.scripted:
         if not is_scripted(spec):
             raise ComityError(f"past.scripted: {spec!r} is a language model, no scripted player")

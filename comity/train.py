@@ -125,6 +125,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
                     f"{error} in iteration {iteration}; the last good checkpoint in "
                     f"{run.checkpoints} is kept"
                 ) from error
+            rollout.release()
             now = time.perf_counter()
 
             if iteration % config.record.every == 0 or iteration == config.iterations - 1:
@@ -234,13 +235,15 @@ def tried(
     if rollout.live is None:
         return None
     game = experiment.rules.game
-    return branch_returns(
+    returns = branch_returns(
         rollout.live,
         lambda played: reward(played, game),
         algorithm.discount,
         algorithm.alternatives,
         algorithm.branch_depth,
     )
+    rollout.release()
+    return returns
 
 
 def note_rewards(rollout: Rollout, rewards: dict[str, np.ndarray]) -> None:

@@ -99,6 +99,11 @@ class TokenTree:
             parent = slot
         return slots
 
+    def truncate(self, size: int) -> None:
+        """Take back all slots but the first so many."""
+        del self.tokens[size:]
+        self._children = {place: slot for place, slot in self._children.items() if slot < size}
+
     def copy(self, slot: int) -> int:
         """A new slot with the token of another, for computing that place once more."""
         self.tokens.append(self.tokens[slot])

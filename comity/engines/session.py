@@ -78,6 +78,11 @@ class Session:
         return bool(self._passes) and self._adapters == {adapter}
 
     @property
+    def recording(self) -> bool:
+        """Its passes are kept with their graphs."""
+        return bool(self._passes)
+
+    @property
     def tokens(self) -> int:
         """Distinct tokens so far."""
         return self._tree.size
@@ -113,6 +118,21 @@ class Session:
         self._record = 0
         if isinstance(self._cache, Recorded):
             self._cache = self._cache.pool()
+
+    def release(self) -> None:
+        """Give back all memory; nothing can be asked of the session any more."""
+        self._passes, self._record = [], 0
+        self._tree, self._cache, self._outputs = TokenTree(), Pool(), {}
+
+    def rewind(self, tokens: int) -> None:
+        """Take back everything after the first so many `tokens`, whose place is used again.
+
+        Conversations that were given tokens since must not be used any more.
+        """
+        if isinstance(self._cache, Recorded):
+            raise ValueError("what was recorded cannot be taken back")
+        self._tree.truncate(tokens)
+        self._outputs = {slot: one for slot, one in self._outputs.items() if slot < tokens}
 
     @torch.no_grad()
     def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:

@@ -220,6 +220,7 @@ def judge(
     }
     states: dict[str, list[_State]] = {}
     seen: set[tuple[int, int, int]] = set()
+    check_valued(algorithm, any(d.conversation < 0 and not d.tokens for d in rollout.decisions))
     for d, place in zip(rollout.decisions, layout.places, strict=True):
         if place in seen or d.start < 1 or d.conversation < 0:
             continue
@@ -298,8 +299,14 @@ def check_critic(algorithm: object, policy: OptimizerSettings, scripted: Sequenc
     if not isinstance(algorithm, Reinforce) or algorithm.estimator != "gae":
         return
     critic_optimizer(algorithm.critic_optimizer, policy)
-    if isinstance(algorithm, AdvantageAlignment) and algorithm.weight > 0 and any(scripted):
+    check_valued(algorithm, any(scripted))
+
+
+def check_valued(algorithm: object, scripted: bool, what: str = "") -> None:
+    """Raises `ComityError` where a critic would have to value scripted players (`what`: which)."""
+    aligned = isinstance(algorithm, AdvantageAlignment) and algorithm.weight > 0
+    if aligned and algorithm.estimator == "gae" and scripted:  # type: ignore[attr-defined]
         raise ComityError(
-            "estimator=gae values every seat's conversation, which scripted players have none of; "
-            "use estimator=baseline"
+            f"{what}estimator=gae values every seat's conversation, which scripted players have "
+            "none of, so that nothing would be aligned with them; use estimator=baseline"
         )

@@ -292,7 +292,7 @@ class Learner:
             reading = self._read(lessons, recording=recording)
             self._engine.tokens_reused += recording.tokens
             loss(lessons, reading).backward()
-            recording.forget()
+            recording.release()
             return
         shared = common_beginning(lessons)
         budget = math.inf if self._microbatch_tokens is None else self._microbatch_tokens

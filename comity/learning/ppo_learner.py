@@ -111,7 +111,7 @@ class PpoLearner(Learner):
                 # Only the very first step is on the policy that played.
                 self._step(part, batch, seen, recording)
                 if recording is not None:
-                    recording.forget()
+                    recording.release()
         divergence = batch.divergence
         coefficient = self.kl.coefficient
         if self.ppo.kl > 0:

@@ -9,7 +9,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -132,7 +132,7 @@ class Table(Protocol):
 
     @property
     def recording(self) -> Session | None:
-        """Where the passes of playing may be found again; None: nobody computed any."""
+        """Where its tokens are computed, and may be found again; None: nobody computes any."""
         ...
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -151,6 +151,19 @@ class Table(Protocol):
 
         `answers`: how often each seat had answered then.
         """
+        ...
+
+
+@runtime_checkable
+class Forgetting(Protocol):
+    """A table that can give back the memory of matches that were begun on it with `fork`."""
+
+    def mark(self) -> tuple[int, int]:
+        """Where it stands now."""
+        ...
+
+    def forget(self, mark: tuple[int, int]) -> None:
+        """Back to a mark: what was begun since is over, and is not asked for again."""
         ...
 
 

@@ -174,6 +174,21 @@ class Conversations:
             marks = place.marks[:count]
             self._open[target, seat] = Place(number, conversation, ended, marks)
 
+    def mark(self) -> tuple[int, int]:
+        """How many conversations there are, and how many distinct tokens."""
+        return len(self.talks), self.session.tokens
+
+    def forget(self, mark: tuple[int, int]) -> None:
+        """Back to a mark: conversations and tokens that came since are given up."""
+        talks, tokens = mark
+        del self.talks[talks:]
+        self.session.rewind(tokens)
+        known = {talk.match for talk in self.talks}
+        self._open = {key: one for key, one in self._open.items() if one.number < talks}
+        self.shown = {key: moves for key, moves in self.shown.items() if key[0] in known}
+        self._prompts = {match: one for match, one in self._prompts.items() if match in known}
+        self._streams = {match: one for match, one in self._streams.items() if match in known}
+
     def prompt(self, ask: Ask) -> tuple[Prompt, tuple[str, ...]]:
         """The prompt of the ask's match, and its labels by move."""
         if ask.match not in self._prompts:

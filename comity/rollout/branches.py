@@ -18,11 +18,12 @@ import numpy as np
 
 from comity.games.base import Played, Reply
 from comity.games.randomness import BRANCH
+from comity.players.base import Forgetting
 from comity.rollout.live import Live
 from comity.rollout.noting import COUNTED, kind_of
 
 TOGETHER = 64
-"""Alternatives that are played side by side; bounds the memory of the cache."""
+"""Alternatives that are played side by side: the cache holds no more of them at a time."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,12 @@ def branch_returns(
     sums, counts = np.zeros(shape), np.zeros(shape)
     branches = list(_branches(live, alternatives))
     key = len(live.matches)
+    forkable = [table for table in live.tables.values() if isinstance(table, Forgetting)]
+    marks = [(table, table.mark()) for table in forkable]
     for first in range(0, len(branches), TOGETHER):
         part = branches[first : first + TOGETHER]
+        for table, mark in marks:
+            table.forget(mark)  # what the part before added
         played = _play_on(live, part, range(key, key + len(part)), depth)
         key += len(part)
         values = rewards(played)

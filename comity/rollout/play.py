@@ -37,6 +37,13 @@ class Rollout:
     recording: Session | None = None
     """The passes of the one host with a model, for a first learning step to reuse."""
 
+    def release(self) -> None:
+        """Give back the memory of all passes: nothing is branched off or reused any more."""
+        tables = [] if self.live is None else self.live.tables.values()
+        for session in (self.recording, *(table.recording for table in tables)):
+            if session is not None:
+                session.release()
+
 
 def play(
     game: Game,
@@ -57,6 +64,10 @@ def play(
     conversations = _conversations(live)
     tables = live.tables.values()
     recordings = [table.recording for table in tables if table.recording is not None]
+    if not keep:
+        for session in recordings:
+            if not session.recording:  # Nobody asks it for anything any more.
+                session.release()
     return Rollout(
         decisions=live.decisions,
         answers=[answer.answers for answer in live.answers],

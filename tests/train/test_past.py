@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,12 @@ from comity.config import arm_configs, compose
 from comity.engines.identity import base_name
 from comity.engines.lora import Adapters
 from comity.errors import ComityError, WorkError
-from comity.experiment import Experiment
+from comity.experiment import Experiment, check_training
 from comity.learning.snapshots import Snapshots, find_adapters
 from comity.rollout.play import play
 from comity.rollout.records import Decision
 from comity.runs import stored_config
+from comity.seats import scripted_player
 from comity.train import train
 from tests.train.small import Stopped, decisions, failing, metrics, only_folder, overrides, small
 
@@ -469,3 +471,72 @@ def test_snapshots_from_a_number_on_are_forgotten(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "past/a").iterdir()] == ["000001"]
     (one,) = snapshots.of("a")
     assert (one.handle, one.version, one.label) == ("a@000001", 1, "000001")
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 4])
+def test_the_live_seat_begins_as_often_as_the_other_where_groups_say_who_begins(
+    groups: int, tmp_path: Path
+) -> None:
+    changes = (
+        *("game=trust_and_split_rps", "prompt=negotiation", "game.starter=by_group_parity"),
+        *("past=buffer", f"matches={groups}", "group_size=1", "past.probability=0"),
+    )
+    config = small(tmp_path, *changes)
+    seen: Counter[tuple[int, int]] = Counter()
+    with Experiment(config) as experiment:
+        assert experiment.past is not None
+        experiment.past.open(tmp_path, 0)
+        game = experiment.rules.game
+        for iteration in range(12):
+            experiment.past.begin(iteration)
+            for match in experiment.matches(iteration):
+                (live,) = [n for n, player in enumerate(match.players) if player.trained]
+                seen[game.first_seat(match.seed, 0), live] += 1  # type: ignore[attr-defined]
+    assert seen == dict.fromkeys([(0, 0), (0, 1), (1, 0), (1, 1)], 12 * groups / 4)
+
+
+def test_without_a_past_seats_begin_in_turn_over_the_run(tmp_path: Path) -> None:
+    """Also with one group an iteration, where the same seat would always begin."""
+    for groups in (1, 2, 3):
+        changes = ("game=trust_and_split_rps", "prompt=negotiation", "game.starter=by_group_parity")
+        with Experiment(small(tmp_path, *changes, f"matches={groups}")) as experiment:
+            begins = [
+                experiment.rules.game.first_seat(match.seed, 0)  # type: ignore[attr-defined]
+                for iteration in range(4)
+                for match in experiment.matches(iteration)
+            ]
+        assert begins == [n % 2 for n in range(4 * groups)]
+
+
+@pytest.mark.parametrize("refused", ["past.scripted=[greedy]", "seats=[learner,greedy]"])
+def test_alignment_by_a_critic_has_no_values_of_scripted_players(
+    refused: str, tmp_path: Path
+) -> None:
+    """They would count as advantages of nought, and nothing would be aligned with them."""
+    changes = [
+        *("game=trust_and_split_rps", "prompt=negotiation", "algorithm=advantage_alignment"),
+        *("algorithm.estimator=gae", refused),
+    ]
+    if refused.startswith("past"):
+        changes += ["past=buffer", "past.scripted_share=0.5"]
+    with pytest.raises(ComityError, match="scripted players have none of") as error:
+        check_training(compose("ipd", changes))
+    assert "\n" not in str(error.value)
+    # Naive learning needs nobody else's values.
+    check_training(compose("ipd", [*changes, "algorithm.weight=0"]))
+
+
+def test_a_player_without_a_conversation_is_refused_where_it_is_to_be_valued(
+    tmp_path: Path,
+) -> None:
+    """Whoever seats it: the guard stands where the values are made."""
+    changes = (
+        *("game=trust_and_split_rps", "prompt=negotiation", "algorithm=advantage_alignment"),
+        *("algorithm.estimator=gae", "game.length.rounds=1", "answer.message_tokens=3"),
+    )
+    with Experiment(small(tmp_path, *changes)) as experiment:
+        match = experiment.matches(0)[0]
+        scripted = replace(match, players=(match.players[0], scripted_player("greedy")))
+        rollout = play(experiment.game(0), [scripted])
+        with pytest.raises(ComityError, match="scripted players have none of"):
+            comity.train.credit(rollout, rollout.played.payoffs, experiment)
