@@ -18,10 +18,10 @@ from transformers import AttentionInterface, PreTrainedModel
 from comity.engines import attention
 from comity.engines.attention import Cache, Pass
 from comity.engines.lora import Adapters
-from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack, passes
+from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack
 from comity.engines.positions import positions
 from comity.engines.scoring import Head
-from comity.engines.session import Session
+from comity.engines.session import Session, passes
 
 # Here and not beside the function: sessions and records need no transformers, nor do reports.
 AttentionInterface.register(attention.NAME, attention.packed_attention)

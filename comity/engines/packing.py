@@ -123,27 +123,6 @@ class Lane:
     adapter: str | None
 
 
-def passes(lanes: Sequence[Lane], most: int) -> list[tuple[int, list[Lane]]]:
-    """Cut lanes into passes of at most `most` tokens; (first slot, lanes) each."""
-    found: list[tuple[int, list[Lane]]] = []
-    room = 0
-    for lane in lanes:
-        done = 0
-        while done < len(lane.tokens):
-            if room == 0:
-                found.append((lane.path[lane.start + done], []))
-                room = most
-            take = min(room, len(lane.tokens) - done)
-            start = lane.start + done
-            piece = Lane(
-                lane.path[: start + take], start, lane.tokens[done : done + take], lane.adapter
-            )
-            found[-1][1].append(piece)
-            done += take
-            room -= take
-    return found
-
-
 @dataclass(frozen=True)
 class Block:
     """Lanes of like length, padded to one another for attention. B lanes, Q queries, K keys."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from comity.engines.attention import Pool, Recorded
-from comity.engines.packing import Lane, Reading, TokenTree, pack, passes
+from comity.engines.packing import Lane, Reading, TokenTree, pack
 from comity.engines.sampling import Answering, Draw, Drawn, draw_tokens
 from comity.engines.scoring import Answers, answer_logprobs, branches, later_tokens
 from comity.engines.windows import Windows
@@ -293,3 +293,24 @@ class Session:
 
 def _by_adapter(choices: Sequence[Choice]) -> list[Choice]:
     return sorted(choices, key=lambda choice: choice.conversation.adapter or "")
+
+
+def passes(lanes: Sequence[Lane], most: int) -> list[tuple[int, list[Lane]]]:
+    """Cut lanes into passes of at most `most` tokens; (first slot, lanes) each."""
+    found: list[tuple[int, list[Lane]]] = []
+    room = 0
+    for lane in lanes:
+        done = 0
+        while done < len(lane.tokens):
+            if room == 0:
+                found.append((lane.path[lane.start + done], []))
+                room = most
+            take = min(room, len(lane.tokens) - done)
+            start = lane.start + done
+            piece = Lane(
+                lane.path[: start + take], start, lane.tokens[done : done + take], lane.adapter
+            )
+            found[-1][1].append(piece)
+            done += take
+            room -= take
+    return found

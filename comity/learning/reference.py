@@ -17,7 +17,8 @@ import torch
 
 from comity.engines.attention import Pool
 from comity.engines.engine import Engine
-from comity.engines.packing import Lane, pack, passes
+from comity.engines.packing import Lane, pack
+from comity.engines.session import passes
 from comity.learning.lessons import Lesson, read_terms
 
 REMEMBERED = 1_000_000

@@ -37,6 +37,14 @@ class Facts:
         """How a move is called."""
         return "nothing valid" if move is None else self.labels[move]
 
+    def remembered(self) -> list[tuple[str, Move | None, Move | None]]:
+        """Each round of the history, oldest first, with the words for how long ago it was."""
+        count = len(self.history)
+        return [
+            ("Last time" if number == count - 1 else f"{count - number} rounds ago", own, other)
+            for number, (own, other) in enumerate(self.history)
+        ]
+
     def points(self, own: Move, other: Move) -> tuple[str, str]:
         """What this seat gets and what the other gets."""
         mine, theirs = payoffs_to(self.stage, self.seat, own, (other,))
@@ -68,29 +76,31 @@ def table(f: Facts) -> str:
 def history(f: Facts) -> str:
     """Part 4, with scores."""
     rounds = []
-    for own, other in f.history:
+    for when, own, other in f.remembered():
         text = f"you picked {f.label(own)}, Z picked {f.label(other)}"
         if own is not None and other is not None:
             mine, theirs = f.points(own, other)
             text += f"; you got {mine}, Z got {theirs}"
-        rounds.append(f"Last time {text}.")
+        rounds.append(f"{when} {text}.")
     return "\n".join(rounds)
 
 
 def history_without_scores(f: Facts) -> str:
     """Part 4, labels alone."""
     return "\n".join(
-        f"Last time you picked {f.label(own)}, the other picked {f.label(other)}."
-        for own, other in f.history
+        f"{when} you picked {f.label(own)}, the other picked {f.label(other)}."
+        for when, own, other in f.remembered()
     )
 
 
 def others_move(f: Facts) -> str:
     """That both met before, and what the other did."""
-    return "\n".join(
-        f"You met before; last time the other agent picked {f.label(other)}."
-        for _, other in f.history
-    )
+    lines = [
+        f"{when} the other agent picked {f.label(other)}." for when, _, other in f.remembered()
+    ]
+    if lines:
+        lines[0] = f"You met before; {lines[0][0].lower()}{lines[0][1:]}"
+    return "\n".join(lines)
 
 
 def goal(f: Facts) -> str:

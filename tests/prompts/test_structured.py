@@ -155,8 +155,33 @@ def test_memory() -> None:
     state = next(s for _, s in game.starts(0) if s.prior == (0, 0))
     state = game.step(state, {0: 1, 1: 0})
     turn = game.turns(state)[0]
-    counts = [prompt_of(memory=m).opening(game, turn).count("Last time") for m in (0, 1, 2, 3)]
-    assert counts == [0, 1, 2, 2]
+    texts = [prompt_of(memory=m).opening(game, turn) for m in (0, 1, 2, 3)]
+    assert [text.count("you picked") for text in texts] == [0, 1, 2, 2]
+    assert [text.count("Last time") for text in texts] == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "framing", ["structured", "prose", "story", "explicit", "action_game_state"]
+)
+def test_each_remembered_round_is_told_as_what_it_is(framing: str) -> None:
+    """The last one alone is the last time; earlier ones say how long ago they were."""
+    game = game_of("prisoners_dilemma_4310")
+    state = next(s for _, s in game.starts(0) if s.prior == (0, 0))
+    for own, other in ((1, 0), (1, 1)):
+        state = game.step(state, {0: own, 1: other})
+    turn = game.turns(state)[0]
+    told = [("3 rounds ago", 1, 1), ("2 rounds ago", 2, 1), ("Last time", 2, 2)]
+    for memory in range(5):
+        text = prompt_of(framing=framing, memory=memory).opening(game, turn)
+        lines = [line for line in text.splitlines() if re.search("time|ago", line)]
+        lines = [line for line in lines if "picked" in line]
+        shown = told[len(told) - min(memory, len(told)) :]
+        assert len(lines) == len(shown)
+        for line, (when, mine, theirs) in zip(lines, shown, strict=True):
+            assert when.lower() in line.lower()
+            assert f"picked action{theirs}" in line
+            assert framing == "action_game_state" or f"you picked action{mine}" in line
+        assert text.lower().count("last time") == min(memory, 1)
 
 
 def test_what_is_random_is_drawn_per_match_from_streams_of_its_own() -> None:
