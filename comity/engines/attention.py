@@ -10,6 +10,7 @@ On CPUs the products run in float32 also for bfloat16 models: it is the more exa
 faster of the two there (see docs/performance.md).
 """
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -139,6 +140,38 @@ class Pass:
         self.masks = Masks(packing)
 
 
+@dataclass(frozen=True)
+class Rule:
+    """How one layer turns products of queries and keys into weights."""
+
+    scale: float
+    softcap: float | None
+    sinks: torch.Tensor | None
+    """float32 `[kv_heads, groups]`: see `packed_attention`."""
+
+    @property
+    def plain(self) -> bool:
+        """A softmax of scaled products, and nothing else."""
+        return self.softcap is None and self.sinks is None
+
+    def weights(
+        self, scores: torch.Tensor, bias: torch.Tensor, head: int | None = None
+    ) -> torch.Tensor:
+        """`scores [B, kv_heads, R, K]`, scaled, or of one key head `[B, R, K]` -> weights.
+
+        R holds, for each group's query head in turn, the same number of queries.
+        """
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
+        scores = scores + bias
+        if self.sinks is None:
+            return torch.softmax(scores, dim=-1)
+        sinks = self.sinks if head is None else self.sinks[head]
+        each = scores.shape[-2] // self.sinks.shape[1]
+        sink = sinks.repeat_interleave(each, dim=-1)[..., None].expand(*scores.shape[:-1], 1)
+        return torch.softmax(torch.cat([scores, sink], dim=-1), dim=-1)[..., :-1]
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -149,10 +182,15 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     forward_pass: Pass | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """`query [1, heads, N, dim]`, `key`/`value [1, kv_heads, N, dim]` -> `[1, N, heads, dim]`."""
+    """`query [1, heads, N, dim]`, `key`/`value [1, kv_heads, N, dim]` -> `[1, N, heads, dim]`.
+
+    Values may have another dim than keys. `s_aux [heads]`: a sink's score, which takes a share
+    of each query's attention and gives nothing.
+    """
     if forward_pass is None:
         raise RuntimeError("comity's attention runs only inside the engine's forward pass")
     packing = forward_pass.packing
@@ -169,6 +207,8 @@ def packed_attention(
     groups = heads // kv_heads
     queries = query.squeeze(0).transpose(0, 1).to(compute)
     scale = dim**-0.5 if scaling is None else scaling
+    sinks = None if s_aux is None else s_aux.float().view(kv_heads, groups)
+    rule = Rule(scale, softcap, sinks)
     results = []
     for block, biases in zip(
         packing.blocks, forward_pass.masks.get(sliding_window, groups), strict=True
@@ -180,25 +220,25 @@ def packed_attention(
         if length <= FEW and q.device.type == "cpu":
             q, (bias,) = q.reshape(lanes, kv_heads, groups * length, dim), biases
             if block.step is None:
-                out = _few_queries(q, keys, values, block, bias, scale, softcap)
+                out = _few_queries(q, keys, values, block, bias, rule)
             else:
                 common, own = block.step.extend(layer, keys, values)
-                out = _windowed(q, common, own, bias, scale, softcap)
-            out = out.view(lanes, kv_heads, groups, length, dim)
+                out = _windowed(q, common, own, bias, rule)
+            out = out.view(lanes, kv_heads, groups, length, -1)
         else:
             k, v = (
                 t.index_select(0, block.keys.flatten())
-                .view(lanes, -1, kv_heads, dim)
+                .view(lanes, -1, kv_heads, t.shape[2])
                 .transpose(1, 2)
                 for t in (keys, values)
             )
             parts = []
             for (first, end, seen), bias in zip(block.spans, biases, strict=True):
                 part = q[:, :, :, first:end].reshape(lanes, kv_heads, -1, dim)
-                part = _masked(part, k[:, :, :seen], v[:, :, :seen], bias, scale, softcap)
-                parts.append(part.view(lanes, kv_heads, groups, end - first, dim))
+                part = _masked(part, k[:, :, :seen], v[:, :, :seen], bias, rule)
+                parts.append(part.view(lanes, kv_heads, groups, end - first, -1))
             out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
-        results.append(out.permute(0, 3, 1, 2, 4).reshape(lanes * length, heads, dim))
+        results.append(out.permute(0, 3, 1, 2, 4).reshape(lanes * length, heads, -1))
     together = results[0] if len(results) == 1 else torch.cat(results)
     return together.index_select(0, packing.order).to(query.dtype).unsqueeze(0), None
 
@@ -208,15 +248,13 @@ def _masked(
     k: torch.Tensor,
     v: torch.Tensor,
     bias: torch.Tensor,
-    scale: float,
-    softcap: float | None,
+    rule: Rule,
 ) -> torch.Tensor:
-    """Attention of `q [B, kv_heads, R, dim]` to `k`/`v [B, kv_heads, K, dim]`: `q`'s shape."""
-    if softcap is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=scale)
-    scores = torch.matmul(q, k.transpose(2, 3)).float() * scale
-    scores = torch.tanh(scores / softcap) * softcap + bias
-    return torch.matmul(torch.softmax(scores, dim=-1).to(q.dtype), v)
+    """Attention of `q [B, kv_heads, R, dim]` to `k`/`v [B, kv_heads, K, dim]`: like `q`."""
+    if rule.plain:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=rule.scale)
+    scores = torch.matmul(q, k.transpose(2, 3)).float() * rule.scale
+    return torch.matmul(rule.weights(scores, bias).to(q.dtype), v)
 
 
 def _few_queries(
@@ -225,35 +263,31 @@ def _few_queries(
     values: torch.Tensor,
     block: Block,
     bias: torch.Tensor,
-    scale: float,
-    softcap: float | None,
+    rule: Rule,
 ) -> torch.Tensor:
     """Attention of few queries to many keys, head by head: `q [B, kv_heads, R, dim]`, same result.
 
     Keys that all lanes share are multiplied by all lanes' queries at once and never copied
     lane by lane; the softmax goes over them and each lane's own together.
     """
-    lanes, heads, rows, dim = q.shape
+    lanes, heads, rows, _ = q.shape
     shared = block.shared
     common, own = block.keys[0, :shared], block.keys[:, shared:].flatten()
     together = [t.index_select(0, common) for t in (keys, values)]
-    apart = [t.index_select(0, own).view(lanes, -1, heads, dim) for t in (keys, values)]
+    apart = [t.index_select(0, own).view(lanes, -1, *t.shape[1:]) for t in (keys, values)]
     results = []
     for head in range(heads):
         one = q[:, head]
         # The slices of one head are matrices with a stride: nothing is copied.
         scores = torch.bmm(one, apart[0][:, :, head].transpose(1, 2))
         if shared:
-            first = one.reshape(-1, dim) @ together[0][:, head].T
+            first = one.flatten(0, 1) @ together[0][:, head].T
             scores = torch.cat([first.view(lanes, rows, shared), scores], dim=2)
-        scores = scores * scale
-        if softcap is not None:
-            scores = torch.tanh(scores / softcap) * softcap
-        weights = torch.softmax(scores + bias[:, 0], dim=-1)
+        weights = rule.weights(scores * rule.scale, bias[:, 0], head)
         out = torch.bmm(weights[:, :, shared:], apart[1][:, :, head])
         if shared:
             first = weights[:, :, :shared].reshape(-1, shared) @ together[1][:, head]
-            out = out + first.view(lanes, rows, dim)
+            out = out + first.view(out.shape)
         results.append(out)
     return torch.stack(results, dim=1)
 
@@ -263,8 +297,7 @@ def _windowed(
     common: tuple[torch.Tensor, torch.Tensor],
     own: tuple[torch.Tensor, torch.Tensor],
     bias: torch.Tensor,
-    scale: float,
-    softcap: float | None,
+    rule: Rule,
 ) -> torch.Tensor:
     """`_few_queries` where a window holds keys and values, as the products of all heads need them.
 
@@ -274,17 +307,15 @@ def _windowed(
     lanes, heads, rows, dim = q.shape
     shared = common[0].shape[1]
     keys, values = (t.flatten(0, 1) for t in own)
-    q = q * scale
+    q = q * rule.scale
     scores = torch.bmm(q.flatten(0, 1), keys.transpose(1, 2)).view(lanes, heads, rows, -1)
     if shared:
         one = q.transpose(0, 1).reshape(heads, lanes * rows, dim)
         first = torch.bmm(one, common[0].transpose(1, 2)).view(heads, lanes, rows, shared)
         scores = torch.cat([first.transpose(0, 1), scores], dim=3)
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    weights = torch.softmax(scores + bias, dim=-1)
-    out = torch.bmm(weights[..., shared:].flatten(0, 1), values).view(lanes, heads, rows, dim)
+    weights = rule.weights(scores, bias)
+    out = torch.bmm(weights[..., shared:].flatten(0, 1), values).view(lanes, heads, rows, -1)
     if shared:
         one = weights[..., :shared].transpose(0, 1).reshape(heads, lanes * rows, shared)
-        out = out + torch.bmm(one, common[1]).view(heads, lanes, rows, dim).transpose(0, 1)
+        out = out + torch.bmm(one, common[1]).view(heads, lanes, rows, -1).transpose(0, 1)
     return out

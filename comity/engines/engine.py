@@ -17,7 +17,9 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from comity.engines import attention
 from comity.engines.attention import Cache, Pass
+from comity.engines.check import check_model, supported
 from comity.engines.lora import Adapters
+from comity.engines.lora_layers import model_body
 from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack
 from comity.engines.positions import positions
 from comity.engines.scoring import Head
@@ -68,16 +70,21 @@ class Engine:
     """Most tokens of one forward pass without gradients; more are computed in several."""
 
     def __init__(self, model: PreTrainedModel) -> None:
+        """Raises `ComityError` where the model is of a kind that packed passes do not compute."""
+        own_attention = model.config._attn_implementation
         self.model = model.eval().requires_grad_(False)
-        self.model.set_attn_implementation(attention.NAME)
-        self.head = Head(model)
-        self.positions = positions(model)
-        self.adapters = Adapters(model)
-        self._body = getattr(model, model.base_model_prefix)
+        with supported(model):
+            self.model.set_attn_implementation(attention.NAME)
+            self.head = Head(model)
+            self.positions = positions(model)
+            self._body = model_body(model)
+            self.adapters = Adapters(model)
         self.tokens_computed = 0
         """Distinct tokens computed so far, all passes."""
         self.tokens_reused = 0
         """Tokens whose passes of playing were learned from, so far."""
+        check_model(self, own_attention)
+        self.tokens_computed = 0
 
     @property
     def device(self) -> torch.device:

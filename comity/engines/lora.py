@@ -147,6 +147,15 @@ class Adapters:
             self._peft.delete_adapter(self.routes.modules.pop(name) or "")
         self._can_learn()
 
+    def unload(self) -> None:
+        """Take all adapters out, and what was put around the layers: the model is as it was."""
+        if self._peft is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._peft.unload()  # type: ignore[operator]
+        self._peft, self._sums, self.routes.modules = None, {}, {None: None}
+        self._model.requires_grad_(False)
+
     @contextmanager
     def merged(self, name: str | None) -> Iterator[None]:
         """Inside the block, an adapter's products are part of copies of the base's weights.
@@ -206,6 +215,11 @@ class Adapters:
         inside = re.compile(r"\.(base_layer|lora_\w+)(\.|$)")
         return [name for name, _ in self._model.named_modules() if name and not inside.search(name)]
 
+    def _named(self) -> set[str]:
+        """Names of all modules and of parameters of their own: PEFT takes those for targets too."""
+        parameters = {name for name, _ in self._model.named_parameters()}
+        return {*self._modules(), *(p for p in parameters if p.rpartition(".")[2] != "weight")}
+
     def _layers(self) -> Iterator[tuple[str, Any]]:
         for name, module in self._model.named_modules():
             if isinstance(module, LoraLayer):
@@ -230,7 +244,7 @@ class Adapters:
             r=rank,
             lora_alpha=alpha,  # type: ignore[arg-type]
             lora_dropout=dropout,
-            target_modules=_shortened(targets, self._modules()),
+            target_modules=_shortened(targets, self._named()),
             rank_pattern={re.escape(module): r for module, r in (ranks or {}).items()},
             bias="none",
             task_type="CAUSAL_LM",
@@ -285,10 +299,10 @@ class Adapters:
                 matrix.weight.requires_grad_(True)
 
 
-def _shortened(targets: set[str], modules: Collection[str]) -> list[str]:
-    """The last parts of names where they stand for just these modules, else the names."""
+def _shortened(targets: set[str], names: Collection[str]) -> list[str]:
+    """The last parts of names where they stand for nothing else, else the names."""
     short = {name.rpartition(".")[2] for name in targets}
-    same = {name for name in modules if name.rpartition(".")[2] in short} == targets
+    same = {name for name in names if name.rpartition(".")[2] in short} == targets
     return sorted(short if same else targets)
 
 

@@ -84,11 +84,27 @@ def _drops(layer: Any, adapter: str) -> bool:
     return isinstance(layer.lora_dropout[adapter], torch.nn.Dropout)
 
 
+def model_body(model: PreTrainedModel) -> torch.nn.Module:
+    """The part of a model that ends in hidden states."""
+    body: torch.nn.Module = getattr(model, model.base_model_prefix, None) or model.model
+    return body
+
+
 def linear_layers(model: PreTrainedModel) -> frozenset[str]:
-    """Names of the linear layers of a model's body."""
-    body = model.base_model_prefix
+    """Names of the linear layers of a model's body.
+
+    Not those of MLPs beside experts: PEFT takes their names for the experts' own parameters.
+    """
+    experts = any(name.endswith(_EXPERTS) for name, _ in model.named_parameters())
+    inside = set(model_body(model).modules())
     return frozenset(
         name
         for name, module in model.named_modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and name.startswith(f"{body}.")
+        if isinstance(module, (torch.nn.Linear, Conv1D))
+        and module in inside
+        and not (experts and name.rpartition(".")[2] in _MLP)
     )
+
+
+_EXPERTS = (".experts.gate_up_proj", ".experts.down_proj")
+_MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")

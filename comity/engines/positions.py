@@ -21,8 +21,9 @@ class Positions:
     most: int | None
     """Tokens of the longest conversation; None: the config names no limit."""
     learned: bool
-    """Each position has a vector of its own, so that there is none after the last. Otherwise
-    (rotary positions and the like) the model goes on, though it never saw such distances."""
+    """Each position has a vector of its own, so that there is none after the last; or all are
+    turned anew beyond it, which no cache allows. Otherwise (rotary positions and the like) the
+    model goes on, though it never saw such distances."""
 
     def check(self, tokens: int, what: str, advice: str = "") -> None:
         """Raises ComityError where there is no position for the last of so many tokens; warns
@@ -56,4 +57,27 @@ def positions(model: "PreTrainedModel") -> Positions:
     if tables:
         # Some keep a few vectors apart (OPT: two), which the config does not count.
         most = min(tables) if most is None else min(most, *tables)
-    return Positions(most, bool(tables))
+    turned = _turned(model)
+    if turned:
+        most = min(turned) if most is None else min(most, *turned)
+    return Positions(most, bool(tables or turned))
+
+
+def _turned(model: "PreTrainedModel") -> list[int]:
+    """Up to how many tokens rotary positions do not depend on the longest conversation.
+
+    Beyond, those of the kinds "dynamic" and "longrope" change for all tokens, also for those
+    whose keys are cached, and by the longest sequence of a pass.
+    """
+    found = []
+    for module in model.modules():
+        kinds, config = getattr(module, "rope_type", None), getattr(module, "config", None)
+        if kinds is None or config is None:
+            continue
+        for layers, kind in kinds.items() if isinstance(kinds, dict) else ((None, kinds),):
+            rope = config.rope_parameters if layers is None else config.rope_parameters[layers]
+            if kind == "dynamic":
+                found.append(int(config.max_position_embeddings))
+            elif kind == "longrope":
+                found.append(int(rope["original_max_position_embeddings"]))
+    return found

@@ -30,6 +30,9 @@ Answers = tuple[tuple[int, ...], ...]
 LOGITS = 16_000_000
 """Most logits of whole vocabularies at once."""
 
+SCALES = ("logits_scaling", "logit_scale", "lm_head_multiplier", "output_multiplier")
+"""Keys of models' configs for a number that scales their logits."""
+
 FEW_ROWS = 32
 """Up to so many rows, a large matrix in float32 is multiplied faster from the left on CPUs (see
 docs/performance.md)."""
@@ -44,6 +47,24 @@ class Head:
         self.bias: torch.Tensor | None = getattr(layer, "bias", None)
         text_config = model.config.get_text_config()
         self.softcap: float | None = getattr(text_config, "final_logit_softcapping", None)
+        self.scale = 1.0
+        """What the products are multiplied by (Granite, Cohere)."""
+        given = [getattr(text_config, name, None) for name in SCALES]
+        self.scales = [s for one in given if one for s in (float(one), 1 / float(one))]
+        """What they may be multiplied by, as the config says; see `adapt`."""
+
+    @torch.no_grad()
+    def adapt(self, hidden: torch.Tensor, logits: torch.Tensor) -> None:
+        """Choose the scale that comes nearest to a model's own `logits [R, V]` of `hidden [R, H]`.
+
+        Models of one kind divide by the number in their config, others multiply by it.
+        """
+
+        def off(scale: float) -> float:
+            self.scale = scale
+            return float((self.logits(hidden) - logits.float()).abs().mean())
+
+        self.scale = min((1.0, *self.scales), key=off)
 
     @property
     def vocabulary(self) -> int:
@@ -65,6 +86,8 @@ class Head:
             logits = logits if bias is None else logits + bias
         else:
             logits = F.linear(hidden, weight, bias).float()
+        if self.scale != 1:
+            logits = logits * self.scale
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
