@@ -8,7 +8,7 @@ import (torch, Hydra) is imported inside the command that needs it.
 import errno
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from comity.cli_evaluate import evaluate
+from comity.command_hints import hint
 from comity.errors import ComityError, ComityWarning, printable
 from comity.progress import occupy_standard_streams, say, settle
 
@@ -102,6 +103,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Continue this run or study.", metavar="RUN")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and how long it would take.")
+    ] = False,
 ) -> None:
     """Run an experiment: play, learn, measure, report."""
     changes = list(overrides or [])
@@ -110,14 +114,61 @@ def train(
     from comity.launch import start
 
     try:
-        folders = start(name, changes, multirun, config_path, config_name, resume)
+        folders = start(name, changes, multirun, config_path, config_name, resume, dry_run)
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", [])
         hint = notes[-1] if notes else "nothing was saved yet"
         raise StoppedByUserError(f"interrupted; {hint}") from interrupt
+    if dry_run:
+        return
+    from comity.reports.outcome import outcome_lines
+
     for folder in folders:
+        for line in outcome_lines(folder):
+            print(f"result: {line}")
         page = folder / "report.html"
         print(f"page: {page}" if page.exists() else f"run: {folder}")
+
+
+@app.command(
+    "config",
+    epilog="""[bold]Examples[/bold]
+
+comity config demo
+
+comity config ipd game=chicken 'study.seeds=\\[0,1,2]'
+
+comity config ipd --yaml > my_configs/mine.yaml
+""",
+)
+def config_(
+    name: Annotated[
+        str, typer.Argument(help="An experiment of `comity list experiments`.", metavar="NAME")
+    ] = "",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="group=option or key=value.", metavar="OVERRIDES", show_default=False),
+    ] = None,
+    config_path: Annotated[
+        str | None, typer.Option(help="A folder with configs of your own.", metavar="DIR")
+    ] = None,
+    config_name: Annotated[
+        str | None, typer.Option(help="The file in that folder, without .yaml.", metavar="NAME")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--yaml", help="Every setting, as YAML; nothing is measured.")
+    ] = False,
+    time: Annotated[
+        bool, typer.Option("--time/--no-time", help="Measure how long an iteration takes here.")
+    ] = True,
+) -> None:
+    """Show what an experiment would run, and how long that takes on this machine."""
+    changes = list(overrides or [])
+    if "=" in name or name.startswith("~"):
+        changes, name = [name, *changes], ""
+    from comity.launch import show
+
+    show(name, changes, config_path, config_name, whole, time)
 
 
 @app.command(
@@ -267,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
         except Exception as error:
             if debug:
                 raise
-            code = _complain(error)
+            code = _complain(error, given)
     code = code if isinstance(code, int) else 0
     lost = settle(sys.stdout)
     if lost is not None and lost.errno != errno.EPIPE:  # A reader who left has read enough.
@@ -276,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def _complain(error: Exception) -> int:
+def _complain(error: Exception, given: Sequence[str] = ()) -> int:
     """Prints one line for an error and returns the exit code."""
     usage = getattr(error, "format_message", None)  # The errors of click, typer's parser.
     if isinstance(error, BrokenPipeError):
@@ -286,7 +337,9 @@ def _complain(error: Exception) -> int:
     elif isinstance(error, typer.Abort):
         text, code = "interrupted", 130
     elif usage is not None:
-        text, code = f"{usage()} (see comity --help)", 2
+        meant = hint(error, given)
+        problem = usage().removesuffix(".")
+        text, code = f"{problem}{f'; {meant}' if meant else ''} (see comity --help)", 2
     elif isinstance(error, OSError) and error.strerror:
         file = f" {error.filename}" if error.filename is not None else ""
         text, code = f"cannot read or write{file}: {error.strerror}", 1

@@ -1,11 +1,13 @@
 """The commands `comity evaluate ...`: what trained policies became."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from comity.errors import ComityError
+from comity.progress import say
 
 evaluate = typer.Typer(help="Measure what trained policies became.")
 
@@ -102,6 +104,8 @@ def generalization(
         raise ComityError(f"--seats is own or both, not {seats!r}")
     if temperature is not None and not 0 < temperature < float("inf"):
         raise ComityError(f"--temperature must be above 0, not {temperature}")
+    if sys.modules.get("comity.evaluate") is None:
+        say("loading torch ...")
     from comity.evaluate import evaluate_generalization
     from comity.evaluation_plan import Options
 

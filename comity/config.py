@@ -134,6 +134,7 @@ def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> 
 
 def _complete(plain: Any, composition: Composition | None = None) -> Config:
     """The checked config of plain values."""
+    _name_the_arm(plain)
     # By way of plain values, because `+key=1` on the command line opens the schema.
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     assert isinstance(config, Config)
@@ -142,6 +143,26 @@ def _complete(plain: Any, composition: Composition | None = None) -> Config:
     _find_home(config)
     check(config)
     return config
+
+
+def _name_the_arm(plain: Any) -> None:
+    """A study without arms has one: the experiment as it is, with all the study's seeds."""
+    study = plain.get("study") if isinstance(plain, dict) else None
+    if isinstance(study, dict) and "arms" not in study:
+        name = re.sub(r"[^\w.-]+", "-", str(plain.get("name", ""))).lstrip(".")
+        study["arms"] = {name or "experiment": []}
+
+
+def with_study(overrides: Sequence[str]) -> list[str]:
+    """The overrides, `study.seeds=[0,1]` as `study={seeds: [0,1]}`.
+
+    That adds to a study, and makes one where an experiment has none.
+    """
+    found = []
+    for one in overrides:
+        seeds = re.fullmatch(r"\+{0,2}study\.seeds=(\[[^\[\]]*\])", one)
+        found.append(f"study={{seeds:{seeds[1]}}}" if seeds else one)
+    return found
 
 
 def _find_home(config: Config) -> None:
@@ -249,7 +270,11 @@ def composed(primary: str, overrides: Sequence[str], folder: str | None) -> Dict
     with beside_hydra():
         hydra = new_hydra(folder)
         tree = hydra.compose_config(
-            primary, list(overrides), RunMode.RUN, with_log_configuration=False, from_shell=False
+            primary,
+            with_study(overrides),
+            RunMode.RUN,
+            with_log_configuration=False,
+            from_shell=False,
         )
     del tree.hydra
     return tree

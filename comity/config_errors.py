@@ -18,6 +18,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from comity import config_hints
 from comity.errors import ComityError, nearest, one_line
 
 
@@ -125,6 +126,8 @@ def _explain_missing(error: Any) -> str:
         return _explain_experiment(missing.removeprefix("experiment/"))
     if error.options:
         group, _, option = missing.rpartition("/")
+        if group == "algorithm" and (known_as := config_hints.algorithm(option)):
+            return f"unknown algorithm {option!r}; {known_as}"
         shown = [name for name in error.options if not name.startswith("_")]
         return f"unknown {group} {option!r}; {nearest(option, shown)}"
     available = re.search(r"Could not find '([^']+)'", str(error))
@@ -159,6 +162,9 @@ def _explain_key(error: OmegaConfBaseException) -> str:
         known = [str(name) for name in error.parent_node]
     known = [name for name in known if name != "composition"]
     above = f"{parent}." if parent else ""
+    is_misspelled = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    if not is_misspelled and (hint := config_hints.elsewhere(full)):
+        return f"unknown config key {full!r}; {hint}"
     if known:
         hint = f"; {nearest(key, known)}"
     else:

@@ -39,6 +39,7 @@ from comity.past import PastAgents, check_past, learning_seats
 from comity.players.base import Player
 from comity.players.context import check_context
 from comity.players.language_model import LanguageModels, Policy
+from comity.progress import say
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS, AnswerFormat
 from comity.prompts.base import Prompt
@@ -105,7 +106,8 @@ class Rules:
             phase.reward.check(game)
         if len(config.seats) != game.seats:
             raise ComityError(
-                f"the game has {game.seats} seats but `seats` names {len(config.seats)} players"
+                f"the game has {game.seats} seats but `seats` names {len(config.seats)} players; "
+                f"give one for each: 'seats=[{','.join(['learner'] * game.seats)}]'"
             )
         for number, seat in enumerate(config.seats):
             check_seat(seat)
@@ -168,6 +170,7 @@ def check_training(config: Config) -> None:
 @lru_cache(maxsize=1)
 def shared_engine(name: str, dtype: str, device: str, quantization: str | None = None) -> Engine:
     """The base model, loaded once per process."""
+    say(f"loading the model {name} ...")
     return Engine(load_model(name, dtype, device, quantization))
 
 

@@ -5,6 +5,7 @@ turned off here. A job of another process (a SLURM launcher's) raises its error 
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,13 @@ from comity.config import (
     composed,
     from_omegaconf,
     register_schema,
+    to_yaml,
+    with_study,
 )
 from comity.config_errors import names_its_base, plain_errors
 from comity.config_sources import beside_hydra, check_overrides, new_hydra
 from comity.errors import ComityError
+from comity.progress import say
 
 QUIET = (
     "hydra.sweep.dir='${output}/.multirun/${now:%Y%m%d-%H%M%S}'",
@@ -61,37 +65,84 @@ def start(
     config_path: str | None,
     config_name: str | None,
     resume: Path | None,
+    is_dry: bool = False,
 ) -> list[Path]:
-    """What `comity train` does with its arguments; the folders that came of it."""
+    """What `comity train` does with its arguments; the folders that came of it.
+
+    `is_dry`: nothing is trained; what would be is printed.
+    """
     if resume is not None:
         if name or overrides or multirun or config_path or config_name:
             raise ComityError("--resume takes its config from the run; give nothing beside it")
         from comity.runs import stored_config
 
         config = stored_config(resume)
+        _say_loading(config)
         from comity.train import train as run
 
         return [run(config, resume=resume)]
-    if not name and config_path is None and not any("experiment=" in o for o in overrides):
-        from comity.catalog import options
-
-        known = ", ".join(options("experiment"))
-        raise ComityError(f"which experiment? {known}, and more in: comity list experiments")
-
-    def run_anew(config: Config) -> Path:
-        # Not before the config is known to be right: this imports torch.
-        from comity.train import train as run
-
-        return run(config)
-
+    _check_named(name, overrides, config_path)
     return launch(
-        run_anew,
+        dry_run if is_dry else run_anew,
         name,
         overrides,
         multirun=multirun,
         config_dir=config_path,
         config_name=config_name,
     )
+
+
+def show(
+    name: str,
+    overrides: list[str],
+    config_path: str | None,
+    config_name: str | None,
+    whole: bool = False,
+    measure: bool = True,
+) -> None:
+    """What `comity config` does: prints the plan of an experiment, or its whole config."""
+    _check_named(name, overrides, config_path)
+
+    def tell(config: Config) -> Path:
+        if whole:
+            print(to_yaml(config), end="")
+            return Path(config.output)
+        return dry_run(config, measure)
+
+    launch(tell, name, overrides, config_dir=config_path, config_name=config_name)
+
+
+def _check_named(name: str, overrides: Sequence[str], config_path: str | None) -> None:
+    """Raises `ComityError` where no experiment is named."""
+    if not name and config_path is None and not any("experiment=" in o for o in overrides):
+        from comity.catalog import options
+
+        known = ", ".join(options("experiment"))
+        raise ComityError(f"which experiment? {known}, and more in: comity list experiments")
+
+
+def run_anew(config: Config) -> Path:
+    """Trains, and returns the run's folder."""
+    # Not before the config is known to be right: this imports torch.
+    _say_loading(config)
+    from comity.train import train as run
+
+    return run(config)
+
+
+def _say_loading(config: Config) -> None:
+    """Tells what is waited for: torch and transformers take seconds to import."""
+    if sys.modules.get("comity.train") is None:
+        say(f"{config.name}: loading torch ...")
+
+
+def dry_run(config: Config, measure: bool = True) -> Path:
+    """Prints what would run and how long it would take."""
+    _say_loading(config)
+    from comity.planning import plan
+
+    print("\n".join(plan(config, measure)))
+    return Path(config.output)
 
 
 def launch(
@@ -170,6 +221,6 @@ def _sweep(
 
     with plain_errors(), beside_hydra():
         new_hydra(config_dir).multirun(
-            primary, task, [*QUIET, *chosen, *overrides], with_log_configuration=False
+            primary, task, [*QUIET, *chosen, *with_study(overrides)], with_log_configuration=False
         )
     return jobs.done()

@@ -1,4 +1,7 @@
-"""Progress on a terminal: a bar with time left, cooperation and payoff; plain lines elsewhere.
+"""Progress on a terminal: a line per piece of work with what it came to; plain lines elsewhere.
+
+A line has as much as the terminal is wide for: the numbers stay longest, the bar and the words
+go first.
 
 Telling it never stops the work: where standard error takes nothing (a closed pipe, a full disk),
 it is not told.
@@ -10,17 +13,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Self, TextIO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.progress import Progress as Bars
+from rich.progress import ProgressColumn
+from rich.progress import Task as Bar
+from rich.text import Text
 
 
 class Teller:
@@ -90,21 +90,75 @@ def settle(stream: TextIO | None) -> OSError | None:
     return None
 
 
+@dataclass(frozen=True)
+class Status:
+    """What a line tells of a piece of work."""
+
+    title: str
+    done: int
+    total: int
+    elapsed: float = 0.0
+    """Seconds since it began here."""
+    left: float | None = None
+    """Seconds to go; None: not known yet."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Of the last part that was finished: a line of metrics.jsonl."""
+    doing: str = ""
+
+
+def fitted(status: Status, width: int) -> str:
+    """One line of at most `width` letters: the fullest that fits."""
+    count, left = f"{status.done}/{status.total}", f"{clock(status.left)} left"
+    long, short = describe(status.metrics), describe(status.metrics, short=True)
+    share = status.done / status.total if status.total else 1.0
+    bar = "\u2588" * round(24 * share) + "\u2591" * (24 - round(24 * share))
+    doing = f"({status.doing})" if status.doing else ""
+    numbers = f"{count} {clock(status.left)} {short}".rstrip()
+    lines = [
+        "  ".join(part for part in parts if part)
+        for parts in (
+            (status.title, bar, count, clock(status.elapsed), left, long, doing),
+            (status.title, bar, count, left, long),
+            (status.title, count, left, long),
+        )
+    ]
+    # The title gives way before the numbers do; a few letters of it still tell runs apart.
+    lines.append(f"{status.title} {numbers}")
+    room = width - len(numbers) - 1
+    if room >= 4:
+        lines.append(f"{status.title[: room - 1]}\u2026 {numbers}")
+    lines += [numbers, f"{count} {short}", short or count]
+    return next((line for line in lines if len(line) <= width), lines[-1][:width])
+
+
+def clock(seconds: float | None) -> str:
+    """75: "1:15"; 3675: "1:01:15"; None: "-:--"."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class _Line(ProgressColumn):
+    """A task in one line of the terminal's width."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def render(self, task: Bar) -> Text:
+        status = task.fields["status"]()
+        return Text(fitted(status, self._console.width), no_wrap=True, overflow="crop")
+
+
 class Progress:
     """Where long work shows how far it is. A context manager."""
 
     def __init__(self) -> None:
         self.console = Console(file=Teller())  # type: ignore[arg-type]
-        self._bars = Bars(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-        )
+        self._bars = Bars(_Line(self.console), console=self.console)
+        self._whole: Task | None = None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -126,11 +180,22 @@ class Progress:
     @contextmanager
     def task(self, title: str, total: int, done: int = 0) -> Iterator["Task"]:
         """A piece of work of `total` parts, `done` of them finished before."""
-        number = self._bars.add_task(title, total=total, completed=done, note="")
+        task = Task(self, title, total, done)
+        number = self._bars.add_task(title, total=None, status=task.status)
         try:
-            yield Task(self, title, total, done, number)
+            yield task
         finally:
             self._bars.stop_task(number)
+
+    @contextmanager
+    def whole(self, title: str, total: int, done: int = 0) -> Iterator[None]:
+        """Several pieces of work with `total` parts together: their lines tell the time left."""
+        with self.task(title, total, done) as task:
+            self._whole = task
+            try:
+                yield
+            finally:
+                self._whole = None
 
 
 BETWEEN_LINES = 15.0
@@ -138,58 +203,78 @@ BETWEEN_LINES = 15.0
 
 
 class Task:
-    """One bar."""
+    """One piece of work."""
 
-    def __init__(self, progress: Progress, title: str, total: int, done: int, number: Any) -> None:
+    def __init__(self, progress: Progress, title: str, total: int, done: int) -> None:
         self._progress = progress
         self._title, self._total, self._done = title, total, done
-        self._number = number
-        self._note = ""
+        self._metrics: Mapping[str, Any] = {}
+        self._doing = ""
         self._began = self._told = time.monotonic()
         self._first = done
 
+    def status(self) -> Status:
+        """What there is to tell now."""
+        elapsed = time.monotonic() - self._began
+        return Status(
+            *(self._title, self._done, self._total, elapsed, self.left()),
+            *(self._metrics, self._doing),
+        )
+
+    def left(self) -> float | None:
+        """Seconds to go at the pace so far; None before a part is finished."""
+        if self._done == self._first:
+            return None
+        pace = (time.monotonic() - self._began) / (self._done - self._first)
+        return pace * (self._total - self._done)
+
     def playing(self, live: int, finished: int) -> None:
         """Matches are being played."""
-        self._show(f"playing, {finished}/{live + finished} matches done")
+        self._doing = f"playing, {finished}/{live + finished} matches done"
 
     def learning(self) -> None:
         """Weights are being updated."""
-        self._show("learning")
+        self._doing = "learning"
 
     def add(self, parts: int) -> None:
         """So many parts are finished, with nothing to tell of them."""
         self._done += parts
-        self._progress._bars.update(self._number, advance=parts)
         if time.monotonic() - self._told >= BETWEEN_LINES or self._done == self._total:
             self._tell()
 
     def advance(self, metrics: Mapping[str, Any] | None = None) -> None:
         """One part is finished."""
         self._done += 1
-        self._note = describe(metrics or {})
-        self._progress._bars.update(self._number, advance=1, note=self._note)
+        self._metrics, self._doing = metrics or {}, ""
+        whole = self._progress._whole
+        if whole is not None:
+            whole._done += 1
         self._tell()
 
     def _tell(self) -> None:
         """A plain line where there is no terminal."""
-        if self._progress.console.is_terminal or self._done == self._first:
+        left = self.left()
+        if self._progress.console.is_terminal or left is None:
             return
         self._told = time.monotonic()
-        left = (self._told - self._began) / (self._done - self._first) * (self._total - self._done)
         count = f"{self._title}  {self._done}/{self._total}"
-        line = "  ".join(part for part in (count, self._note, f"{left:.0f} s left") if part)
-        say(line)
+        parts = [count, describe(self._metrics), f"{left:.0f} s left"]
+        whole = self._progress._whole
+        if whole is not None and whole is not self and (all_left := whole.left()) is not None:
+            parts.append(f"{whole._title}: {all_left:.0f} s left")
+        say("  ".join(part for part in parts if part))
 
-    def _show(self, what: str) -> None:
-        note = f"{self._note}  ({what})" if self._note else f"({what})"
-        self._progress._bars.update(self._number, note=note)
 
-
-def describe(metrics: Mapping[str, Any]) -> str:
-    """Cooperation and payoff in a few words."""
-    parts = []
-    if metrics.get("cooperation") is not None:
-        parts.append(f"cooperation {metrics['cooperation']:.0%}")
-    if metrics.get("payoff") is not None:
-        parts.append(f"payoff {metrics['payoff']:.2f}")
-    return "  ".join(parts)
+def describe(metrics: Mapping[str, Any], short: bool = False) -> str:
+    """Cooperation, payoff and illegal answers in a few words, or in as few letters as can be."""
+    shown = (
+        ("cooperation", "C", ".0%"),
+        ("payoff", "pay", ".2f"),
+        ("illegal", "ill", ".0%"),
+    )
+    parts = [
+        f"{brief if short else name} {metrics[name]:{form}}"
+        for name, brief, form in shown
+        if metrics.get(name) is not None
+    ]
+    return (" " if short else "  ").join(parts)

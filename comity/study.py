@@ -16,7 +16,7 @@ unfinished one resumes from its checkpoint.
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,15 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
             for arm, seeds in configs.items()
         }
         keep_configs(folder, config, configs, arms)
+        total = sum(one.iterations for runs in configs.values() for one in runs.values())
+        before = sum(_played(path) for runs in arms.values() for path in runs.values())
         # Seed by seed, so that a study that is cut short has whole seeds.
-        for seed in config.study.seeds if config.study is not None else ():
-            for arm in arms:
-                folder.check_place()
-                title = f"{arm} seed {seed}"
-                _train_arm(configs[arm][seed], arms[arm][seed], title, progress, folder.path)
+        with progress.whole("whole study", total, before) if arms else nullcontext():
+            for seed in config.study.seeds if config.study is not None else ():
+                for arm in arms:
+                    folder.check_place()
+                    title = f"{arm} seed {seed}"
+                    _train_arm(configs[arm][seed], arms[arm][seed], title, progress, folder.path)
         folder.check_place()
         config = located(config, folder.path)
         if config.crossplay is not None:
@@ -104,6 +107,11 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
                 what = "two players are called" if "|" not in name else "no name may hold |:"
                 raise ComityError(f"crossplay.players: {what} {name!r}")
     return configs
+
+
+def _played(run: Path) -> int:
+    """Iterations that a run need not play again."""
+    return _final(run) if (run / "checkpoints").is_dir() else 0
 
 
 def _train_arm(config: Config, path: Path, title: str, progress: Progress, study: Path) -> None:

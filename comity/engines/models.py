@@ -94,6 +94,18 @@ def fetch(name: str) -> Path:
     return _checked(_download(name), name)
 
 
+def is_here(name: str) -> bool:
+    """Whether a model can be loaded without fetching anything first."""
+    if name in MODELS or Path(os.path.expanduser(name)).is_dir():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except ValueError:  # No name of a repository.
+        return False
+
+
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of the model called `name`."""
     folder = fetch(name)
