@@ -17,7 +17,7 @@ def test_the_plan_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
     for part in (
         "6 runs (2 arms, seeds 0 1 2), 12 iterations of 8 matches each",
         "arm utilitarian",
-        "344 matches",
+        "504 matches",
     ):
         assert part in shown
     assert "message_tokens" not in shown, "what has no say is left out"
