@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from comity.cli_config import CONFIG_EXAMPLES, show_config
 from comity.cli_evaluate import evaluate
 from comity.command_hints import hint
 from comity.errors import ComityError, ComityWarning, printable
@@ -32,6 +33,7 @@ app = typer.Typer(
 models = typer.Typer(help="Language models: which there are, and fetching one.")
 app.add_typer(models, name="models")
 app.add_typer(evaluate, name="evaluate")
+app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
 
 
 class StoppedByUserError(ComityError):
@@ -128,47 +130,6 @@ def train(
             print(f"result: {line}")
         page = folder / "report.html"
         print(f"page: {page}" if page.exists() else f"run: {folder}")
-
-
-@app.command(
-    "config",
-    epilog="""[bold]Examples[/bold]
-
-comity config demo
-
-comity config ipd game=chicken 'study.seeds=\\[0,1,2]'
-
-comity config ipd --yaml > my_configs/mine.yaml
-""",
-)
-def config_(
-    name: Annotated[
-        str, typer.Argument(help="An experiment of `comity list experiments`.", metavar="NAME")
-    ] = "",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="group=option or key=value.", metavar="OVERRIDES", show_default=False),
-    ] = None,
-    config_path: Annotated[
-        str | None, typer.Option(help="A folder with configs of your own.", metavar="DIR")
-    ] = None,
-    config_name: Annotated[
-        str | None, typer.Option(help="The file in that folder, without .yaml.", metavar="NAME")
-    ] = None,
-    whole: Annotated[
-        bool, typer.Option("--yaml", help="Every setting, as YAML; nothing is measured.")
-    ] = False,
-    time: Annotated[
-        bool, typer.Option("--time/--no-time", help="Measure how long an iteration takes here.")
-    ] = True,
-) -> None:
-    """Show what an experiment would run, and how long that takes on this machine."""
-    changes = list(overrides or [])
-    if "=" in name or name.startswith("~"):
-        changes, name = [name, *changes], ""
-    from comity.launch import show
-
-    show(name, changes, config_path, config_name, whole, time)
 
 
 @app.command(
