@@ -35,6 +35,8 @@ from comity.config_parts import (
     PhaseConfig,
     RecordConfig,
     StudyConfig,
+    name_the_arm,
+    with_study,
 )
 from comity.errors import ComityError
 
@@ -134,7 +136,7 @@ def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> 
 
 def _complete(plain: Any, composition: Composition | None = None) -> Config:
     """The checked config of plain values."""
-    _name_the_arm(plain)
+    name_the_arm(plain)
     # By way of plain values, because `+key=1` on the command line opens the schema.
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     assert isinstance(config, Config)
@@ -143,26 +145,6 @@ def _complete(plain: Any, composition: Composition | None = None) -> Config:
     _find_home(config)
     check(config)
     return config
-
-
-def _name_the_arm(plain: Any) -> None:
-    """A study without arms has one: the experiment as it is, with all the study's seeds."""
-    study = plain.get("study") if isinstance(plain, dict) else None
-    if isinstance(study, dict) and "arms" not in study:
-        name = re.sub(r"[^\w.-]+", "-", str(plain.get("name", ""))).lstrip(".")
-        study["arms"] = {name or "experiment": []}
-
-
-def with_study(overrides: Sequence[str]) -> list[str]:
-    """The overrides, `study.seeds=[0,1]` as `study={seeds: [0,1]}`.
-
-    That adds to a study, and makes one where an experiment has none.
-    """
-    found = []
-    for one in overrides:
-        seeds = re.fullmatch(r"\+{0,2}study\.seeds=(\[[^\[\]]*\])", one)
-        found.append(f"study={{seeds:{seeds[1]}}}" if seeds else one)
-    return found
 
 
 def _find_home(config: Config) -> None:

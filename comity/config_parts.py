@@ -1,5 +1,7 @@
 """The blocks that a config is made of; `comity.config` puts them together."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,3 +167,23 @@ class Composition:
     """The overrides of the command line, in order."""
     config_dir: str | None = None
     """The user's own config folder."""
+
+
+def name_the_arm(plain: Any) -> None:
+    """A study without arms has one: the experiment as it is, with all the study's seeds."""
+    study = plain.get("study") if isinstance(plain, dict) else None
+    if isinstance(study, dict) and "arms" not in study:
+        name = re.sub(r"[^\w.-]+", "-", str(plain.get("name", ""))).lstrip(".")
+        study["arms"] = {name or "experiment": []}
+
+
+def with_study(overrides: Sequence[str]) -> list[str]:
+    """The overrides, `study.seeds=[0,1]` as `study={seeds: [0,1]}`.
+
+    That adds to a study, and makes one where an experiment has none.
+    """
+    found = []
+    for one in overrides:
+        seeds = re.fullmatch(r"\+{0,2}study\.seeds=(\[[^\[\]]*\])", one)
+        found.append(f"study={{seeds:{seeds[1]}}}" if seeds else one)
+    return found

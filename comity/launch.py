@@ -20,9 +20,9 @@ from comity.config import (
     from_omegaconf,
     register_schema,
     to_yaml,
-    with_study,
 )
 from comity.config_errors import names_its_base, plain_errors
+from comity.config_parts import with_study
 from comity.config_sources import beside_hydra, check_overrides, new_hydra
 from comity.errors import ComityError
 from comity.progress import say
