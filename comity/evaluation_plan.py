@@ -276,12 +276,12 @@ def conditions(
     for subject in subjects:
         mine = [p for p in policies if p.name == trained_name(subject)]
         config = mine[0].config if mine else None
-        reward = {} if config is None else config.reward
         found[subject.name] = {
             "trained on": None if config is None else config.game["name"],
-            "reward": None if config is None else reward,
+            "rewards": [] if config is None else reward_blocks(config),
             "prompt": None if config is None else config.prompt,
             "seat": None if config is None else subject.seat,
+            "seating": None if config is None else config.seating,
             "goal": subject.asked.goal,
             "persona": subject.asked.persona,
             "temperature": subject.asked.temperature,
@@ -294,14 +294,20 @@ def conditions(
     return found
 
 
+def reward_blocks(config: Config) -> list[dict[str, Any]]:
+    """What a policy was trained on, phase by phase; it is judged by the last."""
+    return [phase.reward for phase in config.phases] or [config.reward]
+
+
 def rewards(config: Config) -> dict[str, Reward]:
     """The rewards that a policy is judged by: `JUDGES`, with its own reward's parameters.
 
     The trained reward itself is among them, under its own name where it is none of `JUDGES`.
     """
-    trained = build("reward", config.reward, REWARDS)
+    block = reward_blocks(config)[-1]
+    trained = build("reward", block, REWARDS)
     known = every_reward(trained)
-    name = str(config.reward["name"])
+    name = str(block["name"])
     found: dict[str, Reward] = {judge: known[judge] for judge in JUDGES}
     if name not in found and trained not in found.values():
         found[name] = trained

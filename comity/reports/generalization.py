@@ -91,12 +91,16 @@ def _asked(asked: Json) -> list[Json]:
         {
             "name": name,
             "trained": "not trained" if one["trained on"] is None else one["trained on"],
-            "reward": "" if one["reward"] is None else formats.words(one["reward"]),
+            "reward": ", then ".join(map(formats.words, one["rewards"])),
             "prompt": "" if one["prompt"] is None else formats.words(one["prompt"]),
             "goal": one["goal"] if one["persona"] is None else f"{one['goal']}, {one['persona']}",
             "temperature": f"{one['temperature']:g}",
             "system": one["system"] or "",
-            "seat": "" if one["seat"] is None else str(one["seat"]),
+            "seat": ""
+            if one["seat"] is None
+            else f"{one['seat']} (drawn in training)"
+            if one["seating"] == "random"
+            else str(one["seat"]),
             "seeds": ", ".join(map(str, one["seeds"])),
             "checkpoints": " ".join(dict.fromkeys(map(str, one["checkpoints"])))
             + ("" if one["iterations"] is None else f" of {one['iterations']}"),

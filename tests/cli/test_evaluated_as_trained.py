@@ -121,12 +121,24 @@ def test_every_arm_is_scored_by_its_own_penalty_and_in_its_own_prompt(tmp_path: 
         assert set(found["regret"][label]) == {arm, found["asked"][arm]["compared with"]}
         null = found["null_regret"][label]["always_defect"]["prisoners_dilemma"]["expected"]
         assert null["deontological"] == penalty / 2
-        assert found["asked"][arm]["reward"]["penalty"] == penalty
+        assert found["asked"][arm]["rewards"][-1]["penalty"] == penalty
     assert found["judges"]["utilitarian (mild)"]["policies"][-1] == "mild"
     assert "own" not in found["judges"], "R_ill differs, so nothing is scored alike"
     assert set(found["as_trained"]) == {*found["bases"], "mild", "harsh"}
     page = (folder / "generalization.html").read_text()
     assert "deontological (harsh)" in page
+
+
+def test_a_run_of_phases_is_scored_by_the_last_ones_reward(tmp_path: Path) -> None:
+    own, last = "{name: own}", "{name: deontological, penalty: 8, illegal: -2}"
+    phases = f"phases=[{{reward: {own}, iterations: 1}}, {{reward: {last}, iterations: 1}}]"
+    train(small(tmp_path, "prompt=memory_one", phases))
+    run = only_folder(tmp_path)
+    found = evaluated(run)
+    assert [one["name"] for one in found["asked"]["ipd"]["rewards"]] == ["own", "deontological"]
+    null = found["null_regret"]["deontological"]["always_defect"]["prisoners_dilemma"]
+    assert null["expected"]["deontological"] == 4.0
+    assert "then deontological" in (run / "generalization.html").read_text()
 
 
 @pytest.mark.slow
