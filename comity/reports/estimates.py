@@ -21,6 +21,7 @@ Json = dict[str, Any]
 SHARE: Range = (0.0, 1.0)
 GROUPS, MATCHES = "groups of matches", "matches"
 SAME_PROBABILITY = "every such decision had this same recorded probability"
+LISTED = "answers were chosen from a list, in which none is illegal"
 CERTAIN = "nothing is left to chance: every such match is the same"
 PLACES = 6
 """Decimals that are kept; the ends of intervals are rounded outward."""
@@ -33,6 +34,8 @@ class Counts(NamedTuple):
     denominator: np.ndarray
     of: str = ""
     """Cooperation only: "probabilities" or "answers"."""
+    exact: str = ""
+    """Why more data could not change the value; "": they could."""
 
 
 Measure = Callable[[Table], Counts]
@@ -48,7 +51,8 @@ def cooperation(table: Table) -> Counts:
 
 def illegal(table: Table) -> Counts:
     """Answers that could not be read as a move (message, claim), among all that the game asks."""
-    return Counts(table.answer & (table.move < 0), table.answer)
+    scored = bool(table.answer.any()) and not np.isnan(table.chance[table.answer]).any()
+    return Counts(table.answer & (table.move < 0), table.answer, exact=LISTED if scored else "")
 
 
 def payoff(table: Table) -> Counts:
@@ -64,7 +68,7 @@ def margin(player: str) -> Measure:
     """Payoff of `player` minus that of whom it meets, among its rounds."""
 
     def counts(table: Table) -> Counts:
-        paid, once, _ = payoff(table)
+        paid, once = payoff(table)[:2]
         own = table.player == player
         return Counts(np.where(own, paid, -paid), once & own)
 
@@ -91,7 +95,7 @@ def conditional(state: str) -> Measure:
         else:
             own, other = ("CD".index(letter) for letter in state)
             shown = (table.own_last == own) & (table.other_last == other)
-        cooperated, legal, of = cooperation(table)
+        cooperated, legal, of = cooperation(table)[:3]
         return Counts(cooperated * shown, legal & shown, of)
 
     return counts
@@ -142,6 +146,8 @@ def against_all(table: Table, measure: Measure, bounds: Range | None = SHARE) ->
 
 def _exact(table: Table, counts: Counts) -> str:
     """Why more data could not change the value; "": they could."""
+    if counts.exact:
+        return counts.exact
     counted = np.asarray(counts.denominator) > 0
     if not counted.any():
         return ""

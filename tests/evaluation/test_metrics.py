@@ -263,3 +263,36 @@ def test_matches_of_different_iterations_are_different_matches():
     assert estimate is not None
     assert (estimate.mean, estimate.n, estimate.units) == (0.5, 4, 2)
     assert per_match([], metrics.cooperation).shape == (0, 2)
+
+
+def test_joint_outcomes_have_the_learners_move_first_whichever_seat_it_had():
+    """A learner that always cooperates, on either seat, against a script that always defects."""
+    decisions = [
+        decision(
+            seat, 0, C if seat == own else D, [], match=own,
+            controller="live" if seat == own else "scripted", trained=seat == own,
+        )
+        for own in (0, 1)
+        for seat in (0, 1)
+    ]  # fmt: skip
+    found = metrics.iteration_metrics(decisions)["outcomes"]
+    assert found == {"CC": 0.0, "CD": 1.0, "DC": 0.0, "DD": 0.0}
+    # Nobody learns: seat 0 comes first, as the match has it.
+    frozen = [replace(d, controller="frozen", trained=False) for d in decisions]
+    assert metrics.iteration_metrics(frozen)["outcomes"] == {
+        "CC": 0.0, "CD": 0.5, "DC": 0.5, "DD": 0.0
+    }  # fmt: skip
+
+
+def test_cooperation_is_recorded_where_all_choices_were_scored():
+    decisions = [
+        replace(d, probabilities=[0.25, 0.75] if d.seat == 0 else [1.0, 0.0]) for d in MATCH
+    ]
+    found = metrics.iteration_metrics(decisions)
+    assert found["cooperation"] == found["by_opponent"]["live"]["cooperation"] == 0.625
+    assert found["conditional"]["start"] == [1.25, 2]
+    # After a failed attempt an answer follows its probabilities only given the failure.
+    for changed in ({"attempts": 2}, {"probabilities": []}):
+        free = [replace(decisions[0], **changed), *decisions[1:]]
+        assert metrics.iteration_metrics(free)["cooperation"] == 0.5
+        assert metrics.iteration_metrics(free)["conditional"]["start"] == [2, 2]

@@ -17,6 +17,7 @@ from comity.evaluation import metrics, yardsticks
 from comity.evaluation.bargains import bargains
 from comity.evaluation.metrics import per_match, rate
 from comity.evaluation.negotiation import STATISTICS, applicable, counts, measure
+from comity.evaluation.ranges import claims_must_fit
 from comity.evaluation.statistics import mean_over_seeds
 from comity.games import make_game
 from comity.games.base import ILLEGAL
@@ -125,6 +126,24 @@ def test_a_claim_that_must_fit() -> None:
     assert value("points_on_agreement", none) is None
     assert value("imbalance", none) is None
     assert value("allocation", none) is None
+
+
+@pytest.mark.parametrize("payment", ["proportional", "exact"])
+def test_agreement_goes_by_the_games_rules_not_by_what_happened(payment: str) -> None:
+    """All claims fit in every round; where they need not, that was no agreement."""
+    game = split(FIRST, payment=payment, messages=0)
+    decisions = play(game, (saying((10, 4)), saying((0, 6))))
+    must_fit = claims_must_fit(game)
+    found = metrics.iteration_metrics([replace(d, controller="live") for d in decisions], must_fit)[
+        "negotiation"
+    ]["pooled"]
+    if payment == "exact":
+        assert found["agreement"] == rate(measure("agreement", must_fit=must_fit)(decisions)) == 1.0
+        return
+    assert not {"agreement", "points_on_agreement"} & set(found)
+    for known in (must_fit, None):  # Without the rules nothing shows that claims must fit.
+        with pytest.raises(ComityError, match="claims that must fit or proposals"):
+            measure("agreement", must_fit=known)(decisions)
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [(0, 1.0), (1, 0.0), (ILLEGAL, 0.0)])
