@@ -31,6 +31,8 @@ class Cell:
     published: Tree = field(default_factory=dict)
     """What is its own in the published size only; there it wins."""
     model: str | None = None
+    small: bool = True
+    """There is one on the default model too; not of a cell that differs in its model alone."""
 
 
 def merged(*trees: Tree) -> dict[str, Any]:
@@ -73,22 +75,27 @@ def _robust() -> Iterator[Cell]:
             {**shaped, "past": None},
             aligned,
         )
-        for method, own in (("naive", {}), ("sum_of_rewards", {}), ("vanilla_ad_align", shaped)):
-            kind = "ad_align" if own else method
+        methods = {"vanilla_ad_align": ("ad_align", shaped, aligned)}
+        if game != "ipd":  # Whose groups of one are compared with the whole batch anyway.
+            methods |= {name: (name, {}, {}) for name in ("naive", "sum_of_rewards")}
+        for name, (method, own, published) in methods.items():
             yield Cell(
-                f"{game}_{method}_no_group_baseline",
+                f"{game}_{name}_no_group_baseline",
                 "final",
                 game,
-                kind,
-                "The baseline is the batch's mean, not the group's.",
+                method,
+                "1000 iterations; groups of one have the batch's mean as their baseline with and "
+                "without it."
+                if game == "ipd"
+                else "The baseline is the batch's mean, not the group's.",
                 merged(own, {"algorithm": {"baseline": "batch"}}),
-                merged(aligned if own else {}, {"iterations": 1000} if game == "ipd" else {}),
+                merged(published, {"iterations": 1000} if game == "ipd" else {}),
+                small=game != "ipd",
             )
         for model in ("qwen3-8b", "llama-3.1-8b-instruct", "gemma-3-4b-it"):
             short = model.replace("-instruct", "").replace("-it", "").replace(".", "_")
-            yield Cell(
-                f"{game}_naive_{short.replace('-', '_')}", "final", game, "naive", model=model
-            )
+            name = f"{game}_naive_{short.replace('-', '_')}"
+            yield Cell(name, "final", game, "naive", f"On {model}.", model=model, small=False)
     against = "The frozen opponent is `seats[1]`: put adapter:PATH of the aligned run there."
     yield Cell(
         "tas_naive_vs_gpt5_nano",
@@ -98,6 +105,7 @@ def _robust() -> Iterator[Cell]:
         "The opponent behind an API is not built yet: the base model sits there.",
         {**FROZEN},
         {"iterations": 500, "checkpoint": {"every": 5}},
+        small=False,
     )
     yield Cell("tas_rps_naive_vs_fixed_ad_align", "final", "tas_rps", "naive", against, FROZEN)
     thrice = {"answer": {"free_attempts": 3}}
@@ -201,6 +209,9 @@ def _myopic() -> Iterator[Cell]:
     )
 
 
+SUBMISSION = "As submitted: the present advantage counts with the past ones."
+"""What the submission's cells differ in from those of the final release."""
+
 CELLS: dict[str, tuple[Cell, ...]] = {"robust": tuple(_robust()), "myopic": tuple(_myopic())}
 """Every published experiment by study."""
 
@@ -245,7 +256,8 @@ def nodes() -> Iterator[tuple[str, dict[str, Any]]]:
     for study, cells in CELLS.items():
         for cell in cells:
             yield f"{study}/{cell.name}", _node(study, cell, small=False)
-            yield f"{study}/small/{cell.name}", _node(study, cell, small=True)
+            if cell.small:
+                yield f"{study}/small/{cell.name}", _node(study, cell, small=True)
 
 
 def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
@@ -283,7 +295,9 @@ def sentences() -> dict[str, str]:
     for study, cells in CELLS.items():
         for cell in cells:
             method = methods[cell.method].rstrip(".")
-            says = " ".join(filter(None, [f"{games[cell.game]}. {method}.", cell.says]))
+            era = SUBMISSION if cell.version == "submission" else ""
+            says = " ".join(filter(None, [f"{games[cell.game]}. {method}.", era, cell.says]))
             found[f"{study}/{cell.name}"] = says
-            found[f"{study}/small/{cell.name}"] = f"{says} The default model, small sizes."
+            if cell.small:
+                found[f"{study}/small/{cell.name}"] = f"{says} The default model, small sizes."
     return found

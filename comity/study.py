@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from comity.config import Config, arm_configs
+from comity.config import Config, arm_configs, compose
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Entrant, check_matches, crossplay, pairings
 from comity.experiment import Experiment, Rules, check_training, language_models
@@ -55,7 +55,7 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
     """Run or continue a study and return its folder."""
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
-        config = config if folder is None else folder.config
+        config = one_arm(config) if folder is None else folder.config
         configs = check_study(config, None if folder is None else folder.path)
         # Not before, so that what is refused leaves no folder behind.
         folder = folder or stack.enter_context(RunFolder.create(config))
@@ -82,6 +82,16 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
 
     build([folder.path])
     return folder.path
+
+
+def one_arm(config: Config) -> Config:
+    """A cross-play after a run that is no study: the run is its one arm, called `learner`."""
+    learning = any(learner_of(seat) is not None for seat in config.seats)
+    if config.study is not None or not learning:
+        return config
+    origin = config.composition
+    study = f"study={{seeds: [{config.seed}], arms: {{{LEARNER}: []}}}}"
+    return compose(origin.name, [*origin.overrides, study], origin.config_dir)
 
 
 def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[int, Config]]:

@@ -1,8 +1,13 @@
 """Every published cell of the moral-alignment study is one command."""
 
+import dataclasses
+import json
+from functools import cache
+
 import pytest
 
-from comity.catalog import catalog
+from comity import negotiation_presets
+from comity.catalog import catalog, experiments
 from comity.config import Config, arm_configs, compose
 from comity.errors import ComityError
 from comity.experiment import Rules, check_training, phases
@@ -40,10 +45,32 @@ def test_there_is_a_preset_for_every_cell_in_every_version() -> None:
     assert wanted <= set(catalog("experiments")["experiments"])
 
 
+@cache
+def composed(name: str) -> Config:
+    return compose(name)
+
+
+@pytest.mark.slow
+def test_no_two_experiments_are_one() -> None:
+    """Apart from their names: whoever runs a second one learns something else."""
+    found: dict[str, list[str]] = {}
+    for name in experiments():
+        tree = dataclasses.asdict(composed(name))
+        del tree["name"], tree["composition"]
+        found.setdefault(json.dumps(tree, sort_keys=True), []).append(name)
+    assert [names for names in found.values() if len(names) > 1] == []
+
+
+def test_no_two_presets_of_a_study_have_one_sentence() -> None:
+    """`comity list experiments` says how each differs from its neighbours."""
+    said = list(negotiation_presets.sentences().values())
+    assert sorted({one for one in said if said.count(one) > 1}) == []
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_can_be_trained(name: str) -> None:
     """Everything that needs no model is right about it."""
-    config = compose(name)
+    config = composed(name)
     check_training(config)
     assert config.name == name.replace("/", "-")
 

@@ -147,6 +147,20 @@ def test_a_crossplay_without_a_study(tmp_path: Path) -> None:
     assert (folder / "report.html").is_file()
 
 
+def test_a_crossplay_after_a_run_that_is_no_study(tmp_path: Path) -> None:
+    """The run is trained, and is called `learner` there; before, nothing was trained."""
+    players = "+crossplay.players=[learner,base,tit_for_tat]"
+    folder = train(small(tmp_path, players, "+crossplay.matches=2", "iterations=2", "seed=3"))
+    assert len(metrics(folder / "learner" / "seed-3")) == 2
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["crossplay"].keys() == {"learner", "base", "tit_for_tat"}
+    assert train(stored_config(folder), resume=folder) == folder, "it goes on"
+    two = ("seats=[learner:a,learner:b]", "+crossplay.players=['learner:a','learner:b']")
+    folder = train(small(tmp_path / "two", *two, "iterations=1", "+crossplay.matches=2"))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["crossplay"].keys() == {"learner:a", "learner:b"}
+
+
 REFUSED = {
     "did you mean utilitarian": ("crossplay.players=[own,utilitarain]",),
     "name an arm": ("crossplay.players=[own,learner]",),
