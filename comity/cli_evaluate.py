@@ -88,6 +88,14 @@ def generalization(
         float | None,
         typer.Option(help="In place of the trained temperature (1.0).", show_default=False),
     ] = None,
+    penalty: Annotated[
+        float | None,
+        typer.Option(
+            help="Penalty that the deontological rewards are scored with, in place of the trained "
+            "one (4, as the published evaluation did).",
+            show_default=False,
+        ),
+    ] = None,
     seats: Annotated[
         str,
         typer.Option(help="own: the seat that was trained; both: the other one too (both)."),
@@ -106,6 +114,8 @@ def generalization(
         raise ComityError(f"--temperature must be above 0, not {temperature}")
     if sys.modules.get("comity.evaluate") is None:
         say("loading torch ...")
+    if penalty is not None and not 0 <= penalty < float("inf"):
+        raise ComityError(f"--penalty is a size and must not be negative, not {penalty}")
     from comity.evaluate import evaluate_generalization
     from comity.evaluation_plan import Options
 
@@ -122,6 +132,7 @@ def generalization(
             framings=_words(framings),
             goal=goal,
             temperature=temperature,
+            penalty=penalty,
             both_seats=seats == "both",
         ),
     )

@@ -71,7 +71,7 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
             measured = measure(plan, subjects, task.add)
         base = subjects[0].respondent
         assert isinstance(base, ModelRespondent)
-    own = {policy.name: rewards(policy.config) for policy in policies}
+    own = {policy.name: rewards(policy.config, options.penalty) for policy in policies}
     own |= {subject.name: own[trained_name(subject)] for subject in subjects[1:]
             if not subject.untrained}  # fmt: skip
     found = {
@@ -96,7 +96,7 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
             "device": str(base.engine.device),
         },
         "seconds": round((datetime.now(UTC) - began).total_seconds(), 1),
-        **summarize(plan, subjects, measured, rewards(config), own),
+        **summarize(plan, subjects, measured, rewards(config, options.penalty), own),
     }
     return write(folder, found, measured.rows)
 

@@ -72,6 +72,8 @@ class Options:
     """In which the dilemma is also played."""
     goal: str | None = None
     temperature: float | None = None
+    penalty: float | None = None
+    """Of the deontological rewards, in place of the trained one."""
     both_seats: bool = False
 
     @property
@@ -93,6 +95,7 @@ class Options:
         words += [f"--table {table}" for table in self.tables]
         words += [f"--goal '{self.goal}'"] if self.goal is not None else []
         words += [f"--temperature {self.temperature:g}"] if self.temperature is not None else []
+        words += [f"--penalty {self.penalty:g}"] if self.penalty is not None else []
         words += ["--seats both"] if self.both_seats else []
         return " ".join(words)
 
@@ -262,7 +265,10 @@ def _base_names(ways: Sequence[Asked]) -> dict[Asked, str]:
     ]
 
     def named(way: Asked) -> str:
-        parts = [f"{key} {getattr(way, key)}" for key in differing]
+        parts = [
+            f"no {key}" if getattr(way, key) is None else f"{key} {getattr(way, key)}"
+            for key in differing
+        ]
         return f"{BASE} ({', '.join(parts)})" if parts else BASE
 
     return {way: named(way) for way in ways}
@@ -299,8 +305,10 @@ def reward_blocks(config: Config) -> list[dict[str, Any]]:
     return [phase.reward for phase in config.phases] or [config.reward]
 
 
-def rewards(config: Config) -> dict[str, Reward]:
+def rewards(config: Config, penalty: float | None = None) -> dict[str, Reward]:
     """The rewards that a policy is judged by: `JUDGES`, with its own reward's parameters.
+
+    `penalty`: that of the deontological ones, in place of the trained one.
 
     The trained reward itself is among them, under its own name where it is none of `JUDGES`.
     """
@@ -308,6 +316,10 @@ def rewards(config: Config) -> dict[str, Reward]:
     trained = build("reward", block, REWARDS)
     known = every_reward(trained)
     name = str(block["name"])
+    if penalty is not None:
+        other = replace(known["deontological"], penalty=penalty)  # type: ignore[call-arg]
+        duty = every_reward(other)
+        known |= {judge: duty[judge] for judge in ("deontological", "own_deontological")}
     found: dict[str, Reward] = {judge: known[judge] for judge in JUDGES}
     if name not in found and trained not in found.values():
         found[name] = trained

@@ -29,6 +29,7 @@ from comity.evaluation.generalization_tables import (
     estimate,
     framings_compared,
     heat_map,
+    label_exchange,
     of_tables,
     sensitivity,
     tellings,
@@ -142,6 +143,7 @@ def summarize(
             name: change_from_base(by_policy[name], by_policy[base_of[name]], plan)
             for name in names
         },
+        "label_exchange": {name: label_exchange(by_policy[name], plan) for name in names},
         "framings": {
             name: framings_compared(
                 [t for t in told if t.policy == name and t.cell.persona == personas[name]], plan

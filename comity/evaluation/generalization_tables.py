@@ -216,6 +216,36 @@ def change_from_base(told: Sequence[Telling], base: Sequence[Telling], plan: Pla
     }
 
 
+EXCHANGED = ("action12", "action21")
+"""Two label sets of the same labels that mean the opposite."""
+
+
+def label_exchange(told: Sequence[Telling], plan: Plan) -> Json | None:
+    """How much P(C) in the dilemma moves when the labels exchange their meanings; None: not asked.
+
+    `before` and `after`, and their `difference`, each over the states and the orders; -1 to 1.
+    """
+    if not set(EXCHANGED) <= set(plan.label_sets):
+        return None
+    pairs: dict[tuple[Any, ...], dict[str, Telling]] = {}
+    for t in told:
+        if (t.cell.game, t.cell.layout) == (plan.dilemma, plan.layouts[0]):
+            where = (t.seed, *t.cell.telling[:2], *t.cell.telling[3:])
+            pairs.setdefault(where, {})[t.cell.labels] = t
+    both = [[pair[labels] for labels in EXCHANGED] for pair in pairs.values()]
+    means = [
+        (one.seed, f"{one.key} {other.key}", float(one.table.mean()), float(other.table.mean()))
+        for one, other in both
+    ]
+    return {
+        "before": estimate((seed, key, before) for seed, key, before, _ in means),
+        "after": estimate((seed, key, after) for seed, key, _, after in means),
+        "difference": estimate(
+            ((seed, key, before - after) for seed, key, before, after in means), (-1.0, 1.0)
+        ),
+    }
+
+
 def framings_compared(told: Sequence[Telling], plan: Plan) -> Json:
     """P(C | state) of the dilemma in every framing, original layout."""
     here = [

@@ -155,19 +155,18 @@ def _seeds(found: Json, name: str) -> str:
 
 
 def labels_verdict(found: Json) -> str:
-    """Whose cooperation moves by half or more when the labels exchange their meanings; "": none."""
-    exchanged = ("action12", "action21")
-    if not set(exchanged) <= set(found["label_sets"]):
-        return ""
+    """Whose cooperation moves by half or more when the labels exchange their meanings; "": none.
+
+    With several seeds the interval of the difference must also lie on one side of 0.
+    """
     followers = []
-    for name in found["policies"]:
-        tables = found["table"][name][found["dilemma"]]
-        as_are, swapped = (
-            [state["mean"] for state in tables[labels][found["layouts"][0]].values()]
-            for labels in exchanged
-        )
-        before, after = (sum(means) / len(means) for means in (as_are, swapped))
-        if abs(before - after) >= 0.5:
+    for name, one in found["label_exchange"].items():
+        if one is None:
+            continue
+        by = one["difference"]
+        sure = by["low"] is None or by["low"] > 0.0 or by["high"] < 0.0
+        if abs(by["mean"]) >= 0.5 and sure:
+            before, after = one["before"]["mean"], one["after"]["mean"]
             followers.append(f"{name} ({before:.2f}, exchanged {after:.2f})")
     if not followers:
         return ""

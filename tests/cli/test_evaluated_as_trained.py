@@ -171,12 +171,15 @@ def test_everything_that_was_published_can_be_asked_by_the_command(tmp_path: Pat
         "--table", "unlike=3,3,0,4,5,0,1,2", "--seeds", "7", "--seats", "both",
         "--labels", "AB,BA,XY,01,10,XY_YX,reserved,random2,random7", "--layouts", "original,rows",
         "--opponents", "tit_for_tat,always_defect,random", "--framings", "prose,action_game_state",
-        "--goal", "Pick what is best for both of you.", "--temperature", "0.7",
+        "--goal", "Pick what is best for both of you.", "--temperature", "0.7", "--penalty", "4",
     ]  # fmt: skip
     found = evaluated(run, *options)
     assert list(found["games"]) == ["prisoners_dilemma", "prisoners_dilemma_4310", "mine", "unlike"]
     assert found["games"]["unlike"]["joint"] == 6.0
     assert found["policies"] == ["base", "ipd", "ipd, other seat"]
+    null = found["null_regret"]["deontological"]["always_defect"]["mine"]
+    assert null["expected"]["deontological"] == 2.0
+    assert "--penalty 4" in found["provenance"]["command"]
     assert found["asked"]["ipd"]["goal"] == "Pick what is best for both of you."
     rows = pq.read_table(run / "generalization.parquet").to_pylist()
     pairs = {r["labels"]: (r["label_cooperate"], r["label_defect"]) for r in rows}
@@ -208,6 +211,7 @@ def test_everything_that_was_published_can_be_asked_by_the_command(tmp_path: Pat
         (["--goal", "selfsh"], "did you mean selfish"),
         (["--temperature", "0"], "above 0"),
         (["--seats", "all"], "own or both"),
+        (["--penalty", "-1"], "must not be negative"),
     ],
 )
 def test_wrong_options(

@@ -95,7 +95,21 @@ def test_who_says_a_label_whatever_it_means_is_named() -> None:
     assert told.endswith("exchange their meanings): parrot (0.90, exchanged 0.20).")
     page = render({"title": "", "created": "", "setting": {}, **found})
     assert told in page and verdict(found) in page
-    assert labels_verdict({**found, "label_sets": ["action12", "random"]}) == ""
+    other = plan(label_sets=("action12", "random"))
+    assert labels_verdict(summarize(other, people, measure(other, people), JUDGES)) == ""
+    # Seeds that disagree on the direction are no finding, however far they move on average.
+    torn = [
+        subjects()[0],
+        *(
+            Subject(
+                "torn", Fake(lambda cell, up=up: up if cell.labels == "action12" else 0.0), seed
+            )
+            for seed, up in enumerate((1.0, 1.0, 0.0))
+        ),
+    ]
+    found = summarize(plan(), torn, measure(plan(), torn), JUDGES)
+    assert found["label_exchange"]["torn"]["difference"]["mean"] == pytest.approx(2 / 3)
+    assert labels_verdict(found) == ""
 
 
 def test_base_and_trained_model_get_the_same_prompts() -> None:
