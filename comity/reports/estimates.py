@@ -125,23 +125,32 @@ def against_all(table: Table, measure: Measure, bounds: Range | None = SHARE) ->
     """
     counts = measure(table)
     pairs = np.stack([counts.numerator, counts.denominator], axis=1).astype(np.float64)
-    many = len(np.unique(table.seed)) > 1
-    units, unit = np.unique(table.seed if many else table.group, return_inverse=True)
-    names, name = np.unique(table.opponent, return_inverse=True)
-    sums = np.zeros((len(units), len(names), 2))
-    np.add.at(sums, (unit, name), pairs)
-    counted = sums[:, :, 1] > 0
-    met = counted.any(axis=0)
-    if not met.any():
-        return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rates = np.where(counted, sums[:, :, 0] / sums[:, :, 1], np.nan)[:, met]
-    rates = np.where(np.isnan(rates), np.nanmean(rates, axis=0), rates)
-    values = rates.mean(axis=1)
-    seeds = [np.array([value]) for value in values] if many else [values]
+    seeds = over_opponents(pairs, table.seed, table.group, table.opponent)
     found = interval(seeds, bounds, GROUPS, _exact(table, counts))
     found = found and {**found, "n": round(float(counts.denominator.sum()))}
     return {**found, "of": counts.of} if found and counts.of else found
+
+
+def over_opponents(
+    pairs: np.ndarray, seeds: np.ndarray, groups: np.ndarray, opponents: np.ndarray
+) -> list[np.ndarray]:
+    """Of `pairs [N, 2]` the mean over opponents of their ratios, for `mean_over_seeds`.
+
+    An array with one value per seed; of a single seed one array with a value per group. Empty
+    where nothing was counted.
+    """
+    several = len(np.unique(seeds)) > 1
+    units, unit = np.unique(seeds if several else groups, return_inverse=True)
+    names, name = np.unique(opponents, return_inverse=True)
+    sums = np.zeros((len(units), len(names), 2))
+    np.add.at(sums, (unit, name), pairs)
+    counted = sums[:, :, 1] > 0
+    sums, counted = sums[:, counted.any(axis=0)], counted[:, counted.any(axis=0)]
+    if not counted.any():
+        return []
+    rates = np.where(counted, sums[:, :, 0] / np.where(counted, sums[:, :, 1], 1.0), np.nan)
+    values = np.where(counted, rates, np.nanmean(rates, axis=0)).mean(axis=1)
+    return [np.array([value]) for value in values] if several else [values]
 
 
 def _exact(table: Table, counts: Counts) -> str:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from comity.evaluation.bargains import COLUMNS, Bargains, from_columns, is_split
 from comity.evaluation.negotiation import STATISTICS, applicable, counts
 from comity.evaluation.ranges import Range, claims_must_fit, most_units, payoff_range, stored_game
-from comity.reports.estimates import SHARE, Json, interval, together
+from comity.reports.estimates import GROUPS, SHARE, Json, interval, over_opponents, together
 from comity.reports.folders import Material, Run, last_iterations
 from comity.reports.tables import pairing_parts, read_parquet
 
@@ -194,23 +194,35 @@ def _crossplay(path: Path, game: Any = None) -> Json:
     have, bounds = _shared(met.values()), bounds_of([game])
     names = dict.fromkeys(name for row, column, _ in met for name in (row, column))
 
-    def estimated(statistic: str, keys: Iterable[tuple[str, str, int]], player: str = "") -> Any:
-        """Over these pairings, of one player's answers or of everybody's."""
-        by_seed: dict[int, list[Part]] = {}
+    def of_pair(keys: Iterable[tuple[str, str, int]]) -> Any:
+        """What both players had together."""
+        parts: dict[int, list[Part]] = {}
         for key in keys:
-            b = met[key]
-            by_seed.setdefault(key[2], []).append((b, b.player == player if player else b.everyone))
-        return _estimated(statistic, list(by_seed.values()), bounds)
+            parts.setdefault(key[2], []).append((met[key], met[key].everyone))
+        return _estimated("percent_of_max", list(parts.values()), bounds)
+
+    def of_player(statistic: str, name: str) -> Any:
+        """Of its answers against all, whom it met weighing the same."""
+        rows = []
+        for (row, column, seed), b in met.items():
+            if name in (row, column):
+                who = b.player == name
+                counted = counts(b, statistic, who)
+                groups = b.group[np.unique(b.match[who])]
+                other = column if row == name else row
+                rows += [(*pair, seed, g, other) for pair, g in zip(counted, groups, strict=True)]
+        top, bottom, seeds, groups, others = (np.array(part) for part in zip(*rows, strict=True))
+        values = over_opponents(np.stack([top, bottom], axis=1), seeds, groups, others)
+        found = interval(values, bounds[statistic], GROUPS)
+        return found and {**found, "n": len(rows)}
 
     cells: dict[str, Json] = {name: {} for name in names}
     for row, column in dict.fromkeys((row, column) for row, column, _ in met):
         keys = [key for key in met if key[:2] == (row, column)]
-        cells[row][column] = cells[column][row] = estimated("percent_of_max", keys)
+        cells[row][column] = cells[column][row] = of_pair(keys)
     players = {
         name: {
-            statistic: estimated(statistic, [key for key in met if name in key[:2]], name)
-            for statistic in STATISTICS
-            if statistic in have
+            statistic: of_player(statistic, name) for statistic in STATISTICS if statistic in have
         }
         for name in names
     }

@@ -113,6 +113,25 @@ def test_the_same_policy_twice_has_the_same_row_for_any_number_of_seeds(
     assert both[0]["mean"] == both[1]["mean"] == pytest.approx((1 + 1 + 5 + 1.8) / 4)
 
 
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_the_same_negotiator_twice_has_the_same_statistics(
+    seeds: tuple[int, ...], tmp_path: Path
+) -> None:
+    twice = replace(scripted_player("greedy"), name="trained")
+    players = [
+        Entrant("trained", dict.fromkeys(seeds, twice)),
+        *entrants("greedy", "welfare_maximizing"),
+    ]
+    written(crossplay(make_game(COINS), players, seeds, 4), tmp_path)
+    found = _crossplay(tmp_path / "decisions.parquet", make_game(COINS))["players"]
+    assert found["trained"].keys() == found["greedy"].keys()
+    for name, one in found["trained"].items():
+        assert one is None or one["mean"] == pytest.approx(found["greedy"][name]["mean"]), name
+    # Whoever it meets, it claims all.
+    assert found["trained"]["stock_claimed"]["mean"] == 1.0
+    assert found["trained"]["payoff"]["n"] == len(seeds) * 3 * 4
+
+
 def test_opponents_weigh_the_same_where_some_were_not_met_under_every_seed(tmp_path: Path) -> None:
     """As in older studies, where untrained players met under the first seed alone."""
     seeds = (0, 1, 2)
