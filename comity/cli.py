@@ -6,6 +6,7 @@ import (torch, Hydra) is imported inside the command that needs it.
 """
 
 import errno
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -269,16 +270,21 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     occupy_standard_streams()
-    with _plain_warnings():
+    with _plain_warnings(), _interrupts() as interrupted:
         try:
             code = app(
                 [argument for argument in given if argument != "--debug"],
                 prog_name="comity",
                 standalone_mode=False,
             )
+            if code == StoppedByUserError.exit_code:  # typer took the interrupt.
+                code = _complain(StoppedByUserError("interrupted"))
         except Exception as error:
             if debug:
                 raise
+            told = isinstance(error, ComityError) and error.exit_code == 130
+            if interrupted and not told:  # What an interrupted library raises says nothing.
+                error = StoppedByUserError("interrupted")
             code = _complain(error, given)
     code = code if isinstance(code, int) else 0
     lost = settle(sys.stdout)
@@ -309,6 +315,26 @@ def _complain(error: Exception, given: Sequence[str] = ()) -> int:
         code = 1
     say(f"comity: {printable(text)}")
     return code
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Ctrl-C raises `KeyboardInterrupt` as ever; the list is empty while there was none."""
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, interrupt)
+    except ValueError:  # Not in the main thread, where signals do not come.
+        yield seen
+        return
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

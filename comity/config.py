@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from comity.config_errors import names_its_base, plain_errors
 from comity.config_files import check_references, check_resolved, read_yaml
-from comity.config_limits import LARGEST_SEED, check_limits, limited
+from comity.config_limits import LARGEST_SEED, check_limits, check_values, limited
 from comity.config_parts import (
     AdapterConfig,
     Block,
@@ -52,9 +52,9 @@ class Config:
     """Name of the experiment; run folders begin with it."""
     seed: int = limited(0, at_least=0, at_most=LARGEST_SEED)
     """Everything random in the run is derived from it."""
-    iterations: int = limited(20, at_least=1)
+    iterations: int = limited(20, at_least=1, at_most=10_000_000)
     """How often the learners play and are updated."""
-    matches: int = limited(8, at_least=1)
+    matches: int = limited(8, at_least=1, at_most=100_000)
     """Matches per iteration."""
     group_size: int = limited(1, at_least=1)
     """Matches that share their environment seed; divides `matches`."""
@@ -160,7 +160,7 @@ def _find_home(config: Config) -> None:
 
 def check(config: Config) -> None:
     """Raises `ComityError` for numbers beyond their limits and fields that do not fit."""
-    check_limits(config)
+    check_values(config)
     for phase in config.phases:
         check_limits(phase)
         if not isinstance(phase.reward.get("name"), str):

@@ -15,7 +15,9 @@ REFERENCE = re.compile(r"(?<!\\)\$\{[\w.\[\]-]+\}")
 """`${seed}`, `${reward.name}`, `${..name}`: another value of the config."""
 
 LARGEST = 1_000_000
-"""Most bytes of a config's file, and most values of it once its aliases are written out."""
+"""Most bytes of a config's file."""
+MOST_VALUES = 20_000
+"""Most values of it once its aliases are written out; OmegaConf needs 0.2 ms for each."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -32,9 +34,12 @@ def read_yaml(path: Path) -> Any:
         if path.stat().st_size > LARGEST:
             raise ComityError(f"{path} is no config: it has more than {LARGEST} bytes")
         text = path.read_text(encoding="utf-8")
-        _check_size(yaml.compose(text, yaml.SafeLoader), path)
+        root = yaml.compose(text, yaml.SafeLoader)
+        _check_size(root, path)
+        if not isinstance(root, yaml.CollectionNode):
+            return yaml.safe_load(text)
         # OmegaConf's reading of YAML: 1e-5 is a number, and no key may stand twice.
-        tree = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else None
+        tree = OmegaConf.to_container(OmegaConf.create(text))
     except UnicodeDecodeError as error:
         raise ComityError(
             f"{path} is not UTF-8 (byte {error.start + 1}): save it in that encoding"
@@ -56,7 +61,7 @@ def _check_size(root: yaml.Node | None, path: Path) -> None:
             below = node.value if isinstance(node, yaml.SequenceNode) else []
         if counted:
             sizes[id(node)] = 1 + sum(sizes.get(id(child), 0) for child in below)
-            if sizes[id(node)] > LARGEST:
+            if sizes[id(node)] > MOST_VALUES:
                 raise ComityError(f"{path} is no config: its aliases hold too many values")
         elif id(node) not in sizes:
             sizes[id(node)] = 0

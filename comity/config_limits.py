@@ -19,6 +19,34 @@ FITS = {
 """The kinds of limits. What is not finite fits none."""
 
 
+NAME_BYTES = 100
+"""Longest name that becomes a folder's: of an experiment, an arm, a learner."""
+
+COUNTS = {
+    "rounds": 100_000,
+    "cap": 100_000,
+    "memory": 100_000,
+    "seats": 1000,
+    "kinds": 1000,
+    "units": 100_000,
+    "total": 100_000,
+    "messages": 1000,
+    "message_limit": 1_000_000,
+    "max_tokens": 1_000_000,
+    "thinking_tokens": 1_000_000,
+    "label_length": 100,
+    "epochs": 100_000,
+    "minibatches": 100_000,
+    "alternatives": 10_000,
+    "branch_depth": 100_000,
+    "microbatch_tokens": 100_000_000,
+}
+"""Largest whole numbers that parts of a config take as so many of something.
+
+Far beyond what was ever run; what is larger is a slip that would fill the memory or never end.
+"""
+
+
 def limited(default: Any, **limits: float) -> Any:
     """A dataclass field whose number has limits, by their names in `FITS`; null has none."""
     return dataclasses.field(default=default, metadata=limits)
@@ -35,6 +63,48 @@ def check_limits(block: Any, above: str = "") -> None:
                 raise ComityError(f"{key}: {value} must be {kind.replace('_', ' ')} {limit}")
         if not math.isfinite(value):
             raise ComityError(f"{key}: {value} must be finite")
+
+
+def check_values(config: Any) -> None:
+    """Raises `ComityError` for numbers, names and texts of a whole config that cannot be."""
+    check_limits(config)
+    tree = dataclasses.asdict(config)
+    check_texts(tree)
+    check_name("name", config.name)
+    for arm in config.study.arms if config.study else ():
+        check_name("study.arms", arm)
+    for key in ("game", "prompt", "answer", "reward", "algorithm"):
+        check_counts(tree[key], key)
+
+
+def check_counts(block: Any, above: str) -> None:
+    """Raises `ComityError` for the first count in nested parameters beyond what `COUNTS` says."""
+    for key, value in block.items() if isinstance(block, Mapping) else ():
+        most = COUNTS.get(str(key))
+        if most is not None and isinstance(value, int) and value > most:
+            raise ComityError(f"{above}.{key}: {value} must be at most {most}")
+        check_counts(value, f"{above}.{key}")
+
+
+def check_texts(tree: Any, above: str = "") -> None:
+    """Raises `ComityError` for texts and keys with NUL, which no file system takes."""
+    if isinstance(tree, str) and "\0" in tree:
+        raise ComityError(f"{above}: holds a NUL character; take it out")
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            check_texts(str(key), above or "a key")
+            check_texts(value, f"{above}.{key}" if above else str(key))
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            check_texts(value, above)
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises `ComityError` for a name that is too long for a folder's."""
+    if len(name.encode(errors="surrogatepass")) > NAME_BYTES:
+        raise ComityError(
+            f"{what}: {name[:20]!r}... is too long; a name has at most {NAME_BYTES} bytes"
+        )
 
 
 def _limited_fields(block: Any, above: str = "") -> Iterator[tuple[str, Any, Mapping[str, float]]]:

@@ -21,7 +21,7 @@ class ModelConfig:
     """float32, bfloat16, or auto: what the processor is quickest with."""
     device: str = "auto"
     """A torch device (cpu, cuda, cuda:1), or auto: the first GPU if there is one."""
-    threads: int | None = limited(None, at_least=1)
+    threads: int | None = limited(None, at_least=1, at_most=1024)
     """Threads of the processor to compute with; null: torch's choice."""
     system: str | None = None
     """System prompt; null: the chat template's own."""
@@ -33,7 +33,7 @@ class ModelConfig:
 class AdapterConfig:
     """The low-rank adapter (LoRA) that a learner trains."""
 
-    rank: int = limited(16, at_least=1)
+    rank: int = limited(16, at_least=1, at_most=8192)
     """Inner dimension of the adapter's matrices."""
     alpha: float = limited(32.0, above=0)
     """The adapter's output is scaled by alpha / rank."""
@@ -79,7 +79,7 @@ class RecordConfig:
     """Matches whose language models are asked the `questions` afterwards; 0: nobody is."""
     followup_every: int = limited(10, at_least=1)
     """Recorded iterations between those; the last one is always among them."""
-    followup_tokens: int = limited(100, at_least=1)
+    followup_tokens: int = limited(100, at_least=1, at_most=100_000)
     """Most tokens of an answer to such a question."""
     questions: dict[str, str] = field(
         default_factory=lambda: {
@@ -108,7 +108,7 @@ class PastConfig:
 
     every: int = limited(10, at_least=1)
     """Iterations between snapshots of the learners; the first is taken after so many."""
-    capacity: int = limited(30, at_least=1)
+    capacity: int = limited(30, at_least=1, at_most=10_000)
     """Most snapshots of a learner that may be drawn in an iteration: a new sample each time."""
     recent: int | None = limited(None, at_least=1)
     """Only the newest so many may be drawn; null: all."""

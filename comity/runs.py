@@ -99,8 +99,6 @@ class RunFolder:
         folder that is no run, a run of another config, or one that is being written.
         """
         path = Path(path)
-        if path.is_dir():
-            refuse_links(path)
         stored = stored_config(path)
         if config is not None:
             differing = differences(stored, config)
@@ -281,6 +279,7 @@ def stored_config(run: Path) -> Config:
     """The config that a run or study was made with; `ComityError` for any other folder."""
     if not run.is_dir():
         raise ComityError(f"there is no run folder {run}")
+    refuse_links(run)
     if not (run / "config.yaml").is_file():
         raise ComityError(f"{run} is not a run: it holds no config.yaml")
     return load_config(run / "config.yaml")

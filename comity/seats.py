@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from comity.config_limits import check_name
 from comity.errors import ComityError, lookup
 from comity.games.base import Game
 from comity.players.script import ScriptedPlayer
@@ -60,6 +61,7 @@ def check_seat(seat: Any) -> None:
         # The name is that of a folder in every checkpoint.
         if not re.fullmatch(r"[\w-]+", rest):
             raise ComityError(f"seat {seat!r}: a learner's name is of letters, digits, - and _")
+        check_name("seats", rest)
     else:
         scripts = all_scripts()
         lookup("player", seat, {**scripts, LEARNER: None, "base": None, "adapter:PATH": None})

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from comity.engines.models import MODELS, cache_folder
 from comity.errors import ComityError
 from comity.files import write_atomically
+from comity.reading import read_object
 
 BASE_FILE = "base.json"
 """Beside an adapter's files: the base model that it was trained on."""
@@ -54,9 +55,9 @@ class BaseModel:
         if not file.exists():
             return None
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = read_object(file)
             return BaseModel(str(found["name"]), found["revision"], str(found["weights"]))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ComityError(f"cannot read {file}: it does not name a base model") from error
 
     def write(self, folder: Path) -> None:

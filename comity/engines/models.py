@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import importlib.util
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from comity.engines.devices import check_quantization, choose_device, choose_dtype
 from comity.errors import ComityError, WorkError, nearest
+from comity.reading import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -333,10 +333,7 @@ def _refuse_code(folder: Path, name: str) -> None:
     """Raises `ComityError` where the model can only be read by running code of its folder."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as problem:
-        raise ComityError(f"cannot read {folder / 'config.json'}: {_line(problem)}") from problem
+    kind = read_object(folder / "config.json").get("model_type")
     if kind not in CONFIG_MAPPING_NAMES:
         raise ComityError(
             f"model {name!r} is of a type that transformers does not know ({kind!r}), and code in "

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from comity.errors import ComityError, warn
-from comity.files import write_atomically
+from comity.files import write_atomically, writing
 from comity.reading import read_bytes
 from comity.rollout.records import Conversation, Decision, Piece
 
@@ -135,6 +135,8 @@ def write_table(path: Path, table: pa.Table) -> str:
     if place is None:
         raise ValueError("pyarrow writes metadata in another way than is known here")
     digest = hashlib.sha256(data).hexdigest()
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
     write_atomically(path, data[:place] + digest.encode() + data[place + len(_EMPTY) :])
     return digest
 

@@ -30,6 +30,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_bytes_text_and_functions_are_written_whole(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
     write_atomically(tmp_path / "deep" / "a", b"\x00\x01")
     write_atomically(tmp_path / "deep" / "b", "ümlaut\n")
     write_atomically(tmp_path / "deep" / "c", lambda file: file.write(b"from a function"))
