@@ -6,22 +6,20 @@ import (torch, Hydra) is imported inside the command that needs it.
 """
 
 import errno
-import signal
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from comity.cli_config import CONFIG_EXAMPLES, show_config
 from comity.cli_evaluate import evaluate
 from comity.command_hints import hint
-from comity.errors import ComityError, ComityWarning, printable
-from comity.progress import occupy_standard_streams, say, settle
+from comity.errors import ComityError, printable
+from comity.process import interrupts, occupy_standard_streams, plain_warnings, settle
+from comity.progress import say
 
 app = typer.Typer(
     name="comity",
@@ -270,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     occupy_standard_streams()
-    with _plain_warnings(), _interrupts() as interrupted:
+    with plain_warnings(), interrupts() as interrupted:
         try:
             code = app(
                 [argument for argument in given if argument != "--debug"],
@@ -315,43 +313,6 @@ def _complain(error: Exception, given: Sequence[str] = ()) -> int:
         code = 1
     say(f"comity: {printable(text)}")
     return code
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Ctrl-C raises `KeyboardInterrupt` as ever; the list is empty while there was none."""
-    seen: list[int] = []
-
-    def interrupt(number: int, frame: Any) -> None:
-        seen.append(number)
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGINT, interrupt)
-    except ValueError:  # Not in the main thread, where signals do not come.
-        yield seen
-        return
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Shows our own warnings as one line each, every time."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ComityWarning)
-        usual = warnings.showwarning
-
-        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, ComityWarning):
-                say(f"comity: warning: {printable(str(message))}")
-            else:
-                usual(message, category, *where, **more)
-
-        warnings.showwarning = show
-        yield
 
 
 if __name__ == "__main__":

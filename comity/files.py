@@ -57,7 +57,8 @@ def free_space(path: Path) -> str:
 def write_atomically(path: Path, content: Content) -> None:
     """Writes the whole file or nothing, in a folder that is there.
 
-    A folder is never made on the way: one that was moved would be made anew in its old place. What killed processes left of the same file goes away. Raises `WorkError` (a full disk, no
+    A folder is never made on the way: one that was moved would be made anew in its old place.
+    What killed processes left of the same file goes away. Raises `WorkError` (a full disk, no
     permission) after removing what was begun; the file that `path` named before is then still
     there, unchanged.
     """

@@ -8,7 +8,6 @@ it is not told.
 """
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -58,36 +57,6 @@ def say(line: str) -> None:
     stream = Teller()
     stream.write(f"{line}\n")
     stream.flush()
-
-
-def occupy_standard_streams() -> None:
-    """Opens the null device in place of standard streams that are closed.
-
-    The next file that is opened would get their numbers, and what libraries print would be
-    written into it.
-    """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-
-
-def settle(stream: TextIO | None) -> OSError | None:
-    """Writes out what a standard stream holds back; the error where it cannot be, and is dropped.
-
-    Python would try once more when it ends, and fail with exit code 120.
-    """
-    if stream is None or stream.closed:
-        return None
-    try:
-        stream.flush()
-    except OSError as error:
-        with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, stream.fileno())
-            os.close(null)
-            stream.flush()
-        return error
-    return None
 
 
 @dataclass(frozen=True)
