@@ -27,7 +27,7 @@ from comity.engines.models import quiet
 from comity.engines.sampling import Draw
 from comity.engines.scoring import Answers
 from comity.engines.session import Choice
-from comity.errors import ComityError
+from comity.errors import ComityError, WorkError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -122,6 +122,8 @@ def supported(model: "PreTrainedModel") -> Iterator[None]:
     try:
         with quiet():
             yield
+    except WorkError:
+        raise  # of the weights, not of the type
     except Exception as error:
         line = " ".join(str(error).split())[:160]
         raise ComityError(

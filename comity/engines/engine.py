@@ -24,6 +24,7 @@ from comity.engines.packing import Lane, Packing, Reading, TokenTree, pack
 from comity.engines.positions import positions
 from comity.engines.scoring import Head
 from comity.engines.session import Session, passes
+from comity.errors import WorkError
 
 # Here and not beside the function: sessions and records need no transformers, nor do reports.
 AttentionInterface.register(attention.NAME, attention.packed_attention)
@@ -111,7 +112,22 @@ class Engine:
                 forward_pass=Pass(packing, cache),
             )
         hidden: torch.Tensor = output.last_hidden_state[0]
+        self._refuse_infinite(hidden.detach(), packing)
         return hidden
+
+    def _refuse_infinite(self, hidden: torch.Tensor, packing: Packing) -> None:
+        """Raises `WorkError` where hidden states are not numbers, naming whose they are.
+
+        Probabilities made of them would be none: a policy of NaN would "always" do one thing.
+        """
+        if torch.isfinite(hidden).all():
+            return
+        for adapter, first, end in packing.routes:
+            if not torch.isfinite(hidden[first:end]).all():
+                raise WorkError(
+                    f"{self.adapters.described(adapter)} gives values that are not finite "
+                    "(NaN or infinite); its weights have diverged or are damaged"
+                )
 
     def trunk(self, ids: Sequence[int], adapter: str | None, dropout: bool = False) -> TrunkReading:
         """Compute a common beginning with gradients, to be used by several `read` calls."""

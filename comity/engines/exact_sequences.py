@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from comity.engines.engine import Engine
+from comity.engines.scoring import finite
 
 _ROWS = 16_000_000
 """Most logits at once."""
@@ -98,6 +99,6 @@ def _logprobs(
         here = torch.tensor([place[row] for row, _ in pairs[start:end]], device=hidden.device)
         token = torch.tensor([token for _, token in pairs[start:end]], device=hidden.device)
         table = torch.log_softmax(engine.head.logits(hidden[part]) / temperature, dim=-1)
-        found += table[here, token].double().cpu().tolist()
+        found += finite(table[here, token]).double().cpu().tolist()
         start = end
     return found

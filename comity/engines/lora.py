@@ -44,6 +44,8 @@ class Adapters:
         self._peft: PeftModel | None = None
         self._made = 0
         self.routes = Routes()
+        self._folders: dict[str, Path] = {}
+        """Where adapters were loaded from."""
         self.targets = linear_layers(model)
         """Names of the modules that can get an adapter."""
         self._sums: dict[str, tuple[int, int]] = {}
@@ -52,6 +54,13 @@ class Adapters:
     @property
     def names(self) -> list[str]:
         return [name for name in self.routes.modules if name is not None]
+
+    def described(self, name: str | None) -> str:
+        """An adapter, for messages."""
+        if name is None:
+            return "the base model"
+        folder = self._folders.get(name)
+        return f"the adapter {name!r}" + (f" (loaded from {folder})" if folder else "")
 
     def add(
         self,
@@ -95,6 +104,7 @@ class Adapters:
         ranks = {module: len(matrix) for module, matrix in saved.down.items()}
         try:
             self._insert(name, set(ranks), ranks=ranks)
+            self._folders[name] = folder
             self._copy(name, saved.down, saved.up, saved.scale)
         except (RuntimeError, ValueError) as error:
             if name in self.names:
@@ -145,6 +155,7 @@ class Adapters:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of which adapter is active now: none ever is.
             self._peft.delete_adapter(self.routes.modules.pop(name) or "")
+        self._folders.pop(name, None)
         self._can_learn()
 
     def unload(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from comity.engines.masks import Mask, masked
-from comity.engines.scoring import LOGITS, Head
+from comity.engines.scoring import LOGITS, Head, finite
 
 if TYPE_CHECKING:
     from comity.engines.grammar import Matcher
@@ -157,6 +157,7 @@ def draw_tokens(
         drawn = torch.searchsorted(cumulative, point * total, right=True)
         # Rounding must not lead beyond the last token that has a probability.
         drawn = drawn.minimum(torch.searchsorted(cumulative, total.contiguous()))
+        drawn = drawn.clamp(max=head.vocabulary - 1)  # where nothing is a number
+        logprobs += finite(table.gather(1, drawn)).squeeze(1).tolist()
         tokens += drawn.squeeze(1).tolist()
-        logprobs += table.gather(1, drawn).squeeze(1).tolist()
     return tokens, logprobs

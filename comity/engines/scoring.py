@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from comity.engines.masks import Mask, entropies, masked, restricts
+from comity.errors import WorkError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +37,9 @@ SCALES = ("logits_scaling", "logit_scale", "lm_head_multiplier", "output_multipl
 FEW_ROWS = 32
 """Up to so many rows, a large matrix in float32 is multiplied faster from the left on CPUs (see
 docs/performance.md)."""
+
+CAST_ROWS = 2048
+"""Rows of a rounded matrix that are cast to float32 at once."""
 
 
 class Head:
@@ -74,18 +78,11 @@ class Head:
         """`hidden [R, H]` -> float32 logits `[R, len(tokens)]`, or `[R, vocabulary]`."""
         weight, bias = self.weight, self.bias
         if tokens is not None:
-            # A few rows: float32 costs nothing and keeps near-ties apart.
             weight, hidden = weight[tokens].float(), hidden.float()
-            bias = None if bias is None else bias[tokens].float()
-        if (
-            len(hidden) <= FEW_ROWS
-            and hidden.device.type == "cpu"
-            and hidden.dtype == torch.float32
-        ):
-            logits = torch.mm(weight, hidden.t()).t().contiguous()
-            logits = logits if bias is None else logits + bias
-        else:
-            logits = F.linear(hidden, weight, bias).float()
+            bias = None if bias is None else bias[tokens]
+        logits = product(hidden, weight)
+        if bias is not None:
+            logits = logits + bias.float()
         if self.scale != 1:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -120,7 +117,7 @@ class Head:
                 parts.append(self._tangent(hidden[part], entropy_gradient, *inputs))
             else:
                 parts.append(self._chunk(hidden[part], *inputs))
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        return finite(torch.cat([p[0] for p in parts])), torch.cat([p[1] for p in parts])
 
     def _tangent(
         self, hidden: torch.Tensor, entropy_gradient: bool, *inputs: Any
@@ -159,6 +156,64 @@ class Head:
         logprobs = torch.log_softmax(masked(logits, masks), dim=-1)
         entropy = entropies(logprobs, top_k, restricts(masks))
         return logprobs.gather(1, tokens[:, None]).squeeze(1), entropy
+
+
+def product(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`hidden [R, H]` times `weight [V, H]`: float32 `[R, V]`, whatever their type.
+
+    In bfloat16 the product itself would be rounded to 8 bits: logits on a grid of 1/16 or 1/8,
+    and probabilities of some percent beside the point.
+    """
+    if hidden.dtype == torch.float32 and weight.dtype == torch.float32:
+        if len(hidden) <= FEW_ROWS and hidden.device.type == "cpu":
+            return torch.mm(weight, hidden.t()).t().contiguous()
+        return F.linear(hidden, weight)
+    found: torch.Tensor = _Product.apply(hidden, weight)
+    return found
+
+
+class _Product(torch.autograd.Function):
+    """Rounded numbers, multiplied and summed in float32; the gradient is rounded as they are."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weight)
+        ctx.kind = hidden.dtype
+        if hidden.is_cuda and hidden.dtype == weight.dtype and hasattr(torch.ops.aten.mm, "dtype"):
+            return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
+        # A part of the matrix at a time, so that its float32 copy stays in the processor's cache.
+        parts = range(0, len(weight), CAST_ROWS)
+        hidden = hidden.float()
+        if len(hidden) > FEW_ROWS:
+            logits = hidden.new_empty((len(hidden), len(weight)))
+            for first in parts:
+                part = slice(first, first + CAST_ROWS)
+                logits[:, part] = hidden @ weight[part].float().t()
+            return logits
+        turned, across = hidden.new_empty((len(weight), len(hidden))), hidden.t().contiguous()
+        for first in parts:
+            part = slice(first, first + CAST_ROWS)
+            torch.mm(weight[part].float(), across, out=turned[part])
+        return turned.t().contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        return (gradients[0].to(weight.dtype) @ weight).to(ctx.kind), None
+
+
+def finite(logprobs: torch.Tensor) -> torch.Tensor:
+    """The same; raises `WorkError` where one of them is no number.
+
+    Hidden states are looked at in the engine's passes, which know whose they are; what is made
+    of good ones can only be wrong by the output layer.
+    """
+    if not torch.isfinite(logprobs).all():
+        raise WorkError(
+            "the model's output layer gives values that are not finite (NaN or infinite); its "
+            "weights are damaged, or too large for the model's type"
+        )
+    return logprobs
 
 
 def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], Answers]:
@@ -222,4 +277,4 @@ def answer_logprobs(
         logprobs, _ = head.token_logprobs(later.flatten(0, 1), tokens, temperature)
         owner = torch.tensor(entries.answer, device=device)
         scores = scores.index_add(1, owner, logprobs.view(decisions, count))
-    return torch.log_softmax(scores, dim=-1)
+    return finite(torch.log_softmax(scores, dim=-1))
