@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comity.config_limits import limited
+from comity.errors import lookup
 
 Block = dict[str, Any]
 """`{name: ..., parameter: value, ...}`."""
@@ -29,6 +30,14 @@ class ModelConfig:
     """nf4: the base's weights in 4 bits (bitsandbytes, needs CUDA); null: as `dtype` says."""
 
 
+DROPOUT_IN = {
+    "learning": "in what is differentiated; answers are drawn from the policy as it is",
+    "playing": "where answers are drawn; what is learned from is the policy as it is",
+    "both": "in both",
+}
+"""Where an adapter's dropout acts."""
+
+
 @dataclass
 class AdapterConfig:
     """The low-rank adapter (LoRA) that a learner trains."""
@@ -39,8 +48,13 @@ class AdapterConfig:
     """The adapter's output is scaled by alpha / rank."""
     dropout: float = limited(0.0, at_least=0, below=1)
     """Share of the adapter's inputs that is dropped in training."""
+    dropout_in: str = "learning"
+    """Where in training it is dropped, one of `DROPOUT_IN`."""
     targets: Any = "all-linear"
     """Names of the modules that get an adapter, or all-linear."""
+
+    def __post_init__(self) -> None:
+        lookup("adapter.dropout_in", self.dropout_in, DROPOUT_IN)
 
 
 @dataclass

@@ -5,7 +5,6 @@ from its config, with every name and parameter checked before a model is loaded.
 process share the base model.
 """
 
-import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +34,7 @@ from comity.learning.critic import check_critic
 from comity.learning.exact_update import ExactGradient, enumerable, scripted_table
 from comity.learning.learner import RESETS, Learner, OptimizerSettings
 from comity.learning.making import make_learner
-from comity.past import PastAgents, check_past, learning_seats
+from comity.past import PastAgents, check_past, starting_turn
 from comity.players.base import Player
 from comity.players.context import check_context
 from comity.players.language_model import LanguageModels, Policy
@@ -211,6 +210,9 @@ class Experiment:
         self.config = config
         self.rules = Rules.of(config)
         self.models = language_models(config, self.rules, self._record())
+        if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
+            learning = {name for seat in config.seats if (name := learner_of(seat))}
+            self.models = replace(self.models, dropping=frozenset(learning))
         self.engine = self.models.engine
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
@@ -316,17 +318,6 @@ class Experiment:
         shared: Game = replace(game, length=Shared.drawn(game.length, rng))
         return shared
 
-    def _parity(self, group: int) -> int:
-        """What a starter `by_group_parity` goes by, of a group that is counted over the run.
-
-        With opponents from the past seats are live in turn as well. So that each seat begins as
-        often where it is live as where it is not, the turns shift whenever both came round.
-        """
-        if self.config.past is None:
-            return group
-        seats = len(self.config.seats)
-        return group + group // math.lcm(seats, len(learning_seats(self.config.seats)))
-
     def matches(self, iteration: int) -> list[Match]:
         """The matches of one iteration; groups share their environment seed.
 
@@ -344,7 +335,7 @@ class Experiment:
                 players = tuple(players[i] for i in order.permutation(len(players)))
             seed = int(generator(config.seed, ENVIRONMENT, iteration, group).integers(2**62))
             number_of_group = iteration * (config.matches // config.group_size) + group
-            seed = group_seed(self.rules.game, seed, self._parity(number_of_group))
+            seed = group_seed(self.rules.game, seed, starting_turn(config, number_of_group))
             stream = (config.seed, iteration, number)
             matches.append(Match(number, group, seed, players, stream))
         return matches

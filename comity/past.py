@@ -7,6 +7,7 @@ iteration and the run's snapshots (`comity.learning.snapshots`), so a resumed ru
 would have faced.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,17 @@ from comity.seats import check_seat, check_strategy, is_scripted, learner_of, sc
 def learning_seats(seats: Sequence[Any]) -> list[int]:
     """Numbers of the seats that name a learner."""
     return [number for number, seat in enumerate(seats) if learner_of(seat) is not None]
+
+
+def starting_turn(config: Config, group: int) -> int:
+    """What a starter `by_group_parity` goes by, of a group that is counted over the run.
+
+    With opponents from the past seats are live in turn as well. So that each seat begins as
+    often where it is live as where it is not, the turns shift whenever both came round.
+    """
+    if config.past is None:
+        return group
+    return group + group // math.lcm(len(config.seats), len(learning_seats(config.seats)))
 
 
 def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:

@@ -9,7 +9,7 @@ It knows token ids, adapters and hidden states; it has never heard of a game.
   of them share one time for several micro-batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -95,16 +95,18 @@ class Engine:
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
-    def session(self, record: int = 0) -> Session:
-        """Conversations over one cache; `record`: see `Session`."""
-        return Session(self, record)
+    def session(self, record: int = 0, dropping: Collection[str | None] = ()) -> Session:
+        """Conversations over one cache; `record`, `dropping`: see `Session`."""
+        return Session(self, record, dropping)
 
-    def forward(self, packing: Packing, cache: Cache, dropout: bool = False) -> torch.Tensor:
+    def forward(
+        self, packing: Packing, cache: Cache, dropping: Collection[str | None] = ()
+    ) -> torch.Tensor:
         """Last hidden states `[N, H]` of a packing."""
         self.tokens_computed += len(packing)
         if self.positions.learned and len(packing):
             self.positions.check(int(packing.positions.max()) + 1, "a conversation has")
-        with self.adapters.routes.of(packing.routes, dropout):
+        with self.adapters.routes.of(packing.routes, dropping):
             output = self._body(
                 input_ids=packing.tokens[None],
                 position_ids=packing.positions[None],
@@ -134,7 +136,8 @@ class Engine:
         tree = TokenTree()
         slots, _ = tree.insert(tree.root(adapter), ids)
         cache = attention.Trunk()
-        self.forward(pack([Lane(slots, 0, list(ids), adapter)], 0, self.device), cache, dropout)
+        lane = Lane(slots, 0, list(ids), adapter)
+        self.forward(pack([lane], 0, self.device), cache, {adapter} if dropout else ())
         return TrunkReading(ids, cache)
 
     def read(
@@ -150,6 +153,7 @@ class Engine:
         With a trunk, every sequence must begin with the trunk's ids. Without gradients no pass has
         more than `max_tokens` tokens.
         """
+        dropping = {adapter} if dropout else ()
         tree = TokenTree()
         root = tree.root(adapter)
         shared: list[int] = []
@@ -165,18 +169,18 @@ class Engine:
             if known < len(tail):
                 lanes.append(Lane(path, len(shared) + known, tail[known:], adapter))
         if not gradients and trunk is None:
-            return Reading(self._in_passes(lanes, dropout), rows)
+            return Reading(self._in_passes(lanes, dropping), rows)
         cache = trunk.fresh() if trunk is not None else attention.Trunk()
         packing = pack(lanes, len(shared), self.device)
         with nullcontext() if gradients else torch.no_grad():
-            return Reading(self.forward(packing, cache, dropout), rows)
+            return Reading(self.forward(packing, cache, dropping), rows)
 
     @torch.no_grad()
-    def _in_passes(self, lanes: list[Lane], dropout: bool) -> torch.Tensor:
+    def _in_passes(self, lanes: list[Lane], dropping: Collection[str | None]) -> torch.Tensor:
         """Hidden states of lanes that begin with slot 0, `[N, H]`, without gradients."""
         parts = passes(lanes, self.max_tokens)
         cache: Cache = attention.Trunk() if len(parts) == 1 else attention.Pool()
         hidden = [
-            self.forward(pack(some, slot, self.device), cache, dropout) for slot, some in parts
+            self.forward(pack(some, slot, self.device), cache, dropping) for slot, some in parts
         ]
         return hidden[0] if len(hidden) == 1 else torch.cat(hidden)

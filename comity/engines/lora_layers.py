@@ -1,6 +1,6 @@
 """What an adapter adds to a linear layer, for rows of several adapters at once."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,21 +25,21 @@ class Routes:
         self.current: tuple[tuple[str | None, int, int], ...] = ()
         self.merged: str | None = None
         """The adapter whose products are part of the layers' `comity_merged` weights now."""
-        self.dropout = False
-        """Apply the adapters' dropout (learning only)."""
+        self.dropping: Collection[str | None] = ()
+        """The adapters whose dropout is applied."""
 
     @contextmanager
     def of(
-        self, routes: tuple[tuple[str | None, int, int], ...], dropout: bool = False
+        self, routes: tuple[tuple[str | None, int, int], ...], dropping: Collection[str | None] = ()
     ) -> Iterator[None]:
         if unknown := [name for name, _, _ in routes if name not in self.modules]:
             raise ComityError(f"no adapter named {unknown[0]!r} is loaded")
         self.current = tuple((self.modules[name], first, end) for name, first, end in routes)
-        self.dropout = dropout
+        self.dropping = {self.modules[name] for name in dropping if name in self.modules}
         try:
             yield
         finally:
-            self.current, self.dropout = (), False
+            self.current, self.dropping = (), ()
 
 
 def packed_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -49,7 +49,7 @@ def packed_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> tor
     routes: Routes = self.comity_routes
     if routes.merged is not None and (merged := routes.modules[routes.merged]) in self.lora_A:
         (adapter, _, _), *others = routes.current
-        if adapter == merged and not others and not routes.dropout:
+        if adapter == merged and not others and adapter not in routes.dropping:
             return F.linear(x, self.comity_merged, self.base_layer.bias)
     result: torch.Tensor = self.base_layer(x, *args, **kwargs)
     # Flattened, not indexed: the gradient of a view costs nothing, that of an index a copy.
@@ -60,7 +60,7 @@ def packed_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> tor
         if adapter is None or adapter not in self.lora_A:
             continue
         rows = inputs[first:end] if end - first < len(inputs) else inputs
-        if routes.dropout:
+        if adapter in routes.dropping:
             rows = F.dropout(rows, self.lora_dropout[adapter].p if _drops(self, adapter) else 0.0)
         up, down = self.lora_B[adapter].weight, self.lora_A[adapter].weight
         scale = self.scaling[adapter]

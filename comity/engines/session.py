@@ -6,7 +6,7 @@ or freely sampled tokens (`sample`). Only tokens that no conversation of the ses
 in the same place are computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,9 +62,15 @@ class Session:
     read the very same tokens under the very same weights, need not compute them again
     (`recorded`). That ends as soon as a second adapter plays, more than `record` tokens were
     computed, or the passes become many and small: then it is an ordinary session.
+
+    `dropping`: adapters whose dropout is applied. What is computed once is dropped once, so
+    conversations that begin alike share their beginning's dropout.
     """
 
-    def __init__(self, engine: "Engine", record: int = 0) -> None:
+    def __init__(
+        self, engine: "Engine", record: int = 0, dropping: Collection[str | None] = ()
+    ) -> None:
+        self._dropping = frozenset(dropping)
         self._engine = engine
         self._tree = TokenTree()
         self._record = record
@@ -179,7 +185,8 @@ class Session:
         many = max((answer.draw.max_tokens for answer in answers), default=0) >= MANY_TOKENS
         # Recorded passes keep their graphs, and what a graph saw is not written over.
         recorded = self._record > 0
-        single = adapters.pop() if len(adapters) == 1 and many and not recorded else None
+        mergeable = many and not recorded and not adapters & self._dropping
+        single = adapters.pop() if len(adapters) == 1 and mergeable else None
         with self._engine.adapters.merged(single):
             live = [answer for answer in answers if not answer.stop]
             self._draw(live, recorded, keep=not many, wait=wait)
@@ -285,7 +292,7 @@ class Session:
         if not WORTHWHILE * len(self._passes) <= self._tree.size <= self._record:
             self.forget()
         with torch.set_grad_enabled(self._record > 0):
-            hidden = self._engine.forward(packing, self._cache)
+            hidden = self._engine.forward(packing, self._cache, self._dropping)
         if self._record > 0:
             self._passes.append(hidden)
         return hidden.detach()

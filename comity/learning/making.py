@@ -22,19 +22,22 @@ def make_learner(
     updates: int,
     run_seed: int,
 ) -> Learner:
-    """A new learner under this name, with an adapter of this shape (as `Adapters.add` takes it).
+    """A new learner under this name, with an adapter of this shape.
 
+    `shape`: as `Adapters.add` takes it, and "dropout_in" (`comity.config_parts.DROPOUT_IN`).
     `updates`: how many there will be in all. Its first weights follow from `run_seed` and `name`.
     """
 
     def seed(purpose: str) -> int:
         return int(generator(run_seed, purpose, name).integers(2**31))
 
+    shape = dict(shape)
+    dropping = shape.pop("dropout_in", "learning") != "playing"
     engine.adapters.add(name, **shape, seed=seed(ADAPTER))
     common: dict[str, Any] = {
         "updates": updates,
         "microbatch_tokens": getattr(algorithm, "microbatch_tokens", None),
-        "dropout": shape.get("dropout", 0.0) > 0,
+        "dropout": dropping and shape.get("dropout", 0.0) > 0,
     }
     if isinstance(algorithm, PpoSettings):
         more: dict[str, Any] = {

@@ -46,6 +46,8 @@ class PpoSettings:
     """Passes over the batch; each takes one optimizer step per minibatch."""
     minibatches: int = 1
     """Parts of the batch in each epoch."""
+    accumulation: int = 1
+    """Passes (an epoch's minibatch each) whose gradients are averaged into one optimizer step."""
     clip: float | None = 0.2
     """Largest distance of the probability ratio from 1 that is rewarded; null: no clipping."""
     value_clip: float | None = 0.2
@@ -84,9 +86,14 @@ class PpoSettings:
         for name in ("discount", "gae_lambda"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ComityError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
-        for name in ("epochs", "minibatches"):
+        for name in ("epochs", "minibatches", "accumulation"):
             if getattr(self, name) < 1:
                 raise ComityError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.epochs * self.minibatches % self.accumulation:
+            raise ComityError(
+                f"accumulation = {self.accumulation} does not divide epochs x minibatches = "
+                f"{self.epochs * self.minibatches}"
+            )
         for name in ("clip", "value_clip", "ratio_limit", "score_clip"):
             value = getattr(self, name)
             if value is not None and value <= 0:

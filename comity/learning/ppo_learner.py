@@ -106,12 +106,10 @@ class PpoLearner(Learner):
         if self._dropout or self.ppo.epochs * self.ppo.minibatches > 1:
             self._take(batch, self.now(lessons, recording))
         seen = Seen()
-        for epoch in range(self.ppo.epochs):
-            for part in self._parts(lessons, epoch):
-                # Only the very first step is on the policy that played.
-                self._step(part, batch, seen, recording)
-                if recording is not None:
-                    recording.release()
+        parts = [p for epoch in range(self.ppo.epochs) for p in self._parts(lessons, epoch)]
+        for first in range(0, len(parts), self.ppo.accumulation):
+            # Only the very first pass is on the policy that played.
+            self._step(parts[first : first + self.ppo.accumulation], batch, seen, recording)
         divergence = batch.divergence
         coefficient = self.kl.coefficient
         if self.ppo.kl > 0:
@@ -152,12 +150,36 @@ class PpoLearner(Learner):
 
     def _step(
         self,
-        part: Sequence[Lesson],
+        parts: Sequence[Sequence[Lesson]],
         batch: Batch,
         seen: Seen,
         recording: Session | None = None,
     ) -> None:
-        """One optimizer step on a minibatch, unless its ratios went too far."""
+        """One optimizer step on the mean of some minibatches' losses, unless ratios go too far."""
+        total = ratio = 0.0
+        for part in parts:
+            one, ratios = self._pass(part, len(parts), batch, seen, recording)
+            total, ratio = total + one, ratio + ratios / len(parts)
+            if recording is not None:
+                recording.release()
+        if self.ppo.ratio_limit is not None and ratio > self.ppo.ratio_limit:
+            self.optimizer.zero_grad(set_to_none=True)
+            seen.skipped += 1
+            return
+        seen.loss += total
+        seen.norm += self.descend(total)
+        seen.steps += 1
+        self._moved = True
+
+    def _pass(
+        self,
+        part: Sequence[Lesson],
+        passes: int,
+        batch: Batch,
+        seen: Seen,
+        recording: Session | None,
+    ) -> tuple[float, float]:
+        """Add a minibatch's gradient over so many passes; its part of the loss, its mean ratio."""
         terms = sum(len(d.behavior) for lesson in part for d in lesson.decisions)
         total = ratios = 0.0
         self.value_head.train()
@@ -165,12 +187,11 @@ class PpoLearner(Learner):
         def loss(run: Sequence[Lesson], reading: TermReading) -> torch.Tensor:
             nonlocal total, ratios
             if not batch.taken:
-                # A single step: its first reading is the batch's. All lessons are needed at
+                # A single pass: its first reading is the batch's. All lessons are needed at
                 # once for that, so they are read without gradients where they come in parts.
                 whole = len(run) == len(part)
-                self._take(
-                    batch, reading if whole else self.now(batch.lessons), run if whole else None
-                )
+                first = reading if whole else self.now(batch.lessons)
+                self._take(batch, first, run if whole else None)
             old = batch.of(run)
             change, entropy = self._change(run, reading, old)
             policy, ratio = policy_losses(
@@ -179,25 +200,19 @@ class PpoLearner(Learner):
             value = value_losses(
                 self.value_head(reading.hidden), old.values, old.returns, self.ppo.value_clip
             )
-            result = (policy.sum() + self.ppo.value_weight * value.sum()) / terms
+            result = policy.sum() + self.ppo.value_weight * value.sum()
             if self.ppo.entropy > 0:
                 shares = turn_shares(run, self.ppo.entropy_turns, reading.entropy.device)
                 bonus = reading.entropy if shares is None else shares * reading.entropy
-                result = result - self.ppo.entropy * bonus.sum() / terms
+                result = result - self.ppo.entropy * bonus.sum()
+            result = result / (terms * passes)
             total += float(result.detach())
             ratios += float(ratio.detach().sum())
             seen.add(policy, value, ratio, entropy, self.ppo.clip)
             return result
 
         self.backward(part, loss, recording)
-        if self.ppo.ratio_limit is not None and ratios / terms > self.ppo.ratio_limit:
-            self.optimizer.zero_grad(set_to_none=True)
-            seen.skipped += 1
-            return
-        seen.loss += total
-        seen.norm += self.descend(total)
-        seen.steps += 1
-        self._moved = True
+        return total, ratios / terms
 
     def _take(
         self, batch: Batch, reading: TermReading, lessons: Sequence[Lesson] | None = None

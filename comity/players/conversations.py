@@ -47,7 +47,7 @@ class Conversations:
     def __init__(self, models: "LanguageModels") -> None:
         self.talks: list[Talk] = []
         self.models = models
-        self.session = models.engine.session(models.record)
+        self.session = models.engine.session(models.record, models.dropping)
         self.foreseen = False
         """The questions after all joint moves were computed ahead."""
         self.shown: dict[tuple[int, int], tuple[Action, ...]] = {}
@@ -212,6 +212,18 @@ class Conversations:
         """Say what kind of ids already stand in a conversation at `start .. end - 1`."""
         if end > start:
             self.talks[place.number].pieces.append((kind, start, end))
+
+    def set_aside(self, place: Place, start: int) -> int:
+        """A conversation of its own for the answer from `start` on, and its number.
+
+        What was answered before is told in it.
+        """
+        talk = self.talks[place.number]
+        pieces = [
+            ("prompt" if k == "answer" and e <= start else k, b, e) for k, b, e in talk.pieces
+        ]
+        self.talks.append(Talk(talk.match, talk.seat, talk.adapter, list(talk.ids), pieces))
+        return len(self.talks) - 1
 
     def take_back(self, place: Place, length: int) -> None:
         """Shorten a conversation to what it was."""

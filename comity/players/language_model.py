@@ -55,6 +55,9 @@ class LanguageModels:
     exploration: Exploration = Exploration()  # noqa: RUF009 (frozen)
     """What players who are trained are told now and then; nobody else is."""
 
+    dropping: frozenset[str] = frozenset()
+    """Learners' adapters whose dropout is applied while they play."""
+
     def __hash__(self) -> int:
         return id(self)
 

@@ -118,15 +118,17 @@ def attempts(
                 given[i] = answer
                 continue
             failed.append(i)
+            answer = replace(answer, kind="attempt", trainable=form.train_attempts)
             if form.feedback == "append":
-                before[i].append(replace(answer, kind="attempt", trainable=False))
+                before[i].append(answer)
                 said = table.models.chat.next(form.complaint, places[i].ended)
                 places[i].ended = False
                 table.note("prompt", places[i], said)
             else:
-                # Taken back, it stands in no conversation any more.
-                gone = replace(answer, kind="attempt", trainable=False, conversation=-1, start=-1)
-                before[i].append(gone)
+                # Taken back, it stands in no conversation any more, or in one of its own.
+                aside = table.set_aside(places[i], starts[i]) if form.train_attempts else -1
+                start = answer.start if aside >= 0 else -1
+                before[i].append(replace(answer, conversation=aside, start=start))
                 table.take_back(places[i], starts[i])
                 places[i].ended = False
         waiting = failed

@@ -86,6 +86,12 @@ class Attempts(Written):
     """One of `FALLBACKS`."""
     feedback: str = "none"
     """One of `FEEDBACK`."""
+    train_attempts: bool = False
+    """Failed attempts are learned from with the credit of the answer that followed.
+
+    Answering is then one act, from the first attempt to the answer that counts, and its gradient
+    is that of the whole act. Without them what is accepted is learned from as if it had been the
+    first attempt, which makes the gradient that of another policy wherever attempts fail."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,6 +105,11 @@ class Attempts(Written):
         guided = self.fallback == "guided"
         if self.free_attempts == -1 and not guided:
             raise ComityError("free_attempts=-1 leaves the fallback alone, which must be guided")
+        if self.train_attempts and not self.train_illegal:
+            raise ComityError(
+                "train_attempts learns from the whole act of answering, and train_illegal=false "
+                "leaves its end out; choose one of them"
+            )
         if self.feedback == "append" and self.free_attempts < (1 if guided else 2):
             raise ComityError(
                 "feedback=append complains before another attempt, and there is none: "

@@ -27,7 +27,7 @@ KEYS = (
     "exploration",
 )
 NEUTRAL: Mapping[str, Mapping[str, Any]] = {
-    "adapter": {"dropout": 0.0},
+    "adapter": {"dropout": 0.0, "dropout_in": "learning"},
     "game": {"noise": 0.0, "start": "none"},
     "prompt": {"swap_labels": False, "errors": False},
     "algorithm": {

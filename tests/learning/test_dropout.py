@@ -5,12 +5,15 @@ ratios of exactly 1 before the first step.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from comity.engines.engine import Engine
+from comity.errors import ComityError
+from comity.experiment import Experiment
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.lessons import Lesson, TermReading, lessons, measure
 from comity.learning.loss import LossSettings
@@ -18,6 +21,7 @@ from comity.learning.ppo import PpoSettings
 from comity.learning.ppo_learner import PpoLearner
 from comity.learning.reference import Reference
 from comity.players.language_model import LanguageModels
+from tests.train.small import small
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 DROPOUT = 0.3
@@ -186,3 +190,76 @@ def test_the_first_reading_is_of_all_terms_in_the_order_of_the_lessons() -> None
         together, torch.cat([one.logprobs for one in alone]), atol=1e-5, rtol=1e-5
     )
     assert replace(found[0]) == found[0]
+
+
+def test_dropout_while_playing_is_in_what_answers_are_drawn_from_and_in_nothing_else() -> None:
+    """The recorded probabilities are those that were drawn from; learning reads the policy."""
+    models, found = world()
+    plain = [b for one in found for d in one.decisions for b in d.behavior]
+    dropping = replace(models, dropping=frozenset({"main"}))
+    seen = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        policy = learner(dropping)
+        rollout = play_matches(dilemma(3), (policy, policy), 4)
+        for d in rollout.decisions:
+            d.advantage = d.reward = 1.0
+        some = lessons(rollout, "main", 1.0)
+        seen.append([b for one in some for d in one.decisions for b in d.behavior])
+        first = measure(models.engine, some, "main").logprobs
+        assert not torch.allclose(first, torch.tensor(seen[-1]), atol=1e-3)
+        # Nobody else's is dropped, and the base has nothing to drop.
+        torch.testing.assert_close(first, measure(models.engine, some, "main").logprobs)
+    assert seen[0] == seen[1] != seen[2]
+    assert plain != seen[0]
+    other = replace(models, dropping=frozenset({"another"}))
+    policy = learner(other)
+    again = lessons(play_matches(dilemma(3), (policy, policy), 4), "main", 1.0)
+    assert [b for one in again for d in one.decisions for b in d.behavior] == plain
+
+
+@pytest.mark.parametrize("dropout_in", ["learning", "playing", "both"])
+def test_a_run_drops_where_it_says(dropout_in: str, tmp_path: Path) -> None:
+    changes = (
+        *("algorithm=ppo", "prompt=memory_one", "algorithm.epochs=1", "iterations=1"),
+        *("adapter.dropout=0.5", f"adapter.dropout_in={dropout_in}"),
+    )
+    with Experiment(small(tmp_path, *changes)) as experiment:
+        assert experiment.models.dropping == ({"main"} if dropout_in != "learning" else set())
+        assert experiment.learners["main"]._dropout == (dropout_in != "playing")
+    with pytest.raises(ComityError, match="did you mean playing"):
+        small(tmp_path, "adapter.dropout_in=plaing")
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_accumulated_passes_are_one_step_on_the_mean_of_their_gradients(dropout: bool) -> None:
+    models, found = world()
+
+    def gradient(**shape: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        made = proximal(models, dropout, **shape)
+        taken = []
+
+        def descend(loss: float) -> float:
+            grads = [p.grad.flatten() for p in made.parameters.values() if p.grad is not None]
+            taken.append(torch.cat(grads))
+            made.optimizer.zero_grad(set_to_none=True)
+            return 0.0
+
+        made.descend = descend  # type: ignore[method-assign]
+        torch.manual_seed(5)
+        row = made.update(found)
+        return torch.stack(taken).mean(dim=0), row | {"taken": len(taken)}
+
+    together, row = gradient(epochs=4, accumulation=4)
+    assert row["taken"] == row["steps"] == 1
+    assert row["ratio_min"] == row["ratio_max"] == 1.0
+    apart, four = gradient(epochs=4)
+    assert four["taken"] == 4
+    torch.testing.assert_close(together, apart, atol=1e-6, rtol=1e-4)
+    single, _ = gradient()
+    assert torch.allclose(together, single, atol=1e-6, rtol=1e-4) != dropout
+
+
+def test_accumulation_divides_the_passes() -> None:
+    with pytest.raises(ComityError, match="accumulation = 3 does not divide"):
+        PpoSettings(epochs=4, accumulation=3)
