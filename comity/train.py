@@ -16,7 +16,7 @@ from comity.errors import WorkError
 from comity.evaluation.drawn_tables import drawn_yardsticks, reward_shares
 from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.ranges import claims_must_fit
-from comity.evaluation.yardsticks import payoff_range, split_yardsticks, yardsticks
+from comity.evaluation.yardsticks import payoff_range, same_for_all, split_yardsticks, yardsticks
 from comity.experiment import Experiment, check_training
 from comity.files import write_atomically
 from comity.games.base import Game
@@ -181,7 +181,20 @@ def held_against(experiment: Experiment) -> dict[str, Any]:
             rules.phases, [p.reward for p in config.phases] or [config.reward], strict=True
         )
     ]
-    seat = next(number for number, one in enumerate(config.seats) if learner_of(one) is not None)
+    learning = [number for number, one in enumerate(config.seats) if learner_of(one) is not None]
+    found = _beside_seat(config, rules.game, rewards, learning[0])
+    # What a seat can earn is another's only where the game is symmetric.
+    for seat in learning[1:]:
+        if found and not same_for_all(rules.game):
+            beside = _beside_seat(config, rules.game, rewards, seat)
+            found.setdefault("by_seat", {})[str(seat)] = beside
+    return found
+
+
+def _beside_seat(
+    config: Config, game: Game, rewards: Sequence[tuple[int, str, Reward]], seat: int
+) -> dict[str, Any]:
+    """What a learner on this seat is held against."""
     other = config.seats[1 - seat] if len(config.seats) == 2 else None
     facing: Callable[[Game], Policy] | None = None
     if other is not None and is_scripted(other):
@@ -192,9 +205,9 @@ def held_against(experiment: Experiment) -> dict[str, Any]:
         def facing(game: Game) -> Policy:
             return lambda known: strategy.probabilities(known, game)
 
-    if isinstance(rules.game, RandomTables):
-        return drawn_yardsticks(rules.game, rewards, facing, seat)
-    return yardsticks(rules.game, rewards, facing and facing(rules.game), seat)
+    if isinstance(game, RandomTables):
+        return drawn_yardsticks(game, rewards, facing, seat)
+    return yardsticks(game, rewards, facing and facing(game), seat)
 
 
 def credit(

@@ -85,6 +85,11 @@ def yardsticks(
     }
 
 
+def same_for_all(game: Game) -> bool:
+    """Whether both seats of a two-by-two game see the same payoffs."""
+    return np.array_equal(payoff_table(game, 0), payoff_table(game, 1))
+
+
 def payoff_range(game: Game) -> Json:
     """`{"payoffs": [low, high]}`: the least and the most that a seat can be paid in a round.
 

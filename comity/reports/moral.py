@@ -60,6 +60,9 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
         return {}
     seeds = sorted({run.seed for run in runs})
     yardsticks = next((run.yardsticks for run in runs if run.yardsticks), {})
+    seats = np.unique(np.concatenate([table.seat for table in whole]))
+    if len(seats) == 1:
+        yardsticks = {**yardsticks, **yardsticks.get("by_seat", {}).get(str(seats[0]), {})}
     phases = yardsticks.get("phases", [])
     ranges = [_phase(phases, i) for i in iterations]
     rewards = [

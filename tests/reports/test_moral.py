@@ -10,7 +10,9 @@ from comity.evaluation.moral import ACTION_TYPES
 from comity.reports import build
 from comity.reports.folders import collect
 from comity.reports.numbers import summarize
+from comity.train import train
 from tests.reports import synthetic
+from tests.train.small import only_folder, small
 
 YARDSTICKS = {
     "phases": [
@@ -141,3 +143,15 @@ def test_runs_that_are_told_apart_in_parentheses_stay_on_one_chart(tmp_path: Pat
     moral = summarize(collect(runs))["moral"]
     assert set(moral) == {"ipd (reward=own)", "ipd (reward=utilitarian)"}
     assert {one["study"] for one in moral.values()} == {""}
+
+
+def test_a_learner_is_held_against_its_own_seat(tmp_path: Path) -> None:
+    """Bach or Stravinsky: always the first move pays 3 to the first seat and 2 to the second."""
+    seats = ["game=bach_or_stravinsky", "seats=[learner:one,learner:two]", "iterations=1"]
+    train(small(tmp_path / "two", *seats))
+    moral = summarize(collect([only_folder(tmp_path / "two")]))["moral"]
+    rewards = {name: one["null"]["always_cooperate"]["reward"] for name, one in moral.items()}
+    assert rewards == {"ipd:one": [3.0], "ipd:two": [2.0]}
+    train(small(tmp_path / "same", *seats[1:]))
+    found = json.loads((only_folder(tmp_path / "same") / "yardsticks.json").read_text())
+    assert "by_seat" not in found, "both see the same game"
