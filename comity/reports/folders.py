@@ -72,6 +72,8 @@ class Material:
 
     config: dict[str, Any]
     """Of the first run or study; empty where it has none."""
+    versions: dict[str, Any] = field(default_factory=dict)
+    """With what the first run or study was made; empty where it does not say."""
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -113,6 +115,7 @@ def collect(folders: list[Path]) -> Material:
     own = _config(folders[0]) if (folders[0] / "config.yaml").is_file() else {}
     return Material(
         config=own,
+        versions=_json(folders[0] / "versions.json"),
         title=str(own.get("name") or folders[0].name),
         folder=folders[0],
         runs=tuple(runs),

@@ -101,7 +101,11 @@ def duration(seconds: float) -> str:
 def counted(count: Any, noun: str) -> str:
     """1, "iteration": "1 iteration"; any other count has the plural."""
     text = words(count)
-    return f"{text} {noun}" if text == "1" else f"{text} {noun}{'es' if noun[-2:] == 'ch' else 's'}"
+    if text == "1":
+        return f"{text} {noun}"
+    if noun.endswith("y"):
+        return f"{text} {noun[:-1]}ies"
+    return f"{text} {noun}{'es' if noun.endswith('ch') else 's'}"
 
 
 def words(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The page of `comity evaluate generalization`: one file, no script, nothing fetched."""
+"""The page of `comity evaluate generalization`: one file, nothing fetched."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES
 from comity.reports import formats
+from comity.reports.citing import evaluation_bibtex, evaluation_methods, settings_yaml
 from comity.reports.colors import step
 from comity.reports.page import NULL_NAMES, page_style, script
 
@@ -55,7 +56,20 @@ def render(found: Json) -> str:
         as_decimals=formats.decimals,
         null_names=NULL_NAMES,
         kind_names=KIND_NAMES,
+        **_cited(found),
     )
+
+
+def _cited(found: Json) -> Json:
+    """What can be copied from the page; nothing where the numbers do not say how they came."""
+    if "provenance" not in found:
+        return {}
+    asked: Json = {key: found[key] for key in ("setting", "asked") if key in found}
+    return {
+        "methods": evaluation_methods(found),
+        "bibtex": evaluation_bibtex(found),
+        "settings_yaml": settings_yaml(asked),
+    }
 
 
 def spread(e: Json, show: Callable[[float], str]) -> str:

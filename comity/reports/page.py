@@ -21,11 +21,12 @@ from comity.evaluation.metrics import OUTCOMES, STATES
 from comity.evaluation.statistics import CONFIDENCE
 from comity.reports import formats
 from comity.reports.captions import caption
+from comity.reports.citing import bibtex, methods, provenance, settings_yaml
 from comity.reports.colors import step, style
 from comity.reports.folders import Material
 from comity.reports.negotiation import columns
 from comity.reports.numbers import HEALTH, REFERENCE
-from comity.reports.setting import reward_words, rewards, settings
+from comity.reports.setting import learners, reward_words, rewards, settings
 
 Json = dict[str, Any]
 
@@ -56,18 +57,32 @@ def head(material: Material) -> Json:
     seconds = [
         line.get("seconds", {}).get("total", 0.0) for run in material.runs for line in run.metrics
     ]
+    made = provenance(material)
+    seeds = sorted({run.seed for run in material.runs})
+    is_trained = any(learners(run.config) for run in material.runs)
     return {
         "title": material.title,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "notes": list(material.notes),
-        "setting": settings(configs),
+        "setting": _as_resolved(settings(configs), made),
         "payoffs": _common([run.yardsticks.get("payoffs") for run in material.runs]),
         "rewards": {run.policy: rewards(run.config) for run in material.runs},
-        "seeds": sorted({run.seed for run in material.runs}),
-        "versions": material.runs[0].versions if material.runs else {},
+        "seeds": seeds,
+        "versions": made["versions"],
         "seconds": round(sum(seconds), 1),
         "confidence": CONFIDENCE,
+        "provenance": made,
+        "methods": methods(made, configs, material.policies, seeds) if is_trained else "",
+        "bibtex": bibtex(made["config"], str(made["versions"].get("comity") or "")),
     }
+
+
+def _as_resolved(setting: Json, made: Json) -> Json:
+    """The setting with the type and device that `auto` came to."""
+    found = {key: made[key] for key in ("dtype", "device") if made[key] is not None}
+    if not isinstance(setting.get("model"), dict) or "differs" in setting["model"]:
+        return setting
+    return {**setting, "model": {**setting["model"], **found}}
 
 
 def _common(values: Sequence[Any]) -> Any:
@@ -119,6 +134,7 @@ def render(summary: Json, matches: Json) -> str:
         chooses=_chooses(summary),
         widest_margin=max([abs(c["margin"]["mean"]) for c in cells if c["margin"]], default=0.0),
         payoff_bounds=payoff_bounds(summary, cells),
+        settings_yaml=settings_yaml(summary["provenance"]["config"]),
     )
 
 

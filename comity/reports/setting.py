@@ -110,6 +110,12 @@ def rewards(config: Json) -> list[Any]:
     return [phase.get("reward") for phase in phases] or [config.get("reward")]
 
 
+def learners(config: Json) -> list[str]:
+    """The seats that learn: `learner` and `learner:NAME`."""
+    seats = config.get("seats") or []
+    return [s for s in seats if isinstance(s, str) and s.partition(":")[0] == "learner"]
+
+
 def reward_words(blocks: Sequence[Any]) -> str:
     """Rewards in one line: "own, then deontological, penalty 3.0"."""
     told = []

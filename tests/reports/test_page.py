@@ -88,7 +88,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
         "Conditional cooperation",
         "Cross-play",
         "Transcripts",
-        "Numbers",
+        "Numbers and citation",
         "Method",
     ]
     assert page.locator("#learning-panels svg").count() == 2

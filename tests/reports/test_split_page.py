@@ -38,7 +38,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
         "Learning",
         "Cross-play",
         "Transcripts",
-        "Numbers",
+        "Numbers and citation",
         "Method",
     ]
     assert page.locator("nav.sections a").count() == 7
