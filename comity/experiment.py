@@ -173,6 +173,12 @@ def shared_engine(name: str, dtype: str, device: str, quantization: str | None =
     return Engine(load_model(name, dtype, device, quantization))
 
 
+@lru_cache(maxsize=1)
+def shared_tokenizer(name: str) -> Any:
+    """The model's tokenizer, read once per process."""
+    return load_tokenizer(name)
+
+
 def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModels:
     """The host of all language-model players of a config; `record` as in `LanguageModels`."""
     model: ModelConfig = config.model
@@ -180,7 +186,7 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
         torch.set_num_threads(model.threads)
     # Before the tokenizer, which may have to be downloaded with the model.
     check_quantization(model.quantization, choose_device(model.device))
-    chat = ChatFormat.from_tokenizer(load_tokenizer(model.name), model.system)
+    chat = ChatFormat.from_tokenizer(shared_tokenizer(model.name), model.system)
     # Labels at once, what needs the size of the model's output when it is there.
     chat = chat.numbered(labels := rules.prompt.labels(rules.game))
     chat.answer_ids(labels)

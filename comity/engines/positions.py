@@ -13,6 +13,9 @@ _KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", 
 _LEARNED = ("wpe", "position", "pos_emb")
 """Parts of the names that tables of positions have."""
 
+_NOT_TEXT = ("vision", "visual", "image", "audio", "speech")
+"""Parts of the names of towers that read other things (Gemma-3's pictures have places, too)."""
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -53,6 +56,7 @@ def positions(model: "PreTrainedModel") -> Positions:
         for name, module in model.named_modules()
         if isinstance(module, nn.Embedding)
         and any(part in name.rsplit(".", 1)[-1] for part in _LEARNED)
+        and not any(part in name for part in _NOT_TEXT)
     ]
     if tables:
         # Some keep a few vectors apart (OPT: two), which the config does not count.

@@ -163,5 +163,5 @@ def _keys(models: "LanguageModels", game: Any) -> str:
     if getattr(models.prompt, "memory", 1) > 1:
         found.append(f"prompt.memory (now {models.prompt.memory})")  # type: ignore[attr-defined]
     if not models.prompt.fresh and game.moves and not hasattr(game, "message_limit"):
-        found.append("or prompt=memory_one, if the game can be told so")
-    return ", ".join(found) or "use another prompt"
+        found.append("prompt=memory_one (if the game can be told so)")
+    return " or ".join(found) or "use another prompt"

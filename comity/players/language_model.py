@@ -11,7 +11,7 @@ from functools import cached_property
 
 from comity.engines.chat import ChatFormat
 from comity.engines.engine import Engine
-from comity.engines.grammar import Grammars
+from comity.engines.grammar import Grammars, shared_grammars
 from comity.games.base import Game
 from comity.players.base import Controller
 from comity.players.conversations import Conversations
@@ -64,7 +64,7 @@ class LanguageModels:
     @cached_property
     def grammars(self) -> Grammars:
         """The grammars of the model's tokenizer; made when the first is needed."""
-        return Grammars(self.chat, self.engine.head.vocabulary)
+        return shared_grammars(self.chat, self.engine.head.vocabulary)
 
     def check(self, game: Game) -> None:
         """Raises `ComityError` where the tokenizer cannot write what the game asks for.

@@ -109,6 +109,22 @@ def test_whether_the_limit_can_be_passed(architecture: str, learned: bool, tmp_p
     assert (positions(model).most, positions(model).learned) == (64, learned)
 
 
+def test_the_places_of_pictures_are_not_those_of_text() -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from comity.engines.positions import positions
+
+    wide = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8}
+    text = {**wide, **heads, "vocab_size": 64, "max_position_embeddings": 512}
+    vision = {**wide, "num_attention_heads": 1, "image_size": 28, "patch_size": 14}
+    both = AutoConfig.for_model(
+        "gemma3", text_config=text, vision_config=vision, mm_tokens_per_image=1
+    )
+    found = positions(AutoModelForCausalLM.from_config(both))
+    assert (found.most, found.learned) == (512, False)
+
+
 def small(folder: str, rounds: int, *more: str) -> Any:
     given = [f"model.name={folder}", f"game.length.rounds={rounds}", "game/length=fixed", *more]
     return compose("smoke", ["model.dtype=float32", "matches=2", "iterations=1", *given])
