@@ -88,6 +88,13 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
             "rounds": plan.rounds,
             "answer budget": base.budget(ask(plan.cells(subjects[0])[:1], plan.games, plan.prompt)),
         },
+        "older_checkpoints": list(
+            dict.fromkeys(
+                f"{one.name}, seed {one.seed}: after {one.iteration} iterations, as {wrong}"
+                for one in policies
+                for wrong in one.checkpoint.passed_over
+            )
+        ),
         "asked": conditions(plan, subjects, policies),
         "provenance": {
             "command": f"comity evaluate generalization {folder} {options.command}".strip(),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from comity.config import Config
-from comity.errors import ComityError, one_line
+from comity.errors import ComityError, one_line, warn
 from comity.registry import build
 
 
@@ -139,15 +139,25 @@ class Sinks:
     def log(self, iteration: int, metrics: Mapping[str, Any]) -> None:
         """Gives every sink the flattened metrics."""
         flat = flatten(metrics) if self.sinks else {}
-        for sink in self.sinks:
-            sink.log(iteration, flat)
+        for sink in list(self.sinks):
+            try:
+                sink.log(iteration, flat)
+            except Exception as error:  # Each library has errors of its own.
+                self.sinks.remove(sink)
+                warn(
+                    f"a sink failed in iteration {iteration} and gets nothing more "
+                    f"({type(error).__name__}: {one_line(error)}); the run folder has all metrics"
+                )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         for sink in self.sinks:
-            sink.close()
+            try:
+                sink.close()
+            except Exception as error:
+                warn(f"a sink could not be closed ({type(error).__name__}: {one_line(error)})")
 
 
 def label(run: Path) -> str:

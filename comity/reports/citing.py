@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from comity.reports.folders import Material, Run
+from comity.reports.folders import Material, Run, flatten
 from comity.reports.formats import counted, words
 from comity.reports.setting import merged, reward_words, rewards, settings
 
@@ -87,14 +87,31 @@ def provenance(material: Material) -> Json:
         "command": material.versions.get("command") or first.get("command"),
         "dtype": merged([model.get("dtype") for model in models]) if models else None,
         "device": merged([model.get("device") for model in models]) if models else None,
-        "models": first.get("models", {}),
+        "models": {
+            str(run.config["model"]["name"]): model_facts(model)
+            for run, model in zip(runs, models, strict=True)
+            if model
+        },
         "versions": {k: v for k, v in first.items() if k not in ("models", "command", "resumed")},
-        "runs": [_run(run, material) for run in runs],
+        "runs": [_run(run, material, model) for run, model in zip(runs, models, strict=True)],
         "config": material.config or (runs[0].config if runs else {}),
     }
 
 
-def _run(run: Run, material: Material) -> Json:
+def model_facts(model: Json) -> Json:
+    """What is known of a model, without where its folder is, which is of the machine."""
+    return {key: value for key, value in model.items() if key not in ("folder", "beside")}
+
+
+def _checkpoint(run: Run) -> int | None:
+    """Iterations that the newest checkpoint has seen; None where there is none."""
+    folder = run.path / "checkpoints"
+    found = [int(p.name) for p in folder.glob("[0-9]*") if p.name.isdecimal() and p.is_dir()]
+    return max(found, default=None)
+
+
+def _run(run: Run, material: Material, model: Json) -> Json:
+    own, first = dict(flatten(run.config)), dict(flatten(material.runs[0].config))
     inside = run.path.is_relative_to(material.folder)
     return {
         "policy": run.policy,
@@ -102,6 +119,13 @@ def _run(run: Run, material: Material) -> Json:
         "folder": run.path.relative_to(material.folder).as_posix() if inside else run.path.name,
         "command": run.versions.get("command"),
         "last_iteration": run.iterations[-1],
+        "checkpoint": _checkpoint(run),
+        "model": model_facts(model),
+        "config_differences": {
+            key: own.get(key)
+            for key in sorted(own.keys() | first.keys())
+            if own.get(key) != first.get(key)
+        },
         "iterations": run.config.get("iterations"),
         "resumed": run.versions.get("resumed", []),
     }

@@ -272,7 +272,7 @@ def _names(plain: list[tuple[Path, dict[str, Any]]]) -> list[str]:
     Runs whose configs differ only in the seed get the same name.
     """
     flat = [
-        dict(_flatten({k: v for k, v in config.items() if k not in IGNORED_KEYS}))
+        dict(flatten({k: v for k, v in config.items() if k not in IGNORED_KEYS}))
         for _, config in plain
     ]
     names = []
@@ -294,14 +294,14 @@ def _names(plain: list[tuple[Path, dict[str, Any]]]) -> list[str]:
     return names
 
 
-def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """`{"a": {"b": 1}}` as `[("a.b", "1")]`."""
     if not isinstance(value, dict):
         return [(prefix, str(value))]
     return [
         pair
         for key, inner in value.items()
-        for pair in _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+        for pair in flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     ]
 
 

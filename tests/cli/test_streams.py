@@ -2,8 +2,10 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +130,33 @@ def test_warnings_are_lines_of_the_command(
     assert main(["list", "games"]) == 0
     line = "comity: warning: half of it\\x1b[1m is missing\n"
     assert capsys.readouterr().err == line * 2
+
+
+def test_an_interrupt_ends_in_one_line_whatever_a_library_makes_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OmegaConf raises an error of its own where Ctrl-C falls into its composing."""
+
+    def composed(*_: Any, **__: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            raise AttributeError("'NoneType' object has no attribute '_flags'") from None
+
+    monkeypatch.setattr("comity.launch.composed", composed)
+    assert main(["train", "smoke"]) == 130
+    assert capsys.readouterr().err == "comity: interrupted\n"
+
+
+def test_an_interrupt_of_any_command_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+    monkeypatch.setattr("comity.catalog.show", interrupted)
+    assert main(["list", "games"]) == 130
+    assert capsys.readouterr().err == "comity: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from comity.config import Config
-from comity.errors import ComityError
+from comity.config import Config, compose
+from comity.errors import ComityError, ComityWarning
 from comity.sinks import Sinks, flatten, label
 from comity.train import train
 from tests.train.small import small
@@ -176,3 +176,31 @@ def test_tensorboard_writes_what_tensorboard_reads(tmp_path: Path) -> None:
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("payoff")] == [(0, 2.5), (1, 4.0)]
     assert set(events.Tags()["scalars"]) == set(FLAT)
+
+
+def test_a_sink_that_fails_does_not_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def log(self, iteration: int, metrics: object) -> None:
+            self.calls += 1
+            raise ConnectionError("the server is gone")
+
+        def close(self) -> None:
+            raise ConnectionError("still gone")
+
+    with Sinks([], tmp_path, compose("smoke")) as sinks:
+        failing = Failing()
+        sinks.sinks.append(failing)
+        with pytest.warns(ComityWarning, match="gets nothing more .*the server is gone"):
+            sinks.log(0, {"payoff": 1.0})
+        sinks.log(1, {"payoff": 1.0})
+    assert failing.calls == 1
+    with (
+        pytest.warns(ComityWarning, match="could not be closed"),
+        Sinks([], tmp_path, compose("smoke")) as sinks,
+    ):
+        sinks.sinks.append(Failing())

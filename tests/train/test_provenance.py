@@ -18,6 +18,7 @@ from comity.config import Config, load_config
 from comity.errors import ComityError, ComityWarning
 from comity.experiment import shared_engine
 from comity.provenance import command
+from comity.reports import build
 from comity.rollout.tables import decision_table, read_decisions, write_table
 from comity.runs import stored_config
 from comity.train import train
@@ -159,6 +160,27 @@ def test_versions_name_command_and_model(run: Path) -> None:
     assert model["dtype"] == "float32" and model["device"] == "cpu"
     assert model["name"] == "llama" and model["weights"].startswith("sha256:")
     assert model["folder"] == str(tiny_folder("llama"))
+
+
+def test_the_summary_says_where_its_numbers_come_from(run: Path) -> None:
+    build([run])
+    found = json.loads((run / "summary.json").read_text())["provenance"]
+    (one,) = found["runs"]
+    versions = json.loads((run / "versions.json").read_text())
+    assert one["command"] == versions["command"] and one["checkpoint"] == 4
+    assert found["versions"]["torch"] == versions["torch"]
+    assert one["model"]["dtype"] == "float32" and one["model"]["weights"].startswith("sha256:")
+    assert found["config"]["optimizer"]["learning_rate"] == 0.01
+    assert one["config_differences"] == {}
+
+
+def test_the_summary_of_a_study_tells_runs_apart(tmp_path: Path) -> None:
+    one = train(small(tmp_path, "iterations=1"), report=False)
+    other = train(small(tmp_path, "iterations=1", "reward=utilitarian"), report=False)
+    build([one, other])
+    found = json.loads((one / "summary.json").read_text())["provenance"]["runs"]
+    assert found[0]["config_differences"] == {}
+    assert found[1]["config_differences"]["reward.name"] == "utilitarian"
 
 
 def files(run: Path) -> dict[str, bytes]:
