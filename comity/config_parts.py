@@ -124,6 +124,8 @@ class PastConfig:
     """Iterations between snapshots of the learners; the first is taken after so many."""
     capacity: int = limited(30, at_least=1, at_most=10_000)
     """Most snapshots of a learner that may be drawn in an iteration: a new sample each time."""
+    less_live: bool = False
+    """The run's learners count in the capacity, so that it is less by their number."""
     recent: int | None = limited(None, at_least=1)
     """Only the newest so many may be drawn; null: all."""
     probability: float = limited(0.5, at_least=0, at_most=1)

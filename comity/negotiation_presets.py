@@ -114,6 +114,12 @@ def _robust() -> Iterator[Cell]:
         yield Cell(full, "final", "tas_rps", method, against, FROZEN, thrice)
     # The submission era: the present advantage counts (k <= t).
     present = {"form": "present"}
+    # Its own delimiters, and the whole of the last round: hands, values, claims and points.
+    whole: Tree = {
+        "game": {"disclosed": ["claims", "values", "points"]},
+        "prompt": {"disclosure": "full"},
+    }
+    earlier = merged(whole, {"prompt": {"delimiters": "earlier"}})
     yield Cell(
         "submission_ipd_ad_align",
         "submission",
@@ -127,10 +133,10 @@ def _robust() -> Iterator[Cell]:
         "submission",
         "split_no_comm",
         "ad_align",
-        own=_ad_align(1.0, 0.9, kl=0.01, **present),
+        own=merged(whole, _ad_align(1.0, 0.9, kl=0.01, **present)),
         published={"optimizer": {"learning_rate": 1.0e-6}, "iterations": 3000},
     )
-    averaged = _ad_align(1.0, 1.0, discount=1.0, kl=0.0, average=True, **present)
+    averaged = merged(earlier, _ad_align(1.0, 1.0, discount=1.0, kl=0.0, average=True, **present))
     yield Cell(
         "submission_tas_rps_ad_align",
         "submission",
@@ -146,10 +152,7 @@ def _robust() -> Iterator[Cell]:
         "tas_rps",
         "ad_align",
         "Advantages from a critic instead of the group.",
-        {
-            "algorithm": {**averaged["algorithm"], "estimator": "gae", "lambda_max": 0.96},
-            "group_size": 1,
-        },
+        merged(averaged, {"algorithm": {"estimator": "gae", "lambda_max": 0.96}, "group_size": 1}),
         {"iterations": 2000},
         model="qwen3-8b",
     )
@@ -158,7 +161,9 @@ def _robust() -> Iterator[Cell]:
         "submission",
         "tas",
         "ad_align",
-        own=merged(_ad_align(1.0, 0.9, kl=0.001, **present), {"past": {"probability": 0.9}}),
+        own=merged(
+            earlier, _ad_align(1.0, 0.9, kl=0.001, **present), {"past": {"probability": 0.9}}
+        ),
         published={"iterations": 3000},
         model="qwen3-8b",
     )
@@ -267,6 +272,8 @@ def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
     buffered = cell.method == "ad_align" and cell.version != "myopic"
     if buffered and cell.version == "submission":
         own["past"] = {"trained": "all_live", **(own.get("past") or {})}
+    if buffered and cell.version == "final" and own.get("past", {}) is not None:
+        own["past"] = {"less_live": True, **own.get("past", {})}
     past = own.get("past", {} if buffered else None)
     if past is None:
         own.pop("past", None)

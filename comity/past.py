@@ -62,6 +62,12 @@ def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:
             "past: algorithm exact learns against the others as they are, whoever played; "
             "choose reinforce or ppo"
         )
+    names = {learner_of(config.seats[seat]) for seat in learning}
+    if _capacity(past, len(names)) < 1:
+        raise ComityError(
+            f"past.capacity: {past.capacity} less {len(names)} learners leaves no snapshot; "
+            "give more, or past.less_live=false"
+        )
     check_valued(algorithm, bool(past.scripted), "past.scripted: ")
     for spec in past.scripted:
         if not is_scripted(spec):
@@ -69,6 +75,11 @@ def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:
         check_seat(spec)
         for seat in range(game.seats) if config.seating == "random" else learning:
             check_strategy(scripted_player(spec).strategy, game, seat)
+
+
+def _capacity(past: PastConfig, learners: int) -> int:
+    """How many snapshots of a learner may be drawn in an iteration."""
+    return past.capacity - (learners if past.less_live else 0)
 
 
 class PastAgents:
@@ -120,7 +131,7 @@ class PastAgents:
             name: available(
                 self._snapshots.of(name),
                 past.recent,
-                past.capacity,
+                _capacity(past, len(self._learners)),
                 generator(seed, PAST, "available", name, iteration),
             )
             for name in self._learners

@@ -37,7 +37,7 @@ def steps(config: Config) -> int:
 def test_there_is_a_preset_for_every_cell_in_every_version() -> None:
     wanted = {
         f"moral/{version}{regime}-vs-{opponent}"
-        for version in ("", "as-executed/", "small/")
+        for version in ("", "as-published/", "as-executed/", "small/")
         for regime in REGIMES
         for opponent in OPPONENTS
     }
@@ -170,3 +170,61 @@ def test_every_phase_follows_the_rules_for_illegal_answers(name: str) -> None:
     for phase in phases(config):
         assert (phase.reward.illegal, phase.reward.opponent_illegal) == (-15.0, "penalize")
         assert phase.reward.other == (0.0 if "then-game-" in name else 2.0)
+
+
+def test_as_published_and_as_executed_differ_where_paper_and_code_do() -> None:
+    published = composed("moral/as-published/game-vs-random")
+    executed = composed("moral/as-executed/game-vs-random")
+    assert Rules.of(published).algorithm == PpoSettings(epochs=4, accumulation=4, score_clip=0.5)
+    assert Rules.of(executed).algorithm == PpoSettings(epochs=1)
+    assert published.adapter.dropout == executed.adapter.dropout == 0.05
+    assert published.adapter.dropout_in == "learning"
+    assert executed.adapter.dropout_in == "playing"
+    for one in (published, executed):
+        assert steps(one) // Rules.of(one).algorithm.accumulation == 1  # type: ignore[union-attr]
+
+
+def test_what_each_era_tells_of_the_last_round() -> None:
+    release = composed("robust/tas_rps_vanilla_ad_align")
+    assert release.game["disclosed"] == ["claims", "values"]
+    assert release.prompt["disclosure"] == "line"
+    assert release.prompt["delimiters"] == "final_release"
+    for cell in ("tas_rps_ad_align", "tas_rps_ad_align_gae", "tas_ad_align", "no_press_ad_align"):
+        submitted = composed(f"robust/submission_{cell}")
+        assert submitted.game["disclosed"] == ["claims", "values", "points"]
+        assert submitted.prompt["disclosure"] == "full"
+        spoken = "no_press" if cell.startswith("no_press") else "earlier"
+        assert submitted.prompt["delimiters"] == spoken
+
+
+def test_buffers_of_the_final_release_are_less_by_the_live_policies() -> None:
+    for cell in ("ipd_vanilla_ad_align", "tas_rps_vanilla_ad_align", "submission_tas_ad_align"):
+        past = composed(f"robust/{cell}").past
+        assert past is not None and past.capacity == 30
+        assert past.less_live == ("submission" not in cell)
+    assert composed("robust/tas_rps_vanilla_ad_align_no_agent_buffer").past is None
+
+
+def test_the_published_seeds_are_studies() -> None:
+    seeds = {
+        "robust/seeds/ipd_naive": [0, 42, 1337],
+        "robust/seeds/split_no_comm_naive_qwen3_8b": [0, 42, 1337, 1, 123],
+        "robust/seeds/tas_rps_adv_vs_fixed_ad_align": [0, 1, 42, 123, 1111, 1337, 4321, 9999],
+        "myopic/seeds/ipd_covert": [1000, 123, 657, 934],
+        "myopic/seeds/negotiation_game": [344, 645, 42, 1003, 1000],
+    }
+    for name, wanted in seeds.items():
+        config = composed(name)
+        assert config.study is not None and config.study.seeds == wanted
+        cell = name.replace("seeds/", "")
+        if len(wanted) > 3:
+            continue
+        ((arm, runs),) = arm_configs(config).items()
+        assert arm == cell.partition("/")[2] and list(runs) == wanted
+        plain = dataclasses.asdict(composed(cell))
+        for seed, one in runs.items():
+            assert one.seed == seed
+            tree = dataclasses.asdict(one)
+            for key in ("seed", "name", "composition"):
+                assert tree.pop(key) != "" and key in plain
+            assert tree == {k: v for k, v in plain.items() if k in tree}

@@ -540,3 +540,21 @@ def test_a_player_without_a_conversation_is_refused_where_it_is_to_be_valued(
         rollout = play(experiment.game(0), [scripted])
         with pytest.raises(ComityError, match="scripted players have none of"):
             comity.train.credit(rollout, rollout.played.payoffs, experiment)
+
+
+def test_a_capacity_less_the_live_policies(tmp_path: Path) -> None:
+    changes = ("past=buffer", "past.every=1", "past.capacity=4", "past.less_live=true")
+    config = small(tmp_path, *changes, "seats=[learner:a,learner:b]")
+    with Experiment(config) as experiment:
+        assert experiment.past is not None
+        experiment.past.open(tmp_path, 0)
+        for iteration in range(8):
+            experiment.past.begin(iteration)
+        assert {len(pool) for pool in experiment.past._pool.values()} == {2}
+    with pytest.raises(ComityError, match="2 learners leaves no snapshot"):
+        check_training(
+            compose(
+                "ipd",
+                [*changes[:3], "past.capacity=2", *changes[3:], "seats=[learner:a,learner:b]"],
+            )
+        )
