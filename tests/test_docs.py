@@ -1,5 +1,6 @@
 """The documentation's commands, configs and links are real."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from comity.catalog import MODEL_PLAYERS
 from comity.config import Config, compose
 from comity.evaluation.moral import stake
 from comity.experiment import Rules
 from comity.games import make_game
+from comity.players.scripts import SCRIPTS
 from comity.registry import build
 from comity.rewards import REWARDS
 from comity.seats import check_seat
@@ -93,6 +96,19 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", TEXTS[page]):
         if not target.startswith("http"):
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_the_page_of_players_has_all_of_them_with_their_parameters() -> None:
+    page = TEXTS["docs/reference/players.md"]
+    for name, strategy in SCRIPTS.items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", page, flags=re.M)
+        if not dataclasses.is_dataclass(strategy):
+            continue
+        for field in dataclasses.fields(strategy):
+            default = "null" if field.default is None else field.default
+            assert f"`{field.name}` ({default})" in row, row
+    for name in MODEL_PLAYERS:
+        assert f"| `{name}` |" in page
 
 
 def test_the_docs_hold_commands_and_configs_to_check() -> None:
