@@ -28,6 +28,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "dropout": ("adapter.dropout=0.3",),
     "two learners": ("seats=[learner:a,learner:b]", "algorithm.kl=0.1"),
+    "learners called as layers are": ("seats=['learner:0','learner:self_attn']",),
     "geometric": ("game/length=geometric", "game.length.cap=3", "game.noise=0.2"),
     "one length a batch": ("game/length=geometric", "game.length.cap=4", "game.length.draw=batch"),
     "free": ("answer=free", "answer.max_tokens=2"),
@@ -124,7 +125,9 @@ def test_any_kind_of_run_resumes(
 ) -> None:
     changes = VARIANTS[variant]
     # In the fourth iteration, after the checkpoint of the second.
-    call = {"two learners": 8, "two critics": 8, "ppo": 13}.get(variant, 4)
+    call = {"two learners": 8, "learners called as layers are": 8, "two critics": 8, "ppo": 13}.get(
+        variant, 4
+    )
     step = "descend" if variant in ("ppo", "as executed") else "step"
     folder = stop_and_resume(monkeypatch, tmp_path, changes, Learner, step, call)
     assert metrics(folder) == metrics(uninterrupted(*changes))
