@@ -101,6 +101,13 @@ def conditional(state: str) -> Measure:
     return counts
 
 
+def retaliation(table: Table) -> Counts:
+    """Defection among the legal answers that were shown the other's defection."""
+    cooperated, legal, of = cooperation(table)[:3]
+    shown = legal & (table.other_last == 1)
+    return Counts((1.0 - cooperated) * shown, shown, of)
+
+
 def estimate(table: Table, measure: Measure, bounds: Range | None = SHARE) -> Json | None:
     """The measure over a table, with its interval over seeds, or over groups inside one.
 

@@ -14,6 +14,7 @@ from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES, STATES, STRATEGIES
 from comity.evaluation.ranges import Range, payoff_range, stored_game
 from comity.evaluation.statistics import SEEDS
+from comity.reports.conduct import by_seat_and_opponent
 from comity.reports.crossplay import crossplay_matrix
 from comity.reports.estimates import (
     SHARE,
@@ -217,6 +218,7 @@ def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
     final = concatenate(
         [t for seed, at in last.items() for t in tables[at] if str(t.seed[0]) == seed]
     )
+    by = by_seat_and_opponent(final)
     final = final.where(final.trained)
     summary = {
         "source": "last iteration",
@@ -224,6 +226,7 @@ def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
         "last_iteration": last,
         "uneven": uneven(runs),
         **describe(final, payoffs),
+        **by,
         "per_seed": _per_seed(final, payoffs),
     }
     iterations = list(tables)
