@@ -40,8 +40,16 @@ class _ScriptedTable:
         answers = []
         for ask in asks:
             reply: Any = self._strategy.reply(ask.turn, ask.game, ask.rng())
-            answers.append(Answer(reply, written(reply, ask.game)))
+            law = self._law(ask)
+            answers.append(Answer(reply, written(reply, ask.game), probabilities=law))
         return answers
+
+    def _law(self, ask: Ask) -> tuple[float, ...]:
+        """Probability of each move; () of strategies that do not say it."""
+        law = getattr(self._strategy, "probabilities", None)
+        if law is None or ask.turn.kind != "choose":
+            return ()
+        return tuple(float(p) for p in law(ask.turn.observation, ask.game))
 
     def finish(self) -> dict[int, Answer]:
         """Nothing: answers are whole at once."""

@@ -170,9 +170,10 @@ def _exact(table: Table, counts: Counts) -> str:
     if table.certain[counted].all():
         return CERTAIN
     values = np.asarray(counts.numerator, dtype=np.float64)[counted]
-    # At 0 and 1 probabilities of different policies and prompts are rounded to the same.
-    inside = counts.of == "probabilities" and 0.0 < values[0] < 1.0
-    return SAME_PROBABILITY if inside and np.ptp(values) == 0.0 else ""
+    # At 0 and 1 models' probabilities under different policies and prompts are rounded to the same.
+    rounded = values[0] in (0.0, 1.0) and not table.scripted[counted].all()
+    same = counts.of == "probabilities" and np.ptp(values) == 0.0 and not rounded
+    return SAME_PROBABILITY if same else ""
 
 
 def together(counts: np.ndarray, groups: np.ndarray, matches: np.ndarray) -> tuple[np.ndarray, str]:

@@ -60,6 +60,8 @@ class Table:
     """str: who the others were, in a cross-play; "" in training."""
     chance: np.ndarray
     """float64: recorded probability of move 0 where the answer was scored; NaN where not."""
+    scripted: np.ndarray
+    """bool: a script decided."""
     certain: np.ndarray
     """bool: of a cross-play's match in which nothing was left to chance."""
 
@@ -185,6 +187,7 @@ def _table(
             own_last=values[at],
             other_last=values[at + 1],
             opponent=np.full(len(raw), "") if opponent is None else opponent,
+            scripted=np.array([one == "scripted" for one in raw["controller"].to_pylist()]),
             chance=_chances(raw, kind == "choose"),
             certain=numbers("certain", bool)
             if "certain" in raw.column_names

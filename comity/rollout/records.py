@@ -50,7 +50,8 @@ class Decision:
     legal: list[str]
     """The legal answers as told; empty for scripted players."""
     probabilities: list[float]
-    """Probability of each legal answer, same order; empty where not known."""
+    """Probability of each legal answer, same order (of a script's choice: of each move); empty
+    where not known."""
     text: str
     """The answer as it was given."""
     move: int

@@ -12,7 +12,14 @@ from comity.errors import ComityError
 from comity.evaluation.crossplay import Entrant, Meetings, crossplay
 from comity.games import make_game
 from comity.reports.crossplay import crossplay_matrix
-from comity.reports.estimates import against_all, estimate, margin, payoff, together
+from comity.reports.estimates import (
+    against_all,
+    conditional,
+    estimate,
+    margin,
+    payoff,
+    together,
+)
 from comity.reports.negotiation import _crossplay
 from comity.reports.numbers import describe
 from comity.reports.tables import Table, read_crossplay
@@ -147,6 +154,22 @@ def test_opponents_weigh_the_same_where_some_were_not_met_under_every_seed(tmp_p
     for one in (table, older):
         found = against_all(one.where(one.player == "always_defect"), payoff, (0.0, 5.0))
         assert found["mean"] == pytest.approx((1 + 1 + 5 + 1.8) / 4)
+
+
+def test_what_a_script_does_in_a_state_is_its_rule_and_no_sample(tmp_path: Path) -> None:
+    """Random play cooperates with probability 0.3, however often it did."""
+    wild = {"name": "random", "p": 0.3}
+    players = [
+        Entrant("random", {None: scripted_player(wild)}),
+        *entrants("tit_for_tat", "always_cooperate"),
+    ]
+    table = written(crossplay(make_game(PD), players, (0, 1), 4), tmp_path)
+    for name, state, chance in (
+        ("random", "CC", 0.3), ("tit_for_tat", "CD", 0.0), ("tit_for_tat", "CC", 1.0)
+    ):  # fmt: skip
+        found = estimate(table.where(table.player == name), conditional(state))
+        assert (found["mean"], found["low"]) == (pytest.approx(chance), None)
+        assert found["reason"] and found["of"] == "probabilities"
 
 
 def test_pairs_that_leave_nothing_to_chance_are_exact(tmp_path: Path) -> None:

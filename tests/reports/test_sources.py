@@ -38,7 +38,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         "seed": 0, "match": 0, "group": 0, "seat": 0, "round": 0, "choice": True, "answer": True,
         "player": "learner", "trained": True, "move": C, "payoff": 0.0, "reward": 0.0,
         "first": False, "own_last": NO_STATE, "other_last": NO_STATE, "opponent": "",
-        "share": np.nan, "chance": np.nan, "certain": False,
+        "share": np.nan, "chance": np.nan, "certain": False, "scripted": False,
     }  # fmt: skip
     whole = [{**plain, "played": row.get("move", C), **row} for row in rows]
     return Table(**{key: np.array([row[key] for row in whole]) for key in whole[0]})
@@ -133,6 +133,9 @@ def test_equal_probabilities_at_an_end_are_not_exact() -> None:
     """Three seeds whose recorded probability is 1 are rounded alike; a fourth may not be."""
     rows = [{"seed": k, "chance": 1.0} for k in range(3)]
     assert estimate(table(rows), cooperation)["low"] == pytest.approx(0.2924, abs=1e-4)
+    # A script's probabilities are not rounded.
+    found = estimate(table([{**row, "scripted": True} for row in rows]), cooperation)
+    assert (found["mean"], found["low"], found["reason"]) == (1.0, None, SAME_PROBABILITY)
 
 
 def test_answers_from_a_list_are_never_illegal() -> None:
