@@ -109,7 +109,9 @@ def summarize(material: Material, progress: Callable[[str], None] = lambda line:
         learners = _by_player(tables, _players(tables, learners=True))
         for player, trained in learners.items():
             learner = learner_name(name, player)
-            policies[learner], learning[learner], outcomes[learner] = _trained(runs, trained)
+            policies[learner], learning[learner], outcomes[learner] = _trained(
+                runs, trained, is_alone=len(learners) == 1
+            )
             moral[learner] = moral_curves(runs, trained)
             talks[learner] = negotiation_curves(runs, player)
         if not learners:
@@ -195,8 +197,14 @@ def _untrained(runs: list[Run], tables: PerIteration) -> Json:
     }
 
 
-def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
-    """Summary, learning curves and joint outcomes of the runs (seeds) of one policy."""
+def _trained(
+    runs: list[Run], tables: PerIteration, is_alone: bool = True
+) -> tuple[Json, Json, Json]:
+    """Summary, learning curves and joint outcomes of the runs (seeds) of one policy.
+
+    `is_alone`: the runs have no other learner, so that metrics.jsonl speaks of this one and its
+    curves can have the iterations too whose decisions were not recorded.
+    """
     payoffs = _payoffs(runs)
     measures: dict[str, tuple[Measure, Range | None]] = {
         "cooperation": (cooperation, SHARE),
@@ -229,7 +237,9 @@ def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
         **by,
         "per_seed": _per_seed(final, payoffs),
     }
-    iterations = list(tables)
+    iterations = sorted({*tables, *(_only_measured(runs, tables) if is_alone else ())})
+    for name, (_, bounds) in measures.items():
+        curves[name] = _filled(curves[name], list(tables), iterations, runs, name, bounds)
     health = {key: _over_seeds(runs, iterations, bounds, key) for key, bounds in HEALTH.items()}
     learning = {
         "iteration": iterations,
@@ -238,6 +248,38 @@ def _trained(runs: list[Run], tables: PerIteration) -> tuple[Json, Json, Json]:
         **_against(runs, iterations, payoffs),
     }
     return summary, learning, _transposed(iterations, shares)
+
+
+def _only_measured(runs: list[Run], tables: PerIteration) -> set[int]:
+    """Iterations that are in metrics.jsonl alone: their decisions were not recorded."""
+    lines = [line for run in runs for line in run.metrics if "payoff" in line]
+    return {line["iteration"] for line in lines} - set(tables)
+
+
+def _filled(
+    points: list[Json | None],
+    recorded: list[int],
+    iterations: list[int],
+    runs: list[Run],
+    name: str,
+    bounds: Range | None,
+) -> list[Json | None]:
+    """A curve on `iterations`: its points where decisions were recorded, else metrics.jsonl's."""
+    known = dict(zip(recorded, points, strict=True))
+    rest = [iteration for iteration in iterations if iteration not in known]
+    measured = dict(zip(rest, _over_seeds(runs, rest, bounds, name), strict=True))
+    for iteration, point in measured.items():
+        if point is None:
+            continue
+        point["of"] = "metrics"
+        if name != "illegal" and len(runs) > 1:
+            lines = [(run.seed, line) for run in runs for line in run.metrics]
+            point["seeds"] = {
+                str(seed): round(float(line[name]), 6)
+                for seed, line in lines
+                if line["iteration"] == iteration and line.get(name) is not None
+            }
+    return [{**known, **measured}[iteration] for iteration in iterations]
 
 
 def _payoffs(runs: list[Run]) -> Range | None:

@@ -131,6 +131,11 @@ def render(summary: Json, matches: Json) -> str:
         reference=REFERENCE,
         negotiated=negotiated,
         captions=_captions(summary),
+        has_measured=any(
+            point and point.get("of") == "metrics"
+            for one in summary["learning"].values()
+            for point in one["payoff"]
+        ),
         chooses=_chooses(summary),
         widest_margin=max([abs(c["margin"]["mean"]) for c in cells if c["margin"]], default=0.0),
         payoff_bounds=payoff_bounds(summary, cells),

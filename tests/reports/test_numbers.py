@@ -210,3 +210,26 @@ def test_each_of_two_learners_is_a_policy(tmp_path: Path) -> None:
     assert list(policies) == ["ipd:left", "ipd:right"]
     paid = [r["payoff"] for r in rows(path) if r["seat"] == 1]
     assert policies["ipd:right"]["payoff"]["mean"] == pytest.approx(sum(paid) / len(paid))
+
+
+def test_curves_have_all_iterations_of_the_metrics(tmp_path: Path) -> None:
+    """Where every tenth iteration is recorded, nine of ten points are in metrics.jsonl alone."""
+    study = synthetic.study(tmp_path / "study", iterations=7, hostile=False)
+    for run in study.glob("*/seed-*"):
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            line |= {"cooperation": 0.5, "payoff": 2.0 + int(run.name[-1]), "illegal": 0.0}
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for record in (run / "decisions").glob("*.parquet"):
+            if int(record.stem) % 3:
+                record.unlink()
+    own = summarize(collect([study]))["learning"]["own"]
+    assert own["iteration"] == list(range(7))
+    for name in ("cooperation", "payoff", "illegal", "entropy"):
+        assert len(own[name]) == 7 and all(own[name])
+    measured = own["payoff"][1]
+    assert measured["mean"] == 2.5 and measured["seeds"] == {"0": 2.0, "1": 3.0}
+    assert measured["over"] == "seeds" and measured["low"] < 2.5 < measured["high"]
+    assert own["payoff"][3].get("of") != "metrics", "recorded decisions stay the source"
+    page = build([study])[0].read_text()
+    assert "are from metrics.jsonl" in page
