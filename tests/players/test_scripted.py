@@ -163,7 +163,7 @@ def test_choose_draws_from_the_probabilities() -> None:
     ("config", "complaint"),
     [
         ({"name": "random", "p": 1.5}, "p must lie between 0 and 1"),
-        ({"name": "random", "p": float("nan")}, "p must lie between 0 and 1"),
+        ({"name": "random", "p": float("nan")}, "p must be finite"),
         ({"name": "generous_tit_for_tat", "generosity": -0.1}, "generosity must lie"),
         ({"name": "tit_for_tat", "p": 0.5}, "unknown parameter 'p'"),
         ("tit_for_tatt", "did you mean tit_for_tat"),
