@@ -88,12 +88,6 @@ def _players() -> Sentences:
     return MODEL_PLAYERS | sentences(all_scripts())
 
 
-def _models() -> Sentences:
-    from comity.engines.models import MODELS
-
-    return {name: model.sentence for name, model in MODELS.items()}
-
-
 def _sinks() -> Sentences:
     from comity.registry import sentences
     from comity.sinks import SINKS
@@ -111,7 +105,7 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "players": _players,
     "algorithms": lambda: choices("algorithm"),
     "past": lambda: options("past"),
-    "models": _models,
+    "models": lambda: options("model"),
     "sinks": _sinks,
     "streams": lambda: {name: f"{what[0].upper()}{what[1:]}." for name, what in STREAMS.items()},
 }

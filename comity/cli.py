@@ -17,7 +17,7 @@ import typer
 from comity.cli_config import CONFIG_EXAMPLES, show_config
 from comity.cli_evaluate import evaluate
 from comity.command_hints import hint
-from comity.errors import ComityError, printable
+from comity.errors import ComityError, printable, warn
 from comity.process import interrupts, occupy_standard_streams, plain_warnings, settle
 from comity.progress import say
 
@@ -129,6 +129,13 @@ def train(
             print(f"result: {line}")
         page = folder / "report.html"
         print(f"page: {page}" if page.exists() else f"run: {folder}")
+    if multirun and len(folders) > 1 and all((one / "report.html").exists() for one in folders):
+        from comity.reports import build
+
+        try:
+            print(f"page of all {len(folders)} runs: {build(folders)[0]}")
+        except ComityError as error:  # The runs are done, and each has its own page.
+            warn(f"no page of all runs: {error}")
 
 
 @app.command(
@@ -172,17 +179,24 @@ def play(
     print(f"run: {folder} (a page of it: comity report {folder})")
 
 
-@app.command(epilog="Example:  comity report runs/ipd-*")
+@app.command(epilog="Example:  comity report runs/ipd-* --output pages/ipd")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run or study folders.", metavar="RUN ...")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the page; if left out, the run's, or of several a new one beside them.",
+            metavar="DIR",
+        ),
+    ] = None,
 ) -> None:
-    """Make one self-contained HTML page of runs, in the first one's folder."""
+    """Make one self-contained HTML page of runs."""
     for folder in runs:
         if not folder.is_dir():
             raise ComityError(f"there is no run folder {folder}")
     from comity import reports
 
-    page, numbers = reports.build(runs)
+    page, numbers = reports.build(runs, output)
     print(f"page: {page}\nnumbers: {numbers}")
 
 
@@ -205,11 +219,14 @@ def list_(
 
 @models.command("list")
 def list_models() -> None:
-    """Show the models that are known by a short name."""
+    """Show the models that are known."""
     from comity.catalog import catalog, show
 
     show(catalog("models"))
-    print("\nAny other name is a local folder or a Hugging Face id (Qwen/Qwen3-0.6B).")
+    print(
+        "\nEach is chosen by model=NAME; model.name= takes any local folder or Hugging Face id "
+        "(Qwen/Qwen3-0.6B)."
+    )
 
 
 @models.command("fetch")

@@ -8,12 +8,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comity.catalog import experiments, options
 from comity.config import Composition, Config, compose
 from comity.errors import ComityError, nearest
-from comity.evaluate import Trained, trained_policies
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.split import Split
@@ -21,8 +20,10 @@ from comity.own_parts import own
 from comity.players.scripts import all_scripts
 from comity.prompts import PROMPTS
 from comity.registry import build
-from comity.reports.folders import study_runs
 from comity.seats import HUMAN, check_seat, learner_of
+
+if TYPE_CHECKING:  # Only runs' policies need torch.
+    from comity.trained import Trained
 
 OUTPUT = "plays"
 """Folder below which the matches of people are recorded."""
@@ -32,7 +33,7 @@ MODELS = "base", "adapter"
 """Seats of language models, beside runs."""
 
 
-def trained_seats(seats: Sequence[str]) -> dict[str, Trained]:
+def trained_seats(seats: Sequence[str]) -> "dict[str, Trained]":
     """The policies of the seats that are runs' folders; `ComityError` for unknown players."""
     if HUMAN not in seats:
         raise ComityError("nobody plays: --seats needs a human, as in --seats human,tit_for_tat")
@@ -51,7 +52,7 @@ def _is_player(seat: str) -> bool:
     return False
 
 
-def _trained(seat: str) -> Trained:
+def _trained(seat: str) -> "Trained":
     """A run's learner at its newest good checkpoint; `seat` is FOLDER or FOLDER:NAME."""
     folder, learner = Path(seat), ""
     head, _, tail = seat.rpartition(":")
@@ -62,6 +63,9 @@ def _trained(seat: str) -> Trained:
             raise ComityError(f"there is no run folder {seat}")
         known = {**all_scripts(), HUMAN: None, "base": None, "adapter:PATH": None}
         raise ComityError(f"unknown player {seat!r}; {nearest(seat, known)}, or a run's folder")
+    from comity.reports.folders import study_runs
+    from comity.trained import trained_policies
+
     if (folder / "study.json").is_file():
         arms = study_runs(folder)
         first = next((path for paths in arms.values() for path in paths), folder / "ARM/seed-0")
@@ -81,7 +85,7 @@ def _trained(seat: str) -> Trained:
 def play_config(
     name: str,
     seats: Sequence[str],
-    runs: Mapping[str, Trained],
+    runs: "Mapping[str, Trained]",
     overrides: Sequence[str] = (),
     matches: int | None = None,
     seed: int | None = None,
@@ -132,7 +136,7 @@ def play_config(
     )
 
 
-def _telling(name: str, overrides: Sequence[str], runs: Mapping[str, Trained]) -> dict[str, Any]:
+def _telling(name: str, overrides: Sequence[str], runs: "Mapping[str, Trained]") -> dict[str, Any]:
     """The prompt's block, as far as it is not given."""
     chosen = [o for o in overrides if o.lstrip("+~").startswith(("game.", "game/"))]
     game = make_game(compose("", [f"game={name}", *chosen]).game)
@@ -165,7 +169,7 @@ def _kept(
     return {**composed, **own, **{one: composed[one] for one in said}}
 
 
-def _model(config: Config, runs: Mapping[str, Trained], given: set[str]) -> None:
+def _model(config: Config, runs: "Mapping[str, Trained]", given: set[str]) -> None:
     """Make the config's model the runs'; `ComityError` where they have different ones."""
     used = {seat: run.config.model for seat, run in runs.items()}
     for seat, model in used.items():

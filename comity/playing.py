@@ -9,30 +9,49 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comity.config import Config
-from comity.evaluate import Trained
+from comity.errors import ComityError
 from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.ranges import claims_must_fit
 from comity.evaluation.yardsticks import split_yardsticks
-from comity.experiment import Rules, language_models
 from comity.files import write_atomically
+from comity.games import make_game
+from comity.games.base import Game
 from comity.games.randomness import ENVIRONMENT, generator
 from comity.games.split import group_seed
 from comity.play_config import MODELS, play_config, trained_seats
 from comity.players.base import Player
 from comity.players.human import HumanPlayer, NobodyError, QuitError, Screen
-from comity.players.language_model import LanguageModels, Policy
 from comity.players.terminal import Terminal
+from comity.prompts import ANSWERS, PROMPTS
+from comity.prompts.base import Prompt
 from comity.prompts.outcomes import outcome, points, totals
-from comity.rewards import log_rewards
+from comity.registry import build
+from comity.rewards import REWARDS, log_rewards
+from comity.rewards.base import Ruled
+from comity.rollout.noting import note_rewards
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
 from comity.runs import RunFolder
 from comity.seats import HUMAN, check_strategy, scripted_player
-from comity.train import note_rewards
+
+if TYPE_CHECKING:  # People and scripts play without torch.
+    from comity.players.language_model import LanguageModels, Policy
+    from comity.trained import Trained
+
+
+@dataclass(frozen=True)
+class MatchRules:
+    """What a match is played by."""
+
+    game: Game
+    prompt: Prompt
+    reward: Ruled
+    """What is noted beside the points."""
 
 
 def play_game(
@@ -61,25 +80,43 @@ def play_game(
         return _Evening(run, rules, players, screen, _called(players, runs)).spend()
 
 
-def _checked(config: Config, runs: Mapping[str, Trained]) -> Rules:
+def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
     """The rules; `ComityError` for whatever does not fit. Nothing that trains is looked at."""
-    plain = {"name": "reinforce"}
-    rules = Rules.of(replace(config, seats=["base"] * len(config.seats), algorithm=plain))
+    game = make_game(config.game)
+    prompt = build("prompt", config.prompt, PROMPTS)
+    rules = MatchRules(game, prompt, build("reward", config.reward, REWARDS))
+    build("answer", config.answer, ANSWERS)
+    prompt.labels(game)
+    for turn in game.turns(game.start(0)):
+        prompt.opening(game, turn)
+    rules.reward.check(game)
+    if len(config.seats) != game.seats:
+        raise ComityError(
+            f"the game has {game.seats} seats but `seats` names {len(config.seats)} players"
+        )
     for number, seat in enumerate(config.seats):
         if _scripted(seat, runs):
-            check_strategy(scripted_player(seat).strategy, rules.game, number)
+            check_strategy(scripted_player(seat).strategy, game, number)
     return rules
 
 
-def _scripted(seat: str, runs: Mapping[str, Trained]) -> bool:
+def _language_models(config: Config) -> "LanguageModels":
+    """The models' host; what they are asked under is checked first."""
+    from comity.experiment import Rules, language_models
+
+    seats, plain = ["base"] * len(config.seats), {"name": "reinforce"}
+    return language_models(config, Rules.of(replace(config, seats=seats, algorithm=plain)))
+
+
+def _scripted(seat: str, runs: "Mapping[str, Trained]") -> bool:
     """Neither a person nor a language model."""
     return seat != HUMAN and seat not in runs and seat.split(":")[0] not in MODELS
 
 
 def _players(
     config: Config,
-    rules: Rules,
-    runs: Mapping[str, Trained],
+    rules: MatchRules,
+    runs: "Mapping[str, Trained]",
     screen: Screen,
     stack: ExitStack,
 ) -> tuple[Player, ...]:
@@ -99,16 +136,22 @@ def _players(
         elif seat not in seated:
             if models is None:
                 screen.say(f"Loading {config.model.name} ...")
-                models = language_models(config, rules)
+                models = _language_models(config)
             seated[seat] = _policy(seat, runs.get(seat), models, config.temperature, stack)
         players.append(seated[seat])
     return tuple(players)
 
 
 def _policy(
-    seat: str, run: Trained | None, models: LanguageModels, temperature: float, stack: ExitStack
-) -> Policy:
+    seat: str,
+    run: "Trained | None",
+    models: "LanguageModels",
+    temperature: float,
+    stack: ExitStack,
+) -> "Policy":
     """A language model on its seat."""
+    from comity.players.language_model import Policy
+
     folder = run.adapter if run is not None else Path(seat.partition(":")[2])
     if seat == "base":
         return Policy(seat, models, None, temperature)
@@ -119,7 +162,7 @@ def _policy(
     return Policy(seat, models, handle, temperature, int(folder.parent.name) if run else 0)
 
 
-def _called(players: Sequence[Player], runs: Mapping[str, Trained]) -> list[str]:
+def _called(players: Sequence[Player], runs: "Mapping[str, Trained]") -> list[str]:
     """What each seat is called on the screen: "you", a run's experiment or arm, a player's name."""
     alone = sum(isinstance(player, HumanPlayer) for player in players) == 1
     names = [
@@ -142,7 +185,7 @@ class _Evening:
     def __init__(
         self,
         run: RunFolder,
-        rules: Rules,
+        rules: MatchRules,
         players: tuple[Player, ...],
         screen: Screen,
         names: Sequence[str],
@@ -153,7 +196,7 @@ class _Evening:
         self._finished: list[tuple[float, ...]] = []
         """Points by match and seat."""
         self._began = time.perf_counter()
-        self._engines = {p.host.engine for p in players if isinstance(p, Policy)}
+        self._engines = {p.host.engine for p in players if hasattr(p.host, "engine")}
         self._computed = self._tokens()
         self._names = names
         """What each seat is called on the screen."""
@@ -207,7 +250,8 @@ class _Evening:
 
     def _record(self, rollout: Rollout) -> None:
         """Write everything so far, with this match."""
-        note_rewards(rollout, log_rewards(rollout.played, self._rules.game, self._rules.reward))
+        rewards = log_rewards(rollout.played, self._rules.game, self._rules.reward)
+        note_rewards(rollout.decisions, rewards)
         offset = len(self._conversations)
         for decision in rollout.decisions:
             decision.conversation += offset if decision.conversation >= 0 else 0

@@ -37,7 +37,7 @@ from comity.rewards import log_rewards
 from comity.rewards.base import Reward
 from comity.rollout.branches import branch_returns
 from comity.rollout.followups import follow_up
-from comity.rollout.noting import settles
+from comity.rollout.noting import note_rewards, settles
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
 from comity.runs import RunFolder
@@ -116,7 +116,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
 
             rewards = phase.reward(rollout.played, rules.game)
             credit(rollout, rewards, experiment, phase.reward)
-            note_rewards(rollout, log_rewards(rollout.played, rules.game, phase.reward))
+            note_rewards(rollout.decisions, log_rewards(rollout.played, rules.game, phase.reward))
             note_shares(rollout, rewards, rules.game, phase.reward)
             try:
                 learned = update(rollout, experiment, task)
@@ -258,16 +258,6 @@ def tried(
     )
     rollout.release()
     return returns
-
-
-def note_rewards(rollout: Rollout, rewards: dict[str, np.ndarray]) -> None:
-    """Write down for every decision what each reward would have been."""
-    first = min((d.match for d in rollout.decisions), default=0)
-    for d in rollout.decisions:
-        d.rewards = {
-            name: float(values[d.match - first, d.seat, d.round])
-            for name, values in rewards.items()
-        }
 
 
 def note_shares(rollout: Rollout, rewards: np.ndarray, game: Game, reward: Reward) -> None:

@@ -13,9 +13,8 @@ LIBRARIES = ("comity", "torch", "transformers", "peft", "numpy", "pyarrow", "saf
 
 def versions() -> dict[str, Any]:
     """The content of `versions.json`; a value that cannot be known here is null."""
-    import torch  # Slow to load, and only runs need it.
-
-    cuda = torch.cuda.is_available()
+    torch = sys.modules.get("torch")  # People and scripts play without: what it says is null.
+    cuda = torch is not None and torch.cuda.is_available()
     return {
         "python": platform.python_version(),
         **{name: _installed(name) for name in LIBRARIES},
@@ -23,9 +22,9 @@ def versions() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if cuda else None,
-        "cuda": torch.version.cuda if cuda else None,
+        "threads": torch.get_num_threads() if torch is not None else None,
+        "gpu": torch.cuda.get_device_name() if torch is not None and cuda else None,
+        "cuda": torch.version.cuda if torch is not None and cuda else None,
     }
 
 

@@ -26,7 +26,6 @@ from comity.evaluation.moral import (
     payoff_table,
     stake,
 )
-from comity.evaluation.optimum import DISCOUNTS, optimum
 from comity.evaluation.policy_tables import NULL_POLICIES
 from comity.games.base import Game, Observation, Played
 from comity.games.enumerate import Policy, final_states
@@ -122,6 +121,8 @@ def _optima(game: Any, reward: Reward, opponent: Policy | None, seat: int) -> Js
     if opponent is None:
         return {}
     try:
+        from comity.evaluation.optimum import DISCOUNTS, optimum  # needs torch
+
         return {f"{d:g}": optimum(game, reward, opponent, d, seat) for d in DISCOUNTS}
     except ComityError:
         return {}

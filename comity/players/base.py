@@ -9,15 +9,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from comity.engines.masks import Mask
-from comity.engines.scoring import Answers
-from comity.engines.session import Session
 from comity.games.base import ILLEGAL, Action, Game, Reply, Turn
 from comity.games.randomness import ANSWER, generator
+
+if TYPE_CHECKING:  # People and scripts play without torch.
+    from comity.engines.masks import Mask
+    from comity.engines.scoring import Answers
+    from comity.engines.session import Session
 
 Controller = Literal["live", "frozen", "past", "scripted", "human"]
 """What kind of player decided."""
@@ -80,7 +82,7 @@ class Answer:
     """The legal answers as told."""
     probabilities: tuple[float, ...] = ()
     """Probability of each legal answer, where they were scored."""
-    answers: Answers = ()
+    answers: "Answers" = ()
     """Token ids of each legal answer after their common part, where they were scored."""
     lenient: Action = ILLEGAL
     """The move of the only label that occurs in a language model's answer."""
@@ -88,7 +90,7 @@ class Answer:
     """What the answer turned out to be (`comity.prompts.answers.READINGS`); scripts: ""."""
     offsets: tuple[int, ...] = ()
     """Place of each chosen token, from `start`; (): they follow one another."""
-    masks: tuple[Mask | None, ...] = ()
+    masks: "tuple[Mask | None, ...]" = ()
     """What each token was chosen from, under a grammar; (): the whole vocabulary."""
     grammar: str = ""
     """The regular expression that it was sampled under; "": none."""
@@ -131,7 +133,7 @@ class Table(Protocol):
     talks: list[Talk]
 
     @property
-    def recording(self) -> Session | None:
+    def recording(self) -> "Session | None":
         """Where its tokens are computed, and may be found again; None: nobody computes any."""
         ...
 

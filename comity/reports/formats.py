@@ -71,7 +71,7 @@ def plain_values(estimate: Interval) -> dict[str, Any]:
 
 def _hundredths(value: float) -> str:
     """Whole percents; near the ends a decimal, so that only 0 reads "0" and only 1 "100"."""
-    shown = 100.0 * value
+    shown = round(100.0 * value, 9)  # a quotient of equal sums may miss 1 by rounding
     if 0.0 < shown < 0.05 or 99.95 <= shown < 100.0:
         return "<0.1" if shown < 1.0 else ">99.9"
     near_end = 0.0 < shown < 1.0 or 99.0 < shown < 100.0

@@ -4,6 +4,7 @@ A config holds every setting, those too that play no part in the run at hand (th
 messages in a game without any). `applying` leaves these out, and values that only say "no".
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ KEYS = (
     "past",
     "exploration",
 )
+OF_MODELS = ("model", "adapter", "answer", "temperature", "algorithm", "optimizer", "iterations")
+"""Keys that say nothing where people and scripts play alone."""
 NEUTRAL: Mapping[str, Mapping[str, Any]] = {
     "adapter": {"dropout": 0.0, "dropout_in": "learning"},
     "game": {"noise": 0.0, "start": "none"},
@@ -88,7 +91,18 @@ def settings(configs: Sequence[Json]) -> Json:
 
 def applying(config: Json) -> Json:
     """The config's `KEYS` without what plays no part."""
-    return {key: _pruned(key, config) for key in KEYS if config.get(key) not in (None, [], {})}
+    keys = [key for key in KEYS if key not in OF_MODELS or _asks_models(config)]
+    return {key: _pruned(key, config) for key in keys if config.get(key) not in (None, [], {})}
+
+
+def _asks_models(config: Json) -> bool:
+    """A language model has a seat: by its name there, or as a run's folder (people's matches)."""
+    seats = config.get("seats") or ["learner"]
+    named = [seat for seat in seats if isinstance(seat, str)]
+    return any(
+        seat.partition(":")[0] in ("learner", "base", "adapter") or not re.fullmatch(r"\w+", seat)
+        for seat in named
+    )
 
 
 def merged(values: Sequence[Any]) -> Any:

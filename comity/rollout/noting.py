@@ -1,7 +1,9 @@
 """From turns and answers to the rows of the records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from comity.games.base import ILLEGAL, Game, Illegal, Reply, Round, Turn
 from comity.games.split_state import SplitRound
@@ -144,3 +146,13 @@ def heard(game: Game, action: Reply) -> str:
     if not isinstance(action, str):
         return ""
     return action[: getattr(game, "message_limit", None)]
+
+
+def note_rewards(decisions: Sequence[Decision], rewards: Mapping[str, np.ndarray]) -> None:
+    """Write down for every decision what each reward, `[match, seat, round]`, would have been."""
+    first = min((d.match for d in decisions), default=0)
+    for d in decisions:
+        d.rewards = {
+            name: float(values[d.match - first, d.seat, d.round])
+            for name, values in rewards.items()
+        }

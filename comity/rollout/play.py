@@ -6,14 +6,17 @@ it (up to floating-point rounding of batches).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from comity.engines.masks import Mask
-from comity.engines.scoring import Answers
-from comity.engines.session import Session
 from comity.games.base import Game, Played
 from comity.players.base import Host
 from comity.rollout.live import Live, Match
 from comity.rollout.records import Conversation, Decision, Piece
+
+if TYPE_CHECKING:  # People and scripts play without torch.
+    from comity.engines.masks import Mask
+    from comity.engines.scoring import Answers
+    from comity.engines.session import Session
 
 __all__ = ["Match", "Rollout", "play"]
 
@@ -24,9 +27,9 @@ class Rollout:
 
     decisions: list[Decision]
     """In order of play: step by step, match by match, seat by seat."""
-    answers: list[Answers]
+    answers: "list[Answers]"
     """For each decision the legal answers' ids that were scored; () for written answers."""
-    masks: list[tuple[Mask | None, ...]]
+    masks: "list[tuple[Mask | None, ...]]"
     """For each decision the masks that its tokens were sampled under; () where there were none."""
     conversations: list[Conversation]
     """`conversations[d.conversation]` holds decision d."""
@@ -34,7 +37,7 @@ class Rollout:
     """The same as arrays; match m is the m-th of the batch."""
     live: Live | None = None
     """The matches as they ended, with their tables, where they were asked to be kept."""
-    recording: Session | None = None
+    recording: "Session | None" = None
     """The passes of the one host with a model, for a first learning step to reuse."""
 
     def release(self) -> None:

@@ -157,17 +157,19 @@ def test_debug_shows_the_traceback(comity: Run, trained: Trained) -> None:
 def test_report_names_both_files(
     comity: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[list[Path]] = []
+    asked: list[object] = []
 
-    def build(folders: list[Path]) -> tuple[Path, Path]:
-        asked.append(folders)
+    def build(folders: list[Path], output: Path | None = None) -> tuple[Path, Path]:
+        asked.append((folders, output))
         return folders[0] / "report.html", folders[0] / "summary.json"
 
     monkeypatch.setattr("comity.reports.build", build)
     code, out, _ = comity("report", str(tmp_path), str(tmp_path))
     assert code == 0
     assert out == f"page: {tmp_path}/report.html\nnumbers: {tmp_path}/summary.json\n"
-    assert asked == [[tmp_path, tmp_path]]
+    assert asked == [([tmp_path, tmp_path], None)]
+    assert comity("report", str(tmp_path), "--output", "pages")[0] == 0
+    assert asked[1] == ([tmp_path], Path("pages"))
     code, _, err = comity("report", "nowhere")
     assert (code, err) == (2, "comity: there is no run folder nowhere\n")
 
@@ -187,7 +189,8 @@ def test_models_are_listed_and_fetched(comity: Run, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("comity.engines.models.fetch", lambda name: Path("/models") / name)
     assert comity("models", "fetch")[:2] == (0, "/models/smollm2-135m\n")
     assert comity("models", "fetch", "other")[:2] == (0, "/models/other\n")
-    assert "smollm2-135m  SmolLM2" in comity("models", "list")[1]
+    listed = comity("models", "list")[1]
+    assert all(f"  {name} " in listed for name in ("smollm2-135m", "qwen3-8b", "gemma-2-2b-it"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

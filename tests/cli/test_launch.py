@@ -1,13 +1,16 @@
 """Launching through Hydra: what the training gets, multiruns, and no litter."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from comity.cli import main
 from comity.config import Config, arm_configs, compose
 from comity.errors import ComityError, WorkError
 from comity.launch import launch
+from tests.train.small import overrides
 
 
 class FakeTraining:
@@ -165,3 +168,17 @@ def test_an_interrupt_stops_a_multirun(training: FakeTraining) -> None:
     with pytest.raises(KeyboardInterrupt):
         launch(interrupt, "ipd", ["seed=0,1,2"], multirun=True)
     assert len(training.configs) == 1
+
+
+def test_a_multirun_ends_with_a_page_of_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = overrides(tmp_path / "runs", "iterations=1")
+    assert main(["train", "ipd", "--multirun", *small, "seed=0,1,2"]) == 0
+    out = capsys.readouterr().out
+    pages = [line.partition(": ")[2] for line in out.splitlines() if line.startswith("page")]
+    assert "page of all 3 runs: " in out and len(pages) == 4 == len(set(pages))
+    summary = json.loads((Path(pages[-1]).parent / "summary.json").read_text())
+    assert summary["policies"]
+    assert main(["train", "ipd", *small]) == 0
+    assert "page of all" not in capsys.readouterr().out

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import comity.playing
+import comity.experiment
 from comity.cli import main
 from comity.config import load_config
 from comity.errors import ComityError
@@ -41,7 +41,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(comity.playing, "language_models", load)
+    monkeypatch.setattr(comity.experiment, "language_models", load)
 
 
 @pytest.fixture(scope="module")
@@ -337,3 +337,23 @@ def test_a_split_by_a_pipe_that_ends_too_early() -> None:
     assert "\x1b" not in done.stdout
     assert done.stderr.startswith("comity: the input ended before the match did")
     assert "nothing is recorded" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "game", ["chicken --seats human,tit_for_tat", "ultimatum --seats human,greedy"]
+)
+def test_people_and_scripts_play_without_torch(game: str, tmp_path: Path) -> None:
+    """A process in which torch, transformers and scipy cannot be imported."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'peft', 'scipy'): sys.modules[name] = None\n"
+        "from comity.cli import main\n"
+        f"sys.exit(main(['--debug', 'play', *{game.split()!r}, 'game/length=one']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, input="A\n" * 9 + "5\n" * 9, text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert "At the table" in done.stdout, done.stderr
+    assert "ImportError" not in done.stderr and "ModuleNotFoundError" not in done.stderr
+    assert game.startswith("ultimatum") or done.returncode == 0, done.stderr

@@ -19,8 +19,9 @@ from comity.learning.lessons import lessons
 from comity.learning.loss import LossSettings
 from comity.players.language_model import LanguageModels
 from comity.prompts.answers import Attempts, Forced, Free
+from comity.rollout.noting import note_rewards
 from comity.rollout.play import Rollout
-from comity.train import mean_rewards, note_rewards, paid
+from comity.train import mean_rewards, paid
 from tests.players.talking import Easy, Terse, split, told
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -88,7 +89,7 @@ def test_metrics_count_who_gave_nothing_but_illegal_answers() -> None:
     assert row["illegal"] == sum(d.move < 0 for d in asked) / len(asked) > 0
     assert row["payoff"] == pytest.approx(float(rollout.played.payoffs[:, :, 0].mean()))
     ends = [d for d in rollout.decisions if d.kind in ("claim", "respond")]
-    note_rewards(rollout, {"own": rollout.played.payoffs})
+    note_rewards(rollout.decisions, {"own": rollout.played.payoffs})
     assert paid(rollout) == ends and len(ends) == 12
     assert mean_rewards(rollout)["own"] == pytest.approx(float(rollout.played.payoffs.mean()))
 

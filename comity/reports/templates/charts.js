@@ -15,7 +15,7 @@ const decimals = (value, digits) => value.toFixed(digits).replace(/^-(?=[0.]*$)/
 
 /** Whole percents; near the ends a decimal, so that only 0 reads "0" and only 1 "100". */
 function percent(value) {
-  const shown = 100 * value;
+  const shown = Number((100 * value).toFixed(9));  // a quotient of equal sums may miss 1
   const nearEnd = (shown > 0 && shown < 1) || (shown > 99 && shown < 100);
   let text = shown.toFixed(nearEnd ? 1 : 0);
   if (nearEnd && text === "0.0") text = "<0.1";
