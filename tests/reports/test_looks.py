@@ -133,6 +133,16 @@ def test_bars_of_a_column_have_one_scale(browser: Any, long: Path) -> None:
     assert len(widths) == 1
 
 
+@needs_browser
+def test_ticks_are_where_their_labels_say(browser: Any, long: Path) -> None:
+    page = browser.new_page()
+    page.goto(long.as_uri())
+    drawn = "axes(400, 200, {left: 46, right: 10, top: 10, bottom: 42}, [0, 1], 0, 0.11, percent)"
+    labels = page.evaluate(f"[...{drawn}.drawing.querySelectorAll('text')].map(t => t.textContent)")
+    percents = [float(text[:-2]) for text in labels if text.endswith("%")]
+    assert percents == [0.0, 2.5, 5.0, 7.5, 10.0]
+
+
 def test_one_iteration_of_one_match(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=1, matches=1, hostile=False)
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -136,6 +136,12 @@ function figure(container, { title, unit, description, iterations, draw, readout
   }).observe(canvas);
 }
 
+/** A tick as it is: shares between whole percents keep a decimal ("2.5 %", not "3 %"). */
+function tickLabel(value, format) {
+  const hundredths = Math.round(1e6 * value) / 1e4;
+  return format === percent && !Number.isInteger(hundredths) ? `${decimals(hundredths, 1)}\u202f%` : format(value);
+}
+
 /** Frame, grid and axes; returns the drawing and its scales. */
 function axes(width, height, margin, iterations, low, high, format) {
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}` });
@@ -147,7 +153,7 @@ function axes(width, height, margin, iterations, low, high, format) {
   const y = (v) => bottom - ((v - low) / (high - low || 1)) * (bottom - margin.top);
   for (const value of ticks(low, high, 5)) {
     drawing.append(svg("line", { class: "grid", x1: margin.left, x2: margin.left + inner, y1: y(value), y2: y(value) }));
-    drawing.append(svg("text", { x: margin.left - 8, y: y(value) + 4, "text-anchor": "end" }, format(value)));
+    drawing.append(svg("text", { x: margin.left - 8, y: y(value) + 4, "text-anchor": "end" }, tickLabel(value, format)));
   }
   const whole = ticks(first, last, Math.max(2, Math.floor(inner / 60))).filter(Number.isInteger);
   for (const value of last > first ? whole : [first]) {
