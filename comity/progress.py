@@ -140,11 +140,13 @@ class Progress:
 
     def warn(self, message: str) -> None:
         """A line that stays."""
-        self.console.print(f"warning: {message}", style="yellow", highlight=False, markup=False)
+        self.console.print(
+            f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
 
     def say(self, message: str) -> None:
         """A line that stays."""
-        self.console.print(message, highlight=False, markup=False)
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: int, done: int = 0) -> Iterator["Task"]:

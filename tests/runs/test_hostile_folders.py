@@ -45,8 +45,10 @@ def refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str], word: str, code: int = 2
 ) -> None:
     assert main(arguments) == code
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and told.startswith("comity: "), told
+    lines = capsys.readouterr().err.splitlines()
+    told = lines[-1]
+    assert told.startswith("comity: "), told
+    assert all(line.startswith("loading ") for line in lines[:-1])
     assert word in told and "fault of Comity" not in told
 
 

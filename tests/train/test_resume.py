@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import comity.resuming
 import comity.train
 from comity.cli import main
 from comity.errors import ComityError, WorkError
@@ -97,8 +98,8 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     "writing decisions": (RunFolder, "write_decisions", 4),
     "writing conversations": (RunFolder, "write_conversations", 3),
     "writing metrics": (RunFolder, "append_metrics", 4),
-    "saving the first checkpoint": (comity.train, "save_state", 1),
-    "saving a later checkpoint": (comity.train, "save_optimizer", 2),
+    "saving the first checkpoint": (comity.resuming, "save_state", 1),
+    "saving a later checkpoint": (comity.resuming, "save_optimizer", 2),
 }
 
 
@@ -143,10 +144,11 @@ def test_the_variants_are_runs_of_their_own() -> None:
 
 KILLED = """
 import os, signal, sys
+import comity.resuming
 import comity.train
 from comity.config import compose
 
-save, calls = comity.train.save_optimizer, 0
+save, calls = comity.resuming.save_optimizer, 0
 
 def killed(*arguments):
     global calls
@@ -155,7 +157,7 @@ def killed(*arguments):
     if calls == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-comity.train.save_optimizer = killed
+comity.resuming.save_optimizer = killed
 comity.train.train(compose("ipd", sys.argv[1:]), report=False)
 """
 
@@ -225,7 +227,7 @@ def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(
 
 
 @pytest.mark.parametrize(
-    "place", [(comity.train, "save_optimizer", 2), ("comity.engines.lora", "save_file", 2)]
+    "place", [(comity.resuming, "save_optimizer", 2), ("comity.engines.lora", "save_file", 2)]
 )
 def test_a_full_disk_is_told_in_one_line_and_loses_nothing(
     place: tuple[Any, str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
