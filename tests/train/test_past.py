@@ -549,6 +549,8 @@ def test_a_capacity_less_the_live_policies(tmp_path: Path) -> None:
         assert experiment.past is not None
         experiment.past.open(tmp_path, 0)
         for iteration in range(8):
+            for one in experiment.learners.values():
+                one.version = iteration
             experiment.past.begin(iteration)
         assert {len(pool) for pool in experiment.past._pool.values()} == {2}
     with pytest.raises(ComityError, match="2 learners leaves no snapshot"):
