@@ -32,8 +32,16 @@ class Generate:
         self.batch = batch
         self.sampled = self.illegal = self.tokens = 0
 
-    def session(self, record: int = 0) -> "Generate":
+    def session(self, record: int = 0, dropping: Any = ()) -> "Generate":
         return self
+
+    @property
+    def recording(self) -> bool:
+        """No passes are kept for learning."""
+        return False
+
+    def release(self) -> None:
+        """Nothing: every call begins anew."""
 
     def conversation(self, adapter: str | None) -> Conversation:
         return Conversation(adapter)

@@ -137,7 +137,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
                 "reward": _mean([d.reward for d in paid(rollout)]),
                 "phase": rules.phases.index(phase),
                 "rewards": mean_rewards(rollout),
-                "uncorrected": uncorrected(rollout.decisions),
+                **rejections(rollout.decisions),
                 **learned,
                 "tokens_played": tokens_played,
                 "seconds": {
@@ -302,16 +302,19 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
     return together
 
 
-def uncorrected(decisions: Sequence[Decision]) -> float | None:
-    """Share of what is learned from that was accepted after failed attempts which are not.
+def rejections(decisions: Sequence[Decision]) -> dict[str, float]:
+    """`uncorrected`, where attempts failed; nothing where none did.
 
-    Its probability is recorded, and learned, as if it had been the first attempt: nothing corrects
+    The share of what is learned from that was accepted after failed attempts which are not. Its
+    probability is recorded, and learned, as if it had been the first attempt: nothing corrects
     for the rejection of the others (`answer.train_attempts` does).
     """
     learned = [d for d in decisions if d.trained]
-    if not learned or any(d.kind == "attempt" for d in learned):
-        return 0.0 if learned else None
-    return float(np.mean([d.attempts > 1 for d in learned]))
+    failed = [d for d in decisions if d.kind == "attempt" and d.controller == "live"]
+    if not learned or not failed:
+        return {}
+    corrected = any(d.trained for d in failed)
+    return {"uncorrected": 0.0 if corrected else float(np.mean([d.attempts > 1 for d in learned]))}
 
 
 def mean_rewards(rollout: Rollout) -> dict[str, float | None]:

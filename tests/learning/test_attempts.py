@@ -13,7 +13,7 @@ from comity.learning.loss import LossSettings
 from comity.players.language_model import LanguageModels
 from comity.prompts.answers import Attempts
 from comity.rollout.play import Rollout
-from comity.train import uncorrected
+from comity.train import rejections
 from tests.players.talking import check_conversations, check_learning
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -82,10 +82,11 @@ def test_the_record_says_what_is_not_corrected() -> None:
     learned = [d for d in rollout.decisions if d.trained]
     assert all(d.kind != "attempt" for d in learned)
     share = float(np.mean([d.attempts > 1 for d in learned]))
-    assert uncorrected(rollout.decisions) == share > 0.2
-    assert uncorrected(played(40, train_attempts=True)[1].decisions) == 0.0
-    assert uncorrected(played(40, free_attempts=-1)[1].decisions) == 0.0
-    assert uncorrected([replace(d, trained=False) for d in learned]) is None
+    assert rejections(rollout.decisions) == {"uncorrected": share}
+    assert share > 0.2
+    assert rejections(played(40, train_attempts=True)[1].decisions) == {"uncorrected": 0.0}
+    assert rejections(played(40, free_attempts=-1)[1].decisions) == {}
+    assert rejections([replace(d, trained=False) for d in rollout.decisions]) == {}
 
 
 def test_half_an_act_is_refused() -> None:
