@@ -57,7 +57,7 @@ class BaseModel:
         try:
             found = read_object(file)
             return BaseModel(str(found["name"]), found["revision"], str(found["weights"]))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ComityError, ValueError, TypeError, KeyError) as error:
             raise ComityError(f"cannot read {file}: it does not name a base model") from error
 
     def write(self, folder: Path) -> None:
