@@ -174,11 +174,11 @@ def test_the_summary_says_where_its_numbers_come_from(run: Path) -> None:
     assert one["config_differences"] == {}
 
 
-def test_the_summary_of_a_study_tells_runs_apart(tmp_path: Path) -> None:
+def test_the_summary_of_several_runs_tells_them_apart(tmp_path: Path) -> None:
     one = train(small(tmp_path, "iterations=1"), report=False)
     other = train(small(tmp_path, "iterations=1", "reward=utilitarian"), report=False)
-    build([one, other])
-    found = json.loads((one / "summary.json").read_text())["provenance"]["runs"]
+    _, numbers = build([one, other])
+    found = json.loads(numbers.read_text())["provenance"]["runs"]
     assert found[0]["config_differences"] == {}
     assert found[1]["config_differences"]["reward.name"] == "utilitarian"
 
