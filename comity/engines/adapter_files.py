@@ -8,6 +8,7 @@ its modules; every other one is refused by its name, and so is every other tenso
 
 import json
 import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,8 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ComityError(f"cannot read {CONFIG} in {folder}: {error}") from error
     if not isinstance(config, dict):
         raise ComityError(f"cannot read {CONFIG} in {folder}: it holds no settings")
-    for name, value in sorted(config.items()):
+    # The type first: the other settings of another type are not LoRA's.
+    for name, value in sorted(config.items(), key=lambda item: (item[0] != "peft_type", item[0])):
         if name in FREE or (name in VALUES and any(_same(value, v) for v in VALUES[name])):
             continue
         if name not in VALUES and (value in (None, False) or value == {} or value == []):
@@ -191,7 +193,7 @@ def _same(value: object, allowed: object) -> bool:
 def _number(value: object, whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         return False
-    return math.isfinite(value) and value > 0
+    return 0 < value < math.inf and value <= sys.float_info.max
 
 
 def _matrices(
@@ -201,7 +203,8 @@ def _matrices(
     found: tuple[dict[str, torch.Tensor], ...] = ({}, {})
     for name, tensor in sorted(tensors.items()):
         for end, matrices in zip(_ENDS, found, strict=True):
-            if name.startswith(_PREFIX) and name.endswith(end) and tensor.dim() == 2:
+            plain = tensor.dim() == 2 and tensor.is_floating_point()
+            if name.startswith(_PREFIX) and name.endswith(end) and plain:
                 matrices[name.removeprefix(_PREFIX).removesuffix(end)] = tensor
                 break
         else:

@@ -21,7 +21,7 @@ import torch
 
 from comity.engines.engine import Engine, TrunkReading
 from comity.engines.session import Session
-from comity.errors import ComityError, lookup
+from comity.errors import ComityError, WorkError, lookup
 from comity.games.randomness import CRITIC, VALUE_HEAD
 from comity.learning.algorithms import CRITIC_LOSSES, AdvantageAlignment, Reinforce
 from comity.learning.crediting import Layout
@@ -91,7 +91,10 @@ class Critic(Learner):
         self.version = int(state["version"])
 
     def values(self, lessons: Sequence[Lesson]) -> dict[int, float]:
-        """The value of every state, by its `source`; without gradients and dropout."""
+        """The value of every state, by its `source`; without gradients and dropout.
+
+        Raises `WorkError` for values that are not finite: NaN stands for states without any.
+        """
         found: dict[int, float] = {}
         if not lessons:
             return found
@@ -99,6 +102,8 @@ class Critic(Learner):
             with torch.no_grad():
                 hidden = self._states(run, None, gradients=False)
                 values = self.value_head(hidden).double().cpu().tolist()
+            if not all(map(math.isfinite, values)):
+                raise WorkError(f"the critic {self.adapter!r} gives values that are not finite")
             states = [d for lesson in run for d in lesson.decisions]
             found |= {d.source: value for d, value in zip(states, values, strict=True)}
         return found

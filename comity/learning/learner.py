@@ -220,7 +220,8 @@ class Learner:
     def descend(self, loss: float) -> float:
         """One optimizer step on what lies in `.grad`; the gradient's norm before clipping.
 
-        Raises `WorkError` before the step if the loss or the gradient is not finite.
+        Raises `WorkError` before the step if the loss or the gradient is not finite, and after it
+        if a weight is not: what has diverged is never kept as a checkpoint.
         """
         if not math.isfinite(loss):
             raise WorkError(f"the loss of adapter {self.adapter!r} is {loss}")
@@ -233,6 +234,11 @@ class Learner:
             group["lr"] = self.rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if not all(torch.isfinite(weight).all() for weight in self._trained()):
+            raise WorkError(
+                f"a step at learning rate {self.rate:g} made weights of adapter {self.adapter!r} "
+                "infinite; lower optimizer.learning_rate"
+            )
         return norm
 
     def load(self, folder: Path) -> None:

@@ -149,6 +149,7 @@ def test_what_is_not_computed_is_refused_by_its_name(
         {"r": "4"},
         {"r": -4},
         {"lora_alpha": float("nan")},
+        {"lora_alpha": 10**400},
         {"rank_pattern": {"q_proj": 2.5}},
         {"alpha_pattern": {"(q|v)_proj": 3}},
         {"r": 8},
@@ -192,6 +193,46 @@ def test_a_tensor_that_is_not_computed_is_refused_by_its_name(
         tensors[tensor.replace("lora_A", "lora_B")] = torch.ones(32, 4)
     save_file(tensors, folder / "adapter_model.safetensors")
     check_refused(base, folder, tensor.split(".")[-3] if "lora_A" in tensor else tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
+def test_matrices_of_other_than_real_numbers_are_refused(
+    dtype: torch.dtype, base: Path, tmp_path: Path
+) -> None:
+    folder = saved(base, tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        {name: one.to(dtype) for name, one in tensors.items()}, folder / "adapter_model.safetensors"
+    )
+    check_refused(base, folder, "no low-rank matrix")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_matrices_of_any_precision_are_computed(
+    dtype: torch.dtype, base: Path, tmp_path: Path
+) -> None:
+    folder = saved(base, tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        {name: one.to(dtype) for name, one in tensors.items()}, folder / "adapter_model.safetensors"
+    )
+    wanted = expected(PeftModel.from_pretrained(plain(base), str(folder)).eval())
+    engine = machine(base)
+    engine.adapters.load("x", folder)
+    assert_agree(scores(engine, "x"), wanted, torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["IA3", "LOHA", "ADALORA", "PROMPT_TUNING"])
+def test_another_type_is_refused_by_its_name(kind: str, base: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "IA3": {"target_modules": Q_V, "feedforward_modules": []},
+        "LOHA": {"target_modules": Q_V},
+        "ADALORA": {"target_modules": Q_V, "total_step": 10},
+        "PROMPT_TUNING": {"num_virtual_tokens": 3},
+    }
+    given = peft.get_peft_config({"peft_type": kind, "task_type": "CAUSAL_LM", **settings[kind]})
+    get_peft_model(plain(base), given).save_pretrained(tmp_path)
+    check_refused(base, tmp_path, f'has peft_type="{kind}"')
 
 
 def test_values_that_are_not_finite_are_refused(base: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from comity.engines.scoring import Head
-from comity.errors import ComityError
+from comity.errors import ComityError, WorkError
 from comity.experiment import Rules
 from comity.learning.algorithms import AdvantageAlignment, Algorithm, Reinforce
 from comity.learning.crediting import Layout, credited
@@ -153,6 +153,17 @@ def test_a_critic_learns_its_targets_and_leaves_the_policy_alone(
     assert not all(torch.equal(own[name], p) for name, p in critic.parameters.items())
     critic.learn()  # nothing was taught since
     assert critic.version == 13
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_refused(value: float) -> None:
+    """NaN would be taken for a state that nobody was asked about."""
+    models = world()
+    rollout, layout = played(models)
+    one, critic = make(models)
+    critic.value_head.linear.weight.data[0, 3] = value
+    with pytest.raises(WorkError, match="critic 'main:critic' gives values that are not finite"):
+        judge(rollout, layout, {"main": one}, GAE)
 
 
 def test_a_state_comes_back_bit_for_bit() -> None:

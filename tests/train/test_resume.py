@@ -227,6 +227,26 @@ def test_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(
 
 
 @pytest.mark.parametrize(
+    ("changes", "whose"),
+    [
+        (("optimizer.learning_rate=3e38",), "'main'"),
+        (("algorithm=ppo", "optimizer.learning_rate=3e38", "algorithm.epochs=1"), "'main'"),
+        (
+            ("algorithm.estimator=gae", "algorithm.critic_optimizer={learning_rate: 3e38}"),
+            "'main:critic'",
+        ),
+    ],
+)
+def test_weights_that_a_step_makes_infinite_are_never_a_checkpoint(
+    changes: tuple[str, ...], whose: str, tmp_path: Path
+) -> None:
+    """Also in the last iteration, after which nothing plays and so nothing would notice."""
+    with pytest.raises(WorkError, match=f"weights of adapter {whose} infinite; lower"):
+        train(small(tmp_path, *changes, "iterations=1"), report=False)
+    assert not Checkpoints(only_folder(tmp_path) / "checkpoints").numbers()
+
+
+@pytest.mark.parametrize(
     "place", [(comity.resuming, "save_optimizer", 2), ("comity.engines.lora", "save_file", 2)]
 )
 def test_a_full_disk_is_told_in_one_line_and_loses_nothing(
