@@ -21,6 +21,8 @@ _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|◁[^◁▷\s]+▷")
 _CLOSES = re.compile(r"[<\[◁]\|?(/|end_|end▁)", re.IGNORECASE)
 _NAMED = re.compile(r"(start|begin)([_▁])", re.IGNORECASE)
 """<|START_THINKING|> ... <|END_THINKING|>, <|begin_of_thought|> ... <|end_of_thought|>."""
+_THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)
+"""What tags of thoughts are called."""
 
 
 def render(tokenizer: Any, messages: list[dict[str, str]], system: str | None) -> str:
@@ -49,11 +51,12 @@ def answering(to_answer: str, between: str, known: set[str]) -> tuple[str, str]:
     between a question and an answer that was given. `known`: all added tokens. Raises
     ComityError where thinking is opened and nobody knows what closes it.
     """
-    if not between.startswith(to_answer):
+    rest = between.removeprefix(to_answer)
+    inside = _thought(to_answer) and not _CLOSES.match(rest.lstrip())
+    if inside or not between.startswith(to_answer):
         return to_answer + _closing(to_answer, between, known), ""
     # An answer's own header may stand there only where the answer is told; spaces before an
     # answer belong to its first token.
-    rest = between.removeprefix(to_answer)
     told = rest.rstrip(" ") if rest.strip() else ""
     return to_answer + told, rest.removeprefix(told)
 
@@ -63,25 +66,46 @@ def _closing(to_answer: str, between: str, known: set[str]) -> str:
     same = 0
     while same < min(len(to_answer), len(between)) and to_answer[same] == between[same]:
         same += 1
-    # Two tags may begin with the same letters.
+    # Two tags may begin with the same letters; a thought is none of an answer's header.
     inside = [tag for tag in _TAG.finditer(to_answer) if tag.start() <= same < tag.end()]
-    opened = to_answer[inside[0].start() if inside else same :]
-    tags = _TAG.findall(opened)
-    if not tags or _CLOSES.match(tags[-1]):
+    thought = _thought(to_answer)
+    same = min([same, *(tag.start() for tag in inside), *([thought.start()] if thought else [])])
+    opened = to_answer[same:]
+    left = _left_open(opened)
+    # What stands before past answers as well is their header.
+    if not left or (not thought and between.endswith(to_answer[to_answer.rindex(left[0]) :])):
         return ""
-    tag = tags[-1]
+    tag = left[-1]
     close = (
         _NAMED.sub(lambda found: _like(found[1], "end") + found[2], tag, count=1)
         if _NAMED.search(tag)
         else re.sub(r"^([<\[◁]\|?)", r"\1/", tag)
     )
-    if opened.strip().endswith(tag) and (tag not in known or close in known):
+    if len(left) == 1 and opened.strip().endswith(tag) and (tag not in known or close in known):
         return f"\n{close}\n\n" if opened.endswith("\n") else f"{close}"
     raise ComityError(
         f"the model's chat template begins every answer with {opened.strip()!r}, which it does "
         "not tell of past answers, and Comity does not know how to close it; use another model "
         "or another template"
     )
+
+
+def _thought(to_answer: str) -> re.Match[str] | None:
+    """The tag that opens a thought in which a text ends."""
+    found = [tag for tag in _TAG.finditer(to_answer) if not to_answer[tag.end() :].strip()]
+    opens = found and _THOUGHT.search(found[0][0]) and not _CLOSES.match(found[0][0])
+    return found[0] if opens else None
+
+
+def _left_open(text: str) -> list[str]:
+    """The tags that a text opens and does not close; what closes one is taken to close the last."""
+    left: list[str] = []
+    for tag in _TAG.findall(text):
+        if not _CLOSES.match(tag):
+            left.append(tag)
+        elif left:
+            left.pop()
+    return left
 
 
 def _like(example: str, word: str) -> str:

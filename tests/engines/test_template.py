@@ -73,6 +73,23 @@ def test_past_answers_with_an_empty_thought() -> None:
         assert one.answer_prefix == ""
 
 
+def test_a_thought_that_past_answers_are_told_in_as_well() -> None:
+    past = TURN % "<think>\n{{ m.content }}"
+    one = chat(template("<think>\n", past), "<think>", "</think>")
+    assert one.to_answer.endswith("assistant\n<think>\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_header_of_answers_after_a_thought_is_told(added: bool) -> None:
+    """A closed thought, then what past answers stand in as well: nothing is closed in front."""
+    tags = [f"<|{end}_{what}|>" for what in ("THINKING", "RESPONSE") for end in ("START", "END")]
+    past = TURN % "<|START_RESPONSE|>{{ m.content }}<|END_RESPONSE|>"
+    opened = "<|START_THINKING|><|END_THINKING|><|START_RESPONSE|>"
+    one = chat(template(opened, past), *(tags if added else ()))
+    assert one.to_answer.endswith(f"assistant\n{opened}")
+    assert one.decode(one.first("A or B?") + one.answer("A")).endswith("<|START_RESPONSE|>A")
+
+
 def test_switches_of_templates_are_off() -> None:
     for switch in ("enable_thinking", "thinking"):
         given = "{% if " + switch + " is not defined or " + switch + " %}<think>{% endif %}"
@@ -98,7 +115,10 @@ def test_channels_of_answers_are_told() -> None:
     assert "analysis" in str(refused.value) and "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("opened", ["<|thoughts|>", "<think>\nI will"])
+@pytest.mark.parametrize(
+    "opened",
+    ["<|thoughts|>", "<think>\nI will", "<a><think>", "<seed:think><seed:cot_budget_reflect>"],
+)
 def test_what_nobody_can_close_is_refused(opened: str) -> None:
     with pytest.raises(ComityError, match="does not know how to close it"):
         chat(template(opened), opened)
