@@ -72,8 +72,9 @@ def _closing(to_answer: str, between: str, known: set[str]) -> str:
     same = min([same, *(tag.start() for tag in inside), *([thought.start()] if thought else [])])
     opened = to_answer[same:]
     left = _left_open(opened)
+    ends = [tag.end() for tag in _TAG.finditer(opened) if _CLOSES.match(tag[0])]
     # What stands before past answers as well is their header.
-    if not left or (not thought and between.endswith(to_answer[to_answer.rindex(left[0]) :])):
+    if not left or (not thought and between.endswith(opened[max(ends, default=0) :])):
         return ""
     tag = left[-1]
     close = (
