@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from comity.config_limits import LARGEST_SEED
 from comity.errors import ComityError
 from comity.progress import say
 
@@ -106,8 +107,8 @@ def generalization(
         numbers = [int(word) for word in _words(seeds)]
     except ValueError:
         raise ComityError(f"--seeds takes whole numbers like 100,101, not {seeds!r}") from None
-    if any(number < 0 for number in numbers):
-        raise ComityError("--seeds takes numbers from 0 on")
+    if any(not 0 <= number <= LARGEST_SEED for number in numbers):
+        raise ComityError(f"--seeds takes numbers from 0 on, up to {LARGEST_SEED}")
     if seats not in ("own", "both"):
         raise ComityError(f"--seats is own or both, not {seats!r}")
     if temperature is not None and not 0 < temperature < float("inf"):

@@ -6,8 +6,9 @@ Beside the run or study it writes
     generalization.parquet    the exact table: one row per policy and question
     generalization.html       the page
 
-A quick evaluation, or one of chosen games, labels or layouts, does not overwrite a full one: it
-then writes `generalization-quick.*` or `generalization-chosen.*`.
+A quick evaluation, or one of chosen games, seeds, labels, layouts or conditions (goal,
+temperature, penalty), does not overwrite a full one: it then writes `generalization-quick.*` or
+`generalization-chosen.*`.
 
 Every policy is asked as it was trained: at its temperature, with its goal, persona and system
 prompt, and besides the published prompts in its own. Whatever can be refused is refused before a
@@ -21,6 +22,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pyarrow as pa
@@ -31,9 +33,9 @@ from comity.engines.chat import ChatFormat
 from comity.engines.devices import check_quantization, choose_device
 from comity.engines.models import load_tokenizer
 from comity.errors import ComityError
-from comity.evaluation.generalization import Subject, everyone, measure, work
+from comity.evaluation.generalization import Plan, Subject, everyone, measure, work
 from comity.evaluation.generalization_summary import summarize
-from comity.evaluation.questions import ask
+from comity.evaluation.questions import FRAMINGS, ask, fitting
 from comity.evaluation.respondents import ModelRespondent
 from comity.evaluation_plan import Options, conditions, described, make_plan, rewards, trained_name
 from comity.experiment import shared_engine
@@ -86,6 +88,7 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
             "evaluation seeds": list(plan.play_seeds),
             "episodes": plan.episodes,
             "rounds": plan.rounds,
+            **_left_out(plan),
             "answer budget": base.budget(ask(plan.cells(subjects[0])[:1], plan.games, plan.prompt)),
         },
         "older_checkpoints": list(
@@ -97,7 +100,9 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
         ),
         "asked": conditions(plan, subjects, policies),
         "provenance": {
-            "command": f"comity evaluate generalization {folder} {options.command}".strip(),
+            "command": " ".join(
+                ["comity evaluate generalization", quote(str(folder)), options.command]
+            ).strip(),
             "versions": versions(),
             "dtype": str(base.engine.dtype).removeprefix("torch."),
             "device": str(base.engine.device),
@@ -106,6 +111,16 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
         **summarize(plan, subjects, measured, rewards(config, options.penalty), own),
     }
     return write(folder, found, measured.rows)
+
+
+def _left_out(plan: Plan) -> dict[str, str]:
+    """Which framings are not asked in, and why; empty where all are."""
+    fits = fitting(plan.games[plan.dilemma])
+    framings = [one for one in FRAMINGS[1:] if one not in fits]
+    if not framings:
+        return {}
+    told = "framing" if len(framings) == 1 else "framings"
+    return {"left out": f"{told} {', '.join(framings)}: contradicting {plan.dilemma}'s payoffs"}
 
 
 def _title(folder: Path, config: Config) -> str:

@@ -7,6 +7,7 @@
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,10 +79,15 @@ class Options:
 
     @property
     def extent(self) -> str:
-        """quick, chosen or full: only what is full stands in another's place."""
+        """quick, chosen or full: only what is full stands in another's place.
+
+        Full is what asks all that the evaluation asks by itself, in the trained way, or more.
+        """
         if self.quick:
             return "quick"
-        return "chosen" if self.games or self.labels or self.layouts else "full"
+        asked = self.games or self.tables or self.seeds or self.labels or self.layouts
+        told = (self.goal, self.temperature, self.penalty)
+        return "chosen" if asked or any(one is not None for one in told) else "full"
 
     @property
     def command(self) -> str:
@@ -91,13 +97,15 @@ class Options:
             "layouts": self.layouts, "opponents": self.opponents, "framings": self.framings,
         }  # fmt: skip
         words = ["--quick"] if self.quick else []
-        words += [f"--{name} {','.join(map(str, given))}" for name, given in lists.items() if given]
-        words += [f"--table {table}" for table in self.tables]
-        words += [f"--goal '{self.goal}'"] if self.goal is not None else []
-        words += [f"--temperature {self.temperature:g}"] if self.temperature is not None else []
-        words += [f"--penalty {self.penalty:g}"] if self.penalty is not None else []
-        words += ["--seats both"] if self.both_seats else []
-        return " ".join(words)
+        for name, given in lists.items():
+            words += [f"--{name}", ",".join(map(str, given))] if given else []
+        for table in self.tables:
+            words += ["--table", table]
+        for name in ("goal", "temperature", "penalty"):
+            value = getattr(self, name)
+            words += [f"--{name}", str(value)] if value is not None else []
+        words += ["--seats", "both"] if self.both_seats else []
+        return shlex.join(words)
 
 
 def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) -> Plan:
@@ -115,7 +123,10 @@ def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) ->
     if quick and not options.games and not options.tables:
         chosen = dict.fromkeys(QUICK_GAMES)
     games = {name: _game(name) for name in chosen}
-    games |= dict(_own_table(table) for table in options.tables)
+    for name, game in map(_own_table, options.tables):
+        if name in games:
+            raise ComityError(f"--table: two games are called {name!r}; give yours another name")
+        games[name] = game
     dilemma = DILEMMA if DILEMMA in games else next(iter(games))
     for framing in options.framings:
         if framing in FRAMINGS and framing not in fitting(games[dilemma]):
@@ -129,7 +140,7 @@ def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) ->
         label_sets=labels or (LABEL_SETS[:3] if quick else LABEL_SETS),
         layouts=tuple(dict.fromkeys(options.layouts)) or (LAYOUTS[:1] if quick else LAYOUTS),
         orders=ORDERS[:1] if quick else ORDERS,
-        play_seeds=options.seeds or (SEEDS[:1] if quick else SEEDS),
+        play_seeds=tuple(dict.fromkeys(options.seeds)) or (SEEDS[:1] if quick else SEEDS),
         episodes=EPISODES,
         rounds=ROUNDS,
         prompt=told_by(prompts),

@@ -1,6 +1,7 @@
 """`comity evaluate generalization` on a run of a tiny model, and what it refuses."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import comity.evaluate
 import comity.evaluation_plan
 from comity.cli import main
+from comity.evaluate import _left_out
+from comity.evaluation.questions import FRAMINGS, fitting
 from comity.evaluation_plan import GAMES, Options, make_plan
 from comity.train import train
 from comity.trained import trained_policies
@@ -57,6 +60,39 @@ def test_the_full_plan_has_six_games_and_random_labels() -> None:
     assert len(plan.layouts) == 4 and len(plan.orders) == 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(Options(tables=("mine=3,0,5,1",)), Options(seeds=(7,)), Options(labels=("AB",))),
+        *(Options(goal="none"), Options(temperature=0.5), Options(penalty=4.0)),
+    ],
+)
+def test_what_asks_other_things_than_a_full_evaluation_is_none(options: Options) -> None:
+    assert options.extent == "chosen", "it would take the place of a full one"
+    assert Options(opponents=("tit_for_tat",), both_seats=True).extent == "full"
+
+
+def test_a_seed_that_is_given_twice_counts_once() -> None:
+    assert make_plan(Options(seeds=(7, 8, 7))).play_seeds == (7, 8)
+
+
+def test_the_command_of_an_evaluation_can_be_given_to_a_shell() -> None:
+    goal = "Don't mind; $HOME"
+    options = Options(tables=("my own=3,0,5,1",), goal=goal, games=("stag_hunt",), penalty=4.0)
+    assert shlex.split(options.command) == [
+        *("--games", "stag_hunt", "--table", "my own=3,0,5,1"),
+        *("--goal", goal, "--penalty", "4.0"),
+    ]
+
+
+def test_framings_that_are_left_out_are_named() -> None:
+    plan = make_plan(Options(games=("stag_hunt",)))
+    told, fits = _left_out(plan)["left out"], fitting(plan.games["stag_hunt"])
+    assert told.endswith("contradicting stag_hunt's payoffs")
+    assert all((framing in told) != (framing in fits) for framing in FRAMINGS[1:])
+    assert not _left_out(make_plan())
+
+
 def test_a_folder_that_is_no_run(
     no_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +117,9 @@ def test_a_run_without_a_checkpoint(
         (["--games", "stag_hund"], "did you mean stag_hunt"),
         (["--seeds", "1,x"], "--seeds takes whole numbers"),
         (["--seeds", "-1"], "from 0 on"),
+        (["--seeds", str(2**63)], f"up to {2**63 - 1}"),
+        (["--table", "mine=3,0,5,1", "--table", "mine=1,2,3,4"], "two games are called 'mine'"),
+        (["--games", "stag_hunt", "--table", "stag_hunt=3,0,5,1"], "two games are called"),
     ],
 )
 def test_wrong_arguments(
