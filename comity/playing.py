@@ -36,7 +36,7 @@ from comity.rewards.base import Ruled
 from comity.rollout.noting import note_rewards
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
-from comity.runs import RunFolder
+from comity.runs import YARDSTICKS, RunFolder
 from comity.seats import HUMAN, check_strategy, scripted_player
 
 if TYPE_CHECKING:  # People and scripts play without torch.
@@ -281,7 +281,7 @@ class _Evening:
             shutil.rmtree(run.path, ignore_errors=True)
             return
         write_atomically(
-            run.path / "yardsticks.json", json.dumps(split_yardsticks(self._rules.game)) + "\n"
+            run.path / YARDSTICKS, json.dumps(split_yardsticks(self._rules.game)) + "\n"
         )
         run.append_metrics(
             {

@@ -19,18 +19,11 @@ from comity.engines.models import MODELS
 from comity.errors import ComityError, warn
 from comity.reading import read_object
 from comity.runs import RunFolder
+from comity.unchanged import CHANGEABLE
 from comity.versions import LIBRARIES, versions
 
 MODELS_KEY = "models"
 """Key of `versions.json`: what is known of each model, by its name in the config."""
-
-CHANGEABLE = (
-    *("checkpoint.every", "checkpoint.keep", "sinks"),
-    *("model.name", "model.device", "model.threads"),
-)
-"""Config keys that may be edited before a run goes on: they do not change what is trained.
-
-The model's weights are compared by themselves."""
 
 
 def command(config: Config) -> str:

@@ -22,7 +22,7 @@ MOST_JSON = 200_000_000
 def refuse_links(folder: Path) -> None:
     """Raises `ComityError` for what a run folder must not hold, anywhere below it.
 
-    That is links that lead out of it, and what is neither a file nor a folder.
+    That is links that lead out of it or nowhere, and what is neither a file nor a folder.
     """
     root = os.path.realpath(folder)
     pending = [root]
@@ -36,6 +36,10 @@ def refuse_links(folder: Path) -> None:
                             raise ComityError(
                                 f"{entry.path} is a link that leads out of the folder; put what "
                                 "it links to in its place"
+                            )
+                        if not os.path.exists(target):
+                            raise ComityError(
+                                f"{entry.path} is a link that leads nowhere; take it away"
                             )
                     elif entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)

@@ -13,7 +13,6 @@ One process at a time writes to a run: it holds a lock that the system takes bac
 process ends, however it ends. Readers need no lock.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -28,10 +27,9 @@ from comity.config import Config, differences, load_config, to_yaml
 from comity.errors import ComityError, WorkError
 from comity.files import PARTIAL, append_line, remove_partial, write_atomically, writing
 from comity.locks import LOCK, lock
-from comity.reading import parse_metrics, read_bytes, read_metrics, read_object, refuse_links
+from comity.reading import read_bytes, read_metrics, read_object, refuse_links
 from comity.rollout.records import Conversation, Decision
 from comity.rollout.tables import (
-    checksum,
     conversation_table,
     decision_table,
     read_columns,
@@ -39,6 +37,7 @@ from comity.rollout.tables import (
     read_decisions,
     write_table,
 )
+from comity.unchanged import check_metrics, check_records, counted_lines, digest, file_digest
 from comity.versions import versions
 
 __all__ = [
@@ -51,6 +50,9 @@ __all__ = [
     "write_atomically",
 ]
 
+
+YARDSTICKS = "yardsticks.json"
+"""What a run's page holds its curves against."""
 
 UNNAMED = ("experiment", "seed", "output", "sinks")
 """Overrides that a folder's name does not repeat: told elsewhere, or not what the run is."""
@@ -188,13 +190,14 @@ class RunFolder:
 
     def counted(self, iterations: int) -> dict[str, Any]:
         """What the run consists of after so many iterations, for `check_counted`."""
-        lines = _lines(self.path)[:iterations]
+        lines, beside = counted_lines(self.path)[:iterations], self.path / YARDSTICKS
         records = {
-            name: digest for name, digest in self._records.items() if _iteration(name) < iterations
+            name: kept for name, kept in self._records.items() if _iteration(name) < iterations
         }
         return {
-            "metrics": {"lines": len(lines), "sha256": self._digest(lines)},
+            "metrics": {"lines": len(lines), "sha256": digest(self.path, lines)},
             "records": dict(sorted(records.items())),
+            "files": {YARDSTICKS: file_digest(beside)} if beside.exists() else {},
         }
 
     def check_counted(self, counted: Mapping[str, Any]) -> None:
@@ -202,39 +205,17 @@ class RunFolder:
 
         Metrics or records that were lost, damaged or changed would otherwise go unnoticed.
         """
-        what = f"{self.path} is not what it was at its newest checkpoint"
-        metrics = counted.get("metrics")
-        if metrics is not None:
-            lines = _lines(self.path)[: metrics["lines"]]
-            if len(lines) < metrics["lines"]:
-                raise ComityError(
-                    f"{what}: metrics.jsonl has {len(lines)} lines instead of {metrics['lines']}; "
-                    "bring it back from a copy"
-                )
-            if self._digest(lines) != metrics["sha256"]:
-                raise ComityError(
-                    f"{what}: metrics.jsonl has other lines than then; bring it back from a copy"
-                )
-        for name, digest in counted.get("records", {}).items():
-            path = self.path / name
-            if not path.exists():
-                raise ComityError(f"{what}: {name} is missing; bring it back from a copy")
-            if checksum(path) != digest:
-                raise ComityError(f"{what}: {name} is another file; bring it back from a copy")
-            self._records[name] = digest
-
-    def _digest(self, lines: Sequence[bytes]) -> str:
-        """A hash of lines of metrics but for the seconds, in which equal runs differ."""
-        rows = parse_metrics(self.path / "metrics.jsonl", lines)
-        kept = [{key: row[key] for key in row if key != "seconds"} for row in rows]
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        check_metrics(self.path, counted)
+        records = counted.get("records", {})
+        check_records(self.path, records)
+        self._records.update(records)
 
     def truncate_after(self, iteration: int) -> None:
         """Forgets every iteration later than `iteration` (-1: all), as before it was played.
 
         For a resumed run, which plays them again from its checkpoint.
         """
-        lines = _lines(self.path)
+        lines = counted_lines(self.path)
         if len(lines) > iteration + 1:
             write_atomically(self.path / "metrics.jsonl", b"".join(lines[: iteration + 1]))
         for kind in ("decisions", "conversations"):
@@ -261,13 +242,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _lines(run: Path) -> list[bytes]:
-    """The complete lines of a run's metrics, each with its line break."""
-    path = run / "metrics.jsonl"
-    lines = read_bytes(path).splitlines(keepends=True) if path.exists() else []
-    return [line for line in lines if line.endswith(b"\n")]
 
 
 def _iteration(name: str) -> int:

@@ -40,7 +40,7 @@ from comity.rollout.followups import follow_up
 from comity.rollout.noting import note_rewards, settles
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
-from comity.runs import RunFolder
+from comity.runs import YARDSTICKS, RunFolder
 from comity.seats import is_scripted, learner_of, scripted_player
 from comity.sinks import SinkError, Sinks
 
@@ -89,7 +89,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     if experiment.past is not None:
         experiment.past.open(run.path, first)
     beside = held_against(experiment) | payoff_range(rules.game)
-    write_atomically(run.path / "yardsticks.json", json.dumps(beside) + "\n")
+    write_atomically(run.path / YARDSTICKS, json.dumps(beside) + "\n")
     with (
         Sinks(config.sinks, run.path, config) as sinks,
         progress.task(title, config.iterations, first) as task,

@@ -15,6 +15,7 @@ from comity.config_files import read_yaml
 from comity.errors import ComityError
 from comity.reading import read_metrics, read_object, refuse_links
 from comity.reports.formats import words
+from comity.unchanged import check_shown, check_study
 
 IGNORED_KEYS = {
     "seed",
@@ -95,6 +96,7 @@ def collect(folders: list[Path]) -> Material:
             raise ComityError(f"there is no folder {folder}; give the folder of a run or a study")
         refuse_links(folder)
         if (folder / "study.json").is_file():
+            check_study(folder)
             runs += _study(folder, notes, told_apart[folder])
             if (folder / "crossplay" / "decisions.parquet").is_file():
                 crossplays.append(folder / "crossplay")
@@ -231,6 +233,7 @@ def _run(folder: Path, policy: str, config: dict[str, Any], study: str = "") -> 
     )
     if not iterations:
         return None
+    check_shown(folder)
     return Run(
         policy=policy,
         seed=_seed(folder, config),

@@ -70,6 +70,17 @@ def test_links_that_lead_out_are_refused_and_followed_nowhere(
     assert before == {p: p.read_bytes() for p in [outside, *outside.rglob("*")] if p.is_file()}
 
 
+@pytest.mark.parametrize("inside", [*INSIDE, "checkpoints/000002/main/adapter_model.safetensors"])
+@pytest.mark.parametrize("target", ["itself", "nowhere"])
+def test_links_that_lead_nowhere_are_refused(
+    inside: str, target: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / inside).rename(tmp_path / "aside")
+    (run / inside).symlink_to(Path(inside).name if target == "itself" else "nowhere")
+    for arguments in all_commands(run):
+        refused(arguments, capsys, "link that leads nowhere")
+
+
 def test_links_that_stay_inside_are_followed(run: Path) -> None:
     (run / "newest").symlink_to("checkpoints/000002")
     (run / "itself").symlink_to(".")

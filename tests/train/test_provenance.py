@@ -133,6 +133,62 @@ def test_more_iterations_and_other_places_are_no_change(run: Path) -> None:
     assert len(metrics(go_on(run))) == 5
 
 
+# What a page is made of
+
+
+def renamed_cooperation(run: Path) -> None:
+    path = run / "yardsticks.json"
+    path.write_text(path.read_text().replace("0.0", "0.5", 1))
+
+
+def without_last_decisions(run: Path) -> None:
+    (run / "decisions/000003.parquet").unlink()
+
+
+SHOWN = {
+    **{name: change for name, change in CHANGES.items() if name != "fewer iterations"},
+    "a lost record": (without_last_decisions, "decisions/000003.parquet is missing"),
+    "other yardsticks": (renamed_cooperation, "yardsticks.json is missing or another file"),
+    "no yardsticks": (lambda run: (run / "yardsticks.json").unlink(), "yardsticks.json"),
+}
+
+
+@pytest.mark.parametrize("change", [*SHOWN])
+def test_a_page_shows_no_other_numbers_in_silence(change: str, run: Path) -> None:
+    alter, complaint = SHOWN[change]
+    alter(run)
+    with pytest.raises(ComityError, match=complaint.partition(r" \(")[0]):
+        build([run])
+    assert not (run / "summary.json").exists()
+
+
+def test_a_page_needs_no_conversations_and_not_every_checkpoint(run: Path) -> None:
+    build([run])
+    before = json.loads((run / "summary.json").read_text())
+    shutil.rmtree(run / "conversations")
+    flip(run / "checkpoints/000004/state.json")
+    flip(run / "checkpoints/000002/random.safetensors")
+    build([run])
+    after = json.loads((run / "summary.json").read_text())
+    assert after["policies"] == before["policies"]
+
+
+def test_a_study_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    changes = ["study.seeds=[0,1]", "iterations=1", "checkpoint.every=1"]
+    study = train(small(tmp_path, *changes), report=False)
+    kept = (study / "study.json").read_text()
+    listed = json.loads(kept)
+    listed["arms"]["ipd"].pop()
+    (study / "study.json").write_text(json.dumps(listed))
+    with pytest.raises(ComityError, match="lists other runs"):
+        build([study])
+    (study / "study.json").write_text(kept)
+    # A run that is finished is not trained again, and so not compared there.
+    other_line(study / "ipd/seed-1")
+    with pytest.raises(ComityError, match=r"seed-1.*metrics.jsonl has other lines"):
+        go_on(study)
+
+
 def test_other_libraries_are_told_and_noted(run: Path) -> None:
     found = json.loads((run / "versions.json").read_text())
     (run / "versions.json").write_text(json.dumps({**found, "torch": "1.13"}))
