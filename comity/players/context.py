@@ -43,21 +43,26 @@ def check_context(models: "LanguageModels", game: Game, after: int = 0) -> None:
 def longest_conversation(models: "LanguageModels", game: Game) -> int:
     """Tokens of the longest conversation that a seat can have.
 
-    Every round is taken to be as long as the longest of some; what is drawn (values of items)
-    is that of a few matches.
+    Every round is taken to be as long as the longest of some. What is drawn (values of items,
+    payoffs, labels) is that of a few matches; where they differ, another may be longer, and as
+    much as they differ by is added.
     """
     rounds = getattr(getattr(game, "length", None), "longest", 1)
-    firsts, steps, told = [0], [0], [0]
-    for seed in range(SEEDS):
-        for choice in ("first", "last", "illegal"):
-            found = _told(models, game.dealt(seed), seed, choice)
+    firsts, steps, told, spread = [0], [0], [0], 0
+    for choice in ("first", "last", "illegal"):
+        matches = [_told(models, game.dealt(seed), seed, choice) for seed in range(SEEDS)]
+        for found in matches:
             firsts.append(found[0])
             steps += [after - before for before, after in pairwise(found)]
             told += found
+        least = min(map(len, matches))
+        longest = [max(found[:least]) for found in matches]
+        spread = max(spread, max(longest) - min(longest))
     if models.prompt.fresh:  # Each question is a conversation, and shows a few rounds.
-        return max(told) + max(0, getattr(models.prompt, "memory", 1) - ROUNDS + 2) * max(steps)
+        more = max(0, getattr(models.prompt, "memory", 1) - ROUNDS + 2) * max(steps)
+        return max(told) + more + spread
     digits = 1 if rounds > 9 else 0  # Of the round's number.
-    return max(firsts) + (rounds - 1) * (max(steps) + digits)
+    return max(firsts) + (rounds - 1) * (max(steps) + digits) + spread
 
 
 def _told(models: "LanguageModels", game: Any, seed: int, choice: str) -> list[int]:

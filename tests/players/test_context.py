@@ -41,6 +41,16 @@ def test_scored_answers_reach_the_bound(prompt: str, rounds: int) -> None:
     assert found <= bound <= 1.05 * found + 4
 
 
+@pytest.mark.parametrize("prompt", [{"name": "structured", "labels": "random"}, {}])
+def test_what_is_drawn_for_a_match_may_be_longer_than_in_those_that_were_told(
+    prompt: dict[str, Any],
+) -> None:
+    models = tiny_models(prompt=prompt or None)
+    game = make_game({"name": "random_dilemma", "length": {"name": "fixed", "rounds": 1}})
+    found, bound = longest(models, game, 150), longest_conversation(models, game)
+    assert found <= bound <= 1.1 * found
+
+
 @pytest.mark.parametrize(
     "answer",
     [
