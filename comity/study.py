@@ -105,6 +105,12 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
         for one in runs.values():
             check_training(one)
     if config.crossplay is not None:
+        for arm in configs:
+            if arm in all_scripts() or arm in ("base", "adapter"):
+                raise ComityError(
+                    f"study.arms: a cross-play knows {arm!r} as another player; name the arm "
+                    "otherwise"
+                )
         rules = Rules.of(_without_learners(meeting(config, configs)))
         check_matches(config.crossplay.matches)
         if rules.game.seats != 2:

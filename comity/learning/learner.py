@@ -236,8 +236,8 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         if not all(torch.isfinite(weight).all() for weight in self._trained()):
             raise WorkError(
-                f"a step at learning rate {self.rate:g} made weights of adapter {self.adapter!r} "
-                "infinite; lower optimizer.learning_rate"
+                f"weights of adapter {self.adapter!r} are not finite after a step at learning "
+                f"rate {self.rate:g}; lower optimizer.learning_rate"
             )
         return norm
 
@@ -245,6 +245,9 @@ class Learner:
         """Take over the weights that are saved in a folder (PEFT format), of the same base."""
         self._engine.adapters.check_base(folder)
         saved = load_file(str(folder / "adapter_model.safetensors"))
+        known = {f"base_model.model.{name}.weight" for name in self.parameters}
+        if beyond := sorted(set(saved) - known):
+            raise ComityError(f"the adapter in {folder} does not fit: it also has {beyond[0]}")
         for name, parameter in self.parameters.items():
             weights = saved.get(f"base_model.model.{name}.weight")
             if weights is None or weights.shape != parameter.shape:

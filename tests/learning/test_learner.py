@@ -1,14 +1,16 @@
 """The learner against naive twins: same probabilities as played, same gradient however cut."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from comity.errors import WorkError
+from comity.errors import ComityError, WorkError
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.lessons import Lesson, common_beginning, micro_batches, read_terms
 from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
@@ -230,3 +232,19 @@ def test_runs_of_lessons_respect_the_budget() -> None:
     for run in runs:
         distinct = {one.ids[: i + 1] for one in run for i in range(shared, len(one.ids))}
         assert len(distinct) <= 40 or len(run) == 1
+
+
+def test_weights_of_other_modules_are_not_taken_over(tmp_path: Path) -> None:
+    models = tiny_models()
+    one = make_learner(models, LossSettings())
+    models.engine.adapters.save("main", tmp_path)
+    one.load(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    weights, lost = load_file(file), f"base_model.model.{next(iter(one.parameters))}.weight"
+    beyond = lost.replace("layers.0", "layers.9")
+    save_file({**weights, beyond: weights[lost].clone()}, file)
+    with pytest.raises(ComityError, match=r"does not fit: it also has .*layers\.9"):
+        one.load(tmp_path)
+    save_file({name: one for name, one in weights.items() if name != lost}, file)
+    with pytest.raises(ComityError, match="does not fit: it lacks"):
+        one.load(tmp_path)

@@ -164,6 +164,8 @@ def test_a_crossplay_after_a_run_that_is_no_study(tmp_path: Path) -> None:
 REFUSED = {
     "did you mean utilitarian": ("crossplay.players=[own,utilitarain]",),
     "name an arm": ("crossplay.players=[own,learner]",),
+    "knows 'base' as another player": ("+study.arms.base=[]",),
+    "knows 'random' as another player": ("+study.arms.random=[]",),
     "two players are called 'own'": ("crossplay.players=[own,own]",),
     "unknown learner of arm 'own' 'main'": ("seats=[learner:a,learner:b]",),
     "no adapter in the folder": ("crossplay.players=[own,adapter:nowhere]",),
