@@ -105,10 +105,17 @@ def find_adapters(folder: Path, learner: str) -> list[Path]:
     """The adapters for a learner below a folder, which may be a run's `past` or `checkpoints`.
 
     Those in `LEARNER/*`, else those in `*/LEARNER`, else those in `*`. Raises `ComityError`
-    where there is none.
+    where there is none, or where two would be called alike.
     """
     for pattern in (f"{learner}/*", f"*/{learner}", "*"):
         found = [p for p in sorted(folder.glob(pattern)) if (p / "adapter_config.json").is_file()]
+        known: dict[str, Path] = {}
+        for one in found:
+            if (other := known.setdefault(label(one, learner), one)) != one:
+                raise ComityError(
+                    f"past.start: '{other}' and '{one}' would both be called "
+                    f"{label(one, learner)}; rename one"
+                )
         if found:
             return found
     raise ComityError(

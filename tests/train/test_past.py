@@ -462,6 +462,14 @@ def test_adapters_are_found_in_any_of_the_layouts(tmp_path: Path) -> None:
         find_adapters(tmp_path / "past", "b")
 
 
+def test_adapters_that_would_be_called_alike_are_refused(run: Path, tmp_path: Path) -> None:
+    for name in ("v1.0", "v1_0"):
+        shutil.copytree(run / "past/main/000003", tmp_path / "start" / name)
+    with pytest.raises(ComityError, match="would both be called v1_0; rename one"):
+        train(small(tmp_path / "runs", *BUFFER, f"past.start={tmp_path / 'start'}"), report=False)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_snapshots_from_a_number_on_are_forgotten(tmp_path: Path) -> None:
     snapshots = Snapshots(tmp_path)
     for version in (1, 2, 12):
