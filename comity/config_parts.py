@@ -167,8 +167,8 @@ class CrossplayConfig:
     """Matches among all players after the training."""
 
     players: list[Any] = field(default_factory=list)
-    """Arms of the study (without one, the run is `learner`), `base`, scripted players; everyone
-    meets everyone."""
+    """Arms of the study (`learner`: its only one, or the run, called as the experiment), `base`,
+    scripted players; everyone meets everyone."""
     matches: int = limited(16, at_least=2)
     """Matches per pairing and seed, an even number: in every second one the players have changed
     seats."""

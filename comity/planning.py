@@ -19,6 +19,7 @@ from comity.evaluation.crossplay import Entrant, pairings
 from comity.progress import say
 from comity.reports.formats import counted, duration, words
 from comity.reports.setting import applying, reward_words, rewards
+from comity.seats import only_arm
 from comity.study import check_study, entrant_name
 from comity.train import check_training, train
 
@@ -52,7 +53,7 @@ def plan(config: Config, measure: bool = True) -> list[str]:
     rows = [("experiment", config.name), ("runs", _runs(config, runs)), *_settings(config, runs)]
     meetings = 0
     if config.crossplay is not None:
-        players = [entrant_name(player) for player in config.crossplay.players]
+        players = [entrant_name(player) for player in only_arm(config.crossplay.players, runs)]
         seeds = config.study.seeds if config.study is not None else [config.seed]
         # Who plays is not there yet; how often they meet is known without.
         entrants: list[Any] = [

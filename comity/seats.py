@@ -6,7 +6,7 @@ a mapping with a scripted player's name and parameters.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,17 @@ def learner_of(seat: Any) -> str | None:
     if isinstance(seat, str) and seat.split(":")[0] == LEARNER:
         return seat.partition(":")[2] or MAIN
     return None
+
+
+def only_arm(players: Sequence[Any], arms: Collection[str]) -> list[Any]:
+    """Players of a cross-play, `learner` called as a study's arm where there is only one."""
+    if len(arms) != 1 or LEARNER in arms:
+        return list(players)
+    (arm,) = arms
+    return [
+        f"{arm}{player.removeprefix(LEARNER)}" if learner_of(player) is not None else player
+        for player in players
+    ]
 
 
 def is_scripted(seat: Any) -> bool:

@@ -42,6 +42,7 @@ from comity.seats import (
     check_strategy,
     is_scripted,
     learner_of,
+    only_arm,
     scripted_player,
 )
 from comity.study_configs import keep_configs, kept_configs
@@ -85,12 +86,12 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
 
 
 def one_arm(config: Config) -> Config:
-    """A cross-play after a run that is no study: the run is its one arm, called `learner`."""
+    """A cross-play after a run that is no study: the run is its one arm, named as by `seeds`."""
     learning = any(learner_of(seat) is not None for seat in config.seats)
     if config.study is not None or not learning:
         return config
     origin = config.composition
-    study = f"study={{seeds: [{config.seed}], arms: {{{LEARNER}: []}}}}"
+    study = f"study={{seeds: [{config.seed}]}}"
     return compose(origin.name, [*origin.overrides, study], origin.config_dir)
 
 
@@ -115,9 +116,10 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
         check_matches(config.crossplay.matches)
         if rules.game.seats != 2:
             raise ComityError(f"crossplay: needs a game of two seats, not {rules.game.seats}")
-        for player in config.crossplay.players:
+        meet = only_arm(config.crossplay.players, configs)
+        for player in meet:
             _check_entrant(player, configs, rules.game)
-        names = [entrant_name(player) for player in config.crossplay.players]
+        names = [entrant_name(player) for player in meet]
         for name in names:
             if names.count(name) > 1 or "|" in name:
                 what = "two players are called" if "|" not in name else "no name may hold |:"
@@ -192,7 +194,11 @@ def meeting(config: Config, arms: Mapping[str, Mapping[int, Config]]) -> Config:
     different games or models: there is no match in which all of them play what they know.
     """
     assert config.crossplay is not None
-    names = [str(p).partition(":")[0] for p in config.crossplay.players if isinstance(p, str)]
+    names = [
+        str(p).partition(":")[0]
+        for p in only_arm(config.crossplay.players, arms)
+        if isinstance(p, str)
+    ]
     playing = {name: next(iter(arms[name].values())) for name in names if name in arms}
     if not playing:
         return config
@@ -252,7 +258,7 @@ def _meet(
         }
         entrants = [
             _entrant(player, config, arms, hosts, experiment.models, stack)
-            for player in config.crossplay.players
+            for player in only_arm(config.crossplay.players, arms)
         ]
         seeds = config.study.seeds if config.study is not None else [config.seed]
         total = len(pairings(entrants, seeds)) * config.crossplay.matches

@@ -148,17 +148,27 @@ def test_a_crossplay_without_a_study(tmp_path: Path) -> None:
 
 
 def test_a_crossplay_after_a_run_that_is_no_study(tmp_path: Path) -> None:
-    """The run is trained, and is called `learner` there; before, nothing was trained."""
+    """The run is trained, and is called as the experiment there, as on the page of the run."""
     players = "+crossplay.players=[learner,base,tit_for_tat]"
     folder = train(small(tmp_path, players, "+crossplay.matches=2", "iterations=2", "seed=3"))
-    assert len(metrics(folder / "learner" / "seed-3")) == 2
+    assert len(metrics(folder / "ipd" / "seed-3")) == 2
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["crossplay"].keys() == {"learner", "base", "tit_for_tat"}
+    assert summary["crossplay"].keys() == {"ipd", "base", "tit_for_tat"}
     assert train(stored_config(folder), resume=folder) == folder, "it goes on"
     two = ("seats=[learner:a,learner:b]", "+crossplay.players=['learner:a','learner:b']")
     folder = train(small(tmp_path / "two", *two, "iterations=1", "+crossplay.matches=2"))
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["crossplay"].keys() == {"learner:a", "learner:b"}
+    assert summary["crossplay"].keys() == {"ipd:a", "ipd:b"}
+
+
+@pytest.mark.parametrize("name", ["learner", "ipd"])
+def test_the_only_arm_has_one_name_however_it_came_about(name: str, tmp_path: Path) -> None:
+    given = [f"+crossplay.players=[{name},tit_for_tat]", "+crossplay.matches=2", "iterations=1"]
+    for number, seeds in enumerate(([], ["study.seeds=[0,1]"])):
+        folder = train(small(tmp_path / str(number), *given, *seeds))
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["crossplay"].keys() == {"ipd", "tit_for_tat"}
+        assert "ipd" in summary["policies"]
 
 
 REFUSED = {
