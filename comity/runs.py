@@ -37,7 +37,14 @@ from comity.rollout.tables import (
     read_decisions,
     write_table,
 )
-from comity.unchanged import check_metrics, check_records, counted_lines, digest, file_digest
+from comity.unchanged import (
+    check_metrics,
+    check_records,
+    counted_lines,
+    digest,
+    file_digest,
+    refuse_checkpoint,
+)
 from comity.versions import versions
 
 __all__ = [
@@ -254,6 +261,7 @@ def stored_config(run: Path) -> Config:
     if not run.is_dir():
         raise ComityError(f"there is no run folder {run}")
     refuse_links(run)
+    refuse_checkpoint(run)
     if not (run / "config.yaml").is_file():
         raise ComityError(f"{run} is not a run: it holds no config.yaml")
     return load_config(run / "config.yaml")

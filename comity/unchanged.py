@@ -7,6 +7,7 @@ or damaged would otherwise only give other numbers.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ ELSEWHERE = (*CHANGEABLE, "output", "composition", "iterations")
 """Of a run that is only shown; more iterations may have been wanted since."""
 
 BACK = "bring it back from a copy"
+
+
+def refuse_checkpoint(folder: Path) -> None:
+    """Raises `ComityError` for a checkpoint, which has a config as a run has.
+
+    A run that went on in there would begin anew, and spoil the checkpoint.
+    """
+    if (folder / "manifest.json").exists() and (folder / "state.json").exists():
+        run = os.path.normpath(folder / ".." / "..")
+        raise ComityError(f"{folder} is a checkpoint, not a run; name the run's folder, {run}")
 
 
 def counted_lines(run: Path) -> list[bytes]:

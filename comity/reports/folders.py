@@ -15,7 +15,7 @@ from comity.config_files import read_yaml
 from comity.errors import ComityError
 from comity.reading import read_metrics, read_object, refuse_links
 from comity.reports.formats import words
-from comity.unchanged import check_shown, check_study
+from comity.unchanged import check_shown, check_study, refuse_checkpoint
 
 IGNORED_KEYS = {
     "seed",
@@ -95,6 +95,7 @@ def collect(folders: list[Path]) -> Material:
         if not folder.is_dir():
             raise ComityError(f"there is no folder {folder}; give the folder of a run or a study")
         refuse_links(folder)
+        refuse_checkpoint(folder)
         if (folder / "study.json").is_file():
             check_study(folder)
             runs += _study(folder, notes, told_apart[folder])

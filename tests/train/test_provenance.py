@@ -173,6 +173,19 @@ def test_a_page_needs_no_conversations_and_not_every_checkpoint(run: Path) -> No
     assert after["policies"] == before["policies"]
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [go_on, trained_policies, lambda folder: build([folder])],
+    ids=["resume", "evaluate", "report"],
+)
+def test_a_checkpoint_is_not_taken_for_a_run(ask: Callable[[Path], Any], run: Path) -> None:
+    """It holds a config too: going on in it would begin a new run inside."""
+    before = files(run)
+    with pytest.raises(ComityError, match=r"is a checkpoint, not a run; name .*run$"):
+        ask(run / "checkpoints/000004")
+    assert files(run) == before
+
+
 def test_a_study_that_was_changed_is_noticed(tmp_path: Path) -> None:
     changes = ["study.seeds=[0,1]", "iterations=1", "checkpoint.every=1"]
     study = train(small(tmp_path, *changes), report=False)
