@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comity.config_limits import limited
-from comity.errors import lookup
+from comity.errors import ComityError, lookup
 
 Block = dict[str, Any]
 """`{name: ..., parameter: value, ...}`."""
@@ -202,5 +202,7 @@ def with_study(overrides: Sequence[str]) -> list[str]:
     found = []
     for one in overrides:
         seeds = re.fullmatch(r"\+{0,2}study\.seeds=(\[[^\[\]]*\])", one)
+        if not seeds and re.fullmatch(r"\+{0,2}study\.seeds=\d+", one):
+            raise ComityError(f"{one}: study.seeds is a list, as in 'study.seeds=[0,1,2]'")
         found.append(f"study={{seeds:{seeds[1]}}}" if seeds else one)
     return found

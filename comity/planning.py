@@ -20,7 +20,7 @@ from comity.progress import say
 from comity.reports.formats import counted, duration, words
 from comity.reports.setting import applying, reward_words, rewards
 from comity.seats import only_arm
-from comity.study import check_study, entrant_name
+from comity.study import check_study, entrant_name, one_arm
 from comity.train import check_training, train
 
 MEASURED_MATCHES = 32
@@ -44,7 +44,7 @@ def runs_of(config: Config) -> Runs:
     if config.study is None and config.crossplay is None:
         check_training(config)
         return {config.name: {config.seed: config}}
-    return check_study(config)
+    return check_study(one_arm(config))
 
 
 def plan(config: Config, measure: bool = True) -> list[str]:

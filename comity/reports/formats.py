@@ -65,8 +65,9 @@ def bar(interval: Interval, low: float, high: float) -> dict[str, float | None]:
 
 
 def plain_values(estimate: Interval) -> dict[str, Any]:
-    """The numbers of an estimate alone, for whoever saves a table."""
-    return {key: estimate.get(key) for key in ("mean", "low", "high", "n")}
+    """An estimate for whoever saves a table: with what its interval is over, or why it has none."""
+    keys = ("mean", "low", "high", "n", "units", "over", "reason")
+    return {key: estimate.get(key) for key in keys}
 
 
 def _hundredths(value: float) -> str:

@@ -9,6 +9,7 @@ from comity.config import compose
 from comity.config_hints import SYNONYMS, elsewhere, is_key
 from comity.errors import ComityError
 from comity.experiment import Rules
+from comity.planning import plan, runs_of
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,17 @@ def test_a_command_line_that_is_not_understood(
 ) -> None:
     assert main(arguments.split()) == 2
     assert told in capsys.readouterr().err
+
+
+def test_one_seed_of_a_study_is_a_list_too() -> None:
+    with pytest.raises(ComityError, match=r"is a list, as in 'study.seeds=\[0,1,2\]'"):
+        compose("ipd", ["study.seeds=3"])
+
+
+def test_a_run_before_a_cross_play_is_planned_as_it_is_trained() -> None:
+    told = compose("ipd", ["crossplay={players: [learner, tit_for_tat]}"])
+    lines = "\n".join(plan(told, measure=False))
+    assert list(runs_of(told)) == ["ipd"] and "ipd, tit_for_tat" in lines
 
 
 def test_seeds_make_a_study_of_any_experiment(tmp_path: Path) -> None:

@@ -108,6 +108,10 @@ def test_a_saved_table_has_the_numbers_of_the_summary(browser: Any, pages: dict[
                 if one["cooperation"][key] is None
                 else (float(value) == pytest.approx(one["cooperation"][key]))
             )
+        told = rows[source][policy]
+        assert told["Cooperation, over"] == one["cooperation"]["over"]
+        assert told["Cooperation, units"] == str(one["cooperation"]["units"])
+        assert told["Cooperation, reason"] == one["cooperation"].get("reason", "")
     _, text = save(page, page.locator("#crossplay .save >> text=CSV").first)
     cells = {row["row player"]: row for row in csv.DictReader(io.StringIO(text))}
     payoff = summary["crossplay"]["own"]["always_defect"]["payoff"]["mean"]
