@@ -19,8 +19,8 @@ from comity.evaluation.crossplay import Entrant, pairings
 from comity.progress import say
 from comity.reports.formats import counted, duration, words
 from comity.reports.setting import applying, reward_words, rewards
-from comity.seats import only_arm
-from comity.study import check_study, entrant_name, one_arm
+from comity.seats import entrant_name, only_arm
+from comity.study import check_study, one_arm
 from comity.train import check_training, train
 
 MEASURED_MATCHES = 32

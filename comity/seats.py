@@ -42,6 +42,14 @@ def only_arm(players: Sequence[Any], arms: Collection[str]) -> list[Any]:
     ]
 
 
+def entrant_name(player: Any) -> str:
+    """What a player is called in the cross-play: `own`, `random(p=0.3)`, `adapter:PATH`."""
+    if isinstance(player, str):
+        return player
+    parameters = [f"{key}={value}" for key, value in player.items() if key != "name"]
+    return f"{player['name']}({', '.join(parameters)})" if parameters else str(player["name"])
+
+
 def is_scripted(seat: Any) -> bool:
     """The seat names a scripted player, and no language model."""
     return not isinstance(seat, str) or seat.split(":")[0] not in (LEARNER, "base", "adapter")

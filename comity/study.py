@@ -40,6 +40,7 @@ from comity.seats import (
     MAIN,
     check_seat,
     check_strategy,
+    entrant_name,
     is_scripted,
     learner_of,
     only_arm,
@@ -280,14 +281,6 @@ def _meet(
             {"pairing": meetings.pairing_of_decision, "certain": meetings.certain},
         ),
     )
-
-
-def entrant_name(player: Any) -> str:
-    """What a player is called in the cross-play: `own`, `random(p=0.3)`, `adapter:PATH`."""
-    if isinstance(player, str):
-        return player
-    parameters = [f"{key}={value}" for key, value in player.items() if key != "name"]
-    return f"{player['name']}({', '.join(parameters)})" if parameters else str(player["name"])
 
 
 def _host(arm: Config, config: Config) -> tuple[LanguageModels, float]:
