@@ -138,7 +138,8 @@ def test_whoever_remembers_more_is_refused() -> None:
 def test_yardsticks_by_hand() -> None:
     """Always defect against tit-for-tat: 2.5 in the first round, then 1, a mean of 1.3."""
     found = yardsticks(GAME, [(0, "own", reward("own"))], against("tit_for_tat"))
-    assert found["phases"] == [{"first": 0, "reward": "own", "low": -6.0, "high": 4.0}]
+    phase = {"first": 0, "reward": "own", "low": -6.0, "high": 4.0, "legal_low": 0.0}
+    assert found["phases"] == [phase]
     defect = found["null"]["always_defect"]
     assert defect["reward"] == pytest.approx([1.3])
     assert defect["normalized"] == pytest.approx([0.73])

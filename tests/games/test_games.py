@@ -70,7 +70,7 @@ def test_parameters_reach_the_game() -> None:
         ({"name": "chicken", "illegal": "as_cooperate"}, "known: as_defect, carry"),
         ({"name": "chicken", "start": "random"}, "unknown start 'random'; known: none, uniform"),
         ({"name": "chicken", "noise": 1.5}, "noise must lie between 0 and 1"),
-        ({"name": "chicken", "noise": float("nan")}, "noise must lie between 0 and 1"),
+        ({"name": "chicken", "noise": float("nan")}, "noise must be finite"),
         ({"name": "chicken", "noise": "much"}, "noise must be a number, not 'much'"),
         ({"name": "chicken", "length": {"name": "forever"}}, "unknown length 'forever'"),
         ({"name": "chicken", "length": {"name": "fixed", "rounds": 0}}, "rounds must be at least"),
