@@ -10,7 +10,7 @@ its random seed led to. So what an interval is over is a whole *unit*:
 - one unit: there is no spread to see, and so no interval.
 
 A quantity with a known range is put on the scale on which that is [0, 1]. Its interval is the
-hull of two:
+hull of three:
 
 - Wilson's interval (1927, JASA 22, 209-212) with Student's quantile and the variance between
   units: all mu with (mean - mu)^2 <= c mu (1 - mu), c = t^2 s^2 / (k mean (1 - mean)), for k units
@@ -18,8 +18,13 @@ hull of two:
   interval; near an end it is longer on the inner side, because what is bounded is skewed there.
 - The interval of Clopper and Pearson (1934, Biometrika 26, 404-413) for k trials of which
   k * mean succeeded, drawn toward the mean by the factor w: the mean of (2x - 1)^4 over the
-  units x, which is 1 at the ends and 0 in the middle (1 where all units are equal). Where seeds
-  gather at an end, their spread says nothing: three at exactly 1 leave 29 to 100 %.
+  units x, which is 1 at the ends and 0 in the middle. Where seeds gather at an end, their spread
+  says nothing: three at exactly 1 leave 29 to 100 %.
+- Where many groups gave exactly one value, rarer ones may only not have been seen yet: whatever
+  happens in a share p of all groups stays unseen in n of them with probability (1 - p)^n. So the
+  mean may be off by p = 1 - 0.025^(1/n) of the way to each end, n being the groups of all seeds,
+  times (m - 1)/(n - 1) where m of them gave the same value. Without this, equal seeds would have
+  no width.
 
 Without a known range it is Student's t interval.
 
@@ -105,12 +110,18 @@ def mean_over_seeds(
     mean = float(units[:, 0].sum() / units[:, 1].sum())
     if exact:
         return Estimate(mean, None, None, n, len(units), over, exact)
-    low, high, reason = _interval(units, mean, bounds, confidence)
+    groups = np.concatenate(counted)
+    unseen = _unseen(groups[:, 0] / groups[:, 1], confidence)
+    low, high, reason = _interval(units, mean, bounds, unseen, confidence)
     return Estimate(mean, low, high, n, len(units), over, reason.format(_one(over, len(units))))
 
 
 def _interval(
-    units: np.ndarray, mean: float, bounds: tuple[float, float] | None, confidence: float
+    units: np.ndarray,
+    mean: float,
+    bounds: tuple[float, float] | None,
+    unseen: float,
+    confidence: float,
 ) -> tuple[float | None, float | None, str]:
     """Ends of the interval, or the reason why there is none. `units` `[k, 2]`."""
     values, weights = units[:, 0] / units[:, 1], units[:, 1]
@@ -141,11 +152,21 @@ def _interval(
     share = np.clip((values - bounds[0]) / span, 0.0, 1.0)
     middle = float(np.clip((mean - bounds[0]) / span, 0.0, 1.0))
     c = 0.0 if equal else spread / span**2 / max(middle * (1.0 - middle), 1e-12)
-    near = 1.0 if equal else float(np.average((2 * share - 1) ** END_POWER, weights=weights))
+    near = float(np.average((2 * share - 1) ** END_POWER, weights=weights))
     wilson, binomial = _wilson(middle, c), _binomial(middle, k, confidence)
-    low = bounds[0] + span * min(wilson[0], middle + near * (binomial[0] - middle))
-    high = bounds[0] + span * max(wilson[1], middle + near * (binomial[1] - middle))
+    lows = wilson[0], middle + near * (binomial[0] - middle), middle * (1.0 - unseen)
+    highs = wilson[1], middle + near * (binomial[1] - middle), middle + (1.0 - middle) * unseen
+    low, high = bounds[0] + span * min(lows), bounds[0] + span * max(highs)
     return min(low, mean), max(high, mean), ""
+
+
+def _unseen(values: np.ndarray, confidence: float) -> float:
+    """How far the mean may be off, as a share of the way to an end: see the module. `[group]`."""
+    slack = 1e-9 * max(1.0, float(np.abs(values).max()))
+    steps = np.flatnonzero(np.diff(np.sort(values)) > slack)
+    alike = int(np.diff([-1, *steps, len(values) - 1]).max())
+    tied = (alike - 1) / max(len(values) - 1, 1)  # One group is always like itself.
+    return tied * (1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / len(values)))
 
 
 def _wilson(mean: float, c: float) -> tuple[float, float]:
