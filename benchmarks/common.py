@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from comity.bench import rounded, synchronize
-from comity.config import Config
+from comity.commands.bench import rounded, synchronize
+from comity.config.schema import Config
+from comity.config.seats import MAIN
 from comity.engines.chat import ChatFormat
-from comity.engines.devices import choose_device
-from comity.engines.models import load_model
+from comity.engines.local.devices import choose_device
+from comity.engines.local.models import load_model
 from comity.errors import ComityError
-from comity.experiment import Experiment, Rules
-from comity.learning.lessons import Lesson
+from comity.experiments.build import Experiment, Rules
+from comity.learning.training_batch import Lesson
 from comity.rollout.play import Match, Rollout
-from comity.seats import MAIN
 from comity.train import lessons
 
 SAME = (

@@ -9,14 +9,14 @@ import torch
 from peft import PeftModel
 
 from benchmarks.common import Task, line_of, padded, quickest, single_tokens, timed
-from comity.bench import forget_peak_memory, peak_memory_mb
-from comity.engines.engine import Engine
-from comity.engines.session import Choice, Conversation
+from comity.commands.bench import forget_peak_memory, peak_memory_mb
+from comity.config.seats import MAIN
+from comity.engines.local.engine import Engine
+from comity.engines.local.session import Choice, Conversation
 from comity.games import make_game
 from comity.games.base import Game
-from comity.players.language_model import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModels, Policy
 from comity.rollout.play import Rollout, play
-from comity.seats import MAIN
 
 
 class Generate:

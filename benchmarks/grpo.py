@@ -18,8 +18,8 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.common import Task, line_of, quickest
-from comity.bench import forget_peak_memory, peak_memory_mb, synchronize
-from comity.engines.models import load_model, load_tokenizer, quiet
+from comity.commands.bench import forget_peak_memory, peak_memory_mb, synchronize
+from comity.engines.local.models import load_model, load_tokenizer, quiet
 from comity.prompts.answers import parse
 
 UPDATES = 3

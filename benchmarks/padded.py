@@ -7,9 +7,9 @@ import torch
 from peft import PeftModel
 
 from benchmarks.common import Task, line_of, padded, quickest, single_tokens, timed
-from comity.bench import forget_peak_memory, peak_memory_mb
-from comity.engines.masks import masked
-from comity.learning.lessons import Lesson, TrainedDecision
+from comity.commands.bench import forget_peak_memory, peak_memory_mb
+from comity.engines.token_masks import masked
+from comity.learning.training_batch import Lesson, TrainedDecision
 
 FULL_LOGITS_BYTES = 4e9
 """Most bytes of logits that a micro-batch is tried with."""

@@ -29,9 +29,9 @@ import typer
 
 from benchmarks import generate, padded, replay
 from benchmarks.common import Task
-from comity.bench import WORKLOADS, measure, rounded, tell
+from comity.commands.bench import WORKLOADS, measure, rounded, tell
 from comity.errors import ComityError, lookup
-from comity.experiment import Experiment, shared_engine
+from comity.experiments.build import Experiment, shared_engine
 
 PEERS = {"generate": ("A", "C"), "padded": ("A", "C"), "trl": ("B",)}
 """Every peer and what it is measured on."""

@@ -14,7 +14,7 @@ from typing import Any
 from peft import PeftModel
 
 from benchmarks.common import Task, line_of, padded, quickest, timed
-from comity.bench import forget_peak_memory, peak_memory_mb
+from comity.commands.bench import forget_peak_memory, peak_memory_mb
 from comity.rollout.play import Rollout
 
 

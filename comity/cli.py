@@ -14,12 +14,12 @@ from typing import Annotated
 
 import typer
 
-from comity.cli_config import CONFIG_EXAMPLES, show_config
-from comity.cli_evaluate import evaluate
-from comity.command_hints import hint
+from comity.commands.config_command import CONFIG_EXAMPLES, show_config
+from comity.commands.evaluate_command import evaluate
+from comity.commands.hints import hint
+from comity.commands.process import interrupts, occupy_standard_streams, plain_warnings, settle
 from comity.errors import ComityError, printable, warn
-from comity.process import interrupts, occupy_standard_streams, plain_warnings, settle
-from comity.progress import say
+from comity.runs.progress import say
 
 app = typer.Typer(
     name="comity",
@@ -112,7 +112,7 @@ def train(
     changes = list(overrides or [])
     if "=" in name or name.startswith("~"):  # `comity train --config-path ... seed=1`
         changes, name = [name, *changes], ""
-    from comity.launch import start
+    from comity.commands.launch import start
 
     try:
         folders = start(name, changes, multirun, config_path, config_name, resume, dry_run)
@@ -122,7 +122,7 @@ def train(
         raise StoppedByUserError(f"interrupted; {hint}") from interrupt
     if dry_run:
         return
-    from comity.reports.outcome import outcome_lines
+    from comity.reports.summary.outcome import outcome_lines
 
     for folder in folders:
         for line in outcome_lines(folder):
@@ -170,7 +170,7 @@ def play(
     seed: Annotated[int | None, typer.Option(help="Drawn if left out.")] = None,
 ) -> None:
     """Play a game yourself, in the terminal, against any player or trained run."""
-    from comity.playing import play_game
+    from comity.commands.play import play_game
 
     try:
         folder = play_game(game, seats, overrides or [], matches, seed)
@@ -212,7 +212,7 @@ def list_(
     ] = None,
 ) -> None:
     """Show what there is to choose from, a sentence each."""
-    from comity.catalog import catalog, show
+    from comity.commands.listing import catalog, show
 
     show(catalog(kind))
 
@@ -220,7 +220,7 @@ def list_(
 @models.command("list")
 def list_models() -> None:
     """Show the models that are known."""
-    from comity.catalog import catalog, show
+    from comity.commands.listing import catalog, show
 
     show(catalog("models"))
     print(
@@ -234,7 +234,7 @@ def fetch_model(
     name: Annotated[str, typer.Argument(help="A model's name.")] = "smollm2-135m",
 ) -> None:
     """Fetch a model now, so that later runs need no network."""
-    from comity.engines.models import fetch
+    from comity.engines.local.models import fetch
 
     print(fetch(name))
 
@@ -275,7 +275,7 @@ def bench(
     ] = None,
 ) -> None:
     """Measure the speed of playing and learning here, one JSON line per workload."""
-    from comity.bench import main as measure
+    from comity.commands.bench import main as measure
 
     measure(list(workloads or []), quick, model, dtype, device, output)
 

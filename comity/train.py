@@ -11,50 +11,53 @@ from typing import Any
 
 import numpy as np
 
-from comity.config import Config
+from comity.config.schema import Config
+from comity.config.seats import is_scripted, learner_of, scripted_player
 from comity.errors import WorkError
-from comity.evaluation.drawn_tables import drawn_yardsticks, reward_shares
 from comity.evaluation.metrics import iteration_metrics
-from comity.evaluation.ranges import claims_must_fit
-from comity.evaluation.yardsticks import payoff_range, same_for_all, split_yardsticks, yardsticks
-from comity.experiment import Experiment, check_training
+from comity.evaluation.moral.drawn_payoffs import drawn_yardsticks, reward_shares
+from comity.evaluation.moral.reference_policies import (
+    payoff_range,
+    same_for_all,
+    split_yardsticks,
+    yardsticks,
+)
+from comity.evaluation.payoff_ranges import claims_must_fit
+from comity.experiments.build import Experiment, check_training
+from comity.experiments.resume import restore, seed_libraries, write_checkpoint
 from comity.files import write_atomically
 from comity.games.base import Game
 from comity.games.enumerate import Policy
-from comity.games.random_tables import RandomTables
+from comity.games.matrix.random_tables import RandomTables
 from comity.learning.algorithms import Reinforce
-from comity.learning.checkpoints import Checkpoints
-from comity.learning.credit import discounted_returns
-from comity.learning.crediting import Layout, credited
-from comity.learning.critic import judge
-from comity.learning.lessons import lessons
-from comity.learning.ppo_learner import PpoLearner
-from comity.players.scripted import Scripted
-from comity.progress import Progress
-from comity.provenance import located, note_made_with
-from comity.resuming import restore, seed_libraries, write_checkpoint
+from comity.learning.credit.advantages import Layout, credited
+from comity.learning.credit.critic import judge
+from comity.learning.credit.returns import discounted_returns
+from comity.learning.ppo.learner import PpoLearner
+from comity.learning.state.checkpoints import Checkpoints
+from comity.learning.training_batch import lessons
+from comity.players.scripted.strategies import Scripted
 from comity.rewards import log_rewards
 from comity.rewards.base import Reward
-from comity.rollout.branches import branch_returns
+from comity.rollout.counterfactuals import branch_returns
 from comity.rollout.followups import follow_up
-from comity.rollout.noting import note_rewards, settles
 from comity.rollout.play import Match, Rollout, play
+from comity.rollout.recording import note_rewards, settles
 from comity.rollout.records import Conversation, Decision
-from comity.runs import YARDSTICKS, RunFolder
-from comity.seats import is_scripted, learner_of, scripted_player
-from comity.sinks import SinkError, Sinks
+from comity.runs.folder import YARDSTICKS, RunFolder
+from comity.runs.progress import Progress
+from comity.runs.provenance import located, note_made_with
+from comity.runs.sinks import SinkError, Sinks
 
 
 def train(config: Config, resume: Path | None = None, report: bool = True) -> Path:
-    """Run an experiment, or continue one, and return its folder.
+    """Train one run, or continue one, and return its folder.
 
-    With `config.study` set, every arm is trained with every seed, and the trained then meet
-    (see `comity.study`). Ends with the page unless `report` is false.
+    Ends with the page unless `report` is false. `comity.commands.run` starts studies and
+    cross-plays too, which this refuses.
     """
     if config.study is not None or config.crossplay is not None:
-        from comity.study import run_study
-
-        return run_study(config, resume)
+        raise ValueError("a study or a cross-play is more than one run; use comity.commands.run")
     with ExitStack() as stack:
         run = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
         config = config if run is None else run.config
@@ -171,7 +174,7 @@ def reward_name(block: Mapping[str, Any]) -> str:
 
 
 def held_against(experiment: Experiment) -> dict[str, Any]:
-    """What the run's curves are held against on its page (`comity.evaluation.yardsticks`)."""
+    """The reference policies and values that the page draws beside the run's curves."""
     config, rules = experiment.config, experiment.rules
     if found := split_yardsticks(rules.game):
         return found

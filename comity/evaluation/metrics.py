@@ -10,8 +10,8 @@ The caller picks the decisions (those of one policy, of the learners, of one ite
 functions that need whole rounds, `outcome`, must be given the decisions of all seats.
 
 Move 0 is cooperation, C; move 1 is defection, D; both are of decisions of the kind "choose"
-only, and messages and claims (`comity.evaluation.negotiation`) are neither. States are written
-own move first, then the other's: "CD" is "I cooperated, they defected"; "start" is before
+only, and messages and claims (`comity.evaluation.negotiation.statistics`) are neither. States are
+written own move first, then the other's: "CD" is "I cooperated, they defected"; "start" is before
 anything was shown. A rate with an empty denominator is None, never 0.
 """
 
@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from comity.evaluation.bargains import learned
-from comity.evaluation.negotiation import negotiation_metrics
+from comity.evaluation.negotiation.outcomes import learned
+from comity.evaluation.negotiation.statistics import negotiation_metrics
 from comity.games.base import KINDS
-from comity.games.stages import OUTCOMES as OUTCOMES
+from comity.games.matrix.stages import OUTCOMES as OUTCOMES
 from comity.players.base import CONTROLLERS
 from comity.rollout.records import Decision
 
@@ -187,7 +187,7 @@ def iteration_metrics(
     probabilities, which no draw of an answer moves; else the share of the legal answers.
     `conditional` maps each state to `[probability or number of cooperation, legal answers]`; see
     also `by_opponent`. `negotiation` has the statistics of split games
-    (`comity.evaluation.negotiation`; `must_fit` as there); `{}` in others.
+    (`comity.evaluation.negotiation.statistics`; `must_fit` as there); `{}` in others.
     """
     learners = learners_decisions(decisions)
     measure = exact_cooperation if is_scored(learners) else cooperation

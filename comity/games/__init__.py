@@ -14,9 +14,10 @@ To add a game, write its factory and give it a line in `GAMES`.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from comity.games import negotiations, tables
 from comity.games.base import Game
-from comity.games.random_tables import random_dilemma
+from comity.games.matrix import tables
+from comity.games.matrix.random_tables import random_dilemma
+from comity.games.split import named_games as negotiations
 from comity.registry import build, own_parts
 
 GAMES: dict[str, Callable[..., Game]] = {

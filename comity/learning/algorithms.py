@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from comity.errors import ComityError, lookup
-from comity.learning.alignment import AlignmentSettings
-from comity.learning.credit import CREDIT_STEPS, CreditSettings
-from comity.learning.exact import OBJECTIVES
+from comity.learning.credit.advantage_alignment import AlignmentSettings
+from comity.learning.credit.returns import CREDIT_STEPS, CreditSettings
+from comity.learning.exact.policy_gradient import OBJECTIVES
 from comity.learning.loss import LossSettings
-from comity.learning.ppo import PpoSettings
+from comity.learning.ppo.objective import PpoSettings
 from comity.prompts.answers import AnswerFormat
 
 ESTIMATORS: dict[str, str] = {
@@ -34,7 +34,7 @@ class Reinforce:
     discount: float = 0.9
     """Weight of the next round's reward relative to this round's."""
     baseline: str = "batch"
-    """What is taken off each return (see `comity.learning.credit.BASELINES`)."""
+    """What is taken off each return (see `comity.learning.credit.returns.BASELINES`)."""
     whiten: bool | str = True
     """Scale advantages to deviation 1: over the whole batch (true), per "round", or not.
 
@@ -142,7 +142,8 @@ class AdvantageAlignment(Reinforce):
     whiten: bool | str = False
     """Scale credits to deviation 1: over the whole batch (true), per "round", or not."""
     form: str = "past"
-    """How the weight of the others is made (see `comity.learning.alignment.FORMS`)."""
+    """How the weight of the others is made (see
+    `comity.learning.credit.advantage_alignment.FORMS`)."""
     weight: float = 1.0
     """Weight of the others' part; 0: naive learning."""
     alignment_discount: float | None = None
@@ -201,7 +202,7 @@ class Exact:
     discount: float = 0.9
     """Weight of the next round's reward relative to this round's."""
     objective: str = "reinforce"
-    """Which gradient (see `comity.learning.exact.OBJECTIVES`)."""
+    """Which gradient (see `comity.learning.exact.policy_gradient.OBJECTIVES`)."""
     kl: float = 0.0
     """Weight of the divergence from the base model."""
     entropy: float = 0.0

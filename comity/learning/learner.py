@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file
 
-from comity.engines.engine import Engine, TrunkReading
-from comity.engines.session import Session
+from comity.engines.local.engine import Engine, TrunkReading
+from comity.engines.local.session import Session
 from comity.errors import ComityError, WorkError, lookup
-from comity.learning.lessons import (
+from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
+from comity.learning.normalization import Denominators
+from comity.learning.reference_policy import Reference
+from comity.learning.training_batch import (
     Lesson,
     TermReading,
     common_beginning,
@@ -26,12 +29,9 @@ from comity.learning.lessons import (
     micro_batches,
     read_terms,
 )
-from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
-from comity.learning.normalization import Denominators
-from comity.learning.reference import Reference
 
 if TYPE_CHECKING:
-    from comity.learning.critic import Critic
+    from comity.learning.credit.critic import Critic
 
 
 def turn_shares(

@@ -8,7 +8,7 @@ tokens is one term that counts for that many tokens.
 from collections.abc import Sequence
 
 from comity.errors import lookup
-from comity.learning.lessons import Lesson, TrainedDecision
+from comity.learning.training_batch import Lesson, TrainedDecision
 
 NORMALIZATIONS = {
     "decisions": "divide by the number of trained decisions of the batch",

@@ -17,9 +17,9 @@ from comity.games.base import ILLEGAL, Action, Game, Reply, Turn
 from comity.games.randomness import ANSWER, generator
 
 if TYPE_CHECKING:  # People and scripts play without torch.
-    from comity.engines.masks import Mask
-    from comity.engines.scoring import Answers
-    from comity.engines.session import Session
+    from comity.engines.local.scoring import Answers
+    from comity.engines.local.session import Session
+    from comity.engines.token_masks import Mask
 
 Controller = Literal["live", "frozen", "past", "scripted", "human"]
 """What kind of player decided."""
@@ -27,7 +27,7 @@ Controller = Literal["live", "frozen", "past", "scripted", "human"]
 CONTROLLERS: dict[Controller, str] = {
     "live": "a learner in a seat that is trained",
     "frozen": "a learner's present policy that is not trained here, a folder's adapter or the base",
-    "past": "a learner's earlier policy (`comity.players.past`)",
+    "past": "a learner's earlier policy (`comity.players.opponent_pool`)",
     "scripted": "a scripted strategy",
     "human": "a person at the terminal",
 }
@@ -95,7 +95,8 @@ class Answer:
     grammar: str = ""
     """The regular expression that it was sampled under; "": none."""
     stop: str = ""
-    """Why sampling stopped (`comity.engines.sampling.Drawn`); "": not sampled token by token."""
+    """Why sampling stopped (`comity.engines.local.sampling.Drawn`); "": not sampled token by token.
+    """
     kind: str = ""
     """"think" or "attempt" for what came before the answer that counts; else "": it counts."""
     before: tuple["Answer", ...] = ()

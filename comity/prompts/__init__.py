@@ -16,6 +16,7 @@ To add a prompt, write a file with a frozen dataclass and give it a line in `PRO
 
 from collections.abc import Callable, Mapping, Sequence
 
+from comity.prompts.answer_forms.delimiters import protocol
 from comity.prompts.answers import (
     ANSWERS,
     AnswerFormat,
@@ -26,12 +27,11 @@ from comity.prompts.answers import (
     parse_lenient,
 )
 from comity.prompts.base import Prompt
-from comity.prompts.conversation import Conversation
-from comity.prompts.delimiters import protocol
-from comity.prompts.memory_one import MemoryOne
-from comity.prompts.negotiation import NAMES, Negotiation
-from comity.prompts.structured import Structured
-from comity.prompts.telling import Telling
+from comity.prompts.matrix.conversation import Conversation
+from comity.prompts.matrix.memory_one import MemoryOne
+from comity.prompts.matrix.structured import Structured
+from comity.prompts.negotiation.prompt import NAMES, Negotiation
+from comity.prompts.rendering import Telling
 
 __all__ = [
     "ANSWERS",

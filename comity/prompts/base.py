@@ -12,7 +12,7 @@ from comity.errors import ComityError
 from comity.games.base import Game, Turn
 
 if TYPE_CHECKING:
-    from comity.prompts.forms import Form
+    from comity.prompts.answer_forms.forms import Form
 
 
 class Prompt(Protocol):

@@ -3,8 +3,8 @@
 At most one extra instruction per seat and round is added to what a seat is told at that
 round's first turn, before the request and what it answers to. It stands in the context that the
 answers are sampled in, and is taken out again before anything is learned
-(`comity.learning.removal`). So a policy tries what it would not try by itself, and importance
-weights correct for the difference. The scheme is that of the negotiation studies (arXiv
+(`comity.learning.strip_exploration`). So a policy tries what it would not try by itself, and
+importance weights correct for the difference. The scheme is that of the negotiation studies (arXiv
 2511.19405); the words are our own.
 """
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from comity.games.base import Game, Illegal, Round
-from comity.games.split import Split
-from comity.games.split_state import SplitRound
-from comity.prompts.negotiation_words import counted
-from comity.prompts.telling import NO_ANSWER, number, told
+from comity.games.split.game import Split
+from comity.games.split.state import SplitRound
+from comity.prompts.negotiation.wording import counted
+from comity.prompts.rendering import NO_ANSWER, number, told
 
 
 def outcome(

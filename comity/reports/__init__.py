@@ -8,6 +8,6 @@
 - `report`: `build`, which does all of it
 """
 
-from comity.reports.report import build
+from comity.reports.build import build
 
 __all__ = ["build"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from comity.errors import ComityError, lookup
 from comity.games.base import Game, Played
-from comity.games.split import Split
+from comity.games.split.game import Split
 
 OPPONENT_ILLEGAL = {
     "carry": "the reward of what was played; under the game's rule carry the last legal move",

@@ -8,9 +8,9 @@ and learned from nowhere.
 
 from collections.abc import Mapping, Sequence
 
-from comity.engines.session import Draw
+from comity.engines.local.session import Draw
 from comity.games.randomness import FOLLOWUP, generator
-from comity.players.language_model import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModels, Policy
 from comity.rollout.play import Match, Rollout
 from comity.rollout.records import Conversation, Decision, Piece
 

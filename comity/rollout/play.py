@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from comity.games.base import Game, Played
 from comity.players.base import Host
-from comity.rollout.live import Live, Match
+from comity.rollout.match_runner import Live, Match
 from comity.rollout.records import Conversation, Decision, Piece
 
 if TYPE_CHECKING:  # People and scripts play without torch.
-    from comity.engines.masks import Mask
-    from comity.engines.scoring import Answers
-    from comity.engines.session import Session
+    from comity.engines.local.scoring import Answers
+    from comity.engines.local.session import Session
+    from comity.engines.token_masks import Mask
 
 __all__ = ["Match", "Rollout", "play"]
 

@@ -101,7 +101,8 @@ class Decision:
     grammar: str = ""
     """The regular expression that it was sampled under; "": none."""
     stop: str = ""
-    """Why sampling stopped (`comity.engines.sampling.Drawn`); "": not sampled token by token."""
+    """Why sampling stopped (`comity.engines.local.sampling.Drawn`); "": not sampled token by token.
+    """
 
 
 @dataclass

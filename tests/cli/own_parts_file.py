@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from comity.games.base import Game, Move, Observation, Played, Turn
-from comity.games.iterated import Iterated
-from comity.games.stages import MatrixStage
-from comity.games.tables import DEFAULT_LENGTH, LengthChoice, make_length
-from comity.players.scripted import Scripted
+from comity.games.matrix.iterated import Iterated
+from comity.games.matrix.stages import MatrixStage
+from comity.games.matrix.tables import DEFAULT_LENGTH, LengthChoice, make_length
+from comity.players.scripted.strategies import Scripted
 from comity.prompts.base import OfLabels, labels_for
 from comity.rewards.base import Ruled
 
@@ -18,7 +18,7 @@ from comity.rewards.base import Ruled
 class Toll:
     """A bridge: one who pays lets everybody pass.
 
-    Another stage than the project's; only what `comity.games.stages.Stage` says.
+    Another stage than the project's; only what `comity.games.matrix.stages.Stage` says.
     """
 
     fee: float = 2.0

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from comity.catalog import KINDS
 from comity.cli import main
-from comity.config import Config, compose
+from comity.commands.listing import KINDS
+from comity.config.compose import compose
+from comity.config.schema import Config
 from comity.errors import ComityError, WorkError
-from comity.runs import RunFolder
+from comity.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
@@ -176,7 +177,7 @@ def test_report_names_both_files(
 
 def test_bench_passes_its_arguments(comity: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    replace_module(monkeypatch, "comity.bench", main=lambda *given: asked.append(given))
+    replace_module(monkeypatch, "comity.commands.bench", main=lambda *given: asked.append(given))
     assert comity("bench", "A", "--quick", "--device", "cpu", "--output", "lines.jsonl")[0] == 0
     assert comity("bench")[0] == 0
     assert asked == [
@@ -186,7 +187,7 @@ def test_bench_passes_its_arguments(comity: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_models_are_listed_and_fetched(comity: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.engines.models.fetch", lambda name: Path("/models") / name)
+    monkeypatch.setattr("comity.engines.local.models.fetch", lambda name: Path("/models") / name)
     assert comity("models", "fetch")[:2] == (0, "/models/smollm2-135m\n")
     assert comity("models", "fetch", "other")[:2] == (0, "/models/other\n")
     listed = comity("models", "list")[1]
@@ -274,6 +275,6 @@ def test_quick_commands_load_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_a_report_needs_no_language_model() -> None:
-    check = "import sys, comity.reports.report; print({'transformers', 'peft'} & set(sys.modules))"
+    check = "import sys, comity.reports.build; print({'transformers', 'peft'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 import comity.configs
-from comity.catalog import experiments, options
-from comity.config import Config, arm_configs, compose, differences, load_config, to_yaml
+from comity.config.compose import arm_configs, compose, differences, load_config, to_yaml
+from comity.config.groups import options
+from comity.config.presets import experiments
+from comity.config.schema import Config
 from comity.errors import ComityError
-from comity.experiment import check_training
+from comity.experiments.build import check_training
 from comity.games import GAMES, make_game
 from comity.prompts import ANSWERS, PROMPTS
 from comity.registry import build
@@ -141,7 +143,7 @@ def test_every_field_has_a_sentence() -> None:
     import ast
     import inspect
 
-    from comity import config as module
+    from comity.config import compose as module
 
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.ClassDef):

@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-import comity.evaluate
-import comity.evaluation_plan
+import comity.commands.generalization
+import comity.commands.generalization_plan
 from comity.cli import main
-from comity.evaluate import _left_out
-from comity.evaluation.questions import FRAMINGS, fitting
-from comity.evaluation_plan import GAMES, Options, make_plan
+from comity.commands.generalization import _left_out
+from comity.commands.generalization_plan import GAMES, Options, make_plan
+from comity.evaluation.generalization.questions import FRAMINGS, fitting
+from comity.experiments.trained import trained_policies
 from comity.train import train
-from comity.trained import trained_policies
 from tests.train.small import only_folder, small
 
 
@@ -33,13 +33,13 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(comity.evaluate, "shared_engine", load)
+    monkeypatch.setattr(comity.commands.generalization, "shared_engine", load)
 
 
 def test_it_writes_numbers_a_table_and_a_page(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(comity.evaluation_plan, "EPISODES", 2)
+    monkeypatch.setattr(comity.commands.generalization_plan, "EPISODES", 2)
     arguments = ["--quick", "--games", "stag_hunt", "--seeds", "7"]
     assert main(["evaluate", "generalization", str(run), *arguments]) == 0
     assert str(run / "generalization.html") in capsys.readouterr().out

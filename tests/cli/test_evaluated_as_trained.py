@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-import comity.evaluation_plan
+import comity.commands.generalization_plan
 from comity.cli import main
-from comity.config import compose
-from comity.study import run_study
+from comity.commands.study import run_study
+from comity.config.compose import compose
 from comity.train import train
 from tests.train.small import decisions, only_folder, overrides, small
 
@@ -23,7 +23,7 @@ FROZEN = ("iterations=1", "matches=24", "optimizer.learning_rate=0")
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comity.evaluation_plan, "EPISODES", 2)
+    monkeypatch.setattr(comity.commands.generalization_plan, "EPISODES", 2)
 
 
 def evaluated(run: Path, *options: str) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from comity.cli import main
-from comity.config import compose
-from comity.config_hints import SYNONYMS, elsewhere, is_key
+from comity.commands.plan import plan, runs_of
+from comity.config.compose import compose
+from comity.config.hints import SYNONYMS, elsewhere, is_key
 from comity.errors import ComityError
-from comity.experiment import Rules
-from comity.planning import plan, runs_of
+from comity.experiments.build import Rules
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from comity.config import Config, arm_configs, compose, load_config, to_yaml
+from comity.commands.launch import launch
+from comity.config.compose import arm_configs, compose, load_config, to_yaml
+from comity.config.schema import Config
 from comity.errors import ComityError
-from comity.launch import launch
 
 SECRET = "a-secret-of-this-machine"
 

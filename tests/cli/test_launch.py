@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from comity.cli import main
-from comity.config import Config, arm_configs, compose
+from comity.commands.launch import launch
+from comity.config.compose import arm_configs, compose
+from comity.config.schema import Config
 from comity.errors import ComityError, WorkError
-from comity.launch import launch
 from tests.train.small import overrides
 
 

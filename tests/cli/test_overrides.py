@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from comity.config import Config, compose
-from comity.config_limits import LARGEST_SEED
+from comity.commands.launch import launch
+from comity.config.compose import compose
+from comity.config.limits import LARGEST_SEED
+from comity.config.schema import Config
 from comity.errors import ComityError
-from comity.launch import launch
 
 NAMES = [
     "josé",

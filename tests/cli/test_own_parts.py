@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from comity import registry
-from comity.catalog import catalog
 from comity.cli import main
-from comity.config import compose
+from comity.commands.listing import catalog
+from comity.commands.play_setup import play_config, trained_seats
+from comity.config.compose import compose
 from comity.errors import ComityError
-from comity.experiment import Rules
+from comity.experiments.build import Rules
 from comity.games import make_game
-from comity.play_config import play_config, trained_seats
 from comity.prompts import PROMPTS
 from comity.registry import build
 from comity.rewards import REWARDS, Own, every_reward
-from comity.runs import read_decisions
+from comity.runs.folder import read_decisions
 from comity.train import train
 from tests.train.small import only_folder, small
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from comity.cli import main
-from comity.config import load_config
-from comity.planning import plan
+from comity.commands.plan import plan
+from comity.config.compose import load_config
 from tests.train.small import small
 
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-import comity.experiment
+import comity.experiments.build
 from comity.cli import main
-from comity.config import load_config
+from comity.commands.generalization import Trained
+from comity.commands.play import play_game
+from comity.commands.play_setup import play_config, trained_seats
+from comity.config.compose import load_config
 from comity.errors import ComityError
-from comity.evaluate import Trained
-from comity.play_config import play_config, trained_seats
-from comity.players.human import NobodyError, QuitError
-from comity.playing import play_game
-from comity.rollout.tables import read_conversations, read_decisions
-from comity.runs import read_metrics
+from comity.players.human.player import NobodyError, QuitError
+from comity.rollout.record_files import read_conversations, read_decisions
+from comity.runs.folder import read_metrics
 from comity.train import train
 from tests.players.screens import FakeScreen
 from tests.train.small import only_folder, small
@@ -41,7 +41,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(comity.experiment, "language_models", load)
+    monkeypatch.setattr(comity.experiments.build, "language_models", load)
 
 
 @pytest.fixture(scope="module")

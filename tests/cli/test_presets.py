@@ -6,14 +6,16 @@ from functools import cache
 
 import pytest
 
-from comity import negotiation_presets
-from comity.catalog import catalog, experiments
-from comity.config import Config, arm_configs, compose
+from comity.commands.listing import catalog
+from comity.commands.study import check_study
+from comity.config.compose import arm_configs, compose
+from comity.config.presets import experiments
+from comity.config.presets import negotiation as negotiation_presets
+from comity.config.presets.moral import moral_cells
+from comity.config.schema import Config
 from comity.errors import ComityError
-from comity.experiment import Rules, check_training, phases
-from comity.learning.ppo import PpoSettings
-from comity.presets import moral_cells
-from comity.study import check_study
+from comity.experiments.build import Rules, check_training, phases
+from comity.learning.ppo.objective import PpoSettings
 
 CELLS = dict(moral_cells())
 OPPONENTS = ("tit-for-tat", "random", "always-defect", "always-cooperate", "learner")

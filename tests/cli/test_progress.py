@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import comity.launch
-from comity import progress
+import comity.commands.launch
 from comity.cli import main
-from comity.progress import Progress, Status, fitted
-from comity.reports.report import build
+from comity.reports.build import build
+from comity.runs import progress
+from comity.runs.progress import Progress, Status, fitted
 from tests.reports import synthetic
 
 
@@ -102,7 +102,7 @@ def test_something_is_said_before_torch_is_loaded(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "comity.train", None)  # Its import fails.
-    monkeypatch.setitem(sys.modules, "comity.planning", None)
+    monkeypatch.setitem(sys.modules, "comity.commands.plan", None)
     assert main(command.split()) == 1
     first, *_ = capsys.readouterr().err.splitlines()
     assert first == "ipd: loading torch ..."
@@ -113,7 +113,7 @@ def test_the_end_of_a_run_tells_what_it_came_to(
 ) -> None:
     study = synthetic.study(tmp_path / "study", hostile=False)
     build([study])
-    monkeypatch.setattr(comity.launch, "start", lambda *_: [study])
+    monkeypatch.setattr(comity.commands.launch, "start", lambda *_: [study])
     assert main(["train", "demo"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("result: own: cooperation ")

@@ -13,7 +13,7 @@ import pytest
 
 from comity.cli import main
 from comity.errors import printable, warn
-from comity.progress import Progress
+from comity.runs.progress import Progress
 from comity.train import train
 from tests.train.small import metrics, small
 
@@ -126,7 +126,7 @@ def test_warnings_are_lines_of_the_command(
         for _ in range(2):
             warn("half of it\x1b[1m is missing")
 
-    monkeypatch.setattr("comity.catalog.show", warned)
+    monkeypatch.setattr("comity.commands.listing.show", warned)
     assert main(["list", "games"]) == 0
     line = "comity: warning: half of it\\x1b[1m is missing\n"
     assert capsys.readouterr().err == line * 2
@@ -144,7 +144,7 @@ def test_an_interrupt_ends_in_one_line_whatever_a_library_makes_of_it(
         except KeyboardInterrupt:
             raise AttributeError("'NoneType' object has no attribute '_flags'") from None
 
-    monkeypatch.setattr("comity.launch.composed", composed)
+    monkeypatch.setattr("comity.commands.launch.composed", composed)
     assert main(["train", "smoke"]) == 130
     assert capsys.readouterr().err == "comity: interrupted\n"
 
@@ -156,7 +156,7 @@ def test_an_interrupt_of_any_command_is_one_line(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
 
-    monkeypatch.setattr("comity.catalog.show", interrupted)
+    monkeypatch.setattr("comity.commands.listing.show", interrupted)
     assert main(["list", "games"]) == 130
     assert capsys.readouterr().err == "comity: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

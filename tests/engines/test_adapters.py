@@ -12,10 +12,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from comity.engines import lora
-from comity.engines.engine import Engine
-from comity.engines.models import load_model
-from comity.engines.session import Choice
+from comity.engines.local.adapters import lora
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model
+from comity.engines.local.session import Choice
 from comity.errors import ComityError, WorkError
 from tests.tiny import assert_agree, make_tiny
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity.engines.chat import ChatFormat
-from comity.engines.models import load_tokenizer
+from comity.engines.local.models import load_tokenizer
 from comity.errors import ComityError
 from tests.tiny import ARCHITECTURES, make_tokenizer
 

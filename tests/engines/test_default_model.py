@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from comity.engines.chat import ChatFormat
-from comity.engines.engine import Engine
-from comity.engines.models import load_model, load_tokenizer
-from comity.learning.lessons import read_terms
-from comity.players.language_model import LanguageModels
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model, load_tokenizer
+from comity.learning.training_batch import read_terms
+from comity.players.language_model.player import LanguageModels
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS
 from comity.registry import build

@@ -10,13 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from comity.engines import packing, scoring, windows
-from comity.engines import session as session_module
-from comity.engines.engine import Engine
-from comity.engines.packing import Lane, _alike
-from comity.engines.sampling import Drawn
-from comity.engines.scoring import Answers
-from comity.engines.session import Choice, Conversation, Draw
+from comity.engines.local import kv_cache as windows
+from comity.engines.local import packing, scoring
+from comity.engines.local import session as session_module
+from comity.engines.local.engine import Engine
+from comity.engines.local.packing import Lane, _alike
+from comity.engines.local.sampling import Drawn
+from comity.engines.local.scoring import Answers
+from comity.engines.local.session import Choice, Conversation, Draw
 from tests.tiny import ARCHITECTURES, assert_agree, make_tiny
 
 

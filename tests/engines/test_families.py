@@ -11,8 +11,10 @@ import pytest
 import torch
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
-from comity.engines import attention, check, lora_layers
-from comity.engines.engine import Engine
+from comity.engines.local import attention
+from comity.engines.local import model_check as check
+from comity.engines.local.adapters import lora_layers
+from comity.engines.local.engine import Engine
 from comity.errors import ComityError
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "models.md"

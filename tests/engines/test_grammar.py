@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from comity.engines.chat import ChatFormat
-from comity.engines.engine import Engine
 from comity.engines.grammar import Grammars, Matcher
-from comity.engines.masks import entropies, masked
-from comity.engines.models import load_model, load_tokenizer
-from comity.engines.session import Choice, Draw, Drawn, Session
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model, load_tokenizer
+from comity.engines.local.session import Choice, Draw, Drawn, Session
+from comity.engines.token_masks import entropies, masked
 from comity.errors import ComityError
 from tests.tiny import make_tokenizer
 from tests.worlds import tiny_folder

@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from comity.engines.engine import Engine
-from comity.engines.identity import BASE_FILE, BaseModel, weights_fingerprint
-from comity.engines.models import load_model
+from comity.engines.local.engine import Engine
+from comity.engines.local.identity import BASE_FILE, BaseModel, weights_fingerprint
+from comity.engines.local.models import load_model
 from comity.errors import ComityError
 from tests.tiny import make_tiny
 

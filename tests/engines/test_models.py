@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from comity.engines import devices, models
+from comity.engines.local import devices, models
 from comity.errors import ComityError, WorkError
 
 TinyModel = Callable[[str], Path]
@@ -28,7 +28,7 @@ def copy(tiny_model: TinyModel, tmp_path: Path) -> Path:
 
 def test_listing_models_does_not_import_torch() -> None:
     code = (
-        "import sys; from comity.engines.models import MODELS; "
+        "import sys; from comity.engines.local.models import MODELS; "
         "print(bool(MODELS), 'torch' in sys.modules, 'transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

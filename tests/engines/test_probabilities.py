@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from comity.engines import scoring
-from comity.engines.engine import Engine
-from comity.engines.exact_sequences import sequence_logprobs
-from comity.engines.models import load_model
-from comity.engines.sampling import Draw, draw_tokens
-from comity.engines.scoring import Head
-from comity.engines.session import Choice
+from comity.engines.local import scoring
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model
+from comity.engines.local.sampling import Draw, draw_tokens
+from comity.engines.local.scoring import Head
+from comity.engines.local.sequence_probabilities import sequence_logprobs
+from comity.engines.local.session import Choice
 from comity.errors import ComityError, WorkError
 from tests.tiny import make_tiny
 

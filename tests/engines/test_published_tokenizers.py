@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from comity.engines.chat import ChatFormat
+from comity.engines.chat_template import DATE
 from comity.engines.grammar import Grammars
-from comity.engines.models import quiet
-from comity.engines.template import DATE
+from comity.engines.local.models import quiet
 from comity.games import make_game
-from comity.players.scripts import example_turns
-from comity.prompts.delimiters import PROTOCOLS
-from comity.prompts.forms import Thinking
+from comity.players.scripted.catalog import example_turns
+from comity.prompts.answer_forms.delimiters import PROTOCOLS
+from comity.prompts.answer_forms.forms import Thinking
 from comity.prompts.labels import LABEL_SETS, LENGTHS, random_labels
-from comity.prompts.negotiation import Negotiation
+from comity.prompts.negotiation.prompt import Negotiation
 from tests.published import OTHERS, PUBLISHED, write_tokenizer
 
 ALL = {**PUBLISHED, **OTHERS}

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from comity.games.base import Illegal, Reply, Turn
-from comity.games.split import Split
-from comity.games.split_state import Deal
-from comity.rollout.noting import exceeds, kind_of
+from comity.games.split.game import Split
+from comity.games.split.state import Deal
+from comity.rollout.recording import exceeds, kind_of
 from comity.rollout.records import Decision
 
 Agent = Callable[[Turn], Reply]

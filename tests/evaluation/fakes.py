@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from comity.evaluation.generalization import Plan, Subject
-from comity.evaluation.questions import Cell, Question
+from comity.evaluation.generalization.grid import Plan, Subject
+from comity.evaluation.generalization.questions import Cell, Question
 from comity.games.base import Game, Turn
 from tests.evaluation.dilemmas import GAMES
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from comity.config.seats import scripted_player
 from comity.errors import ComityError
 from comity.evaluation.crossplay import Entrant, Meetings, crossplay
 from comity.games import make_game
-from comity.reports.crossplay import crossplay_matrix
-from comity.reports.estimates import (
+from comity.reports.loading.decisions import Table, read_crossplay
+from comity.reports.summary.crossplay import crossplay_matrix
+from comity.reports.summary.estimates import (
     against_all,
     conditional,
     estimate,
@@ -20,11 +22,9 @@ from comity.reports.estimates import (
     payoff,
     together,
 )
-from comity.reports.negotiation import _crossplay
-from comity.reports.numbers import describe
-from comity.reports.tables import Table, read_crossplay
-from comity.rollout.tables import decision_table, write_table
-from comity.seats import scripted_player
+from comity.reports.summary.negotiation import _crossplay
+from comity.reports.summary.summary import describe
+from comity.rollout.record_files import decision_table, write_table
 
 COINS = {
     "name": "split_no_talk",

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comity.config import compose
-from comity.evaluation.drawn_tables import drawn_yardsticks, reward_shares
-from comity.evaluation.moral import stake
-from comity.evaluation.optimum import optimum
-from comity.evaluation.yardsticks import yardsticks
+from comity.config.compose import compose
+from comity.evaluation.moral.drawn_payoffs import drawn_yardsticks, reward_shares
+from comity.evaluation.moral.metrics import stake
+from comity.evaluation.moral.optimum import optimum
+from comity.evaluation.moral.reference_policies import yardsticks
 from comity.games import make_game
 from comity.games.base import Game, Played
 from comity.games.enumerate import Policy
-from comity.games.random_tables import OrderedPayoffs, RandomTables
-from comity.players.scripted import SCRIPTED
+from comity.games.matrix.random_tables import OrderedPayoffs, RandomTables
+from comity.players.scripted.strategies import SCRIPTED
 from comity.registry import build
-from comity.reports.folders import collect
-from comity.reports.numbers import summarize
+from comity.reports.loading.folders import collect
+from comity.reports.summary.summary import summarize
 from comity.rewards import REWARDS
 from comity.train import train
 from tests.train.small import decisions, only_folder, overrides, small

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from comity.evaluation.executed import course, follow, pure
-from comity.evaluation.moral import global_regret, stake
-from comity.evaluation.policy_tables import NULL_POLICIES, expected
+from comity.evaluation.moral.metrics import global_regret, stake
+from comity.evaluation.moral.policy_tables import NULL_POLICIES, expected
+from comity.evaluation.moral.published_protocol import course, follow, pure
 from tests.evaluation.dilemmas import GAMES, Judged
 
 SEED_100 = {

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.evaluation.generalization import Measured, Subject, everyone, measure, work
-from comity.evaluation.generalization_summary import summarize
-from comity.evaluation.generalization_tables import estimate
-from comity.evaluation.questions import OFF_TASK, structured_prompt
-from comity.players.scripted import SCRIPTED
+from comity.evaluation.generalization.exact_answers import estimate
+from comity.evaluation.generalization.grid import Measured, Subject, everyone, measure, work
+from comity.evaluation.generalization.questions import OFF_TASK, structured_prompt
+from comity.evaluation.generalization.summary import summarize
+from comity.players.scripted.strategies import SCRIPTED
 from comity.registry import build
-from comity.reports.generalization import _reciprocity, labels_verdict, render, verdict
-from comity.reports.page import dump
+from comity.reports.page.generalization_page import _reciprocity, labels_verdict, render, verdict
+from comity.reports.page.run_page import dump
 from tests.evaluation.dilemmas import GAMES, Judged
 from tests.evaluation.fakes import Fake, base, plan, subjects, tit_for_tat
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import ComityError
-from comity.evaluation.moral import (
+from comity.evaluation.moral.metrics import (
     PUBLISHED_RANGES,
     Answered,
     action_types,
@@ -21,7 +21,7 @@ from comity.evaluation.moral import (
     regrets,
     stake,
 )
-from comity.evaluation.policy_tables import expected
+from comity.evaluation.moral.policy_tables import expected
 from comity.games import make_game
 from comity.registry import build
 from comity.rewards import REWARDS

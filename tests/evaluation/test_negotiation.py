@@ -13,17 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity.errors import ComityError
-from comity.evaluation import metrics, yardsticks
-from comity.evaluation.bargains import bargains
+from comity.evaluation import metrics
 from comity.evaluation.metrics import per_match, rate
-from comity.evaluation.negotiation import STATISTICS, applicable, counts, measure
-from comity.evaluation.ranges import claims_must_fit
+from comity.evaluation.moral import reference_policies as yardsticks
+from comity.evaluation.negotiation.outcomes import bargains
+from comity.evaluation.negotiation.statistics import STATISTICS, applicable, counts, measure
+from comity.evaluation.payoff_ranges import claims_must_fit
 from comity.evaluation.statistics import mean_over_seeds
 from comity.games import make_game
 from comity.games.base import ILLEGAL
 from comity.games.lengths import Fixed
-from comity.games.split import Split
-from comity.games.split_state import Deal
+from comity.games.split.game import Split
+from comity.games.split.state import Deal
 from comity.rollout.records import Decision
 from tests.evaluation.bargaining import Listed, cooperator, greedy, play, saying
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from comity.errors import ComityError
-from comity.evaluation.optimum import optimum
-from comity.evaluation.yardsticks import yardsticks
+from comity.evaluation.moral.optimum import optimum
+from comity.evaluation.moral.reference_policies import yardsticks
 from comity.games import make_game
 from comity.games.base import Observation, Played
 from comity.games.enumerate import final_states
-from comity.games.iterated import ILLEGAL_RULES, Iterated
-from comity.players.scripted import SCRIPTED
+from comity.games.matrix.iterated import ILLEGAL_RULES, Iterated
+from comity.players.scripted.strategies import SCRIPTED
 from comity.registry import build
 from comity.rewards import REWARDS
 from comity.rewards.base import Ruled

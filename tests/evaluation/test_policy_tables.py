@@ -5,8 +5,8 @@ from math import log
 import numpy as np
 import pytest
 
-from comity.evaluation.moral import stake
-from comity.evaluation.policy_tables import (
+from comity.evaluation.moral.metrics import stake
+from comity.evaluation.moral.policy_tables import (
     NULL_POLICIES,
     as_table,
     distances,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from comity.engines.exact_sequences import sequence_logprobs
-from comity.evaluation.questions import Cell, Question
-from comity.evaluation.respondents import SPARE_TOKENS, ModelRespondent
+from comity.engines.local.sequence_probabilities import sequence_logprobs
+from comity.evaluation.generalization.policies import SPARE_TOKENS, ModelRespondent
+from comity.evaluation.generalization.questions import Cell, Question
 from tests.worlds import tiny_folder, tiny_models
 
 LABELS = ("action3", "action4")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from comity.evaluation.yardsticks import payoff_range
+from comity.evaluation.moral.reference_policies import payoff_range
 from comity.games import make_game
 
 

@@ -10,17 +10,17 @@ import pytest
 
 from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.deals import BEATS, DrawnDeals, HandDeals, check_items
-from comity.games.divided_values import ClassicValues, CutValues
-from comity.games.game_types import TypedValues
-from comity.games.quantities import (
+from comity.games.split.divided_values import ClassicValues, CutValues
+from comity.games.split.game_types import TypedValues
+from comity.games.split.instances import BEATS, DrawnDeals, HandDeals, check_items
+from comity.games.split.quantities import (
     CutQuantities,
     FixedQuantities,
     RandomQuantities,
     WholeQuantities,
 )
-from comity.games.split_state import Deals
-from comity.games.valuations import (
+from comity.games.split.state import Deals
+from comity.games.split.valuations import (
     KINDS,
     BimodalValues,
     DistinctValues,

@@ -6,7 +6,7 @@ from comity.games import make_game
 from comity.games.base import Game, Observation, Round
 from comity.games.enumerate import Policy, enumerate_matches, expected_payoffs
 from comity.games.lengths import Geometric
-from comity.players.scripted import (
+from comity.players.scripted.strategies import (
     AlwaysCooperate,
     AlwaysDefect,
     Random,

@@ -5,9 +5,9 @@ import pytest
 from comity.errors import ComityError
 from comity.games import GAMES, make_game
 from comity.games.base import Game, Reply, Turn
-from comity.games.iterated import Iterated
 from comity.games.lengths import Fixed, Geometric
-from comity.games.split_state import SplitObservation
+from comity.games.matrix.iterated import Iterated
+from comity.games.split.state import SplitObservation
 from comity.registry import sentences
 
 OWN_TABLE = {"moves": ["a", "b"], "payoffs": [[[1, 1], [0, 0]], [[0, 0], [1, 1]]]}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Action, Played
-from comity.games.iterated import Iterated, State
+from comity.games.matrix.iterated import Iterated, State
 
 
 def dilemma(**parameters: Any) -> Iterated:

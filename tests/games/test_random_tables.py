@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.config import compose
+from comity.config.compose import compose
 from comity.errors import ComityError
-from comity.experiment import Rules
+from comity.experiments.build import Rules
 from comity.games import make_game
-from comity.games.random_tables import OrderedPayoffs
-from comity.games.stages import OUTCOMES
+from comity.games.matrix.random_tables import OrderedPayoffs
+from comity.games.matrix.stages import OUTCOMES
 from comity.rollout.play import Match, play
 from tests.worlds import learner, tiny_models
 

@@ -8,12 +8,12 @@ import pytest
 
 from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.claiming import Always, Greedy, Rule, UniformRandom, WelfareMaximizing
 from comity.games.randomness import generator
-from comity.games.references import expectations, references
-from comity.games.split import Split, allocation
-from comity.games.split_state import Deal
-from comity.players.negotiators import (
+from comity.games.split.claim_rules import Always, Greedy, Rule, UniformRandom, WelfareMaximizing
+from comity.games.split.expected_payoffs import expectations, references
+from comity.games.split.game import Split, allocation
+from comity.games.split.state import Deal
+from comity.players.scripted.negotiators import (
     ConstantClaimer,
     GreedyClaimer,
     Negotiator,

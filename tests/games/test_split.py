@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply, Turn
-from comity.games.deals import DrawnDeals
 from comity.games.lengths import Fixed, Geometric
-from comity.games.paying import ACCEPT, REJECT
-from comity.games.quantities import FixedQuantities
-from comity.games.split import Split, group_seed
-from comity.games.split_state import SplitObservation, SplitRound, SplitState
-from comity.games.valuations import FixedValues, UniformValues
+from comity.games.split.game import Split, group_seed
+from comity.games.split.instances import DrawnDeals
+from comity.games.split.payment import ACCEPT, REJECT
+from comity.games.split.quantities import FixedQuantities
+from comity.games.split.state import SplitObservation, SplitRound, SplitState
+from comity.games.split.valuations import FixedValues, UniformValues
 
 ITEMS = ("hats", "books", "balls")
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.iterated import Iterated
-from comity.games.stages import MatrixStage, PublicGoods
+from comity.games.matrix.iterated import Iterated
+from comity.games.matrix.stages import MatrixStage, PublicGoods
 
 PUBLISHED = {
     "prisoners_dilemma": [(3, 3), (0, 5), (5, 0), (1, 1)],

@@ -8,8 +8,8 @@ from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply
 from comity.games.lengths import Fixed
-from comity.games.split import Split
-from comity.games.split_state import SplitState
+from comity.games.split.game import Split
+from comity.games.split.state import SplitState
 from tests.games.test_split import known, split
 
 VALUES = ((3.0, 1.0), (1.0, 2.0))

@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError
 from comity.learning.algorithms import AdvantageAlignment, Reinforce
-from comity.learning.alignment import FORMS, AlignmentSettings, aligned, alignment_weights
-from comity.learning.credit import baseline, discounted_returns
-from comity.learning.crediting import Layout, credited
+from comity.learning.credit.advantage_alignment import (
+    FORMS,
+    AlignmentSettings,
+    aligned,
+    alignment_weights,
+)
+from comity.learning.credit.advantages import Layout, credited
+from comity.learning.credit.returns import baseline, discounted_returns
 from comity.rollout.records import Decision
 from tests.runs.rows import DECISION_ROW
 

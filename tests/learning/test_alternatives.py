@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.learning.algorithms import AdvantageAlignment, Reinforce
-from comity.learning.crediting import credited
+from comity.learning.credit.advantages import credited
 
 NAN = float("nan")
 

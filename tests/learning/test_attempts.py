@@ -8,9 +8,9 @@ import torch
 
 from comity.errors import ComityError
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.lessons import lessons
 from comity.learning.loss import LossSettings
-from comity.players.language_model import LanguageModels
+from comity.learning.training_batch import lessons
+from comity.players.language_model.player import LanguageModels
 from comity.prompts.answers import Attempts
 from comity.rollout.play import Rollout
 from comity.train import rejections

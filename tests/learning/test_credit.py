@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import ComityError
-from comity.learning.credit import (
+from comity.learning.credit.returns import (
     BASELINES,
     CreditSettings,
     advantages,

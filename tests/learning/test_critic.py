@@ -10,15 +10,15 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from comity.engines.scoring import Head
+from comity.engines.local.scoring import Head
 from comity.errors import ComityError, WorkError
-from comity.experiment import Rules
+from comity.experiments.build import Rules
 from comity.learning.algorithms import AdvantageAlignment, Algorithm, Reinforce
-from comity.learning.crediting import Layout, credited
-from comity.learning.critic import Critic, critic_losses, critic_optimizer, judge
+from comity.learning.credit.advantages import Layout, credited
+from comity.learning.credit.critic import Critic, critic_losses, critic_optimizer, judge
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
-from comity.players.language_model import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModels, Policy
 from comity.rollout.play import Rollout
 from tests.train.small import small
 from tests.worlds import dilemma, learner, play_matches, tiny_folder, tiny_models

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from comity.engines.engine import Engine
+from comity.engines.local.engine import Engine
 from comity.errors import ComityError
-from comity.experiment import Experiment
+from comity.experiments.build import Experiment
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.lessons import Lesson, TermReading, lessons, measure
 from comity.learning.loss import LossSettings
-from comity.learning.ppo import PpoSettings
-from comity.learning.ppo_learner import PpoLearner
-from comity.learning.reference import Reference
-from comity.players.language_model import LanguageModels
+from comity.learning.ppo.learner import PpoLearner
+from comity.learning.ppo.objective import PpoSettings
+from comity.learning.reference_policy import Reference
+from comity.learning.training_batch import Lesson, TermReading, lessons, measure
+from comity.players.language_model.player import LanguageModels
 from tests.train.small import small
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from comity.errors import ComityError
-from comity.learning.credit import CreditSettings, advantages
-from comity.learning.exact import (
+from comity.learning.credit.returns import CreditSettings, advantages
+from comity.learning.exact.policy_gradient import (
     exact_loss,
     expected_return,
     mirrored,

@@ -8,9 +8,9 @@ from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import Observation
 from comity.games.enumerate import Policy, enumerate_matches, expected_payoffs
-from comity.games.iterated import Iterated
-from comity.learning.exact_tables import game_loss, policy_table, reward_table
-from comity.players.scripted import SCRIPTED
+from comity.games.matrix.iterated import Iterated
+from comity.learning.exact.payoff_tables import game_loss, policy_table, reward_table
+from comity.players.scripted.strategies import SCRIPTED
 from comity.rewards import REWARDS
 
 LENGTH = {"name": "geometric", "continue_probability": 0.7, "cap": 3}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.learning.credit import discounted_returns
-from comity.learning.gae import annealed_lambda, gae_advantages
+from comity.learning.credit.gae import annealed_lambda, gae_advantages
+from comity.learning.credit.returns import discounted_returns
 
 
 @st.composite

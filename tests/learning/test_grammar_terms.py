@@ -11,14 +11,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from comity.engines import scoring, session
 from comity.engines.grammar import Grammars
-from comity.engines.session import Draw, Drawn, Session
+from comity.engines.local import scoring, session
+from comity.engines.local.session import Draw, Drawn, Session
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.lessons import Lesson, TrainedDecision, micro_batches, read_terms
 from comity.learning.loss import LossSettings
-from comity.learning.reference import Reference
-from comity.players.language_model import LanguageModels
+from comity.learning.reference_policy import Reference
+from comity.learning.training_batch import Lesson, TrainedDecision, micro_batches, read_terms
+from comity.players.language_model.player import LanguageModels
 from comity.rollout.play import Rollout
 from comity.rollout.records import Conversation
 from comity.train import lessons

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from comity.errors import ComityError, WorkError
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.lessons import Lesson, common_beginning, micro_batches, read_terms
 from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
-from comity.players.language_model import LanguageModels
+from comity.learning.training_batch import Lesson, common_beginning, micro_batches, read_terms
+from comity.players.language_model.player import LanguageModels
 from comity.rollout.play import Rollout
 from comity.train import lessons
 from tests.tiny import assert_agree

@@ -10,10 +10,10 @@ import torch
 
 from comity.errors import ComityError
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.lessons import Lesson, TrainedDecision, common_beginning, micro_batches
 from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
 from comity.learning.normalization import NORMALIZATIONS, Denominators
-from comity.players.language_model import LanguageModels
+from comity.learning.training_batch import Lesson, TrainedDecision, common_beginning, micro_batches
+from comity.players.language_model.player import LanguageModels
 from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

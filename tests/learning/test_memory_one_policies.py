@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from comity.learning.algorithms import AdvantageAlignment, Reinforce
-from comity.learning.crediting import credited
-from comity.learning.exact import expected_return
+from comity.learning.credit.advantages import credited
+from comity.learning.exact.policy_gradient import expected_return
 
 PAYOFFS = np.array([[3.0, 0.0], [5.0, 1.0]])
 """By own and other's move; 0 cooperates."""

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import ComityError
-from comity.learning.gae import gae
+from comity.learning.credit.gae import gae
 from comity.learning.learner import OptimizerSettings
-from comity.learning.lessons import Lesson, TermReading, TrainedDecision
 from comity.learning.loss import LossSettings
-from comity.learning.ppo import (
+from comity.learning.ppo.batch import Batch
+from comity.learning.ppo.learner import PpoLearner
+from comity.learning.ppo.objective import (
     KlController,
     PpoSettings,
     RunningMoments,
@@ -23,8 +24,7 @@ from comity.learning.ppo import (
     value_losses,
     whitened,
 )
-from comity.learning.ppo_batch import Batch
-from comity.learning.ppo_learner import PpoLearner
+from comity.learning.training_batch import Lesson, TermReading, TrainedDecision
 from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from comity.engines import session
+from comity.engines.local import session
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
-from comity.learning.ppo import PpoSettings
-from comity.learning.ppo_learner import PpoLearner
+from comity.learning.ppo.learner import PpoLearner
+from comity.learning.ppo.objective import PpoSettings
 from comity.players.base import Player
-from comity.players.language_model import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModels, Policy
 from comity.rollout.play import Rollout
 from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from comity.learning import reference
-from comity.learning.lessons import Lesson, read_terms
-from comity.learning.reference import Reference
-from comity.players.language_model import LanguageModels
+from comity.learning import reference_policy as reference
+from comity.learning.reference_policy import Reference
+from comity.learning.training_batch import Lesson, read_terms
+from comity.players.language_model.player import LanguageModels
 from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

@@ -11,22 +11,22 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from comity.engines.sampling import Answering
-from comity.engines.session import Session
+from comity.engines.local.sampling import Answering
+from comity.engines.local.session import Session
 from comity.games.base import Game
 from comity.games.randomness import ANSWER, generator
 from comity.learning.algorithms import Reinforce
-from comity.learning.crediting import Layout
-from comity.learning.critic import Critic, judge
+from comity.learning.credit.advantages import Layout
+from comity.learning.credit.critic import Critic, judge
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.lessons import lessons, micro_batches, read_terms
 from comity.learning.loss import LossSettings
-from comity.learning.removal import Remainder
-from comity.players import choosing
+from comity.learning.strip_exploration import Remainder
+from comity.learning.training_batch import lessons, micro_batches, read_terms
 from comity.players.base import Ask
-from comity.players.language_model import LanguageModels, Policy
+from comity.players.language_model import scored_answers as choosing
+from comity.players.language_model.player import LanguageModels, Policy
 from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS, Exploration
-from comity.rollout.branches import branch_returns
+from comity.rollout.counterfactuals import branch_returns
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Piece
 from tests.players.talking import Easy, Terse, check_conversations, places, split, told

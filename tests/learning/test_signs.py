@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from comity.learning.critic import Critic
+from comity.learning.credit.critic import Critic
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.lessons import Lesson, lessons, measure
 from comity.learning.loss import LossSettings
-from comity.learning.ppo import PpoSettings
-from comity.learning.ppo_learner import PpoLearner
-from comity.learning.reference import Reference
-from comity.players.language_model import LanguageModels
-from comity.prompts.negotiation import Negotiation
+from comity.learning.ppo.learner import PpoLearner
+from comity.learning.ppo.objective import PpoSettings
+from comity.learning.reference_policy import Reference
+from comity.learning.training_batch import Lesson, lessons, measure
+from comity.players.language_model.player import LanguageModels
+from comity.prompts.negotiation.prompt import Negotiation
 from tests.players.talking import Terse, split
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

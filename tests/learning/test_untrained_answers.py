@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from comity.config import compose
+from comity.config.compose import compose
 from comity.errors import ComityError
 from comity.evaluation.metrics import iteration_metrics
-from comity.experiment import check_training
+from comity.experiments.build import check_training
 from comity.games.base import Game
 from comity.learning.algorithms import AdvantageAlignment, Reinforce
-from comity.learning.crediting import Credited, Layout, credited
+from comity.learning.credit.advantages import Credited, Layout, credited
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.lessons import lessons
 from comity.learning.loss import LossSettings
-from comity.players.language_model import LanguageModels
+from comity.learning.training_batch import lessons
+from comity.players.language_model.player import LanguageModels
 from comity.prompts.answers import Attempts, Forced, Free
-from comity.rollout.noting import note_rewards
 from comity.rollout.play import Rollout
+from comity.rollout.recording import note_rewards
 from comity.train import mean_rewards, paid
 from tests.players.talking import Easy, Terse, split, told
 from tests.worlds import dilemma, learner, play_matches, tiny_models

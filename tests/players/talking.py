@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.engines.masks import Mask
-from comity.engines.session import Session
+from comity.engines.local.session import Session
+from comity.engines.token_masks import Mask
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Game, Reply, Turn
-from comity.games.split import Split
-from comity.learning.lessons import read_terms
-from comity.players.language_model import LanguageModels
-from comity.prompts.forms import Form
-from comity.prompts.negotiation import Negotiation
+from comity.games.split.game import Split
+from comity.learning.training_batch import read_terms
+from comity.players.language_model.player import LanguageModels
+from comity.prompts.answer_forms.forms import Form
+from comity.prompts.negotiation.prompt import Negotiation
 from comity.rollout.play import Rollout
 from comity.rollout.records import Decision
 from comity.train import lessons

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from comity.config import compose
-from comity.engines.engine import Engine
-from comity.engines.models import load_model
+from comity.config.compose import compose
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model
 from comity.errors import ComityError, ComityWarning
-from comity.experiment import Experiment
+from comity.experiments.build import Experiment
 from comity.games import make_game
 from comity.games.base import Game
-from comity.players.context import check_context, longest_conversation
-from comity.players.language_model import LanguageModels
+from comity.players.language_model.context_length import check_context, longest_conversation
+from comity.players.language_model.player import LanguageModels
 from tests.players.talking import Easy, Terse, split, told
 from tests.tiny import make_tokenizer
 from tests.worlds import dilemma, learner, play_matches, tiny_models
@@ -114,7 +114,7 @@ def positioned(folder: Path, architecture: str, most: int) -> str:
 )
 def test_whether_the_limit_can_be_passed(architecture: str, learned: bool, tmp_path: Path) -> None:
     model = load_model(positioned(tmp_path, architecture, 64), "float32", "cpu")
-    from comity.engines.positions import positions
+    from comity.engines.local.context_limit import positions
 
     assert (positions(model).most, positions(model).learned) == (64, learned)
 
@@ -122,7 +122,7 @@ def test_whether_the_limit_can_be_passed(architecture: str, learned: bool, tmp_p
 def test_the_places_of_pictures_are_not_those_of_text() -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from comity.engines.positions import positions
+    from comity.engines.local.context_limit import positions
 
     wide = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8}

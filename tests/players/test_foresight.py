@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from comity.engines.engine import Engine
+from comity.engines.local.engine import Engine
 from comity.games import make_game
-from comity.players import foresight
+from comity.players.language_model import prefetch as foresight
 from comity.rollout.play import Rollout
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

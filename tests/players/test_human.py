@@ -10,11 +10,11 @@ from rich.console import Console
 from comity.games import GAMES
 from comity.games.base import Game, Turn
 from comity.players.base import Ask
-from comity.players.human import HumanPlayer, NobodyError, QuitError
-from comity.players.script import ScriptedPlayer
-from comity.players.scripts import SCRIPTS
-from comity.players.terminal import STRANGE, Terminal, shown
-from comity.players.typed import UnreadableError, hint, read
+from comity.players.human.input_parsing import UnreadableError, hint, read
+from comity.players.human.player import HumanPlayer, NobodyError, QuitError
+from comity.players.human.terminal import STRANGE, Terminal, shown
+from comity.players.scripted.catalog import SCRIPTS
+from comity.players.scripted.player import ScriptedPlayer
 from comity.prompts import PROMPTS
 from comity.prompts.base import Prompt
 from comity.registry import build

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from comity.engines.chat import ChatFormat
-from comity.engines.engine import Engine
 from comity.engines.grammar import Grammars
-from comity.evaluation.questions import Cell, Question
-from comity.evaluation.respondents import ModelRespondent
+from comity.engines.local.engine import Engine
+from comity.evaluation.generalization.policies import ModelRespondent
+from comity.evaluation.generalization.questions import Cell, Question
 from comity.games.base import ILLEGAL
-from comity.players.language_model import LanguageModels
+from comity.players.language_model.player import LanguageModels
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS
 from comity.registry import build

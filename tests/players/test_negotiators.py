@@ -5,25 +5,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from comity.config.seats import check_seat, check_strategy, scripted_player
 from comity.errors import ComityError
 from comity.games import GAMES, make_game
 from comity.games.base import ILLEGAL, Reply
-from comity.games.claiming import WelfareMaximizing
-from comity.games.deals import DrawnDeals
 from comity.games.lengths import Fixed
-from comity.games.paying import ACCEPT, REJECT
-from comity.games.quantities import FixedQuantities, RandomQuantities
 from comity.games.randomness import generator
-from comity.games.split import Split
-from comity.games.split_state import SplitObservation, SplitState
-from comity.games.valuations import FixedValues
+from comity.games.split.claim_rules import WelfareMaximizing
+from comity.games.split.game import Split
+from comity.games.split.instances import DrawnDeals
+from comity.games.split.payment import ACCEPT, REJECT
+from comity.games.split.quantities import FixedQuantities, RandomQuantities
+from comity.games.split.state import SplitObservation, SplitState
+from comity.games.split.valuations import FixedValues
 from comity.players.base import Ask
-from comity.players.negotiators import NEGOTIATORS, ConstantClaimer, Negotiator
-from comity.players.script import ScriptedPlayer
-from comity.players.scripted import SCRIPTED, TitForTat
-from comity.players.scripts import SCRIPTS, check_script, written
+from comity.players.scripted.catalog import SCRIPTS, check_script, written
+from comity.players.scripted.negotiators import NEGOTIATORS, ConstantClaimer, Negotiator
+from comity.players.scripted.player import ScriptedPlayer
+from comity.players.scripted.strategies import SCRIPTED, TitForTat
 from comity.registry import build, sentences
-from comity.seats import check_seat, check_strategy, scripted_player
 
 RNG = np.random.default_rng(0)
 ITEMS = ("hats", "books", "balls")

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.games.randomness import generator
-from comity.players.past import PRESENT, Chances, Opponent, available, draw_opponent, live_seat
+from comity.players.opponent_pool import (
+    PRESENT,
+    Chances,
+    Opponent,
+    available,
+    draw_opponent,
+    live_seat,
+)
 
 DRAWS = 4000
 

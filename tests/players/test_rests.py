@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.engines import session
-from comity.engines.engine import Engine
-from comity.engines.session import Session
+from comity.engines.local import session
+from comity.engines.local.engine import Engine
+from comity.engines.local.session import Session
 from comity.rollout.play import Rollout
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

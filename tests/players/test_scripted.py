@@ -8,7 +8,7 @@ import pytest
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Action, Observation, Round
-from comity.players.scripted import (
+from comity.players.scripted.strategies import (
     SCRIPTED,
     Alternator,
     GenerousTitForTat,

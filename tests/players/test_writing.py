@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.engines import session
+from comity.engines.local import session
 from comity.evaluation.metrics import iteration_metrics
 from comity.games.base import Game
-from comity.players.language_model import LanguageModels
-from comity.prompts.forms import MessageForm, TalkForm, Thinking
-from comity.prompts.negotiation import Negotiation
+from comity.players.language_model.player import LanguageModels
+from comity.prompts.answer_forms.forms import MessageForm, TalkForm, Thinking
+from comity.prompts.negotiation.prompt import Negotiation
 from comity.rollout.play import Rollout
 from tests.players.talking import (
     Easy,

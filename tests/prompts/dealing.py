@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comity.games.randomness import DEAL, generator
-from comity.games.split_state import Deal
+from comity.games.split.state import Deal
 
 PAIRS = (("rock", "paper"), ("paper", "rock"), ("scissors", "paper"), ("rock", "scissors"))
 WINS = {("rock", "scissors"), ("scissors", "paper"), ("paper", "rock")}

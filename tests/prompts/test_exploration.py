@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from comity.engines.chat import ChatFormat
-from comity.engines.models import load_tokenizer
+from comity.engines.local.models import load_tokenizer
 from comity.errors import ComityError
 from comity.games.base import Turn
 from comity.prompts import PROMPTS

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from comity.engines.chat import ChatFormat
 from comity.errors import ComityError
 from comity.games.base import ILLEGAL
-from comity.prompts.delimiters import BARE, PROTOCOLS, Delimiters, Protocol, protocol
-from comity.prompts.forms import (
+from comity.prompts.answer_forms.delimiters import BARE, PROTOCOLS, Delimiters, Protocol, protocol
+from comity.prompts.answer_forms.forms import (
     ChoiceForm,
     ClaimForm,
     FinalForm,
@@ -24,7 +24,7 @@ from comity.prompts.forms import (
     Thinking,
     normalized,
 )
-from comity.prompts.patterns import item_words, numbers_to, singular
+from comity.prompts.answer_forms.patterns import item_words, numbers_to, singular
 from tests.tiny import make_tokenizer
 
 TAGS, RELEASE, EARLIER = (PROTOCOLS[n] for n in ("tags", "final_release", "earlier"))

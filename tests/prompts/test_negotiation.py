@@ -15,7 +15,7 @@ from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.lengths import Fixed
-from comity.games.split import (
+from comity.games.split.game import (
     DISCLOSED,
     FINALIZATIONS,
     ILLEGAL_RULES,
@@ -23,9 +23,10 @@ from comity.games.split import (
     STARTERS,
     Split,
 )
-from comity.prompts import PROMPTS, negotiation
-from comity.prompts.forms import ChoiceForm, ClaimForm, FinalForm, MessageForm
-from comity.prompts.negotiation_words import worth
+from comity.prompts import PROMPTS
+from comity.prompts.answer_forms.forms import ChoiceForm, ClaimForm, FinalForm, MessageForm
+from comity.prompts.negotiation import prompt as negotiation
+from comity.prompts.negotiation.wording import worth
 from comity.registry import build
 from tests.prompts.dealing import GivenDeals
 

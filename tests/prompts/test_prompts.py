@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from comity.errors import ComityError
-from comity.games import GAMES, make_game, negotiations
+from comity.games import GAMES, make_game
 from comity.games.base import ILLEGAL, Action, Game, Turn
-from comity.games.iterated import Iterated
-from comity.prompts import PROMPTS, Prompt, conversation, memory_one, parse
-from comity.prompts.telling import number
+from comity.games.matrix.iterated import Iterated
+from comity.games.split import named_games as negotiations
+from comity.prompts import PROMPTS, Prompt, parse
+from comity.prompts.matrix import conversation, memory_one
+from comity.prompts.rendering import number
 from comity.registry import build, sentences
 
 TELLINGS = ("conversation", "memory_one")

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from comity.config import compose
+from comity.config.compose import compose
 from comity.errors import ComityError
-from comity.experiment import Rules
+from comity.experiments.build import Rules
 from comity.games import make_game
 from comity.games.base import Game, Turn
 from comity.prompts import PROMPTS
-from comity.prompts.framings import DILEMMAS, FRAMINGS
 from comity.prompts.labels import LABEL_SETS
-from comity.prompts.structured import GOALS, LAYOUTS, PERSONAS, Structured
+from comity.prompts.matrix.framings import DILEMMAS, FRAMINGS
+from comity.prompts.matrix.structured import GOALS, LAYOUTS, PERSONAS, Structured
 from comity.registry import build
 
 GAMES = (

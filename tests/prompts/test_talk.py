@@ -10,9 +10,9 @@ from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.lengths import Fixed
-from comity.games.split import FINALIZATIONS, Split
-from comity.prompts import negotiation
-from comity.prompts.forms import ClaimForm, FinalForm, MessageForm, TalkForm
+from comity.games.split.game import FINALIZATIONS, Split
+from comity.prompts.answer_forms.forms import ClaimForm, FinalForm, MessageForm, TalkForm
+from comity.prompts.negotiation import prompt as negotiation
 from comity.prompts.outcomes import outcome
 from tests.prompts.dealing import GivenDeals
 from tests.prompts.test_negotiation import DOND, ITEMS, half, of_seat, told

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from comity.rollout.record_files import write_table
 from comity.rollout.records import Conversation, Decision, Piece
-from comity.rollout.tables import write_table
 
 PAYOFFS = {(0, 0): (3.0, 3.0), (0, 1): (0.0, 5.0), (1, 0): (5.0, 0.0), (1, 1): (1.0, 1.0)}
 LABELS = ("A", "B")

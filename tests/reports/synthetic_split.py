@@ -14,10 +14,10 @@ import yaml
 
 from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.lengths import Fixed
-from comity.games.split import Split
-from comity.games.split_state import Deal
+from comity.games.split.game import Split
+from comity.games.split.state import Deal
+from comity.rollout.record_files import conversation_table, decision_table, write_table
 from comity.rollout.records import Conversation, Decision, Piece
-from comity.rollout.tables import conversation_table, decision_table, write_table
 from tests.evaluation.bargaining import Agent, Listed, cooperator, greedy, play
 from tests.reports.synthetic import HOSTILE, ids_of
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from comity.reports import citing
-from comity.reports.citing import bibtex
-from comity.reports.generalization import render
-from comity.reports.report import build
+from comity.reports.build import build
+from comity.reports.page import citation as citing
+from comity.reports.page.citation import bibtex
+from comity.reports.page.generalization_page import render
 from tests.evaluation.test_generalization import found, measured
 from tests.reports import synthetic
 from tests.reports.test_page import Visit, browser, needs_browser

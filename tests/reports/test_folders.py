@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from comity.errors import ComityError
-from comity.reports.folders import collect
-from comity.reports.report import build
+from comity.reports.build import build
+from comity.reports.loading.folders import collect
 from tests.reports import synthetic
 
 

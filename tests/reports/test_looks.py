@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from comity.reports.report import build
-from comity.reports.setting import applying, merged
+from comity.reports.build import build
+from comity.reports.page.settings import applying, merged
 from tests.reports import synthetic, synthetic_split
 from tests.reports.test_page import Visit, browser, contrast, luminance, needs_browser
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from comity.evaluation.moral import ACTION_TYPES
+from comity.evaluation.moral.metrics import ACTION_TYPES
 from comity.reports import build
-from comity.reports.folders import collect
-from comity.reports.numbers import summarize
+from comity.reports.loading.folders import collect
+from comity.reports.summary.summary import summarize
 from comity.train import train
 from tests.reports import synthetic
 from tests.train.small import only_folder, small

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from comity.evaluation.metrics import payoff, per_match
-from comity.evaluation.negotiation import STATISTICS, measure
+from comity.evaluation.negotiation.statistics import STATISTICS, measure
 from comity.evaluation.statistics import mean_over_seeds
 from comity.reports import build
-from comity.reports.folders import collect
-from comity.reports.negotiation import columns
-from comity.reports.numbers import summarize
+from comity.reports.loading.folders import collect
+from comity.reports.summary.negotiation import columns
+from comity.reports.summary.summary import summarize
+from comity.rollout.record_files import decision_table, read_decisions, write_table
 from comity.rollout.records import Decision
-from comity.rollout.tables import decision_table, read_decisions, write_table
 from tests.reports import synthetic, synthetic_split
 
 

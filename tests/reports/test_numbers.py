@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from comity.reports.folders import collect
-from comity.reports.numbers import summarize
-from comity.reports.report import build
+from comity.reports.build import build
+from comity.reports.loading.folders import collect
+from comity.reports.summary.summary import summarize
 from tests.reports import synthetic
 
 Row = dict[str, Any]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from comity.reports.folders import collect
-from comity.reports.numbers import summarize
-from comity.reports.report import build
+from comity.reports.build import build
+from comity.reports.loading.folders import collect
+from comity.reports.summary.summary import summarize
 from tests.reports import synthetic
 from tests.reports.test_page import Visit, browser, needs_browser
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from comity.reports.colors import SCALES, ink
-from comity.reports.formats import percent, words
-from comity.reports.page import embedded
-from comity.reports.report import build
+from comity.reports.build import build
+from comity.reports.page.colors import SCALES, ink
+from comity.reports.page.formats import percent, words
+from comity.reports.page.run_page import embedded
 from tests.reports import synthetic
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from comity.reports.generalization import render
-from comity.reports.report import build
+from comity.reports.build import build
+from comity.reports.page.generalization_page import render
 from tests.evaluation.test_generalization import found, measured
 from tests.reports import synthetic, synthetic_split
 from tests.reports.test_page import Visit, browser, needs_browser, unfold

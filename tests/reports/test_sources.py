@@ -12,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from comity.reports.captions import caption, estimates
-from comity.reports.estimates import (
+from comity.reports.build import build
+from comity.reports.loading.decisions import NO_STATE, Table, read_training
+from comity.reports.loading.folders import collect
+from comity.reports.page.captions import caption, estimates
+from comity.reports.summary.estimates import (
     CERTAIN,
     LISTED,
     SAME_PROBABILITY,
@@ -22,11 +25,8 @@ from comity.reports.estimates import (
     estimate,
     illegal,
 )
-from comity.reports.folders import collect
-from comity.reports.moral import action_shares
-from comity.reports.numbers import joint_outcomes, summarize
-from comity.reports.report import build
-from comity.reports.tables import NO_STATE, Table, read_training
+from comity.reports.summary.moral import action_shares
+from comity.reports.summary.summary import joint_outcomes, summarize
 from tests.reports import synthetic, synthetic_split
 
 C, D, ILLEGAL = 0, 1, -1

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from comity.reports.report import build
+from comity.reports.build import build
+from comity.rollout.record_files import decision_table, read_decisions, write_table
 from comity.rollout.records import Decision
-from comity.rollout.tables import decision_table, read_decisions, write_table
 from tests.reports import synthetic, synthetic_split
 from tests.reports.test_page import Visit, browser, choose, needs_browser, unfold
 

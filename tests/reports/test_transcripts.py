@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.reports.folders import collect
-from comity.reports.packing import front_code
-from comity.reports.transcripts import _coarse_to_fine, transcripts
+from comity.reports.loading.folders import collect
+from comity.reports.page.text_packing import front_code
+from comity.reports.page.transcripts import _coarse_to_fine, transcripts
 from tests.reports import synthetic
 
 

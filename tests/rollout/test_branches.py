@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from comity.games.base import Game, Played
-from comity.games.tables import prisoners_dilemma
+from comity.games.matrix.tables import prisoners_dilemma
 from comity.players.base import Answer, Ask, Controller, Table, Talk
-from comity.rollout.branches import branch_returns
+from comity.rollout.counterfactuals import branch_returns
 from comity.rollout.play import Match, play
 
 ROUNDS, DISCOUNT, P = 4, 0.9, 0.3

@@ -17,16 +17,16 @@ import pytest
 import torch
 from scipy.stats import chi2, norm
 
+from comity.config.seats import scripted_player
 from comity.games.base import Game
 from comity.players.base import Answer
-from comity.players.conversations import Conversations
-from comity.players.language_model import LanguageModels
-from comity.players.script import ScriptedPlayer
+from comity.players.language_model.conversations import Conversations
+from comity.players.language_model.player import LanguageModels
+from comity.players.scripted.player import ScriptedPlayer
 from comity.prompts.exploration import EXPLORATION, Exploration, Instruction
-from comity.rollout.branches import branch_returns
+from comity.rollout.counterfactuals import branch_returns
 from comity.rollout.followups import follow_up
 from comity.rollout.play import Match, play
-from comity.seats import scripted_player
 from tests.players.talking import Easy, split
 from tests.worlds import dilemma, learner, tiny_models
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from comity.engines.attention import Pool, Recorded
-from comity.engines.session import Session
-from comity.players.conversations import Conversations
-from comity.rollout import branches
-from comity.rollout.branches import branch_returns
+from comity.engines.local.attention import Pool, Recorded
+from comity.engines.local.session import Session
+from comity.players.language_model.conversations import Conversations
+from comity.rollout import counterfactuals as branches
+from comity.rollout.counterfactuals import branch_returns
 from comity.rollout.play import Match, play
 from comity.train import train
 from tests.train.small import small

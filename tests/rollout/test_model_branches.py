@@ -11,15 +11,15 @@ import pytest
 import comity.train
 from comity.games.base import Game
 from comity.games.randomness import ANSWER, generator
-from comity.learning.credit import discounted_returns, horizon_returns
+from comity.learning.credit.returns import discounted_returns, horizon_returns
 from comity.players.base import Ask
-from comity.players.conversations import Conversations
-from comity.players.language_model import LanguageModels
-from comity.prompts import negotiation_words
-from comity.rollout.branches import _branches, branch_returns
-from comity.rollout.noting import COUNTED
+from comity.players.language_model.conversations import Conversations
+from comity.players.language_model.player import LanguageModels
+from comity.prompts.negotiation import wording as negotiation_words
+from comity.rollout.counterfactuals import _branches, branch_returns
 from comity.rollout.play import Match, Rollout, play
-from comity.runs import stored_config
+from comity.rollout.recording import COUNTED
+from comity.runs.folder import stored_config
 from comity.train import train
 from tests.players.talking import Easy, Terse, split, told
 from tests.train.small import Stopped, failing, metrics, only_folder, small

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from comity.engines.masks import Mask
-from comity.engines.scoring import without_common_start
+from comity.engines.local.scoring import without_common_start
+from comity.engines.token_masks import Mask
 from comity.games.base import Game
 from comity.players.base import Answer, Ask
-from comity.players.language_model import Policy
-from comity.players.script import ScriptedPlayer
-from comity.players.scripted import SCRIPTED
+from comity.players.language_model.player import Policy
+from comity.players.scripted.player import ScriptedPlayer
+from comity.players.scripted.strategies import SCRIPTED
 from comity.rollout.play import Match, Rollout, play
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.evaluation.bargains import bargains
 from comity.evaluation.metrics import iteration_metrics, rate
-from comity.evaluation.negotiation import STATISTICS, applicable, measure
+from comity.evaluation.negotiation.outcomes import bargains
+from comity.evaluation.negotiation.statistics import STATISTICS, applicable, measure
 from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.lengths import Fixed
-from comity.games.split import Split
-from comity.players.script import ScriptedPlayer
+from comity.games.split.game import Split
+from comity.players.scripted.player import ScriptedPlayer
 from comity.prompts.answers import READINGS
-from comity.rollout.noting import kind_of, settles
 from comity.rollout.play import Match, play
+from comity.rollout.record_files import decision_table, read_decisions, write_table
+from comity.rollout.recording import kind_of, settles
 from comity.rollout.records import Decision
-from comity.rollout.tables import decision_table, read_decisions, write_table
 from tests.games.test_split import split
 
 

@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import save_file
 
 from comity.errors import ComityError, WorkError
-from comity.learning.checkpoints import Checkpoints, damage
+from comity.learning.state.checkpoints import Checkpoints, damage
 
 ROOT = Path(__file__).parents[2]
 
 SAVE_FOREVER = """
 import sys
 from pathlib import Path
-from comity.learning.checkpoints import Checkpoints
+from comity.learning.state.checkpoints import Checkpoints
 
 def write(number):
     def into(folder):
@@ -44,7 +44,7 @@ FULL_DISK = """
 import resource, signal, sys, torch
 from safetensors.torch import save_file
 from comity.errors import WorkError
-from comity.learning.checkpoints import Checkpoints
+from comity.learning.state.checkpoints import Checkpoints
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))
 try:

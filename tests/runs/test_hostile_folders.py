@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from comity.cli import main
-from comity.config import compose
+from comity.config.compose import compose
 from comity.errors import ComityError, WorkError
 from comity.files import PARTIAL, write_atomically
-from comity.learning.checkpoints import Checkpoints
-from comity.learning.snapshots import Snapshots
-from comity.reading import read_metrics
-from comity.runs import RunFolder, stored_config
+from comity.learning.state.checkpoints import Checkpoints
+from comity.learning.state.snapshots import Snapshots
+from comity.runs.folder import RunFolder, stored_config
+from comity.safe_reading import read_metrics
 from comity.train import train
 from tests.train.small import small
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError, ComityWarning
 from comity.players.base import CONTROLLERS
-from comity.rollout.records import Conversation, Decision, Piece
-from comity.rollout.tables import (
+from comity.rollout.record_files import (
     CONVERSATION,
     DECISION,
     checksum,
@@ -25,6 +24,7 @@ from comity.rollout.tables import (
     read_decisions,
     write_table,
 )
+from comity.rollout.records import Conversation, Decision, Piece
 from tests.runs.rows import DECISION_ROW, TALK
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

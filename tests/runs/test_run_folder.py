@@ -11,16 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comity.config import Config, compose, load_config
+from comity.config.compose import compose, load_config
+from comity.config.schema import Config
 from comity.errors import ComityError, WorkError
-from comity.runs import RunFolder, folder_name, read_conversations, read_decisions, read_metrics
+from comity.runs.folder import (
+    RunFolder,
+    folder_name,
+    read_conversations,
+    read_decisions,
+    read_metrics,
+)
 from tests.runs.rows import DECISION_ROW, TALK
 
 ROOT = Path(__file__).parents[2]
 
 HOLD = """
 import sys, time
-from comity.runs import RunFolder
+from comity.runs.folder import RunFolder
 run = RunFolder.open(sys.argv[1])
 print("holding", flush=True)
 time.sleep(60)
@@ -29,7 +36,7 @@ time.sleep(60)
 FULL_DISK = """
 import resource, signal, sys
 from comity.errors import WorkError
-from comity.runs import RunFolder, folder_name, read_metrics
+from comity.runs.folder import RunFolder, folder_name, read_metrics
 run = RunFolder.open(sys.argv[1])
 run.append_metrics({"iteration": 0})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -42,7 +49,7 @@ except WorkError as error:
 
 APPEND_FOREVER = """
 import itertools, sys
-from comity.runs import RunFolder
+from comity.runs.folder import RunFolder
 run = RunFolder.open(sys.argv[1])
 print("going", flush=True)
 for iteration in itertools.count():

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from comity.config import Config, compose
+from comity.config.compose import compose
+from comity.config.schema import Config
 from comity.errors import ComityError, ComityWarning
-from comity.sinks import Sinks, flatten, label
+from comity.runs.sinks import Sinks, flatten, label
 from comity.train import train
 from tests.train.small import small
 
@@ -120,7 +121,7 @@ def test_a_library_that_does_not_start_is_one_line(
 def test_what_cannot_start_is_refused_before_a_model_and_a_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from comity import experiment
+    from comity.experiments import build as experiment
 
     def load(*_: Any) -> None:
         raise AssertionError("a model was loaded")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from comity.errors import ComityError
-from comity.learning.states import (
+from comity.learning.state.exact_state import (
     load_optimizer,
     load_state,
     random_state,

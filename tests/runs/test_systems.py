@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from comity.cli import main
-from comity.config import compose
+from comity.config.compose import compose
 from comity.errors import ComityError, ComityWarning
 from comity.files import write_atomically
-from comity.runs import RunFolder
+from comity.runs.folder import RunFolder
 from tests.worlds import tiny_folder
 
 HOMES = (

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from comity.config import Config, compose
-from comity.prompts import negotiation_words
+from comity.config.compose import compose
+from comity.config.schema import Config
+from comity.prompts.negotiation import wording as negotiation_words
 from comity.rollout.records import Decision
-from comity.runs import read_decisions
+from comity.runs.folder import read_decisions
 from tests.worlds import tiny_folder
 
 

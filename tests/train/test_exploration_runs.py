@@ -9,15 +9,15 @@ import pytest
 
 import comity.train
 from comity.cli import main
-from comity.config import compose
-from comity.experiment import Experiment, Rules
-from comity.play_config import play_config
+from comity.commands.play_setup import play_config
+from comity.commands.study import _without_learners
+from comity.config.compose import compose
+from comity.experiments.build import Experiment, Rules
 from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS
-from comity.reports.folders import collect
-from comity.reports.transcripts import transcripts
+from comity.reports.loading.folders import collect
+from comity.reports.page.transcripts import transcripts
 from comity.rollout.play import play
-from comity.runs import stored_config
-from comity.study import _without_learners
+from comity.runs.folder import stored_config
 from comity.train import train
 from tests.reports.test_transcripts import decode
 from tests.train.small import (

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from comity.engines.models import load_tokenizer
+from comity.engines.local.models import load_tokenizer
 from comity.games.base import Game, Reply, Turn
-from comity.players.negotiators import GreedyClaimer
-from comity.players.scripts import SCRIPTS
-from comity.runs import read_decisions
+from comity.players.scripted.catalog import SCRIPTS
+from comity.players.scripted.negotiators import GreedyClaimer
+from comity.runs.folder import read_decisions
 from comity.train import train
 from tests.train.small import small
 from tests.worlds import tiny_folder

@@ -10,11 +10,11 @@ import pytest
 import comity.engines.grammar
 import comity.train
 from comity.cli import main
-from comity.config import compose
+from comity.config.compose import compose
+from comity.config.presets.negotiation import nodes
 from comity.errors import ComityError
-from comity.experiment import check_training
-from comity.negotiation_presets import nodes
-from comity.runs import stored_config
+from comity.experiments.build import check_training
+from comity.runs.folder import stored_config
 from comity.train import train
 from tests.train.small import (
     Stopped,

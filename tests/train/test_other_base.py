@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from comity.cli import main
+from comity.commands.play import play_game
 from comity.errors import ComityError
-from comity.playing import play_game
-from comity.runs import stored_config
+from comity.runs.folder import stored_config
 from comity.train import train
 from tests.players.screens import FakeScreen
 from tests.tiny import make_tiny

@@ -16,19 +16,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import comity.past
+import comity.experiments.past_agents
 import comity.train
 from comity.cli import main
-from comity.config import arm_configs, compose
-from comity.engines.identity import base_name
-from comity.engines.lora import Adapters
+from comity.config.compose import arm_configs, compose
+from comity.config.seats import scripted_player
+from comity.engines.local.adapters.lora import Adapters
+from comity.engines.local.identity import base_name
 from comity.errors import ComityError, WorkError
-from comity.experiment import Experiment, check_training
-from comity.learning.snapshots import Snapshots, find_adapters
+from comity.experiments.build import Experiment, check_training
+from comity.learning.state.snapshots import Snapshots, find_adapters
 from comity.rollout.play import play
 from comity.rollout.records import Decision
-from comity.runs import stored_config
-from comity.seats import scripted_player
+from comity.runs.folder import stored_config
 from comity.train import train
 from tests.train.small import Stopped, decisions, failing, metrics, only_folder, overrides, small
 
@@ -171,13 +171,13 @@ def test_no_gradient_touches_what_is_past_and_nothing_is_loaded_twice(
 def test_capacity_and_recent_bound_who_is_drawn_and_loaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    begin, held = comity.past.PastAgents.begin, []
+    begin, held = comity.experiments.past_agents.PastAgents.begin, []
 
-    def counted(self: comity.past.PastAgents, iteration: int) -> None:
+    def counted(self: comity.experiments.past_agents.PastAgents, iteration: int) -> None:
         begin(self, iteration)
         held.append(set(self._adapters.names) - {"main"})
 
-    monkeypatch.setattr(comity.past.PastAgents, "begin", counted)
+    monkeypatch.setattr(comity.experiments.past_agents.PastAgents, "begin", counted)
     changes = ("past=buffer", "past.every=1", "past.probability=1", "matches=8")
     train(small(tmp_path / "a", *changes, "past.capacity=1"), report=False)
     assert [len(names) for names in held] == [0, 0, 1, 1]
@@ -279,8 +279,8 @@ def test_an_iteration_is_begun_before_anybody_sits(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-import comity.learning.snapshots, comity.train
-from comity.config import compose
+import comity.learning.state.snapshots, comity.train
+from comity.config.compose import (compose)
 
 def killing(owner, name, call):
     original, calls = getattr(owner, name), 0
@@ -296,7 +296,7 @@ place, *changes = sys.argv[1:]
 if place == "after a snapshot":
     killing(comity.train, "play", 4)
 else:
-    killing(comity.learning.snapshots, "write_manifest", 3)
+    killing(comity.learning.state.snapshots, "write_manifest", 3)
 comity.train.train(compose("ipd", changes), report=False)
 """
 

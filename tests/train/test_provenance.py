@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 
 from comity.cli import main
-from comity.config import Config, load_config
+from comity.commands.run import run as run_experiment
+from comity.config.compose import load_config
+from comity.config.schema import Config
 from comity.errors import ComityError, ComityWarning
-from comity.experiment import shared_engine
-from comity.provenance import command
+from comity.experiments.build import shared_engine
+from comity.experiments.trained import trained_policies
 from comity.reports import build
-from comity.rollout.tables import decision_table, read_decisions, write_table
-from comity.runs import stored_config
+from comity.rollout.record_files import decision_table, read_decisions, write_table
+from comity.runs.folder import stored_config
+from comity.runs.provenance import command
 from comity.train import train
-from comity.trained import trained_policies
 from tests.tiny import make_tiny
 from tests.train.small import metrics, overrides, small
 from tests.worlds import tiny_folder
@@ -188,7 +190,7 @@ def test_a_checkpoint_is_not_taken_for_a_run(ask: Callable[[Path], Any], run: Pa
 
 def test_a_study_that_was_changed_is_noticed(tmp_path: Path) -> None:
     changes = ["study.seeds=[0,1]", "iterations=1", "checkpoint.every=1"]
-    study = train(small(tmp_path, *changes), report=False)
+    study = run_experiment(small(tmp_path, *changes))
     kept = (study / "study.json").read_text()
     listed = json.loads(kept)
     listed["arms"]["ipd"].pop()

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from comity import negotiation_presets
-from comity.catalog import catalog
-from comity.config import Config, compose
+from comity.commands.listing import catalog
+from comity.config.compose import compose
+from comity.config.presets import negotiation as negotiation_presets
+from comity.config.schema import Config
 from comity.train import train
 from tests.published import PUBLISHED, FolderOf, published_model
 from tests.train.small import decisions

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from comity.config import compose
+from comity.config.compose import compose
 from comity.train import train
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-import comity.resuming
+import comity.experiments.resume
 import comity.train
 from comity.cli import main
 from comity.errors import ComityError, WorkError
-from comity.learning.checkpoints import Checkpoints
 from comity.learning.learner import Learner
-from comity.runs import RunFolder, read_decisions, stored_config
+from comity.learning.state.checkpoints import Checkpoints
+from comity.runs.folder import RunFolder, read_decisions, stored_config
 from comity.train import train
 from tests.train.small import Stopped, failing, metrics, only_folder, overrides, small
 
@@ -98,8 +98,8 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     "writing decisions": (RunFolder, "write_decisions", 4),
     "writing conversations": (RunFolder, "write_conversations", 3),
     "writing metrics": (RunFolder, "append_metrics", 4),
-    "saving the first checkpoint": (comity.resuming, "save_state", 1),
-    "saving a later checkpoint": (comity.resuming, "save_optimizer", 2),
+    "saving the first checkpoint": (comity.experiments.resume, "save_state", 1),
+    "saving a later checkpoint": (comity.experiments.resume, "save_optimizer", 2),
 }
 
 
@@ -144,11 +144,11 @@ def test_the_variants_are_runs_of_their_own() -> None:
 
 KILLED = """
 import os, signal, sys
-import comity.resuming
+import comity.experiments.resume
 import comity.train
-from comity.config import compose
+from comity.config.compose import (compose)
 
-save, calls = comity.resuming.save_optimizer, 0
+save, calls = comity.experiments.resume.save_optimizer, 0
 
 def killed(*arguments):
     global calls
@@ -157,7 +157,7 @@ def killed(*arguments):
     if calls == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-comity.resuming.save_optimizer = killed
+comity.experiments.resume.save_optimizer = killed
 comity.train.train(compose("ipd", sys.argv[1:]), report=False)
 """
 
@@ -247,7 +247,11 @@ def test_weights_that_a_step_makes_infinite_are_never_a_checkpoint(
 
 
 @pytest.mark.parametrize(
-    "place", [(comity.resuming, "save_optimizer", 2), ("comity.engines.lora", "save_file", 2)]
+    "place",
+    [
+        (comity.experiments.resume, "save_optimizer", 2),
+        ("comity.engines.local.adapters.lora", "save_file", 2),
+    ],
 )
 def test_a_full_disk_is_told_in_one_line_and_loses_nothing(
     place: tuple[Any, str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-import comity.experiment
-import comity.study
+import comity.commands.study
+import comity.experiments.build
 import comity.train
 from comity.cli import main
-from comity.config import Config, compose
+from comity.commands.run import run as train
+from comity.config.compose import compose
+from comity.config.schema import Config
 from comity.errors import ComityError
-from comity.experiment import Experiment
-from comity.rollout.tables import read_columns
-from comity.runs import read_decisions, stored_config
-from comity.train import train
+from comity.experiments.build import Experiment
+from comity.rollout.record_files import read_columns
+from comity.runs.folder import read_decisions, stored_config
 from tests.train.small import Stopped, failing, metrics, only_folder, overrides, small
 
 PLAYERS = ("own", "utilitarian", "base", "tit_for_tat", "{name: random, p: 0.3}")
@@ -95,10 +96,10 @@ def test_the_crossplay_is_everyone_with_everyone(finished: Path) -> None:
 
 
 STOPS = {
-    "between two arms": (comity.study, "train_run", 3),
+    "between two arms": (comity.commands.study, "train_run", 3),
     "in the second arm": (comity.train, "play", 4),
-    "in the cross-play": (comity.study, "crossplay", 1),
-    "writing the cross-play": (comity.study, "write_table", 2),
+    "in the cross-play": (comity.commands.study, "crossplay", 1),
+    "writing the cross-play": (comity.commands.study, "write_table", 2),
 }
 
 
@@ -119,7 +120,7 @@ def test_a_study_that_was_stopped_goes_on(
 def test_a_finished_study_trains_nothing_again(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for owner, name in ((comity.study, "train_run"), (comity.study, "crossplay")):
+    for owner, name in ((comity.commands.study, "train_run"), (comity.commands.study, "crossplay")):
         failing(monkeypatch, owner, name, 1, AssertionError("it was done again"))
     assert train(stored_config(finished), resume=finished) == finished
 
@@ -193,7 +194,9 @@ REFUSED = {
 def test_mistakes_are_told_before_anything_is_trained(
     message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    failing(monkeypatch, comity.experiment, "load_model", 1, AssertionError("a model was loaded"))
+    failing(
+        monkeypatch, comity.experiments.build, "load_model", 1, AssertionError("a model was loaded")
+    )
     with pytest.raises(ComityError, match=message):
         train(study(tmp_path, *REFUSED[message]))
     assert not list(tmp_path.iterdir())
@@ -209,7 +212,7 @@ def arms(output: Path, *, one: str, other: str, players: str = "one,other,base")
 
 def test_arms_that_were_told_otherwise_play_as_they_were_trained(tmp_path: Path) -> None:
     """Both arms are the base model, told differently: so are their probabilities."""
-    folder = comity.study.run_study(
+    folder = comity.commands.study.run_study(
         arms(tmp_path, one="'temperature=0.5','prompt=memory_one'", other="'prompt=memory_one'")
     )
     found = read_decisions(folder / "crossplay" / "decisions.parquet")
@@ -236,10 +239,10 @@ def test_arms_that_were_told_otherwise_play_as_they_were_trained(tmp_path: Path)
 
 def test_a_crossplay_is_of_the_game_that_its_arms_were_trained_on(tmp_path: Path) -> None:
     chicken = "'game=chicken'"
-    agreed = comity.study.check_study(arms(tmp_path, one=chicken, other=chicken))
+    agreed = comity.commands.study.check_study(arms(tmp_path, one=chicken, other=chicken))
     config = arms(tmp_path, one=chicken, other=chicken)
-    assert comity.study.meeting(config, agreed).game["name"] == "chicken"
+    assert comity.commands.study.meeting(config, agreed).game["name"] == "chicken"
     with pytest.raises(ComityError, match="'one' and 'other' were trained on different games"):
-        comity.study.check_study(arms(tmp_path, one=chicken, other=""))
+        comity.commands.study.check_study(arms(tmp_path, one=chicken, other=""))
     # Of arms that do not play, nothing is asked.
-    comity.study.check_study(arms(tmp_path, one=chicken, other="", players="one,base"))
+    comity.commands.study.check_study(arms(tmp_path, one=chicken, other="", players="one,base"))

@@ -1,0 +1,198 @@
+"""`comity evaluate generalization`: a run's policies before and after, on what they never saw.
+
+Beside the run or study it writes
+
+    generalization.json       every number of the page, with intervals and n
+    generalization.parquet    the exact table: one row per policy and question
+    generalization.html       the page
+
+A quick evaluation, or one of chosen games, seeds, labels, layouts or conditions (goal,
+temperature, penalty), does not overwrite a full one: it then writes `generalization-quick.*` or
+`generalization-chosen.*`.
+
+Every policy is asked as it was trained: at its temperature, with its goal, persona and system
+prompt, and besides the published prompts in its own. Whatever can be refused is refused before a
+model is loaded: a folder that is no run, a run without a checkpoint, games and prompts that do
+not go together.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from comity.commands.generalization_plan import (
+    Options,
+    conditions,
+    described,
+    make_plan,
+    rewards,
+    trained_name,
+)
+from comity.config.schema import Config
+from comity.engines.chat import ChatFormat
+from comity.engines.local.devices import check_quantization, choose_device
+from comity.engines.local.models import load_tokenizer
+from comity.errors import ComityError
+from comity.evaluation.generalization.grid import Plan, Subject, everyone, measure, work
+from comity.evaluation.generalization.policies import ModelRespondent
+from comity.evaluation.generalization.questions import FRAMINGS, ask, fitting
+from comity.evaluation.generalization.summary import summarize
+from comity.experiments.build import shared_engine
+from comity.experiments.trained import Trained, trained_policies
+from comity.files import write_atomically
+from comity.games import make_game
+from comity.games.split.game import Split
+from comity.reports.page.generalization_page import render
+from comity.reports.page.run_page import dump
+from comity.runs.progress import Progress
+from comity.runs.versions import versions
+
+
+def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:  # noqa: B008
+    """Measure a run or study and return the page's path."""
+    policies = trained_policies(folder)
+    config = policies[0].config
+    if isinstance(make_game(config.game), Split):
+        raise ComityError(
+            f"{folder} was trained on a split game; generalization is measured from one game of "
+            "moves to others"
+        )
+    plan = make_plan(options, policies)
+    subjects = described(plan, policies, options)
+    for subject in everyone(subjects):
+        ask(plan.cells(subject), plan.every_game, plan.prompt)
+    began = datetime.now(UTC)
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        respond = _respondents(config, policies, stack)
+        subjects = [replace(one, respondent=respond(one)) for one in subjects]
+        total = work(plan, subjects)
+        progress.say(f"{len(policies)} trained and the base model: {total} answers to be computed")
+        with progress.task("questions", total) as task:
+            measured = measure(plan, subjects, task.add)
+        base = subjects[0].respondent
+        assert isinstance(base, ModelRespondent)
+    own = {policy.name: rewards(policy.config, options.penalty) for policy in policies}
+    own |= {subject.name: own[trained_name(subject)] for subject in subjects[1:]
+            if not subject.untrained}  # fmt: skip
+    found = {
+        "title": f"Generalization of {_title(folder.resolve(), config)}",
+        "created": began.strftime("%Y-%m-%d %H:%M UTC"),
+        "extent": options.extent,
+        "setting": {
+            "model": config.model.name,
+            "precision": f"{str(base.engine.dtype).removeprefix('torch.')} on {base.engine.device}",
+            "extent": options.extent,
+            "label sets": list(plan.label_sets),
+            "evaluation seeds": list(plan.play_seeds),
+            "episodes": plan.episodes,
+            "rounds": plan.rounds,
+            **_left_out(plan),
+            "answer budget": base.budget(ask(plan.cells(subjects[0])[:1], plan.games, plan.prompt)),
+        },
+        "older_checkpoints": list(
+            dict.fromkeys(
+                f"{one.name}, seed {one.seed}: after {one.iteration} iterations, as {wrong}"
+                for one in policies
+                for wrong in one.checkpoint.passed_over
+            )
+        ),
+        "asked": conditions(plan, subjects, policies),
+        "provenance": {
+            "command": " ".join(
+                ["comity evaluate generalization", quote(str(folder)), options.command]
+            ).strip(),
+            "versions": versions(),
+            "dtype": str(base.engine.dtype).removeprefix("torch."),
+            "device": str(base.engine.device),
+        },
+        "seconds": round((datetime.now(UTC) - began).total_seconds(), 1),
+        **summarize(plan, subjects, measured, rewards(config, options.penalty), own),
+    }
+    return write(folder, found, measured.rows)
+
+
+def _left_out(plan: Plan) -> dict[str, str]:
+    """Which framings are not asked in, and why; empty where all are."""
+    fits = fitting(plan.games[plan.dilemma])
+    framings = [one for one in FRAMINGS[1:] if one not in fits]
+    if not framings:
+        return {}
+    told = "framing" if len(framings) == 1 else "framings"
+    return {"left out": f"{told} {', '.join(framings)}: contradicting {plan.dilemma}'s payoffs"}
+
+
+def _title(folder: Path, config: Config) -> str:
+    """The experiment's name, with the arm's and the seed where it is a run of a study."""
+    arm = (folder.parent.parent / "study.json").is_file()
+    return f"{config.name}: {folder.parent.name}, seed {config.seed}" if arm else config.name
+
+
+def write(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
+    """The three files; returns the page's path. What is not full spares a full one."""
+    extent, name = str(found["extent"]), "generalization"
+    if extent != "full" and _extent(folder / f"{name}.json") == "full":
+        name += f"-{extent}"
+    table = pa.Table.from_pylist([dict(row) for row in rows])
+    write_atomically(
+        folder / f"{name}.parquet",
+        lambda file: pq.write_table(table, file, compression="zstd"),
+    )
+    write_atomically(folder / f"{name}.json", dump(found, indent=2) + "\n")
+    page = folder / f"{name}.html"
+    write_atomically(page, render(dict(found)))
+    return page
+
+
+def _extent(numbers: Path) -> str | None:
+    """How much an earlier evaluation asked; full where it does not say. None: there is none."""
+    if not numbers.is_file():
+        return None
+    with suppress(ValueError, OSError, AttributeError):
+        return str(json.loads(numbers.read_text(encoding="utf-8")).get("extent", "full"))
+    return None  # it cannot be read, so nothing is lost
+
+
+def _respondents(
+    config: Config, policies: Sequence[Trained], stack: ExitStack
+) -> Callable[[Subject], ModelRespondent]:
+    """Who answers for a subject; `stack` takes the adapters away again."""
+    model = config.model
+    check_quantization(model.quantization, choose_device(model.device))
+    tokenizer = load_tokenizer(model.name)
+    formats = {
+        system: ChatFormat.from_tokenizer(tokenizer, system)
+        for system in {policy.config.model.system for policy in policies}
+    }
+    engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
+    # What needs the size of the model's output, now that it is there.
+    rows = engine.head.vocabulary
+    formats = {system: one.within(rows) for system, one in formats.items()}
+    handles: dict[tuple[str, int | None], str | None] = {}
+    for number, policy in enumerate(policies):
+        handle = f"evaluate:{number}"  # no learner has a colon in its name
+        engine.adapters.load(handle, policy.adapter)
+        stack.callback(engine.adapters.remove, handle)
+        handles[policy.name, policy.seed] = handle
+    made: dict[Any, ModelRespondent] = {}
+
+    def respond(subject: Subject) -> ModelRespondent:
+        handle = handles.get((trained_name(subject), subject.seed))
+        key = handle, subject.asked.system, subject.asked.temperature
+        # One for all who answer alike, so that equal questions are computed once.
+        return made.setdefault(
+            key,
+            ModelRespondent(
+                engine, formats[subject.asked.system], handle, subject.asked.temperature
+            ),
+        )
+
+    return respond

@@ -1,0 +1,347 @@
+"""What `comity evaluate generalization` asks whom: from options and trainings to a `Plan`.
+
+- `Options`: what the command line says.
+- `make_plan`: games, labels, prompts and opponents.
+- `described`: the base models and policies, each asked as it was trained.
+- `conditions`: the same in words, for the page.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from comity.config.schema import Config
+from comity.errors import ComityError, lookup
+from comity.evaluation.generalization.grid import BASE, RANDOM, Asked, Plan, Subject
+from comity.evaluation.generalization.questions import (
+    FRAMINGS,
+    LABEL_SETS,
+    LAYOUTS,
+    OFF_TASK,
+    ORDERS,
+    RANDOM_LABELS,
+    fitting,
+    told_by,
+)
+from comity.evaluation.moral.metrics import payoff_table
+from comity.evaluation.moral.published_protocol import EPISODES, ROUNDS, SEED
+from comity.experiments.trained import Trained
+from comity.games import GAMES as ALL_GAMES
+from comity.games import make_game
+from comity.games.base import Game
+from comity.games.matrix.stages import OUTCOMES
+from comity.players.scripted.strategies import SCRIPTED
+from comity.prompts import PROMPTS
+from comity.prompts.base import Prompt
+from comity.prompts.labels import LABEL_SETS as ALL_LABELS
+from comity.registry import build
+from comity.rewards import REWARDS, every_reward
+from comity.rewards.base import Reward
+
+DILEMMA = "prisoners_dilemma_4310"
+GAMES = (
+    DILEMMA,
+    "stag_hunt",
+    "chicken",
+    "bach_or_stravinsky",
+    "defective_coordination",
+    "volunteers_dilemma",
+)
+"""The games of the moral-alignment study."""
+QUICK_GAMES = (DILEMMA, "stag_hunt", "defective_coordination")
+SEEDS = (SEED, 101, 102)
+"""Evaluation seeds: the published one, and two more."""
+JUDGES = ("own", "utilitarian", "deontological", "own_deontological")
+"""Rewards that every policy is judged by."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is evaluated; empty: what the evaluation does by itself."""
+
+    quick: bool = False
+    games: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    """Own games, `NAME=CC,CD,DC,DD` (own payoffs) or eight numbers (own, other's)."""
+    seeds: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ()
+    opponents: tuple[str, ...] = ()
+    framings: tuple[str, ...] = ()
+    """In which the dilemma is also played."""
+    goal: str | None = None
+    temperature: float | None = None
+    penalty: float | None = None
+    """Of the deontological rewards, in place of the trained one."""
+    both_seats: bool = False
+
+    @property
+    def extent(self) -> str:
+        """quick, chosen or full: only what is full stands in another's place.
+
+        Full is what asks all that the evaluation asks by itself, in the trained way, or more.
+        """
+        if self.quick:
+            return "quick"
+        asked = self.games or self.tables or self.seeds or self.labels or self.layouts
+        told = (self.goal, self.temperature, self.penalty)
+        return "chosen" if asked or any(one is not None for one in told) else "full"
+
+    @property
+    def command(self) -> str:
+        """The options as on the command line."""
+        lists = {
+            "games": self.games, "seeds": self.seeds, "labels": self.labels,
+            "layouts": self.layouts, "opponents": self.opponents, "framings": self.framings,
+        }  # fmt: skip
+        words = ["--quick"] if self.quick else []
+        for name, given in lists.items():
+            words += [f"--{name}", ",".join(map(str, given))] if given else []
+        for table in self.tables:
+            words += ["--table", table]
+        for name in ("goal", "temperature", "penalty"):
+            value = getattr(self, name)
+            words += [f"--{name}", str(value)] if value is not None else []
+        words += ["--seats", "both"] if self.both_seats else []
+        return shlex.join(words)
+
+
+def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) -> Plan:
+    """How much is asked. `ComityError` for whatever is not known."""
+    for label in options.labels:
+        lookup("set of labels", label, {**ALL_LABELS, **RANDOM_LABELS})
+    for layout in options.layouts:
+        lookup("layout", layout, dict.fromkeys(LAYOUTS))
+    for framing in options.framings:
+        lookup("framing", framing, dict.fromkeys((*FRAMINGS[1:], *OFF_TASK)))
+    for opponent in options.opponents:
+        lookup("opponent", opponent, SCRIPTED)
+    quick = options.quick
+    chosen = dict.fromkeys(options.games) or ({} if options.tables else dict.fromkeys(GAMES))
+    if quick and not options.games and not options.tables:
+        chosen = dict.fromkeys(QUICK_GAMES)
+    games = {name: _game(name) for name in chosen}
+    for name, game in map(_own_table, options.tables):
+        if name in games:
+            raise ComityError(f"--table: two games are called {name!r}; give yours another name")
+        games[name] = game
+    dilemma = DILEMMA if DILEMMA in games else next(iter(games))
+    for framing in options.framings:
+        if framing in FRAMINGS and framing not in fitting(games[dilemma]):
+            raise ComityError(f"framing {framing} contradicts the payoffs of {dilemma}")
+    labels = tuple(dict.fromkeys(options.labels))
+    prompts = trained_prompts(policies)
+    return Plan(
+        games=games,
+        dilemma=dilemma,
+        # The exchange of action1 and action2 tells a move that was learned from a label.
+        label_sets=labels or (LABEL_SETS[:3] if quick else LABEL_SETS),
+        layouts=tuple(dict.fromkeys(options.layouts)) or (LAYOUTS[:1] if quick else LAYOUTS),
+        orders=ORDERS[:1] if quick else ORDERS,
+        play_seeds=tuple(dict.fromkeys(options.seeds)) or (SEEDS[:1] if quick else SEEDS),
+        episodes=EPISODES,
+        rounds=ROUNDS,
+        prompt=told_by(prompts),
+        play_labels=labels[0] if labels else LABEL_SETS[0],
+        prompts=prompts,
+        trained_on=_trained_on(games, policies),
+        opponents={
+            name: build("player", name, SCRIPTED)
+            for name in options.opponents
+            if name != RANDOM  # It is there always, as published.
+        },
+        play_framings=tuple(dict.fromkeys(options.framings)),
+    )
+
+
+def _game(name: str) -> Game:
+    """A game of `comity list games` that can be asked about."""
+    lookup("game of the evaluation", name, ALL_GAMES)
+    try:
+        game = make_game({"name": name})
+        payoff_table(game)
+    except ComityError as error:
+        raise ComityError(
+            f"game {name}: {error}; give a game of two seats and two moves, or your own with "
+            "--table"
+        ) from error
+    return game.dealt(0)
+
+
+def _own_table(text: str) -> tuple[str, Game]:
+    """A game from `NAME=CC,CD,DC,DD`, or from eight numbers (own, other's) in that order."""
+    name, _, numbers = text.partition("=")
+    try:
+        values = [float(number) for number in numbers.split(",")]
+    except ValueError:
+        values = []
+    if not name.strip() or len(values) not in (4, 8):
+        raise ComityError(
+            f"--table {text!r}: write NAME=CC,CD,DC,DD with the own payoff of each outcome "
+            "(mine=3,0,5,1), or eight numbers, own and other's for each"
+        )
+    if len(values) == 4:
+        payoff = dict(zip(OUTCOMES, values, strict=True))
+        values = [payoff[one] for both in OUTCOMES for one in (both, both[::-1])]
+    cells = [values[2 * i : 2 * i + 2] for i in range(4)]
+    block = {"moves": ["cooperate", "defect"], "payoffs": [cells[:2], cells[2:]], "title": name}
+    return name.strip(), make_game({"name": "matrix", **block})
+
+
+def trained_prompts(policies: Sequence[Trained]) -> dict[str, Prompt]:
+    """The different prompts of the trainings, by what they are called."""
+    names = _prompt_names(policies)
+    blocks = {names[_identity(p.config.prompt)]: p.config.prompt for p in policies}
+    return {name: build("prompt", block, PROMPTS) for name, block in blocks.items()}
+
+
+def _prompt_names(policies: Sequence[Trained]) -> dict[str, str]:
+    """What each different prompt block is called: its name, numbered where others share it."""
+    blocks = {_identity(p.config.prompt): str(p.config.prompt["name"]) for p in policies}
+    names = list(blocks.values())
+    return {
+        block: name if names.count(name) == 1 else f"{name} {1 + names[:number].count(name)}"
+        for number, (block, name) in enumerate(blocks.items())
+    }
+
+
+def _identity(block: Mapping[str, Any]) -> str:
+    """The same for equal blocks of a config."""
+    return json.dumps(block, sort_keys=True, default=str)
+
+
+def _trained_on(games: Mapping[str, Game], policies: Sequence[Trained]) -> dict[str, Game]:
+    """The games of the trainings that are not among `games`, where they can be asked about."""
+    found: dict[str, Game] = {}
+    for policy in policies:
+        game: Any = make_game(policy.config.game).dealt(0)
+        try:
+            payoff_table(game)
+        except ComityError:
+            continue
+        known = [*games.values(), *found.values()]
+        if all(getattr(one, "stage", None) != game.stage or game.noise for one in known):
+            found.setdefault(f"{policy.config.game['name']} (training)", game)
+    return found
+
+
+def described(plan: Plan, policies: Sequence[Trained], options: Options) -> list[Subject]:
+    """The base models and policies, in their order, that nobody answers for yet.
+
+    A base model for each way in which policies are asked: how they were trained, but for what
+    the options say.
+    """
+    prompts = _prompt_names(policies)
+    asked = [_asked(p.config, prompts[_identity(p.config.prompt)], options) for p in policies]
+    bases = _base_names(list(dict.fromkeys(asked)))
+    found = [Subject(name, Nobody(), None, 0, one, name) for one, name in bases.items()]
+    for policy, one in zip(policies, asked, strict=True):
+        subject = Subject(policy.name, Nobody(), policy.seed, policy.seat, one, bases[one])
+        found.append(subject)
+        if options.both_seats:
+            other = replace(subject, name=policy.name + OTHER_SEAT, seat=1 - policy.seat)
+            found.append(other)
+    return found
+
+
+OTHER_SEAT = ", other seat"
+"""Follows the name of a policy that is asked on the seat that it was not trained on."""
+
+
+def trained_name(subject: Subject) -> str:
+    return subject.name.removesuffix(OTHER_SEAT)
+
+
+def _asked(config: Config, prompt: str, options: Options) -> Asked:
+    """How a policy is asked: as it was trained, but for what the options say."""
+    block = config.prompt
+    goal = str(block.get("goal", "selfish"))
+    if goal == "own":  # What the other prompts call it.
+        goal = "selfish"
+    return Asked(
+        goal=goal if options.goal is None else options.goal,
+        persona=block.get("persona"),
+        temperature=config.temperature if options.temperature is None else options.temperature,
+        system=config.model.system,
+        prompt=prompt,
+    )
+
+
+def _base_names(ways: Sequence[Asked]) -> dict[Asked, str]:
+    """What the base model is called, asked in each way: by what tells the way from others."""
+    differing = [
+        key for key in Asked.__dataclass_fields__ if len({getattr(way, key) for way in ways}) > 1
+    ]
+
+    def named(way: Asked) -> str:
+        parts = [
+            f"no {key}" if getattr(way, key) is None else f"{key} {getattr(way, key)}"
+            for key in differing
+        ]
+        return f"{BASE} ({', '.join(parts)})" if parts else BASE
+
+    return {way: named(way) for way in ways}
+
+
+def conditions(
+    plan: Plan, subjects: Sequence[Subject], policies: Sequence[Trained]
+) -> dict[str, Any]:
+    """How every policy was trained and is asked, by name; JSON-ready."""
+    found: dict[str, Any] = {}
+    for subject in subjects:
+        mine = [p for p in policies if p.name == trained_name(subject)]
+        config = mine[0].config if mine else None
+        found[subject.name] = {
+            "trained on": None if config is None else config.game["name"],
+            "rewards": [] if config is None else reward_blocks(config),
+            "prompt": None if config is None else config.prompt,
+            "seat": None if config is None else subject.seat,
+            "seating": None if config is None else config.seating,
+            "goal": subject.asked.goal,
+            "persona": subject.asked.persona,
+            "temperature": subject.asked.temperature,
+            "system": subject.asked.system,
+            "seeds": [p.seed for p in mine],
+            "checkpoints": [p.iteration for p in mine],
+            "iterations": None if config is None else config.iterations,
+            "compared with": subject.base,
+        }
+    return found
+
+
+def reward_blocks(config: Config) -> list[dict[str, Any]]:
+    """What a policy was trained on, phase by phase; it is judged by the last."""
+    return [phase.reward for phase in config.phases] or [config.reward]
+
+
+def rewards(config: Config, penalty: float | None = None) -> dict[str, Reward]:
+    """The rewards that a policy is judged by: `JUDGES`, with its own reward's parameters.
+
+    `penalty`: that of the deontological ones, in place of the trained one.
+
+    The trained reward itself is among them, under its own name where it is none of `JUDGES`.
+    """
+    block = reward_blocks(config)[-1]
+    trained = build("reward", block, REWARDS)
+    known = every_reward(trained)
+    name = str(block["name"])
+    if penalty is not None:
+        other = replace(known["deontological"], penalty=penalty)  # type: ignore[call-arg]
+        duty = every_reward(other)
+        known |= {judge: duty[judge] for judge in ("deontological", "own_deontological")}
+    found: dict[str, Reward] = {judge: known[judge] for judge in JUDGES}
+    if name not in found and trained not in found.values():
+        found[name] = trained
+    return found
+
+
+class Nobody:
+    """A respondent that is never asked: to see whether all questions can be told."""
+
+    def chances(self, questions: Sequence[Any]) -> Any:
+        raise NotImplementedError
+
+    def replies(self, questions: Sequence[Any], streams: Sequence[Any]) -> list[str]:
+        raise NotImplementedError

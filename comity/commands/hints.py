@@ -1,0 +1,49 @@
+"""What was probably meant by a command line that is not understood."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+CONFIGURABLE = ("train", "play", "config")
+"""Commands whose settings are written key=value."""
+
+
+def hint(error: Any, given: Sequence[str]) -> str:
+    """What to write instead, for click's error about the arguments `given`; "" if unknown."""
+    option = getattr(error, "option_name", None)
+    if option and given and given[0] in CONFIGURABLE:
+        return _setting(str(option), given)
+    command = re.match(r"No such command '(.+)'", error.format_message())
+    return _command(command[1], given) if command else ""
+
+
+def _setting(option: str, given: Sequence[str]) -> str:
+    """`--iterations 5`: a setting, which has no dashes."""
+    from comity.config.hints import elsewhere, is_key
+
+    place = next(i for i, word in enumerate(given) if word.split("=")[0] == option)
+    key, found, value = given[place].lstrip("-").partition("=")
+    if not found and place + 1 < len(given) and not given[place + 1].startswith("-"):
+        value = given[place + 1]
+    key = key.replace("-", "_")
+    if not is_key(key):
+        target = re.sub(r"^write ", "", elsewhere(key))
+        if not target or " " in target:
+            return ""
+        key = target
+    text = key if "=" in key else f"{key}={value or '...'}"
+    return f"settings are written without dashes: {shlex.quote(text)}"
+
+
+def _command(word: str, given: Sequence[str]) -> str:
+    if given[:1] == ["evaluate"]:
+        return f"write comity evaluate generalization {shlex.quote(word)}"
+    if given[:1] == ["models"]:
+        return "comity models list shows them; comity models fetch NAME fetches one"
+    from comity.config.groups import options
+    from comity.config.presets import experiments
+
+    if word in experiments():
+        return f"write comity train {word}"
+    return f"write comity play {word}" if word in options("game") else ""

@@ -1,0 +1,226 @@
+"""Starts experiments: one, or with `--multirun` those of a sweep by Hydra and its launchers.
+
+Hydra would print errors in its own way and leave folders of its own behind; both are
+turned off here. A job of another process (a SLURM launcher's) raises its error there.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from comity.config.compose import (
+    Composition,
+    composed,
+    from_omegaconf,
+    register_schema,
+    to_yaml,
+    with_study,
+)
+from comity.config.errors import names_its_base, plain_errors
+from comity.config.schema import Config
+from comity.config.sources import beside_hydra, check_overrides, new_hydra
+from comity.errors import ComityError
+from comity.runs.progress import say
+
+QUIET = (
+    "hydra.sweep.dir='${output}/.multirun/${now:%Y%m%d-%H%M%S}'",
+    "hydra.sweep.subdir=.",
+    "hydra.mode=MULTIRUN",
+    "hydra.output_subdir=null",
+    "hydra.job.chdir=false",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
+"""Overrides that keep Hydra from making folders and logs; a sweep leaves its multirun.yaml."""
+
+
+@dataclass
+class _Jobs:
+    """What the jobs of this process came to."""
+
+    folders: list[Path] = field(default_factory=list)
+    failures: list[tuple[list[str], Exception]] = field(default_factory=list)
+
+    def done(self) -> list[Path]:
+        """The run folders; raises the first failure, with how many there were."""
+        if not self.failures:
+            return self.folders
+        given, error = self.failures[0]
+        count = len(self.failures) + len(self.folders)
+        if count > 1 and isinstance(error, ComityError):
+            text = f"{len(self.failures)} of {count} runs failed; {' '.join(given)}: {error}"
+            raise type(error)(text) from error
+        raise error
+
+
+def start(
+    name: str,
+    overrides: list[str],
+    multirun: bool,
+    config_path: str | None,
+    config_name: str | None,
+    resume: Path | None,
+    is_dry: bool = False,
+) -> list[Path]:
+    """What `comity train` does with its arguments; the folders that came of it.
+
+    `is_dry`: nothing is trained; what would be is printed.
+    """
+    if resume is not None:
+        if name or overrides or multirun or config_path or config_name:
+            raise ComityError("--resume takes its config from the run; give nothing beside it")
+        from comity.runs.folder import stored_config
+
+        config = stored_config(resume)
+        _say_loading(config)
+        from comity.commands.run import run
+
+        return [run(config, resume=resume)]
+    _check_named(name, overrides, config_path)
+    return launch(
+        dry_run if is_dry else run_anew,
+        name,
+        overrides,
+        multirun=multirun,
+        config_dir=config_path,
+        config_name=config_name,
+    )
+
+
+def show(
+    name: str,
+    overrides: list[str],
+    config_path: str | None,
+    config_name: str | None,
+    whole: bool = False,
+    measure: bool = True,
+) -> None:
+    """What `comity config` does: prints the plan of an experiment, or its whole config."""
+    _check_named(name, overrides, config_path)
+
+    def tell(config: Config) -> Path:
+        if whole:
+            print(to_yaml(config), end="")
+            return Path(config.output)
+        return dry_run(config, measure)
+
+    launch(tell, name, overrides, config_dir=config_path, config_name=config_name)
+
+
+def _check_named(name: str, overrides: Sequence[str], config_path: str | None) -> None:
+    """Raises `ComityError` where no experiment is named."""
+    if not name and config_path is None and not any("experiment=" in o for o in overrides):
+        from comity.config.groups import options
+
+        known = ", ".join(options("experiment"))
+        raise ComityError(f"which experiment? {known}, and more in: comity list experiments")
+
+
+def run_anew(config: Config) -> Path:
+    """Trains, and returns the run's folder."""
+    # Not before the config is known to be right: this imports torch.
+    _say_loading(config)
+    from comity.commands.run import run
+
+    return run(config)
+
+
+def _say_loading(config: Config) -> None:
+    """Tells what is waited for: torch and transformers take seconds to import."""
+    if sys.modules.get("comity.train") is None:
+        say(f"{config.name}: loading torch ...")
+
+
+def dry_run(config: Config, measure: bool = True) -> Path:
+    """Prints what would run and how long it would take."""
+    _say_loading(config)
+    from comity.commands.plan import plan
+
+    print("\n".join(plan(config, measure)))
+    return Path(config.output)
+
+
+def launch(
+    train: Callable[[Config], Path],
+    name: str = "",
+    overrides: Sequence[str] = (),
+    *,
+    multirun: bool = False,
+    config_dir: str | None = None,
+    config_name: str | None = None,
+) -> list[Path]:
+    """Composes the config and trains; once, or for every combination of a multirun.
+
+    `train` is called with each config and returns the run's folder.
+    `name` is an experiment. With `config_dir`, `config_name` is the user's file in it
+    (without it, `name` is). Returns the run folders. Raises `ComityError` in one line; of a
+    multirun all jobs are tried before the first failure is raised.
+    """
+    if config_name is not None and config_dir is None:
+        raise ComityError("--config-name needs --config-path, the folder that the file is in")
+    if config_dir is not None:
+        config_dir = str(Path(config_dir).absolute())
+        primary = config_name or name
+        if not primary:
+            raise ComityError("--config-path needs --config-name, a file in that folder")
+        if not Path(config_dir).is_dir():
+            raise ComityError(f"there is no folder {config_dir}")
+        experiment = name if config_name else ""
+    else:
+        primary, experiment = "config", name
+    chosen = [f"experiment={experiment}"] if experiment else []
+    register_schema()
+    with names_its_base(config_dir, primary):
+        with plain_errors():
+            check_overrides(overrides, chooses=multirun)
+        if multirun:
+            return _sweep(train, primary, chosen, overrides, config_dir)
+        origin = Composition(
+            primary if config_dir else name,
+            [*(chosen if config_dir else []), *overrides],
+            config_dir,
+        )
+        with plain_errors():
+            tree = composed(primary, [*chosen, *overrides], config_dir)
+        config = from_omegaconf(tree, origin)
+    return [train(config)]
+
+
+def _sweep(
+    train: Callable[[Config], Path],
+    primary: str,
+    chosen: Sequence[str],
+    overrides: Sequence[str],
+    config_dir: str | None,
+) -> list[Path]:
+    """One run for every combination of the overrides, started by Hydra's launcher."""
+    jobs = _Jobs()
+    parent = os.getpid()
+
+    def task(tree: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+        try:
+            if config_dir is None:
+                name = "".join(one.removeprefix("experiment=") for one in chosen)
+                origin = Composition(name, [o for o in given if o not in chosen])
+            else:
+                origin = Composition(primary, given, config_dir)
+            jobs.folders.append(train(from_omegaconf(tree, origin)))
+        except Exception as error:
+            if os.getpid() != parent:
+                raise
+            # Returned to Hydra, it would be printed there and again here.
+            jobs.failures.append((given, error))
+
+    with plain_errors(), beside_hydra():
+        new_hydra(config_dir).multirun(
+            primary, task, [*QUIET, *chosen, *with_study(overrides)], with_log_configuration=False
+        )
+    return jobs.done()

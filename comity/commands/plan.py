@@ -1,0 +1,137 @@
+"""What an experiment would run, and how long that would take here (`comity config`, `--dry-run`).
+
+Everything that a start would refuse is refused. The time is measured: two iterations are played
+and learned from in a folder that is removed again, and the second one's pace is taken for all.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from comity.commands.study import check_study, one_arm
+from comity.config.schema import CheckpointConfig, Config
+from comity.config.seats import entrant_name, only_arm
+from comity.engines.local.models import is_here
+from comity.errors import ComityError
+from comity.evaluation.crossplay import Entrant, pairings
+from comity.reports.page.formats import counted, duration, words
+from comity.reports.page.settings import applying, reward_words, rewards
+from comity.runs.progress import say
+from comity.train import check_training, train
+
+MEASURED_MATCHES = 32
+"""Matches that are played to measure, at most; more are taken to take so much longer."""
+KEYS = ("model", "game", "prompt", "answer", "seats", "past", "algorithm", "optimizer")
+
+Runs = Mapping[str, Mapping[int, Config]]
+"""Configs by arm and seed; a single run's arm is called like the experiment."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one iteration, and of playing one match of it."""
+
+    iteration: float
+    match: float
+
+
+def runs_of(config: Config) -> Runs:
+    """All runs of a config, checked as they would be at the start."""
+    if config.study is None and config.crossplay is None:
+        check_training(config)
+        return {config.name: {config.seed: config}}
+    return check_study(one_arm(config))
+
+
+def plan(config: Config, measure: bool = True) -> list[str]:
+    """The lines that `comity config` prints; the last one says how long it takes."""
+    runs = runs_of(config)
+    rows = [("experiment", config.name), ("runs", _runs(config, runs)), *_settings(config, runs)]
+    meetings = 0
+    if config.crossplay is not None:
+        players = [entrant_name(player) for player in only_arm(config.crossplay.players, runs)]
+        seeds = config.study.seeds if config.study is not None else [config.seed]
+        # Who plays is not there yet; how often they meet is known without.
+        entrants: list[Any] = [
+            Entrant(name, dict.fromkeys(seeds if name.partition(":")[0] in runs else [None]))  # type: ignore[arg-type]
+            for name in players
+        ]
+        meetings = len(pairings(entrants, seeds)) * config.crossplay.matches
+        rows.append(("cross-play", f"{', '.join(players)}: {counted(meetings, 'match')}"))
+    rows.append(("output", f"a folder in {config.output}"))
+    if measure:
+        rows.append(("time", _time(config, runs, meetings)))
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:{width}}  {text}" for name, text in rows]
+
+
+def _runs(config: Config, runs: Runs) -> str:
+    first = next((one for seeds in runs.values() for one in seeds.values()), config)
+    length = f"{counted(first.iterations, 'iteration')} of {counted(first.matches, 'match')}"
+    count = sum(len(seeds) for seeds in runs.values())
+    if config.study is None:
+        return f"{counted(count, 'run')}, {length}" if count else "none"
+    seeds = " ".join(map(str, config.study.seeds))
+    arms = counted(len(runs), "arm")
+    return f"{counted(count, 'run')} ({arms}, seeds {seeds}), {length} each"
+
+
+def _settings(config: Config, runs: Runs) -> list[tuple[str, str]]:
+    """A row for each part of the config, and for each arm what it changes and is trained on."""
+    shown = applying(vars(config) | {key: _plain(getattr(config, key)) for key in KEYS})
+    rows = [(key, words(shown[key])) for key in KEYS if key in shown]
+    for arm, seeds in runs.items():
+        one = next(iter(seeds.values()))
+        told = reward_words(rewards(_plain(one)))
+        changes = config.study.arms.get(arm, []) if config.study is not None else []
+        rows.append(
+            (f"arm {arm}", f"{told}{f' ({chr(32).join(changes)})' if changes else ''}")
+            if config.study is not None
+            else ("reward", told)
+        )
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """A block of the config as a mapping, blocks inside of it too."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {key: _plain(inner) for key, inner in vars(value).items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _time(config: Config, runs: Runs, meetings: int) -> str:
+    first = next((one for seeds in runs.values() for one in seeds.values()), None)
+    if first is None:
+        return "not measured: nothing is trained"
+    if not is_here(first.model.name):
+        return (
+            f"not measured: the model {first.model.name} is not on this machine "
+            f"(comity models fetch {first.model.name})"
+        )
+    pace = measured(first)
+    iterations = sum(one.iterations for seeds in runs.values() for one in seeds.values())
+    total = pace.iteration * iterations + pace.match * meetings
+    return (
+        f"about {duration(total)} here: {pace.iteration:.1f} s an iteration, "
+        "as measured at its start"
+    )
+
+
+def measured(config: Config) -> Pace:
+    """The pace of a run on this machine, from two of its iterations."""
+    groups = max(1, min(config.matches, MEASURED_MATCHES) // config.group_size)
+    matches = groups * config.group_size
+    say("measuring two iterations ...")
+    with tempfile.TemporaryDirectory(prefix="comity-") as folder:
+        short = replace(config, name="measuring", output=folder, iterations=2, matches=matches)
+        short = replace(short, sinks=[], study=None, crossplay=None, phases=[])
+        short = replace(short, checkpoint=CheckpointConfig(every=2, keep=1))
+        path = train(short, report=False)
+        lines = (Path(path) / "metrics.jsonl").read_text().splitlines()
+    if not lines:
+        raise ComityError("nothing was measured")
+    seconds = json.loads(lines[-1])["seconds"]
+    return Pace(seconds["total"] * config.matches / matches, seconds["play"] / matches)

@@ -1,0 +1,296 @@
+"""`comity play`: people at the terminal play a game, against anybody.
+
+The matches are recorded like any others, in a run folder below `plays/`, as soon as each is
+over. Whatever can be refused is refused before a model is loaded and before anybody plays.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comity.commands.play_setup import MODELS, play_config, trained_seats
+from comity.config.schema import Config
+from comity.config.seats import HUMAN, check_strategy, scripted_player
+from comity.errors import ComityError
+from comity.evaluation.metrics import iteration_metrics
+from comity.evaluation.moral.reference_policies import split_yardsticks
+from comity.evaluation.payoff_ranges import claims_must_fit
+from comity.files import write_atomically
+from comity.games import make_game
+from comity.games.base import Game
+from comity.games.randomness import ENVIRONMENT, generator
+from comity.games.split.game import group_seed
+from comity.players.base import Player
+from comity.players.human.player import HumanPlayer, NobodyError, QuitError, Screen
+from comity.players.human.terminal import Terminal
+from comity.prompts import ANSWERS, PROMPTS
+from comity.prompts.base import Prompt
+from comity.prompts.outcomes import outcome, points, totals
+from comity.registry import build
+from comity.rewards import REWARDS, log_rewards
+from comity.rewards.base import Ruled
+from comity.rollout.play import Match, Rollout, play
+from comity.rollout.recording import note_rewards
+from comity.rollout.records import Conversation, Decision
+from comity.runs.folder import YARDSTICKS, RunFolder
+
+if TYPE_CHECKING:  # People and scripts play without torch.
+    from comity.experiments.trained import Trained
+    from comity.players.language_model.player import LanguageModels, Policy
+
+
+@dataclass(frozen=True)
+class MatchRules:
+    """What a match is played by."""
+
+    game: Game
+    prompt: Prompt
+    reward: Ruled
+    """What is noted beside the points."""
+
+
+def play_game(
+    name: str,
+    seats: str,
+    overrides: Sequence[str] = (),
+    matches: int | None = None,
+    seed: int | None = None,
+    screen: Screen | None = None,
+) -> Path:
+    """Play `matches` matches of a game, or of an experiment's, and return the run's folder.
+
+    `seats`: players, divided by commas. Raises `QuitError` where a person leaves, and
+    `NobodyError` where nobody types; the matches that were over are recorded all the same.
+    """
+    who = [seat.strip() for seat in seats.split(",")]
+    runs = trained_seats(who)
+    config = play_config(name, who, runs, overrides, matches, seed)
+    rules = _checked(config, runs)
+    screen = screen or Terminal()
+    with ExitStack() as stack:
+        players = _players(config, rules, runs, screen, stack)
+        # Not before, so that what is refused leaves no folder behind; nor later, so that
+        # nobody plays for nothing because it cannot be made.
+        run = stack.enter_context(RunFolder.create(config))
+        return _Evening(run, rules, players, screen, _called(players, runs)).spend()
+
+
+def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
+    """The rules; `ComityError` for whatever does not fit. Nothing that trains is looked at."""
+    game = make_game(config.game)
+    prompt = build("prompt", config.prompt, PROMPTS)
+    rules = MatchRules(game, prompt, build("reward", config.reward, REWARDS))
+    build("answer", config.answer, ANSWERS)
+    prompt.labels(game)
+    for turn in game.turns(game.start(0)):
+        prompt.opening(game, turn)
+    rules.reward.check(game)
+    if len(config.seats) != game.seats:
+        raise ComityError(
+            f"the game has {game.seats} seats but `seats` names {len(config.seats)} players"
+        )
+    for number, seat in enumerate(config.seats):
+        if _scripted(seat, runs):
+            check_strategy(scripted_player(seat).strategy, game, number)
+    return rules
+
+
+def _language_models(config: Config) -> "LanguageModels":
+    """The models' host; what they are asked under is checked first."""
+    from comity.experiments.build import Rules, language_models
+
+    seats, plain = ["base"] * len(config.seats), {"name": "reinforce"}
+    return language_models(config, Rules.of(replace(config, seats=seats, algorithm=plain)))
+
+
+def _scripted(seat: str, runs: "Mapping[str, Trained]") -> bool:
+    """Neither a person nor a language model."""
+    return seat != HUMAN and seat not in runs and seat.split(":")[0] not in MODELS
+
+
+def _players(
+    config: Config,
+    rules: MatchRules,
+    runs: "Mapping[str, Trained]",
+    screen: Screen,
+    stack: ExitStack,
+) -> tuple[Player, ...]:
+    """Who sits on each seat; `stack` takes the adapters away again that they need."""
+    people = config.seats.count(HUMAN)
+    models: LanguageModels | None = None
+    players: list[Player] = []
+    seated: dict[str, Player] = {}
+    for seat in config.seats:
+        if seat == HUMAN:
+            number = sum(isinstance(player, HumanPlayer) for player in players) + 1
+            called = HUMAN if people == 1 else f"{HUMAN}:{number}"
+            players.append(HumanPlayer(called, rules.prompt, screen, shared=people > 1))
+            continue
+        if seat not in seated and _scripted(seat, runs):
+            seated[seat] = scripted_player(seat)
+        elif seat not in seated:
+            if models is None:
+                screen.say(f"Loading {config.model.name} ...")
+                models = _language_models(config)
+            seated[seat] = _policy(seat, runs.get(seat), models, config.temperature, stack)
+        players.append(seated[seat])
+    return tuple(players)
+
+
+def _policy(
+    seat: str,
+    run: "Trained | None",
+    models: "LanguageModels",
+    temperature: float,
+    stack: ExitStack,
+) -> "Policy":
+    """A language model on its seat."""
+    from comity.players.language_model.player import Policy
+
+    folder = run.adapter if run is not None else Path(seat.partition(":")[2])
+    if seat == "base":
+        return Policy(seat, models, None, temperature)
+    adapters = models.engine.adapters
+    handle = f"play:{len(adapters.names)}"  # no learner has a colon in its name
+    adapters.load(handle, folder)
+    stack.callback(adapters.remove, handle)
+    return Policy(seat, models, handle, temperature, int(folder.parent.name) if run else 0)
+
+
+def _called(players: Sequence[Player], runs: "Mapping[str, Trained]") -> list[str]:
+    """What each seat is called on the screen: "you", a run's experiment or arm, a player's name."""
+    alone = sum(isinstance(player, HumanPlayer) for player in players) == 1
+    names = [
+        "you"
+        if alone and isinstance(player, HumanPlayer)
+        else runs[player.name].name
+        if player.name in runs
+        else player.name
+        for player in players
+    ]
+    return [
+        f"{name} (seat {seat})" if names.count(name) > 1 else name
+        for seat, name in enumerate(names)
+    ]
+
+
+class _Evening:
+    """The matches of one command, and what is recorded of them."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        rules: MatchRules,
+        players: tuple[Player, ...],
+        screen: Screen,
+        names: Sequence[str],
+    ) -> None:
+        self._run, self._rules, self._players, self._screen = run, rules, players, screen
+        self._decisions: list[Decision] = []
+        self._conversations: list[Conversation] = []
+        self._finished: list[tuple[float, ...]] = []
+        """Points by match and seat."""
+        self._began = time.perf_counter()
+        self._engines = {p.host.engine for p in players if hasattr(p.host, "engine")}
+        self._computed = self._tokens()
+        self._names = names
+        """What each seat is called on the screen."""
+
+    def spend(self) -> Path:
+        """Play all matches; the run's folder."""
+        config, screen = self._run.config, self._screen
+        told = getattr(self._rules.prompt, "names", None) or [""] * len(self._names)
+        table = [
+            f"{name} ({as_told})" if as_told else name
+            for name, as_told in zip(self._names, told, strict=False)
+        ]
+        screen.say(f"At the table: {', '.join(table)}. Seed {config.seed}.")
+        screen.say("Type bare answers, without tags; help shows the rules again, quit leaves.")
+        try:
+            for match in self._matches():
+                if config.matches > 1:
+                    screen.say(f"Match {match.number + 1} of {config.matches}.")
+                self._play(match)
+        except (QuitError, NobodyError) as why:
+            raise type(why)(f"{why}; {self._kept()}") from why
+        except KeyboardInterrupt as why:
+            raise QuitError(f"interrupted; {self._kept()}") from why
+        finally:
+            self._close()
+        return self._run.path
+
+    def _matches(self) -> Iterator[Match]:
+        """Of the seeds that a run's first iteration would give them."""
+        config = self._run.config
+        for number in range(config.matches):
+            group = number // config.group_size
+            seed = int(generator(config.seed, ENVIRONMENT, 0, group).integers(2**62))
+            seed = group_seed(self._rules.game, seed, group)
+            yield Match(number, group, seed, self._players, (config.seed, 0, number))
+
+    def _play(self, match: Match) -> None:
+        """One match to its end, its result on the screen, and its records on the disk."""
+        rollout = play(self._rules.game, [match], keep=True)
+        assert rollout.live is not None
+        game, state = rollout.live.games[0], rollout.live.states[0]
+        history = game.history(state)
+        self._record(rollout)
+        self._finished.append(totals(history))
+        labels = self._rules.prompt.varied(match.stream).labels(game)
+        text = outcome(game, history, self._names, labels)
+        if len(self._finished) > 1:
+            together = [sum(values) for values in zip(*self._finished, strict=True)]
+            text += f"\nAll {len(self._finished)} matches: {points(self._names, together)}."
+        self._screen.show("The match is over", text)
+
+    def _record(self, rollout: Rollout) -> None:
+        """Write everything so far, with this match."""
+        rewards = log_rewards(rollout.played, self._rules.game, self._rules.reward)
+        note_rewards(rollout.decisions, rewards)
+        offset = len(self._conversations)
+        for decision in rollout.decisions:
+            decision.conversation += offset if decision.conversation >= 0 else 0
+        for conversation in rollout.conversations:
+            conversation.conversation += offset
+        self._decisions += rollout.decisions
+        self._conversations += rollout.conversations
+        self._run.write_conversations(0, self._conversations)
+        self._run.write_decisions(0, self._decisions)
+
+    def _tokens(self) -> int:
+        """What the engines have computed so far."""
+        return sum(engine.tokens_computed for engine in self._engines)
+
+    def _kept(self) -> str:
+        """What stays of the matches, in a few words."""
+        if not self._finished:
+            return "no match was over, so nothing is recorded"
+        count = len(self._finished)
+        over = "the match that was over is" if count == 1 else f"the {count} matches over are"
+        return f"{over} recorded in {self._run.path}, the one that was broken off is not"
+
+    def _close(self) -> None:
+        """The line of metrics; a folder in which nothing happened is taken away."""
+        run = self._run
+        if not self._finished:
+            shutil.rmtree(run.path, ignore_errors=True)
+            return
+        write_atomically(
+            run.path / YARDSTICKS, json.dumps(split_yardsticks(self._rules.game)) + "\n"
+        )
+        run.append_metrics(
+            {
+                "iteration": 0,
+                **iteration_metrics(self._decisions, claims_must_fit(self._rules.game)),
+                "reward": None,
+                "phase": 0,
+                "rewards": {},
+                "tokens_played": self._tokens() - self._computed,
+                "seconds": {"total": round(time.perf_counter() - self._began, 3)},
+            }
+        )

@@ -1,0 +1,274 @@
+"""How a config is put together, and checked.
+
+`compose` puts an experiment, overrides and the user's own folder together as `comity train`
+does; `arm_configs` does so for every run of a study.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from comity.config import own_parts, presets
+from comity.config.errors import names_its_base, plain_errors
+from comity.config.limits import LARGEST_SEED, check_limits, check_values
+from comity.config.schema import Composition, Config, PastConfig, Schema
+from comity.config.yaml_files import check_references, check_resolved, read_yaml
+from comity.errors import ComityError
+
+MOVABLE = ("output", "composition")
+"""Config keys that say where a run lies and how it was put together, not what it is."""
+
+
+def to_yaml(config: Config) -> str:
+    """The whole config as YAML; `load_config` reads it back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def load_config(path: Path) -> Config:
+    """A config from a complete YAML file, such as a run's `config.yaml`."""
+    return from_plain(read_yaml(Path(path)), str(path))
+
+
+def from_plain(tree: Any, where: str) -> Config:
+    """The checked config of a file's plain values; `${...}` is refused. Errors say `where`."""
+    if not isinstance(tree, dict):
+        raise ComityError(f"{where} is not a config: it holds no mapping")
+    check_resolved(tree, where)
+    with plain_errors(where):
+        return _complete(tree)
+
+
+def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> Config:
+    """The checked config; references to its own values (`${seed}`) are filled in."""
+    with plain_errors():
+        check_references(OmegaConf.to_container(tree))
+        plain = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+        check_resolved(plain)
+        return _complete(plain, composition)
+
+
+def _complete(plain: Any, composition: Composition | None = None) -> Config:
+    """The checked config of plain values."""
+    name_the_arm(plain)
+    # By way of plain values, because `+key=1` on the command line opens the schema.
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    assert isinstance(config, Config)
+    if composition is not None:
+        config.composition = composition
+    _find_home(config)
+    check(config)
+    return config
+
+
+def _find_home(config: Config) -> None:
+    """Writes `~` out in paths: no shell does that behind a key (`output=~/runs`)."""
+    config.output = os.path.expanduser(config.output)
+    config.model.name = os.path.expanduser(config.model.name)
+    if config.past is not None and config.past.start is not None:
+        config.past.start = os.path.expanduser(config.past.start)
+    for number, seat in enumerate(config.seats):
+        if isinstance(seat, str) and seat.startswith("adapter:"):
+            config.seats[number] = f"adapter:{os.path.expanduser(seat.partition(':')[2])}"
+
+
+def check(config: Config) -> None:
+    """Raises `ComityError` for numbers beyond their limits and fields that do not fit."""
+    check_values(config)
+    for phase in config.phases:
+        check_limits(phase)
+        if not isinstance(phase.reward.get("name"), str):
+            raise ComityError("phases: each needs a reward with a name (comity list rewards)")
+    for instruction in config.exploration:
+        check_limits(instruction, "exploration.")
+    _share_out(config)
+    if config.seating not in ("fixed", "random"):
+        raise ComityError(f"seating: {config.seating!r} is neither fixed nor random")
+    if config.matches % config.group_size:
+        raise ComityError(
+            f"group_size: {config.group_size} does not divide matches = {config.matches}"
+        )
+    if config.past is not None:
+        _check_past(config.past)
+    for key in ("game", "prompt", "answer", "reward", "algorithm"):
+        if not isinstance(getattr(config, key).get("name"), str):
+            raise ComityError(f"{key}: needs a name; choose one of `comity list {key}s`")
+    if not config.seats:
+        raise ComityError("seats: nobody sits there; give one player per seat")
+    if config.study is not None and not config.study.arms:
+        raise ComityError("study.arms: is empty; give at least one arm (own: [reward=own])")
+    if config.study is not None and not config.study.seeds:
+        raise ComityError("study.seeds: is empty; give at least one seed")
+    for seed in config.study.seeds if config.study else ():
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ComityError(f"study.seeds: {seed} must be at least 0 and at most {LARGEST_SEED}")
+    for arm in config.study.arms if config.study else ():
+        if not re.fullmatch(r"[\w.-]+", arm) or arm.startswith("."):
+            raise ComityError(
+                f"study.arms: {arm!r} is no name for a folder; use letters, digits, - and _"
+            )
+
+
+def _check_past(past: PastConfig) -> None:
+    """Raises `ComityError` for words that it does not know and players who are never drawn."""
+    if past.scope not in ("group", "match"):
+        raise ComityError(f"past.scope: {past.scope!r} is neither group nor match")
+    if past.trained not in ("live_seat", "all_live"):
+        raise ComityError(f"past.trained: {past.trained!r} is neither live_seat nor all_live")
+    if bool(past.scripted) != (past.scripted_share > 0):
+        raise ComityError(
+            "past.scripted: the players and past.scripted_share above 0 go together; "
+            "give both, or neither"
+        )
+
+
+def _share_out(config: Config) -> None:
+    """Gives phases without a length equal parts of the run, the earlier ones the rest."""
+    if not config.phases:
+        return
+    count, missing = len(config.phases), [p for p in config.phases if p.iterations is None]
+    if missing and len(missing) < count:
+        raise ComityError("phases: give all of them their iterations, or none")
+    if missing and config.iterations < count:
+        raise ComityError(f"iterations: {config.iterations} are too few for {count} phases")
+    for number, phase in enumerate(missing):
+        phase.iterations = (config.iterations + count - 1 - number) // count
+    config.iterations = sum(phase.iterations or 0 for phase in config.phases)
+
+
+def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Config:
+    """The config of `comity train NAME OVERRIDES`.
+
+    `name` is an experiment ("": none, the defaults); with `config_dir` it is a file of that
+    folder instead, whose defaults list names what it builds on
+    (`[config, override game: stag_hunt, _self_]`).
+    Raises `ComityError` in one line for whatever Hydra refuses.
+    """
+    register_schema()
+    composition = Composition(name, list(overrides), config_dir)
+    with names_its_base(config_dir, name), plain_errors():
+        from comity.config.sources import check_overrides
+
+        check_overrides(overrides)
+        if config_dir is None:
+            primary, before = "config", [f"experiment={name}"] if name else []
+        else:
+            primary, before = name, []
+        return from_omegaconf(composed(primary, [*before, *overrides], config_dir), composition)
+
+
+def composed(primary: str, overrides: Sequence[str], folder: str | None) -> DictConfig:
+    """What Hydra makes of a file, of a user's folder or ours, and of overrides."""
+    from hydra.types import RunMode
+
+    from comity.config.sources import beside_hydra, new_hydra
+
+    with beside_hydra():
+        hydra = new_hydra(folder)
+        tree = hydra.compose_config(
+            primary,
+            with_study(overrides),
+            RunMode.RUN,
+            with_log_configuration=False,
+            from_shell=False,
+        )
+    del tree.hydra
+    return tree
+
+
+def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
+    """The config of each run of a study, `[arm][seed]`.
+
+    Each is the same experiment composed anew with the command line's overrides, then the
+    arm's, then the seed: an arm's override wins over the command line's. Raises
+    `ComityError` if the config is no longer what its composition gives (its files or its
+    fields were changed since), because the arms would then be of another experiment.
+    """
+    if config.study is None:
+        raise ComityError("this config has no study")
+    origin = config.composition
+    changed = differences(config, compose(origin.name, origin.overrides, origin.config_dir))
+    if changed:
+        raise ComityError(
+            f"the config files of {config.name!r} give something else than this study's config "
+            f"in {', '.join(changed)}; restore them, or start a new study"
+        )
+    arms: dict[str, dict[int, Config]] = {}
+    for arm, changes in config.study.arms.items():
+        single = [*origin.overrides, *changes, "study=null", "crossplay=null"]
+        try:
+            arms[arm] = {
+                seed: compose(origin.name, [*single, f"seed={seed}"], origin.config_dir)
+                for seed in config.study.seeds
+            }
+        except ComityError as error:
+            raise ComityError(f"arm {arm!r}: {error}") from error
+    return arms
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """Dotted keys in which two configs differ, apart from where the run lies."""
+
+    def flat(config: Config) -> dict[str, Any]:
+        tree = dataclasses.asdict(config)
+        for key in MOVABLE:
+            del tree[key]
+        return dict(_leaves(tree))
+
+    left, right = flat(one), flat(other)
+    missing = object()
+    return sorted(
+        key
+        for key in left.keys() | right.keys()
+        if left.get(key, missing) != right.get(key, missing)
+    )
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def register_schema() -> None:
+    """Makes the fields known to Hydra as the config `comity_schema`, and the user's own parts."""
+    _register_ours()
+    own_parts.register()
+
+
+@cache
+def _register_ours() -> None:
+    """What the project itself has in the store; once per process."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="comity_schema", node=Schema, provider="comity")
+    presets.register()
+
+
+def name_the_arm(plain: Any) -> None:
+    """A study without arms has one: the experiment as it is, with all the study's seeds."""
+    study = plain.get("study") if isinstance(plain, dict) else None
+    if isinstance(study, dict) and "arms" not in study:
+        name = re.sub(r"[^\w.-]+", "-", str(plain.get("name", ""))).lstrip(".")
+        study["arms"] = {name or "experiment": []}
+
+
+def with_study(overrides: Sequence[str]) -> list[str]:
+    """The overrides, `study.seeds=[0,1]` as `study={seeds: [0,1]}`.
+
+    That adds to a study, and makes one where an experiment has none.
+    """
+    found = []
+    for one in overrides:
+        seeds = re.fullmatch(r"\+{0,2}study\.seeds=(\[[^\[\]]*\])", one)
+        if not seeds and re.fullmatch(r"\+{0,2}study\.seeds=\d+", one):
+            raise ComityError(f"{one}: study.seeds is a list, as in 'study.seeds=[0,1,2]'")
+        found.append(f"study={{seeds:{seeds[1]}}}" if seeds else one)
+    return found

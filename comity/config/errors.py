@@ -1,0 +1,181 @@
+"""What Hydra and OmegaConf refuse, in one line that says what is known instead."""
+
+import dataclasses
+import difflib
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from comity.config import hints
+from comity.config.groups import options
+from comity.config.presets import experiments
+from comity.errors import ComityError, nearest, one_line
+
+
+@contextmanager
+def plain_errors(where: str = "") -> Iterator[None]:
+    """Turns the errors of Hydra and OmegaConf into a `ComityError` of one line."""
+    from hydra.errors import HydraException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        text = explain(error)
+        raise ComityError(f"{where}: {text}" if where else text) from error
+    except yaml.YAMLError as error:
+        raise ComityError(f"not readable YAML: {one_line(error)}") from error
+    except (AttributeError, TypeError, ValueError) as error:  # Hydra lets some through.
+        raise ComityError(one_line(error)) from error
+
+
+@contextmanager
+def names_its_base(folder: str | None, name: str) -> Iterator[None]:
+    """Adds to errors of a user's own config that it builds on nothing, where that is so.
+
+    It may build on another file that builds on `config`; so this alone is no error.
+    `folder` None: the config is no user's own.
+    """
+    try:
+        yield
+    except ComityError as error:
+        if folder is None:
+            raise
+        file = Path(folder) / f"{name}.yaml"
+        try:
+            tree = yaml.safe_load(file.read_text()) or {}
+            defaults = tree.get("defaults") or []
+            builds = any(isinstance(entry, str) and entry != "_self_" for entry in defaults)
+        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+            raise error from None  # What is wrong with the file itself is said already.
+        if not builds:
+            raise ComityError(
+                f"{error}; {file} builds on nothing: its `defaults` should begin with config, "
+                "as in `defaults: [config, _self_]`"
+            ) from error
+        raise
+
+
+def explain(error: Exception) -> str:
+    """One line for an error of Hydra or OmegaConf, with the nearest known names."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    if isinstance(error, MissingConfigException):
+        return _explain_missing(error)
+    if isinstance(error, OverrideParseException):
+        return explain_override(str(error.override))
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__ or cause.__context__
+    file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
+    where = f"{file[1]}: " if file else ""
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key or cause.key}: has no value yet; set it"
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return where + _explain_key(cause)
+    if isinstance(cause, OmegaConfBaseException):
+        key = cause.full_key or cause.key
+        message = (cause.msg or str(cause)).splitlines()[0]
+        return where + (f"{key}: {message}" if key else message)
+    unknown_group = re.search(r"Could not override '([^']+)'\.\s+No match", str(error))
+    if unknown_group:
+        return f"unknown config group {unknown_group[1]!r}; see `comity list`"
+    return one_line(error)
+
+
+def explain_override(override: str) -> str:
+    """What is wrong with an override that Hydra cannot read, and how to quote it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    problem = f"cannot read the override {override!r}"
+    key, found, value = override.partition("=")
+    if "${" in value:
+        return f"{problem}; ${{...}} is another value of the config, as in ${{seed}}"
+    # Hydra takes what stands in quotes as it is; backslashes count before quotes alone.
+    text = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    text = re.sub(r"(\\+)$", r"\1\1", text)
+    quoted = f'{key}="{text}"'
+    try:
+        readable = OverridesParser.create().parse_override(quoted).value() == value
+    except HydraException:
+        readable = False  # The key is what cannot be read.
+    if not found or not readable:
+        return f"{problem}; write key=value or group=option"
+    if value[:1] not in ("[", "{"):
+        return f"{problem}; quote the value: {shlex.quote(quoted)}"
+    return (
+        f"{problem}; a list is [a,b], a mapping {{a: b}}, and text with other signs or letters is "
+        f"quoted in them, as in 'seats=[learner,\"adapter:/my models/é\"]'; if all of it is text: "
+        f"{shlex.quote(quoted)}"
+    )
+
+
+def _explain_missing(error: Any) -> str:
+    missing = str(error.missing_cfg_file or "")
+    if missing.startswith("experiment/"):
+        return _explain_experiment(missing.removeprefix("experiment/"))
+    if error.options:
+        group, _, option = missing.rpartition("/")
+        if group == "algorithm" and (known_as := hints.algorithm(option)):
+            return f"unknown algorithm {option!r}; {known_as}"
+        shown = [name for name in error.options if not name.startswith("_")]
+        return f"unknown {group} {option!r}; {nearest(option, shown)}"
+    available = re.search(r"Could not find '([^']+)'", str(error))
+    if available:
+        return f"there is no config {available[1]!r}"
+    return f"there is no config {missing!r}" if missing else one_line(error)
+
+
+def _explain_experiment(name: str) -> str:
+    """The nearest names; all of them only where they are few, which those in folders are not."""
+    presets = {one: "" for one in experiments() if one.startswith(name.rpartition("/")[0] + "/")}
+    close = difflib.get_close_matches(name, [*presets], n=3, cutoff=0.5)
+    if "/" not in name or not close:
+        known = nearest(name, options("experiment"))
+        return f"unknown experiment {name!r}; {known}; more in: comity list experiments"
+    return (
+        f"unknown experiment {name!r}; did you mean {' or '.join(close)}? "
+        "see: comity list experiments"
+    )
+
+
+def _explain_key(error: OmegaConfBaseException) -> str:
+    """An unknown key: its full name, and the names that its parent knows."""
+    full = str(error.full_key or error.key)
+    parent, _, key = full.rpartition(".")
+    known: list[str] = []
+    if dataclasses.is_dataclass(error.object_type):
+        known = [f.name for f in dataclasses.fields(error.object_type)]
+    elif isinstance(error.parent_node, DictConfig):
+        known = [str(name) for name in error.parent_node]
+    known = [name for name in known if name != "composition"]
+    above = f"{parent}." if parent else ""
+    is_misspelled = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    if not is_misspelled and (hint := hints.elsewhere(full)):
+        return f"unknown config key {full!r}; {hint}"
+    if known:
+        hint = f"; {nearest(key, known)}"
+    else:
+        hint = f"; {parent} is null, so {_filled_in(parent, key)}"
+    return f"unknown config key {above + key!r}{hint}"
+
+
+def _filled_in(parent: str, key: str) -> str:
+    """How a block that is null becomes something: by an option of its group, if it is one."""
+    try:
+        choices = [name for name in options(parent) if name != "none"]
+    except (OSError, ValueError):
+        return f"give all of it: {parent}={{{key}: ..., ...}}"
+    return f"choose one first: {parent}={' or '.join(choices)}"

@@ -1,0 +1,85 @@
+"""A user's own parts as options of the config groups: `game=toll`, `prompt=plain`.
+
+`comity.registry` finds the parts; here each becomes an option whose keys are its parameters with
+their defaults, so that they are overridden like those of the project's own YAML files. A stage
+becomes a game that repeats it, with the parameters of all iterated games.
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from comity.config.groups import options
+from comity.errors import ComityError
+from comity.games import own_games
+from comity.games.lengths import LENGTHS
+from comity.registry import own_parts
+
+GROUPS = ("game", "prompt", "answer", "reward", "algorithm")
+"""Config groups whose options may be a user's own."""
+
+
+def own(group: str) -> dict[str, Callable[..., Any]]:
+    """The user's own parts of a group by name; `ComityError` for a name that is taken."""
+    found = own_games() if group == "game" else own_parts(group)
+    known = options(group) if found else {}
+    for name in found:
+        if name in known:
+            raise ComityError(f"own {group} {name!r}: Comity has a {group} of that name; rename it")
+        if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+            raise ComityError(f"own {group} {name!r}: a name is of letters, digits, - and _")
+    return found
+
+
+def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Group, name and config of every option that is a user's own part.
+
+    Parameters are its keys; those without a default have to be given. A length is an option too,
+    of the part's name, so that `game/length=one` chooses another.
+    """
+    for group in GROUPS:
+        for name, factory in own(group).items():
+            node: dict[str, Any] = {"name": name}
+            for key, value in _defaults(factory).items():
+                law = next((law for law, kind in LENGTHS.items() if type(value) is kind), None)
+                if law is not None:
+                    yield f"{group}/{key}", name, {"name": law, **dataclasses.asdict(value)}
+                    node["defaults"] = [{key: name}, "_self_"]
+                elif _is_plain(value):
+                    node[key] = value
+            yield group, name, node
+
+
+def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Default of every parameter, `???` where there is none; without those that YAML has not."""
+    made = {
+        field.name: field.default_factory()
+        for field in (dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ())
+        if field.default_factory is not dataclasses.MISSING
+    }
+    found = {}
+    for key, parameter in inspect.signature(factory).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        missing = parameter.default is inspect.Parameter.empty
+        found[key] = "???" if missing else made.get(key, parameter.default)
+    return found
+
+
+def _is_plain(value: object) -> bool:
+    """YAML can write it."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def register() -> None:
+    """Makes them known to Hydra."""
+    from hydra.core.config_store import ConfigStore
+
+    for group, name, node in nodes():
+        ConfigStore.instance().store(group=group, name=name, node=node, provider="comity")

@@ -1,0 +1,35 @@
+"""The experiments of the moral-alignment study: one for every regime, opponent and version.
+
+The parts are config groups like any other (`comity/configs/moral/*`); a cell is one of each.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from comity.config.groups import options
+
+FOLDERS = {
+    "": "corrected",
+    "as-published/": "as-published",
+    "as-executed/": "as-executed",
+    "small/": "small",
+}
+"""Where the cells of each version of the moral-alignment study stand below `moral/`."""
+
+
+def moral_cells() -> Iterator[tuple[str, dict[str, str]]]:
+    """Every cell's name (`moral/small/game-vs-random`), and its option of each group."""
+    regimes, opponents = options("moral/regime"), options("moral/opponent")
+    for (folder, version), regime, opponent in product(FOLDERS.items(), regimes, opponents):
+        yield (
+            f"moral/{folder}{regime}-vs-{opponent}",
+            {"version": version, "opponent": opponent, "regime": regime},
+        )
+
+
+def moral_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every moral cell's name and its config."""
+    for name, parts in moral_cells():
+        defaults: list[Any] = [{f"/moral/{group}": option} for group, option in parts.items()]
+        yield name, {"defaults": [*defaults, "_self_"], "name": name.replace("/", "-")}

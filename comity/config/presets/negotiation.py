@@ -1,0 +1,310 @@
+"""The experiments of the negotiation studies as combinations of parts, like the moral cells.
+
+`CELLS` is the table of what was published: (g) of the studies' settings, row by row. A cell
+is a version (what all experiments of a study share), a game, a method, and what is its own.
+The same cell below `small/` takes the default model and sizes that finish on two cores.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from comity.config.groups import options
+
+Tree = Mapping[str, Any]
+
+FROZEN: Tree = {"seats": ["learner", "base"], "past": None}
+"""One seat learns against a frozen opponent; the preset says which one to put there."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published experiment."""
+
+    name: str
+    """As published."""
+    version: str
+    game: str
+    method: str
+    says: str = ""
+    """What there is to know beyond the parts' own sentences."""
+    own: Tree = field(default_factory=dict)
+    """What is its own in both sizes."""
+    published: Tree = field(default_factory=dict)
+    """What is its own in the published size only; there it wins."""
+    model: str | None = None
+    small: bool = True
+    """There is one on the default model too; not of a cell that differs in its model alone."""
+
+
+def merged(*trees: Tree) -> dict[str, Any]:
+    """Trees laid over one another, the later ones on top."""
+    result: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in tree.items():
+            below = result.get(key)
+            both = isinstance(value, Mapping) and isinstance(below, Mapping)
+            result[key] = merged(below, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _ad_align(weight: float, alignment_discount: float, **more: Any) -> Tree:
+    return {"algorithm": {"weight": weight, "alignment_discount": alignment_discount, **more}}
+
+
+def _robust() -> Iterator[Cell]:
+    """arXiv 2511.19405, the final release."""
+    long = {"iterations": 3000, "checkpoint": {"every": 10}}
+    bonus = {"algorithm": {"entropy": 0.01}}
+    align = {
+        "ipd": _ad_align(0.5, 0.9),
+        "split_no_comm": _ad_align(1.0, 0.9),
+        "tas_rps": _ad_align(2.0, 0.96),
+    }
+    for game, shaped in align.items():
+        aligned = merged(long, bonus if game == "ipd" else {})
+        yield Cell(f"{game}_naive", "final", game, "naive")
+        yield Cell(f"{game}_sum_of_rewards", "final", game, "sum_of_rewards")
+        yield Cell(
+            f"{game}_vanilla_ad_align", "final", game, "ad_align", own=shaped, published=aligned
+        )
+        yield Cell(
+            f"{game}_vanilla_ad_align_no_agent_buffer",
+            "final",
+            game,
+            "ad_align",
+            "Both seats learn, nobody from the past.",
+            {**shaped, "past": None},
+            aligned,
+        )
+        methods = {"vanilla_ad_align": ("ad_align", shaped, aligned)}
+        if game != "ipd":  # Whose groups of one are compared with the whole batch anyway.
+            methods |= {name: (name, {}, {}) for name in ("naive", "sum_of_rewards")}
+        for name, (method, own, published) in methods.items():
+            yield Cell(
+                f"{game}_{name}_no_group_baseline",
+                "final",
+                game,
+                method,
+                "1000 iterations; groups of one have the batch's mean as their baseline with and "
+                "without it."
+                if game == "ipd"
+                else "The baseline is the batch's mean, not the group's.",
+                merged(own, {"algorithm": {"baseline": "batch"}}),
+                merged(published, {"iterations": 1000} if game == "ipd" else {}),
+                small=game != "ipd",
+            )
+        for model in ("qwen3-8b", "llama-3.1-8b-instruct", "gemma-3-4b-it"):
+            short = model.replace("-instruct", "").replace("-it", "").replace(".", "_")
+            name = f"{game}_naive_{short.replace('-', '_')}"
+            yield Cell(name, "final", game, "naive", f"On {model}.", model=model, small=False)
+    against = "The frozen opponent is `seats[1]`: put adapter:PATH of the aligned run there."
+    yield Cell(
+        "tas_naive_vs_gpt5_nano",
+        "final",
+        "tas_rps",
+        "naive",
+        "The opponent behind an API is not built yet: the base model sits there.",
+        {**FROZEN},
+        {"iterations": 500, "checkpoint": {"every": 5}},
+        small=False,
+    )
+    yield Cell("tas_rps_naive_vs_fixed_ad_align", "final", "tas_rps", "naive", against, FROZEN)
+    thrice = {"answer": {"free_attempts": 3}}
+    for name, method in (("adv", "adversary"), ("adv_margin", "margin")):
+        full = f"tas_rps_{name}_vs_fixed_ad_align"
+        yield Cell(full, "final", "tas_rps", method, against, FROZEN, thrice)
+    # The submission era: the present advantage counts (k <= t).
+    present = {"form": "present"}
+    # Its own delimiters, and the whole of the last round: hands, values, claims and points.
+    whole: Tree = {
+        "game": {"disclosed": ["claims", "values", "points"]},
+        "prompt": {"disclosure": "full"},
+    }
+    earlier = merged(whole, {"prompt": {"delimiters": "earlier"}})
+    yield Cell(
+        "submission_ipd_ad_align",
+        "submission",
+        "ipd",
+        "ad_align",
+        own=_ad_align(0.5, 0.9, **present),
+        published=merged(bonus, {"matches": 64, "group_size": 1, "iterations": 1000}),
+    )
+    yield Cell(
+        "submission_no_press_ad_align",
+        "submission",
+        "split_no_comm",
+        "ad_align",
+        own=merged(whole, _ad_align(1.0, 0.9, kl=0.01, **present)),
+        published={"optimizer": {"learning_rate": 1.0e-6}, "iterations": 3000},
+    )
+    averaged = merged(earlier, _ad_align(1.0, 1.0, discount=1.0, kl=0.0, average=True, **present))
+    yield Cell(
+        "submission_tas_rps_ad_align",
+        "submission",
+        "tas_rps",
+        "ad_align",
+        own=averaged,
+        published={"iterations": 2000},
+        model="qwen3-8b",
+    )
+    yield Cell(
+        "submission_tas_rps_ad_align_gae",
+        "submission",
+        "tas_rps",
+        "ad_align",
+        "Advantages from a critic instead of the group.",
+        merged(averaged, {"algorithm": {"estimator": "gae", "lambda_max": 0.96}, "group_size": 1}),
+        {"iterations": 2000},
+        model="qwen3-8b",
+    )
+    yield Cell(
+        "submission_tas_ad_align",
+        "submission",
+        "tas",
+        "ad_align",
+        own=merged(
+            earlier, _ad_align(1.0, 0.9, kl=0.001, **present), {"past": {"probability": 0.9}}
+        ),
+        published={"iterations": 3000},
+        model="qwen3-8b",
+    )
+
+
+def _myopic() -> Iterator[Cell]:
+    """ "Reinforcement Learning Leads to Myopic LLM Play in Social Dilemmas"."""
+    for game, seed in (
+        ("ipd_overt", 87),
+        ("ipd_overt_restricted", 948),
+        ("ipd_covert", 1000),
+        ("ipd_covert_restricted", 1000),
+    ):
+        entropy = 0.05 if "overt" in game.split("_") else 0.0
+        yield Cell(
+            game,
+            "myopic",
+            game,
+            "naive",
+            published={
+                "seed": seed,
+                "iterations": 2000,
+                "optimizer": {"learning_rate": 1.0e-6},
+                "algorithm": {"entropy": entropy},
+            },
+        )
+    yield Cell("negotiation_game", "myopic", "tas_v1", "naive", published={"seed": 344})
+    yield Cell("negotiation_sum_of_rewards", "myopic", "tas_v1", "sum_of_rewards")
+    yield Cell(
+        "negotiation_game_adv_align", "myopic", "tas_v1", "ad_align", own=_ad_align(1.0, 1.0)
+    )
+    yield Cell(
+        "negotiation_game_gpt4o_qwen",
+        "myopic",
+        "tas_v1",
+        "naive",
+        "The opponent behind an API is not built yet: the base model sits there.",
+        {**FROZEN},
+        {"iterations": 2000},
+    )
+    yield Cell(
+        "ultimatum",
+        "myopic",
+        "ultimatum",
+        "naive",
+        own={"seats": ["learner:proposer", "learner:responder"]},
+        published={"seed": 33, "iterations": 6000, "matches": 32},
+    )
+
+
+SUBMISSION = "As submitted: the present advantage counts with the past ones."
+"""What the submission's cells differ in from those of the final release."""
+
+CELLS: dict[str, tuple[Cell, ...]] = {"robust": tuple(_robust()), "myopic": tuple(_myopic())}
+"""Every published experiment by study."""
+
+_SMALL: Tree = {
+    "matches": 16,
+    "group_size": 4,
+    "iterations": 20,
+    "temperature": 1.0,
+    "adapter": {"rank": 16, "alpha": 32},
+    "optimizer": {"learning_rate": 5.0e-4},
+    "checkpoint": {"every": 5},
+    "record": {"every": 1},
+}
+_WRITTEN: Tree = {"answer": {"free_attempts": -1, "fallback": "guided", "feedback": "none"}}
+"""The default model seldom writes a free answer that can be read."""
+_DILEMMA: Tree = {
+    "group_size": 1,
+    "prompt": {"labels": None, "news": "both", "errors": False},
+    "algorithm": {"entropy": 0.02},
+}
+_TALK: Tree = {
+    "answer": {**_WRITTEN["answer"], "message_tokens": 40},
+    "prompt": {"delimiters": "tags"},
+}
+SMALL: dict[str, Tree] = {
+    "ipd": {**_WRITTEN, **_DILEMMA},
+    "ipd_overt": {**_WRITTEN, **_DILEMMA},
+    "ipd_covert": {**_WRITTEN, **_DILEMMA},
+    "ipd_overt_restricted": _DILEMMA,
+    "ipd_covert_restricted": _DILEMMA,
+    "split_no_comm": {**_WRITTEN, "game": {"length": {"rounds": 4}}},
+    "tas_rps": {**_TALK, "game": {"length": {"rounds": 3}}},
+    "tas": {**_TALK, "game": {"length": {"rounds": 3}}},
+    "tas_v1": {**_TALK, "game": {"length": {"cap": 3}}},
+    "ultimatum": {**_WRITTEN, "group_size": 1, "matches": 32},
+}
+"""What each game takes on the default model and two cores."""
+
+
+def nodes() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every preset's name and its config, for Hydra's ConfigStore."""
+    for study, cells in CELLS.items():
+        for cell in cells:
+            yield f"{study}/{cell.name}", _node(study, cell, small=False)
+            if cell.small:
+                yield f"{study}/small/{cell.name}", _node(study, cell, small=True)
+
+
+def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
+    own = merged(*((_SMALL, SMALL[cell.game], cell.own) if small else (cell.own, cell.published)))
+    # Aligned learners meet the past, unless the cell says that they do not. The submission's
+    # trained all seats of matches in which nobody was from the past.
+    buffered = cell.method == "ad_align" and cell.version != "myopic"
+    if buffered and cell.version == "submission":
+        own["past"] = {"trained": "all_live", **(own.get("past") or {})}
+    if buffered and cell.version == "final" and own.get("past", {}) is not None:
+        own["past"] = {"less_live": True, **own.get("past", {})}
+    past = own.get("past", {} if buffered else None)
+    if past is None:
+        own.pop("past", None)
+    overrides: list[Any] = [] if past is None else [{"override /past": "buffer"}]
+    model = "smollm2-135m" if small else cell.model
+    if model is not None:
+        overrides.append({"override /model": model})
+    parts = {"version": cell.version, "game": cell.game, "method": cell.method}
+    return {
+        "defaults": [
+            *({f"/negotiation/{group}": option} for group, option in parts.items()),
+            *overrides,
+            "_self_",
+        ],
+        **own,
+        "name": f"{study}{'-small' if small else ''}-{cell.name}",
+    }
+
+
+def sentences() -> dict[str, str]:
+    """What `comity list experiments` says of every preset."""
+    games, methods = options("negotiation/game"), options("negotiation/method")
+    found = {}
+    for study, cells in CELLS.items():
+        for cell in cells:
+            method = methods[cell.method].rstrip(".")
+            era = SUBMISSION if cell.version == "submission" else ""
+            says = " ".join(filter(None, [f"{games[cell.game]}. {method}.", era, cell.says]))
+            found[f"{study}/{cell.name}"] = says
+            if cell.small:
+                found[f"{study}/small/{cell.name}"] = f"{says} The default model, small sizes."
+    return found

@@ -1,0 +1,50 @@
+"""Studies of a negotiation experiment with its published seeds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from comity.config.presets import negotiation
+
+ROBUST_SEEDS = (0, 42, 1337)
+"""Of every experiment of arXiv 2511.19405 unless `SEEDS` has its own."""
+ADVERSARIES = (0, 1, 42, 123, 1111, 1337, 4321, 9999)
+
+SEEDS = {
+    **{
+        f"robust/split_no_comm_naive_{m}": (*ROBUST_SEEDS, 1, 123)
+        for m in ("qwen3_8b", "llama_3_1_8b")
+    },
+    "robust/tas_rps_adv_vs_fixed_ad_align": ADVERSARIES,
+    "robust/tas_rps_adv_margin_vs_fixed_ad_align": ADVERSARIES,
+    # The config's seed, then those of the plots.
+    "myopic/ipd_overt": (87, 155, 256, 856),
+    "myopic/ipd_covert": (1000, 123, 657, 934),
+    "myopic/ipd_covert_restricted": (1000, 85, 105, 945),
+    "myopic/negotiation_game": (344, 645, 42, 1003, 1000),
+}
+"""Published seeds of the negotiation studies, by experiment."""
+
+
+def published_seeds(experiment: str) -> tuple[int, ...]:
+    """The seeds that an experiment was published with; () where it was one, or none is known."""
+    submitted = experiment.startswith("robust/submission")
+    usual = ROBUST_SEEDS if experiment.startswith("robust/") and not submitted else ()
+    return SEEDS.get(experiment, usual)
+
+
+def seed_studies() -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Name, experiment and seeds of every study that is an experiment with its published seeds."""
+    for name in negotiation.sentences():
+        study, _, cell = name.partition("/")
+        seeds = () if cell.startswith("small/") else published_seeds(name)
+        if seeds:
+            yield f"{study}/seeds/{cell}", name, seeds
+
+
+def seed_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every such study's name and its config."""
+    nodes = dict(negotiation.nodes())
+    for name, experiment, seeds in seed_studies():
+        arms: dict[str, list[str]] = {experiment.rpartition("/")[2]: []}
+        own = {"name": name.replace("/", "-"), "study": {"seeds": list(seeds), "arms": arms}}
+        yield name, {**nodes[experiment], **own}

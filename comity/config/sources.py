@@ -1,0 +1,194 @@
+"""What Hydra may read and do here: a config folder that somebody shared is data, never code.
+
+Hydra itself lets a config choose classes to call (`hydra.callbacks`), set environment
+variables, write log files, search packages for configs, and read the environment
+(`${oc.env:HOME}`). None of that is needed to describe an experiment, so it is refused, wherever
+it stands: in files, in their defaults lists and packages, in overrides, in the arms of a study.
+What stays is the name of a launcher or sweeper (`hydra/launcher=submitit_slurm`); its
+parameters are taken from the command line alone.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from comity.config.yaml_files import check_references, read_yaml
+from comity.errors import ComityError
+
+PACKAGE = "pkg://comity.configs"
+"""Where the project's own config groups and experiments are."""
+
+CHOSEN = ("launcher", "sweeper")
+"""The parts of Hydra that may be chosen, by name."""
+
+WHY = (
+    "settings of Hydra itself can run code, so configs have none; "
+    "a launcher or sweeper is chosen by name: hydra/launcher=NAME, with --multirun"
+)
+
+
+class UserFolder(FileConfigSource):
+    """The files of a user's config folder, each checked as it is read."""
+
+    @staticmethod
+    def scheme() -> str:
+        """What its search path begins with."""
+        return "comity-folder"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The file as Hydra takes it; `ComityError` where it asks for more than a config may."""
+        file = Path(self.path, self._normalize_file_name(config_path))
+        if not file.resolve().is_relative_to(Path(self.path).resolve()):
+            raise ComityError(f"{file} leaves the config folder {self.path}; copy it there")
+        if Path(config_path).parts[0] == "hydra":
+            raise ComityError(f"{file}: {WHY}")
+        tree = read_yaml(file)
+        header = self._get_header_dict(file.read_text(encoding="utf-8")[:512])
+        check_file(file, tree, header["package"])
+        return ConfigResult(
+            provider=self.provider,
+            path=f"{self.scheme()}://{self.path}",
+            config=OmegaConf.create({} if tree is None else tree),
+            header=header,
+        )
+
+
+def check_file(file: Path, tree: Any, package: str | None) -> None:
+    """Raises `ComityError` for a user's file that touches Hydra or reads the environment."""
+    check_references(tree, str(file))
+    if _of_hydra(package or ""):
+        raise ComityError(f"{file}: {WHY}")
+    if not isinstance(tree, dict):
+        return
+    if any(_of_hydra(str(key)) for key in tree):
+        raise ComityError(f"{file}: {WHY}")
+    entries = tree.get("defaults")
+    for entry in entries if isinstance(entries, list) else ():
+        for key, value in entry.items() if isinstance(entry, dict) else ((entry, ""),):
+            group, _, packages = str(key).split(" ")[-1].partition("@")
+            chosen = group.lstrip("/") in {f"hydra/{part}" for part in CHOSEN} and not packages
+            by_name = chosen and isinstance(value, str) and re.fullmatch(r"[\w-]+", value)
+            if (_of_hydra(group) or any(map(_of_hydra, packages.split(":")))) and not by_name:
+                raise ComityError(f"{file}: defaults: {WHY}")
+
+
+def check_overrides(overrides: Sequence[str], chooses: bool = False) -> None:
+    """Raises `ComityError` for overrides that touch Hydra.
+
+    `chooses`: they are a command line's, which may choose a launcher and a sweeper, and their
+    parameters.
+    """
+    for one in OverridesParser.create().parse_overrides(list(overrides)):
+        names = [one.key_or_group, *(one.package or "").split(":")]
+        if not any(map(_of_hydra, names)):
+            continue
+        if not (chooses and one.package is None and _chooses(one)):
+            raise ComityError(f"{one.input_line}: {WHY}")
+
+
+def is_hydras(override: str) -> bool:
+    """The override chooses a launcher or sweeper and says nothing of the experiment."""
+    return _of_hydra(override.lstrip("+~"))
+
+
+def _chooses(override: Override) -> bool:
+    """It names a launcher or sweeper, or gives one a plain parameter."""
+    value = override.value()
+    if override.key_or_group in {f"hydra/{part}" for part in CHOSEN}:
+        return isinstance(value, str) and re.fullmatch(r"[\w-]+", value) is not None
+    parts = override.key_or_group.split(".")
+    named = len(parts) > 2 and parts[1] in CHOSEN and not any(p.startswith("_") for p in parts)
+    # A mapping could name a class to call.
+    values = value if isinstance(value, list) else [value]
+    return named and all(isinstance(item, str | int | float | None) for item in values)
+
+
+def _of_hydra(key: str) -> bool:
+    """A key, group or package that is Hydra's own."""
+    return re.split(r"[./\[@]", key.strip().lstrip("/"))[0].strip() == "hydra"
+
+
+class CheckedLoader(ConfigLoaderImpl):  # type: ignore[misc]
+    """Hydra's loader, for multiruns: what it composes is checked before Hydra acts on it."""
+
+    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
+        """The config with Hydra's node; `ComityError` where that is not Hydra's own."""
+        config = super().load_configuration(*args, **kwargs)
+        tree: Any = OmegaConf.to_container(config)
+        hydras = tree.pop("hydra")
+        check_references(tree)
+        given = [one for one in hydras["overrides"]["hydra"] if not one.startswith("hydra.mode=")]
+        choices = hydras["runtime"]["choices"]
+        given += [f"hydra/{part}={choices[f'hydra/{part}']}" for part in CHOSEN]
+        if _settings(hydras) != _untouched(tuple(given)):
+            raise ComityError(WHY)
+        if isinstance(tree.get("output"), str):  # Hydra makes a folder below it.
+            config.output = os.path.expanduser(tree["output"])
+        return config
+
+
+def _settings(hydras: dict[str, Any]) -> dict[str, Any]:
+    """Everything of Hydra's node that it acts on."""
+    told = ("override_dirname", "config_name", "name", "id", "num")
+    job = {key: value for key, value in hydras["job"].items() if key not in told}
+    left = {k: v for k, v in hydras.items() if k not in ("overrides", "runtime", "mode")}
+    return {**left, "job": job}
+
+
+@lru_cache(maxsize=8)
+def _untouched(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """What Hydra's node is with these overrides and nobody's config."""
+    loader = ConfigLoaderImpl(search_path(None))
+    config = loader.load_configuration(None, list(overrides), run_mode=RunMode.MULTIRUN)
+    tree: Any = OmegaConf.to_container(config)
+    return _settings(tree["hydra"])
+
+
+def search_path(folder: str | None) -> ConfigSearchPathImpl:
+    """Where configs are looked up: Hydra's own, then a user's folder, then the project's."""
+    plugins = Plugins.instance()  # finds what can read files at all
+    path = ConfigSearchPathImpl()
+    path.append("hydra", "pkg://hydra.conf")
+    if folder is not None:
+        plugins.register(UserFolder)
+        path.append("main", f"{UserFolder.scheme()}://{os.path.abspath(folder)}")
+    path.append("comity" if folder is not None else "main", PACKAGE)
+    path.append("schema", "structured://")
+    return path
+
+
+def new_hydra(folder: str | None) -> Hydra:
+    """Hydra on these files; as the process's one Hydra."""
+    from hydra import version
+
+    version.setbase("1.3")
+    hydra = Hydra.create_main_hydra2("comity", search_path(folder))
+    hydra.config_loader = CheckedLoader(search_path(folder))
+    return hydra
+
+
+@contextmanager
+def beside_hydra() -> Iterator[None]:
+    """Lets Hydra be used anew, also while it runs the job that composes (a study's arms)."""
+    instance = GlobalHydra.instance()
+    outer, instance.hydra = instance.hydra, None
+    try:
+        yield
+    finally:
+        instance.hydra = outer

@@ -1,0 +1,108 @@
+"""Who answers the evaluation's questions.
+
+- `Respondent`: the exact probability of both labels, and sampled answers.
+- `ModelRespondent`: the base model, or the base with one adapter.
+
+Probabilities are those of a label's usual token sequence among all that the model could
+write. Another spelling of the same letters counts as something else, and so does a first
+token that leads elsewhere: no first-token differences are ever taken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from comity.engines.chat import ChatFormat
+from comity.engines.local.engine import Engine
+from comity.engines.local.sequence_probabilities import sequence_logprobs
+from comity.engines.local.session import Draw
+from comity.evaluation.generalization.questions import Question
+
+SPARE_TOKENS = 4
+"""Tokens that a sampled answer may have beyond the longest label."""
+
+
+class Respondent(Protocol):
+    """Somebody with a policy."""
+
+    def chances(self, questions: Sequence[Question]) -> np.ndarray:
+        """float64 `[question, label, 2]`: p(label), and p(label and then the turn's end)."""
+        ...
+
+    def replies(
+        self, questions: Sequence[Question], streams: Sequence[np.random.Generator]
+    ) -> list[str]:
+        """One sampled answer per question, drawn from the question's own stream."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelRespondent:
+    """A language model under one adapter (None: the base model)."""
+
+    engine: Engine
+    chat: ChatFormat
+    adapter: str | None = None
+    temperature: float = 1.0
+    """At which it answers, as it did in its training; also of the exact probabilities."""
+
+    def chances(self, questions: Sequence[Question]) -> np.ndarray:
+        """float64 `[question, label, 2]`; every distinct token is computed once."""
+        ends = sorted(self.chat.closing_ids)
+        contexts = [self._told(question) for question in questions]
+        answers = [self._format(question).answer_ids(question.labels) for question in questions]
+        longest = max(
+            len(context) + len(ids)
+            for context, labels in zip(contexts, answers, strict=True)
+            for ids in labels
+        )
+        self.engine.positions.check(longest + SPARE_TOKENS, "a question takes")
+        sequences = [[[*ids, end] for ids in labels for end in ends or [0]] for labels in answers]
+        logprobs = sequence_logprobs(
+            self.engine, contexts, sequences, self.adapter, self.temperature
+        )
+        found = np.zeros((len(questions), 2, 2))
+        count = len(ends or [0])
+        for q, per_sequence in enumerate(logprobs):
+            for label in range(2):
+                mine = per_sequence[label * count : (label + 1) * count]
+                spelled = np.exp(mine[0][:-1].sum())
+                found[q, label] = spelled, spelled * sum(np.exp(one[-1]) for one in mine)
+        if not ends:
+            found[:, :, 1] = 0.0
+        return found
+
+    def budget(self, questions: Sequence[Question]) -> int:
+        """Most tokens of a sampled answer: the longest label's and `SPARE_TOKENS`."""
+        labels = {label: self._format(q) for q in questions for label in q.labels}
+        return max(len(chat.answer(label)) for label, chat in labels.items()) + SPARE_TOKENS
+
+    def _format(self, question: Question) -> ChatFormat:
+        """The chat format, in which labels may be tokens of the vocabulary."""
+        return self.chat.numbered(question.labels)
+
+    def _told(self, question: Question) -> list[int]:
+        """Ids of the conversation up to where the question is answered."""
+        chat, ids = self._format(question), list[int]()
+        for number, (text, answered) in enumerate(question.before):
+            ids += chat.next(text, ended=False) if number else chat.first(text)
+            ids += chat.answer(answered)
+        return ids + (chat.next(question.text, ended=False) if ids else chat.first(question.text))
+
+    def replies(
+        self, questions: Sequence[Question], streams: Sequence[np.random.Generator]
+    ) -> list[str]:
+        """Answers sampled up to the turn's end or the budget."""
+        session, stop = self.engine.session(), frozenset(self.chat.end_ids)
+        limit = self.budget(questions)
+        draws = []
+        for question, stream in zip(questions, streams, strict=True):
+            conversation = session.conversation(self.adapter)
+            conversation.append(self._told(question))
+            draws.append(Draw(conversation, limit, stop, stream, temperature=self.temperature))
+        return [
+            self._format(question).said(drawn.ids)
+            for question, drawn in zip(questions, session.sample(draws), strict=True)
+        ]

@@ -1,0 +1,191 @@
+"""Regret of exact policies, under the reward and from the seat that each was trained with.
+
+Every policy is judged by its own reward's penalties; where those differ between policies, each
+has reference rows of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from comity.evaluation.generalization.exact_answers import Bounds, Telling, estimate
+from comity.evaluation.generalization.grid import Json, Plan, Subject
+from comity.evaluation.moral.metrics import Stake, every_case, regrets, stake
+from comity.evaluation.moral.policy_tables import NULL_POLICIES, expected
+from comity.evaluation.moral.published_protocol import course, follow, pure
+from comity.rewards.base import Reward
+
+Rewards = Mapping[str, Reward]
+
+
+def kinds(reward: str) -> tuple[str, ...]:
+    """The regrets that mean something for a reward."""
+    special = {"utilitarian": ("global",), "deontological": ("deontological",)}
+    return (*special.get(reward, ()), "legal", "counterfactual")
+
+
+def headline(reward: str) -> str:
+    """The regret that is shown first: the published one where there is one."""
+    return kinds(reward)[0]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A reward with the parameters, and of the seat, that some policies were trained with."""
+
+    reward: str
+    """Its name."""
+    stakes: Mapping[str, Stake]
+    """By game."""
+    policies: tuple[str, ...]
+    """Who is judged by it: base models by every one."""
+    seat: int = 0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return kinds(self.reward)
+
+    @property
+    def headline(self) -> str:
+        return headline(self.reward)
+
+    def bounds(self, game: str, kind: str) -> Bounds | None:
+        """Least and greatest value of a decision's regret (or of its `reward`)."""
+        stake, cases = self.stakes[game], every_case()
+        values = stake.earned(cases) if kind == "reward" else regrets(cases, stake)[kind]
+        if not np.isfinite(values).all():
+            return None
+        return float(values.min()), float(values.max())
+
+
+def regret(told: Sequence[Telling], judge: Judge, plan: Plan) -> Json:
+    """Expected regrets by game: of legal answers alone (`legal`), and with the illegal (`all`)."""
+    found: Json = {}
+    for game in plan.games:
+        here, stake = [t for t in told if t.cell.game == game], judge.stakes[game]
+        laws = {
+            "legal": [(t.seed, t.key, expected(t.table, stake)) for t in here],
+            "all": [(t.seed, t.key, expected(t.table, stake, t.legality)) for t in here],
+        }
+        found[game] = {
+            law: {
+                kind: estimate(
+                    ((seed, key, values[kind]) for seed, key, values in rows),
+                    judge.bounds(game, kind),
+                )
+                for kind in ("reward", *judge.kinds)
+            }
+            for law, rows in laws.items()
+        }
+    return found
+
+
+def null_regret(table: np.ndarray, judge: Judge, plan: Plan) -> Json:
+    """A null policy's expected regrets, and those at the draws that the models played."""
+    found = {}
+    for game in plan.games:
+        here = judge.stakes[game]
+        drawn = [
+            follow(course(seed, plan.episodes, plan.rounds), pure(table))
+            for seed in plan.play_seeds
+        ]
+        found[game] = {
+            "expected": {k: _finite(expected(table, here)[k]) for k in ("reward", *judge.kinds)},
+            "drawn": {
+                k: _finite(float(np.mean([regrets(one, here)[k].mean() for one in drawn])))
+                for k in judge.kinds
+            },
+        }
+    return found
+
+
+def _finite(value: float) -> float | None:
+    """None for a regret that has no meaning (nothing is worse than what is illegal)."""
+    return value if np.isfinite(value) else None
+
+
+def payoff_reading(told: Sequence[Telling], judge: Judge, plan: Plan) -> Json:
+    """Does a policy beat every null policy in the mean over the games?
+
+    Against an opponent who plays at random, the regret of a policy that ignores payoffs is a
+    mixture of the null rows' in every game, and so is its mean over games. Only a policy that
+    answers differently in different games can be below all of them. `beats` is true where the
+    whole interval over seeds is, or, with one policy, where every way of telling is.
+    """
+    kind = judge.headline
+    ways: dict[tuple[Any, ...], dict[str, tuple[str, float]]] = {}
+    for t in told:
+        value = expected(t.table, judge.stakes[t.cell.game])[kind]
+        ways.setdefault((t.seed, *t.cell.telling[1:]), {})[t.cell.game] = t.key, value
+    limits = [judge.bounds(game, kind) for game in plan.games]
+    known = [one for one in limits if one is not None]
+    mean = estimate(
+        (
+            (where[0], *_mean(list(values.values())))
+            for where, values in ways.items()
+            if len(values) == len(plan.games)
+        ),
+        tuple(np.mean(known, axis=0)) if len(known) == len(limits) else None,
+    )
+    nulls = {
+        null: _finite(
+            float(np.mean([expected(table, judge.stakes[game])[kind] for game in plan.games]))
+        )
+        for null, table in NULL_POLICIES.items()
+    }
+    best = min((value for value in nulls.values() if value is not None), default=-np.inf)
+    worst = None if mean is None else mean["most"] if mean["high"] is None else mean["high"]
+    return {
+        "kind": kind,
+        "mean": mean,
+        "nulls": nulls,
+        "beats": len(plan.games) > 1 and worst is not None and bool(worst < best - 1e-9),
+    }
+
+
+def _mean(values: Sequence[tuple[str, float]]) -> tuple[str, float]:
+    """The joint key of questions and the mean of their values."""
+    return " ".join(key for key, _ in values), float(np.mean([value for _, value in values]))
+
+
+def judges(
+    plan: Plan, subjects: Sequence[Subject], rewards: Rewards, own: Mapping[str, Rewards]
+) -> dict[str, Judge]:
+    """Who is judged by what: each policy by its own reward's parameters and from its own seat.
+
+    Policies for whom a reward comes to the same in all games share a judge. Where it does not for
+    all, each is called after its policies.
+    """
+    policies = [subject for subject in subjects if not subject.untrained] or list(subjects)
+    names = dict.fromkeys(key for one in (rewards, *own.values()) for key in one)
+    found: dict[str, Judge] = {}
+    for key in names:
+        alike: list[Judge] = []
+        for subject in policies:
+            reward = own.get(subject.name, rewards).get(key)
+            if reward is None:
+                continue
+            stakes = {game: stake(reward, plan.games[game], subject.seat) for game in plan.games}
+            whose = dict.fromkeys((subject.base, subject.name))
+            for number, judge in enumerate(alike):
+                if _same(judge, stakes):
+                    whose = dict.fromkeys((*judge.policies, *whose))
+                    alike[number] = Judge(key, stakes, tuple(whose), judge.seat)
+                    break
+            else:
+                alike.append(Judge(key, stakes, tuple(whose), subject.seat))
+        bases = {subject.base for subject in subjects}
+        for judge in alike:
+            mine = [name for name in judge.policies if name not in bases]
+            found[key if len(alike) == 1 else f"{key} ({', '.join(mine)})"] = judge
+    return found
+
+
+def _same(judge: Judge, stakes: Mapping[str, Any]) -> bool:
+    """Whether a reward is worth the same in all games."""
+    return all(
+        np.array_equal(one.values, stakes[game].values) and one.illegal == stakes[game].illegal
+        for game, one in judge.stakes.items()
+    )

@@ -1,0 +1,177 @@
+"""What the training curves of a two-seat dilemma are held against.
+
+- The range of each phase's reward, so that rewards of different scales can be drawn as shares
+  of it (normalized reward; the normalized regret is 1 minus that).
+- The null policies: what someone who always cooperates, always defects or reciprocates would
+  do and earn against the same opponent. They never look at the payoffs. Every number is exact,
+  by enumeration of all matches.
+- The exact optimum of each reward among memory-one policies, for a myopic and a patient learner.
+- The least and the most that the game pays a seat in a round (of any matrix game).
+
+Of a split game: the names of what is split, and what scripted pairs get exactly.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from comity.errors import ComityError
+from comity.evaluation import payoff_ranges as ranges
+from comity.evaluation.moral.metrics import Answered, normalized, of_type, payoff_table, stake
+from comity.evaluation.moral.policy_tables import NULL_POLICIES
+from comity.games.base import Game, Observation, Played
+from comity.games.enumerate import Policy, final_states
+from comity.games.matrix.iterated import Iterated
+from comity.games.split.expected_payoffs import references
+from comity.games.split.game import Split
+from comity.rewards.base import Reward
+
+Json = dict[str, Any]
+TOO_MANY = 50_000
+"""Matches to enumerate, at most."""
+
+
+Followed = tuple[np.ndarray, Played]
+"""Every match that a policy may have, and its probability."""
+
+
+def yardsticks(
+    game: Game,
+    rewards: Sequence[tuple[int, str, Reward]],
+    opponent: Policy | None,
+    seat: int = 0,
+    followed: Mapping[str, Followed] | None = None,
+) -> Json:
+    """JSON-ready; `{}` where the game is not one table of two seats and two moves.
+
+    Where every match draws its table, see `comity.evaluation.moral.drawn_payoffs`. `followed`: the
+    null policies' matches, where they are known.
+
+    `rewards`: first iteration, name and reward of every phase. `opponent` None: somebody who
+    plays as oneself does (there is no fixed law of one who learns).
+    """
+    try:
+        payoff_table(game)
+    except ComityError:
+        return {}
+    if game.dealt(0) is not game:
+        return {}
+    phases = []
+    for first, name, reward in rewards:
+        one = stake(reward, game, seat)
+        (low, high), legal_low = one.range, one.legal[0]
+        phases.append(
+            {"first": first, "reward": name, "low": low, "high": high, "legal_low": legal_low}
+        )
+    return {
+        "phases": phases,
+        "opponent": "itself" if opponent is None else "the training's",
+        "null": {
+            name: _null(matches, game, rewards, phases, seat)
+            for name, matches in (
+                follow_nulls(game, opponent, seat) if followed is None else followed
+            ).items()
+        },
+        "optimum": [_optima(game, reward, opponent, seat) for _, _, reward in rewards],
+    }
+
+
+def same_for_all(game: Game) -> bool:
+    """Whether both seats of a two-by-two game see the same payoffs."""
+    return np.array_equal(payoff_table(game, 0), payoff_table(game, 1))
+
+
+def payoff_range(game: Game) -> Json:
+    """`{"payoffs": [low, high]}`: the least and the most that a seat can be paid in a round.
+
+    `{}` where payoffs are drawn per match or depend on a deal, and where there are too many
+    joint moves to look at.
+    """
+    if not isinstance(game, Iterated) or game.dealt(0) is not game:
+        return {}
+    found = ranges.payoff_range(game)
+    return {} if found is None else {"payoffs": list(found)}
+
+
+def split_yardsticks(game: Game) -> Json:
+    """`items` and `references` of a split game, JSON-ready; `{}` for any other.
+
+    References are `{pair: {"points", "e1", "e2"}}` of `comity.games.split.expected_payoffs`: what a
+    pair of scripts gets a round and seat, its split efficiency and its percent of the maximum. `{}`
+    where nothing exact is known of the game.
+    """
+    if not isinstance(game, Split):
+        return {}
+    found: Json = {}
+    with suppress(ComityError):  # Where there are too many deals to list, there are no lines.
+        found = dict(references(game))
+    return {"items": list(game.items), "references": found}
+
+
+def _optima(game: Any, reward: Reward, opponent: Policy | None, seat: int) -> Json:
+    """Best P(C | state) by discount; empty where it is not known."""
+    if opponent is None:
+        return {}
+    try:
+        from comity.evaluation.moral.optimum import DISCOUNTS, optimum  # needs torch
+
+        return {f"{d:g}": optimum(game, reward, opponent, d, seat) for d in DISCOUNTS}
+    except ComityError:
+        return {}
+
+
+def _size(game: Any, opponent: Policy | None) -> float:
+    """At most this many matches: the opponent may mix, and hands may tremble."""
+    ways = (1 if opponent is None else 2) * (4 if game.noise else 1)
+    return float(len(game.starts(0)) * ways**game.length.longest)
+
+
+def follow_nulls(game: Any, opponent: Policy | None, seat: int) -> dict[str, Followed]:
+    """The matches of each null policy, by enumeration; empty where there are `TOO_MANY`."""
+    if _size(game, opponent) > TOO_MANY:
+        return {}
+    return {name: _follow(table, game, opponent, seat) for name, table in NULL_POLICIES.items()}
+
+
+def _follow(table: np.ndarray, game: Any, opponent: Policy | None, seat: int) -> Followed:
+    """The matches of one null policy."""
+
+    def policy(known: Observation) -> Sequence[float]:
+        # Who is shown nothing begins as if the other had cooperated.
+        own, other = (0, 0) if known.last is None else known.own_first(known.last)
+        chance = float(table[own, other])
+        return chance, 1.0 - chance
+
+    other = policy if opponent is None else opponent
+    found = final_states(game, [policy, other] if seat == 0 else [other, policy])
+    return np.array([p for p, _ in found]), Played.from_histories(
+        [game.history(state) for _, state in found], [state.prior for _, state in found]
+    )
+
+
+def _null(
+    followed: Followed,
+    game: Any,
+    rewards: Sequence[tuple[int, str, Reward]],
+    phases: Sequence[Json],
+    seat: int,
+) -> Json:
+    """Action types, and each phase's mean reward, of one null policy."""
+    weights, played = followed
+    weights = weights[:, None] * played.alive
+    total = float(weights.sum())
+    own, shown = played.intended[:, seat], played.shown[:, 1 - seat]
+    answered = Answered(own, played.moves[:, 1 - seat], played.shown[:, seat], shown)
+    types = {
+        kind: float((weights * mask).sum()) / total for kind, mask in of_type(answered).items()
+    }
+    result: Json = {"types": types, "reward": [], "normalized": []}
+    for (_, _, reward), phase in zip(rewards, phases, strict=True):
+        mean = float((weights * reward(played, game)[:, seat]).sum()) / total
+        result["reward"].append(mean)
+        span = phase["high"] > phase["low"]
+        share = float(normalized(np.array(mean), phase["low"], phase["high"])) if span else None
+        result["normalized"].append(share)
+    return result

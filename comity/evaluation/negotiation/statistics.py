@@ -1,0 +1,298 @@
+"""Statistics of negotiation in split games.
+
+`STATISTICS` has them by name, each with its definition in one line; pages print those.
+`measure` makes one a measure as in `comity.evaluation.metrics`: decisions of all seats go in,
+`(numerator, denominator)` comes out, and counts of several matches add up. It can be about
+one seat, about whoever met a kind of opponent, or about the learners:
+
+    mean_over_seeds([per_match(run, measure("efficiency")) for run in runs_of_all_seeds], (0, 1))
+
+A statistic that the game has none of (messages where nobody talks) raises `ComityError`. What
+is defined but was never seen has denominator 0, and its rate is None.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from comity.errors import ComityError, lookup
+from comity.evaluation.negotiation import counts as count
+from comity.evaluation.negotiation.counts import Counts
+from comity.evaluation.negotiation.outcomes import Bargains, bargains, is_split
+from comity.rollout.records import Decision
+
+if TYPE_CHECKING:
+    from comity.evaluation.metrics import Count, Measure
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Something to count."""
+
+    title: str
+    text: str
+    """Its definition, in one sentence."""
+    unit: str
+    """What its values are: "share", "points", "units" (of an item), "characters", "tokens" or
+    "number"."""
+    per: str
+    """What is counted: each "answer" `[D]`, the "seat" in a round `[R, S]`, the "round" `[R]`
+    or the "match" `[M]`; one that nobody chosen took part in is left out."""
+    count: Callable[[Bargains], Counts]
+    needs: str = "claims"
+    """One of `NEEDS`."""
+
+
+NEEDS: dict[str, Callable[[Bargains], bool]] = {
+    "claims": lambda b: True,
+    "messages": lambda b: bool((b.kind == "message").any()),
+    "a stock that is claimed by all": lambda b: not b.responds.any(),
+    "claims that must fit or proposals": lambda b: b.agreeing,
+    "two seats": lambda b: b.seats == 2,
+}
+"""What a game must have for a statistic to be defined."""
+
+
+STATISTICS: dict[str, Statistic] = {
+    "payoff": Statistic(
+        "Payoff", "What the game paid a seat, per round.", "points", "seat", count.payoff
+    ),
+    "efficiency": Statistic(
+        "Split efficiency (E1)",
+        "Points of all seats in a round over those of the split that is best for all, averaged "
+        "over rounds.",
+        "share",
+        "round",
+        count.efficiency,
+    ),
+    "percent_of_max": Statistic(
+        "Percent of the maximum (E2)",
+        "Points of all seats and rounds over those of the splits that are best for all: rounds "
+        "with much to gain weigh more than in E1.",
+        "share",
+        "round",
+        count.percent_of_max,
+    ),
+    "own_share": Statistic(
+        "Points over own best share",
+        "Points over what the seat would get in the split that is best for all, where an item "
+        "that several value most is divided equally; more than 100 % is taken from others.",
+        "share",
+        "seat",
+        count.own_share,
+    ),
+    "allocation": Statistic(
+        "Units to who values them most",
+        "Of the units that were given out, those that went to a seat that nobody outbids in "
+        "value (all of an item that is worth the same to all).",
+        "share",
+        "round",
+        count.allocation,
+    ),
+    "stock_claimed": Statistic(
+        "Stock claimed",
+        "Units claimed over the units there are; legal claims only.",
+        "share",
+        "seat",
+        count.stock_claimed,
+    ),
+    "claim_higher": Statistic(
+        "Claim on items valued more",
+        "Units claimed of an item that is worth more to the seat than to any other; legal claims "
+        "only.",
+        "units",
+        "seat",
+        count.claims_where(1),
+    ),
+    "claim_equal": Statistic(
+        "Claim on items valued the same",
+        "Units claimed of an item that is worth as much to another seat, and more to none; legal "
+        "claims only.",
+        "units",
+        "seat",
+        count.claims_where(0),
+    ),
+    "claim_lower": Statistic(
+        "Claim on items valued less",
+        "Units claimed of an item that is worth more to another seat; legal claims only.",
+        "units",
+        "seat",
+        count.claims_where(-1),
+    ),
+    "over_claimed": Statistic(
+        "Over-claimed items",
+        "Items of which the seats together claimed more than there is, among all that were in "
+        "stock.",
+        "share",
+        "round",
+        count.over_claimed,
+        "a stock that is claimed by all",
+    ),
+    "agreement": Statistic(
+        "Agreement",
+        "Rounds whose proposal was accepted, or whose claims added up to the stock exactly; an "
+        "illegal answer is no agreement.",
+        "share",
+        "round",
+        count.agreement,
+        "claims that must fit or proposals",
+    ),
+    "points_on_agreement": Statistic(
+        "Points on agreement",
+        "Points of a seat, per round that ended in agreement.",
+        "points",
+        "seat",
+        count.points_on_agreement,
+        "claims that must fit or proposals",
+    ),
+    "imbalance": Statistic(
+        "Imbalance",
+        "Difference of the two seats' points in a match, whoever had more, over their sum.",
+        "share",
+        "match",
+        count.imbalance,
+        "two seats",
+    ),
+    "messages": Statistic(
+        "Messages", "Messages of a seat, per round.", "number", "seat", count.messages, "messages"
+    ),
+    "exceeded": Statistic(
+        "Rounds ended by talk",
+        "Rounds that a message more than the most ended, so that nobody got anything, among all.",
+        "share",
+        "round",
+        count.exceeded,
+        "messages",
+    ),
+    "characters": Statistic(
+        "Message length",
+        "Characters of a message as the others read it.",
+        "characters",
+        "answer",
+        count.of_messages(lambda b: b.characters),
+        "messages",
+    ),
+    "tokens": Statistic(
+        "Message tokens",
+        "Tokens that a language model chose for a message, delimiters among them.",
+        "tokens",
+        "answer",
+        count.tokens,
+        "messages",
+    ),
+    "empty_messages": Statistic(
+        "Empty messages",
+        "Messages of which the others read nothing, among all.",
+        "share",
+        "answer",
+        count.of_messages(lambda b: b.characters == 0),
+        "messages",
+    ),
+    "illegal_messages": Statistic(
+        "Illegal messages",
+        "Messages that broke the format, among all.",
+        "share",
+        "answer",
+        count.of_messages(lambda b: b.move < 0),
+        "messages",
+    ),
+    "illegal_claims": Statistic(
+        "Illegal claims",
+        "Claims (and responses to proposals) that could not be read, among all.",
+        "share",
+        "answer",
+        count.illegal_claims,
+    ),
+    "retries": Statistic(
+        "Retries",
+        "Tries that failed before the answer that counts, per answer.",
+        "number",
+        "answer",
+        lambda b: (b.attempts - 1, b.everyone),
+    ),
+    "guided": Statistic(
+        "Guided answers",
+        "Answers that were written under a grammar, among all.",
+        "share",
+        "answer",
+        lambda b: (b.guided, b.everyone),
+    ),
+}
+
+
+def counts(b: Bargains, name: str, who: np.ndarray | None = None) -> np.ndarray:
+    """float64 `[match, 2]`: a statistic's numerator and denominator in every match.
+
+    `who` (bool `[D]`) picks answers; matches without any are left out. Raises `ComityError`
+    where the game has none of what the statistic is about.
+    """
+    statistic = lookup("statistic of negotiation", name, STATISTICS)
+    if not NEEDS[statistic.needs](b):
+        raise ComityError(f"{name} is about {statistic.needs}; these matches have none")
+    chosen = b.everyone if who is None else who
+    taken = np.bincount(b.match[chosen], minlength=b.matches) > 0
+    of_match = {
+        "answer": (b.match, chosen),
+        "seat": (np.repeat(b.round_match, b.seats), chosen[b.row].reshape(-1)),
+        "round": (b.round_match, chosen[b.row].any(axis=1)),
+        "match": (np.arange(b.matches), taken),
+    }
+    match, counted = of_match[statistic.per]
+    sums = [
+        np.bincount(match, np.where(counted, part.reshape(-1), 0), b.matches)
+        for part in statistic.count(b)
+    ]
+    return np.stack(sums, axis=1)[taken]
+
+
+def applicable(b: Bargains) -> list[str]:
+    """Names of the statistics that these matches have."""
+    return [name for name, one in STATISTICS.items() if NEEDS[one.needs](b)]
+
+
+def measure(
+    name: str, seat: int | None = None, facing: str | None = None, must_fit: bool | None = None
+) -> "Measure":
+    """The statistic as a measure of decisions of all seats.
+
+    Only of the answers of `seat`, and of those whose opponents' controller was `facing`
+    ("live", "past"). What is counted by rounds or matches counts those that such an answer
+    belongs to. `must_fit`: `comity.evaluation.payoff_ranges.claims_must_fit` of the game.
+    """
+    lookup("statistic of negotiation", name, STATISTICS)
+
+    def counted(decisions: Sequence[Decision]) -> "Count":
+        b = bargains(decisions, must_fit)
+        who = b.everyone.copy()
+        if seat is not None:
+            who &= b.seat == seat
+        if facing is not None:
+            who &= b.facing == facing
+        numerator, denominator = counts(b, name, who).sum(axis=0)
+        return float(numerator), float(denominator)
+
+    return counted
+
+
+def negotiation_metrics(
+    decisions: Sequence[Decision], must_fit: bool | None = None
+) -> dict[str, dict[str, float | None]]:
+    """The key `negotiation` of a line of metrics.jsonl; `{}` unless the game is a split game.
+
+    `pooled`: over the answers of learners' seats. `seat_0`, ...: of each seat, whoever sat
+    there, and without what is counted by whole rounds or matches.
+    """
+    if not is_split([d.kind for d in decisions]):
+        return {}
+    b = bargains(decisions, must_fit)
+    names = applicable(b)
+    own = [name for name in names if STATISTICS[name].per in ("answer", "seat")]
+
+    def rates(who: np.ndarray, wanted: Sequence[str]) -> dict[str, float | None]:
+        sums = {name: counts(b, name, who).sum(axis=0) for name in wanted}
+        return {name: float(n / d) if d else None for name, (n, d) in sums.items()}
+
+    seats = {f"seat_{seat}": rates(b.seat == seat, own) for seat in range(b.seats)}
+    return {"pooled": rates(b.trained, names), **seats}

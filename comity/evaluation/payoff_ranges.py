@@ -1,0 +1,86 @@
+"""What is known of a game before it is played: the range of its payoffs, and whether it has chance.
+
+Intervals need both: a mean payoff lies between the least and the greatest that the game can pay,
+and where nothing is left to chance more matches would show the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from comity.errors import ComityError
+from comity.games import make_game
+from comity.games.base import Game
+from comity.games.matrix.iterated import Iterated
+from comity.games.matrix.random_tables import RandomTables
+from comity.games.split.game import Split
+
+TOO_MANY = 100_000
+"""Joint moves to go through, at most."""
+
+Range = tuple[float, float]
+
+
+def stored_game(config: Mapping[str, Any]) -> Game | None:
+    """The game of a stored config; None where it has none that can be built here."""
+    game = config.get("game")
+    if not isinstance(game, Mapping):
+        return None
+    try:
+        return make_game(game)
+    except ComityError:
+        return None
+
+
+def payoff_range(game: Game | None) -> Range | None:
+    """Least and greatest that a round can pay a seat; None where that is not known."""
+    if isinstance(game, Split):
+        most = sum(game.deals.most) * max(0.0, game.deals.value_range[1])
+        return 0.0, float(most * (game.seats if game.shared_payoff else 1))
+    if not isinstance(game, Iterated):
+        return None
+    if isinstance(game, RandomTables):
+        low, high = float(game.law.low), float(game.law.high)
+    elif len(game.moves) ** game.seats <= TOO_MANY:
+        everything = product(range(len(game.moves)), repeat=game.seats)
+        paid = [value for joint in everything for value in game.stage.payoff(joint)]
+        low, high = float(min(paid)), float(max(paid))
+    else:
+        return None
+    # A round in which a seat made no move pays 0 to every seat.
+    return (low, high) if game.illegal == "as_defect" else (min(low, 0.0), max(high, 0.0))
+
+
+def most_units(game: Game | None) -> Range | None:
+    """Of how many units of one item a seat can have or claim; None unless the game splits."""
+    return (0.0, float(max(game.deals.most))) if isinstance(game, Split) else None
+
+
+def claims_must_fit(game: Game | None) -> bool | None:
+    """Nobody is paid where the claims do not add up to the stock; None: it is not known."""
+    return game.payment == "exact" if isinstance(game, Split) else None
+
+
+def is_certain(game: Game, strategies: Sequence[Any]) -> bool:
+    """Every match of these strategies (by seat) is the same: nothing is left to chance.
+
+    Strategies that do not say how likely their moves are (`Scripted.probabilities`) are taken to
+    mix.
+    """
+    if not isinstance(game, Iterated) or game.dealt(0) is not game or len(game.starts(0)) != 1:
+        return False
+    if isinstance(game, RandomTables) or not all(hasattr(s, "probabilities") for s in strategies):
+        return False
+    state = game.start(0)
+    while turns := game.turns(state):
+        moves = {}
+        for turn in turns:
+            law = strategies[turn.seat].probabilities(turn.observation, game)
+            if max(law) < 1.0:
+                return False
+            moves[turn.seat] = law.index(max(law))
+        following = game.successors(state, moves)
+        if len(following) != 1:
+            return False
+        state = following[0][1]
+    return True

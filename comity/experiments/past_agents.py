@@ -1,0 +1,213 @@
+"""Agents from the past in a run: keeps snapshots of its learners, and seats them as opponents.
+
+At the beginning of an iteration `begin` draws whom each match faces
+(`comity.players.opponent_pool`), loads the adapters that this needs, and takes the snapshot that is
+due, which can be faced from the next iteration on; `seated` then says who sits where. All of it
+follows from the seed, the iteration and the run's snapshots (`comity.learning.state.snapshots`), so
+a resumed run faces whom it would have faced.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from comity.config.schema import Config, PastConfig
+from comity.config.seats import check_seat, check_strategy, is_scripted, learner_of, scripted_player
+from comity.engines.local.engine import Engine
+from comity.errors import ComityError
+from comity.games.base import Game
+from comity.games.randomness import PAST, generator
+from comity.learning.algorithms import Algorithm, Exact
+from comity.learning.credit.critic import check_valued
+from comity.learning.learner import Learner
+from comity.learning.state.snapshots import Snapshot, Snapshots, find_adapters
+from comity.players.base import Player
+from comity.players.language_model.player import Policy
+from comity.players.opponent_pool import Chances, Opponent, available, draw_opponent, live_seat
+
+
+def learning_seats(seats: Sequence[Any]) -> list[int]:
+    """Numbers of the seats that name a learner."""
+    return [number for number, seat in enumerate(seats) if learner_of(seat) is not None]
+
+
+def starting_turn(config: Config, group: int) -> int:
+    """What a starter `by_group_parity` goes by, of a group that is counted over the run.
+
+    With opponents from the past seats are live in turn as well. So that each seat begins as
+    often where it is live as where it is not, the turns shift whenever both came round.
+    """
+    if config.past is None:
+        return group
+    return group + group // math.lcm(len(config.seats), len(learning_seats(config.seats)))
+
+
+def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:
+    """Raises `ComityError` where the config's `past` cannot be, as far as that needs no model."""
+    past = config.past
+    if past is None:
+        return
+    learning = learning_seats(config.seats)
+    if len(learning) < 2:
+        raise ComityError(
+            "past: an agent from the past takes the seat of a learner whom the live one faces; "
+            f"`seats` needs two learners at least, not {len(learning)}"
+        )
+    if isinstance(algorithm, Exact):
+        raise ComityError(
+            "past: algorithm exact learns against the others as they are, whoever played; "
+            "choose reinforce or ppo"
+        )
+    names = {learner_of(config.seats[seat]) for seat in learning}
+    if _capacity(past, len(names)) < 1:
+        raise ComityError(
+            f"past.capacity: {past.capacity} less {len(names)} learners leaves no snapshot; "
+            "give more, or past.less_live=false"
+        )
+    check_valued(algorithm, bool(past.scripted), "past.scripted: ")
+    for spec in past.scripted:
+        if not is_scripted(spec):
+            raise ComityError(f"past.scripted: {spec!r} is a language model, no scripted player")
+        check_seat(spec)
+        for seat in range(game.seats) if config.seating == "random" else learning:
+            check_strategy(scripted_player(spec).strategy, game, seat)
+
+
+def _capacity(past: PastConfig, learners: int) -> int:
+    """How many snapshots of a learner may be drawn in an iteration."""
+    return past.capacity - (learners if past.less_live else 0)
+
+
+class PastAgents:
+    """The opponents from the past in one run."""
+
+    def __init__(
+        self, config: Config, past: PastConfig, engine: Engine, learners: Mapping[str, Learner]
+    ) -> None:
+        self._config, self._past = config, past
+        self._adapters, self._learners = engine.adapters, learners
+        self._learning = learning_seats(config.seats)
+        self._scripted = [scripted_player(spec) for spec in past.scripted]
+        self._checked = False
+        self._snapshots: Snapshots | None = None
+        self._pool: dict[str, list[Snapshot]] = {}
+        self._loaded: set[str] = set()
+        self._begun = -1
+        self._faced: list[Opponent] = []
+
+    def check_start(self) -> None:
+        """Raises `ComityError` unless all adapters of `past.start` fit the model."""
+        if self._checked:
+            return
+        for folder in dict.fromkeys(one for folders in self._given().values() for one in folders):
+            self._adapters.load("past-start", folder)
+            self._adapters.remove("past-start")
+        self._checked = True
+
+    def _given(self) -> dict[str, list[Path]]:
+        """The adapters of `past.start` for each learner."""
+        if self._past.start is None:
+            return {}
+        return {name: find_adapters(Path(self._past.start), name) for name in self._learners}
+
+    def open(self, run: Path, iteration: int) -> None:
+        """Begin in a run's folder, or go on there with an iteration."""
+        self._snapshots = Snapshots(run)
+        self._snapshots.forget_from(iteration)
+        if self._past.start is not None and not self._snapshots.started:
+            self.check_start()
+            self._snapshots.start(self._given())
+
+    def begin(self, iteration: int) -> None:
+        """Settle whom this iteration's matches face, and take the snapshot that is due."""
+        if self._snapshots is None:
+            raise ValueError("open the run's folder first")
+        past, seed = self._past, self._config.seed
+        self._pool = {
+            name: available(
+                self._snapshots.of(name),
+                past.recent,
+                _capacity(past, len(self._learners)),
+                generator(seed, PAST, "available", name, iteration),
+            )
+            for name in self._learners
+        }
+        self._faced = [self._drawn(iteration, match) for match in range(self._config.matches)]
+        self._begun = iteration
+        self._load()
+        # After the drawing, so that whoever is faced is earlier than who learns.
+        if iteration > 0 and iteration % past.every == 0:
+            for name, learner in self._learners.items():
+                self._snapshots.save(name, learner.version, partial(self._adapters.save, name))
+
+    def seated(self, players: Sequence[Player], iteration: int, match: int) -> tuple[Player, ...]:
+        """Who sits on each seat in a match of the iteration that was begun.
+
+        `players`: the learners as they are now, and the others, by seat.
+        """
+        if iteration != self._begun:
+            raise ValueError(f"begin iteration {iteration} first")
+        groups = self._config.matches // self._config.group_size
+        group = iteration * groups + match // self._config.group_size
+        live = live_seat(group, self._learning)
+        return tuple(
+            self._other(player, self._faced[match])
+            if isinstance(player, Policy) and seat in self._learning and seat != live
+            else player
+            for seat, player in enumerate(players)
+        )
+
+    def close(self) -> None:
+        """Take the snapshots' adapters out of the engine."""
+        for handle in sorted(self._loaded):
+            self._adapters.remove(handle)
+        self._loaded = set()
+
+    def _drawn(self, iteration: int, match: int) -> Opponent:
+        """Whom a match faces: all of a group the same, unless each match draws for itself."""
+        past = self._past
+        alone = (match,) if past.scope == "match" else ()
+        group = match // self._config.group_size
+        return draw_opponent(
+            generator(self._config.seed, PAST, iteration, group, *alone),
+            Chances(past.probability, past.scripted_share),
+            [len(snapshots) for snapshots in self._pool.values()],
+            len(self._scripted),
+        )
+
+    def _load(self) -> None:
+        """Load the drawn snapshots that are not; drop those that can be drawn no longer.
+
+        What can be drawn and is loaded stays, so that `capacity` bounds the memory and no
+        adapter is loaded twice while it can be drawn.
+        """
+        kept = {one.handle for snapshots in self._pool.values() for one in snapshots}
+        for handle in sorted(self._loaded - kept):
+            self._adapters.remove(handle)
+            self._loaded.remove(handle)
+        for opponent in self._faced:
+            for snapshots, number in zip(self._pool.values(), opponent.past, strict=False):
+                if number is not None and snapshots[number].handle not in self._loaded:
+                    snapshots[number].check()
+                    self._adapters.load(snapshots[number].handle, snapshots[number].folder)
+                    self._loaded.add(snapshots[number].handle)
+
+    def _other(self, player: Policy, opponent: Opponent) -> Player:
+        """Who sits in the place of a learner that is not live."""
+        if opponent.scripted is not None:
+            return self._scripted[opponent.scripted]
+        drawn = dict(zip(self._pool, opponent.past, strict=False)).get(player.adapter or "")
+        if drawn is None:
+            return player if self._past.trained == "all_live" else replace(player, trained=False)
+        snapshot = self._pool[player.adapter or ""][drawn]
+        return replace(
+            player,
+            name=f"{player.name}@{snapshot.label}",
+            adapter=snapshot.handle,
+            version=snapshot.version,
+            trained=False,
+            past=True,
+        )

@@ -1,0 +1,84 @@
+"""The trained policies of a run or study: last good checkpoints, and how they were trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.config.compose import load_config
+from comity.config.schema import Config
+from comity.config.seats import MAIN, learner_of
+from comity.errors import ComityError
+from comity.evaluation.generalization.grid import BASE
+from comity.learning.state.checkpoints import Policies, newest_policies
+from comity.reports.loading.folders import study_runs
+from comity.runs.folder import stored_config
+from comity.runs.provenance import check_same_config, located
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A learner's last checkpoint."""
+
+    name: str
+    """The arm, the run, or one of them and the learner."""
+    seed: int
+    seat: int
+    adapter: Path
+    config: Config
+    checkpoint: Policies
+    """Where the adapter is from, and which newer checkpoints it stands in for."""
+
+    @property
+    def iteration(self) -> int:
+        """Iterations that the checkpoint has seen."""
+        return self.checkpoint.number
+
+
+def trained_policies(folder: Path) -> list[Trained]:
+    """The last checkpoints of a run, or of all arms and seeds of a study.
+
+    `ComityError` for a folder that is neither, for a run without a good checkpoint, and for
+    runs of different models or precisions.
+    """
+    config = stored_config(folder)
+    here = folder.resolve()
+    arm = (here.parent.parent / "study.json").is_file()
+    runs: list[tuple[str, Path]] = [(here.parent.name if arm else config.name, folder)]
+    if (folder / "study.json").is_file():
+        runs = [(arm, path) for arm, paths in study_runs(folder).items() for path in paths]
+    found = [policy for name, run in runs for policy in _of_run(name, run)]
+    if len({(p.name, p.seed) for p in found}) < len(found):
+        raise ComityError(f"{folder} holds a seed of an arm twice")
+    for policy in found:
+        for key in ("name", "dtype", "quantization"):
+            if getattr(policy.config.model, key) != getattr(found[0].config.model, key):
+                raise ComityError(
+                    f"{folder} holds runs of different models (model.{key} differs); evaluate "
+                    "them one by one"
+                )
+    return found
+
+
+def _of_run(name: str, run: Path) -> list[Trained]:
+    """The learners of one run at its last good checkpoint."""
+    config = stored_config(run)
+    newest = newest_policies(run)
+    if (newest.folder / "config.yaml").exists():
+        check_same_config(run, config, load_config(newest.folder / "config.yaml"))
+    config = located(config, run)
+    seats: dict[str, int] = {}
+    for number, seat in enumerate(config.seats):
+        learner = learner_of(seat)
+        if learner is not None:
+            seats.setdefault(learner, number)
+    name = BASE + " run" if name == BASE else name
+    return [
+        Trained(
+            name if learner == MAIN and len(seats) == 1 else f"{name}:{learner}",
+            config.seed,
+            seat,
+            newest.folder / learner,
+            config,
+            newest,
+        )
+        for learner, seat in seats.items()
+    ]

@@ -1,0 +1,129 @@
+"""Symmetric games of two moves whose payoffs are drawn anew for every match.
+
+What is fixed is the order of the four payoffs, which is what makes a dilemma of its kind;
+the numbers are not, so that a policy cannot learn them by heart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+from comity.errors import ComityError
+from comity.games.lengths import make_length
+from comity.games.matrix.iterated import Iterated
+from comity.games.matrix.stages import OUTCOMES, MatrixStage
+from comity.games.matrix.tables import COOPERATE_DEFECT, DEFAULT_LENGTH, LengthChoice
+from comity.games.randomness import PAYOFFS, generator
+
+TRIES = 10_000
+
+
+@dataclass(frozen=True)
+class OrderedPayoffs:
+    """Four different whole numbers in a given order; all that fit are equally likely."""
+
+    order: tuple[str, ...]
+    """`OUTCOMES` from the one that pays a seat most to the one that pays it least."""
+    low: int
+    high: int
+    """Both included."""
+    efficient: bool
+    """Both cooperating pays more than taking turns at exploiting: 2 CC > CD + DC."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", tuple(self.order))
+        if sorted(map(str, self.order)) != sorted(OUTCOMES):
+            raise ComityError(f"order must name {', '.join(OUTCOMES)} once each, best first")
+        if self.high - self.low < 3:
+            raise ComityError(
+                f"four different payoffs need high to be at least low + 3, not {self.low} and "
+                f"{self.high}"
+            )
+        self.draw(0)
+
+    def every(self, most: int) -> list[dict[str, int]] | None:
+        """Own payoffs of all outcomes in every table that fits; None: there are more than `most`.
+
+        All are equally likely.
+        """
+        # That many are cheap to look at; of a longer range nothing is listed.
+        if comb(self.high - self.low + 1, 4) > 100 * most:
+            return None
+        found = [
+            payoff
+            for numbers in combinations(range(self.low, self.high + 1), 4)
+            if self._fits(payoff := dict(zip(self.order, reversed(numbers), strict=True)))
+        ]
+        return found if len(found) <= most else None
+
+    def _fits(self, payoff: dict[str, int]) -> bool:
+        return not self.efficient or 2 * payoff["CC"] > payoff["CD"] + payoff["DC"]
+
+    def draw(self, seed: int) -> dict[str, int]:
+        """Own payoff of every outcome in the match of this environment seed."""
+        rng = generator(seed, PAYOFFS)
+        for _ in range(TRIES):
+            numbers = rng.choice(self.high - self.low + 1, size=4, replace=False) + self.low
+            found = dict(zip(self.order, sorted(map(int, numbers), reverse=True), strict=True))
+            if self._fits(found):
+                return found
+        raise ComityError(
+            f"no payoffs from {self.low} to {self.high} in this order fulfil 2 CC > CD + DC; "
+            "set efficient=false"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomTables(Iterated):
+    """An iterated game whose table every match draws; its own `stage` is one example."""
+
+    law: OrderedPayoffs
+
+    def dealt(self, seed: int) -> Iterated:
+        """The match's game, with its own table."""
+        return self._with(self.law.draw(seed))
+
+    def tables(self, most: int) -> tuple[list[Iterated], bool]:
+        """Equally likely games, and whether they are all that matches may have.
+
+        All of them, or, where there are more than `most`, those of the first `most` seeds.
+        """
+        every = self.law.every(most)
+        if every is None:
+            return [self.dealt(seed) for seed in range(most)], False
+        return [self._with(payoff) for payoff in every], True
+
+    def _with(self, payoff: dict[str, int]) -> Iterated:
+        stage = _stage(self.stage.title, payoff)
+        return Iterated(stage, self.length, self.noise, self.illegal, self.start_rule)
+
+
+def _stage(title: str, payoff: dict[str, int]) -> MatrixStage:
+    cells = tuple(
+        tuple((payoff[own + other], payoff[other + own]) for other in "CD") for own in "CD"
+    )
+    return MatrixStage(title, COOPERATE_DEFECT, cells)
+
+
+def random_dilemma(
+    order: Sequence[str] = ("DC", "CC", "DD", "CD"),
+    low: int = 0,
+    high: int = 9,
+    efficient: bool = True,
+    title: str = "Dilemma",
+    length: LengthChoice = DEFAULT_LENGTH,
+    noise: float = 0.0,
+    illegal: str = "as_defect",
+    start: str | tuple[str, ...] = "none",
+) -> RandomTables:
+    """A dilemma whose payoffs are drawn for every match, in the order of the prisoner's."""
+    law = OrderedPayoffs(tuple(order), low, high, efficient)
+    return RandomTables(
+        stage=_stage(title, law.draw(0)),
+        length=make_length(length),
+        noise=noise,
+        illegal=illegal,
+        start_rule=start,
+        law=law,
+    )

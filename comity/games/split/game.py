@@ -1,0 +1,311 @@
+"""Split games: seats talk, then each claims a part of what there is.
+
+A round of `Split`: a deal is dealt (how much there is of each item, what a unit is worth to
+whom); seats send their messages in turn, the starting seat first; then they claim, and points
+are paid. Messages earn nothing. Where seats need not write all their messages, a seat ends the
+talk by giving its claim instead of a message, and the others claim as well. Trust and Split,
+Deal or No Deal, the split without talk and the ultimatum game are all `Split` with other
+parameters (`comity.games.split.named_games`).
+
+What is dealt is drawn from (seed, round), so that matches of a group share it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from comity.errors import ComityError, lookup
+from comity.games.base import ILLEGAL, Action, Game, Illegal, Reply, Round, Turn
+from comity.games.lengths import Fixed, Length
+from comity.games.randomness import CONTINUE, STARTER, generator
+from comity.games.split.payment import ACCEPT, REJECT, allocation, claims_counted, nothing
+from comity.games.split.state import Deal, Deals, SplitObservation, SplitRound, SplitState
+
+FINALIZATIONS: Final = {
+    "together": "all seats claim in one step and see no claim of this round before",
+    "in_turn": "seats claim one after the other, knowing only who has claimed already",
+    "visible": "seats claim one after the other and see the claims made before theirs",
+    "proposal": "the starting seat claims; the other sees it and accepts or rejects",
+}
+PAYMENTS: Final = {
+    "proportional": "claims beyond the stock are scaled down in proportion, item by item; units "
+    "that nobody claimed are lost",
+    "exact": "the claims must add up to the stock of every item, else nobody gets anything",
+}
+STARTERS: Final = {
+    "alternate": "drawn for the match, then the seats take turns round by round",
+    "by_group_parity": "the seat whose number is the match's group number modulo the seats, "
+    "then the seats take turns round by round",
+    "fixed": "seat 0 in every round",
+}
+ILLEGAL_RULES: Final = {
+    "zero_claim": "an illegal claim claims nothing; an illegal response rejects",
+    "zero_all": "an illegal claim or response pays 0 to every seat in this round",
+    "end_match": "like zero_all, and the match ends",
+}
+DISCLOSED: Final = {
+    "claims": "what each seat claimed",
+    "values": "what a unit was worth to each seat",
+    "points": "what each seat got",
+}
+RESPONSES: Final = ("accept", "reject")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Talk, then claims; see the module's text."""
+
+    title: str
+    deals: Deals
+    messages: int = 1
+    """Messages per seat and round: the most where `least_messages` is less."""
+    least_messages: int | None = None
+    """After so many a seat may end the talk by claiming; None: all are written. Who may end it
+    and writes a message more than the most ends the round, which then pays 0 to everybody."""
+    message_limit: int = 500
+    """Characters of a message; what is longer is cut."""
+    finalization: str = "together"
+    """One of `FINALIZATIONS`."""
+    payment: str = "proportional"
+    """One of `PAYMENTS`; a proposal that is accepted gives the rest to the other seat."""
+    open_values: bool = False
+    """Every seat knows what the items are worth to the others."""
+    shared_payoff: bool = False
+    """Every seat is paid the sum of what all got."""
+    starter: str = "alternate"
+    """One of `STARTERS`."""
+    illegal: str = "zero_claim"
+    """One of `ILLEGAL_RULES`."""
+    disclosed: tuple[str, ...] = ("claims", "values", "points")
+    """Names in `DISCLOSED`: what is told of a round when it is over."""
+    length: Length = field(default_factory=Fixed)
+
+    def __post_init__(self) -> None:
+        lookup("finalization", self.finalization, FINALIZATIONS)
+        lookup("payment", self.payment, PAYMENTS)
+        lookup("starter", self.starter, STARTERS)
+        lookup("rule for illegal answers", self.illegal, ILLEGAL_RULES)
+        for one in self.disclosed:
+            lookup("disclosure", one, DISCLOSED)
+        if self.messages < 0 or self.least < 0:
+            raise ComityError(
+                f"messages must not be negative, not {min(self.messages, self.least)}"
+            )
+        if self.least > self.messages:
+            raise ComityError(
+                f"messages: least must be at most the most, not {self.least} of {self.messages}"
+            )
+        if self.message_limit < 1:
+            raise ComityError(f"message_limit must be at least 1, not {self.message_limit}")
+        if self.finalization == "proposal" and self.seats != 2:
+            raise ComityError("a proposal needs two seats: one claims, the other responds")
+        if self.finalization == "proposal" and self.open_ended:
+            raise ComityError(
+                "with finalization=proposal nobody can end the talk, because the roles are given: "
+                "set messages to one number, or finalization=visible"
+            )
+
+    @property
+    def seats(self) -> int:
+        """Number of seats that the deals are for."""
+        return self.deals.seats
+
+    @property
+    def least(self) -> int:
+        """Messages that a seat has to write before it may end the talk."""
+        return self.messages if self.least_messages is None else self.least_messages
+
+    @property
+    def open_ended(self) -> bool:
+        """Seats may end the talk before all messages are written."""
+        return self.least < self.messages
+
+    @property
+    def moves(self) -> tuple[str, ...]:
+        """Responses to a proposal; nothing is chosen from a list otherwise."""
+        return RESPONSES if self.finalization == "proposal" else ()
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Names of the items."""
+        return self.deals.items
+
+    def dealt(self, seed: int) -> "Split":
+        """Itself: the same rules in every match."""
+        return self
+
+    def start(self, seed: int) -> SplitState:
+        """First state of the match that this environment seed identifies."""
+        return SplitState(seed)
+
+    def starts(self, seed: int) -> list[tuple[float, SplitState]]:
+        """The first state: the deals are given by the seed."""
+        return [(1.0, self.start(seed))]
+
+    def first_seat(self, seed: int, number: int) -> int:
+        """The seat that begins round `number`."""
+        if self.starter == "fixed":
+            return 0
+        if self.starter == "by_group_parity":  # `group_seed` sees to the remainder
+            return (seed + number) % self.seats
+        return (int(generator(seed, STARTER).integers(self.seats)) + number) % self.seats
+
+    def turns(self, state: SplitState) -> tuple[Turn, ...]:
+        """Whose message, claim or response is due."""
+        if state.over:
+            return ()
+        number = len(state.history)
+        starter = self.first_seat(state.seed, number)
+        asked, kind = self._due(state, starter)
+        done = dict(state.intended)
+        seen = done if self.finalization in ("visible", "proposal") else {}
+        return tuple(
+            Turn(
+                seat=seat,
+                round=number,
+                step=len(state.messages) + len(done),
+                kind=kind,
+                legal=(ACCEPT, REJECT) if kind == "respond" else (),
+                observation=SplitObservation(
+                    seat=seat,
+                    seats=self.seats,
+                    round=number,
+                    history=state.history,
+                    deal=self.deals.draw(state.seed, number),
+                    starter=starter,
+                    messages=state.messages,
+                    claimed=tuple(s in done for s in range(self.seats)),
+                    claims=tuple(seen.get(s) for s in range(self.seats)),
+                    open_values=self.open_values,
+                ),
+            )
+            for seat in asked
+        )
+
+    def _due(self, state: SplitState, starter: int) -> tuple[list[int], str]:
+        """Who is asked now, and for what."""
+        said, claims = len(state.messages), state.intended
+        if not claims and said < self.messages * self.seats:
+            # Whose turn it is has written as often as there were whole laps before.
+            kind = "message" if said // self.seats < self.least else "talk"
+            return [(starter + said) % self.seats], kind
+        if self.finalization == "together":
+            done = {seat for seat, _ in claims}
+            return [seat for seat in range(self.seats) if seat not in done], "claim"
+        first = claims[0][0] if claims else starter
+        responds = self.finalization == "proposal" and claims
+        return [(first + len(claims)) % self.seats], "respond" if responds else "claim"
+
+    def spent(self, seat: int, messages: tuple[tuple[int, str], ...]) -> bool:
+        """The seat has written the most that it may, so that one more ends the round."""
+        return self.open_ended and sum(who == seat for who, _ in messages) == self.messages
+
+    def step(self, state: SplitState, moves: Mapping[int, Reply]) -> SplitState:
+        """The next state; a round that ends is paid, and the seed's coin is thrown."""
+        after = self._answered(state, moves)
+        if len(after.history) == len(state.history):
+            return after
+        chance = self._continuation(after)
+        number = len(after.history) - 1
+        goes_on = chance == 1 or (
+            chance > 0 and generator(state.seed, CONTINUE, number).random() < chance
+        )
+        return replace(after, over=not goes_on)
+
+    def successors(
+        self, state: SplitState, moves: Mapping[int, Reply]
+    ) -> list[tuple[float, SplitState]]:
+        """Both outcomes of the coin for another round; deals are given by the seed."""
+        after = self._answered(state, moves)
+        if len(after.history) == len(state.history):
+            return [(1.0, after)]
+        chance = self._continuation(after)
+        outcomes = [(chance, replace(after, over=False)), (1 - chance, replace(after, over=True))]
+        return [(weight, one) for weight, one in outcomes if weight > 0]
+
+    def history(self, state: SplitState) -> tuple[Round, ...]:
+        """Finished rounds, oldest first."""
+        return state.history
+
+    def _answered(self, state: SplitState, moves: Mapping[int, Reply]) -> SplitState:
+        """The state with the answers of this step; the coin for another round not yet thrown."""
+        turns = self.turns(state)
+        if not turns:
+            raise ValueError("the match is over")
+        if set(moves) != {turn.seat for turn in turns}:
+            raise ValueError(f"seats {[t.seat for t in turns]} are asked, not {sorted(moves)}")
+        seat, kind = turns[0].seat, turns[0].kind
+        if kind == "message" or (kind == "talk" and not isinstance(moves[seat], tuple)):
+            text = moves[seat]
+            if not isinstance(text, str | Illegal):
+                raise ValueError(f"a message is text, not {text!r}")
+            heard = "" if isinstance(text, Illegal) else text[: self.message_limit]
+            return replace(state, messages=(*state.messages, (seat, heard)))
+        deal = self.deals.draw(state.seed, len(state.history))
+        exceeded = tuple(
+            t.seat
+            for t in turns
+            if isinstance(moves[t.seat], str) and self.spent(t.seat, state.messages)
+        )
+        given = {t.seat: ILLEGAL if t.seat in exceeded else moves[t.seat] for t in turns}
+        answers = [(seat, self._checked(kind, reply, deal)) for seat, reply in given.items()]
+        state = replace(state, intended=(*state.intended, *answers))
+        settled = exceeded or len(state.intended) == self.seats
+        return self._paid(state, deal, exceeded) if settled else state
+
+    def _checked(self, kind: str, reply: Reply, deal: Deal) -> Any:
+        """A claim, a response or ILLEGAL; anything else is a programming error."""
+        if isinstance(reply, Illegal):
+            return reply
+        if kind == "respond":
+            if reply not in (ACCEPT, REJECT):
+                raise ValueError(f"a response is {ACCEPT} or {REJECT}, not {reply!r}")
+            return reply
+        if not isinstance(reply, tuple) or len(reply) != len(deal.stock):
+            raise ValueError(f"a claim has a number for each of {self.items}, not {reply!r}")
+        if not all(0 <= p <= q for p, q in zip(reply, deal.stock, strict=True)):
+            raise ValueError(f"the claim {reply} does not fit the stock {deal.stock}")
+        return tuple(int(p) for p in reply)
+
+    def _continuation(self, state: SplitState) -> float:
+        """Probability that another round follows the one that was just paid."""
+        if self.illegal == "end_match" and ILLEGAL in state.history[-1].intended:
+            return 0.0
+        return self.length.continuation(len(state.history))
+
+    def _paid(self, state: SplitState, deal: Deal, exceeded: tuple[int, ...]) -> SplitState:
+        """The state with the round closed; `exceeded`: who ended it by a message too many."""
+        answers = dict(state.intended)
+        # Whom the round's end left without a claim did nothing illegal.
+        intended: tuple[Action, ...] = tuple(
+            ILLEGAL if isinstance(answers.get(seat), Illegal) else 0 for seat in range(self.seats)
+        )
+        void = bool(exceeded) or (ILLEGAL in intended and self.illegal != "zero_claim")
+        claims, accepted = claims_counted(self, answers, deal)
+        received = allocation(self, claims, deal, accepted)
+        if void:
+            claims, received = (None,) * self.seats, nothing(self.seats, deal)
+        points = tuple(
+            float(sum(v * x for v, x in zip(deal.values[seat], received[seat], strict=True)))
+            for seat in range(self.seats)
+        )
+        finished = SplitRound(
+            intended=intended,
+            moves=(ILLEGAL,) * self.seats if void else (0,) * self.seats,
+            payoffs=(sum(points),) * self.seats if self.shared_payoff else points,
+            deal=deal,
+            starter=self.first_seat(state.seed, len(state.history)),
+            messages=state.messages,
+            claims=claims,
+            received=received,
+            accepted=accepted,
+            exceeded=exceeded,
+        )
+        return SplitState(state.seed, (*state.history, finished))
+
+
+def group_seed(game: Game, seed: int, group: int) -> int:
+    """The environment seed of a group, with the remainder that `by_group_parity` reads."""
+    if isinstance(game, Split) and game.starter == "by_group_parity":
+        return seed + (group - seed) % game.seats
+    return seed

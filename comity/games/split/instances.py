@@ -1,0 +1,211 @@
+"""Laws of deals: how much there is of each item, and what a unit is worth to whom.
+
+- `HandDeals`: hands of rock-paper-scissors decide the values.
+- `DrawnDeals`: a law of quantities (`comity.games.split.quantities`) and one of values
+  (`valuations`, `divided_values`, `game_types`), in every round or for the match.
+
+Deals are derived from the environment seed and the round. Every law lists its outcomes.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
+from math import isfinite
+from typing import ClassVar, Final
+
+import numpy as np
+
+from comity.errors import ComityError
+from comity.games.randomness import DEAL, generator
+from comity.games.split.quantities import Quantities, Stock, listable, per_item, positive
+from comity.games.split.state import Deal, Outcomes
+from comity.games.split.valuations import Valuations
+
+HANDS: Final = ("rock", "paper", "scissors")
+BEATS: Final = {"rock": "scissors", "paper": "rock", "scissors": "paper"}
+"""What each hand beats."""
+
+DEALT: Final = tuple(permutations(HANDS, 2))
+"""The six pairs of different hands, `[seat]`."""
+
+MOST_STOCKS: Final = 1000
+"""Stocks for which values that depend on the stock are worked out."""
+
+
+@dataclass(frozen=True)
+class HandDeals:
+    """Two different hands are dealt; to the winning one a unit of anything is worth more."""
+
+    items: tuple[str, ...] = ("coins",)
+    stock: Stock = (10,)
+    win: float = 10.0
+    lose: float = 1.0
+    """Points per unit to the winning and to the losing hand."""
+    alternating_hands: bool = False
+    """The hands of the first round are drawn; then the seats win by turns."""
+
+    seats: ClassVar[int] = 2
+    kind: ClassVar[str] = "hands"
+    equal_sums: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_items(self.items)
+        object.__setattr__(self, "stock", per_item("stock", self.stock, len(self.items)))
+        positive("stock", self.stock)
+        if not (isfinite(self.win) and 0 <= self.lose <= self.win):
+            raise ComityError(
+                f"win must be at least lose, and lose at least 0, not {self.win} and {self.lose}"
+            )
+
+    @property
+    def most(self) -> Stock:
+        """The stock."""
+        return self.stock
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """To the losing and to the winning hand."""
+        return self.lose, self.win
+
+    def draw(self, seed: int, number: int) -> Deal:
+        """The deal of round `number` in the match of this environment seed."""
+        rng = generator(seed, DEAL, number)
+        if not self.alternating_hands:
+            return self._deal(DEALT[int(rng.integers(len(DEALT)))])
+        winner = (int(generator(seed, DEAL).integers(2)) + number) % 2
+        hand = HANDS[int(rng.integers(len(HANDS)))]
+        return self._deal((hand, BEATS[hand]) if winner == 0 else (BEATS[hand], hand))
+
+    def outcomes(self) -> Outcomes:
+        """Six, equally likely in every round."""
+        deals = [self._deal(hands) for hands in DEALT]
+        values = np.array([deal.values for deal in deals], dtype=float)
+        return values, np.array([deal.stock for deal in deals]), np.full(len(deals), 1 / len(deals))
+
+    def _deal(self, hands: tuple[str, ...]) -> Deal:
+        first = BEATS[hands[0]] == hands[1]
+        worth = (self.win, self.lose) if first else (self.lose, self.win)
+        return Deal(self.stock, tuple((float(v),) * len(self.items) for v in worth), hands)
+
+
+@dataclass(frozen=True)
+class DrawnDeals:
+    """Quantities from one law, values from another.
+
+    What is not redrawn in every round is drawn once for the match.
+    """
+
+    items: tuple[str, ...]
+    quantities: Quantities
+    valuations: Valuations
+    redraw_stock: bool = True
+    redraw_values: bool = True
+
+    def __post_init__(self) -> None:
+        check_items(self.items)
+        for law in (self.quantities, self.valuations):
+            if law.kinds != len(self.items):
+                raise ValueError(f"{law} is for {law.kinds} items, not {len(self.items)}")
+        if not self.valuations.needs_stock:
+            return
+        stocks = self.quantities.outcomes()[0].tolist()
+        if len(stocks) > MOST_STOCKS:
+            raise ComityError(f"{self.valuations.kind} values fit at most {MOST_STOCKS} stocks")
+        if len(stocks) > 1 and self.redraw_stock and not self.redraw_values:
+            raise ComityError(
+                f"{self.valuations.kind} values fit one stock only: set redraw_values=true or "
+                "redraw_stock=false"
+            )
+        for stock in stocks:
+            self.valuations.outcomes(tuple(stock))  # refuses a stock that no values fit
+
+    @property
+    def seats(self) -> int:
+        """Number of seats that the values are for."""
+        return self.valuations.seats
+
+    @property
+    def most(self) -> Stock:
+        """The most units that there can be of each item, `[item]`."""
+        return self.quantities.most
+
+    @property
+    def kind(self) -> str:
+        """How values arise: a name in `comity.games.split.valuations.KINDS`."""
+        return self.valuations.kind
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The least and the most that a unit can be worth."""
+        return self.valuations.value_range
+
+    @property
+    def equal_sums(self) -> bool:
+        """The values of all items sum to the same for every seat."""
+        return bool(getattr(self.valuations, "equal_sums", self.kind == "cut"))
+
+    def draw(self, seed: int, number: int) -> Deal:
+        """The deal of round `number` in the match of this environment seed."""
+        return _drawn(self, seed, number)
+
+    def outcomes(self) -> Outcomes:
+        """Every stock with all the values that it can come with."""
+        stocks, chances = self.quantities.outcomes()
+        found = [self.valuations.outcomes(tuple(stock)) for stock in stocks.tolist()]
+        count = listable(sum(len(values) for values, _ in found))
+        if len(found) == 1:  # large ones are not copied
+            (values, weights), stock = found[0], stocks[0]
+            return values, np.broadcast_to(stock, (count, len(stock))), weights
+        return (
+            np.concatenate([values for values, _ in found]),
+            np.repeat(stocks, [len(values) for values, _ in found], axis=0),
+            np.concatenate(
+                [chance * weights for chance, (_, weights) in zip(chances, found, strict=True)]
+            ),
+        )
+
+
+@lru_cache(maxsize=4096)
+def _drawn(deals: DrawnDeals, seed: int, number: int) -> Deal:
+    """A round's deal, which every step of it and every match of its group asks for."""
+    stock = deals.quantities.draw(_stream(seed, number, deals.redraw_stock, "stock"))
+    rng = _stream(seed, number, deals.redraw_values, "values")
+    return Deal(stock, deals.valuations.draw(rng, stock))
+
+
+def _stream(seed: int, number: int, redrawn: bool, what: str) -> np.random.Generator:
+    return generator(seed, DEAL, number, what) if redrawn else generator(seed, DEAL, what)
+
+
+FORBIDDEN: Final = '<>{}":,'
+"""Marks that answers are written with."""
+
+
+def check_items(items: tuple[str, ...]) -> None:
+    """`ComityError` unless every item has a name that no answer can confuse with another's."""
+    if not items:
+        raise ComityError("items needs at least one name")
+    seen: dict[str, str] = {}
+    for name in items:
+        if not isinstance(name, str) or not name.strip():
+            raise ComityError(f"an item's name must be text, not {name!r}")
+        if name != name.strip() or not name.isprintable():
+            raise ComityError(f"the item name {name!r} must be on one line, without blanks around")
+        for letter in name:
+            if letter in FORBIDDEN or letter.isnumeric():
+                raise ComityError(
+                    f"the item name {name!r} must not hold digits or any of {' '.join(FORBIDDEN)}"
+                )
+        for form in sorted(_forms(name) & set(seen)):
+            raise ComityError(f"the item names {seen[form]!r} and {name!r} collide")
+        seen |= dict.fromkeys(_forms(name), name)
+
+
+def _forms(name: str) -> set[str]:
+    """A name in lower case and whatever its singular may be."""
+    word = name.casefold()
+    forms = {word}
+    for ending, instead in (("s", ""), ("es", ""), ("ies", "y")):
+        if word.endswith(ending) and len(word) > len(ending):
+            forms.add(word.removesuffix(ending) + instead)
+    return forms

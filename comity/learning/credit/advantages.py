@@ -1,0 +1,135 @@
+"""From a batch's rewards to every decision's credit, as an algorithm's settings say.
+
+    rewards / scale -> returns -> advantages (less a baseline, or by GAE from values)
+    -> alignment with the other seats' advantages -> whitening -> the visitation's discount
+
+All seats' advantages come from one estimator. Alignment counts those of the other seats
+whether or not they are trained, so that with it everybody's entries are pooled into the
+baseline; without, only the trained seats' are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from comity.learning.algorithms import AdvantageAlignment, Reinforce
+from comity.learning.credit.advantage_alignment import aligned
+from comity.learning.credit.gae import annealed_lambda, gae_advantages
+from comity.learning.credit.returns import (
+    baseline,
+    by_steps,
+    discounted_returns,
+    finished,
+    horizon_returns,
+)
+from comity.rollout.records import Decision
+
+
+@dataclass(frozen=True)
+class Credited:
+    """float64 `[match, seat, step]` each; 0 where the match is over."""
+
+    returns: np.ndarray
+    credit: np.ndarray
+    """What the seats' decisions are trained with."""
+    targets: np.ndarray | None = None
+    """What the critics should have said; None without any."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is credited, and where each decision stands in it. M matches, S seats, T steps."""
+
+    rewards: np.ndarray
+    """float64 `[M, S, T]`."""
+    alive: np.ndarray
+    """bool `[M, T]`."""
+    trained: np.ndarray
+    """bool `[M, S]`: a learner sat there; not each of its answers need be learned from."""
+    places: tuple[tuple[int, int, int], ...]
+    """(match, seat, step) of every decision."""
+
+    @staticmethod
+    def of(
+        decisions: Sequence[Decision], rewards: np.ndarray, alive: np.ndarray, credit_steps: str
+    ) -> "Layout":
+        """From rewards `[match, seat, round]` and alive `[match, round]` of a rollout.
+
+        `credit_steps`: one of `comity.learning.credit.returns.CREDIT_STEPS`.
+        """
+        first = min((d.match for d in decisions), default=0)
+        trained = np.zeros(rewards.shape[:2], dtype=bool)
+        steps = np.ones(alive.shape, dtype=np.int64)
+        for d in decisions:
+            trained[d.match - first, d.seat] |= d.controller == "live"
+            place = (d.match - first, d.round)
+            steps[place] = max(steps[place], d.step + 1)
+        before = np.arange(alive.shape[1])[None, :].repeat(len(alive), axis=0)
+        inside = credit_steps == "steps"
+        if inside:
+            rewards, alive, before = by_steps(rewards, alive, steps)
+        places = tuple(
+            (
+                d.match - first,
+                d.seat,
+                int(before[d.match - first, d.round]) + (d.step if inside else 0),
+            )
+            for d in decisions
+        )
+        return Layout(rewards, alive, trained, places)
+
+
+def credited(
+    rewards: np.ndarray,
+    alive: np.ndarray,
+    algorithm: Reinforce,
+    groups: np.ndarray | None = None,
+    trained: np.ndarray | None = None,
+    iteration: int = 0,
+    values: np.ndarray | None = None,
+    alternatives: np.ndarray | None = None,
+    present: np.ndarray | None = None,
+) -> Credited:
+    """The credit of all seats; arrays as in `comity.learning.credit.returns`.
+
+    `iteration`: how many were finished before, for what is annealed. `values`,
+    `[match, seat, step]`: needed where the estimator is `gae` (NaN: the seat was not asked).
+    `alternatives`, of that shape: mean return of what could have been decided instead, over
+    the algorithm's branch_depth (NaN: nothing was tried; the baseline stands in). `present`:
+    see `comity.learning.credit.advantage_alignment`.
+    """
+    settings = algorithm.credit()
+    rewards = rewards / settings.reward_scale
+    returns = discounted_returns(rewards, alive, settings.discount)
+    targets = None
+    if algorithm.estimator == "gae":
+        if values is None:
+            raise ValueError("the estimator gae needs the critic's values")
+        lam = annealed_lambda(algorithm.lambda_max, algorithm.lambda_anneal, iteration)
+        advantages, targets = gae_advantages(rewards, values, alive, settings.discount, lam)
+    else:
+        pooled = present if isinstance(algorithm, AdvantageAlignment) else trained
+        advantages = returns - baseline(returns, alive, settings.baseline, groups, pooled)
+    tried = None if alternatives is None else alternatives / settings.reward_scale
+    if algorithm.estimator == "branches":
+        if tried is None:
+            raise ValueError("the estimator branches needs alternatives")
+        ahead = horizon_returns(rewards, alive, settings.discount, algorithm.branch_depth)
+        advantages = np.where(np.isnan(tried), advantages, ahead - tried)
+    credit = advantages
+    if isinstance(algorithm, AdvantageAlignment):
+        alignment = algorithm.alignment()
+        weight = alignment.weight_at(iteration, len(rewards))
+        branched = None
+        if algorithm.branched:
+            if tried is None:
+                raise ValueError("the branch form needs alternatives")
+            ahead = horizon_returns(rewards, alive, settings.discount, algorithm.branch_depth)
+            mean = np.where(np.isnan(tried), ahead, tried)
+            if algorithm.include_trunk:
+                count = algorithm.alternatives
+                mean = (count * mean + ahead) / (count + 1)
+            branched = mean - baseline(mean, alive, settings.baseline, groups, present)
+        credit = aligned(advantages, alive, alignment, weight, branched, present, trained)
+    return Credited(returns, finished(credit, alive, settings, trained), targets)

@@ -1,0 +1,188 @@
+"""Proximal policy optimization: its pieces, each a pure function or a few numbers with a rule.
+
+After Schulman et al. 2017 ("Proximal Policy Optimization Algorithms"), in the form that
+language-model training gave it (Ziegler et al. 2019, "Fine-Tuning Language Models from Human
+Preferences"; Stiennon et al. 2020): a divergence from the base model is paid for term by
+term, and the score of an answer is added to its last term. A *term* is what got one
+probability (see `comity.learning.loss`): an answer that was scored as a whole, or one token
+of a freely sampled one. A *trajectory* is the terms that credit may pass between
+(`comity.learning.credit.gae`): those of one answer, or of all of a seat's answers in a match
+(`HORIZONS`).
+
+`comity.learning.ppo.learner` puts the pieces together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from comity.errors import ComityError, lookup
+from comity.learning.loss import check_turns
+
+HORIZONS = {
+    "answer": "credit stays inside an answer: every decision is a bandit's (as published)",
+    "rounds": "credit passes from round to round of a match",
+}
+"""How far back generalized advantage estimation carries credit."""
+
+KL_CONTROLLERS = {
+    "fixed": "the coefficient stays as it is",
+    "adaptive": "the coefficient follows the divergence toward a target (Ziegler et al. 2019)",
+}
+"""How the weight of the divergence goes on."""
+
+
+@dataclass(frozen=True)
+class PpoSettings:
+    """Proximal policy optimization with a value head (Schulman et al. 2017)."""
+
+    discount: float = 1.0
+    """Weight of what follows: per term with horizon "answer", per round with "rounds"."""
+    gae_lambda: float = 0.95
+    """Lambda of generalized advantage estimation (Schulman et al. 2016)."""
+    horizon: str = "answer"
+    """One of `HORIZONS`."""
+    epochs: int = 4
+    """Passes over the batch; each takes one optimizer step per minibatch."""
+    minibatches: int = 1
+    """Parts of the batch in each epoch."""
+    accumulation: int = 1
+    """Passes (an epoch's minibatch each) whose gradients are averaged into one optimizer step."""
+    clip: float | None = 0.2
+    """Largest distance of the probability ratio from 1 that is rewarded; null: no clipping."""
+    value_clip: float | None = 0.2
+    """Largest change of a value that is rewarded; null: no clipping."""
+    value_weight: float = 0.1
+    """Weight of the value loss."""
+    value_dropout: float = 0.1
+    """Share of the value head's inputs that is dropped in training."""
+    ratio_limit: float | None = 10.0
+    """A step whose mean ratio is larger is not taken; null: always taken."""
+    entropy: float = 0.0
+    """Weight of the entropy bonus."""
+    entropy_turns: tuple[str, ...] | None = None
+    """Kinds of turns that it is for (see `comity.learning.loss.TURNS`); null: all."""
+    kl: float = 0.2
+    """First weight of the divergence from the base model; 0: none, and no reference pass."""
+    kl_controller: str = "adaptive"
+    """One of `KL_CONTROLLERS`."""
+    kl_target: float = 6.0
+    """Divergence (nats an answer) that the adaptive controller aims at."""
+    kl_horizon: float = 10_000.0
+    """Decisions over which the adaptive controller may change the weight by a fifth."""
+    normalize_scores: bool = True
+    """Rewards less their running mean, over their running deviation."""
+    score_clip: float | None = None
+    """Largest size of a (normalized) score; null: no clipping."""
+    whiten: bool = True
+    """Advantages less their batch mean, over their batch deviation."""
+    microbatch_tokens: int = 2048
+    """Most distinct tokens in memory with gradients; changes the memory, not the result."""
+
+    def __post_init__(self) -> None:
+        lookup("horizon", self.horizon, HORIZONS)
+        lookup("KL controller", self.kl_controller, KL_CONTROLLERS)
+        check_turns(self.entropy_turns)
+        for name in ("discount", "gae_lambda"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ComityError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        for name in ("epochs", "minibatches", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ComityError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.epochs * self.minibatches % self.accumulation:
+            raise ComityError(
+                f"accumulation = {self.accumulation} does not divide epochs x minibatches = "
+                f"{self.epochs * self.minibatches}"
+            )
+        for name in ("clip", "value_clip", "ratio_limit", "score_clip"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ComityError(f"{name} must be positive or null, not {value}")
+        for name in ("value_weight", "entropy", "kl"):
+            if getattr(self, name) < 0:
+                raise ComityError(f"{name} is a weight and must not be negative")
+        if not 0.0 <= self.value_dropout < 1.0:
+            raise ComityError(f"value_dropout must lie in [0, 1), not {self.value_dropout}")
+        if self.kl_target <= 0 or self.kl_horizon <= 0:
+            raise ComityError("kl_target and kl_horizon must be positive")
+
+
+@dataclass
+class RunningMoments:
+    """Mean and deviation of all numbers seen so far (Chan, Golub and LeVeque 1979)."""
+
+    count: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+    """Sum of squared distances from the mean."""
+
+    @property
+    def deviation(self) -> float:
+        """With n - 1 in the denominator; 0 where fewer than two numbers were seen."""
+        return float(np.sqrt(self.squares / (self.count - 1))) if self.count > 1 else 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in a batch, `[n]`."""
+        if not len(values):
+            return
+        count, mean = len(values), float(np.mean(values))
+        total, gap = self.count + count, mean - self.mean
+        self.squares += float(np.sum((values - mean) ** 2))
+        self.squares += gap**2 * self.count * count / total
+        self.mean += gap * count / total
+        self.count = total
+
+    def normalized(self, values: np.ndarray) -> np.ndarray:
+        """(value - mean) / (deviation + eps), `[n]`; eps is that of float32."""
+        return (values - self.mean) / (self.deviation + np.finfo(np.float32).eps)
+
+
+@dataclass
+class KlController:
+    """The present weight of the divergence from the base model."""
+
+    coefficient: float
+    settings: PpoSettings
+
+    def update(self, divergence: float, decisions: int) -> None:
+        """Follow the mean divergence of an answer, in nats, seen over so many decisions.
+
+        coefficient *= 1 + clip(divergence / target - 1, -0.2, 0.2) * decisions / horizon
+        """
+        if self.settings.kl_controller == "adaptive":
+            error = float(np.clip(divergence / self.settings.kl_target - 1, -0.2, 0.2))
+            self.coefficient *= 1 + error * decisions / self.settings.kl_horizon
+
+
+def whitened(advantages: np.ndarray) -> np.ndarray:
+    """(A - mean) / sqrt(variance + 1e-8), variance with n - 1; a single one stays as it is."""
+    if len(advantages) < 2:
+        return advantages
+    result: np.ndarray = (advantages - advantages.mean()) / np.sqrt(advantages.var(ddof=1) + 1e-8)
+    return result
+
+
+def policy_losses(
+    logprobs: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor, clip: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clipped surrogate loss of each term and the probability ratios, both `[n]`.
+
+    max(-A rho, -A clamp(rho, 1 - clip, 1 + clip)), rho = exp(logprobs - old).
+    """
+    ratio = torch.exp((logprobs - old).clamp(-40, 40))
+    losses = -advantages * ratio
+    if clip is not None:
+        losses = torch.max(losses, -advantages * ratio.clamp(1 - clip, 1 + clip))
+    return losses, ratio
+
+
+def value_losses(
+    values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, clip: float | None
+) -> torch.Tensor:
+    """Half the squared error of each value, `[n]`; the larger one of it and the clipped value's."""
+    losses = (values - returns) ** 2
+    if clip is not None:
+        near = torch.max(torch.min(values, old + clip), old - clip)
+        losses = torch.max(losses, (near - returns) ** 2)
+    return 0.5 * losses

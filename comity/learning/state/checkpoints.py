@@ -1,0 +1,199 @@
+"""Checkpoints: whole or not there, and believed only after their checksums are.
+
+    checkpoints/000010/manifest.json              size and SHA-256 of every other file
+    checkpoints/000010/main/adapter_model.safetensors
+    checkpoints/000010/main/adapter_config.json
+    checkpoints/000010/...                        optimizer, counters, random states
+
+A checkpoint is written into a folder with a passing name, forced to the disk and renamed.
+The last few stay complete, so that a run can continue from the one before if the newest is
+damaged; of older ones only the adapters stay, so that a policy's history can be evaluated.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity.engines.local.identity import BASE_FILE
+from comity.errors import ComityError, warn
+from comity.files import remove_partial, write_atomically, write_folder_atomically, writing
+from comity.safe_reading import read_object
+
+MANIFEST = "manifest.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = frozenset({"adapter_model.safetensors", ADAPTER_CONFIG, BASE_FILE})
+"""What stays of a checkpoint that is not kept whole: PEFT's own names, and the base model's."""
+
+FORMAT = 1
+"""Version of the manifest."""
+
+
+@dataclass(frozen=True)
+class Policies:
+    """The adapters of a checkpoint."""
+
+    number: int
+    """Iterations that they were trained for."""
+    folder: Path
+    """Holds a folder for each learner."""
+    passed_over: tuple[str, ...]
+    """What is wrong with newer checkpoints, which they stand in for; empty: they are the newest."""
+
+
+class Checkpoints:
+    """The checkpoints of one run; for the process that holds the run's lock."""
+
+    def __init__(
+        self, folder: Path | str, keep: int = 2, warn: Callable[[str], None] = warn
+    ) -> None:
+        """`keep` newest ones stay whole; `warn` is told of checkpoints that are damaged."""
+        if keep < 1:
+            raise ComityError(f"checkpoint.keep: {keep} must be at least 1")
+        self.folder = Path(folder)
+        self.keep = keep
+        self.warn = warn
+        if self.folder.is_dir():
+            remove_partial(self.folder)
+
+    def save(self, iteration: int, write: Callable[[Path], None]) -> Path:
+        """Keeps what `write` puts into the folder that it is given, as number `iteration`.
+
+        On return it is on the disk and the oldest ones are thinned. Raises `WorkError` if
+        it cannot be written; the checkpoints before it are then as they were. Whatever
+        else `write` raises passes through, with the same promise.
+        """
+        final = self.path(iteration)
+
+        def whole(folder: Path) -> None:
+            write(folder)
+            write_manifest(folder, whole=True)
+
+        write_folder_atomically(final, whole)
+        with writing(final):
+            self._thin()
+        return final
+
+    def numbers(self) -> list[int]:
+        """Numbers of all checkpoints, whole or thinned, oldest first."""
+        return numbers(self.folder)
+
+    def latest(self) -> tuple[int, Path] | None:
+        """The newest whole checkpoint that its manifest confirms, or None.
+
+        A damaged one is passed over with a warning that names what is wrong with it.
+        """
+        for number in reversed(self.numbers()):
+            path = self.path(number)
+            wrong = damage(path)
+            if wrong is None:
+                if _whole(path):
+                    return number, path
+            else:
+                self.warn(f"checkpoint {path} is damaged ({wrong}); trying the one before it")
+        return None
+
+    def path(self, number: int) -> Path:
+        """Where a checkpoint is."""
+        return self.folder / f"{number:06d}"
+
+    def _thin(self) -> None:
+        """Leaves only the adapters of all but the newest `keep` undamaged-looking ones."""
+        for number in self.numbers()[: -self.keep]:
+            path = self.path(number)
+            doomed = [
+                p
+                for p in path.rglob("*")
+                if p.is_file() and p.name not in ADAPTER_FILES and p != path / MANIFEST
+            ]
+            if doomed or _whole(path):
+                # The manifest first: killed in between, it does not miss what is gone.
+                write_manifest(path, whole=False)
+                for p in doomed:
+                    p.unlink()
+
+
+def newest_policies(run: Path) -> Policies:
+    """The adapters of a run's newest checkpoint in which they are undamaged.
+
+    For whoever reads nothing else: damage to other files does not count. Where it is not the
+    newest of all, a warning says so. Raises `ComityError` where there is none.
+    """
+    folder = run / "checkpoints"
+    passed_over: list[str] = []
+    for number in reversed(numbers(folder)):
+        path = folder / f"{number:06d}"
+        wrong = damage(path, ADAPTER_FILES)
+        if wrong is None:
+            if passed_over:
+                warn(f"{run}: the policies after {number} iterations are used: {passed_over[0]}")
+            return Policies(number, path, tuple(passed_over))
+        passed_over.append(f"checkpoint {path.name} is damaged ({wrong})")
+    damaged = f" ({passed_over[0]})" if passed_over else ""
+    raise ComityError(f"{run} has no good checkpoint{damaged}; train it first")
+
+
+def numbers(folder: Path) -> list[int]:
+    """Numbers of the checkpoints in a folder, whole or thinned, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.name.isascii())
+
+
+def damage(path: Path, only: Collection[str] | None = None) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None if its manifest confirms it.
+
+    `only`: names of files; what is wrong with others does not count.
+    """
+    try:
+        manifest = read_object(path / MANIFEST)
+        format_, files = manifest["format"], dict(manifest["files"])
+        listed = {name: (int(e["size"]), str(e["sha256"])) for name, e in files.items()}
+    except (ComityError, ValueError, TypeError, KeyError):
+        there = (path / MANIFEST).exists()
+        return f"{MANIFEST} is unreadable" if there else f"it has no {MANIFEST}"
+    if format_ != FORMAT:
+        return f"{MANIFEST} has format {format_}, this Comity reads {FORMAT}"
+    if only is not None and not listed:
+        return f"{MANIFEST} lists no files"
+    for name, (size, sha256) in listed.items():
+        if only is not None and Path(name).name not in only:
+            continue
+        file = path / name
+        try:
+            if not file.resolve().is_relative_to(path.resolve()):
+                return f"{MANIFEST} names {name}, which is not in the checkpoint"
+            if file.stat().st_size != size:
+                return f"{name} has {file.stat().st_size} bytes instead of {size}"
+            if not file.is_file() or _checksum(file) != sha256:
+                return f"{name} has another checksum"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except (OSError, ValueError) as error:
+            return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
+    return None
+
+
+def _whole(path: Path) -> bool:
+    """The manifest says that the run can continue from here."""
+    try:
+        return bool(read_object(path / MANIFEST)["whole"])
+    except (ComityError, KeyError):
+        return False
+
+
+def write_manifest(path: Path, *, whole: bool) -> None:
+    """Writes down size and checksum of the folder's files; `damage` reads it."""
+    files = {
+        p.relative_to(path).as_posix(): {"size": p.stat().st_size, "sha256": _checksum(p)}
+        for p in sorted(path.rglob("*"))
+        if p.is_file() and p != path / MANIFEST and (whole or p.name in ADAPTER_FILES)
+    }
+    manifest = {"format": FORMAT, "whole": whole, "files": files}
+    write_atomically(path / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+
+def _checksum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

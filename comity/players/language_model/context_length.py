@@ -1,0 +1,172 @@
+"""How long a conversation can get, known before anything is played.
+
+A match is told as it would be, with the longest answers in place of a model's: each may use all
+of its tokens, and what other seats write may too. The result is a bound, which scored answers
+reach and written ones seldom do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from comity.engines.local.sampling import SPARE
+from comity.games.base import ILLEGAL, Game, Reply, Turn
+from comity.games.lengths import Geometric, Shared
+from comity.games.randomness import CHECK
+from comity.players.language_model.generation import longest_answer
+from comity.prompts.answer_forms.forms import Form, Thinking
+from comity.prompts.answers import Attempts, Free, Written
+
+if TYPE_CHECKING:
+    from comity.players.language_model.player import LanguageModels
+
+ROUNDS = 6
+"""Most rounds that are told one by one."""
+SEEDS = 4
+"""Matches that are told."""
+
+
+def check_context(models: "LanguageModels", game: Game, after: int = 0) -> None:
+    """Whether the longest conversation fits the model.
+
+    `after`: most tokens of a question after the match and its answer. Raises ComityError where
+    the model has no position for the last tokens, and warns where it was never trained on so many.
+    """
+    limit = models.engine.positions
+    if limit.most is None:
+        return
+    longest = longest_conversation(models, game) + after
+    limit.check(longest, "a conversation can take", f"; shorten it: {_keys(models, game)}")
+
+
+def longest_conversation(models: "LanguageModels", game: Game) -> int:
+    """Tokens of the longest conversation that a seat can have.
+
+    Every round is taken to be as long as the longest of some. What is drawn (values of items,
+    payoffs, labels) is that of a few matches; where they differ, another may be longer, and as
+    much as they differ by is added.
+    """
+    rounds = getattr(getattr(game, "length", None), "longest", 1)
+    firsts, steps, told, spread = [0], [0], [0], 0
+    for choice in ("first", "last", "illegal"):
+        matches = [_told(models, game.dealt(seed), seed, choice) for seed in range(SEEDS)]
+        for found in matches:
+            firsts.append(found[0])
+            steps += [after - before for before, after in pairwise(found)]
+            told += found
+        least = min(map(len, matches))
+        longest = [max(found[:least]) for found in matches]
+        spread = max(spread, max(longest) - min(longest))
+    if models.prompt.fresh:  # Each question is a conversation, and shows a few rounds.
+        more = max(0, getattr(models.prompt, "memory", 1) - ROUNDS + 2) * max(steps)
+        return max(told) + more + spread
+    digits = 1 if rounds > 9 else 0  # Of the round's number.
+    return max(firsts) + (rounds - 1) * (max(steps) + digits) + spread
+
+
+def _told(models: "LanguageModels", game: Any, seed: int, choice: str) -> list[int]:
+    """The longest conversation after each of some rounds, where everybody answers always so."""
+    chat, prompt = models.chat, models.prompt.varied((seed, CHECK))
+    law = getattr(game, "length", None)
+    if law is not None:
+        game = replace(game, length=Shared(law, min(law.longest, ROUNDS)))
+    thought = _thought(models)
+    note = f"\n{thought.told()}" if thought else ""
+    sentences = [f"{one.sentence}\n" for one in models.exploration.instructions]
+    aside = max((len(chat.plain(one)) for one in sentences), default=0)
+    labels = prompt.labels(game)
+    lengths: dict[int, int] = {}
+    heard: dict[int, int] = {}
+    by_round: list[int] = []
+    state = game.start(seed)
+    while turns := game.turns(state):
+        replies: dict[int, Reply] = {}
+        for turn in turns:
+            seat = turn.seat
+            if prompt.fresh or seat not in lengths:
+                lengths[seat] = len(chat.first(prompt.opening(game, turn) + note))
+            else:
+                lengths[seat] += len(chat.next(prompt.following(game, turn) + note, ended=False))
+            lengths[seat] += heard.pop(seat, 0) + aside + _answer(models, game, turn, labels)
+            replies[seat] = _reply(models, game, turn, choice)
+        for turn in turns:
+            if turn.kind in ("message", "talk"):
+                form = prompt.form(game, turn)
+                most = longest_answer(models, "message", getattr(form, "message", form), ())
+                for other in range(game.seats):
+                    if other != turn.seat:
+                        heard[other] = heard.get(other, 0) + most
+        by_round[turns[0].round :] = [max(lengths.values())]
+        state = game.step(state, replies)
+    return by_round
+
+
+def _answer(models: "LanguageModels", game: Game, turn: Turn, labels: Sequence[str]) -> int:
+    """Most tokens of all that a seat writes at its turn, and of complaints in between."""
+    settings, chat = models.answer, models.chat
+    thought = _thought(models)
+    before = chat.length(thought.longest) + _guided(models, thought) if thought else 0
+    legal = [labels[move] for move in turn.legal]
+    form = models.prompt.form(game, turn)
+    once = longest_answer(models, turn.kind, form, legal)
+    last = max(map(chat.length, legal)) if legal else once + _guided(models, form)
+    tries = settings.free_attempts if isinstance(settings, Attempts) else 0
+    if isinstance(settings, Free):
+        return once
+    if tries < 1:
+        return before + last
+    guided = isinstance(settings, Attempts) and settings.fallback == "guided"
+    if not (isinstance(settings, Attempts) and settings.feedback == "append"):
+        return before + (max(once, last) if guided else once)
+    complaint = len(chat.next(settings.complaint, ended=False))
+    more = complaint + last if guided else 0
+    return before + tries * once + (tries - 1) * complaint + more
+
+
+def _guided(models: "LanguageModels", form: Form | Thinking | None) -> int:
+    """Most tokens that a grammar adds to those that are chosen: what is forced, a character's end
+    and the closing.
+    """
+    assert form is not None
+    return models.chat.length(form.longest) + SPARE + len(models.chat.plain(form.closing))
+
+
+def _reply(models: "LanguageModels", game: Any, turn: Turn, choice: str) -> Reply:
+    """What stands for an answer; messages are counted apart."""
+    if turn.kind in ("message", "talk"):
+        return ""
+    form = models.answer
+    free = isinstance(form, Free) or (isinstance(form, Attempts) and form.fallback == "illegal")
+    # A pick that is changed is told like one that is missing.
+    noisy = getattr(game, "noise", 0.0) > 0
+    if choice == "illegal" and (free or not turn.legal or noisy):
+        return ILLEGAL
+    if turn.kind == "claim":
+        stock: tuple[int, ...] = turn.observation.deal.stock  # type: ignore[attr-defined]
+        return stock if choice == "last" else (0,) * len(stock)
+    return turn.legal[-1 if choice == "last" else 0]
+
+
+def _thought(models: "LanguageModels") -> Thinking | None:
+    """What comes before every answer, where something does."""
+    form = models.answer
+    return Thinking(form.thinking) if isinstance(form, Written) and form.thinking else None
+
+
+def _keys(models: "LanguageModels", game: Any) -> str:
+    """The settings that say how long conversations get."""
+    law = getattr(game, "length", None)
+    found = []
+    if law is not None and law.longest > 1 and not models.prompt.fresh:
+        name = "cap" if isinstance(law, Geometric) else "rounds"
+        found.append(f"game.length.{name} (now {law.longest})")
+    if getattr(game, "message_limit", 0) and isinstance(models.answer, Written):
+        found.append(f"answer.message_tokens (now {models.answer.message_tokens})")
+    if thought := _thought(models):
+        found.append(f"answer.thinking (now {thought.limit})")
+    if getattr(models.prompt, "memory", 1) > 1:
+        found.append(f"prompt.memory (now {models.prompt.memory})")  # type: ignore[attr-defined]
+    if not models.prompt.fresh and game.moves and not hasattr(game, "message_limit"):
+        found.append("prompt=memory_one (if the game can be told so)")
+    return " or ".join(found) or "use another prompt"

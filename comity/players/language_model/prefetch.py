@@ -1,0 +1,90 @@
+"""Questions of later rounds, computed in the pass of an earlier one.
+
+Where every question shows the last joint move alone, one pass over several costs less than a
+small one in every round, forward and backward. Where nothing else differs between rounds, there
+is one question for each joint move, and all of them are computed in the first pass. Where what
+is shuffled is drawn anew in every round, those of all later rounds are computed for the moves
+that were last shown: they stay as they are while a policy has settled, or answers illegally. A
+question that comes out otherwise than it was foreseen is computed when it comes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+from comity.engines.local.scoring import Answers, without_common_start
+from comity.engines.local.session import Choice
+from comity.games.base import Turn
+from comity.games.lengths import Fixed
+from comity.players.base import Ask, temperature
+
+if TYPE_CHECKING:
+    from comity.players.language_model.conversations import Conversations
+
+FORESEEN = 9
+"""Most joint moves whose questions are computed ahead."""
+FEW_MATCHES = 4
+"""Most answers of one step for which questions that are drawn are computed ahead: the passes of
+more are large enough."""
+
+
+def ahead(table: "Conversations", asks: Sequence[Ask], free: bool = False) -> list[Choice]:
+    """What later rounds may ask and be answered, as far as it was not computed already.
+
+    `free`: the answers are sampled, so that nothing of them is told.
+    """
+    models = table.models
+    prompt = models.prompt
+    if not prompt.fresh or getattr(prompt, "memory", 1) > 1:
+        return []
+    if getattr(models.answer, "thinking", 0):  # a thought comes before the answer
+        return []
+    later = _next_rounds if prompt.drawn else _other_moves
+    choices: dict[tuple[str | None, tuple[int, ...], Answers], Choice] = {}
+    for ask, turn in later(table, asks):
+        labels, common = table.legal(ask), list[int]()
+        answers: Answers
+        if free:
+            answers = tuple(tuple(models.chat.answer(label)) for label in labels)
+        else:
+            common, answers = without_common_start(models.chat.answer_ids(labels))
+        text = table.prompt(ask)[0].opening(ask.game, turn)
+        ids = (*models.opening_ids(text), *common)
+        if (ask.player.adapter, ids, answers) not in choices:
+            conversation = table.session.conversation(ask.player.adapter)
+            conversation.append(ids)
+            choice = Choice(conversation, answers, temperature(ask))
+            choices[ask.player.adapter, ids, answers] = choice
+    return list(choices.values())
+
+
+def _other_moves(table: "Conversations", asks: Sequence[Ask]) -> Iterator[tuple[Ask, Turn]]:
+    """A turn after each joint move, once in a rollout: matches of one game differ in no more."""
+    if table.foreseen:
+        return
+    table.foreseen = True
+    alike = {(ask.player.adapter, ask.turn.seat, ask.game): ask for ask in asks}
+    for ask in alike.values():
+        game, turn = ask.game, ask.turn
+        length = getattr(game, "length", None)
+        if length is None or length.longest == 1 or len(game.moves) ** game.seats > FORESEEN:
+            continue
+        for joint in product(range(len(game.moves)), repeat=game.seats):
+            known = replace(turn.observation, history=(), prior=joint)
+            yield ask, replace(turn, observation=known)
+
+
+def _next_rounds(table: "Conversations", asks: Sequence[Ask]) -> Iterator[tuple[Ask, Turn]]:
+    """The turns of all later rounds if they show the moves of this one, while those are new."""
+    if len(asks) > FEW_MATCHES:
+        return
+    for ask in asks:
+        turn, length = ask.turn, getattr(ask.game, "length", None)
+        shown = turn.observation.last
+        place = (ask.match, turn.seat)
+        if not isinstance(length, Fixed) or shown is None or table.shown.get(place) == shown:
+            continue
+        table.shown[place] = shown
+        for later in range(turn.round + 1, length.rounds):
+            yield ask, replace(turn, round=later)

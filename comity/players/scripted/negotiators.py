@@ -1,0 +1,178 @@
+"""Scripted negotiators: who claims by a rule in split games.
+
+Each says one true sentence when a message is due: the hand it holds, or else what a unit is
+worth to it; where it need not write more, it claims. Messages of others are not heard. Rules
+know everybody's values, also where the game hides them; `comity.games.split.claim_rules` has them,
+and `comity.games.split.expected_payoffs` what they get.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from comity.games.base import Claim, Game, Reply, Turn
+from comity.games.split.claim_rules import (
+    Always,
+    Greedy,
+    Mixture,
+    Rule,
+    UniformRandom,
+    WelfareMaximizing,
+    worth_it,
+)
+from comity.games.split.game import Split
+from comity.games.split.payment import ACCEPT, REJECT
+from comity.games.split.state import SplitObservation
+
+
+@dataclass(frozen=True)
+class Negotiator:
+    """A script for split games; subclasses say by which rule it claims."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("message", "talk", "claim", "respond")
+    """What it can be asked for (`comity.games.base.KINDS`)."""
+
+    def rule(self, known: SplitObservation) -> Rule:
+        """How it claims now, and what it accepts."""
+        raise NotImplementedError
+
+    def reply(self, turn: Turn, game: Game, rng: np.random.Generator) -> Reply:
+        """A message, a claim or a response; `rng` is asked only where the rule mixes.
+
+        Who sees what all the others claim, and gets nothing unless its own claim fits, claims
+        the rest where it accepts that, and by its rule where it does not.
+        """
+        known = turn.observation
+        if not isinstance(known, SplitObservation) or not isinstance(game, Split):
+            raise ValueError(f"{type(self).__name__} plays split games only")
+        if turn.kind == "message":
+            return self.message(known, game)
+        values, stock = np.array([known.deal.values]), np.array([known.deal.stock])
+        rule, rest = self.rule(known), known.rest
+        accepts = False
+        if rest is not None and min(rest) >= 0 and (turn.legal or game.payment == "exact"):
+            chance = float(rule.accepts(values, stock, known.seat, np.array([rest]))[0])
+            accepts = bool(chance if chance in (0, 1) else rng.random() < chance)
+        if turn.legal:
+            return ACCEPT if accepts else REJECT
+        if accepts and rest is not None:
+            return rest
+        return _drawn(rule.claims(values, stock, known.seat), rng)
+
+    def message(self, known: SplitObservation, game: Split) -> str:
+        """A sentence about what this seat knows; cut where the game's limit is shorter."""
+        if known.deal.hands:
+            text = f"My hand is {known.deal.hands[known.seat]}."
+        else:
+            worth = [f"{item} {v:g}" for item, v in zip(game.items, known.values, strict=True)]
+            text = f"This is what one of each is worth to me: {', '.join(worth)}."
+        return text[: game.message_limit]
+
+
+class WelfareMaximizer(Negotiator):
+    """Claims what it values most, nothing of what another values more, and halves ties."""
+
+    def rule(self, known: SplitObservation) -> Rule:
+        """It accepts whatever is worth something to anybody."""
+        return WelfareMaximizing()
+
+
+class GreedyClaimer(Negotiator):
+    """Claims everything; accepts whatever is worth something to it."""
+
+    def rule(self, known: SplitObservation) -> Rule:
+        """Without regard to values."""
+        return Greedy()
+
+
+@dataclass(frozen=True)
+class ConstantClaimer(Negotiator):
+    """Claims the same number of units of every item; accepts what is worth as much."""
+
+    units: int = 5
+    """Of every item; all where there are fewer."""
+
+    def __post_init__(self) -> None:
+        Always(self.units)  # refuses what cannot be claimed
+
+    def rule(self, known: SplitObservation) -> Rule:
+        """Without regard to values."""
+        return Always(self.units)
+
+
+class TitForTatClaimer(Negotiator):
+    """Claims the part of each item that the other claimed last; first maximizes welfare."""
+
+    def rule(self, known: SplitObservation) -> Rule:
+        """From the last round in which claims counted.
+
+        Of q units now it claims p' q / q' where the other claimed p' of q' then, rounded to
+        the nearest whole number, halves upwards; with several others, the largest of these.
+        Of an item that was not there then it claims what maximizes welfare. It accepts what
+        is worth as much to it as its own claim.
+        """
+        for played in reversed(known.history):
+            others = [c for s, c in enumerate(played.claims) if s != known.seat and c is not None]
+            if others:
+                return Reciprocal(
+                    tuple(max(claims) for claims in zip(*others, strict=True)), played.deal.stock
+                )
+        return WelfareMaximizingOnItsWorth()
+
+
+class RandomClaimer(Negotiator):
+    """Claims any number of units of each item, all equally likely; accepts by a fair coin."""
+
+    def rule(self, known: SplitObservation) -> Rule:
+        """Without regard to values."""
+        return UniformRandom()
+
+
+@dataclass(frozen=True)
+class WelfareMaximizingOnItsWorth(WelfareMaximizing):
+    """Claims as `WelfareMaximizing`; accepts what is worth as much to it as that claim."""
+
+    def accepts(
+        self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
+    ) -> np.ndarray:
+        """1 where the rest is worth what it would claim."""
+        ((_, claim),) = self.claims(values, stock, seat)
+        return worth_it(values[:, seat], rest, claim)
+
+
+@dataclass(frozen=True)
+class Reciprocal(WelfareMaximizingOnItsWorth):
+    """The part of each item that was claimed before; see `TitForTatClaimer`."""
+
+    claimed: Claim = ()
+    of: Claim = ()
+    """Stock that the claim was made on."""
+
+    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> Mixture:
+        """One claim, for sure."""
+        before, claimed = np.array(self.of), np.array(self.claimed)
+        scaled = (2 * claimed * stock + before) // np.maximum(2 * before, 1)
+        ((chance, fresh),) = super().claims(values, stock, seat)
+        return [(chance, np.where(before > 0, scaled, fresh))]
+
+
+NEGOTIATORS: dict[str, type[Negotiator]] = {
+    "welfare_maximizing": WelfareMaximizer,
+    "greedy": GreedyClaimer,
+    "claim": ConstantClaimer,
+    "tit_for_tat_claims": TitForTatClaimer,
+    "uniform_random_claims": RandomClaimer,
+}
+"""Every scripted negotiator by name."""
+
+
+def _drawn(mixture: Mixture, rng: np.random.Generator) -> Claim:
+    """A claim of one deal, item by item."""
+    if len(mixture) == 1:
+        return tuple(int(p) for p in mixture[0][1][0])
+    chances = np.array([chance[0] for chance, _ in mixture])  # [C, I]
+    claims = np.array([claim[0] for _, claim in mixture])
+    return tuple(
+        int(rng.choice(claims[:, item], p=chances[:, item])) for item in range(claims.shape[1])
+    )

@@ -1,0 +1,117 @@
+"""One growing conversation per match and seat: rules once, then what happened each round."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from comity.errors import lookup
+from comity.games.base import Game, Illegal, Turn
+from comity.games.matrix.stages import payoffs_to
+from comity.prompts.base import OfLabels
+from comity.prompts.rendering import (
+    NO_ANSWER,
+    Telling,
+    doing,
+    last_moves,
+    listed_situations,
+    number,
+    picked,
+    told,
+    told_stage,
+)
+
+NEWS = {
+    "both": "one's own pick and the others'",
+    "other": "the others' picks alone, as the split studies' dilemmas have it",
+}
+"""What later turns tell of the round before."""
+
+
+@dataclass(frozen=True)
+class Conversation(OfLabels):
+    """Rules in plain sentences, then one short sentence a round."""
+
+    fresh: ClassVar[bool] = False
+    drawn: ClassVar[tuple[str, ...]] = ()
+    telling: Telling
+    news: str = "both"
+    """One of `NEWS`."""
+    errors: bool = False
+    """A sentence says that an answer that is no label is an error."""
+
+    def __post_init__(self) -> None:
+        lookup("news", self.news, NEWS)
+
+    def varied(self, stream: tuple[int | str, ...]) -> "Conversation":
+        """Itself: nothing is drawn."""
+        return self
+
+    def labels(self, game: Game) -> tuple[str, ...]:
+        """The label of each move, `[move]`."""
+        return self.telling.told_labels(game)
+
+    def opening(self, game: Game, turn: Turn) -> str:
+        """Rules, the last joint move if there is one (a fictitious start), the question."""
+        telling = self.telling
+        others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
+        slips, goal = telling.slips(game), telling.goal_sentence()
+        later = "After every round you are told what they picked." if self.news == "other" else ""
+        wishes = " ".join(sentence for sentence in (slips, goal, later) if sentence)
+        return (
+            f"You play {telling.called(game)} with {others} over several rounds. In every round, "
+            f"each of you picks {telling.choices(game)} at the same time. Then you get points:\n"
+            f"{self._payoffs(game, turn.seat)}\n"
+            f"{wishes + chr(10) if wishes else ''}"
+            f"{self._question(game, turn)}"
+        )
+
+    def following(self, game: Game, turn: Turn) -> str:
+        """What this seat and the others did in the round before, or the others alone.
+
+        By default both are told, though the seat knows its own pick: told of the other's alone,
+        small models repeat it (the default model then answered a lone B with B 96 times in 100),
+        and a policy that never varies cannot learn. Before that, what became of this seat's own
+        pick if it was changed or missing; after it, that nobody got points where a missing move
+        made the round void.
+        """
+        labels = self.labels(game)
+        finished = turn.observation.history[-1]
+        intended, played = finished.intended[turn.seat], finished.moves[turn.seat]
+        own = ""
+        if isinstance(intended, Illegal):
+            counted = "" if isinstance(played, Illegal) else f", so {labels[played]} counted"
+            own = f"You gave {NO_ANSWER}{counted}. "
+        elif intended != played:
+            own = f"Your pick was changed to {told(played, labels)}. "
+        others = turn.observation.own_first(finished.moves)[1:]
+        void = any(isinstance(action, Illegal) for action in finished.moves)
+        if own or isinstance(played, Illegal) or void or self.news == "other":
+            news = f"{own}{picked('They', others, labels)}."
+        else:
+            news = f"You {labels[played]}, they {', '.join(told(o, labels) for o in others)}."
+        return f"{news}{' Nobody got points.' if void else ''}"
+
+    def ending(self, game: Game, turn: Turn) -> str | None:
+        """The question, which is asked once; later turns end with the news."""
+        return "" if turn.observation.history else self._question(game, turn)
+
+    def _question(self, game: Game, turn: Turn) -> str:
+        """The last joint move, where the conversation opens with one, and how to answer."""
+        telling = self.telling
+        last = last_moves(turn.observation, self.labels(game))
+        before = f"Last round {last} " if last else ""
+        wrong = f"Any answer but {telling.choices(game)} is an error. " if self.errors else ""
+        return f"{before}{wrong}{telling.instruction(game)}"
+
+    def _payoffs(self, game: Game, seat: int) -> str:
+        """A line for each own pick and what the others may do, own pick first."""
+        stage = told_stage(game)
+        labels, listed = self.labels(game), self.telling.listed(game)
+        lines = []
+        for own in listed:
+            for others in listed_situations(stage, listed):
+                mine, *theirs = map(number, payoffs_to(stage, seat, own, others))
+                both = f", they get {theirs[0]}" if stage.seats == 2 else ""
+                lines.append(
+                    f"You pick {labels[own]}, {doing(stage, others, labels)}: you get {mine}{both}."
+                )
+        return "\n".join(lines)

@@ -1,0 +1,176 @@
+"""Split games as one growing conversation per match and seat: rules once, then what is new.
+
+Everything that is equal in all matches comes first, also what both seats are told alike; then
+the seat's name, and then the round. What a seat is told later is what it does not know yet:
+how the last round ended, what this one is about, what others said since it last spoke, and
+what to answer now, in which format. The order is that of the split studies (arXiv
+2511.19405); the words are our own and stand in `comity.prompts.negotiation.wording`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from comity.errors import ComityError, lookup
+from comity.games.base import Game, Turn
+from comity.games.split.game import RESPONSES, Split
+from comity.games.split.state import SplitObservation
+from comity.prompts.answer_forms.delimiters import Protocol
+from comity.prompts.answer_forms.forms import (
+    ChoiceForm,
+    ClaimForm,
+    FinalForm,
+    Form,
+    MessageForm,
+    TalkForm,
+)
+from comity.prompts.base import check_labels
+from comity.prompts.negotiation import wording as words
+from comity.prompts.rendering import title
+
+NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
+"""What the seats are called, unless names are given."""
+DISCLOSURES = {
+    "line": "in a line what the others had and claimed, and everybody's points",
+    "full": "a line for every seat, one's own first",
+}
+"""How a finished round is told, as far as the game discloses it."""
+FINALIZATIONS = {
+    "own": "a claim of one's own share, as where all claim together",
+    "all": "everybody's share by name, which together are all there is",
+}
+"""What a claim states in games in which seats claim in turn."""
+
+
+@dataclass(frozen=True)
+class Negotiation:
+    """Rules of talk and claims, then one short text a turn."""
+
+    fresh: ClassVar[bool] = False
+    drawn: ClassVar[tuple[str, ...]] = ()
+
+    names: tuple[str, ...] = NAMES
+    """What the seats are called, `[seat]`; names beyond the game's seats are not used."""
+    protocol: Protocol = Protocol()  # noqa: RUF009 (frozen)
+    """The delimiters of answers."""
+    goal: str = "own"
+    """One of `negotiation_words.GOALS`, or a sentence of one's own."""
+    disclosure: str = "line"
+    """One of `DISCLOSURES`."""
+    finalization: str = "all"
+    """One of `FINALIZATIONS`."""
+
+    def __post_init__(self) -> None:
+        words.check_players(self.names)
+        words.goal_sentence(self.goal)
+        lookup("disclosure", self.disclosure, DISCLOSURES)
+        lookup("finalization", self.finalization, FINALIZATIONS)
+
+    def varied(self, stream: tuple[int | str, ...]) -> "Negotiation":
+        """Itself: nothing is drawn."""
+        return self
+
+    def labels(self, game: Game) -> tuple[str, ...]:
+        """The responses to a proposal as they are written; () in games without."""
+        split = self._told(game)
+        if not split.moves:
+            return ()
+        answers = self._response(split).answers
+        check_labels(answers)
+        return answers
+
+    def opening(self, game: Game, turn: Turn) -> str:
+        """The rules, who one is, and what is new."""
+        split = self._told(game)
+        names = self.names[: split.seats]
+        finals = self._states_all(split)
+        return "\n".join(
+            [
+                words.rules(split, names, finals),
+                *words.goal_sentence(self.goal),
+                f"You are {names[turn.seat]}.",
+                self._news(split, turn),
+            ]
+        )
+
+    def following(self, game: Game, turn: Turn) -> str:
+        """What is new since this seat was last asked, and what to answer now."""
+        return self._news(self._told(game), turn)
+
+    def ending(self, game: Game, turn: Turn) -> str | None:
+        """What others wrote and the request; None after the seat's first turn in a round."""
+        if _spoken(_seen(turn), turn):
+            return None
+        return "\n".join(self._due(self._told(game), turn))
+
+    def form(self, game: Game, turn: Turn) -> Form:
+        """Of the message, claim or response that is due."""
+        split, seen = self._told(game), _seen(turn)
+        message = MessageForm(self.protocol.message, split.message_limit)
+        if turn.kind == "message":
+            return message
+        if turn.kind == "respond":
+            return self._response(split)
+        if turn.kind not in ("talk", "claim"):
+            raise ValueError(f"split games ask for no {turn.kind!r}")
+        claim, spent = self._claim(split, seen), split.spent(turn.seat, seen.messages)
+        return TalkForm(message, claim, spent) if turn.kind == "talk" or spent else claim
+
+    def _claim(self, game: Split, seen: SplitObservation) -> ClaimForm | FinalForm:
+        items, stock = game.items, seen.deal.stock
+        if self._states_all(game):
+            own_first = seen.own_first(self.names[: game.seats])
+            return FinalForm(self.protocol.final.of(items), own_first, items, stock)
+        return ClaimForm(self.protocol.claim.of(items), items, stock)
+
+    def _told(self, game: Game) -> Split:
+        """The game as one that this prompt can tell, or a `ComityError`."""
+        if not isinstance(game, Split):
+            raise ComityError(
+                f"the prompt negotiation tells split games, not {title(game)}; choose another "
+                "prompt, such as prompt=conversation"
+            )
+        if len(self.names) < game.seats:
+            raise ComityError(f"names has {len(self.names)} names for {game.seats} seats")
+        return game
+
+    def _states_all(self, game: Split) -> bool:
+        """Claims state everybody's share."""
+        return game.finalization in ("in_turn", "visible") and self.finalization == "all"
+
+    def _response(self, game: Split) -> ChoiceForm:
+        return ChoiceForm(self.protocol.response.of(game.items), RESPONSES)
+
+    def _news(self, game: Split, turn: Turn) -> str:
+        """What this seat does not know yet, and the request."""
+        seen, names = _seen(turn), self.names[: game.seats]
+        lines = []
+        if not _spoken(seen, turn):
+            if seen.history:
+                lines += words.last_round(game, seen, names, full=self.disclosure == "full")
+            lines.append(words.this_round(game, seen, names))
+        return "\n".join([*lines, *self._due(game, turn)])
+
+    def _due(self, game: Split, turn: Turn) -> list[str]:
+        """What others wrote since this seat last did, and the request."""
+        seen, names = _seen(turn), self.names[: game.seats]
+        heard = [
+            words.heard(names[seat], text, game.message_limit)
+            for seat, text in seen.messages[_spoken(seen, turn) :]
+        ]
+        return [*heard, words.request(game, turn, seen, names, self.form(game, turn))]
+
+
+def _spoken(seen: SplitObservation, turn: Turn) -> int:
+    """Messages of this round up to the seat's last one; 0: this is its first turn in the round.
+
+    For every seat claims at a round's end.
+    """
+    own = [i for i, (seat, _) in enumerate(seen.messages) if seat == turn.seat]
+    return own[-1] + 1 if own else 0
+
+
+def _seen(turn: Turn) -> SplitObservation:
+    """The turn's observation; a programming error where it is of another game."""
+    if not isinstance(turn.observation, SplitObservation):
+        raise ValueError(f"a turn of a split game is due, not {turn!r}")
+    return turn.observation

@@ -1,0 +1,274 @@
+"""The words of `comity.prompts.negotiation.prompt`: rules, goals, rounds and requests."""
+
+from collections.abc import Sequence
+
+from comity.errors import ComityError, nearest
+from comity.games.base import ILLEGAL, Claim, Turn
+from comity.games.split.game import Split
+from comity.games.split.state import SplitObservation, SplitRound
+from comity.prompts.answer_forms.claims import FinalForm, check_names
+from comity.prompts.answer_forms.forms import Form, TalkForm
+from comity.prompts.answer_forms.patterns import singular
+from comity.prompts.answer_forms.sanitize import normalized
+from comity.prompts.negotiation.steps import points, secret, steps
+from comity.prompts.rendering import in_a_row, number
+
+GOALS = {
+    "own": "Your goal is to get as many points as you can in total.",
+    "fair": "Your goal is a fair split, in which all end up with about the same number of points.",
+    "none": "",
+}
+"""What the player should want; any other sentence is told as it is."""
+
+
+def check_players(names: Sequence[str]) -> None:
+    """Raises `ComityError` unless these can be the names of players."""
+    check_names("players", names)
+    for name in names:
+        if ":" in name or name.lower() in ("you", "nobody", "everybody"):
+            raise ComityError(f"{name!r} can be no player's name; use an ordinary one")
+
+
+def goal_sentence(goal: str) -> list[str]:
+    """The sentence, if any; `ComityError` for a word that names no goal."""
+    if goal in GOALS:
+        return [GOALS[goal]] if GOALS[goal] else []
+    if " " not in goal.strip() or not goal.isprintable():
+        known = nearest(goal, list(GOALS))
+        raise ComityError(f"unknown goal {goal!r}; {known}; or write a sentence on one line")
+    return [goal.strip()]
+
+
+def rules(game: Split, names: Sequence[str], finals: bool) -> str:
+    """What holds in all rounds and for every seat; `finals`: claims state everybody's share."""
+    many = game.length.longest > 1
+    who, goods = in_a_row(names, "and"), in_a_row(game.items, "and")
+    rounds = " over many rounds" if many else " in a single round"
+    if many and _independent(game):
+        rounds += ", each independent of the others"
+    return "\n".join(
+        [
+            f"{who} split {goods}{rounds}.",
+            " ".join(part for part in [*_values(game, many), _visible(game)] if part),
+            "A round goes like this:" if many else "It goes like this:",
+            *(f"- {step}" for step in steps(game, names, finals)),
+        ]
+    )
+
+
+def _independent(game: Split) -> bool:
+    """Nothing of what is dealt in a round follows from another."""
+    deals = game.deals
+    kept = not (getattr(deals, "redraw_values", True) and getattr(deals, "redraw_stock", True))
+    return not kept and not _alternating(game)
+
+
+def _alternating(game: Split) -> bool:
+    """The winning hand goes to the seats by turns."""
+    return bool(getattr(game.deals, "alternating_hands", False))
+
+
+def _values(game: Split, many: bool) -> list[str]:
+    """How values arise, and with which odds."""
+    low, high = map(number, game.deals.value_range)
+    kind = game.deals.kind
+    unit = f"Each {in_a_row([singular(item) for item in game.items], 'and')}"
+    if kind == "fixed":
+        if low == high:
+            return [f"{unit} is worth {points(low)} to everybody."]
+        return [f"{unit} is worth {low} to {high} points to a player, always the same."]
+    if kind == "hands":
+        return [
+            f"{'In every round each' if many else 'Each'} player is dealt a hand: rock, paper or "
+            "scissors, never the same for both. Rock beats scissors, scissors beat paper, paper "
+            f"beats rock. {unit} is worth {points(high)} to the player whose hand wins and "
+            f"{points(low)} to the other. Both "
+            + ("win equally often." if _alternating(game) else "are equally likely to win.")
+        ]
+    worth = {
+        "10-1-exclusive": f"{unit} is worth 10 points to one player and 1 point to the other",
+        "10-1-ties": f"{unit} is worth 10 points or 1 point to a player",
+    }.get(kind, _range(game, unit))
+    when = "at random"
+    if many:
+        redrawn = getattr(game.deals, "redraw_values", True)
+        when = "anew in every round" if redrawn else "once for all rounds"
+    sums = ""
+    if kind == "classic":
+        sums = "All items together are worth the same to everybody."
+    elif getattr(game.deals, "equal_sums", False):
+        sums = "One of each item, taken together, is worth the same to everybody."
+    return [f"{worth}, drawn {when} with the same odds for everybody.", sums]
+
+
+def _range(game: Split, unit: str) -> str:
+    """What units can be worth: one range for all items, or each item's own."""
+    low, high = map(number, game.deals.value_range)
+    law = getattr(game.deals, "valuations", None)
+    lows, highs = getattr(law, "low", None), getattr(law, "high", None)
+    if game.deals.kind != "uniform" or not isinstance(lows, tuple) or not isinstance(highs, tuple):
+        return f"{unit} is worth {low} to {high} points to a player"
+    if len({*zip(lows, highs, strict=True)}) == 1:
+        return f"{unit} is worth {low} to {high} points to a player"
+    own = [
+        f"{number(least)} to {number(most)} per {singular(item)}"
+        for item, least, most in zip(game.items, lows, highs, strict=True)
+    ]
+    return f"A player's points are {in_a_row(own, 'and')}"
+
+
+def _visible(game: Split) -> str:
+    """Who sees what."""
+    if game.deals.kind == "fixed" and len(set(game.deals.value_range)) == 1:
+        return ""
+    if game.open_values:
+        return f"Everybody sees all {secret(game).rstrip('s')}s."
+    return f"Players see only their own {secret(game)}."
+
+
+def this_round(game: Split, seen: SplitObservation, names: Sequence[str]) -> str:
+    """The round's facts, as far as the seat knows them."""
+    begin = f"Round {seen.round + 1}: " if game.length.longest > 1 else "There are "
+    parts = [f"{begin}{counted(seen.deal.stock, game.items)}."]
+    low, high = game.deals.value_range
+    seats = [seen.seat, *(s for s in range(game.seats) if s != seen.seat and seen.open_values)]
+    for seat in seats:
+        whose = "Your" if seat == seen.seat else f"{names[seat]}'s"
+        if seen.deal.hands:
+            parts.append(f"{whose} hand is {seen.deal.hands[seat]}.")
+        elif low != high:
+            what = "values" if len(game.items) > 1 else "value"
+            parts.append(f"{whose} {what}: {worth(seen.deal.values[seat], game.items)}.")
+    if game.messages or game.finalization != "together":
+        first = seen.starter == seen.seat
+        parts.append("You go first." if first else f"{names[seen.starter]} goes first.")
+    return " ".join(parts)
+
+
+def last_round(game: Split, seen: SplitObservation, names: Sequence[str], full: bool) -> list[str]:
+    """How the last round ended, as far as the game discloses it; [] where nothing is."""
+    ended = seen.history[-1]
+    own, *others = order = seen.own_first(tuple(range(game.seats)))
+    lines = []
+    if own in ended.exceeded:
+        lines.append("Your last message was one too many.")
+    elif ended.intended[own] is ILLEGAL:
+        lines.append(f"Your last {_asked_for(game, ended, own)} was not valid.")
+    for seat in order if full else others:
+        if did := _did(game, ended, seat):
+            who = "you" if seat == own else names[seat]
+            both = " and " if len(game.items) == 1 else ", and "
+            lines.append(f"Last round {who} {both.join(did)}.")
+    if "points" in game.disclosed:
+        got = [f"{names[s]} {number(round(ended.payoffs[s], 1))}" for s in others]
+        mine = points(number(round(ended.payoffs[own], 1)))
+        lines.append(f"{'' if lines else 'Last round: '}You got {mine}, {', '.join(got)}.")
+    if game.disclosed and ended.moves[own] is ILLEGAL:
+        lines.append("The round was void.")
+    return lines if full else [" ".join(lines)] if lines else []
+
+
+def _did(game: Split, ended: SplitRound, seat: int) -> list[str]:
+    """What a seat had and did, as far as the game discloses it."""
+    parts = []
+    if "values" in game.disclosed:
+        values = worth(ended.deal.values[seat], game.items)
+        if ended.deal.hands:
+            parts.append(f"had {ended.deal.hands[seat]} ({values})")
+        elif len(set(game.deals.value_range)) > 1:
+            parts.append(f"had {'a value' if len(game.items) == 1 else 'values'} of {values}")
+    if "claims" in game.disclosed:
+        claim, asked = ended.claims[seat], _asked_for(game, ended, seat)
+        if seat in ended.exceeded:
+            parts.append("wrote a message too many")
+        elif ended.intended[seat] is ILLEGAL:
+            parts.append(f"gave no valid {asked}")
+        elif asked == "response":
+            parts.append("accepted" if ended.accepted else "rejected")
+        elif claim is not None:
+            parts.append(f"claimed {counted(claim, game.items)}")
+    return parts
+
+
+def _asked_for(game: Split, ended: SplitRound, seat: int) -> str:
+    """What the seat had to give at the round's end."""
+    responded = game.finalization == "proposal" and seat != ended.starter
+    return "response" if responded else "claim"
+
+
+def heard(name: str, text: str, limit: int) -> str:
+    """What another seat said, on a line of its own."""
+    told = normalized(text, limit).strip()
+    return f"{name}: {told}" if told else f"{name} sent no message."
+
+
+def request(
+    game: Split, turn: Turn, seen: SplitObservation, names: Sequence[str], form: Form
+) -> str:
+    """What to answer now, and how."""
+    others = in_a_row(seen.own_first(tuple(names))[1:], "and")
+    if turn.kind == "message":
+        return f"Write to {others} now, at most {game.message_limit} characters: {form.shown()}"
+    if turn.kind == "respond":
+        return f"{_claims_before(game, seen, names)}Accept or reject now: {form.shown()}"
+    if not isinstance(form, TalkForm):
+        return f"{_claims_before(game, seen, names)}{_claim_asked(game, seen, form)}"
+    asked = _claim_asked(game, seen, form.claim)
+    if form.spent:
+        return f"{_claims_before(game, seen, names)}You have no messages left. {asked}"
+    left = game.messages - sum(seat == turn.seat for seat, _ in seen.messages)
+    return (
+        f"Write to {others} now, at most {game.message_limit} characters ({left} "
+        f"{'message' if left == 1 else 'messages'} left): {form.message.shown()}\n"
+        f"Or end the talk with your claim. {asked}"
+    )
+
+
+def _claim_asked(game: Split, seen: SplitObservation, form: Form) -> str:
+    """To claim, with the range of every number and the format."""
+    stock, items = seen.deal.stock, game.items
+    ranges = in_a_row(
+        [f"0 {'to ' + str(q) + ' ' if q else ''}{i}" for q, i in zip(stock, items, strict=True)],
+        "and",
+    )
+    if isinstance(form, FinalForm):
+        return (
+            f"State the final split now, {ranges} for each player, {counted(stock, items)} in all, "
+            f"with numbers for the letters: {form.shown()}"
+        )
+    letters = "a number for x" if len(items) == 1 else "numbers for the letters"
+    return f"Claim {ranges} for yourself now, with {letters}: {form.shown()}"
+
+
+def _claims_before(game: Split, seen: SplitObservation, names: Sequence[str]) -> str:
+    """Who has claimed in this round, and what, where that is seen."""
+    if not any(claim is not None for claim in seen.claims):
+        already = [names[seat] for seat, done in enumerate(seen.claimed) if done]
+        if not already:
+            return ""
+        return f"{in_a_row(already, 'and')} {'have' if len(already) > 1 else 'has'} claimed. "
+    parts = []
+    for name, claim in zip(names, seen.claims, strict=True):
+        if isinstance(claim, tuple):
+            parts.append(f"{name} claims {counted(claim, game.items)}")
+        elif claim is not None:
+            parts.append(f"{name} made no valid claim")
+    told = in_a_row(parts, "and")
+    rest = seen.rest
+    if rest is not None and min(rest) >= 0 and ILLEGAL not in seen.claims:
+        told += f", which leaves you {counted(rest, game.items)}"
+    return f"{told}. "
+
+
+def counted(units: Claim, items: Sequence[str]) -> str:
+    """'1 hat and 2 books'."""
+    named = zip(units, items, strict=True)
+    return in_a_row([f"{n} {singular(item) if n == 1 else item}" for n, item in named], "and")
+
+
+def worth(values: Sequence[float], items: Sequence[str]) -> str:
+    """'10 per hat and 1 per book'; '7 points per coin'."""
+    if len(items) == 1:
+        return f"{points(number(values[0]))} per {singular(items[0])}"
+    named = zip(values, items, strict=True)
+    return in_a_row([f"{number(v)} per {singular(item)}" for v, item in named], "and")

@@ -1,0 +1,330 @@
+"""The HTML page: one file that works offline.
+
+Every text that a model wrote is hostile until shown otherwise. Templates escape by default;
+data travels as JSON in which `<`, `>` and `&` are escaped, so that it cannot end the element
+that holds it, and is put on the page as text only; and the page's own policy lets no script
+run but the one whose hash it states, and lets nothing be fetched.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from comity.evaluation.metrics import OUTCOMES, STATES
+from comity.evaluation.statistics import CONFIDENCE
+from comity.reports.loading.folders import Material
+from comity.reports.page import formats
+from comity.reports.page.captions import caption
+from comity.reports.page.citation import bibtex, methods, provenance, settings_yaml
+from comity.reports.page.colors import step, style
+from comity.reports.page.settings import learners, reward_words, rewards, settings
+from comity.reports.summary.negotiation import columns
+from comity.reports.summary.summary import HEALTH, REFERENCE
+
+Json = dict[str, Any]
+
+SCRIPTS = (
+    "elements.js",
+    "save.js",
+    "charts.js",
+    "unpack.js",
+    "decision.js",
+    "split_rounds.js",
+    "transcripts.js",
+    "moral.js",
+    "negotiation.js",
+    "equip.js",
+    "main.js",
+)
+NULL_NAMES = {
+    "always_cooperate": "always C",
+    "always_defect": "always D",
+    "reciprocate": "reciprocate",
+}
+"""What the null policies are called on pages."""
+
+
+def head(material: Material) -> Json:
+    """What was run: title, setting, versions, times; the first keys of the summary."""
+    configs = [run.config for run in material.runs] or [material.config]
+    seconds = [
+        line.get("seconds", {}).get("total", 0.0) for run in material.runs for line in run.metrics
+    ]
+    made = provenance(material)
+    seeds = sorted({run.seed for run in material.runs})
+    is_trained = any(learners(run.config) for run in material.runs)
+    return {
+        "title": material.title,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "notes": list(material.notes),
+        "setting": _as_resolved(settings(configs), made),
+        "payoffs": _common([run.yardsticks.get("payoffs") for run in material.runs]),
+        "rewards": {run.policy: rewards(run.config) for run in material.runs},
+        "seeds": seeds,
+        "versions": made["versions"],
+        "seconds": round(sum(seconds), 1),
+        "confidence": CONFIDENCE,
+        "provenance": made,
+        "methods": methods(made, configs, material.policies, seeds) if is_trained else "",
+        "bibtex": bibtex(made["config"], str(made["versions"].get("comity") or "")),
+    }
+
+
+def _as_resolved(setting: Json, made: Json) -> Json:
+    """The setting with the type and device that `auto` came to."""
+    found = {key: made[key] for key in ("dtype", "device") if made[key] is not None}
+    if not isinstance(setting.get("model"), dict) or "differs" in setting["model"]:
+        return setting
+    return {**setting, "model": {**setting["model"], **found}}
+
+
+def _common(values: Sequence[Any]) -> Any:
+    """What all runs share; None where they differ."""
+    return values[0] if values and all(value == values[0] for value in values) else None
+
+
+def render(summary: Json, matches: Json) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("comity.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        **formats.FILTERS,
+        "diverging": lambda value: step(value, 0.0, 1.0, "d"),
+        "balanced": lambda value, most: step(value, -most, most, "d"),
+        "sequential": lambda value, low, high: step(value, low, high, "s"),
+        "percents_of": lambda shares: {k: round(100.0 * v, 1) for k, v in shares.items()},
+        "at": lambda lists, place: {key: values[place] for key, values in lists.items()},
+    }
+    code, code_hash = script(*SCRIPTS)
+    cells = [cell for row in summary["crossplay"].values() for cell in row.values()]
+    negotiated = columns(summary["negotiation"])
+    return environment.get_template("page.html").render(
+        summary=summary,
+        matches=matches,
+        style=Markup(page_style("page.css")),
+        script=code,
+        script_hash=code_hash,
+        summary_json=Markup(embedded(_drawn(summary, negotiated["references"]))),
+        matches_json=Markup(embedded(matches)),
+        download="data:application/json;base64,"
+        + base64.b64encode(dump(summary, indent=2).encode()).decode(),
+        rewards=_rewards(summary["rewards"]),
+        states=STATES,
+        outcomes=OUTCOMES,
+        null_names=NULL_NAMES,
+        optima=_optima(summary["moral"]),
+        null_groups=_null_groups(summary["moral"]),
+        legal_shares=_legal_shares(summary["moral"]),
+        groups=_groups(summary),
+        reference=REFERENCE,
+        negotiated=negotiated,
+        captions=_captions(summary),
+        has_measured=any(
+            point and point.get("of") == "metrics"
+            for one in summary["learning"].values()
+            for point in one["payoff"]
+        ),
+        chooses=_chooses(summary),
+        widest_margin=max([abs(c["margin"]["mean"]) for c in cells if c["margin"]], default=0.0),
+        payoff_bounds=payoff_bounds(summary, cells),
+        settings_yaml=settings_yaml(summary["provenance"]["config"]),
+    )
+
+
+def payoff_bounds(summary: Json, cells: Sequence[Json]) -> tuple[float, float]:
+    """From where to where bars and colors of payoffs reach: what the game can pay in a round.
+
+    Of a split game: from 0 to the most that any reference pair gives a seat. Where neither is
+    known, from 0 (or less) to the greatest payoff on the page.
+    """
+    if summary["payoffs"] is not None:
+        return summary["payoffs"][0], summary["payoffs"][1]
+    shown = [one["payoff"] for one in [*summary["policies"].values(), *cells] if one["payoff"]]
+    ends = [e[key] for e in shown for key in ("mean", "low", "high") if e[key] is not None]
+    pairs = (summary["negotiation"] or {}).get("references", {}).values()
+    for points in (pair.get("points") for pair in pairs):
+        ends += points if isinstance(points, list) else [points or 0.0]
+    return min([0.0, *ends]), max([0.0, *ends]) or 1.0
+
+
+def _rewards(found: Json) -> list[str]:
+    """The rewards; with the policies that were trained on each, where those have other names."""
+    policies: dict[str, list[str]] = {}
+    for policy, blocks in found.items():
+        policies.setdefault(reward_words(blocks), []).append(policy)
+    return [
+        reward if names == [reward] or len(policies) == 1 else f"{reward} ({', '.join(names)})"
+        for reward, names in policies.items()
+    ]
+
+
+def _null_groups(moral: Json) -> list[Json]:
+    """Policies with the same null rows together: `names`, `opponent`, `rows`.
+
+    By the reward of the last phase, which is what they are measured by in the end.
+    """
+    groups: list[Json] = []
+    for name, one in moral.items():
+        if not one["null"]:
+            continue
+        rows = {
+            null: {**row, "reward": row["reward"][-1], "normalized": row["normalized"][-1]}
+            for null, row in one["null"].items()
+        }
+        same = [group for group in groups if group["rows"] == rows]
+        if same:
+            same[0]["names"].append(name)
+        else:
+            tables = _drawn_tables(one)
+            groups.append(
+                {"names": [name], "opponent": one["opponent"], "rows": rows, "tables": tables}
+            )
+    return groups
+
+
+def _captions(summary: Json) -> dict[str, str]:
+    """By table or chart: what its intervals are over, and where its cooperation is from."""
+    policies, moral = summary["policies"].values(), summary["moral"].values()
+    described = [of for one in policies for of in (one, one.get("crossplay", {}))]
+    negotiation = summary["negotiation"] or {}
+    return {
+        "findings": caption([[of.get("cooperation"), of.get("payoff")] for of in described]),
+        "learning": caption(
+            [[one["cooperation"], one["payoff"]] for one in summary["learning"].values()]
+        ),
+        "health": caption(
+            [[one.get(key) for key in HEALTH] for one in summary["learning"].values()]
+        ),
+        "moral": caption([one.get("normalized") for one in moral]),
+        "conditional": caption([of.get("conditional_cooperation") for of in described]),
+        "crossplay": caption(summary["crossplay"]),
+        "negotiation": caption(negotiation.get("policies"), negotiation.get("crossplay")),
+    }
+
+
+def _groups(summary: Json) -> list[Json]:
+    """Rows of the key findings, those together that come from one source: `title`, `rows`.
+
+    What a policy earns depends on whom it met, so that only rows of one group compare.
+    """
+    negotiation = summary["negotiation"] or {"policies": {}, "crossplay": {}}
+    met = negotiation["crossplay"].get("players", {})
+    titles = {
+        "last iteration": "Last iteration of training, against those that each trained with",
+        "as played": "As played",
+        "cross-play": "Cross-play, against all its players",
+    }
+    rows: dict[str, list[Json]] = {source: [] for source in titles}
+    for name, policy in summary["policies"].items():
+        source = policy["source"]
+        trained = negotiation["policies"].get(name, {}).get("last", {})
+        talked = met.get(name, {}) if source == "cross-play" else trained
+        rows[source].append({"name": name, "described": policy, "talked": talked})
+        if "crossplay" in policy:
+            row = {"name": name, "described": policy["crossplay"], "talked": met.get(name, {})}
+            rows["cross-play"].append(row)
+    return [
+        {"title": titles[source], "rows": found, "training": source == "last iteration"}
+        for source, found in rows.items()
+        if found
+    ]
+
+
+def _legal_shares(moral: Json) -> str:
+    """The worst legal answer's share of each reward's range, in words."""
+    found = {
+        phase["reward"].replace("_", " "): formats.percent(phase["legal_share"])
+        for one in moral.values()
+        for phase in one["phases"]
+        if phase.get("legal_share") is not None
+    }
+    return ", ".join(f"{share} ({reward})" for reward, share in found.items())
+
+
+def _optima(moral: Json) -> dict[str, Json]:
+    """Best P(C | state) of every reward and discount, by what the row is called.
+
+    Where policies of one reward have different optima (other games, opponents or penalties), each
+    has a row that names whose it is.
+    """
+    found: dict[str, list[tuple[Json, list[str]]]] = {}
+    for name, one in moral.items():
+        for phase, optima in zip(one["phases"], one["optimum"], strict=True):
+            for discount, best in optima.items():
+                title = (
+                    f"{phase['reward'].replace('_', ' ')}, discount {discount}{_drawn_tables(one)}"
+                )
+                rows = found.setdefault(title, [])
+                whose = next((names for row, names in rows if row == best), None)
+                if whose is None:
+                    rows.append((best, [name]))
+                elif name not in whose:
+                    whose.append(name)
+    return {
+        title if len(rows) == 1 else f"{title} ({', '.join(names)})": best
+        for title, rows in found.items()
+        for best, names in rows
+    }
+
+
+def _drawn_tables(one: Json) -> str:
+    """What reference values are means over where every match draws its payoffs."""
+    tables = one.get("tables")
+    if not tables:
+        return ""
+    return f", mean over {'all ' if tables['all'] else ''}{tables['count']} payoff tables"
+
+
+def _drawn(summary: Json, references: Json) -> Json:
+    """The part of the summary that the page's script draws, and lines to draw beside it."""
+    keys = ("learning", "outcomes", "policies", "moral", "negotiation")
+    return {**{key: summary[key] for key in keys}, "references": references}
+
+
+def _chooses(summary: Json) -> bool:
+    """Whether anything on the page is about choices (cooperation), not about splits alone."""
+    return not summary["negotiation"] or any(
+        policy["cooperation"] for policy in summary["policies"].values()
+    )
+
+
+def page_style(*names: str) -> str:
+    """The style sheets of a page, and the colors of its cells."""
+    return "\n".join([*map(_template, names), style()])
+
+
+def script(*names: str) -> tuple[Markup, str]:
+    """The scripts of a page as one, and the hash by which the page's policy knows it."""
+    code = "\n".join(map(_template, names))
+    return Markup(code), base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+
+
+def _template(name: str) -> str:
+    path = resources.files("comity.reports") / "templates" / name
+    return path.read_text(encoding="utf-8").strip()
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """JSON; refuses NaN and infinities, which JSON does not have."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, allow_nan=False, indent=indent, separators=separators)
+
+
+def embedded(value: Any) -> str:
+    """JSON that is safe inside a script element: no `<`, `>`, `&`, and only ASCII."""
+    text = dump(value)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,0 +1,154 @@
+"""Matches in play: all advance together, step by step.
+
+In each step every host is asked once, for all turns of all its players, and then all matches
+step. Who goes on from somewhere else than the start (`comity.rollout.counterfactuals`) gives the
+states, the tables with the conversations so far, and numbers of their own for the matches.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from comity.games.base import Game, Played, Reply, Turn
+from comity.players.base import Answer, Ask, Host, Player, Table
+from comity.rollout.recording import close, complete, rows
+from comity.rollout.records import Decision
+
+
+@dataclass(frozen=True)
+class Match:
+    """One match that is to be played."""
+
+    number: int
+    group: int
+    """Matches of a group share their environment seed."""
+    seed: int
+    """Environment seed."""
+    players: tuple[Player, ...]
+    """Who sits on each seat."""
+    stream: tuple[int | str, ...]
+    """Identity of the match's answer randomness (run seed, iteration, number)."""
+
+
+@dataclass
+class Live:
+    """A batch of matches in play."""
+
+    matches: Sequence[Match]
+    games: list[Game]
+    """As dealt to each match."""
+    states: list[Any]
+    tables: dict[Host, Table]
+    keys: Sequence[int]
+    """What each match is called at the tables."""
+    iteration: int = 0
+    limits: Sequence[int | None] | None = None
+    """Rounds after which each match is broken off; None: never."""
+    decisions: list[Decision] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    """Of every decision."""
+    hosts: list[Host] = field(default_factory=list)
+    """Of every decision."""
+    replies: list[list[tuple[Any, dict[int, Reply]]]] = field(default_factory=list)
+    """For each match the states that were stepped from, and what was answered in them."""
+
+    def __post_init__(self) -> None:
+        self._unpaid: list[list[Decision]] = [[] for _ in self.matches]
+        self.replies = [[] for _ in self.matches]
+
+    @staticmethod
+    def begin(game: Game, matches: Sequence[Match], iteration: int = 0) -> "Live":
+        """Matches at their start, with fresh tables."""
+        tables: dict[Host, Table] = {}
+        for match in matches:
+            for player in match.players:
+                if player.host not in tables:
+                    tables[player.host] = player.host.open()
+        games = [game.dealt(match.seed) for match in matches]
+        states = [dealt.start(match.seed) for dealt, match in zip(games, matches, strict=True)]
+        return Live(matches, games, states, tables, range(len(matches)), iteration)
+
+    def step(self, held: Mapping[tuple[int, int], Reply] | None = None) -> bool:
+        """Let everybody who is asked answer; False when all matches are over.
+
+        `held`: answers that are given already, by (index of the match, seat): nobody is asked
+        for them and no decision is noted.
+        """
+        held = held or {}
+        turns = [(m, turn) for m in range(len(self.states)) for turn in self._turns(m)]
+        if not turns:
+            self._finish()
+            return False
+        asked: dict[Host, list[tuple[int, Ask]]] = {host: [] for host in self.tables}
+        for m, turn in turns:
+            if (m, turn.seat) not in held:
+                match = self.matches[m]
+                player = match.players[turn.seat]
+                ask = Ask(player, self.keys[m], self.games[m], turn, match.stream)
+                asked[player.host].append((m, ask))
+        given: dict[tuple[int, int], Answer] = {}
+        for host, asks in asked.items():
+            if asks:
+                answers = self.tables[host].answer([ask for _, ask in asks])
+                for (m, ask), answer in zip(asks, answers, strict=True):
+                    given[m, ask.turn.seat] = answer
+        moves: dict[int, dict[int, Reply]] = {}
+        for m, turn in turns:
+            place = (m, turn.seat)
+            if place in held:
+                moves.setdefault(m, {})[turn.seat] = held[place]
+                continue
+            match = self.matches[m]
+            player = match.players[turn.seat]
+            moves.setdefault(m, {})[turn.seat] = given[place].action
+            common = {
+                "iteration": self.iteration,
+                "match": match.number,
+                "group": match.group,
+                "seed": match.seed,
+            }
+            for decision, answer in rows(self.games[m], turn, given[place], player, common):
+                self.decisions.append(decision)
+                self._unpaid[m].append(decision)
+                self.hosts.append(player.host)
+                self.answers.append(answer)
+        for m, joint in moves.items():
+            self._advance(m, joint)
+        return True
+
+    def _finish(self) -> None:
+        """Write what was left out of answers while nothing depended on it."""
+        finished = {host: table.finish() for host, table in self.tables.items()}
+        for i, (decision, host) in enumerate(zip(self.decisions, self.hosts, strict=True)):
+            answer = finished[host].get(decision.conversation)
+            if answer is not None:
+                complete(decision, answer)
+                self.answers[i] = answer
+
+    def _turns(self, m: int) -> tuple[Turn, ...]:
+        """Who is asked in a match; nobody where it is over or broken off."""
+        limit = self.limits[m] if self.limits is not None else None
+        if limit is not None and len(self.games[m].history(self.states[m])) >= limit:
+            return ()
+        return self.games[m].turns(self.states[m])
+
+    def _advance(self, m: int, joint: dict[int, Reply]) -> None:
+        game, before = self.games[m], self.states[m]
+        self.replies[m].append((before, joint))
+        self.states[m] = game.step(before, joint)
+        history = game.history(self.states[m])
+        if len(history) > len(game.history(before)):
+            close(self._unpaid[m], history[-1])
+            self._unpaid[m] = []
+
+    @property
+    def over(self) -> int:
+        """Matches that are over."""
+        return sum(not self._turns(m) for m in range(len(self.states)))
+
+    def played(self) -> Played:
+        """What happened so far, as arrays."""
+        return Played.from_histories(
+            [game.history(state) for game, state in zip(self.games, self.states, strict=True)],
+            [getattr(state, "prior", None) for state in self.states],
+        )

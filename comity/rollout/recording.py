@@ -1,0 +1,158 @@
+"""From turns and answers to the rows of the records."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from comity.games.base import ILLEGAL, Game, Illegal, Reply, Round, Turn
+from comity.games.split.state import SplitRound
+from comity.players.base import Answer, Player
+from comity.rollout.records import Decision
+
+COUNTED = ("choose", "claim", "respond")
+"""Kinds of decisions that a round is paid for."""
+
+
+def rows(
+    game: Game,
+    turn: Turn,
+    answer: Answer,
+    player: Player,
+    common: dict[str, Any],
+) -> Iterator[tuple[Decision, Answer]]:
+    """The decision that an answer is, after those that came before it; with their answers.
+
+    `common`: iteration, match, group and seed.
+    """
+    last = turn.observation.last
+    state = [] if last is None else [index(a) for a in turn.observation.own_first(last)]
+    for one in (*answer.before, answer):
+        beyond = not one.kind and exceeds(turn.kind, one.action)
+        action = ILLEGAL if beyond else one.action
+        yield (
+            Decision(
+                **common,
+                seat=turn.seat,
+                round=turn.round,
+                step=turn.step,
+                kind=one.kind or kind_of(turn.kind, action),
+                player=player.name,
+                adapter=player.adapter,
+                version=player.version,
+                controller=player.controller,
+                trained=player.trained and one.trainable,
+                conversation=one.conversation,
+                start=one.start,
+                tokens=list(one.tokens),
+                offsets=list(one.offsets),
+                logprob=one.logprob,
+                token_logprobs=list(one.token_logprobs),
+                legal=list(one.legal),
+                probabilities=list(one.probabilities),
+                text=one.text,
+                move=index(action),
+                move_name=name(game, action),
+                played=-1,
+                state=state,
+                payoff=0.0,
+                lenient=index(one.lenient),
+                reading="exceeded" if beyond else one.reading,
+                grammar=one.grammar,
+                stop=one.stop,
+                attempts=one.attempts,
+                guided=one.guided,
+                said=heard(game, action) if not one.kind else "",
+            ),
+            one,
+        )
+
+
+def complete(decision: Decision, answer: Answer) -> None:
+    """Write into a decision, of which only the action was known, how it was answered."""
+    decision.start = answer.start
+    decision.tokens = list(answer.tokens)
+    decision.offsets = list(answer.offsets)
+    decision.logprob = answer.logprob
+    decision.token_logprobs = list(answer.token_logprobs)
+    decision.legal = list(answer.legal)
+    decision.text = answer.text
+    decision.lenient = index(answer.lenient)
+    decision.reading = answer.reading
+    decision.stop = answer.stop
+
+
+def close(decisions: Sequence[Decision], finished: Round) -> None:
+    """Write into a round's decisions what came of it; `finished` is the round that they led to.
+
+    Of several decisions of a seat that are paid for, the last one gets the payoff. A seat that
+    has none, because somebody's message too many ended the round, has its last message instead.
+    """
+    last = {d.seat: d for d in decisions if d.kind == "message"}
+    last |= {d.seat: d for d in decisions if d.kind in COUNTED}
+    for d in decisions:
+        if d.kind not in COUNTED and d is not last.get(d.seat):
+            continue
+        d.played = index(finished.moves[d.seat])
+        if d is last[d.seat]:
+            d.payoff = float(finished.payoffs[d.seat])
+        if isinstance(finished, SplitRound):
+            deal = finished.deal
+            claim = finished.claims[d.seat]
+            d.claim = [] if claim is None or d.kind != "claim" else list(claim)
+            d.stock = list(deal.stock)
+            d.values = [float(v) for v in deal.values[d.seat]]
+            d.received = [float(x) for x in finished.received[d.seat]]
+            d.best = deal.best()
+
+
+def kind_of(asked: str, reply: Reply) -> str:
+    """The kind of decision that a reply is: in a turn of talk a claim, or else a message."""
+    if asked != "talk":
+        return asked
+    return "claim" if isinstance(reply, tuple) else "message"
+
+
+def exceeds(asked: str, reply: Reply) -> bool:
+    """It is a message where only a claim was left to give."""
+    return asked == "claim" and isinstance(reply, str)
+
+
+def settles(decision: Decision) -> bool:
+    """A round is paid for it, or it is what its seat did last before the round was ended."""
+    return decision.kind in COUNTED or bool(decision.stock)
+
+
+def index(action: Reply) -> int:
+    """A reply as a number: a choice's index, 0 for a claim or a message, -1 for an illegal one."""
+    if isinstance(action, Illegal):
+        return -1
+    return 0 if isinstance(action, str | tuple) else int(action)
+
+
+def name(game: Game, action: Reply) -> str:
+    """What a reply is called in the records: a move's name, a claim in numbers, "message"."""
+    if isinstance(action, Illegal):
+        return "illegal"
+    if isinstance(action, str):
+        return "message"
+    if isinstance(action, tuple):
+        return " ".join(map(str, action))
+    return game.moves[action]
+
+
+def heard(game: Game, action: Reply) -> str:
+    """A message as the others read it; "" for everything else."""
+    if not isinstance(action, str):
+        return ""
+    return action[: getattr(game, "message_limit", None)]
+
+
+def note_rewards(decisions: Sequence[Decision], rewards: Mapping[str, np.ndarray]) -> None:
+    """Write down for every decision what each reward, `[match, seat, round]`, would have been."""
+    first = min((d.match for d in decisions), default=0)
+    for d in decisions:
+        d.rewards = {
+            name: float(values[d.match - first, d.seat, d.round])
+            for name, values in rewards.items()
+        }
