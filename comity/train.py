@@ -29,11 +29,11 @@ from comity.files import write_atomically
 from comity.games.base import Game
 from comity.games.enumerate import Policy
 from comity.games.matrix.random_tables import RandomTables
-from comity.learning.algorithms import Reinforce
 from comity.learning.credit.advantages import Layout, credited
 from comity.learning.credit.critic import judge
 from comity.learning.credit.returns import discounted_returns
 from comity.learning.ppo.learner import PpoLearner
+from comity.learning.reinforce import Reinforce
 from comity.learning.state.checkpoints import Checkpoints
 from comity.learning.training_batch import lessons
 from comity.players.scripted.strategies import Scripted

@@ -11,7 +11,7 @@ import pytest
 from comity.errors import ComityError, WorkError
 from comity.games import GAMES
 from comity.learning.algorithms import ALGORITHMS
-from comity.players.scripted.strategies import SCRIPTED
+from comity.players.scripted.catalog import SCRIPTED
 from comity.registry import build, sentences
 from comity.rewards import REWARDS
 

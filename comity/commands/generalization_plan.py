@@ -32,7 +32,7 @@ from comity.games import GAMES as ALL_GAMES
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.matrix.stages import OUTCOMES
-from comity.players.scripted.strategies import SCRIPTED
+from comity.players.scripted.catalog import SCRIPTED
 from comity.prompts import PROMPTS
 from comity.prompts.base import Prompt
 from comity.prompts.labels import LABEL_SETS as ALL_LABELS

@@ -5,12 +5,13 @@ from typing import Any
 
 from comity.engines.local.engine import Engine
 from comity.games.randomness import ADAPTER, MINIBATCHES, VALUE_HEAD, generator
-from comity.learning.algorithms import Algorithm, Reinforce
+from comity.learning.algorithms import Algorithm
 from comity.learning.credit.critic import new_critic
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
+from comity.learning.reinforce import Reinforce
 
 
 def make_learner(

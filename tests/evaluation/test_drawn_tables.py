@@ -16,7 +16,7 @@ from comity.games import make_game
 from comity.games.base import Game, Played
 from comity.games.enumerate import Policy
 from comity.games.matrix.random_tables import OrderedPayoffs, RandomTables
-from comity.players.scripted.strategies import SCRIPTED
+from comity.players.scripted.catalog import SCRIPTED
 from comity.registry import build
 from comity.reports.loading.folders import collect
 from comity.reports.summary.summary import summarize

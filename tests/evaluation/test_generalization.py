@@ -12,7 +12,7 @@ from comity.evaluation.generalization.exact_answers import estimate
 from comity.evaluation.generalization.grid import Measured, Subject, everyone, measure, work
 from comity.evaluation.generalization.questions import OFF_TASK, structured_prompt
 from comity.evaluation.generalization.summary import summarize
-from comity.players.scripted.strategies import SCRIPTED
+from comity.players.scripted.catalog import SCRIPTED
 from comity.registry import build
 from comity.reports.page.generalization_page import _reciprocity, labels_verdict, render, verdict
 from comity.reports.page.run_page import dump

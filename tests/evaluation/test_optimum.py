@@ -12,7 +12,7 @@ from comity.games import make_game
 from comity.games.base import Observation, Played
 from comity.games.enumerate import final_states
 from comity.games.matrix.iterated import ILLEGAL_RULES, Iterated
-from comity.players.scripted.strategies import SCRIPTED
+from comity.players.scripted.catalog import SCRIPTED
 from comity.registry import build
 from comity.rewards import REWARDS
 from comity.rewards.base import Ruled

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity.errors import ComityError
-from comity.learning.algorithms import AdvantageAlignment, Reinforce
+from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.credit.advantage_alignment import (
     FORMS,
     AlignmentSettings,
@@ -18,6 +18,7 @@ from comity.learning.credit.advantage_alignment import (
 )
 from comity.learning.credit.advantages import Layout, credited
 from comity.learning.credit.returns import baseline, discounted_returns
+from comity.learning.reinforce import Reinforce
 from comity.rollout.records import Decision
 from tests.runs.rows import DECISION_ROW
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.learning.algorithms import AdvantageAlignment, Reinforce
+from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.credit.advantages import credited
+from comity.learning.reinforce import Reinforce
 
 NAN = float("nan")
 

@@ -13,11 +13,13 @@ from transformers import AutoModelForCausalLM
 from comity.engines.local.scoring import Head
 from comity.errors import ComityError, WorkError
 from comity.experiments.build import Rules
-from comity.learning.algorithms import AdvantageAlignment, Algorithm, Reinforce
+from comity.learning.advantage_alignment import AdvantageAlignment
+from comity.learning.algorithms import Algorithm
 from comity.learning.credit.advantages import Layout, credited
 from comity.learning.credit.critic import Critic, critic_losses, critic_optimizer, judge
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
+from comity.learning.reinforce import Reinforce
 from comity.players.language_model.player import LanguageModels, Policy
 from comity.rollout.play import Rollout
 from tests.train.small import small

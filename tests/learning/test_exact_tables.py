@@ -10,7 +10,7 @@ from comity.games.base import Observation
 from comity.games.enumerate import Policy, enumerate_matches, expected_payoffs
 from comity.games.matrix.iterated import Iterated
 from comity.learning.exact.payoff_tables import game_loss, policy_table, reward_table
-from comity.players.scripted.strategies import SCRIPTED
+from comity.players.scripted.catalog import SCRIPTED
 from comity.rewards import REWARDS
 
 LENGTH = {"name": "geometric", "continue_probability": 0.7, "cap": 3}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from comity.learning.algorithms import AdvantageAlignment, Reinforce
+from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.credit.advantages import credited
 from comity.learning.exact.policy_gradient import expected_return
+from comity.learning.reinforce import Reinforce
 
 PAYOFFS = np.array([[3.0, 0.0], [5.0, 1.0]])
 """By own and other's move; 0 cooperates."""

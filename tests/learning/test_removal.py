@@ -15,11 +15,11 @@ from comity.engines.local.sampling import Answering
 from comity.engines.local.session import Session
 from comity.games.base import Game
 from comity.games.randomness import ANSWER, generator
-from comity.learning.algorithms import Reinforce
 from comity.learning.credit.advantages import Layout
 from comity.learning.credit.critic import Critic, judge
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
+from comity.learning.reinforce import Reinforce
 from comity.learning.strip_exploration import Remainder
 from comity.learning.training_batch import lessons, micro_batches, read_terms
 from comity.players.base import Ask

@@ -12,10 +12,11 @@ from comity.errors import ComityError
 from comity.evaluation.metrics import iteration_metrics
 from comity.experiments.build import check_training
 from comity.games.base import Game
-from comity.learning.algorithms import AdvantageAlignment, Reinforce
+from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.credit.advantages import Credited, Layout, credited
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
+from comity.learning.reinforce import Reinforce
 from comity.learning.training_batch import lessons
 from comity.players.language_model.player import LanguageModels
 from comity.prompts.answers import Attempts, Forced, Free

@@ -11,7 +11,8 @@ import pytest
 
 from comity.games import make_game
 from comity.games.base import Action, Game, Observation, Round
-from comity.players.scripted.strategies import SCRIPTED, Scripted, deterring_generosity
+from comity.players.scripted.catalog import SCRIPTED
+from comity.players.scripted.strategies import Scripted, deterring_generosity
 
 DILEMMA = make_game({"name": "prisoners_dilemma"})
 

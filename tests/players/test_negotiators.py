@@ -19,10 +19,16 @@ from comity.games.split.quantities import FixedQuantities, RandomQuantities
 from comity.games.split.state import SplitObservation, SplitState
 from comity.games.split.valuations import FixedValues
 from comity.players.base import Ask
-from comity.players.scripted.catalog import SCRIPTS, check_script, written
-from comity.players.scripted.negotiators import NEGOTIATORS, ConstantClaimer, Negotiator
+from comity.players.scripted.catalog import (
+    NEGOTIATORS,
+    SCRIPTED,
+    SCRIPTS,
+    check_script,
+    written,
+)
+from comity.players.scripted.negotiators import ConstantClaimer, Negotiator
 from comity.players.scripted.player import ScriptedPlayer
-from comity.players.scripted.strategies import SCRIPTED, TitForTat
+from comity.players.scripted.strategies import TitForTat
 from comity.registry import build, sentences
 
 RNG = np.random.default_rng(0)

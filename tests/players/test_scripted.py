@@ -8,8 +8,8 @@ import pytest
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Action, Observation, Round
+from comity.players.scripted.catalog import SCRIPTED
 from comity.players.scripted.strategies import (
-    SCRIPTED,
     Alternator,
     GenerousTitForTat,
     GrimTrigger,

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from comity.players.scripted.catalog import SCRIPTED
 from comity.players.scripted.player import ScriptedPlayer
-from comity.players.scripted.strategies import SCRIPTED
 from comity.registry import build
 from comity.rollout.followups import FOLLOWUP, follow_up
 from comity.rollout.play import Match, Rollout, play

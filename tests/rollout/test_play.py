@@ -11,8 +11,8 @@ from comity.engines.token_masks import Mask
 from comity.games.base import Game
 from comity.players.base import Answer, Ask
 from comity.players.language_model.player import Policy
+from comity.players.scripted.catalog import SCRIPTED
 from comity.players.scripted.player import ScriptedPlayer
-from comity.players.scripted.strategies import SCRIPTED
 from comity.rollout.play import Match, Rollout, play
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

@@ -10,14 +10,15 @@ import torch
 
 from comity.errors import ComityError
 from comity.games.base import Game, Turn
-from comity.learning.algorithms import Exact, Reinforce
+from comity.learning.algorithms import Exact
 from comity.learning.credit.returns import advantages
 from comity.learning.exact.update import ExactGradient, enumerable
 from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.reinforce import Reinforce
 from comity.players.base import Player
 from comity.players.language_model.player import LanguageModels, Policy
+from comity.players.scripted.catalog import SCRIPTED
 from comity.players.scripted.player import ScriptedPlayer
-from comity.players.scripted.strategies import SCRIPTED
 from comity.prompts import PROMPTS
 from comity.prompts.answers import Forced
 from comity.prompts.base import Prompt

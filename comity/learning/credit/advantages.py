@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from comity.learning.algorithms import AdvantageAlignment, Reinforce
-from comity.learning.credit.advantage_alignment import aligned
 from comity.learning.credit.gae import annealed_lambda, gae_advantages
 from comity.learning.credit.returns import (
+    CreditBatch,
     baseline,
     by_steps,
     discounted_returns,
     finished,
     horizon_returns,
 )
+from comity.learning.reinforce import Reinforce
 from comity.rollout.records import Decision
 
 
@@ -109,7 +109,7 @@ def credited(
         lam = annealed_lambda(algorithm.lambda_max, algorithm.lambda_anneal, iteration)
         advantages, targets = gae_advantages(rewards, values, alive, settings.discount, lam)
     else:
-        pooled = present if isinstance(algorithm, AdvantageAlignment) else trained
+        pooled = present if algorithm.uses_all_seats else trained
         advantages = returns - baseline(returns, alive, settings.baseline, groups, pooled)
     tried = None if alternatives is None else alternatives / settings.reward_scale
     if algorithm.estimator == "branches":
@@ -117,19 +117,6 @@ def credited(
             raise ValueError("the estimator branches needs alternatives")
         ahead = horizon_returns(rewards, alive, settings.discount, algorithm.branch_depth)
         advantages = np.where(np.isnan(tried), advantages, ahead - tried)
-    credit = advantages
-    if isinstance(algorithm, AdvantageAlignment):
-        alignment = algorithm.alignment()
-        weight = alignment.weight_at(iteration, len(rewards))
-        branched = None
-        if algorithm.branched:
-            if tried is None:
-                raise ValueError("the branch form needs alternatives")
-            ahead = horizon_returns(rewards, alive, settings.discount, algorithm.branch_depth)
-            mean = np.where(np.isnan(tried), ahead, tried)
-            if algorithm.include_trunk:
-                count = algorithm.alternatives
-                mean = (count * mean + ahead) / (count + 1)
-            branched = mean - baseline(mean, alive, settings.baseline, groups, present)
-        credit = aligned(advantages, alive, alignment, weight, branched, present, trained)
+    batch = CreditBatch(rewards, alive, groups, trained, present, iteration, tried)
+    credit = algorithm.combined(advantages, batch)
     return Credited(returns, finished(credit, alive, settings, trained), targets)

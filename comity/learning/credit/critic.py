@@ -23,11 +23,12 @@ from comity.engines.local.engine import Engine, TrunkReading
 from comity.engines.local.session import Session
 from comity.errors import ComityError, WorkError, lookup
 from comity.games.randomness import CRITIC, VALUE_HEAD
-from comity.learning.algorithms import CRITIC_LOSSES, AdvantageAlignment, Reinforce
+from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.credit.advantages import Layout
 from comity.learning.credit.value_head import ValueHead
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
+from comity.learning.reinforce import CRITIC_LOSSES, Reinforce
 from comity.learning.strip_exploration import Remainder
 from comity.learning.training_batch import Lesson, TermReading, TrainedDecision, micro_batches
 from comity.registry import build

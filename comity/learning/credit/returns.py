@@ -76,6 +76,29 @@ class CreditSettings:
             lookup("scope of whitening", self.whiten, WHITENING)
 
 
+@dataclass(frozen=True)
+class CreditBatch:
+    """A batch of matches as an algorithm may look at it when it makes credits of advantages.
+
+    M matches, S seats, T steps. Rewards and alternatives are divided by the reward's scale.
+    """
+
+    rewards: np.ndarray
+    """float64 `[M, S, T]`."""
+    alive: np.ndarray
+    """bool `[M, T]`."""
+    groups: np.ndarray | None = None
+    """Group of each match, `[M]`; None: all are one."""
+    trained: np.ndarray | None = None
+    """bool `[M, S]`: the seat is trained; None: all are."""
+    present: np.ndarray | None = None
+    """bool `[M, S]`: the seat takes part; None: all do."""
+    iteration: int = 0
+    """How many iterations were finished before, for what is annealed."""
+    alternatives: np.ndarray | None = None
+    """`[M, S, T]`: mean return of what could have been decided instead (NaN: nothing was tried)."""
+
+
 def advantages(
     rewards: np.ndarray,
     alive: np.ndarray,

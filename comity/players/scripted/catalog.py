@@ -13,8 +13,7 @@ from comity.errors import ComityError
 from comity.games.base import KINDS, Claim, Game, Illegal, Reply, Turn
 from comity.games.randomness import CHECK, generator
 from comity.games.split.game import Split
-from comity.players.scripted.negotiators import NEGOTIATORS
-from comity.players.scripted.strategies import SCRIPTED
+from comity.players.scripted import negotiators, strategies
 from comity.registry import own_parts
 
 
@@ -30,6 +29,30 @@ class Script(Protocol):
         """The answer; `rng` is its own stream. `ComityError` where it cannot play the game."""
         ...
 
+
+SCRIPTED: dict[str, type[strategies.Scripted]] = {
+    "always_cooperate": strategies.AlwaysCooperate,
+    "always_defect": strategies.AlwaysDefect,
+    "tit_for_tat": strategies.TitForTat,
+    "noisy_tit_for_tat": strategies.NoisyTitForTat,
+    "suspicious_tit_for_tat": strategies.SuspiciousTitForTat,
+    "generous_tit_for_tat": strategies.GenerousTitForTat,
+    "tit_for_two_tats": strategies.TitForTwoTats,
+    "grim_trigger": strategies.GrimTrigger,
+    "win_stay_lose_shift": strategies.WinStayLoseShift,
+    "random": strategies.Random,
+    "alternator": strategies.Alternator,
+}
+"""Every strategy of games of moves by name."""
+
+NEGOTIATORS: dict[str, type[negotiators.Negotiator]] = {
+    "welfare_maximizing": negotiators.WelfareMaximizer,
+    "greedy": negotiators.GreedyClaimer,
+    "claim": negotiators.ConstantClaimer,
+    "tit_for_tat_claims": negotiators.TitForTatClaimer,
+    "uniform_random_claims": negotiators.RandomClaimer,
+}
+"""Every strategy of split games by name."""
 
 SCRIPTS: dict[str, Callable[..., Script]] = {**SCRIPTED, **NEGOTIATORS}
 """Every scripted player by name, of games of moves and of split games."""

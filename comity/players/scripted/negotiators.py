@@ -157,16 +157,6 @@ class Reciprocal(WelfareMaximizingOnItsWorth):
         return [(chance, np.where(before > 0, scaled, fresh))]
 
 
-NEGOTIATORS: dict[str, type[Negotiator]] = {
-    "welfare_maximizing": WelfareMaximizer,
-    "greedy": GreedyClaimer,
-    "claim": ConstantClaimer,
-    "tit_for_tat_claims": TitForTatClaimer,
-    "uniform_random_claims": RandomClaimer,
-}
-"""Every scripted negotiator by name."""
-
-
 def _drawn(mixture: Mixture, rng: np.random.Generator) -> Claim:
     """A claim of one deal, item by item."""
     if len(mixture) == 1:

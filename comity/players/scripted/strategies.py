@@ -190,22 +190,6 @@ class Alternator(Scripted):
         return float(observation.round % 2 == 0)
 
 
-SCRIPTED: dict[str, type[Scripted]] = {
-    "always_cooperate": AlwaysCooperate,
-    "always_defect": AlwaysDefect,
-    "tit_for_tat": TitForTat,
-    "noisy_tit_for_tat": NoisyTitForTat,
-    "suspicious_tit_for_tat": SuspiciousTitForTat,
-    "generous_tit_for_tat": GenerousTitForTat,
-    "tit_for_two_tats": TitForTwoTats,
-    "grim_trigger": GrimTrigger,
-    "win_stay_lose_shift": WinStayLoseShift,
-    "random": Random,
-    "alternator": Alternator,
-}
-"""Every scripted player by name."""
-
-
 def deterring_generosity(game: Game) -> float:
     """min(1 - (T-R)/(R-S), (R-P)/(T-P)) of a two-seat prisoner's dilemma (Nowak, Sigmund 1992)."""
     if isinstance(game, Iterated) and game.seats == 2:

@@ -1,0 +1,95 @@
+"""The algorithm Advantage Alignment: REINFORCE with aligned credits.
+
+The mathematics is in `comity.learning.credit.advantage_alignment`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from comity.learning.credit.advantage_alignment import AlignmentSettings, aligned
+from comity.learning.credit.returns import CreditBatch, baseline, horizon_returns
+from comity.learning.reinforce import Reinforce
+
+
+@dataclass(frozen=True)
+class AdvantageAlignment(Reinforce):
+    """REINFORCE whose credit counts the other seats' advantages too (arXiv 2406.14662).
+
+    The first parameters are those of `Reinforce`; whitening is of the finished credit.
+    """
+
+    uses_all_seats: ClassVar[bool] = True
+
+    whiten: bool | str = False
+    """Scale credits to deviation 1: over the whole batch (true), per "round", or not."""
+    form: str = "past"
+    """How the weight of the others is made (see
+    `comity.learning.credit.advantage_alignment.FORMS`)."""
+    weight: float = 1.0
+    """Weight of the others' part; 0: naive learning."""
+    alignment_discount: float | None = None
+    """Discount inside the weight of the others; null: `discount`."""
+    sign: bool = False
+    """Only the sign of that weight counts; needs weight 1."""
+    clip: float | None = None
+    """Largest size of that weight; null: no limit."""
+    average: bool = False
+    """Divide that weight by t + 1."""
+    unit_start: bool = False
+    """That weight is 1 at the first step."""
+    peers: str = "mean"
+    """The others' advantages are averaged ("mean") or added up ("sum")."""
+    variance_match: bool = False
+    """Scale the others' part to the own one's deviation at the last step (legacy)."""
+    branched: bool = False
+    """In that weight, the past is judged by alternatives to its decisions (branch form)."""
+    include_trunk: bool = True
+    """What was decided counts among its alternatives there."""
+    anneal_matches: int | None = None
+    """Halve `weight` after so many matches, down to 0.1; null: it stays."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.alignment()
+
+    @property
+    def branching(self) -> bool:
+        """Alternatives are played."""
+        return self.branched or self.estimator == "branches"
+
+    def alignment(self) -> AlignmentSettings:
+        """The part that adds the other seats' advantages."""
+        return AlignmentSettings(
+            form=self.form,
+            weight=self.weight,
+            discount=self.discount if self.alignment_discount is None else self.alignment_discount,
+            sign=self.sign,
+            clip=self.clip,
+            average=self.average,
+            unit_start=self.unit_start,
+            peers=self.peers,
+            variance_match=self.variance_match,
+            anneal_matches=self.anneal_matches,
+        )
+
+    def combined(self, advantages: np.ndarray, batch: CreditBatch) -> np.ndarray:
+        """The advantages of all seats, aligned."""
+        settings = self.alignment()
+        weight = settings.weight_at(batch.iteration, len(advantages))
+        branched = self._branch_advantages(batch) if self.branched else None
+        return aligned(
+            advantages, batch.alive, settings, weight, branched, batch.present, batch.trained
+        )
+
+    def _branch_advantages(self, batch: CreditBatch) -> np.ndarray:
+        """What the weight is made of in the branch form: mean returns of what could be decided."""
+        if batch.alternatives is None:
+            raise ValueError("the branch form needs alternatives")
+        credit = self.credit()
+        ahead = horizon_returns(batch.rewards, batch.alive, credit.discount, self.branch_depth)
+        mean = np.where(np.isnan(batch.alternatives), ahead, batch.alternatives)
+        if self.include_trunk:
+            mean = (self.alternatives * mean + ahead) / (self.alternatives + 1)
+        return mean - baseline(mean, batch.alive, credit.baseline, batch.groups, batch.present)

@@ -1,0 +1,145 @@
+"""REINFORCE: its settings, and what an algorithm that is derived from it may change.
+
+Subclasses have other defaults and fields, and other credits (`Reinforce.combined`);
+`comity.learning.advantage_alignment` is one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from comity.errors import ComityError, lookup
+from comity.learning.credit.returns import CREDIT_STEPS, CreditBatch, CreditSettings
+from comity.learning.loss import LossSettings
+
+ESTIMATORS: dict[str, str] = {
+    "baseline": "returns less a baseline",
+    "branches": "returns less the mean return of alternatives to the same decision (VinePPO, "
+    "arXiv 2410.01679)",
+    "gae": "generalized advantage estimation from a critic's values (Schulman et al. 2016)",
+}
+"""Every source of advantages with its definition in one line."""
+
+CRITIC_LOSSES: dict[str, str] = {
+    "huber": "half the squared error up to 1, from there the error less 1/2",
+    "squared": "the squared error",
+}
+"""Every measure of a critic's error with its definition in one line."""
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """REINFORCE (Williams 1992) on sampled matches, with a baseline."""
+
+    uses_all_seats: ClassVar[bool] = False
+    """Credits count the advantages of seats that are not trained, so baselines pool them too."""
+
+    discount: float = 0.9
+    """Weight of the next round's reward relative to this round's."""
+    baseline: str = "batch"
+    """What is taken off each return (see `comity.learning.credit.returns.BASELINES`)."""
+    whiten: bool | str = True
+    """Scale advantages to deviation 1: over the whole batch (true), per "round", or not.
+
+    "center" only takes the mean off."""
+    kl: float = 0.0
+    """Weight of the divergence from the base model (k3 estimator)."""
+    entropy: float = 0.0
+    """Weight of the entropy bonus."""
+    normalization: str = "decisions"
+    """What the loss is divided by (see `comity.learning.normalization.NORMALIZATIONS`)."""
+    importance_cap: float | None = 2.0
+    """Largest importance weight between playing and learning; null: no weights."""
+    entropy_top_k: int | None = None
+    """How many of the likeliest tokens a sampled token's entropy is of; null: all."""
+    entropy_turns: tuple[str, ...] | None = None
+    """Kinds of turns that the bonus is for (see `comity.learning.loss.TURNS`); null: all."""
+    importance_level: str = "per_token"
+    """Importance weights "per_token", or "per_step": their product over a decision's tokens."""
+    ratio_clip: float | None = None
+    """Epsilon of the clipped surrogate (Schulman et al. 2017); null: plain policy gradient."""
+    epochs: int = 1
+    """Optimizer steps on one batch."""
+    microbatch_tokens: int = 2048
+    """Most distinct tokens in memory with gradients; changes the memory, not the result."""
+    reward_scale: float = 1.0
+    """Rewards are divided by it before they become returns."""
+    visitation_discount: bool = False
+    """Multiply credits by discount^t (the gradient of the discounted return)."""
+    credit_steps: str = "rounds"
+    """Credit whole "rounds", talk included, or the single "steps" of the game."""
+    estimator: str = "baseline"
+    """Where advantages come from (see `ESTIMATORS`)."""
+    alternatives: int = 0
+    """Alternatives that are sampled to every decision and played on; 0: none."""
+    branch_depth: int | None = None
+    """Rounds that alternatives are played on after their own; null: to the end of the match."""
+    lambda_max: float = 0.95
+    """Lambda of generalized advantage estimation."""
+    lambda_anneal: float | None = None
+    """Iterations (a time constant) over which lambda rises from 0; null: it stays."""
+    critic_loss: str = "huber"
+    """How the critic's error is measured: "huber" or "squared"."""
+    critic_optimizer: Mapping[str, Any] | None = None
+    """What of `optimizer` is otherwise for the critic, such as {learning_rate: 1e-5}."""
+
+    def __post_init__(self) -> None:
+        self.credit()
+        self.loss()
+        lookup("unit of credit", self.credit_steps, CREDIT_STEPS)
+        self._check_branches()
+        lookup("estimator", self.estimator, ESTIMATORS)
+        lookup("critic's loss", self.critic_loss, CRITIC_LOSSES)
+        if not 0.0 <= self.lambda_max <= 1.0:
+            raise ComityError(f"lambda_max must lie between 0 and 1, not {self.lambda_max}")
+        if self.lambda_anneal is not None and not self.lambda_anneal > 0.0:
+            raise ComityError(f"lambda_anneal must be positive or null, not {self.lambda_anneal}")
+
+    @property
+    def branching(self) -> bool:
+        """Alternatives are played."""
+        return self.estimator == "branches"
+
+    def _check_branches(self) -> None:
+        if self.alternatives < 0 or (self.branch_depth is not None and self.branch_depth < 0):
+            raise ComityError("alternatives and branch_depth must not be negative")
+        if self.branching != (self.alternatives > 0):
+            raise ComityError(
+                "alternatives are for estimator=branches or branched=true: give both or none"
+            )
+        if self.branching and self.credit_steps != "rounds":
+            raise ComityError("alternatives are credited by rounds; leave credit_steps=rounds")
+
+    def credit(self) -> CreditSettings:
+        """The part that turns rewards into advantages."""
+        return CreditSettings(
+            self.discount,
+            self.baseline,
+            self.whiten,
+            self.reward_scale,
+            self.visitation_discount,
+        )
+
+    def combined(self, advantages: np.ndarray, batch: CreditBatch) -> np.ndarray:
+        """What decisions are trained with, `[match, seat, step]`: here their own advantages.
+
+        Called once for a batch with every seat's advantages, before whitening. An algorithm
+        that credits differently overrides it.
+        """
+        return advantages
+
+    def loss(self) -> LossSettings:
+        """The part that turns advantages into a loss."""
+        return LossSettings(
+            kl=self.kl,
+            entropy=self.entropy,
+            normalization=self.normalization,
+            importance_cap=self.importance_cap,
+            entropy_top_k=self.entropy_top_k,
+            importance_level=self.importance_level,
+            ratio_clip=self.ratio_clip,
+            epochs=self.epochs,
+            entropy_turns=self.entropy_turns,
+        )
