@@ -1,4 +1,4 @@
-"""Comity: language models play social dilemmas, learn by reinforcement, and are measured."""
+"""Comity: reinforcement learning and evaluation of language models in social dilemmas."""
 
 import os
 

@@ -13,8 +13,8 @@ Json = dict[str, Any]
 
 PROJECT = (
     "@software{comity,\n"
-    "  title = {Comity: language models play social dilemmas, learn by reinforcement, and are "
-    "measured},\n"
+    "  title = {Comity: reinforcement learning and evaluation of language models in social "
+    "dilemmas and negotiations},\n"
     "  author = {{Comity contributors}},\n"
     "  version = {VERSION},\n"
     "  license = {MIT}\n}"
