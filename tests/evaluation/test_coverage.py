@@ -212,7 +212,7 @@ def test_more_seeds_cover_no_less_than_t_intervals_promise(found: str) -> None:
 @pytest.mark.slow
 def test_the_docs_show_this_simulation(found: str) -> None:
     """To the point; another numpy may draw other numbers."""
-    shown = rows(DOC.read_text(encoding="utf-8").split("## How well the intervals hold")[1])
+    shown = rows(DOC.read_text(encoding="utf-8").split("## Coverage of the intervals")[1])
     measured = rows(found)
     assert list(shown) == list(measured), "python -m tests.evaluation.test_coverage writes it"
     for name, shares in measured.items():
