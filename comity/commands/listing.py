@@ -47,6 +47,12 @@ def _players() -> Sentences:
     return MODEL_PLAYERS | sentences(all_scripts())
 
 
+def _metrics() -> Sentences:
+    from comity.evaluation.metrics import all_metrics
+
+    return sentences(all_metrics())
+
+
 def _sinks() -> Sentences:
     from comity.runs.sinks import SINKS
 
@@ -62,6 +68,7 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "rewards": _rewards,
     "players": _players,
     "algorithms": lambda: choices("algorithm"),
+    "metrics": _metrics,
     "past": lambda: options("past"),
     "models": lambda: options("model"),
     "sinks": _sinks,

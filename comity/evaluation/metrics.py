@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from comity.errors import ComityError
 from comity.evaluation.negotiation.outcomes import learned
 from comity.evaluation.negotiation.statistics import negotiation_metrics
 from comity.games.base import KINDS
 from comity.games.matrix.stages import OUTCOMES as OUTCOMES
 from comity.players.base import CONTROLLERS
+from comity.registry import own_parts
 from comity.rollout.records import Decision
 
 Count = tuple[float, float]
@@ -126,6 +128,35 @@ First = Mapping[tuple[int, int], int]
 """By (iteration, match): the seat whose move stands first in a joint outcome."""
 
 
+METRICS: dict[str, Measure] = {
+    "retaliation": retaliation,
+}
+"""Metrics of every iteration beside those that all runs have, by name.
+
+They count over what the learners' seats answered, are logged under `metrics` of metrics.jsonl,
+and drawn on the page.
+"""
+
+
+def all_metrics() -> dict[str, Measure]:
+    """Those, and the user's own."""
+    return {**own_parts("metric"), **METRICS}
+
+
+def further_metrics(decisions: Sequence[Decision]) -> dict[str, float | None]:
+    """The rate of each of `METRICS` and of the user's own; `ComityError` for what is no count."""
+    found = {}
+    for name, measure in all_metrics().items():
+        try:
+            numerator, denominator = measure(decisions)
+            found[name] = rate((float(numerator), float(denominator)))
+        except (TypeError, ValueError) as error:
+            raise ComityError(
+                f"metric {name!r} must return a numerator and a denominator ({error})"
+            ) from error
+    return found
+
+
 def outcome(joint: str, first: First | None = None) -> Callable[[Sequence[Decision]], Count]:
     """Rounds that ended in `joint` (one of `OUTCOMES`), among all rounds.
 
@@ -185,6 +216,7 @@ def iteration_metrics(
 
     Where the learners' choices were all scored, cooperation is the mean of its recorded
     probabilities, which no draw of an answer moves; else the share of the legal answers.
+    `metrics` has the rates of `METRICS` and of the user's own.
     `conditional` maps each state to `[probability or number of cooperation, legal answers]`; see
     also `by_opponent`. `negotiation` has the statistics of split games
     (`comity.evaluation.negotiation.statistics`; `must_fit` as there); `{}` in others.
@@ -202,6 +234,7 @@ def iteration_metrics(
         if two_by_two
         else {},
         "illegal": rate(illegal(learners)),
+        "metrics": further_metrics(learners),
         "by_opponent": by_opponent(decisions),
         "negotiation": negotiation_metrics(decisions, must_fit),
     }

@@ -1,5 +1,6 @@
 """One part of each kind, as a researcher would write them into a file of their own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from comity.games.matrix.tables import DEFAULT_LENGTH, LengthChoice, make_length
 from comity.players.scripted.strategies import Scripted
 from comity.prompts.base import OfLabels, labels_for
 from comity.rewards.base import Ruled
+from comity.rollout.records import Decision
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,15 @@ def hunt(prize: float, length: LengthChoice = DEFAULT_LENGTH) -> Iterated:
     return Iterated(MatrixStage("Hunt", ("stag", "hare"), cells), make_length(length))
 
 
+def forgiveness(decisions: Sequence[Decision]) -> tuple[float, float]:
+    """Cooperation right after another seat was seen to defect."""
+    shown = [d for d in decisions if d.kind == "choose" and 1 in list(d.state)[1:]]
+    return float(sum(d.move == 0 for d in shown)), float(len(shown))
+
+
 REWARDS = {"worst_off": WorstOff}
 STAGES = {"toll": Toll, "ranks": Ranks}
 GAMES = {"hunt": hunt}
 PLAYERS = {"gradual": Gradual}
 PROMPTS = {"plain": Plain}
+METRICS = {"forgiveness": forgiveness}

@@ -36,6 +36,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         "comity.games": {"hunt": "hunt"},
         "comity.players": {"gradual": "Gradual"},
         "comity.prompts": {"plain": "Plain"},
+        "comity.metrics": {"forgiveness": "forgiveness"},
     }
     monkeypatch.delenv("COMITY_PARTS", raising=False)
     monkeypatch.setattr(
@@ -54,6 +55,7 @@ def test_all_are_listed() -> None:
         "rewards": {"worst_off": "Every seat"},
         "players": {"gradual": "Cooperates more and more."},
         "prompts": {"plain": "Says next to nothing."},
+        "metrics": {"forgiveness": "Cooperation right after"},
     }.items():
         for name, sentence in names.items():
             assert catalog(kind)[kind][name].startswith(sentence)
@@ -179,6 +181,7 @@ def test_a_run_of_own_parts_with_a_cross_play(tmp_path: Path) -> None:
     assert {row.player for row in rows} == {"fair", "gradual", "gradual(patience=0.1)", "base"}
     (line,) = (folder / "fair" / "seed-0" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["rewards"].keys() >= {"own", "peers", "mixed_virtue"}
+    assert json.loads(line)["metrics"].keys() == {"forgiveness", "retaliation"}
 
 
 def test_they_are_played_at_the_terminal(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comity.errors import ComityError
 from comity.evaluation import metrics
 from comity.evaluation.metrics import conditional, outcome, per_match, rate
 from comity.evaluation.statistics import mean_over_seeds
@@ -92,10 +93,23 @@ def test_a_match_by_hand():
             "scripted": {"matches": 0, "cooperation": None, "payoff": None},
             "human": {"matches": 0, "cooperation": None, "payoff": None},
         },
+        "metrics": {"retaliation": 2 / 3},
         "negotiation": {},
     }
     # Seat 0 after CD and DD: D, D. Seat 1 after DD: C (after DC the other had cooperated).
     assert metrics.retaliation(MATCH) == (2.0, 3.0)
+
+
+def test_metrics_of_ones_own_are_counts(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    monkeypatch.setenv("COMITY_PARTS", str(file))
+    file.write_text("METRICS = {'first': lambda decisions: (decisions[0].move, 1)}")
+    assert metrics.further_metrics(MATCH) == {"first": 0.0, "retaliation": 2 / 3}
+    file = tmp_path / "wrong.py"
+    monkeypatch.setenv("COMITY_PARTS", str(file))
+    file.write_text("METRICS = {'wrong': lambda decisions: 0.5}")
+    with pytest.raises(ComityError, match="metric 'wrong' must return a numerator and a denomina"):
+        metrics.further_metrics(MATCH)
 
 
 def test_only_learners_decisions_count_but_outcomes_need_both_seats():

@@ -221,6 +221,7 @@ def run(
             "iteration": iteration,
             "reward": float(np.mean([d.reward for d in writer.decisions])),
             "entropy": 0.7 - 0.6 * progress,
+            "metrics": {"retaliation": 0.5 * progress, "never_counted": None},
             "kl": 0.5 * progress,
             "gradient_norm": float(random.uniform(0.5, 1.5)),
             "seconds": {"play": 3.0, "learn": 5.0, "total": 8.0},

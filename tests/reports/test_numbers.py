@@ -136,6 +136,10 @@ def test_metrics_are_averaged_over_seeds(study: Path, summary: dict[str, Any]) -
     assert point["low"] == pytest.approx(max(low, 0.0), abs=2e-6)
     assert point["high"] == pytest.approx(high, abs=2e-6)
     assert (point["units"], point["over"]) == (2, "seeds")
+    further = summary["learning"]["own"]["metrics"]
+    assert further.keys() == {"retaliation"}, "what was never counted is no curve"
+    values = [line["metrics"]["retaliation"] for line in lines]
+    assert further["retaliation"][2]["mean"] == pytest.approx(sum(values) / 2, abs=1e-6)
 
 
 def test_crossplay_cells_count_the_row_on_both_seats(study: Path, summary: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
     assert page.locator("#learning-panels .seed-line").count() == 2 * 2 * 2, "panels, arms, seeds"
     assert page.locator("#outcome-panels svg").count() == 2
     unfold(page, "health")
-    assert page.locator("#health-panels svg").count() == 5
+    assert page.locator("#health-panels svg").count() == 6
 
     # A chart can be read with the keyboard.
     page.locator("#learning-panels svg").first.press("ArrowLeft")

@@ -157,4 +157,4 @@ def test_health_charts_can_be_saved_too(browser: Any, pages: dict[str, Path]) ->
     page.goto(pages["dilemma"].as_uri())
     unfold(page, "health")
     names = [save(page, one)[0] for one in page.locator("#health-panels .save >> text=CSV").all()]
-    assert len(set(names)) == len(names) == 5
+    assert len(set(names)) == len(names) == 6

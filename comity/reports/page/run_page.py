@@ -205,7 +205,10 @@ def _captions(summary: Json) -> dict[str, str]:
             [[one["cooperation"], one["payoff"]] for one in summary["learning"].values()]
         ),
         "health": caption(
-            [[one.get(key) for key in HEALTH] for one in summary["learning"].values()]
+            [
+                [*(one.get(key) for key in HEALTH), one.get("metrics")]
+                for one in summary["learning"].values()
+            ]
         ),
         "moral": caption([one.get("normalized") for one in moral]),
         "conditional": caption([of.get("conditional_cooperation") for of in described]),

@@ -6,14 +6,12 @@ conditional cooperation, illegal) or rounds (payoff).
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES, STATES, STRATEGIES
 from comity.evaluation.payoff_ranges import Range, payoff_range, stored_game
-from comity.evaluation.statistics import SEEDS
 from comity.reports.loading.decisions import Table, read_crossplay, read_training
 from comity.reports.loading.folders import Material, Run, last_iterations, learner_name, uneven
 from comity.reports.summary.conduct import by_seat_and_opponent
@@ -29,10 +27,10 @@ from comity.reports.summary.estimates import (
     cooperation,
     estimate,
     illegal,
-    interval,
     payoff,
     shares_over_seeds,
 )
+from comity.reports.summary.logged import against, further, over_seeds
 from comity.reports.summary.moral import PerIteration, moral_curves
 from comity.reports.summary.negotiation import negotiation, negotiation_curves
 
@@ -240,12 +238,13 @@ def _trained(
     iterations = sorted({*tables, *(_only_measured(runs, tables) if is_alone else ())})
     for name, (_, bounds) in measures.items():
         curves[name] = _filled(curves[name], list(tables), iterations, runs, name, bounds)
-    health = {key: _over_seeds(runs, iterations, bounds, key) for key, bounds in HEALTH.items()}
+    health = {key: over_seeds(runs, iterations, bounds, key) for key, bounds in HEALTH.items()}
     learning = {
         "iteration": iterations,
         **curves,
         **{key: values for key, values in health.items() if any(v is not None for v in values)},
-        **_against(runs, iterations, payoffs),
+        **further(runs, iterations),
+        **against(runs, iterations, payoffs),
     }
     return summary, learning, _transposed(iterations, shares)
 
@@ -267,7 +266,7 @@ def _filled(
     """A curve on `iterations`: its points where decisions were recorded, else metrics.jsonl's."""
     known = dict(zip(recorded, points, strict=True))
     rest = [iteration for iteration in iterations if iteration not in known]
-    measured = dict(zip(rest, _over_seeds(runs, rest, bounds, name), strict=True))
+    measured = dict(zip(rest, over_seeds(runs, rest, bounds, name), strict=True))
     for iteration, point in measured.items():
         if point is None:
             continue
@@ -294,48 +293,6 @@ def _transposed(iterations: list[int], shares: list[dict[str, float] | None]) ->
     if len(known) < len(shares):
         return {}
     return {"iteration": iterations, **{name: [s[name] for s in known] for name in known[0]}}
-
-
-def _against(runs: list[Run], iterations: list[int], payoffs: Range | None) -> Json:
-    """`{"against": {kind of opponent: {"payoff", "cooperation"}}}` where there were several kinds.
-
-    Of all learners of a run together, as metrics.jsonl has it.
-    """
-    kinds = dict.fromkeys(
-        kind
-        for run in runs
-        for line in run.metrics
-        for kind, row in line.get("by_opponent", {}).items()
-        if row["matches"]
-    )
-    if len(kinds) < 2:
-        return {}
-    return {
-        "against": {
-            kind: {
-                key: _over_seeds(runs, iterations, bounds, "by_opponent", kind, key)
-                for key, bounds in (("payoff", payoffs), ("cooperation", SHARE))
-            }
-            for kind in kinds
-        }
-    }
-
-
-def _over_seeds(
-    runs: list[Run], iterations: list[int], bounds: Range | None, *keys: str
-) -> list[Json | None]:
-    """Mean over seeds of a number in metrics.jsonl."""
-    found: dict[int, list[np.ndarray]] = {iteration: [] for iteration in iterations}
-    for run in runs:
-        for line in run.metrics:
-            value: Any = line
-            for key in keys:
-                value = value.get(key, {})
-            if not isinstance(value, int | float) or not np.isfinite(value):
-                continue
-            if line["iteration"] in found:
-                found[line["iteration"]].append(np.array([float(value)]))
-    return [interval(values, bounds, SEEDS) for values in found.values()]
 
 
 def _per_seed(table: Table, payoffs: Range | None) -> Json:

@@ -49,11 +49,23 @@ function drawLearning() {
       const lines = curves(quantity);
       if (lines.series.length) lineChart(health, { ...look, ...lines });
     }
+    drawFurther(health);
   };
   // Drawn when they are first shown: a closed panel has no width.
   const box = document.getElementById("health");
   box.addEventListener("toggle", draw);
   if (box.open) draw();
+}
+
+/** The metrics that runs have by name (METRICS of comity.evaluation.metrics, and the user's own). */
+function drawFurther(panels) {
+  const found = Object.entries(data.learning).filter(([, l]) => l.metrics);
+  for (const name of new Set(found.flatMap(([, l]) => Object.keys(l.metrics)))) {
+    const policies = found.map(([policy, l]) => [policy, { iteration: l.iteration, [name]: l.metrics[name] }]);
+    const lines = curvesOf(Object.fromEntries(policies), name);
+    const title = (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " ");
+    if (lines.series.length) lineChart(panels, { title, unit: "per learner", format: (value) => decimals(value, 2), ...lines });
+  }
 }
 
 /** What learners got and did against each kind of opponent, where they met several. */
