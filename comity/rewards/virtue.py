@@ -24,7 +24,10 @@ def equality(payoffs: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Equality(Ruled):
-    """A seat is rewarded for equal payoffs."""
+    """A seat is rewarded for equal payoffs.
+
+    1 where all payoffs are 0, because nobody is ahead then.
+    """
 
     formula: ClassVar[str] = (
         "r[i] = mean over others j of 1 - |payoff[i] - payoff[j]| / (|payoff[i]| + |payoff[j]|)"

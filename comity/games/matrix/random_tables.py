@@ -26,8 +26,9 @@ class OrderedPayoffs:
     order: tuple[str, ...]
     """`OUTCOMES` from the one that pays a seat most to the one that pays it least."""
     low: int
+    """Least payoff."""
     high: int
-    """Both included."""
+    """Largest payoff."""
     efficient: bool
     """Both cooperating pays more than taking turns at exploiting: 2 CC > CD + DC."""
 
@@ -117,7 +118,10 @@ def random_dilemma(
     illegal: str = "as_defect",
     start: str | tuple[str, ...] = "none",
 ) -> RandomTables:
-    """A dilemma whose payoffs are drawn for every match, in the order of the prisoner's."""
+    """A dilemma whose payoffs are drawn for every match, in the order of the prisoner's.
+
+    Four different whole numbers from `low` to `high`.
+    """
     law = OrderedPayoffs(tuple(order), low, high, efficient)
     return RandomTables(
         stage=_stage(title, law.draw(0)),

@@ -71,7 +71,11 @@ def trust_and_split(
     disclosed: Sequence[str] = ("claims", "values"),
     length: LengthChoice = ABOUT_SEVEN,
 ) -> Split:
-    """Trust and Split: private values of 1 to 20, a message each, claims one after the other."""
+    """Trust and Split: private values of 1 to 20, a message each, claims one after the other.
+
+    A unit is worth `low` to `high` points to a seat, which only that seat knows. One illegal claim
+    voids the round.
+    """
     items = _named(items)
     quantities = FixedQuantities(len(items), stock)
     deals = DrawnDeals(items, quantities, UniformValues(len(items), low, high, seats))
@@ -106,7 +110,11 @@ def trust_and_split_rps(
     disclosed: Sequence[str] = ("claims", "values", "points"),
     length: LengthChoice = TEN_ROUNDS,
 ) -> Split:
-    """Trust and Split: hands of rock-paper-scissors say to whom the coins are worth more."""
+    """Trust and Split: hands of rock-paper-scissors say to whom the coins are worth more.
+
+    Two different hands are dealt, and a seat knows its own. A coin is worth `win` points to the
+    seat with the winning hand and `lose` points to the other.
+    """
     items = _named(items)
     units = per_item("stock", stock, len(items))
     return Split(
@@ -140,7 +148,11 @@ def trust_and_split_items(
     disclosed: Sequence[str] = ("claims", "values", "points"),
     length: LengthChoice = TEN_ROUNDS,
 ) -> Split:
-    """Trust and Split with several items, whose private values are of a game type."""
+    """Trust and Split with several items, whose private values are of a game type.
+
+    Of each item there are ten units; with `equal_sums` a unit of each, together, is worth the same
+    to both seats.
+    """
     return Split(
         title="Trust and Split with Items",
         deals=_typed(items, stock, game_type, equal_sums, conflict),
@@ -172,7 +184,10 @@ def split_no_talk(
     disclosed: Sequence[str] = ("claims", "values", "points"),
     length: LengthChoice = TEN_ROUNDS,
 ) -> Split:
-    """Splitting items without a word, everybody's values in the open."""
+    """Splitting items without a word, everybody's values in the open.
+
+    The values are of a game type with `equal_sums` and `conflict`.
+    """
     return Split(
         title="Split",
         deals=_typed(items, stock, game_type, equal_sums, conflict),
@@ -205,7 +220,10 @@ def deal_or_no_deal(
     disclosed: Sequence[str] = ("claims", "points"),
     length: LengthChoice = TEN_ROUNDS,
 ) -> Split:
-    """Deal or No Deal: claims that do not add up to the stock exactly pay nobody anything."""
+    """Deal or No Deal: claims that do not add up to the stock exactly pay nobody anything.
+
+    Laws of `quantities` and `values` say what is drawn; a seat knows its own values only.
+    """
     lookup("mode", mode, MODES)
     return Split(
         title="Deal or No Deal",
@@ -235,7 +253,11 @@ def ultimatum(
     disclosed: Sequence[str] = ("claims", "values", "points"),
     length: LengthChoice = ONE_ROUND,
 ) -> Split:
-    """Ultimatum: one seat proposes a split, the other accepts it or both get nothing."""
+    """Ultimatum: one seat proposes a split, the other accepts it or both get nothing.
+
+    Seat 0 proposes. The other accepts or rejects (`response=answer`), or writes the division that
+    it agrees to (`division`), which has to make up the stock together with the proposal.
+    """
     lookup("response", response, RESPONSE_FORMS)
     answers = response == "answer"
     items = _named(items)

@@ -71,7 +71,10 @@ class Negotiator:
 
 
 class WelfareMaximizer(Negotiator):
-    """Claims what it values most, nothing of what another values more, and halves ties."""
+    """Claims what it values most, nothing of what another values more, and halves ties.
+
+    Odd units of a tie go to lower seats. It accepts whatever is worth something to anybody.
+    """
 
     def rule(self, known: SplitObservation) -> Rule:
         """It accepts whatever is worth something to anybody."""
@@ -88,7 +91,7 @@ class GreedyClaimer(Negotiator):
 
 @dataclass(frozen=True)
 class ConstantClaimer(Negotiator):
-    """Claims the same number of units of every item; accepts what is worth as much."""
+    """Claims the same number of units of every item; accepts what is worth as much to it."""
 
     units: int = 5
     """Of every item; all where there are fewer."""
@@ -102,16 +105,16 @@ class ConstantClaimer(Negotiator):
 
 
 class TitForTatClaimer(Negotiator):
-    """Claims the part of each item that the other claimed last; first maximizes welfare."""
+    """Claims the part of each item that the other claimed last; first maximizes welfare.
+
+    If the other claimed p of q units in the last round in which claims counted, it claims p q' / q
+    of q' units now, rounded to the nearest whole number, halves upwards; with several others, the
+    largest of these. Of an item that was not there then it claims what maximizes welfare. It
+    accepts what is worth as much to it as its own claim.
+    """
 
     def rule(self, known: SplitObservation) -> Rule:
-        """From the last round in which claims counted.
-
-        Of q units now it claims p' q / q' where the other claimed p' of q' then, rounded to
-        the nearest whole number, halves upwards; with several others, the largest of these.
-        Of an item that was not there then it claims what maximizes welfare. It accepts what
-        is worth as much to it as its own claim.
-        """
+        """From the last round in which claims counted."""
         for played in reversed(known.history):
             others = [c for s, c in enumerate(played.claims) if s != known.seat and c is not None]
             if others:

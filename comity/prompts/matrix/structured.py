@@ -63,7 +63,7 @@ class Structured(OfLabels):
     framing: str = "structured"
     """One of `FRAMINGS`."""
     labels_named: str | tuple[str, ...] = "action12"
-    """A name of `LABEL_SETS`, "random", or the labels themselves, by move."""
+    """A name of `comity.prompts.labels.LABEL_SETS`, "random", or the labels themselves, by move."""
     label_length: int = 3
     """Letters of random labels: 2, 3 or 7."""
     label_scope: str = "match"

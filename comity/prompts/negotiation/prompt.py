@@ -53,7 +53,7 @@ class Negotiation:
     protocol: Protocol = Protocol()  # noqa: RUF009 (frozen)
     """The delimiters of answers."""
     goal: str = "own"
-    """One of `negotiation_words.GOALS`, or a sentence of one's own."""
+    """One of `comity.prompts.negotiation.wording.GOALS`, or a sentence of one's own."""
     disclosure: str = "line"
     """One of `DISCLOSURES`."""
     finalization: str = "all"
