@@ -10,6 +10,7 @@ from comity import registry
 from comity.cli import main
 from comity.commands.listing import catalog
 from comity.commands.play_setup import play_config, trained_seats
+from comity.commands.run import run as train
 from comity.config.compose import compose
 from comity.errors import ComityError
 from comity.experiments.build import Rules
@@ -18,7 +19,6 @@ from comity.prompts import PROMPTS
 from comity.registry import build
 from comity.rewards import REWARDS, Own, every_reward
 from comity.runs.folder import read_decisions
-from comity.train import train
 from tests.train.small import only_folder, small
 
 FILE = Path(__file__).with_name("own_parts_file.py")
