@@ -206,7 +206,7 @@ def list_(
         str | None,
         typer.Argument(
             help="experiments, games, lengths, prompts, answers, rewards, players, algorithms, "
-            "past, models or sinks; all if left out.",
+            "opponent_pools, models or sinks; all if left out.",
             metavar="KIND",
         ),
     ] = None,

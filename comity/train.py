@@ -65,8 +65,8 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
         if run is not None:
             config = located(config, run.path)
         experiment = stack.enter_context(Experiment(config))
-        if run is None and experiment.past is not None:
-            experiment.past.check_start()
+        if run is None and experiment.opponent_pool is not None:
+            experiment.opponent_pool.check_start()
         # Not before, so that what is refused leaves no folder behind.
         run = run or stack.enter_context(RunFolder.create(config))
         progress = stack.enter_context(Progress())
@@ -89,8 +89,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep, progress.warn)
     first = restore(run, experiment.learners, checkpoints)
     note_made_with(run, config, experiment.engine, first)
-    if experiment.past is not None:
-        experiment.past.open(run.path, first)
+    if experiment.opponent_pool is not None:
+        experiment.opponent_pool.open(run.path, first)
     beside = held_against(experiment) | payoff_range(rules.game)
     write_atomically(run.path / YARDSTICKS, json.dumps(beside) + "\n")
     with (
@@ -98,8 +98,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
         progress.task(title, config.iterations, first) as task,
     ):
         for iteration in range(first, config.iterations):
-            if experiment.past is not None:
-                experiment.past.begin(iteration)
+            if experiment.opponent_pool is not None:
+                experiment.opponent_pool.begin(iteration)
             seed_libraries(config.seed, iteration)
             phase = rules.phase(iteration)
             if iteration == phase.first > 0:
@@ -242,7 +242,7 @@ def credit(
     first = min((d.match for d in rollout.decisions), default=0)
     for d, place in zip(rollout.decisions, layout.places, strict=True):
         d.reward = float(rewards[d.match - first, d.seat, d.round])
-        d.ret, d.advantage = float(returns[place]), float(credits[place])
+        d.return_, d.advantage = float(returns[place]), float(credits[place])
 
 
 def tried(
@@ -274,7 +274,7 @@ def note_shares(rollout: Rollout, rewards: np.ndarray, game: Game, reward: Rewar
     if shares is not None:
         place = {match: number for number, match in enumerate(matches)}
         for d in choices:
-            d.reward_share = float(shares[place[d.match], d.seat, d.round])
+            d.normalized_reward = float(shares[place[d.match], d.seat, d.round])
 
 
 def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any]:

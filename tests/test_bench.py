@@ -150,7 +150,7 @@ def test_the_full_workloads_are_as_their_names_say() -> None:
         "trust_and_split_rps",
         "negotiation",
     )
-    assert (negotiation.answer["name"], negotiation.answer["message_tokens"]) == ("forced", 60)
+    assert (negotiation.answer["name"], negotiation.answer["message_tokens"]) == ("constrained", 60)
     assert (negotiation.seats, negotiation.adapter.rank) == (["learner", "learner"], 16)
     assert negotiation.algorithm["normalization"] == "tokens"
     assert negotiation.optimizer.learning_rate == 0

@@ -46,7 +46,7 @@ def tiny_models(
         engine,
         ChatFormat.from_tokenizer(load_tokenizer(folder)),
         build("prompt", prompt or {"name": "conversation", "labels": ["A", "B"]}, PROMPTS),
-        build("answer", answer or {"name": "forced"}, ANSWERS),
+        build("answer", answer or {"name": "constrained"}, ANSWERS),
     )
 
 

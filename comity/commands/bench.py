@@ -106,7 +106,7 @@ WORKLOADS: dict[str, Workload] = {
         experiment="ipd",
         overrides=(
             *("matches=16", "game=trust_and_split_rps", "game.length.rounds=3"),
-            *("prompt=negotiation", "answer=forced", "answer.message_tokens=60"),
+            *("prompt=negotiation", "answer=constrained", "answer.message_tokens=60"),
             *("seats=[learner,learner]", "adapter.rank=16", "algorithm.normalization=tokens"),
         ),
         updates=1,

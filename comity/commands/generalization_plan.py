@@ -298,7 +298,7 @@ def conditions(
             "rewards": [] if config is None else reward_blocks(config),
             "prompt": None if config is None else config.prompt,
             "seat": None if config is None else subject.seat,
-            "seating": None if config is None else config.seating,
+            "seat_assignment": None if config is None else config.seat_assignment,
             "goal": subject.asked.goal,
             "persona": subject.asked.persona,
             "temperature": subject.asked.temperature,

@@ -69,7 +69,7 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "players": _players,
     "algorithms": lambda: choices("algorithm"),
     "metrics": _metrics,
-    "past": lambda: options("past"),
+    "opponent_pools": lambda: options("opponent_pool"),
     "models": lambda: options("model"),
     "sinks": _sinks,
     "streams": lambda: {name: f"{what[0].upper()}{what[1:]}." for name, what in STREAMS.items()},

@@ -24,7 +24,7 @@ from comity.train import check_training, train
 
 MEASURED_MATCHES = 32
 """Matches that are played to measure, at most; more are taken to take so much longer."""
-KEYS = ("model", "game", "prompt", "answer", "seats", "past", "algorithm", "optimizer")
+KEYS = ("model", "game", "prompt", "answer", "seats", "opponent_pool", "algorithm", "optimizer")
 
 Runs = Mapping[str, Mapping[int, Config]]
 """Configs by arm and seed; a single run's arm is called like the experiment."""

@@ -279,7 +279,7 @@ def _meet(
         target / "decisions.parquet",
         decision_table(
             meetings.decisions,
-            {"pairing": meetings.pairing_of_decision, "certain": meetings.certain},
+            {"pairing": meetings.pairing_of_decision, "deterministic": meetings.deterministic},
         ),
     )
 
@@ -332,7 +332,7 @@ def _without_learners(config: Config) -> Config:
         seats=["base"] * len(config.seats),
         study=None,
         crossplay=None,
-        past=None,
+        opponent_pool=None,
         exploration=[],
     )
 

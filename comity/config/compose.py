@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from comity.config import own_parts, presets
 from comity.config.errors import names_its_base, plain_errors
 from comity.config.limits import LARGEST_SEED, check_limits, check_values
-from comity.config.schema import Composition, Config, PastConfig, Schema
+from comity.config.schema import Composition, Config, OpponentPoolConfig, Schema
 from comity.config.yaml_files import check_references, check_resolved, read_yaml
 from comity.errors import ComityError
 
@@ -70,8 +70,10 @@ def _find_home(config: Config) -> None:
     """Writes `~` out in paths: no shell does that behind a key (`output=~/runs`)."""
     config.output = os.path.expanduser(config.output)
     config.model.name = os.path.expanduser(config.model.name)
-    if config.past is not None and config.past.start is not None:
-        config.past.start = os.path.expanduser(config.past.start)
+    if config.opponent_pool is not None and config.opponent_pool.initial_snapshots is not None:
+        config.opponent_pool.initial_snapshots = os.path.expanduser(
+            config.opponent_pool.initial_snapshots
+        )
     for number, seat in enumerate(config.seats):
         if isinstance(seat, str) and seat.startswith("adapter:"):
             config.seats[number] = f"adapter:{os.path.expanduser(seat.partition(':')[2])}"
@@ -87,14 +89,16 @@ def check(config: Config) -> None:
     for instruction in config.exploration:
         check_limits(instruction, "exploration.")
     _share_out(config)
-    if config.seating not in ("fixed", "random"):
-        raise ComityError(f"seating: {config.seating!r} is neither fixed nor random")
+    if config.seat_assignment not in ("fixed", "random"):
+        raise ComityError(
+            f"seat_assignment: {config.seat_assignment!r} is neither fixed nor random"
+        )
     if config.matches % config.group_size:
         raise ComityError(
             f"group_size: {config.group_size} does not divide matches = {config.matches}"
         )
-    if config.past is not None:
-        _check_past(config.past)
+    if config.opponent_pool is not None:
+        _check_opponent_pool(config.opponent_pool)
     for key in ("game", "prompt", "answer", "reward", "algorithm"):
         if not isinstance(getattr(config, key).get("name"), str):
             raise ComityError(f"{key}: needs a name; choose one of `comity list {key}s`")
@@ -114,16 +118,18 @@ def check(config: Config) -> None:
             )
 
 
-def _check_past(past: PastConfig) -> None:
+def _check_opponent_pool(settings: OpponentPoolConfig) -> None:
     """Raises `ComityError` for words that it does not know and players who are never drawn."""
-    if past.scope not in ("group", "match"):
-        raise ComityError(f"past.scope: {past.scope!r} is neither group nor match")
-    if past.trained not in ("live_seat", "all_live"):
-        raise ComityError(f"past.trained: {past.trained!r} is neither live_seat nor all_live")
-    if bool(past.scripted) != (past.scripted_share > 0):
+    if settings.scope not in ("group", "match"):
+        raise ComityError(f"opponent_pool.scope: {settings.scope!r} is neither group nor match")
+    if settings.trained not in ("live_seat", "all_live"):
         raise ComityError(
-            "past.scripted: the players and past.scripted_share above 0 go together; "
-            "give both, or neither"
+            f"opponent_pool.trained: {settings.trained!r} is neither live_seat nor all_live"
+        )
+    if bool(settings.scripted) != (settings.scripted_probability > 0):
+        raise ComityError(
+            "opponent_pool.scripted: the players and opponent_pool.scripted_probability above 0 go "
+            "together; give both, or neither"
         )
 
 

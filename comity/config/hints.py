@@ -68,8 +68,10 @@ SYNONYMS = {
     "opponents": "seats=[learner,tit_for_tat]",
     "rewards": "reward",
     "env": "game",
+    "seating": "seat_assignment",
+    "past": "opponent_pool",
 }
-"""What other libraries and papers call a setting, and where it is here."""
+"""What other libraries, papers and earlier versions call a setting, and where it is here."""
 
 ALGORITHMS = {
     "grpo": "it is algorithm=reinforce with a group baseline and clipped ratios: "

@@ -120,29 +120,31 @@ class PhaseConfig:
 
 
 @dataclass
-class PastConfig:
-    """Earlier policies of the run as opponents (`past=buffer` turns it on)."""
+class OpponentPoolConfig:
+    """Past checkpoints of the run as opponents (`opponent_pool=buffer` turns it on)."""
 
     every: int = limited(10, at_least=1)
     """Iterations between snapshots of the learners; the first is taken after so many."""
     capacity: int = limited(30, at_least=1, at_most=10_000)
     """Most snapshots of a learner that may be drawn in an iteration: a new sample each time."""
-    less_live: bool = False
-    """The run's learners count in the capacity, so that it is less by their number."""
+    count_learners: bool = False
+    """The run's learners count toward the capacity: the pool is smaller by their number."""
     recent: int | None = limited(None, at_least=1)
-    """Only the newest so many may be drawn; null: all."""
+    """Only this many of the newest snapshots may be drawn; null: all."""
     probability: float = limited(0.5, at_least=0, at_most=1)
-    """How often a group faces somebody from the past instead of the present policy."""
+    """Probability that a group faces an opponent from the pool instead of the current policy."""
     scripted: list[Any] = field(default_factory=list)
-    """Scripted players who may be drawn as well, as in `seats`."""
-    scripted_share: float = limited(0.0, at_least=0, at_most=1)
-    """How often, of those times, it is one of them."""
+    """Scripted players that may be drawn as well, as in `seats`."""
+    scripted_probability: float = limited(0.0, at_least=0, at_most=1)
+    """Probability that an opponent from the pool is one of them."""
     scope: str = "group"
     """`group`: drawn for every group of matches; `match`: for every match."""
     trained: str = "live_seat"
-    """`live_seat`: one seat of a group; `all_live`: all seats where nobody is from the past."""
-    start: str | None = None
-    """Folder of an earlier run's adapters to begin with (its past or checkpoints); null: none."""
+    """`live_seat`: one seat of a group; `all_live`: all seats of matches without an opponent from
+    the pool."""
+    initial_snapshots: str | None = None
+    """Folder of an earlier run's adapters to begin with (its `opponent_pool` or `checkpoints`);
+    null: none."""
 
 
 @dataclass
@@ -203,7 +205,7 @@ class Config:
     """Matches per iteration."""
     group_size: int = limited(1, at_least=1)
     """Matches that share their environment seed; divides `matches`."""
-    seating: str = "fixed"
+    seat_assignment: str = "fixed"
     """`fixed`: as listed in `seats`; `random`: drawn for every group of matches."""
     output: str = "runs"
     """Folder below which run folders are made."""
@@ -237,8 +239,8 @@ class Config:
     """When the run is saved."""
     record: RecordConfig = field(default_factory=RecordConfig)
     """What is kept of the matches."""
-    past: PastConfig | None = None
-    """Opponents from the past; null: none."""
+    opponent_pool: OpponentPoolConfig | None = None
+    """Pool of past checkpoints as opponents; null: none."""
     exploration: list[InstructionConfig] = field(default_factory=list)
     """What trained seats are told in training only; at most one a round, none by default."""
     sinks: list[Any] = field(default_factory=list)
@@ -259,5 +261,5 @@ class Schema(Config):
     """Untyped, because OmegaConf cannot merge into a typed block that is null."""
     crossplay: Any = None
     """Likewise."""
-    past: Any = None
+    opponent_pool: Any = None
     """Likewise."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from comity.errors import ComityError
-from comity.evaluation.payoff_ranges import is_certain
+from comity.evaluation.payoff_ranges import is_deterministic
 from comity.games.base import Game
 from comity.games.randomness import CROSSPLAY, ENVIRONMENT, generator
 from comity.players.base import Player
@@ -68,7 +68,7 @@ class Meetings:
     conversations: list[Conversation]
     pairing_of_decision: list[str]
     pairing_of_conversation: list[str]
-    certain: list[bool]
+    deterministic: list[bool]
     """By decision: nothing in its match was left to chance, another would be the same."""
 
 
@@ -96,7 +96,7 @@ def crossplay(
     numbered = list(enumerate(_matches(pairings(entrants, seeds), matches)))
     twos = matches // 2
     meetings = Meetings([], [], [], [], [])
-    certain: dict[tuple[str, str], bool] = {}
+    deterministic: dict[tuple[str, str], bool] = {}
     for first in range(0, len(numbered), BATCH):
         batch = numbered[first : first + BATCH]
         rollout = play(
@@ -115,7 +115,7 @@ def crossplay(
             ],
         )
         labels = {number: pairing.label for number, (pairing, _) in batch}
-        fixed = {number: _certain(game, pairing, certain) for number, (pairing, _) in batch}
+        fixed = {number: _certain(game, pairing, deterministic) for number, (pairing, _) in batch}
         offset = len(meetings.conversations)
         for decision in rollout.decisions:
             if decision.conversation >= 0:
@@ -126,7 +126,7 @@ def crossplay(
         meetings.decisions.extend(rollout.decisions)
         meetings.conversations.extend(rollout.conversations)
         meetings.pairing_of_decision.extend(labels[d.match] for d in rollout.decisions)
-        meetings.certain.extend(fixed[d.match] for d in rollout.decisions)
+        meetings.deterministic.extend(fixed[d.match] for d in rollout.decisions)
         meetings.pairing_of_conversation.extend(labels[c.match] for c in rollout.conversations)
         advance(len(batch))
     return meetings
@@ -139,7 +139,7 @@ def _certain(game: Game, pairing: Pairing, known: dict[tuple[str, str], bool]) -
         pair = [one.player(pairing.seed) for one in (pairing.row, pairing.column)]
         scripts = [getattr(player, "strategy", None) for player in pair]
         known[key] = all(player.controller == "scripted" for player in pair) and all(
-            is_certain(game, order) for order in (scripts, scripts[::-1])
+            is_deterministic(game, order) for order in (scripts, scripts[::-1])
         )
     return known[key]
 

@@ -61,7 +61,7 @@ def claims_must_fit(game: Game | None) -> bool | None:
     return game.payment == "exact" if isinstance(game, Split) else None
 
 
-def is_certain(game: Game, strategies: Sequence[Any]) -> bool:
+def is_deterministic(game: Game, strategies: Sequence[Any]) -> bool:
     """Every match of these strategies (by seat) is the same: nothing is left to chance.
 
     Strategies that do not say how likely their moves are (`Scripted.probabilities`) are taken to

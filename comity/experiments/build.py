@@ -23,7 +23,7 @@ from comity.experiments.past_agents import PastAgents, check_past, starting_turn
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.lengths import Shared
-from comity.games.randomness import ENVIRONMENT, LENGTH, SEATING, generator
+from comity.games.randomness import ENVIRONMENT, LENGTH, SEAT_ASSIGNMENT, generator
 from comity.games.split.game import group_seed
 from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact, check_corrected, check_paid
 from comity.learning.credit.critic import check_critic
@@ -106,9 +106,12 @@ class Rules:
             check_seat(seat)
             if is_scripted(seat):
                 check_strategy(scripted_player(seat).strategy, game, number)
-        if config.seating == "random" and not isinstance(config.game.get("start", "none"), str):
+        if config.seat_assignment == "random" and not isinstance(
+            config.game.get("initial_state", "none"), str
+        ):
             raise ComityError(
-                "seating=random needs a start that is the same for every seat: none or uniform"
+                "seat_assignment=random needs an initial_state that is the same for every seat: "
+                "none or uniform"
             )
         check_critic(rules.algorithm, rules.optimizer, [is_scripted(one) for one in config.seats])
         if isinstance(rules.algorithm, Exact):
@@ -121,8 +124,8 @@ class Rules:
         for number, seat in enumerate(config.seats):
             if is_scripted(seat):
                 scripted_table(scripted_player(seat).strategy, game, number)
-        if config.phases or config.seating != "fixed":
-            raise ComityError("algorithm exact knows no phases and needs seating=fixed")
+        if config.phases or config.seat_assignment != "fixed":
+            raise ComityError("algorithm exact knows no phases and needs seat_assignment=fixed")
         if config.adapter.dropout > 0:
             raise ComityError("algorithm exact needs adapter.dropout=0: dropout is random")
 
@@ -216,7 +219,7 @@ class Experiment:
         self.engine = self.models.engine
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
-        self.past: PastAgents | None = None
+        self.opponent_pool: PastAgents | None = None
         try:
             for seat in config.seats:
                 name = learner_of(seat)
@@ -224,8 +227,10 @@ class Experiment:
                     self.learners[name] = self._new_learner(name)
             self.seats = tuple(self._player(seat) for seat in config.seats)
             self.exact = self._exact_gradient()
-            if config.past is not None:
-                self.past = PastAgents(config, config.past, self.engine, self.learners)
+            if config.opponent_pool is not None:
+                self.opponent_pool = PastAgents(
+                    config, config.opponent_pool, self.engine, self.learners
+                )
         except BaseException:
             self.close()
             raise
@@ -247,8 +252,8 @@ class Experiment:
 
     def close(self) -> None:
         """Take the adapters away from the shared engine."""
-        if self.past is not None:
-            self.past.close()
+        if self.opponent_pool is not None:
+            self.opponent_pool.close()
         critics = [one.critic.adapter for one in self.learners.values() if one.critic]
         for name in [*self.learners, *critics, *self._loaded.values()]:
             self.engine.adapters.remove(name)
@@ -321,17 +326,17 @@ class Experiment:
     def matches(self, iteration: int) -> list[Match]:
         """The matches of one iteration; groups share their environment seed.
 
-        With opponents from the past, after `past.begin`.
+        With opponents from the past, after `opponent_pool.begin`.
         """
         config, seated = self.config, self.players()
         matches = []
         for number in range(config.matches):
             group = number // config.group_size
             players = seated
-            if self.past is not None:
-                players = self.past.seated(seated, iteration, number)
-            if config.seating == "random":
-                order = generator(config.seed, SEATING, iteration, group)
+            if self.opponent_pool is not None:
+                players = self.opponent_pool.seated(seated, iteration, number)
+            if config.seat_assignment == "random":
+                order = generator(config.seed, SEAT_ASSIGNMENT, iteration, group)
                 players = tuple(players[i] for i in order.permutation(len(players)))
             seed = int(generator(config.seed, ENVIRONMENT, iteration, group).integers(2**62))
             number_of_group = iteration * (config.matches // config.group_size) + group

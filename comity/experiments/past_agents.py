@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comity.config.schema import Config, PastConfig
+from comity.config.schema import Config, OpponentPoolConfig
 from comity.config.seats import check_seat, check_strategy, is_scripted, learner_of, scripted_player
 from comity.engines.local.engine import Engine
 from comity.errors import ComityError
@@ -40,57 +40,63 @@ def starting_turn(config: Config, group: int) -> int:
     With opponents from the past seats are live in turn as well. So that each seat begins as
     often where it is live as where it is not, the turns shift whenever both came round.
     """
-    if config.past is None:
+    if config.opponent_pool is None:
         return group
     return group + group // math.lcm(len(config.seats), len(learning_seats(config.seats)))
 
 
 def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:
     """Raises `ComityError` where the config's `past` cannot be, as far as that needs no model."""
-    past = config.past
-    if past is None:
+    settings = config.opponent_pool
+    if settings is None:
         return
     learning = learning_seats(config.seats)
     if len(learning) < 2:
         raise ComityError(
-            "past: an agent from the past takes the seat of a learner whom the live one faces; "
+            "opponent_pool: a past checkpoint takes the seat of a learner that the live one faces; "
             f"`seats` needs two learners at least, not {len(learning)}"
         )
     if isinstance(algorithm, Exact):
         raise ComityError(
-            "past: algorithm exact learns against the others as they are, whoever played; "
+            "opponent_pool: algorithm exact learns against the current policies, whoever played; "
             "choose reinforce or ppo"
         )
     names = {learner_of(config.seats[seat]) for seat in learning}
-    if _capacity(past, len(names)) < 1:
+    if _capacity(settings, len(names)) < 1:
         raise ComityError(
-            f"past.capacity: {past.capacity} less {len(names)} learners leaves no snapshot; "
-            "give more, or past.less_live=false"
+            f"opponent_pool.capacity: {settings.capacity} less {len(names)} learners leaves no "
+            "snapshot; give more, or opponent_pool.count_learners=false"
         )
-    check_valued(algorithm, bool(past.scripted), "past.scripted: ")
-    for spec in past.scripted:
+    check_valued(algorithm, bool(settings.scripted), "opponent_pool.scripted: ")
+    for spec in settings.scripted:
         if not is_scripted(spec):
-            raise ComityError(f"past.scripted: {spec!r} is a language model, no scripted player")
+            raise ComityError(
+                f"opponent_pool.scripted: {spec!r} is a language model, no scripted player"
+            )
         check_seat(spec)
-        for seat in range(game.seats) if config.seating == "random" else learning:
+        for seat in range(game.seats) if config.seat_assignment == "random" else learning:
             check_strategy(scripted_player(spec).strategy, game, seat)
 
 
-def _capacity(past: PastConfig, learners: int) -> int:
+def _capacity(settings: OpponentPoolConfig, learners: int) -> int:
     """How many snapshots of a learner may be drawn in an iteration."""
-    return past.capacity - (learners if past.less_live else 0)
+    return settings.capacity - (learners if settings.count_learners else 0)
 
 
 class PastAgents:
     """The opponents from the past in one run."""
 
     def __init__(
-        self, config: Config, past: PastConfig, engine: Engine, learners: Mapping[str, Learner]
+        self,
+        config: Config,
+        settings: OpponentPoolConfig,
+        engine: Engine,
+        learners: Mapping[str, Learner],
     ) -> None:
-        self._config, self._past = config, past
+        self._config, self._settings = config, settings
         self._adapters, self._learners = engine.adapters, learners
         self._learning = learning_seats(config.seats)
-        self._scripted = [scripted_player(spec) for spec in past.scripted]
+        self._scripted = [scripted_player(spec) for spec in settings.scripted]
         self._checked = False
         self._snapshots: Snapshots | None = None
         self._pool: dict[str, list[Snapshot]] = {}
@@ -99,25 +105,28 @@ class PastAgents:
         self._faced: list[Opponent] = []
 
     def check_start(self) -> None:
-        """Raises `ComityError` unless all adapters of `past.start` fit the model."""
+        """Raises `ComityError` unless all of `opponent_pool.initial_snapshots` fit the model."""
         if self._checked:
             return
         for folder in dict.fromkeys(one for folders in self._given().values() for one in folders):
-            self._adapters.load("past-start", folder)
-            self._adapters.remove("past-start")
+            self._adapters.load("opponent_pool-initial", folder)
+            self._adapters.remove("opponent_pool-initial")
         self._checked = True
 
     def _given(self) -> dict[str, list[Path]]:
-        """The adapters of `past.start` for each learner."""
-        if self._past.start is None:
+        """The adapters of `opponent_pool.initial_snapshots` for each learner."""
+        if self._settings.initial_snapshots is None:
             return {}
-        return {name: find_adapters(Path(self._past.start), name) for name in self._learners}
+        return {
+            name: find_adapters(Path(self._settings.initial_snapshots), name)
+            for name in self._learners
+        }
 
     def open(self, run: Path, iteration: int) -> None:
         """Begin in a run's folder, or go on there with an iteration."""
         self._snapshots = Snapshots(run)
         self._snapshots.forget_from(iteration)
-        if self._past.start is not None and not self._snapshots.started:
+        if self._settings.initial_snapshots is not None and not self._snapshots.started:
             self.check_start()
             self._snapshots.start(self._given())
 
@@ -125,12 +134,12 @@ class PastAgents:
         """Settle whom this iteration's matches face, and take the snapshot that is due."""
         if self._snapshots is None:
             raise ValueError("open the run's folder first")
-        past, seed = self._past, self._config.seed
+        settings, seed = self._settings, self._config.seed
         self._pool = {
             name: available(
                 self._snapshots.of(name),
-                past.recent,
-                _capacity(past, len(self._learners)),
+                settings.recent,
+                _capacity(settings, len(self._learners)),
                 generator(seed, PAST, "available", name, iteration),
             )
             for name in self._learners
@@ -139,7 +148,7 @@ class PastAgents:
         self._begun = iteration
         self._load()
         # After the drawing, so that whoever is faced is earlier than who learns.
-        if iteration > 0 and iteration % past.every == 0:
+        if iteration > 0 and iteration % settings.every == 0:
             for name, learner in self._learners.items():
                 self._snapshots.save(name, learner.version, partial(self._adapters.save, name))
 
@@ -168,12 +177,12 @@ class PastAgents:
 
     def _drawn(self, iteration: int, match: int) -> Opponent:
         """Whom a match faces: all of a group the same, unless each match draws for itself."""
-        past = self._past
-        alone = (match,) if past.scope == "match" else ()
+        settings = self._settings
+        alone = (match,) if settings.scope == "match" else ()
         group = match // self._config.group_size
         return draw_opponent(
             generator(self._config.seed, PAST, iteration, group, *alone),
-            Chances(past.probability, past.scripted_share),
+            Chances(settings.probability, settings.scripted_probability),
             [len(snapshots) for snapshots in self._pool.values()],
             len(self._scripted),
         )
@@ -201,7 +210,9 @@ class PastAgents:
             return self._scripted[opponent.scripted]
         drawn = dict(zip(self._pool, opponent.past, strict=False)).get(player.adapter or "")
         if drawn is None:
-            return player if self._past.trained == "all_live" else replace(player, trained=False)
+            return (
+                player if self._settings.trained == "all_live" else replace(player, trained=False)
+            )
         snapshot = self._pool[player.adapter or ""][drawn]
         return replace(
             player,

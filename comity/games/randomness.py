@@ -37,7 +37,7 @@ FOLLOWUP: Final = "followup"
 EXPLORATION: Final = "exploration"
 PROMPT: Final = "prompt"
 ENVIRONMENT: Final = "environment"
-SEATING: Final = "seating"
+SEAT_ASSIGNMENT: Final = "seating"
 LENGTH: Final = "length"
 PAST: Final = "past"
 CROSSPLAY: Final = "crossplay"
@@ -67,7 +67,7 @@ STREAMS: Final[dict[str, str]] = {
     PROMPT: "what is shuffled (labels, swap, layout; mention or answer with seat and round)",
     # Of the run's seed.
     ENVIRONMENT: "iteration, group of matches: the environment seed",
-    SEATING: "iteration, group: who sits where",
+    SEAT_ASSIGNMENT: "iteration, group: who sits where",
     LENGTH: "iteration (or none): a length that all matches of a batch or run share",
     PAST: "iteration, group, match (or none): whom the live seat faces; available, learner, "
     "iteration: which snapshots may be drawn",

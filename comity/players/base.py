@@ -84,17 +84,17 @@ class Answer:
     """Probability of each legal answer, where they were scored."""
     answers: "Answers" = ()
     """Token ids of each legal answer after their common part, where they were scored."""
-    lenient: Action = ILLEGAL
+    lenient_move: Action = ILLEGAL
     """The move of the only label that occurs in a language model's answer."""
-    reading: str = ""
-    """What the answer turned out to be (`comity.prompts.answers.READINGS`); scripts: ""."""
+    parse_status: str = ""
+    """What the answer turned out to be (`comity.prompts.answers.PARSE_STATUSES`); scripts: ""."""
     offsets: tuple[int, ...] = ()
     """Place of each chosen token, from `start`; (): they follow one another."""
     masks: "tuple[Mask | None, ...]" = ()
     """What each token was chosen from, under a grammar; (): the whole vocabulary."""
     grammar: str = ""
     """The regular expression that it was sampled under; "": none."""
-    stop: str = ""
+    finish_reason: str = ""
     """Why sampling stopped (`comity.engines.local.sampling.Drawn`); "": not sampled token by token.
     """
     kind: str = ""
@@ -103,7 +103,7 @@ class Answer:
     """A thinking block and failed attempts, in order."""
     attempts: int = 1
     """How often was answered until this one counted."""
-    guided: bool = False
+    constrained: bool = False
     """Written under a grammar."""
     trainable: bool = True
 

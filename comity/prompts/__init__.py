@@ -21,7 +21,7 @@ from comity.prompts.answers import (
     ANSWERS,
     AnswerFormat,
     Attempts,
-    Forced,
+    Constrained,
     Free,
     parse,
     parse_lenient,
@@ -38,7 +38,7 @@ __all__ = [
     "PROMPTS",
     "AnswerFormat",
     "Attempts",
-    "Forced",
+    "Constrained",
     "Free",
     "Prompt",
     "conversation",
@@ -55,11 +55,11 @@ def conversation(
     labels: tuple[str, ...] | None = None,
     swap_labels: bool = False,
     goal: str = "own",
-    news: str = "both",
-    errors: bool = False,
+    feedback: str = "both",
+    state_error_rule: bool = False,
 ) -> Conversation:
     """One growing conversation: the rules once, then what happened in each round."""
-    return Conversation(Telling(framing, labels, swap_labels, goal), news, errors)
+    return Conversation(Telling(framing, labels, swap_labels, goal), feedback, state_error_rule)
 
 
 def memory_one(

@@ -48,22 +48,22 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forced(Written):
+class Constrained(Written):
     """Choices are scored and one is drawn, texts follow a grammar; no answer is illegal.
 
     But for a claim cut by `claim_tokens`, and shares of `FinalForm` that do not add up.
     """
 
-    name: ClassVar[str] = "forced"
+    name: ClassVar[str] = "constrained"
 
 
 FALLBACKS = {
-    "guided": "an answer as the format `forced` has them",
+    "constrained": "decoded under the grammar, as with the format `constrained`",
     "illegal": "the last attempt stands, illegal as it is",
 }
 """What follows when no attempt could be read."""
 
-FEEDBACK = {
+RETRY_FEEDBACK = {
     "none": "the next attempt is sampled in the same context, as if there had been none before",
     "append": "the failed answer stays, and a line of complaint is told before the next",
 }
@@ -78,14 +78,14 @@ class Attempts(Written):
     complaint: ClassVar[str] = (
         "That answer cannot be read. Answer again, exactly in the format asked for."
     )
-    """What is told after a failed attempt with the feedback `append`."""
+    """What is told after a failed attempt with `retry_feedback=append`."""
 
     free_attempts: int = 1
     """Attempts without a grammar; -1: the fallback from the start."""
-    fallback: str = "guided"
+    fallback: str = "constrained"
     """One of `FALLBACKS`."""
-    feedback: str = "none"
-    """One of `FEEDBACK`."""
+    retry_feedback: str = "none"
+    """One of `RETRY_FEEDBACK`."""
     train_attempts: bool = False
     """Failed attempts are learned from with the credit of the answer that followed.
 
@@ -101,19 +101,21 @@ class Attempts(Written):
                 f"not {self.free_attempts}"
             )
         lookup("fallback", self.fallback, FALLBACKS)
-        lookup("feedback", self.feedback, FEEDBACK)
-        guided = self.fallback == "guided"
-        if self.free_attempts == -1 and not guided:
-            raise ComityError("free_attempts=-1 leaves the fallback alone, which must be guided")
+        lookup("retry_feedback", self.retry_feedback, RETRY_FEEDBACK)
+        constrained = self.fallback == "constrained"
+        if self.free_attempts == -1 and not constrained:
+            raise ComityError(
+                "free_attempts=-1 leaves the fallback alone, which must be constrained"
+            )
         if self.train_attempts and not self.train_illegal:
             raise ComityError(
                 "train_attempts learns from the whole act of answering, and train_illegal=false "
                 "leaves its end out; choose one of them"
             )
-        if self.feedback == "append" and self.free_attempts < (1 if guided else 2):
+        if self.retry_feedback == "append" and self.free_attempts < (1 if constrained else 2):
             raise ComityError(
-                "feedback=append complains before another attempt, and there is none: "
-                "give more free_attempts, or set feedback=none"
+                "retry_feedback=append complains before another attempt, and there is none: "
+                "give more free_attempts, or set retry_feedback=none"
             )
 
 
@@ -134,7 +136,7 @@ class Free:
 
 
 ANSWERS: dict[str, Callable[..., AnswerFormat]] = {
-    "forced": Forced,
+    "constrained": Constrained,
     "attempts": Attempts,
     "free": Free,
 }
@@ -156,7 +158,7 @@ def beyond_reading(text: str, labels: Sequence[str]) -> bool:
     return begun.rstrip() not in labels and not any(label.startswith(begun) for label in labels)
 
 
-READINGS: dict[str, str] = {
+PARSE_STATUSES: dict[str, str] = {
     "legal": "exactly one label, but for whitespace around it",
     "labels": "a label among other words, or several labels",
     "truncated": "cut at the limit before any label",
@@ -167,8 +169,8 @@ READINGS: dict[str, str] = {
 """What an answer turned out to be."""
 
 
-def reading(text: str, labels: Sequence[str], stopped: bool) -> str:
-    """A key of `READINGS`; `stopped`: the answer ended before its limit."""
+def parse_status(text: str, labels: Sequence[str], stopped: bool) -> str:
+    """A key of `PARSE_STATUSES`; `stopped`: the answer ended before its limit."""
     if not isinstance(parse(text, labels), Illegal):
         return "legal"
     if any(_names(text, label) for label in labels):

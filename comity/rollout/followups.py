@@ -117,7 +117,7 @@ def _ask(
             played=-1,
             state=[],
             payoff=float("nan"),
-            stop=drawn.stop,
+            finish_reason=drawn.stop,
         )
         found.append((conversation, decision))
     return found

@@ -25,7 +25,7 @@ from comity.files import write_atomically, writing
 from comity.rollout.records import Conversation, Decision, Piece
 from comity.safe_reading import read_bytes
 
-VERSION = 4
+VERSION = 5
 """Version of both schemas; raised when a column changes its name or meaning."""
 
 CHECKSUM = b"comity.sha256"
@@ -74,23 +74,23 @@ DECISION = pa.schema(
         ("state", INTEGERS),
         ("payoff", REAL),
         ("reward", REAL),
-        ("ret", REAL),
+        ("return_", REAL),
         ("advantage", REAL),
-        ("lenient", INTEGER),
-        ("reading", TEXT),
-        ("reward_share", REAL),
+        ("lenient_move", INTEGER),
+        ("parse_status", TEXT),
+        ("normalized_reward", REAL),
         ("rewards", pa.map_(TEXT, REAL)),
         ("claim", INTEGERS),
         ("stock", INTEGERS),
         ("values", REALS),
-        ("received", REALS),
-        ("best", REAL),
+        ("allocation", REALS),
+        ("max_welfare", REAL),
         ("attempts", INTEGER),
-        ("guided", FLAG),
-        ("said", TEXT),
+        ("constrained", FLAG),
+        ("message_as_read", TEXT),
         ("offsets", INTEGERS),
         ("grammar", TEXT),
-        ("stop", TEXT),
+        ("finish_reason", TEXT),
     ]
 )
 
@@ -142,9 +142,10 @@ def write_table(path: Path, table: pa.Table) -> str:
 
 
 def open_table(path: Path) -> pq.ParquetFile:
-    """A file of records whose checksum holds; `ComityError` for a damaged one.
+    """A file of records whose checksum holds.
 
-    What another program wrote anew has none: it is taken, with a warning.
+    Raises `ComityError` for a damaged file and for records of another schema version. A file that
+    another program rewrote has no checksum: it is read, with a warning.
     """
     data = read_bytes(path)
     digest = _checked(path, data)
@@ -153,6 +154,9 @@ def open_table(path: Path) -> pq.ParquetFile:
     except (OSError, pa.ArrowException) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ComityError(f"{path} cannot be read as Parquet: {first}; {NOT_AGAIN}") from error
+    version = (file.schema_arrow.metadata or {}).get(b"comity.schema_version")
+    if version is not None:
+        _check_version(path, version.decode())
     if digest is None:
         warn(
             f"{path} holds no checksum, so it was written by another program; damage to it would "
@@ -213,6 +217,15 @@ def read_columns(path: Path, kind: str) -> dict[str, list[Any]]:
     return columns
 
 
+def _check_version(path: Path, version: str) -> None:
+    """Raises `ComityError` unless records of this schema version can be read."""
+    if version != str(VERSION):
+        raise ComityError(
+            f"{path} has schema version {version or 'none'}, this Comity reads {VERSION}; read it "
+            "with the version of Comity in the run's versions.json, or run the experiment again"
+        )
+
+
 def _table(
     kind: str, rows: list[dict[str, Any]], extra: Mapping[str, Sequence[Any]] | None
 ) -> pa.Table:
@@ -234,11 +247,7 @@ def _read(kind: str, path: Path) -> pa.Table:
     version = metadata.get(b"comity.schema_version", b"").decode()
     if found != kind:
         raise ComityError(f"{path} holds no {kind} records (its kind: {found or 'none'})")
-    if version != str(VERSION):
-        raise ComityError(
-            f"{path} has schema version {version or 'none'}, this Comity reads {VERSION}; "
-            "read it with the version that versions.json beside it names"
-        )
+    _check_version(path, version)
     for field in SCHEMAS[kind]:
         if field.name not in table.column_names:
             raise ComityError(f"{path} lacks the column {field.name!r}")

@@ -56,13 +56,13 @@ def rows(
                 played=-1,
                 state=state,
                 payoff=0.0,
-                lenient=index(one.lenient),
-                reading="exceeded" if beyond else one.reading,
+                lenient_move=index(one.lenient_move),
+                parse_status="exceeded" if beyond else one.parse_status,
                 grammar=one.grammar,
-                stop=one.stop,
+                finish_reason=one.finish_reason,
                 attempts=one.attempts,
-                guided=one.guided,
-                said=heard(game, action) if not one.kind else "",
+                constrained=one.constrained,
+                message_as_read=heard(game, action) if not one.kind else "",
             ),
             one,
         )
@@ -77,9 +77,9 @@ def complete(decision: Decision, answer: Answer) -> None:
     decision.token_logprobs = list(answer.token_logprobs)
     decision.legal = list(answer.legal)
     decision.text = answer.text
-    decision.lenient = index(answer.lenient)
-    decision.reading = answer.reading
-    decision.stop = answer.stop
+    decision.lenient_move = index(answer.lenient_move)
+    decision.parse_status = answer.parse_status
+    decision.finish_reason = answer.finish_reason
 
 
 def close(decisions: Sequence[Decision], finished: Round) -> None:
@@ -102,8 +102,8 @@ def close(decisions: Sequence[Decision], finished: Round) -> None:
             d.claim = [] if claim is None or d.kind != "claim" else list(claim)
             d.stock = list(deal.stock)
             d.values = [float(v) for v in deal.values[d.seat]]
-            d.received = [float(x) for x in finished.received[d.seat]]
-            d.best = deal.best()
+            d.allocation = [float(x) for x in finished.received[d.seat]]
+            d.max_welfare = deal.best()
 
 
 def kind_of(asked: str, reply: Reply) -> str:

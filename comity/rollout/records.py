@@ -66,15 +66,15 @@ class Decision:
     """What the game paid this seat in this round (given once, at the round's last step)."""
     reward: float = float("nan")
     """What the learner is trained on; NaN where not computed."""
-    ret: float = float("nan")
+    return_: float = float("nan")
     """Discounted return of what the learner is trained on (over the algorithm's reward scale)."""
     advantage: float = float("nan")
     """The credit that the decision is trained with."""
-    lenient: int = -1
+    lenient_move: int = -1
     """Index of the move whose label alone occurs in the text; -1 none or several."""
-    reading: str = ""
-    """What the answer turned out to be (`comity.prompts.answers.READINGS`); scripts: ""."""
-    reward_share: float = float("nan")
+    parse_status: str = ""
+    """What the answer turned out to be (`comity.prompts.answers.PARSE_STATUSES`); scripts: ""."""
+    normalized_reward: float = float("nan")
     """The reward as a share of its range in the match's own payoff table: 0 the least of any answer
     (an illegal one, where that is penalized), 1 the most of a legal one; NaN where not defined."""
     rewards: dict[str, float] = field(default_factory=dict)
@@ -86,21 +86,21 @@ class Decision:
     for the last message of a seat that could not claim because the round was ended."""
     values: list[float] = field(default_factory=list)
     """Points per unit of each item for this seat."""
-    received: list[float] = field(default_factory=list)
+    allocation: list[float] = field(default_factory=list)
     """Units of each item that this seat got."""
-    best: float = float("nan")
+    max_welfare: float = float("nan")
     """Points of the split that would have been best for all seats together."""
     attempts: int = 1
     """How often was answered until an answer counted."""
-    guided: bool = False
+    constrained: bool = False
     """Written under a grammar."""
-    said: str = ""
+    message_as_read: str = ""
     """A message as the other seats read it."""
     offsets: list[int] = field(default_factory=list)
     """Place of each chosen token, from `start`; empty: they follow one another."""
     grammar: str = ""
     """The regular expression that it was sampled under; "": none."""
-    stop: str = ""
+    finish_reason: str = ""
     """Why sampling stopped (`comity.engines.local.sampling.Drawn`); "": not sampled token by token.
     """
 

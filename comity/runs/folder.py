@@ -7,7 +7,7 @@
     decisions/000003.parquet       what was decided in iteration 3
     conversations/000003.parquet   and in which conversations
     checkpoints/000010/            see `comity.learning.state.checkpoints`
-    past/main/000010/              see `comity.learning.state.snapshots`
+    opponent_pool/main/000010/              see `comity.learning.state.snapshots`
 
 One process at a time writes to a run: it holds a lock that the system takes back when the
 process ends, however it ends. Readers need no lock.

@@ -93,8 +93,10 @@ def test_home_is_found_behind_a_key(
     assert configs[0].output == str(tmp_path / "me" / "runs")
     assert configs[0].model.name == str(tmp_path / "me" / "m")
     assert not (tmp_path / "~").exists()
-    past = compose("smoke", ["past=buffer", "past.start='~/p'"]).past
-    assert past is not None and past.start == str(tmp_path / "me" / "p")
+    past = compose(
+        "smoke", ["opponent_pool=buffer", "opponent_pool.initial_snapshots='~/p'"]
+    ).opponent_pool
+    assert past is not None and past.initial_snapshots == str(tmp_path / "me" / "p")
     seats = compose("smoke", ["seats=[learner,'adapter:~/a']"]).seats
     assert seats[1] == f"adapter:{tmp_path / 'me' / 'a'}"
 

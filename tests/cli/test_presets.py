@@ -201,10 +201,10 @@ def test_what_each_era_tells_of_the_last_round() -> None:
 
 def test_buffers_of_the_final_release_are_less_by_the_live_policies() -> None:
     for cell in ("ipd_vanilla_ad_align", "tas_rps_vanilla_ad_align", "submission_tas_ad_align"):
-        past = composed(f"robust/{cell}").past
+        past = composed(f"robust/{cell}").opponent_pool
         assert past is not None and past.capacity == 30
-        assert past.less_live == ("submission" not in cell)
-    assert composed("robust/tas_rps_vanilla_ad_align_no_agent_buffer").past is None
+        assert past.count_learners == ("submission" not in cell)
+    assert composed("robust/tas_rps_vanilla_ad_align_no_agent_buffer").opponent_pool is None
 
 
 def test_the_published_seeds_are_studies() -> None:

@@ -28,7 +28,7 @@ def played(dtype: str) -> tuple[LanguageModels, Rollout]:
         Engine(load_model("smollm2-135m", dtype, "cpu")),
         ChatFormat.from_tokenizer(load_tokenizer("smollm2-135m")),
         build("prompt", {"name": "conversation", "labels": ["A", "B"]}, PROMPTS),
-        build("answer", "forced", ANSWERS),
+        build("answer", "constrained", ANSWERS),
     )
     models.engine.adapters.add("main", rank=16)
     policy = learner(models)

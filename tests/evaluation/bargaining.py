@@ -79,7 +79,7 @@ def play(
         if d is last[d.round, d.seat]:
             settle(d, game.history(state)[d.round])
         if d.kind == "message" and d.move >= 0:
-            d.said = d.text[: game.message_limit]
+            d.message_as_read = d.text[: game.message_limit]
     return decisions
 
 
@@ -110,7 +110,7 @@ def record(
         "legal": [],
         "probabilities": [],
         "text": "??" if isinstance(reply, Illegal) else str(reply),
-        "reading": "exceeded" if beyond else "",
+        "parse_status": "exceeded" if beyond else "",
         "move": -1 if illegal else reply if turn.kind == "respond" else 0,
         "move_name": "illegal" if illegal else turn.kind,
         "played": -1,
@@ -126,7 +126,7 @@ def settle(d: Decision, outcome: Any) -> None:
     d.payoff = outcome.payoffs[d.seat]
     d.stock = list(outcome.deal.stock)
     d.values = list(outcome.deal.values[d.seat])
-    d.received = list(outcome.received[d.seat])
-    d.best = outcome.deal.best()
+    d.allocation = list(outcome.received[d.seat])
+    d.max_welfare = outcome.deal.best()
     if d.kind == "claim":
         d.claim = list(outcome.claims[d.seat] or ())

@@ -41,7 +41,7 @@ PD = {"name": "prisoners_dilemma", "length": {"name": "fixed", "rounds": 5}}
 def written(found: Meetings, folder: Path) -> Table:
     """The table that a page reads."""
     path = folder / "decisions.parquet"
-    extra = {"pairing": found.pairing_of_decision, "certain": found.certain}
+    extra = {"pairing": found.pairing_of_decision, "deterministic": found.deterministic}
     write_table(path, decision_table(found.decisions, extra))
     return read_crossplay(path)
 
@@ -60,7 +60,7 @@ def test_matches_come_in_twos_on_the_same_deal(matches: int) -> None:
     deals: dict[int, set[tuple[int, float]]] = defaultdict(set)
     seats: dict[tuple[str, int], list[tuple[int, int, str]]] = defaultdict(list)
     for d, pairing in zip(found.decisions, found.pairing_of_decision, strict=True):
-        deals[d.group].add((d.seed, d.best))
+        deals[d.group].add((d.seed, d.max_welfare))
         seats[pairing, d.group].append((d.match, d.seat, d.player))
     assert len(deals) == matches // 2
     assert all(len(one) == 1 for one in deals.values()), "a group has one environment"
@@ -184,7 +184,7 @@ def test_pairs_that_leave_nothing_to_chance_are_exact(tmp_path: Path) -> None:
     assert chance["low"] < chance["high"]
     noisy = {**PD, "noise": 0.1}
     found = crossplay(make_game(noisy), entrants("tit_for_tat", "always_defect"), (0,), 2)
-    assert not any(found.certain)
+    assert not any(found.deterministic)
 
 
 def test_who_plays_alike_gets_alike(tmp_path: Path) -> None:

@@ -27,7 +27,12 @@ from tests.train.small import decisions, only_folder, overrides, small
 
 def dealing(**changes: object) -> RandomTables:
     length = {"name": "fixed", "rounds": 3}
-    block = {"name": "random_dilemma", "length": length, "start": "uniform", "illegal": "carry"}
+    block = {
+        "name": "random_dilemma",
+        "length": length,
+        "initial_state": "uniform",
+        "illegal": "carry",
+    }
     found = make_game({**block, **changes})
     assert isinstance(found, RandomTables)
     return found
@@ -126,7 +131,7 @@ def test_a_moral_preset_shows_null_rows_shares_and_optima(version: str, tmp_path
     assert set(one["optimum"][0]["0"]) == {"CC", "CD", "DC", "DD"}
     assert one["tables"] == ({"count": 160, "all": True} if not version else None)
     rows = [d for d in decisions(run) if d.controller == "live" and d.iteration == 1]
-    shares = [d.reward_share for d in rows]
+    shares = [d.normalized_reward for d in rows]
     assert np.isfinite(shares).all()
     assert one["normalized"][-1]["mean"] == pytest.approx(np.mean(shares), abs=1e-5)
     assert one["regret"][-1]["mean"] == pytest.approx(1 - np.mean(shares), abs=1e-5)
@@ -136,10 +141,12 @@ def test_a_moral_preset_shows_null_rows_shares_and_optima(version: str, tmp_path
 
 def test_runs_before_the_column_can_still_be_shown(tmp_path: Path) -> None:
     """Fixed payoffs need it not; without it drawn ones have no normalized reward."""
-    train(small(tmp_path, "iterations=1", "seats=[learner,tit_for_tat]", "game.start=uniform"))
+    train(
+        small(tmp_path, "iterations=1", "seats=[learner,tit_for_tat]", "game.initial_state=uniform")
+    )
     run = only_folder(tmp_path)
     (one,) = summarize(collect([run]))["moral"].values()
     rows = [d for d in decisions(run) if d.controller == "live"]
     assert one["normalized"][0]["mean"] == pytest.approx(
-        np.mean([d.reward_share for d in rows]), abs=1e-5
+        np.mean([d.normalized_reward for d in rows]), abs=1e-5
     )

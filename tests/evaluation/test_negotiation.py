@@ -55,7 +55,7 @@ def by_hand() -> list[Decision]:
         (saying("hello", (10, 5), "x", (0, 4)), saying("", (5, 10), ILLEGAL, ILLEGAL)),
         tokens=[1, 2, 3],
     )
-    decisions[0] = replace(decisions[0], attempts=3, guided=True)
+    decisions[0] = replace(decisions[0], attempts=3, constrained=True)
     return decisions
 
 
@@ -74,7 +74,7 @@ BY_HAND = by_hand()
         # Best for all: round 0, 100 + 25 and 25; round 1, 20 and 100.
         ("own_share", 128 / 270),
         # Units given out: 20 and 4. Hats to seat 0: 20/3. All 10 books. The 4 books of round 1.
-        ("allocation", (20 / 3 + 10 + 4) / 24),
+        ("allocative_efficiency", (20 / 3 + 10 + 4) / 24),
         # Legal claims: 15 + 15 of 20 each, then 4 of 20.
         ("stock_claimed", 34 / 60),
         ("claim_higher", (10 + 4) / 2),  # hats by seat 0; books by seat 0 in round 1
@@ -89,7 +89,7 @@ BY_HAND = by_hand()
         ("illegal_messages", 1 / 4),
         ("illegal_claims", 1 / 4),
         ("retries", 2 / 8),
-        ("guided", 1 / 8),
+        ("constrained", 1 / 8),
     ],
 )
 def test_two_rounds_by_hand(name: str, expected: float) -> None:
@@ -107,7 +107,7 @@ def test_of_one_seat_only() -> None:
 
 def test_every_statistic_is_defined_in_one_sentence_and_the_docs_have_it() -> None:
     docs = Path("docs/explanation/measuring.md").read_text(encoding="utf-8")
-    assert {"payoff", "percent_of_max", "guided"} <= set(STATISTICS)
+    assert {"payoff", "percent_of_max", "constrained"} <= set(STATISTICS)
     for name, one in STATISTICS.items():
         assert one.text.endswith(".") and "\n" not in one.text
         assert f"| `{name}` | {one.title} | {one.text} |" in docs
@@ -126,7 +126,7 @@ def test_a_claim_that_must_fit() -> None:
     assert value("agreement", none) == 0.0
     assert value("points_on_agreement", none) is None
     assert value("imbalance", none) is None
-    assert value("allocation", none) is None
+    assert value("allocative_efficiency", none) is None
 
 
 @pytest.mark.parametrize("payment", ["proportional", "exact"])
@@ -197,7 +197,7 @@ def test_three_seats() -> None:
     assert value("percent_of_max", decisions) == 15 / 18
     assert value("own_share", decisions, seat=0) == 6 / 9
     assert value("own_share", decisions, seat=2) is None, "entitled to nothing"
-    assert value("allocation", decisions) == 6 / 9
+    assert value("allocative_efficiency", decisions) == 6 / 9
     assert value("claim_equal", decisions) == 9 and value("claim_equal", decisions, seat=2) is None
     assert value("claim_lower", decisions, seat=2) == 9
     with pytest.raises(ComityError, match="imbalance is about two seats"):
@@ -272,7 +272,7 @@ def test_scripted_pairs_have_their_exact_references(
     nice = all_deals(cooperator, cooperator)
     assert value("payoff", nice) == kind(both, abs=1e-4)
     assert value("efficiency", nice) == value("percent_of_max", nice) == kind(1.0)
-    assert value("allocation", nice) == value("own_share", nice) == kind(1.0)
+    assert value("allocative_efficiency", nice) == value("own_share", nice) == kind(1.0)
     assert value("over_claimed", nice) == 0.0
     assert value("claim_higher", nice) == 10 and value("claim_lower", nice) == 0
     hard = all_deals(greedy, greedy)
@@ -326,18 +326,18 @@ def naive(name: str, decisions: Sequence[Decision]) -> float | None:
         [other] = [
             o for o in settled if (o.match, o.round) == (d.match, d.round) and o.seat != d.seat
         ]
-        points = sum(v * x for v, x in zip(d.values, d.received, strict=True))
+        points = sum(v * x for v, x in zip(d.values, d.allocation, strict=True))
         if name == "own_share":
             top += points
         if name == "percent_of_max":
-            top, bottom = top + points, bottom + d.best / 2
+            top, bottom = top + points, bottom + d.max_welfare / 2
         for i, q in enumerate(d.stock):
             mine, theirs = d.values[i], other.values[i]
             if name == "own_share":
                 bottom += q * mine if mine > theirs else q * mine / 2 if mine == theirs else 0
-            if name == "allocation":
-                top += d.received[i] if mine >= theirs else 0
-                bottom += d.received[i]
+            if name == "allocative_efficiency":
+                top += d.allocation[i] if mine >= theirs else 0
+                bottom += d.allocation[i]
             if name == "stock_claimed" and d.move >= 0:
                 top, bottom = top + d.claim[i], bottom + q
             if name == "over_claimed" and q:
@@ -361,7 +361,7 @@ def test_loops_say_the_same(decisions: list[Decision]) -> None:
     for name in (
         "own_share",
         "percent_of_max",
-        "allocation",
+        "allocative_efficiency",
         "stock_claimed",
         "over_claimed",
         "claim_higher",
@@ -393,7 +393,9 @@ def test_counts_of_matches_and_seats_add_up(decisions: list[Decision]) -> None:
             np.testing.assert_allclose(np.sum(seats, axis=0), whole, atol=1e-9)
     estimate = mean_over_seeds([counts(b, "payoff")])
     assert estimate is not None and estimate.n == len(b.round_match) * 2
-    assert all(0 <= (value(n, decisions) or 0) <= 1 for n in ("efficiency", "allocation"))
+    assert all(
+        0 <= (value(n, decisions) or 0) <= 1 for n in ("efficiency", "allocative_efficiency")
+    )
 
 
 # ---- the line of metrics.jsonl ---------------------------------------------------------------
@@ -419,7 +421,7 @@ def test_metrics_of_an_iteration() -> None:
 def test_answers_that_nothing_was_learned_from_are_the_learners_all_the_same() -> None:
     decisions = [replace(d, controller=("live", "past")[d.seat], trained=False) for d in BY_HAND]
     found = metrics.iteration_metrics(decisions)["negotiation"]["pooled"]
-    assert found["guided"] == 1 / 4
+    assert found["constrained"] == 1 / 4
     assert found["retries"] == 2 / 4
 
 

@@ -21,7 +21,7 @@ GAME = make_game(
     {
         "name": "prisoners_dilemma_4310",
         "length": {"name": "fixed", "rounds": 5},
-        "start": "uniform",
+        "initial_state": "uniform",
         "illegal": "carry",
     }
 )
@@ -51,7 +51,7 @@ MEMORY_ONE = (
 
 def matrix(name: str, rounds: int, start: object = "none") -> Iterated:
     length = {"name": "fixed", "rounds": rounds}
-    found = make_game({"name": name, "length": length, "start": start, "illegal": "carry"})
+    found = make_game({"name": name, "length": length, "initial_state": start, "illegal": "carry"})
     assert isinstance(found, Iterated)
     return found
 
@@ -216,7 +216,7 @@ def test_every_one_shot_game_has_yardsticks(script: str, rule: str) -> None:
     for name in ("prisoners_dilemma", "bach_or_stravinsky"):
         first, second = make_game({"name": name}).moves
         for start in ("none", "uniform", ["uniform", first], [second, "uniform"], [first, second]):
-            block = {"name": name, "length": {"name": "fixed", "rounds": 1}, "start": start}
+            block = {"name": name, "length": {"name": "fixed", "rounds": 1}, "initial_state": start}
             game = make_game({**block, "illegal": rule})
             if script == "generous_tit_for_tat" and name == "bach_or_stravinsky":
                 continue  # its generosity is that of a symmetric dilemma

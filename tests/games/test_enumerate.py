@@ -115,7 +115,7 @@ def test_trembles_of_cooperators() -> None:
 
 def test_fictitious_starts_are_averaged_over() -> None:
     """Tit-for-tat answers the fictitious move: half its first rounds are lone cooperation."""
-    game = dilemma(start="uniform", length={"name": "fixed", "rounds": 1})
+    game = dilemma(initial_state="uniform", length={"name": "fixed", "rounds": 1})
     pair = policies(game, TitForTat(), AlwaysDefect())
     assert expected_payoffs(game, pair) == pytest.approx((0.5, 3.0))
 

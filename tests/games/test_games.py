@@ -47,12 +47,12 @@ def test_parameters_reach_the_game() -> None:
             "length": {"name": "geometric", "continue_probability": 0.5, "cap": 4},
             "noise": 0.25,
             "illegal": "carry",
-            "start": "uniform",
+            "initial_state": "uniform",
         }
     )
     assert isinstance(game, Iterated)
     assert game.length == Geometric(0.5, 4)
-    assert (game.noise, game.illegal, game.start_rule) == (0.25, "carry", "uniform")
+    assert (game.noise, game.illegal, game.initial_state) == (0.25, "carry", "uniform")
     default = make_game({"name": "chicken"})
     assert isinstance(default, Iterated) and default.length == Fixed(10)
     assert GAMES["chicken"](length=Fixed(2)).start(0) == default.start(0)
@@ -68,7 +68,10 @@ def test_parameters_reach_the_game() -> None:
             "unknown parameter 'ilegal'; did you mean illegal",
         ),
         ({"name": "chicken", "illegal": "as_cooperate"}, "known: as_defect, carry"),
-        ({"name": "chicken", "start": "random"}, "unknown start 'random'; known: none, uniform"),
+        (
+            {"name": "chicken", "initial_state": "random"},
+            "unknown initial_state 'random'; known: none, uniform",
+        ),
         ({"name": "chicken", "noise": 1.5}, "noise must lie between 0 and 1"),
         ({"name": "chicken", "noise": float("nan")}, "noise must be finite"),
         ({"name": "chicken", "noise": "much"}, "noise must be a number, not 'much'"),

@@ -84,7 +84,7 @@ def test_as_defect_plays_the_last_of_many_moves() -> None:
 
 
 def test_carry_repeats_the_fictitious_move() -> None:
-    game = dilemma(illegal="carry", start="uniform")
+    game = dilemma(illegal="carry", initial_state="uniform")
     for seed in range(8):
         state = play(game, (ILLEGAL, ILLEGAL), seed=seed)
         assert state.history[0].moves == state.prior
@@ -92,7 +92,7 @@ def test_carry_repeats_the_fictitious_move() -> None:
 
 
 def test_starts_are_uniform_and_shown() -> None:
-    game = dilemma(start="uniform")
+    game = dilemma(initial_state="uniform")
     drawn = Counter(game.start(seed).prior for seed in range(1200))
     assert set(drawn) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert all(abs(n - 300) < 4 * (300 * 0.75) ** 0.5 for n in drawn.values())
@@ -124,7 +124,7 @@ def test_step_is_one_of_the_successors(
     length: dict[str, Any],
     answers: list[tuple[Action, Action]],
 ) -> None:
-    game = dilemma(noise=noise, illegal=illegal, start=start, length=length)
+    game = dilemma(noise=noise, illegal=illegal, initial_state=start, length=length)
     state = game.start(seed)
     for joint in answers:
         if state.over:

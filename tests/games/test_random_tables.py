@@ -76,7 +76,7 @@ def test_each_match_is_told_and_paid_by_its_own_table() -> None:
 def test_exact_refuses_them() -> None:
     config = compose(
         "memory-one",
-        ["game=random_dilemma", "game/length=few", "algorithm=exact", "game.start=uniform"],
+        ["game=random_dilemma", "game/length=few", "algorithm=exact", "game.initial_state=uniform"],
     )
     with pytest.raises(ComityError, match="one payoff table"):
         Rules.of(config)

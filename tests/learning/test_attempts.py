@@ -47,23 +47,23 @@ def score(models: LanguageModels, rollout: Rollout) -> float:
     return float(found.norm()) / len(rollout.played.alive)
 
 
-@pytest.mark.parametrize("fallback", ["guided", "illegal"])
-@pytest.mark.parametrize("feedback", ["none", "append"])
+@pytest.mark.parametrize("fallback", ["constrained", "illegal"])
+@pytest.mark.parametrize("retry_feedback", ["none", "append"])
 def test_the_score_of_the_whole_act_is_nought_on_average(feedback: str, fallback: str) -> None:
     """The mean of a distribution's score is 0; what is learned from must be all that was drawn.
 
     With equal advantages nothing is to be learned. Without the failed attempts something is:
     to write what can be read, which nobody paid for.
     """
-    how = {"feedback": feedback, "fallback": fallback}
+    how = {"retry_feedback": feedback, "fallback": fallback}
     whole = score(*played(400, train_attempts=True, **how))
     accepted = score(*played(400, train_attempts=False, **how))
     assert whole < accepted / 3
 
 
-@pytest.mark.parametrize("feedback", ["none", "append"])
+@pytest.mark.parametrize("retry_feedback", ["none", "append"])
 def test_failed_attempts_that_are_learned_from_stand_in_conversations(feedback: str) -> None:
-    models, rollout = played(6, rounds=3, train_attempts=True, feedback=feedback)
+    models, rollout = played(6, rounds=3, train_attempts=True, retry_feedback=feedback)
     check_conversations(rollout, models)
     failed = [d for d in rollout.decisions if d.kind == "attempt"]
     assert len(failed) > 5 and all(d.trained and d.conversation >= 0 for d in failed)
@@ -72,7 +72,7 @@ def test_failed_attempts_that_are_learned_from_stand_in_conversations(feedback: 
         for d, answers in zip(rollout.decisions, rollout.answers, strict=True)
     )
     # What is played and recorded otherwise is the same.
-    _, plain = played(6, rounds=3, feedback=feedback)
+    _, plain = played(6, rounds=3, retry_feedback=feedback)
     assert [d.text for d in plain.decisions] == [d.text for d in rollout.decisions]
     assert np.array_equal(plain.played.payoffs, rollout.played.payoffs)
 

@@ -25,7 +25,7 @@ from tests.train.small import small
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 DROPOUT = 0.3
-ANSWERS = {"scored": {"name": "forced"}, "sampled": {"name": "free", "max_tokens": 3}}
+ANSWERS = {"scored": {"name": "constrained"}, "sampled": {"name": "free", "max_tokens": 3}}
 
 
 def world(

@@ -20,7 +20,7 @@ GAMES = {
     "noisy": {"name": "prisoners_dilemma", "noise": 0.2, "length": LENGTH},
     "started": {
         "name": "chicken",
-        "start": "uniform",
+        "initial_state": "uniform",
         "noise": 0.1,
         "length": {"name": "fixed", "rounds": 3},
     },

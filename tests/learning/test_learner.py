@@ -50,7 +50,7 @@ def gradient(one: Learner) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("prompt", ["conversation", "memory_one"])
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 @pytest.mark.parametrize("labels", LABELS, ids=str)
 def test_the_learner_reads_what_the_engine_played(
     dtype: str, prompt: str, answer: str, labels: list[str]
@@ -63,13 +63,13 @@ def test_the_learner_reads_what_the_engine_played(
     behavior = [b for one in found for d in one.decisions for b in d.behavior]
     assert_agree(reading.logprobs, behavior, models.engine.dtype)
     assert (reading.entropy >= -1e-6).all()
-    if answer == "forced":
+    if answer == "constrained":
         assert len(behavior) == len(rollout.decisions)
         assert float(reading.entropy.max()) <= math.log(2) + 1e-5
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 @pytest.mark.parametrize("labels", LABELS, ids=str)
 def test_micro_batches_do_not_change_the_gradient(
     architecture: str, answer: str, labels: list[str]

@@ -152,7 +152,7 @@ def test_wrong_settings_are_refused(settings: dict[str, object], complaint: str)
 
 
 def world(
-    answer: str = "forced", prompt: str = "memory_one", **settings: object
+    answer: str = "constrained", prompt: str = "memory_one", **settings: object
 ) -> tuple[PpoLearner, list[Lesson]]:
     """A learner, and lessons whose rewards differ."""
     models = tiny_models(prompt={"name": prompt}, answer={"name": answer})
@@ -167,7 +167,7 @@ def world(
     return one, found
 
 
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 @pytest.mark.parametrize("prompt", ["memory_one", "conversation"])
 def test_one_step_has_ratios_of_exactly_one(answer: str, prompt: str) -> None:
     one, found = world(answer, prompt, epochs=1)
@@ -176,7 +176,7 @@ def test_one_step_has_ratios_of_exactly_one(answer: str, prompt: str) -> None:
     assert row["ratio_min"] == row["ratio_max"] == 1.0
 
 
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 def test_ratios_move_away_from_one_after_the_first_minibatch(answer: str) -> None:
     one, found = world(answer, epochs=2, minibatches=3, ratio_limit=None)
     row = one.update(found)

@@ -27,7 +27,7 @@ def _small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recorded_play(
-    architecture: str = "llama", answer: str = "forced", record: int = LIMIT, **labels: Any
+    architecture: str = "llama", answer: str = "constrained", record: int = LIMIT, **labels: Any
 ) -> tuple[LanguageModels, Rollout]:
     prompt = {"name": "memory_one", **labels}
     models = tiny_models(architecture, prompt=prompt, answer={"name": answer})
@@ -60,7 +60,7 @@ def make(kind: str, models: LanguageModels, **settings: Any) -> Learner:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 @pytest.mark.parametrize("kind", ["reinforce", "ppo"])
 def test_the_gradient_is_that_of_a_new_pass(kind: str, answer: str, architecture: str) -> None:
     models, rollout = recorded_play(architecture, answer, labels=["action1", "action22"])

@@ -23,7 +23,7 @@ def world(answer: str, architecture: str = "llama") -> tuple[LanguageModels, lis
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 def test_it_is_what_one_pass_over_everything_gives(answer: str, architecture: str) -> None:
     models, found = world(answer, architecture)
     plain = read_terms(models.engine, found, None, gradients=False).logprobs
@@ -31,7 +31,7 @@ def test_it_is_what_one_pass_over_everything_gives(answer: str, architecture: st
     torch.testing.assert_close(remembered, plain, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 def test_to_the_last_bit_it_does_not_depend_on_what_came_before(answer: str) -> None:
     """As after a resume, which begins with nothing remembered."""
     models, found = world(answer)

@@ -40,16 +40,16 @@ HALF = Exploration.of(
 )
 SENTENCES = {INSTRUCTIONS["greedy"], "Say little."}
 OPTIMIZER = OptimizerSettings(learning_rate=0.01, gradient_clip=None)
-FORCED = {"name": "forced", "message_tokens": 6}
+CONSTRAINED = {"name": "constrained", "message_tokens": 6}
 TRY = {"name": "attempts", "free_attempts": 3, "message_tokens": 6}
 WORLDS: dict[str, tuple[dict[str, Any], type | None]] = {
-    "dilemma": (FORCED, None),
+    "dilemma": (CONSTRAINED, None),
     "free": ({"name": "free", "max_tokens": 3}, None),
-    "thinking dilemma": ({**FORCED, "thinking": 6}, None),
-    "split": (FORCED, Terse),
-    "thinking": ({**FORCED, "thinking": 8}, Terse),
+    "thinking dilemma": ({**CONSTRAINED, "thinking": 6}, None),
+    "split": (CONSTRAINED, Terse),
+    "thinking": ({**CONSTRAINED, "thinking": 8}, Terse),
     "attempts": (TRY, Easy),
-    "append": ({**TRY, "feedback": "append"}, Easy),
+    "append": ({**TRY, "retry_feedback": "append"}, Easy),
 }
 
 

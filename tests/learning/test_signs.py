@@ -26,11 +26,11 @@ from tests.players.talking import Terse, split
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 ANSWERS: dict[str, dict[str, Any]] = {
-    "scored": {"name": "forced"},
+    "scored": {"name": "constrained"},
     "sampled": {"name": "free", "max_tokens": 3},
     "attempts": {"name": "attempts", "claim_tokens": 3},
-    "thinking": {"name": "forced", "thinking": 6},
-    "grammar": {"name": "forced", "message_tokens": 5},
+    "thinking": {"name": "constrained", "thinking": 6},
+    "grammar": {"name": "constrained", "message_tokens": 5},
 }
 STEP = 2e-3
 

@@ -19,7 +19,7 @@ from comity.learning.loss import LossSettings
 from comity.learning.reinforce import Reinforce
 from comity.learning.training_batch import lessons
 from comity.players.language_model.player import LanguageModels
-from comity.prompts.answers import Attempts, Forced, Free
+from comity.prompts.answers import Attempts, Constrained, Free
 from comity.rollout.play import Rollout
 from comity.rollout.recording import note_rewards
 from comity.train import mean_rewards, paid
@@ -29,11 +29,11 @@ from tests.worlds import dilemma, learner, play_matches, tiny_models
 TRY = {"name": "attempts", "fallback": "illegal", "message_tokens": 6}
 WORLDS: dict[str, tuple[dict[str, Any], type | None, Game]] = {
     "once": (TRY, Easy, split(rounds=2)),
-    "twice": ({**TRY, "free_attempts": 2, "feedback": "append"}, Easy, split(rounds=2)),
+    "twice": ({**TRY, "free_attempts": 2, "retry_feedback": "append"}, Easy, split(rounds=2)),
     "thinking": ({**TRY, "thinking": 6}, Easy, split(rounds=2)),
     "one round": (TRY, Easy, split("ultimatum", 1)),
     "free": ({"name": "free", "max_tokens": 1}, None, dilemma(3)),
-    "cut": ({"name": "forced", "message_tokens": 6, "claim_tokens": 1}, Terse, split()),
+    "cut": ({"name": "constrained", "message_tokens": 6, "claim_tokens": 1}, Terse, split()),
 }
 
 
@@ -58,7 +58,7 @@ def credit(rollout: Rollout, algorithm: Reinforce) -> tuple[Layout, Credited]:
     )
     for d, place in zip(rollout.decisions, layout.places, strict=True):
         d.reward = float(played.payoffs[d.match, d.seat, d.round])
-        d.ret, d.advantage = float(result.returns[place]), float(result.credit[place])
+        d.return_, d.advantage = float(result.returns[place]), float(result.credit[place])
     return layout, result
 
 
@@ -176,5 +176,5 @@ def test_the_presets_whose_errors_are_untrained(size: str) -> None:
     for name in (*untrained, "ipd_covert", "ipd_covert_restricted", "negotiation_game"):
         answer = compose(f"myopic/{size}{name}").answer
         assert answer["train_illegal"] == (name not in untrained)
-    for form in (Attempts(), Forced(), Free()):
+    for form in (Attempts(), Constrained(), Free()):
         assert form.train_illegal

@@ -20,7 +20,7 @@ from tests.players.talking import Easy, Terse, split, told
 from tests.tiny import make_tokenizer
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
-TALK = {"name": "forced", "message_tokens": 9}
+TALK = {"name": "constrained", "message_tokens": 9}
 TRY = {"name": "attempts", "free_attempts": 3, "message_tokens": 9, "claim_tokens": 12}
 GAMES = ("trust_and_split_rps", "trust_and_split", "split_no_talk", "ultimatum")
 
@@ -55,9 +55,9 @@ def test_what_is_drawn_for_a_match_may_be_longer_than_in_those_that_were_told(
     "answer",
     [
         {"name": "free", "max_tokens": 5},
-        {"name": "attempts", "free_attempts": 3, "feedback": "append"},
-        {"name": "attempts", "free_attempts": 2, "feedback": "append", "fallback": "illegal"},
-        {"name": "forced", "thinking": 12},
+        {"name": "attempts", "free_attempts": 3, "retry_feedback": "append"},
+        {"name": "attempts", "free_attempts": 2, "retry_feedback": "append", "fallback": "illegal"},
+        {"name": "constrained", "thinking": 12},
         {"name": "attempts", "thinking": 8, "free_attempts": 2},
     ],
 )
@@ -70,7 +70,7 @@ def test_free_answers_stay_below_it(prompt: str, answer: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    "answer", [TALK, {**TALK, "thinking": 12}, TRY, {**TRY, "feedback": "append"}]
+    "answer", [TALK, {**TALK, "thinking": 12}, TRY, {**TRY, "retry_feedback": "append"}]
 )
 @pytest.mark.parametrize("name", GAMES)
 def test_negotiations_stay_below_it(name: str, answer: dict[str, Any]) -> None:

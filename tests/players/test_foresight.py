@@ -27,7 +27,7 @@ def played(
         passes.append(len(packing))
         return forward(engine, packing, *rest, **more)
 
-    policy = learner(tiny_models(prompt=prompt, answer=answer or {"name": "forced"}))
+    policy = learner(tiny_models(prompt=prompt, answer=answer or {"name": "constrained"}))
     with monkeypatch.context() as patch:
         patch.setattr(foresight, "FORESEEN", foreseen)
         patch.setattr(Engine, "forward", counted)
@@ -45,8 +45,8 @@ PROMPTS = [
 def test_the_same_is_played_in_one_pass(
     monkeypatch: pytest.MonkeyPatch, prompt: dict[str, Any], start: str, matches: int
 ) -> None:
-    plain, small = played(monkeypatch, 0, prompt, matches, start=start)
-    ahead, large = played(monkeypatch, 9, prompt, matches, start=start)
+    plain, small = played(monkeypatch, 0, prompt, matches, initial_state=start)
+    ahead, large = played(monkeypatch, 9, prompt, matches, initial_state=start)
     assert len(large) == 1 < len(small)
     assert [d.move for d in ahead.decisions] == [d.move for d in plain.decisions]
     assert [c.ids for c in ahead.conversations] == [c.ids for c in plain.conversations]
@@ -68,11 +68,11 @@ def test_free_answers_of_a_token_are_sampled_after_one_pass(
 
 SHUFFLED = {"name": "structured", "labels": "random"}
 """Orders are drawn in every round."""
-CARRIED = {"start": "uniform", "illegal": "carry"}
+CARRIED = {"initial_state": "uniform", "illegal": "carry"}
 """Moves are shown from the first round on, and an illegal answer changes none."""
 
 
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 @pytest.mark.parametrize("matches", [1, 2])
 def test_drawn_questions_are_computed_while_the_moves_stay(
     monkeypatch: pytest.MonkeyPatch, answer: str, matches: int
@@ -89,7 +89,7 @@ def test_drawn_questions_are_computed_while_the_moves_stay(
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
         assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-4)
     shown = {(d.match, d.seat, tuple(d.state)) for d in ahead.decisions}
-    if answer == "forced":
+    if answer == "constrained":
         assert len(shown) > 2 * matches, "moves change"
         assert len(large) <= len(small) <= 4
     else:
@@ -102,8 +102,8 @@ def test_drawn_questions_are_computed_while_the_moves_stay(
 def test_nothing_is_computed_ahead_of_an_unknown_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor after a first round, whose moves nobody knows."""
     for more in (
-        {"start": "uniform", "length": {"name": "geometric", "cap": 4}},
-        {"start": "none", "length": {"name": "fixed", "rounds": 2}},
+        {"initial_state": "uniform", "length": {"name": "geometric", "cap": 4}},
+        {"initial_state": "none", "length": {"name": "fixed", "rounds": 2}},
     ):
         policy = learner(tiny_models(prompt=SHUFFLED, answer={"name": "free", "max_tokens": 1}))
         game = make_game({"name": "prisoners_dilemma", **more})

@@ -39,7 +39,7 @@ def test_an_answer_and_any_line_break_are_legal(end: str, answer: str) -> None:
     rollout = play_matches(dilemma(2), (learner(host, None), learner(host, None)), 1)
     assert [(d.text, d.move, d.attempts) for d in rollout.decisions] == [(" A", 0, 1)] * 4
     for d in rollout.decisions:
-        assert d.stop == "end" and len(d.tokens) == 2 and not d.guided
+        assert d.finish_reason == "end" and len(d.tokens) == 2 and not d.constrained
         assert host.text(d.tokens) == f" A{end}"
 
 
@@ -56,7 +56,7 @@ def test_what_stands_before_the_line_break_belongs_to_the_answer(
     for d in rollout.decisions:
         assert d.text == "".join(said).partition("\n")[0]
         assert d.move == (read if isinstance(read, int) else -1)
-        assert d.stop == "end"
+        assert d.finish_reason == "end"
 
 
 def test_messages_and_claims_end_with_a_line_break_too() -> None:
@@ -99,5 +99,10 @@ def test_claims_of_a_base_model_are_read() -> None:
     rollout = play_matches(game, (seat, seat), 1)
     assert len(rollout.decisions) == 2
     for d in rollout.decisions:
-        assert (d.text, d.attempts, d.guided, d.stop) == (form.longest, 1, False, "end")
+        assert (d.text, d.attempts, d.constrained, d.finish_reason) == (
+            form.longest,
+            1,
+            False,
+            "end",
+        )
         assert tuple(d.claim) == form.read(form.longest)

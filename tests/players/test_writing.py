@@ -47,37 +47,37 @@ def played(models: LanguageModels, game: Game, matches: int = 3, seed: int = 0) 
     return rollout
 
 
-FORCED = {"name": "forced", "message_tokens": 9}
+CONSTRAINED = {"name": "constrained", "message_tokens": 9}
 TRY = {"name": "attempts", "free_attempts": 3, "message_tokens": 9}
 VARIANTS = {
-    "forced": FORCED,
-    "thinking": {**FORCED, "thinking": 12},
-    "untrained thinking": {**FORCED, "thinking": 12, "train_thinking": False},
+    "forced": CONSTRAINED,
+    "thinking": {**CONSTRAINED, "thinking": 12},
+    "untrained thinking": {**CONSTRAINED, "thinking": 12, "train_thinking": False},
     "attempts": TRY,
-    "append": {**TRY, "feedback": "append"},
+    "append": {**TRY, "retry_feedback": "append"},
     "illegal": {**TRY, "fallback": "illegal"},
-    "thinking attempts": {**TRY, "thinking": 8, "feedback": "append"},
+    "thinking attempts": {**TRY, "thinking": 8, "retry_feedback": "append"},
     "from the start": {**TRY, "free_attempts": -1},
     "free": {"name": "free", "max_tokens": 6},
 }
 
 
 def test_messages_and_claims_under_the_grammar() -> None:
-    models = talkers({**FORCED, "message_tokens": 12})
+    models = talkers({**CONSTRAINED, "message_tokens": 12})
     rollout = played(models, split(message_limit=18), 4)
     messages, claims = of_kind(rollout, "message"), of_kind(rollout, "claim")
     assert len(messages) == len(claims) == 2 * 2 * 4
-    assert {d.stop for d in messages} == {"closed", "grammar"}
+    assert {d.finish_reason for d in messages} == {"closed", "grammar"}
     for d in messages:
         form = MessageForm(models.prompt.protocol.message, 18)  # type: ignore[attr-defined]
-        assert re.fullmatch(form.pattern, d.text) and form.read(d.text) == d.said
+        assert re.fullmatch(form.pattern, d.text) and form.read(d.text) == d.message_as_read
         assert (d.move, d.move_name, d.played, d.payoff) == (0, "message", -1, 0.0)
-        assert d.guided and d.grammar == form.guide and d.stock == []
+        assert d.constrained and d.grammar == form.guide and d.stock == []
         assert len(d.tokens) <= 12 + 3
     for d in claims:
         assert re.fullmatch(r"<claim>(10|[0-9])</claim>", d.text)
         assert d.move_name == d.text[7:-8] == str(d.claim[0])
-        assert d.guided and not d.said and d.stop == "grammar"
+        assert d.constrained and not d.message_as_read and d.finish_reason == "grammar"
         # Only the number is chosen, and that a 1 is no 10; the delimiters are told.
         assert models.text(d.tokens).removesuffix("<") == d.text[7:-8]
         assert d.start + d.offsets[0] > d.start and d.offsets == sorted(set(d.offsets))
@@ -91,13 +91,15 @@ def test_messages_and_claims_under_the_grammar() -> None:
         first, second = [d for d in messages if d.match == m and d.round == 0]
         heard = rollout.conversations[second.conversation].pieces[0].text
         name = models.prompt.names[first.seat]  # type: ignore[attr-defined]
-        assert f"{name}: {first.said.strip()}" in heard or not first.said.strip()
+        assert (
+            f"{name}: {first.message_as_read.strip()}" in heard or not first.message_as_read.strip()
+        )
 
 
 def test_matches_of_different_lengths_and_kinds_share_batches() -> None:
     length = {"name": "geometric", "continue_probability": 0.5, "cap": 3}
     game = split("trust_and_split", length=length, starter="alternate")
-    models = talkers(FORCED)
+    models = talkers(CONSTRAINED)
     players = (learner(models), learner(models, "b"))
     rollout = play_matches(game, players, 5)
     check_conversations(rollout, models)
@@ -157,7 +159,7 @@ def test_a_failed_attempt_is_as_if_it_had_never_been(monkeypatch: pytest.MonkeyP
     rollout = played(models, split(rounds=2), 4)
     failed = of_kind(rollout, "attempt")
     assert failed and all(
-        (d.conversation, d.start, d.trained, d.move, d.said) == (-1, -1, False, -1, "")
+        (d.conversation, d.start, d.trained, d.move, d.message_as_read) == (-1, -1, False, -1, "")
         and d.tokens
         and len(d.token_logprobs) == len(d.tokens)
         for d in failed
@@ -166,7 +168,7 @@ def test_a_failed_attempt_is_as_if_it_had_never_been(monkeypatch: pytest.MonkeyP
     tries = Counter((d.match, d.seat, d.round, d.step) for d in failed)
     for d in counted:
         assert d.attempts == 1 + tries[d.match, d.seat, d.round, d.step]
-        assert d.guided == (d.attempts == 4), "after three failures, under the grammar"
+        assert d.constrained == (d.attempts == 4), "after three failures, under the grammar"
     assert {d.attempts for d in counted} == {1, 2, 3, 4}
     # Every attempt was sampled after the same ids, by the same adapter.
     contexts = Counter(seen)
@@ -208,10 +210,10 @@ def test_the_last_attempt_may_stand_illegal() -> None:
     models = talkers({**VARIANTS["illegal"], "free_attempts": 2}, Easy)
     rollout = played(models, split(rounds=2), 4)
     counted = of_kind(rollout, "message", "claim")
-    assert {d.attempts for d in counted} == {1, 2} and not any(d.guided for d in counted)
+    assert {d.attempts for d in counted} == {1, 2} and not any(d.constrained for d in counted)
     illegal = [d for d in counted if d.move < 0]
     assert illegal and all(d.attempts == 2 and d.trained and d.conversation >= 0 for d in illegal)
-    assert all(d.said == "" and d.reading == "other" for d in illegal)
+    assert all(d.message_as_read == "" and d.parse_status == "other" for d in illegal)
     assert all(d.claim == [0] for d in illegal if d.kind == "claim")
 
 
@@ -220,7 +222,7 @@ def test_free_answers_have_one_attempt_and_room_for_a_whole_message() -> None:
     rollout = played(models, split(rounds=1), 3)
     for d in rollout.decisions:
         assert d.kind in ("message", "claim") and d.attempts == 1 and d.trained
-        assert not d.grammar and not d.guided and d.move == -1
+        assert not d.grammar and not d.constrained and d.move == -1
         longest = {"message": "<message>" + "x" * 24 + "</message>", "claim": "<claim>10</claim>"}
         assert len(d.tokens) <= models.chat.length(longest[d.kind]) + 5
     sizes = [len(d.tokens) for d in of_kind(rollout, "message")]
@@ -230,7 +232,7 @@ def test_free_answers_have_one_attempt_and_room_for_a_whole_message() -> None:
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("game", ["split", "dilemma"])
 def test_thoughts_come_first_and_nobody_is_paid_for_them(train: bool, game: str) -> None:
-    answer = {"name": "forced", "message_tokens": 6, "thinking": 10, "train_thinking": train}
+    answer = {"name": "constrained", "message_tokens": 6, "thinking": 10, "train_thinking": train}
     rules = split(rounds=2) if game == "split" else dilemma(2)
     models = talkers(answer)
     if game == "dilemma":
@@ -245,7 +247,12 @@ def test_thoughts_come_first_and_nobody_is_paid_for_them(train: bool, game: str)
         assert (before.match, before.seat, before.step) == (d.match, d.seat, d.step)
         assert before.conversation == d.conversation and before.start < d.start
         assert before.trained == train and d.trained and d.attempts == 1
-        assert (before.payoff, before.move, before.said, before.played) == (0.0, -1, "", -1)
+        assert (before.payoff, before.move, before.message_as_read, before.played) == (
+            0.0,
+            -1,
+            "",
+            -1,
+        )
         talk = models.text(rollout.conversations[d.conversation].ids[: d.start])
         assert before.text in talk
     paid = sum(d.payoff for d in rollout.decisions)
@@ -266,21 +273,21 @@ def test_thoughts_come_first_and_nobody_is_paid_for_them(train: bool, game: str)
 
 def test_thoughts_are_the_base_of_scored_choices() -> None:
     """The distribution of a choice is the one after its own thought."""
-    models = tiny_models(answer={"name": "forced", "thinking": 8})
+    models = tiny_models(answer={"name": "constrained", "thinking": 8})
     rollout = play_matches(dilemma(1), (learner(models), learner(models)), 4)
     firsts = [d.probabilities[0] for d in of_kind(rollout, "choose")]
     assert len({round(p, 6) for p in firsts}) == len(firsts)
 
 
 def test_a_claim_that_is_cut_is_illegal_and_a_message_is_closed() -> None:
-    models = talkers({**FORCED, "message_tokens": 1, "claim_tokens": 1})
+    models = talkers({**CONSTRAINED, "message_tokens": 1, "claim_tokens": 1})
     rollout = played(models, split("split_no_talk", 1, items=["hats", "books"]), 3)
     cut = of_kind(rollout, "claim")
-    assert cut and all(d.stop == "limit" and d.move == -1 for d in cut)
+    assert cut and all(d.finish_reason == "limit" and d.move == -1 for d in cut)
     assert all(d.claim == [0, 0] and d.payoff == 0 for d in cut)
     said = of_kind(played(models, split(rounds=1)), "message")
     assert all(d.move == 0 and len(d.tokens) <= 1 + 3 for d in said)
-    assert any(d.stop == "closed" and d.said for d in said)
+    assert any(d.finish_reason == "closed" and d.message_as_read for d in said)
 
 
 # Talk that may be ended
@@ -289,19 +296,19 @@ TALK = {"least": 0, "most": 2}
 
 
 def test_under_the_grammar_a_turn_of_talk_is_a_message_or_a_claim() -> None:
-    models = talkers({**FORCED, "message_tokens": 3})
+    models = talkers({**CONSTRAINED, "message_tokens": 3})
     game = split("deal_or_no_deal", 2, messages=TALK, finalization="in_turn")
     rollout = played(models, game, 6)
     messages, claims = of_kind(rollout, "message"), of_kind(rollout, "claim")
     assert messages and len(messages) + len(claims) == len(rollout.decisions)
-    assert all(d.move == 0 and d.guided for d in rollout.decisions)
-    assert len(claims) == 2 * 2 * 6 and not any(d.reading == "exceeded" for d in claims)
+    assert all(d.move == 0 and d.constrained for d in rollout.decisions)
+    assert len(claims) == 2 * 2 * 6 and not any(d.parse_status == "exceeded" for d in claims)
     both = {d.grammar for d in messages} & {d.grammar for d in claims}
     assert both, "one grammar led to either"
     ended = [d for d in claims if d.grammar.startswith("(<message>")]
-    assert ended and all(d.said for d in messages if d.stop == "closed")
+    assert ended and all(d.message_as_read for d in messages if d.finish_reason == "closed")
     assert any(not d.grammar.startswith("(<message>") for d in claims)
-    assert {d.stop for d in claims} == {"grammar"}
+    assert {d.finish_reason for d in claims} == {"grammar"}
     first = next(d for d in messages if d.round == 0 and d.step == 0)
     talk = models.text(rollout.conversations[first.conversation].ids)
     assert "(2 messages left)" in talk and "Or end the talk with your claim." in talk
@@ -315,10 +322,16 @@ def test_free_attempts_may_write_a_message_too_many(variant: str) -> None:
     if variant != "illegal":
         game = split(rounds=2, messages={"least": 0, "most": 1})
     rollout = played(models, game, 8)
-    beyond = [d for d in rollout.decisions if d.reading == "exceeded"]
+    beyond = [d for d in rollout.decisions if d.parse_status == "exceeded"]
     assert beyond
     for d in beyond:
-        assert (d.kind, d.move, d.said, d.claim, d.trained) == ("claim", -1, "", [], True)
+        assert (d.kind, d.move, d.message_as_read, d.claim, d.trained) == (
+            "claim",
+            -1,
+            "",
+            [],
+            True,
+        )
         here = [o for o in rollout.decisions if (o.match, o.round) == (d.match, d.round)]
         assert sum(o.payoff for o in here) == 0
         assert sum(o.kind == "message" and o.seat == d.seat for o in here) == game.messages  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError
 from comity.games.base import ILLEGAL, Action
-from comity.prompts import ANSWERS, Attempts, Forced, Free, parse, parse_lenient
+from comity.prompts import ANSWERS, Attempts, Constrained, Free, parse, parse_lenient
 from comity.prompts.answers import beyond_reading
 from comity.registry import build, sentences
 
@@ -77,45 +77,45 @@ def test_no_answer_beyond_reading_is_ever_read(begun: str, rest: str) -> None:
 
 
 def test_formats() -> None:
-    assert build("answer", "forced", ANSWERS) == Forced()
+    assert build("answer", "constrained", ANSWERS) == Constrained()
     assert build("answer", {"name": "free", "max_tokens": 3}, ANSWERS) == Free(3)
-    assert (Forced.name, Free.name, Free().max_tokens) == ("forced", "free", 8)
-    assert list(sentences(ANSWERS)) == [Forced.name, Attempts.name, Free.name]
+    assert (Constrained.name, Free.name, Free().max_tokens) == ("constrained", "free", 8)
+    assert list(sentences(ANSWERS)) == [Constrained.name, Attempts.name, Free.name]
     with pytest.raises(ComityError, match="max_tokens must be at least 1"):
         Free(0)
     with pytest.raises(ComityError, match="unknown parameter 'max_tokens'"):
-        build("answer", {"name": "forced", "max_tokens": 3}, ANSWERS)
+        build("answer", {"name": "constrained", "max_tokens": 3}, ANSWERS)
 
 
 def test_written_answers() -> None:
-    assert Forced() == Forced(
+    assert Constrained() == Constrained(
         message_tokens=120, claim_tokens=None, thinking=0, train_thinking=True
     )
     assert build("answer", "attempts", ANSWERS) == Attempts(
-        free_attempts=1, fallback="guided", feedback="none"
+        free_attempts=1, fallback="constrained", retry_feedback="none"
     )
-    given = {"free_attempts": 3, "fallback": "illegal", "feedback": "append", "thinking": 200}
+    given = {"free_attempts": 3, "fallback": "illegal", "retry_feedback": "append", "thinking": 200}
     built = build("answer", {"name": "attempts", **given}, ANSWERS)
     assert {key: getattr(built, key) for key in given} == given
-    assert Attempts(free_attempts=-1) != Forced()  # the same answers, another name in records
-    assert Attempts(feedback="append").complaint.count("\n") == 0
+    assert Attempts(free_attempts=-1) != Constrained()  # the same answers, another name in records
+    assert Attempts(retry_feedback="append").complaint.count("\n") == 0
 
 
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        ({"name": "forced", "message_tokens": 0}, "message_tokens must be at least 1"),
-        ({"name": "forced", "message_tokens": None}, "message_tokens must be a whole number"),
+        ({"name": "constrained", "message_tokens": 0}, "message_tokens must be at least 1"),
+        ({"name": "constrained", "message_tokens": None}, "message_tokens must be a whole number"),
         ({"name": "attempts", "claim_tokens": 0}, "claim_tokens must be at least 1"),
-        ({"name": "forced", "thinking": -1}, "thinking must be at least 0"),
-        ({"name": "forced", "free_attempts": 1}, "free_attempts"),
+        ({"name": "constrained", "thinking": -1}, "thinking must be at least 0"),
+        ({"name": "constrained", "free_attempts": 1}, "free_attempts"),
         ({"name": "attempts", "free_attempts": 0}, "at least 1, or -1"),
         ({"name": "attempts", "free_attempts": -2}, "at least 1, or -1"),
         ({"name": "attempts", "fallback": "zero"}, "unknown fallback 'zero'"),
-        ({"name": "attempts", "feedback": "line"}, "unknown feedback 'line'"),
-        ({"name": "attempts", "free_attempts": -1, "fallback": "illegal"}, "must be guided"),
-        ({"name": "attempts", "free_attempts": -1, "feedback": "append"}, "there is none"),
-        ({"name": "attempts", "fallback": "illegal", "feedback": "append"}, "there is none"),
+        ({"name": "attempts", "retry_feedback": "line"}, "unknown retry_feedback 'line'"),
+        ({"name": "attempts", "free_attempts": -1, "fallback": "illegal"}, "must be constrained"),
+        ({"name": "attempts", "free_attempts": -1, "retry_feedback": "append"}, "there is none"),
+        ({"name": "attempts", "fallback": "illegal", "retry_feedback": "append"}, "there is none"),
     ],
 )
 def test_answers_that_cannot_be_obtained(config: dict[str, object], complaint: str) -> None:

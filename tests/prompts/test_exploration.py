@@ -142,7 +142,7 @@ def test_in_negotiations_they_stand_before_what_others_wrote_and_the_request() -
 
 
 def test_in_dilemmas_they_stand_before_the_question_or_after_the_news() -> None:
-    for extra in ({}, {"news": "other", "errors": True, "labels": ["<A>", "<B>"]}):
+    for extra in ({}, {"feedback": "other", "state_error_rule": True, "labels": ["<A>", "<B>"]}):
         prompt: Any = build("prompt", {"name": "conversation", **extra}, PROMPTS)
         (_, opening, question), *later = texts(prompt, dilemma(3), 0, 1)
         assert question and opening.endswith(f"\n{question}") and "\n" not in question

@@ -11,8 +11,7 @@ from comity.games import GAMES, make_game
 from comity.games.base import ILLEGAL, Action, Game, Turn
 from comity.games.matrix.iterated import Iterated
 from comity.games.split import named_games as negotiations
-from comity.prompts import PROMPTS, Prompt, parse
-from comity.prompts.matrix import conversation, memory_one
+from comity.prompts import PROMPTS, Prompt, conversation, memory_one, parse
 from comity.prompts.rendering import number
 from comity.registry import build, sentences
 
@@ -154,7 +153,7 @@ OVERT = ("<Cooperate>", "<Defect>")
 def test_the_dilemma_of_the_split_studies_in_all_framings() -> None:
     """Overt, covert and restricted: told are the others' picks alone, and that slips are errors."""
     game = game_named("prisoners_dilemma", length={"name": "fixed", "rounds": 37})
-    overt = conversation("named", OVERT, news="other", errors=True)
+    overt = conversation("named", OVERT, feedback="other", state_error_rule=True)
     assert overt.opening(game, first_turn(game)) == (
         "You play the game Prisoner's Dilemma with the other player over several rounds. In every "
         "round, each of you picks <Cooperate> or <Defect> at the same time. Then you get points:\n"
@@ -171,7 +170,7 @@ def test_the_dilemma_of_the_split_studies_in_all_framings() -> None:
     assert overt.following(game, after(game, (0, 1), seat=1)) == "They picked <Cooperate>."
     for labels in (("<A>", "<B>"), ("A", "B"), ("C", "D")):
         for swap in (False, True):
-            covert = conversation("covert", labels, swap, news="other", errors=True)
+            covert = conversation("covert", labels, swap, feedback="other", state_error_rule=True)
             text = covert.opening(game, first_turn(game))
             assert not re.search(BANNED, text, re.IGNORECASE) and "37" not in text
             assert f"Any answer but {labels[0]} or {labels[1]} is an error." in text
@@ -183,7 +182,7 @@ def test_the_dilemma_of_the_split_studies_in_all_framings() -> None:
 
 def test_news_of_the_others_alone() -> None:
     game = game_named("prisoners_dilemma", illegal="zero_all")
-    prompt = conversation(news="other")
+    prompt = conversation(feedback="other")
     joint = (ILLEGAL, 0)
     assert prompt.following(game, after(game, joint)) == (
         "You gave no valid answer. They picked A. Nobody got points."
@@ -236,7 +235,7 @@ def test_both_seats_of_a_symmetric_game_are_told_the_same(kind: str, name: str) 
 @pytest.mark.parametrize("kind", TELLINGS)
 def test_what_is_common_comes_first(kind: str) -> None:
     """Texts of different states differ only after rules and goal."""
-    game = game_named("prisoners_dilemma", start="uniform")
+    game = game_named("prisoners_dilemma", initial_state="uniform")
     texts = {PROMPTS[kind]().opening(game, first_turn(game, seed=seed)) for seed in range(20)}
     assert len(texts) == 4
     columns = takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
@@ -246,7 +245,7 @@ def test_what_is_common_comes_first(kind: str) -> None:
 
 
 def test_a_fictitious_start_is_told_once() -> None:
-    game = game_named("prisoners_dilemma", start="uniform")
+    game = game_named("prisoners_dilemma", initial_state="uniform")
     seed = next(seed for seed in range(50) if game.start(seed).prior == (0, 1))
     prompt = conversation()
     assert "Last round you picked A and they picked B." in prompt.opening(
@@ -342,8 +341,8 @@ def test_labels_that_cannot_be_told_apart_are_refused(labels: object, complaint:
 
 
 def test_unknown_news_are_refused() -> None:
-    with pytest.raises(ComityError, match="unknown news 'own'"):
-        build("prompt", {"name": "conversation", "news": "own"}, PROMPTS)
+    with pytest.raises(ComityError, match="unknown feedback 'own'"):
+        build("prompt", {"name": "conversation", "feedback": "own"}, PROMPTS)
 
 
 def test_labels_must_fit_the_game() -> None:

@@ -29,7 +29,7 @@ FIXED_LAYOUTS = tuple(name for name in LAYOUTS if name != "random")
 
 
 def game_of(name: str) -> Game:
-    return make_game({"name": name, "start": "uniform"})
+    return make_game({"name": name, "initial_state": "uniform"})
 
 
 def prompt_of(**parameters: Any) -> Structured:

@@ -198,7 +198,7 @@ def run(
         "model": {"name": "smollm2-135m", "dtype": "auto"},
         "game": {"name": "prisoners_dilemma", "length": {"name": "fixed", "rounds": rounds}},
         "prompt": {"name": "conversation", "framing": "covert", "labels": list(LABELS)},
-        "answer": {"name": "free", "max_tokens": 8} if hostile else {"name": "forced"},
+        "answer": {"name": "free", "max_tokens": 8} if hostile else {"name": "constrained"},
         "seats": ["learner", "learner"],
         "reward": {"name": policy},
         "algorithm": {"name": "reinforce", "discount": 0.9},

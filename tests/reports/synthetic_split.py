@@ -140,10 +140,10 @@ def run(
             for d in found:
                 if d.seat == past:
                     d.controller, d.trained, d.player = "past", False, "past"
-                d.reward = d.ret = d.payoff
+                d.reward = d.return_ = d.payoff
                 d.advantage = d.payoff - 20.0
                 if d.kind == "claim" and random.random() < 0.1:
-                    d.attempts, d.guided = 2, True
+                    d.attempts, d.constrained = 2, True
             talks += talk(found, len(talks))
             decisions += found
         file = f"{iteration:06d}.parquet"

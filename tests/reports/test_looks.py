@@ -161,15 +161,19 @@ def test_bars_of_payoffs_span_what_the_game_can_pay(tmp_path: Path) -> None:
 CONFIG = {
     "model": {"name": "tiny", "dtype": "auto", "threads": None},
     "adapter": {"rank": 16, "dropout": 0.0},
-    "game": {"name": "prisoners_dilemma", "noise": 0.0, "illegal": "as_defect", "start": "none"},
-    "prompt": {"name": "conversation", "labels": None, "label_length": 3, "errors": False},
-    "answer": {"name": "forced", "message_tokens": 120, "thinking": 0, "train_thinking": True},
+    "game": {
+        "name": "prisoners_dilemma", "noise": 0.0, "illegal": "as_defect", "initial_state": "none",
+    },
+    "prompt": {
+        "name": "conversation", "labels": None, "label_length": 3, "state_error_rule": False,
+    },
+    "answer": {"name": "constrained", "message_tokens": 120, "thinking": 0, "train_thinking": True},
     "temperature": 1.0,
     "algorithm": {
         "name": "reinforce", "kl": 0.0, "entropy": 0.02, "estimator": "baseline",
         "lambda_max": 0.95, "critic_loss": "huber", "discount": 0.9,
     },
-    "past": None,
+    "opponent_pool": None,
 }  # fmt: skip
 
 
@@ -179,13 +183,13 @@ def test_settings_without_a_say_are_left_out() -> None:
         "adapter": {"rank": 16},
         "game": {"name": "prisoners_dilemma"},
         "prompt": {"name": "conversation"},
-        "answer": {"name": "forced"},
+        "answer": {"name": "constrained"},
         "temperature": 1.0,
         "algorithm": {
             "name": "reinforce", "entropy": 0.02, "estimator": "baseline", "discount": 0.9,
         },
     }  # fmt: skip
-    free = {**CONFIG, "answer": {"name": "attempts", "free_attempts": 2, "fallback": "guided"}}
+    free = {**CONFIG, "answer": {"name": "attempts", "free_attempts": 2, "fallback": "constrained"}}
     assert applying(free)["game"]["illegal"] == "as_defect"
     talk = {**CONFIG, "game": {"name": "trust_and_split", "messages": 1, "message_limit": 500}}
     assert applying(talk)["answer"]["message_tokens"] == 120

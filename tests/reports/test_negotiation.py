@@ -65,11 +65,11 @@ def test_the_last_iteration_is_that_of_the_learners_own_answers(
     for name, wanted, worth in (
         ("payoff", claim, lambda d: d.payoff),
         ("illegal_claims", claim, lambda d: d.move < 0),
-        ("characters", message, lambda d: len(d.said)),
+        ("characters", message, lambda d: len(d.message_as_read)),
         ("tokens", message, lambda d: len(d.tokens)),
-        ("empty_messages", message, lambda d: not d.said),
+        ("empty_messages", message, lambda d: not d.message_as_read),
         ("illegal_messages", message, lambda d: d.move < 0),
-        ("guided", lambda d: d.player == "learner", lambda d: d.guided),
+        ("constrained", lambda d: d.player == "learner", lambda d: d.constrained),
         ("retries", lambda d: d.player == "learner", lambda d: d.attempts - 1),
         ("stock_claimed", lambda d: claim(d) and d.move >= 0, lambda d: d.claim[0] / 10),
     ):
@@ -80,7 +80,13 @@ def test_the_last_iteration_is_that_of_the_learners_own_answers(
 
 def test_whole_rounds_count_where_a_learner_sat(runs: list[Path], summary: dict[str, Any]) -> None:
     found = summary["negotiation"]["policies"]["tas_rps"]["last"]
-    for name in ("percent_of_max", "efficiency", "allocation", "over_claimed", "imbalance"):
+    for name in (
+        "percent_of_max",
+        "efficiency",
+        "allocative_efficiency",
+        "over_claimed",
+        "imbalance",
+    ):
         expected = mean_over_seeds(
             [per_match(group, measure(name)) for group in last(runs)], (0.0, 1.0)
         )
@@ -186,7 +192,7 @@ def test_answers_that_were_not_learned_from_count(tmp_path: Path) -> None:
     decisions = read_decisions(path)
     before = summarize(collect([run]))
     for d in decisions:
-        d.trained = d.trained and d.move >= 0 and not d.guided
+        d.trained = d.trained and d.move >= 0 and not d.constrained
     write_table(path, decision_table(decisions))
     after = summarize(collect([run]))
     for key in ("negotiation", "learning", "policies"):
@@ -223,7 +229,7 @@ def test_crossplay_of_scripts_and_learners(study: Path) -> None:
                     pytest.approx(-cell["margin"]["low"]),
                 )
             together = found["negotiation"]["crossplay"]["percent_of_max"][row][column]
-            best = sum(r["best"] for r in pair) / 2
+            best = sum(r["max_welfare"] for r in pair) / 2
             assert together["mean"] == pytest.approx((sum(own) + sum(other)) / best, abs=1e-6)
     # Two deals, each from either seat: what the scripts get is exact.
     cross = found["negotiation"]["crossplay"]["percent_of_max"]
@@ -250,5 +256,5 @@ def test_the_pages_numbers_are_in_the_summary(runs: list[Path]) -> None:
         assert f"<b>{100 * last[name]['mean']:.0f}\u202f%</b>" in text
     assert f"<b>{last['characters']['mean']:.2f}</b>" in text
     for one in STATISTICS.values():
-        if one.title in ("Payoff", "Imbalance", "Guided answers"):
+        if one.title in ("Payoff", "Imbalance", "Constrained answers"):
             assert one.text.replace("'", "&#39;") in text

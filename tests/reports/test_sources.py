@@ -38,7 +38,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         "seed": 0, "match": 0, "group": 0, "seat": 0, "round": 0, "choice": True, "answer": True,
         "player": "learner", "trained": True, "move": C, "payoff": 0.0, "reward": 0.0,
         "first": False, "own_last": NO_STATE, "other_last": NO_STATE, "opponent": "",
-        "share": np.nan, "chance": np.nan, "certain": False, "scripted": False,
+        "share": np.nan, "chance": np.nan, "deterministic": False, "scripted": False,
     }  # fmt: skip
     whole = [{**plain, "played": row.get("move", C), **row} for row in rows]
     return Table(**{key: np.array([row[key] for row in whole]) for key in whole[0]})
@@ -147,7 +147,7 @@ def test_answers_from_a_list_are_never_illegal() -> None:
 
 
 def test_what_leaves_nothing_to_chance_is_exact() -> None:
-    found = estimate(table([{"certain": True, "match": k} for k in range(4)]), cooperation)
+    found = estimate(table([{"deterministic": True, "match": k} for k in range(4)]), cooperation)
     assert (found["mean"], found["low"], found["reason"]) == (1.0, None, CERTAIN)
 
 

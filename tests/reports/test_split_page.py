@@ -104,13 +104,13 @@ def test_every_answer_opens(browser: Any, tmp_path: Path) -> None:
     path = run / "decisions" / "000000.parquet"
     decisions = read_decisions(path)
     claim = next(d for d in decisions if d.kind == "claim" and d.move >= 0)
-    claim.attempts, claim.guided = 3, True
+    claim.attempts, claim.constrained = 3, True
     write_table(path, decision_table(decisions))
     report, _ = build([run])
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     visit = Visit(page, report.as_uri())
-    choose(page, "Contains", "guided")
-    page.locator(".settled", has_text="try 3 · guided").first.click()
+    choose(page, "Contains", "constrained")
+    page.locator(".settled", has_text="try 3 · constrained").first.click()
     text = page.locator(".decision").inner_text()
     for part in ("Told", "Your turn to claim", "Token ids of the answer", "Advantage"):
         assert part in text
@@ -122,7 +122,7 @@ def test_every_answer_opens(browser: Any, tmp_path: Path) -> None:
         )
     )
     assert facts["Tries"] == "3"
-    assert facts["Guided by its grammar"] == "yes"
+    assert facts["Constrained decoding"] == "yes"
     assert facts["Log-probability of the answer"].startswith("\u2212")
     assert facts["Legal"] == "yes" and facts["Played by"] == "live"
     linked = page.url

@@ -12,7 +12,7 @@ from comity.registry import build
 from comity.rewards import REWARDS, every_reward, log_rewards
 
 C, D = 0, 1
-GAME = make_game({"name": "prisoners_dilemma_4310", "illegal": "carry", "start": "uniform"})
+GAME = make_game({"name": "prisoners_dilemma_4310", "illegal": "carry", "initial_state": "uniform"})
 
 # For the four joint moves (own first): the reward where the other was shown to have cooperated,
 # and where it was shown to have defected. The payoffs are 3,3 / 0,4 / 4,0 / 1,1; penalty and

@@ -28,7 +28,7 @@ def played(prompt: str, answer: str) -> tuple[Rollout, list[Match]]:
 
 
 @pytest.mark.parametrize("prompt", ["memory_one", "conversation"])
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 def test_it_is_told_after_the_own_last_answer(prompt: str, answer: str) -> None:
     rollout, matches = played(prompt, answer)
     decisions, conversations = follow_up(rollout, matches[:2], QUESTIONS, 7)
@@ -54,7 +54,7 @@ def test_it_is_told_after_the_own_last_answer(prompt: str, answer: str) -> None:
 
 def test_questions_are_independent() -> None:
     """What is asked beside a question, and of whom else, changes nothing about its answer."""
-    rollout, matches = played("memory_one", "forced")
+    rollout, matches = played("memory_one", "constrained")
     together, _ = follow_up(rollout, matches, QUESTIONS, 5)
     alone, _ = follow_up(rollout, matches[1:2], {"strategy": QUESTIONS["strategy"]}, 5)
     (same,) = [d for d in together if (d.match, d.move_name) == (1, "strategy")]

@@ -65,9 +65,15 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observed]:
             for number, one in enumerate((*given.before, given)):
                 # What was taken back was drawn where the answer that counts was.
                 start = one.start if one.start >= 0 else given.start
-                name = one.kind or ("guided" if one.guided else "answer")
+                name = one.kind or ("constrained" if one.constrained else "answer")
                 # Not by whether it failed: that would select among what was drawn.
-                how = name if name in ("think", "guided") else "scored" if one.answers else "free"
+                how = (
+                    name
+                    if name in ("think", "constrained")
+                    else "scored"
+                    if one.answers
+                    else "free"
+                )
                 kind = (*where, how, sum(b.kind == "attempt" for b in given.before[:number]))
                 found.kinds[f"{name}{' of an alternative' if forked else ''}"] += 1
                 _note(found.drawn, kind, talk.ids, start, one)
@@ -126,19 +132,19 @@ LIKELY = 7.0
 """What the labels' logits are raised by, so that about half of the free answers can be read."""
 ONE = {"name": "attempts", "claim_tokens": 1}
 CHOICES: dict[str, dict[str, Any]] = {
-    "scored": {"name": "forced"},
+    "scored": {"name": "constrained"},
     "free": {"name": "free", "max_tokens": 2},
     "attempts": {**ONE, "free_attempts": 2},
-    "attempts and complaints": {**ONE, "free_attempts": 2, "feedback": "append"},
+    "attempts and complaints": {**ONE, "free_attempts": 2, "retry_feedback": "append"},
     "attempts, illegal in the end": {**ONE, "free_attempts": 2, "fallback": "illegal"},
     "no free attempt": {"name": "attempts", "free_attempts": -1},
-    "thinking": {"name": "forced", "thinking": 1},
+    "thinking": {"name": "constrained", "thinking": 1},
     "thinking and attempts": {**ONE, "thinking": 1},
 }
 WORDS: dict[str, dict[str, Any]] = {
-    "grammar": {"name": "forced", "message_tokens": 2},
+    "grammar": {"name": "constrained", "message_tokens": 2},
     "grammar after attempts": {"name": "attempts", "free_attempts": 2, "message_tokens": 2},
-    "grammar after a thought": {"name": "forced", "thinking": 1, "message_tokens": 2},
+    "grammar after a thought": {"name": "constrained", "thinking": 1, "message_tokens": 2},
 }
 EXPECTED = {
     "scored": {"answer"},
@@ -150,9 +156,9 @@ EXPECTED = {
     "thinking": {"answer", "think"},
     "thinking and attempts": {"answer", "think", "attempt"},
     # A claim under the grammar, and a response that is scored.
-    "grammar": {"guided", "answer"},
-    "grammar after attempts": {"guided", "answer", "attempt"},
-    "grammar after a thought": {"guided", "answer", "think"},
+    "grammar": {"constrained", "answer"},
+    "grammar after attempts": {"constrained", "answer", "attempt"},
+    "grammar after a thought": {"constrained", "answer", "think"},
 }
 
 

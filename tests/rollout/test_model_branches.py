@@ -25,7 +25,7 @@ from tests.players.talking import Easy, Terse, split, told
 from tests.train.small import Stopped, failing, metrics, only_folder, small
 from tests.worlds import dilemma, learner, tiny_models
 
-FORCED = {"name": "forced", "message_tokens": 5}
+CONSTRAINED = {"name": "constrained", "message_tokens": 5}
 TRY = {"name": "attempts", "free_attempts": 2, "message_tokens": 5}
 WORLDS: dict[str, tuple[Game, LanguageModels]] = {
     "growing": (dilemma(3), tiny_models(adapters=("main", "b"))),
@@ -42,10 +42,10 @@ def world(name: str) -> tuple[Game, LanguageModels]:
     if name in WORLDS:
         return WORLDS[name]
     answer, prompt, game = {
-        "split": (FORCED, Terse, split(rounds=2)),
-        "talk": (FORCED, Terse, split(rounds=2, messages={"least": 0, "most": 2})),
-        "ultimatum": ({**FORCED, "thinking": 6}, Terse, split("ultimatum", 2)),
-        "append": ({**TRY, "feedback": "append"}, Easy, split(rounds=2)),
+        "split": (CONSTRAINED, Terse, split(rounds=2)),
+        "talk": (CONSTRAINED, Terse, split(rounds=2, messages={"least": 0, "most": 2})),
+        "ultimatum": ({**CONSTRAINED, "thinking": 6}, Terse, split("ultimatum", 2)),
+        "append": ({**TRY, "retry_feedback": "append"}, Easy, split(rounds=2)),
         "attempts": ({**TRY, "thinking": 5}, Easy, split(rounds=2)),
     }[name]
     models = tiny_models(prompt={"name": "negotiation"}, answer=answer, adapters=("main", "b"))
@@ -53,7 +53,7 @@ def world(name: str) -> tuple[Game, LanguageModels]:
 
 
 def kept(game: Game, models: LanguageModels) -> Rollout:
-    count = 2 if models.answer.name == "forced" else 1
+    count = 2 if models.answer.name == "constrained" else 1
     players = (learner(models), learner(models, "b"))
     return play(game, [Match(m, m, m, players, (0, 0, m)) for m in range(count)], keep=True)
 
@@ -140,7 +140,7 @@ def test_an_alternative_is_asked_what_the_trunk_was_asked(name: str) -> None:
             if kind == "prompt" and end <= d.start
         ]
         asked = rollout.conversations[d.conversation].ids
-        if models.answer.name == "forced" and not getattr(models.answer, "thinking", 0):
+        if models.answer.name == "constrained" and not getattr(models.answer, "thinking", 0):
             assert own[0].ids[: d.start] == asked[: d.start]
         else:
             told_ = _told_until(rollout, d)

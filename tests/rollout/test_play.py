@@ -51,7 +51,7 @@ def check_records(rollout: Rollout, models_text: object) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["conversation", "memory_one"])
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 @pytest.mark.parametrize("labels", [["A", "B"], ["action1", "action2"], ["apple", "zoo"]])
 def test_records_hold_what_was_chosen(prompt: str, answer: str, labels: list[str]) -> None:
     models = tiny_models(
@@ -63,7 +63,7 @@ def test_records_hold_what_was_chosen(prompt: str, answer: str, labels: list[str
     assert len(rollout.decisions) == 18
     growing = prompt == "conversation"
     assert len(rollout.conversations) == (6 if growing else 18)
-    if answer == "forced":
+    if answer == "constrained":
         assert all(d.move >= 0 for d in rollout.decisions)
         assert all(d.legal == labels for d in rollout.decisions)
 
@@ -81,7 +81,7 @@ def test_records_tell_how_an_answer_was_sampled(monkeypatch: pytest.MonkeyPatch)
             offsets=(1, 4),
             masks=(mask, None),
             grammar="(C|D)[.]?",
-            stop="end",
+            finish_reason="end",
         )
         return [sampled if ask.turn.round else Answer(0, "C") for ask in asks]
 
@@ -89,8 +89,8 @@ def test_records_tell_how_an_answer_was_sampled(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ScriptedPlayer, "open", lambda self: table)
     rollout = play_matches(dilemma(2), (player, player), 1)
     first, last = rollout.decisions[0], rollout.decisions[-1]
-    assert (first.offsets, first.grammar, first.stop) == ([], "", "")
-    assert (last.offsets, last.grammar, last.stop) == ([1, 4], "(C|D)[.]?", "end")
+    assert (first.offsets, first.grammar, first.finish_reason) == ([], "", "")
+    assert (last.offsets, last.grammar, last.finish_reason) == ([1, 4], "(C|D)[.]?", "end")
     assert rollout.masks == [(), (), (mask, None), (mask, None)]
 
 

@@ -15,7 +15,7 @@ from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.lengths import Fixed
 from comity.games.split.game import Split
 from comity.players.scripted.player import ScriptedPlayer
-from comity.prompts.answers import READINGS
+from comity.prompts.answers import PARSE_STATUSES
 from comity.rollout.play import Match, play
 from comity.rollout.record_files import decision_table, read_decisions, write_table
 from comity.rollout.recording import kind_of, settles
@@ -61,7 +61,7 @@ def by_round(number: int) -> list[Decision]:
 
 
 def test_an_answer_in_talk_is_recorded_as_what_it_was() -> None:
-    first = [(d.seat, d.step, d.kind, d.move, d.move_name, d.said) for d in by_round(0)]
+    first = [(d.seat, d.step, d.kind, d.move, d.move_name, d.message_as_read) for d in by_round(0)]
     assert first == [
         (0, 0, "message", 0, "message", "hello"),
         (1, 1, "message", 0, "message", "hi"),
@@ -77,21 +77,21 @@ def test_an_answer_in_talk_is_recorded_as_what_it_was() -> None:
 
 def test_a_message_too_many_is_recorded_as_such() -> None:
     *talk, last = by_round(1)
-    assert [(d.seat, d.kind, d.said) for d in talk] == [
+    assert [(d.seat, d.kind, d.message_as_read) for d in talk] == [
         *((0, "message", "a"), (1, "message", "d"), (0, "message", "b"), (1, "message", "e"))
     ]
     assert (last.seat, last.kind, last.move, last.move_name) == (0, "claim", -1, "illegal")
-    assert (last.reading, last.text, last.said) == ("exceeded", "c", "")
-    assert last.reading in READINGS and not any(d.reading for d in talk)
-    assert (last.claim, last.received, last.payoff, last.played) == ([], [0, 0], 0, -1)
+    assert (last.parse_status, last.text, last.message_as_read) == ("exceeded", "c", "")
+    assert last.parse_status in PARSE_STATUSES and not any(d.parse_status for d in talk)
+    assert (last.claim, last.allocation, last.payoff, last.played) == ([], [0, 0], 0, -1)
     # Seat 1 could not claim: its last message stands for it.
     assert [settles(d) for d in by_round(1)] == [False, False, False, True, True]
-    assert (talk[3].stock, talk[3].values, talk[3].received) == ([2, 3], [1, 2], [0, 0])
-    assert (talk[3].claim, talk[3].best, talk[3].move) == ([], 12, 0)
+    assert (talk[3].stock, talk[3].values, talk[3].allocation) == ([2, 3], [1, 2], [0, 0])
+    assert (talk[3].claim, talk[3].max_welfare, talk[3].move) == ([], 12, 0)
 
 
 def test_illegal_answers_of_talk_and_of_claims() -> None:
-    assert [(d.seat, d.kind, d.move, d.said, d.reading) for d in by_round(2)] == [
+    assert [(d.seat, d.kind, d.move, d.message_as_read, d.parse_status) for d in by_round(2)] == [
         (0, "message", -1, "", ""),
         (1, "message", 0, "f", ""),
         (0, "claim", 0, "", ""),

@@ -29,8 +29,8 @@ DECISION_ROW = Decision(
     played=1,
     state=[0, 1],
     payoff=5.0,
-    best=100.0,
-    reward_share=0.5,
+    max_welfare=100.0,
+    normalized_reward=0.5,
 )
 TALK = Conversation(
     3, 2, 1, 1, None, [1, 2, 3], [Piece("prompt", 0, 2, "Hi"), Piece("answer", 2, 3, "A")]

@@ -23,7 +23,7 @@ from tests.train.small import small
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with snapshots and a page."""
-    changes = ("past.every=1", "past=buffer", "iterations=2", "seed=3")
+    changes = ("opponent_pool.every=1", "opponent_pool=buffer", "iterations=2", "seed=3")
     return train(small(tmp_path_factory.mktemp("runs"), *changes))
 
 
@@ -54,7 +54,15 @@ def refused(
 
 # Links and things that are no files
 
-INSIDE = [".lock", "metrics.jsonl", "decisions", "past", "past/main", "checkpoints", "config.yaml"]
+INSIDE = [
+    ".lock",
+    "metrics.jsonl",
+    "decisions",
+    "opponent_pool",
+    "opponent_pool/main",
+    "checkpoints",
+    "config.yaml",
+]
 
 
 @pytest.mark.parametrize("inside", [*INSIDE, "checkpoints/000002", "conversations/000000.parquet"])
@@ -224,7 +232,14 @@ def test_another_folder_of_the_same_name_is_not_written_to(run: Path, tmp_path: 
 
 
 def test_what_killed_writers_left_is_removed(run: Path) -> None:
-    for folder in ("", "decisions", "checkpoints", "past/main", "checkpoints/000002", "crossplay"):
+    for folder in (
+        "",
+        "decisions",
+        "checkpoints",
+        "opponent_pool/main",
+        "checkpoints/000002",
+        "crossplay",
+    ):
         (run / folder).mkdir(exist_ok=True)
         (run / folder / f"{PARTIAL}host-999999999-file").write_text("half")
         (run / folder / f"{PARTIAL}host-999999999-folder").mkdir()

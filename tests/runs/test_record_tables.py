@@ -56,12 +56,12 @@ def test_columns_are_the_records_fields_in_their_order() -> None:
             token_logprobs=st.lists(numbers),
             offsets=st.lists(whole),
             grammar=texts,
-            stop=texts,
+            finish_reason=texts,
             legal=st.lists(texts),
             text=texts,
             payoff=numbers,
             reward=numbers,
-            ret=numbers,
+            return_=numbers,
             advantage=numbers,
         ),
         max_size=4,
@@ -124,7 +124,8 @@ def good() -> pa.Table:
             good().replace_schema_metadata(
                 {"comity.kind": "decision", "comity.schema_version": "99"}
             ),
-            "schema version 99, this Comity reads 4",
+            "schema version 99, this Comity reads 5; read it with the version of Comity in the "
+            "run's versions.json, or run the experiment again$",
         ),
     ],
 )

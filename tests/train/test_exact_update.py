@@ -20,7 +20,7 @@ from comity.players.language_model.player import LanguageModels, Policy
 from comity.players.scripted.catalog import SCRIPTED
 from comity.players.scripted.player import ScriptedPlayer
 from comity.prompts import PROMPTS
-from comity.prompts.answers import Forced
+from comity.prompts.answers import Constrained
 from comity.prompts.base import Prompt
 from comity.registry import build
 from comity.rewards import REWARDS
@@ -109,7 +109,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[Policy], tuple[
     "kl, entropy, seat 1, noise, random length": (
         {
             "noise": 0.1,
-            "start": "uniform",
+            "initial_state": "uniform",
             "length": {"name": "geometric", "continue_probability": 0.6, "cap": 3},
         },
         WEIGHTS,
@@ -224,7 +224,7 @@ class RoundsTold:
 
 def test_prompts_that_show_more_than_the_last_round_are_refused() -> None:
     memory_one = build("prompt", {"name": "memory_one"}, PROMPTS)
-    assert enumerable(dilemma(4, noise=0.1, start="uniform"), memory_one, Forced())
+    assert enumerable(dilemma(4, noise=0.1, initial_state="uniform"), memory_one, Constrained())
     with pytest.raises(ComityError, match="prompt=memory_one"):
-        enumerable(dilemma(4), RoundsTold(memory_one), Forced())
-    assert enumerable(dilemma(2), RoundsTold(memory_one), Forced()), "the round is the state"
+        enumerable(dilemma(4), RoundsTold(memory_one), Constrained())
+    assert enumerable(dilemma(2), RoundsTold(memory_one), Constrained()), "the round is the state"

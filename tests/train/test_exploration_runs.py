@@ -55,9 +55,21 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "critic": (HALF, *SPLIT, "algorithm.estimator=gae"),
     "branches": (HALF, *SPLIT, "algorithm.estimator=branches", "algorithm.alternatives=1"),
     "past": (
-        *(HALF, *SPLIT, "past=buffer", "past.every=1", "past.probability=1", "matches=4"),
+        *(
+            HALF,
+            *SPLIT,
+            "opponent_pool=buffer",
+            "opponent_pool.every=1",
+            "opponent_pool.probability=1",
+            "matches=4",
+        ),
         *("group_size=2", "algorithm=advantage_alignment", "algorithm.baseline=leave_one_out"),
-        *("past.scripted=[greedy]", "past.scripted_share=0.3", "seed=1", "iterations=4"),
+        *(
+            "opponent_pool.scripted=[greedy]",
+            "opponent_pool.scripted_probability=0.3",
+            "seed=1",
+            "iterations=4",
+        ),
     ),
 }
 

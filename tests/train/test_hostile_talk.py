@@ -79,7 +79,7 @@ def test_a_message_forges_nothing(
         assert "lost" in line
     for d in read_decisions(run / "decisions/000000.parquet"):
         if d.kind == "message" and d.seat == 1:
-            assert d.text == d.said and len(d.said) <= LIMIT
+            assert d.text == d.message_as_read and len(d.message_as_read) <= LIMIT
     page = (run / "report.html").read_text()
     assert "<script>alert(1)" not in page and len(page) < 2_000_000
     assert page.count("</script>") == (polite / "report.html").read_text().count("</script>")

@@ -118,9 +118,20 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *("answer.thinking=5", "answer.train_thinking=false", "algorithm.kl=0.1"),
     ),
     "past": (
-        *(*SPLIT, "past=buffer", "past.every=1", "past.probability=1", "matches=4"),
+        *(
+            *SPLIT,
+            "opponent_pool=buffer",
+            "opponent_pool.every=1",
+            "opponent_pool.probability=1",
+            "matches=4",
+        ),
         *("group_size=2", "algorithm=advantage_alignment", "algorithm.baseline=leave_one_out"),
-        *("past.scripted=[greedy]", "past.scripted_share=0.3", "seed=1", "iterations=4"),
+        *(
+            "opponent_pool.scripted=[greedy]",
+            "opponent_pool.scripted_probability=0.3",
+            "seed=1",
+            "iterations=4",
+        ),
     ),
     "ppo": (*SPLIT, "algorithm=ppo", "algorithm.horizon=rounds", "algorithm.epochs=2"),
     "critic by steps": (*SPLIT, "algorithm.estimator=gae", "algorithm.credit_steps=steps"),
@@ -238,7 +249,7 @@ def test_the_lists_name_the_parts_of_negotiation(capsys: pytest.CaptureFixture[s
         "games": ("trust_and_split_rps", "deal_or_no_deal", "ultimatum", "split_no_talk"),
         "prompts": ("negotiation",),
         "players": ("welfare_maximizing", "greedy", "claim", "tit_for_tat_claims"),
-        "answers": ("attempts", "forced", "free"),
+        "answers": ("attempts", "constrained", "free"),
         "experiments": PRESETS,
     }.items():
         assert main(["list", section]) == 0

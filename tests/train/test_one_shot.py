@@ -17,7 +17,7 @@ GOODS = ["game=public_goods", "game.illegal=zero_all", "answer=free"]
         ["seats=[learner,tit_for_tat]"],
         ["seats=[grim_trigger,learner]", "game.illegal=end_match", "answer=free"],
         ["seats=[learner,random]", "game=chicken", "game.illegal=carry", "prompt=memory_one"],
-        ["seats=[learner,always_defect]", "game.start=[uniform,defect]", "algorithm=exact",
+        ["seats=[learner,always_defect]", "game.initial_state=[uniform,defect]", "algorithm=exact",
          "prompt=memory_one"],
         ["seats=[learner,tit_for_tat]", "game=random_dilemma", "prompt=structured"],
         [*GOODS, "seats=[learner,tit_for_tat,grim_trigger,always_defect]"],

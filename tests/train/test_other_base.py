@@ -20,7 +20,7 @@ from tests.tiny import make_tiny
 from tests.train.small import metrics, only_folder, overrides, small
 
 REFUSAL = r"is of the base model 'llama' with weights sha256:\w+, not of 'llama'|holds others"
-PAST = ("past=buffer", "past.every=1", "seats=[learner,learner]")
+PAST = ("opponent_pool=buffer", "opponent_pool.every=1", "seats=[learner,learner]")
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,14 @@ USES: dict[str, Callable[[Path], list[str]]] = {
         *("+study.seeds=[0]", "+study.arms.one=[]", "+crossplay.matches=2"),
         f"+crossplay.players=[one,'adapter:{adapter(run)}']",
     ],
-    "checkpoints as the past": lambda run: [*PAST, f"past.start={run / 'checkpoints'}"],
-    "snapshots as the past": lambda run: [*PAST, f"past.start={run / 'past'}"],
+    "checkpoints as the past": lambda run: [
+        *PAST,
+        f"opponent_pool.initial_snapshots={run / 'checkpoints'}",
+    ],
+    "snapshots as the past": lambda run: [
+        *PAST,
+        f"opponent_pool.initial_snapshots={run / 'opponent_pool'}",
+    ],
 }
 
 

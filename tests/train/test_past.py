@@ -32,7 +32,13 @@ from comity.runs.folder import stored_config
 from comity.train import train
 from tests.train.small import Stopped, decisions, failing, metrics, only_folder, overrides, small
 
-BUFFER = ("past=buffer", "past.every=1", "past.probability=0.7", "matches=4", "group_size=2")
+BUFFER = (
+    "opponent_pool=buffer",
+    "opponent_pool.every=1",
+    "opponent_pool.probability=0.7",
+    "matches=4",
+    "group_size=2",
+)
 """From iteration 1 on most of the two groups face a snapshot."""
 
 
@@ -50,7 +56,7 @@ def test_one_seat_of_a_group_is_trained_and_the_seats_take_turns(run: Path) -> N
     for d in decisions(run):
         live = d.group % 2 == d.seat
         assert d.trained == live == (d.controller == "live")
-        assert math.isfinite(d.reward) and math.isfinite(d.ret) and math.isfinite(d.advantage)
+        assert math.isfinite(d.reward) and math.isfinite(d.return_) and math.isfinite(d.advantage)
     for row in metrics(run):
         assert row["decisions"] == 4 * 2, "4 matches of 2 rounds, one trained seat each"
 
@@ -61,9 +67,9 @@ def test_what_the_untrained_earn_moves_no_advantage_of_the_trained(
 ) -> None:
     config = small(tmp_path, *BUFFER, f"algorithm.baseline={baseline}", "algorithm.discount=1")
     with Experiment(config) as experiment:
-        assert experiment.past is not None
-        experiment.past.open(tmp_path, 0)
-        experiment.past.begin(0)
+        assert experiment.opponent_pool is not None
+        experiment.opponent_pool.open(tmp_path, 0)
+        experiment.opponent_pool.begin(0)
         rollout = play(experiment.rules.game, experiment.matches(0))
         trained = np.array([[d.seat == d.group % 2] for d in rollout.decisions])
         rewards = experiment.rules.reward(rollout.played, experiment.rules.game)
@@ -115,13 +121,17 @@ def test_metrics_tell_the_opponents_apart(run: Path) -> None:
 
 
 def test_snapshots_are_adapters_as_the_checkpoints_are(run: Path) -> None:
-    assert sorted(p.name for p in (run / "past/main").iterdir()) == ["000001", "000002", "000003"]
+    assert sorted(p.name for p in (run / "opponent_pool/main").iterdir()) == [
+        "000001",
+        "000002",
+        "000003",
+    ]
     one, other = (
         (run / folder / "adapter_model.safetensors").read_bytes()
-        for folder in ("past/main/000002", "checkpoints/000002/main")
+        for folder in ("opponent_pool/main/000002", "checkpoints/000002/main")
     )
     assert one == other
-    assert sorted(p.name for p in (run / "past/main/000001").iterdir()) == [
+    assert sorted(p.name for p in (run / "opponent_pool/main/000001").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
         "base.json",
@@ -164,7 +174,7 @@ def test_no_gradient_touches_what_is_past_and_nothing_is_loaded_twice(
 
     monkeypatch.setattr(Adapters, "load", counted)
     monkeypatch.setattr(comity.train, "update", watched)
-    train(small(tmp_path, *BUFFER, "past.probability=1", "group_size=1"), report=False)
+    train(small(tmp_path, *BUFFER, "opponent_pool.probability=1", "group_size=1"), report=False)
     assert len(loaded) >= 2 and len(set(loaded)) == len(loaded)
 
 
@@ -178,19 +188,34 @@ def test_capacity_and_recent_bound_who_is_drawn_and_loaded(
         held.append(set(self._adapters.names) - {"main"})
 
     monkeypatch.setattr(comity.experiments.past_agents.PastAgents, "begin", counted)
-    changes = ("past=buffer", "past.every=1", "past.probability=1", "matches=8")
-    train(small(tmp_path / "a", *changes, "past.capacity=1"), report=False)
+    changes = (
+        "opponent_pool=buffer",
+        "opponent_pool.every=1",
+        "opponent_pool.probability=1",
+        "matches=8",
+    )
+    train(small(tmp_path / "a", *changes, "opponent_pool.capacity=1"), report=False)
     assert [len(names) for names in held] == [0, 0, 1, 1]
     held.clear()
-    run = train(small(tmp_path / "b", *changes, "past.recent=2", "iterations=5"), report=False)
+    run = train(
+        small(tmp_path / "b", *changes, "opponent_pool.recent=2", "iterations=5"), report=False
+    )
     assert held[4] == {"main@000002", "main@000003"}
     assert {d.version for d in others(decisions(run)) if d.iteration == 4} == {2, 3}
 
 
 def test_scripted_players_may_be_drawn_and_every_match_for_itself(tmp_path: Path) -> None:
     changes = (
-        *("past=buffer", "past.every=1", "past.probability=1", "past.scripted_share=0.5"),
-        *("past.scripted=[tit_for_tat,{name: random, p: 0.3}]", "past.scope=match"),
+        *(
+            "opponent_pool=buffer",
+            "opponent_pool.every=1",
+            "opponent_pool.probability=1",
+            "opponent_pool.scripted_probability=0.5",
+        ),
+        *(
+            "opponent_pool.scripted=[tit_for_tat,{name: random, p: 0.3}]",
+            "opponent_pool.scope=match",
+        ),
         *("matches=8", "group_size=8"),
     )
     run = train(small(tmp_path, *changes))
@@ -206,7 +231,7 @@ def test_scripted_players_may_be_drawn_and_every_match_for_itself(tmp_path: Path
 
 
 def test_all_who_live_may_be_trained_where_nobody_is_from_the_past(tmp_path: Path) -> None:
-    run = train(small(tmp_path, *BUFFER, "past.trained=all_live"), report=False)
+    run = train(small(tmp_path, *BUFFER, "opponent_pool.trained=all_live"), report=False)
     sat: dict[tuple[int, int], list[Decision]] = {}
     for d in decisions(run):
         sat.setdefault((d.iteration, d.match), []).append(d)
@@ -217,9 +242,15 @@ def test_all_who_live_may_be_trained_where_nobody_is_from_the_past(tmp_path: Pat
 
 def test_three_seats_of_two_learners(tmp_path: Path) -> None:
     """Each learner's seats are taken from its own buffer; who is no learner stays."""
-    changes = ("game=public_goods", "game.seats=4", "past=buffer", "past.every=1", "matches=6")
+    changes = (
+        "game=public_goods",
+        "game.seats=4",
+        "opponent_pool=buffer",
+        "opponent_pool.every=1",
+        "matches=6",
+    )
     seats = "seats=[learner:a,learner:b,tit_for_tat,learner:a]"
-    run = train(small(tmp_path, *changes, seats, "past.probability=0.8"), report=False)
+    run = train(small(tmp_path, *changes, seats, "opponent_pool.probability=0.8"), report=False)
     for d in decisions(run):
         if d.seat == 2:
             assert (d.player, d.controller) == ("tit_for_tat", "scripted")
@@ -233,11 +264,11 @@ def test_three_seats_of_two_learners(tmp_path: Path) -> None:
         if d.seat in (0, 3):
             rounds[d.iteration, d.match].add(d.player)
     assert all(len(players) <= 1 for players in rounds.values()), "one opponent, on both seats"
-    assert {p.name for p in (run / "past").iterdir()} == {"a", "b"}
+    assert {p.name for p in (run / "opponent_pool").iterdir()} == {"a", "b"}
 
 
 def test_random_seating_permutes_who_was_drawn(tmp_path: Path) -> None:
-    run = train(small(tmp_path, *BUFFER, "seating=random", "group_size=1"), report=False)
+    run = train(small(tmp_path, *BUFFER, "seat_assignment=random", "group_size=1"), report=False)
     for iteration in range(4):
         for match in range(4):
             found = [d for d in decisions(run) if (d.iteration, d.match) == (iteration, match)]
@@ -245,10 +276,14 @@ def test_random_seating_permutes_who_was_drawn(tmp_path: Path) -> None:
 
 
 def test_an_earlier_runs_adapters_are_faced_from_the_beginning(run: Path, tmp_path: Path) -> None:
-    for start in ("past", "checkpoints", "past/main"):
-        changes = (f"past.start={run / start}", "past.probability=1", "past.every=3")
+    for start in ("opponent_pool", "checkpoints", "opponent_pool/main"):
+        changes = (
+            f"opponent_pool.initial_snapshots={run / start}",
+            "opponent_pool.probability=1",
+            "opponent_pool.every=3",
+        )
         begun = train(small(tmp_path / start, *BUFFER, *changes), report=False)
-        names = {p.name for p in (begun / "past-start/main").iterdir()}
+        names = {p.name for p in (begun / "opponent_pool-initial/main").iterdir()}
         saved = (2, 4) if start == "checkpoints" else (1, 2, 3)
         assert names == {f"{version:06d}" for version in saved}
         first = [d for d in others(decisions(begun)) if d.iteration == 0]
@@ -316,10 +351,10 @@ def test_killed_between_a_snapshot_and_a_checkpoint(place: str, run: Path, tmp_p
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     folder = only_folder(tmp_path)
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["000002"]
-    left = {p.name for p in (folder / "past/main").iterdir()}
+    left = {p.name for p in (folder / "opponent_pool/main").iterdir()}
     assert {"000001", "000002"} < left and ("000003" in left) == (place == "after a snapshot")
     # What is there must not be believed: it is of a run that nobody continues.
-    weights = folder / "past/main/000002/adapter_model.safetensors"
+    weights = folder / "opponent_pool/main/000002/adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     assert train(stored_config(folder), resume=folder, report=False) == folder
     assert metrics(folder) == metrics(run)
@@ -329,9 +364,11 @@ def test_killed_between_a_snapshot_and_a_checkpoint(place: str, run: Path, tmp_p
     )
     assert one == other
     for version in (1, 2, 3):
-        name = f"past/main/{version:06d}/adapter_model.safetensors"
+        name = f"opponent_pool/main/{version:06d}/adapter_model.safetensors"
         assert (folder / name).read_bytes() == (run / name).read_bytes()
-    assert {p.name for p in (folder / "past/main").iterdir()} == {f"{v:06d}" for v in (1, 2, 3)}
+    assert {p.name for p in (folder / "opponent_pool/main").iterdir()} == {
+        f"{v:06d}" for v in (1, 2, 3)
+    }
 
 
 def test_a_run_from_adapters_resumes_without_them(
@@ -339,8 +376,8 @@ def test_a_run_from_adapters_resumes_without_them(
 ) -> None:
     """Its copies are what counts, whatever became of the folder that they came from."""
     start = tmp_path / "start"
-    shutil.copytree(run / "past", start)
-    changes = (*BUFFER, f"past.start={start}", "past.capacity=2")
+    shutil.copytree(run / "opponent_pool", start)
+    changes = (*BUFFER, f"opponent_pool.initial_snapshots={start}", "opponent_pool.capacity=2")
     whole = train(small(tmp_path / "whole", *changes), report=False)
     with monkeypatch.context() as patch:
         failing(patch, comity.train, "play", 4, Stopped())
@@ -355,13 +392,13 @@ def test_a_run_from_adapters_resumes_without_them(
 def test_a_damaged_snapshot_is_told_and_not_faced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    changes = (*BUFFER, "past.probability=1", "checkpoint.every=1")
+    changes = (*BUFFER, "opponent_pool.probability=1", "checkpoint.every=1")
     with monkeypatch.context() as patch:
         failing(patch, comity.train, "play", 4, Stopped())
         with pytest.raises(Stopped):
             train(small(tmp_path, *changes), report=False)
     folder = only_folder(tmp_path)
-    weights = folder / "past/main/000001/adapter_model.safetensors"
+    weights = folder / "opponent_pool/main/000001/adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(WorkError, match=r"000001 is damaged: .* another checksum; bring it back"):
         train(stored_config(folder), resume=folder, report=False)
@@ -370,18 +407,26 @@ def test_a_damaged_snapshot_is_told_and_not_faced(
 # Refused
 
 REFUSED: dict[str, tuple[str, ...]] = {
-    "past.every: 0 must be at least 1": ("past.every=0",),
-    "past.capacity: 0 must be at least 1": ("past.capacity=0",),
-    "past.recent: 0 must be at least 1": ("past.recent=0",),
-    "past.probability: 1.5 must be at most 1": ("past.probability=1.5",),
-    "past.scope: 'run' is neither group nor match": ("past.scope=run",),
-    "past.trained: 'none' is neither live_seat nor all_live": ("past.trained=none",),
-    "give both, or neither": ("past.scripted=[tit_for_tat]",),
-    "unknown player 'tit_for_tit'": ("past.scripted=[tit_for_tit]", "past.scripted_share=1"),
-    "is a language model": ("past.scripted=[base]", "past.scripted_share=1"),
+    "opponent_pool.every: 0 must be at least 1": ("opponent_pool.every=0",),
+    "opponent_pool.capacity: 0 must be at least 1": ("opponent_pool.capacity=0",),
+    "opponent_pool.recent: 0 must be at least 1": ("opponent_pool.recent=0",),
+    "opponent_pool.probability: 1.5 must be at most 1": ("opponent_pool.probability=1.5",),
+    "opponent_pool.scope: 'run' is neither group nor match": ("opponent_pool.scope=run",),
+    "opponent_pool.trained: 'none' is neither live_seat nor all_live": (
+        "opponent_pool.trained=none",
+    ),
+    "give both, or neither": ("opponent_pool.scripted=[tit_for_tat]",),
+    "unknown player 'tit_for_tit'": (
+        "opponent_pool.scripted=[tit_for_tit]",
+        "opponent_pool.scripted_probability=1",
+    ),
+    "is a language model": (
+        "opponent_pool.scripted=[base]",
+        "opponent_pool.scripted_probability=1",
+    ),
     "two learners at least, not 1": ("seats=[learner,tit_for_tat]",),
-    "past: algorithm exact learns against": ("algorithm=exact", "prompt=memory_one"),
-    "unknown config key 'past.evry'": ("past.evry=1",),
+    "opponent_pool: algorithm exact learns against": ("algorithm=exact", "prompt=memory_one"),
+    "unknown config key 'opponent_pool.evry'": ("opponent_pool.evry=1",),
 }
 
 
@@ -389,7 +434,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
 def test_what_cannot_be_is_refused_in_one_line(
     message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = overrides(tmp_path / "runs", "past=buffer", *REFUSED[message])
+    changes = overrides(tmp_path / "runs", "opponent_pool=buffer", *REFUSED[message])
     capsys.readouterr()  # Of making the tiny model.
     assert main(["train", "ipd", *changes]) == 2
     told = capsys.readouterr().err.strip()
@@ -402,7 +447,7 @@ def test_a_start_that_does_not_fit_is_refused_and_leaves_no_folder(
     fault: str, run: Path, tmp_path: Path
 ) -> None:
     start = tmp_path / "start"
-    shutil.copytree(run / "past", start)
+    shutil.copytree(run / "opponent_pool", start)
     config = start / "main/000003/adapter_config.json"
     told = json.loads(config.read_text())
     if fault == "nothing":
@@ -422,7 +467,10 @@ def test_a_start_that_does_not_fit_is_refused_and_leaves_no_folder(
         "no weights": "adapter_model.safetensors is missing",
     }[fault]
     with pytest.raises(ComityError, match=message) as error:
-        train(small(tmp_path / "runs", *BUFFER, f"past.start={start}"), report=False)
+        train(
+            small(tmp_path / "runs", *BUFFER, f"opponent_pool.initial_snapshots={start}"),
+            report=False,
+        )
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "runs").exists()
     with Experiment(small(tmp_path)) as experiment:
@@ -433,16 +481,19 @@ def test_a_start_that_does_not_fit_is_refused_and_leaves_no_folder(
 
 
 def test_the_buffer_is_off_unless_asked_for() -> None:
-    assert compose("ipd").past is None
-    past = compose("ipd", ["past=buffer"]).past
+    assert compose("ipd").opponent_pool is None
+    past = compose("ipd", ["opponent_pool=buffer"]).opponent_pool
     assert past is not None and (past.every, past.capacity, past.probability) == (10, 30, 0.5)
 
 
 def test_an_arm_may_turn_it_on() -> None:
-    arms = "study={seeds: [0], arms: {now: ['past=none'], past: ['past=buffer', 'past.every=2']}}"
+    past = "['opponent_pool=buffer', 'opponent_pool.every=2']"
+    arms = f"study={{seeds: [0], arms: {{now: ['opponent_pool=none'], past: {past}}}}}"
     configs = arm_configs(compose("ipd", [arms]))
-    assert configs["now"][0].past is None
-    assert configs["past"][0].past is not None and configs["past"][0].past.every == 2
+    assert configs["now"][0].opponent_pool is None
+    assert (
+        configs["past"][0].opponent_pool is not None and configs["past"][0].opponent_pool.every == 2
+    )
 
 
 def test_a_base_models_name_is_told_from_where_it_lies() -> None:
@@ -452,21 +503,26 @@ def test_a_base_models_name_is_told_from_where_it_lies() -> None:
 
 
 def test_adapters_are_found_in_any_of_the_layouts(tmp_path: Path) -> None:
-    for name in ("past/a/000001", "checkpoints/000002/a", "own/x"):
+    for name in ("opponent_pool/a/000001", "checkpoints/000002/a", "own/x"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "adapter_config.json").write_text("{}")
-    (tmp_path / "past/a/junk").mkdir()
-    for folder, found in (("past", "a/000001"), ("checkpoints", "000002/a"), ("own", "x")):
+    (tmp_path / "opponent_pool/a/junk").mkdir()
+    for folder, found in (("opponent_pool", "a/000001"), ("checkpoints", "000002/a"), ("own", "x")):
         assert find_adapters(tmp_path / folder, "a") == [tmp_path / folder / found]
     with pytest.raises(ComityError, match="no adapter for the learner 'b'"):
-        find_adapters(tmp_path / "past", "b")
+        find_adapters(tmp_path / "opponent_pool", "b")
 
 
 def test_adapters_that_would_be_called_alike_are_refused(run: Path, tmp_path: Path) -> None:
     for name in ("v1.0", "v1_0"):
-        shutil.copytree(run / "past/main/000003", tmp_path / "start" / name)
+        shutil.copytree(run / "opponent_pool/main/000003", tmp_path / "start" / name)
     with pytest.raises(ComityError, match="would both be called v1_0; rename one"):
-        train(small(tmp_path / "runs", *BUFFER, f"past.start={tmp_path / 'start'}"), report=False)
+        train(
+            small(
+                tmp_path / "runs", *BUFFER, f"opponent_pool.initial_snapshots={tmp_path / 'start'}"
+            ),
+            report=False,
+        )
     assert not (tmp_path / "runs").exists()
 
 
@@ -474,9 +530,9 @@ def test_snapshots_from_a_number_on_are_forgotten(tmp_path: Path) -> None:
     snapshots = Snapshots(tmp_path)
     for version in (1, 2, 12):
         snapshots.save("a", version, lambda folder: (folder / "x").write_text("x") and None)
-    (tmp_path / "past/a/.tmp-1-000003").mkdir()
+    (tmp_path / "opponent_pool/a/.tmp-1-000003").mkdir()
     snapshots.forget_from(2)
-    assert [p.name for p in (tmp_path / "past/a").iterdir()] == ["000001"]
+    assert [p.name for p in (tmp_path / "opponent_pool/a").iterdir()] == ["000001"]
     (one,) = snapshots.of("a")
     assert (one.handle, one.version, one.label) == ("a@000001", 1, "000001")
 
@@ -487,16 +543,21 @@ def test_the_live_seat_begins_as_often_as_the_other_where_groups_say_who_begins(
 ) -> None:
     changes = (
         *("game=trust_and_split_rps", "prompt=negotiation", "game.starter=by_group_parity"),
-        *("past=buffer", f"matches={groups}", "group_size=1", "past.probability=0"),
+        *(
+            "opponent_pool=buffer",
+            f"matches={groups}",
+            "group_size=1",
+            "opponent_pool.probability=0",
+        ),
     )
     config = small(tmp_path, *changes)
     seen: Counter[tuple[int, int]] = Counter()
     with Experiment(config) as experiment:
-        assert experiment.past is not None
-        experiment.past.open(tmp_path, 0)
+        assert experiment.opponent_pool is not None
+        experiment.opponent_pool.open(tmp_path, 0)
         game = experiment.rules.game
         for iteration in range(12):
-            experiment.past.begin(iteration)
+            experiment.opponent_pool.begin(iteration)
             for match in experiment.matches(iteration):
                 (live,) = [n for n, player in enumerate(match.players) if player.trained]
                 seen[game.first_seat(match.seed, 0), live] += 1  # type: ignore[attr-defined]
@@ -516,7 +577,7 @@ def test_without_a_past_seats_begin_in_turn_over_the_run(tmp_path: Path) -> None
         assert begins == [n % 2 for n in range(4 * groups)]
 
 
-@pytest.mark.parametrize("refused", ["past.scripted=[greedy]", "seats=[learner,greedy]"])
+@pytest.mark.parametrize("refused", ["opponent_pool.scripted=[greedy]", "seats=[learner,greedy]"])
 def test_alignment_by_a_critic_has_no_values_of_scripted_players(
     refused: str, tmp_path: Path
 ) -> None:
@@ -525,8 +586,8 @@ def test_alignment_by_a_critic_has_no_values_of_scripted_players(
         *("game=trust_and_split_rps", "prompt=negotiation", "algorithm=advantage_alignment"),
         *("algorithm.estimator=gae", refused),
     ]
-    if refused.startswith("past"):
-        changes += ["past=buffer", "past.scripted_share=0.5"]
+    if refused.startswith("opponent_pool"):
+        changes += ["opponent_pool=buffer", "opponent_pool.scripted_probability=0.5"]
     with pytest.raises(ComityError, match="scripted players have none of") as error:
         check_training(compose("ipd", changes))
     assert "\n" not in str(error.value)
@@ -551,20 +612,30 @@ def test_a_player_without_a_conversation_is_refused_where_it_is_to_be_valued(
 
 
 def test_a_capacity_less_the_live_policies(tmp_path: Path) -> None:
-    changes = ("past=buffer", "past.every=1", "past.capacity=4", "past.less_live=true")
+    changes = (
+        "opponent_pool=buffer",
+        "opponent_pool.every=1",
+        "opponent_pool.capacity=4",
+        "opponent_pool.count_learners=true",
+    )
     config = small(tmp_path, *changes, "seats=[learner:a,learner:b]")
     with Experiment(config) as experiment:
-        assert experiment.past is not None
-        experiment.past.open(tmp_path, 0)
+        assert experiment.opponent_pool is not None
+        experiment.opponent_pool.open(tmp_path, 0)
         for iteration in range(8):
             for one in experiment.learners.values():
                 one.version = iteration
-            experiment.past.begin(iteration)
-        assert {len(pool) for pool in experiment.past._pool.values()} == {2}
+            experiment.opponent_pool.begin(iteration)
+        assert {len(pool) for pool in experiment.opponent_pool._pool.values()} == {2}
     with pytest.raises(ComityError, match="2 learners leaves no snapshot"):
         check_training(
             compose(
                 "ipd",
-                [*changes[:3], "past.capacity=2", *changes[3:], "seats=[learner:a,learner:b]"],
+                [
+                    *changes[:3],
+                    "opponent_pool.capacity=2",
+                    *changes[3:],
+                    "seats=[learner:a,learner:b]",
+                ],
             )
         )

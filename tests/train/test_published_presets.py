@@ -45,7 +45,14 @@ def alike(config: Config) -> str:
     }
     learners = [seat for seat in config.seats if str(seat).startswith(("learner", "base"))]
     return json.dumps(
-        [config.game, config.prompt, config.answer, algorithm, learners, config.past is None],
+        [
+            config.game,
+            config.prompt,
+            config.answer,
+            algorithm,
+            learners,
+            config.opponent_pool is None,
+        ],
         default=str,
     )
 

@@ -55,14 +55,19 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "exact": ("prompt=memory_one", "algorithm=exact", "seats=[learner,tit_for_tat]"),
     "ppo": (
         *("prompt=structured", "algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatches=2"),
-        *("seats=[learner,tit_for_tat]", "seating=random", "answer=free"),
+        *("seats=[learner,tit_for_tat]", "seat_assignment=random", "answer=free"),
     ),
     "as executed": (
         *("prompt=structured", "algorithm=ppo", "algorithm.epochs=1", "algorithm.kl=0.2"),
         *("seats=[learner,tit_for_tat]", "answer=free", "answer.max_tokens=2", "matches=1"),
-        *("game.start=uniform", "game.illegal=carry"),
+        *("game.initial_state=uniform", "game.illegal=carry"),
     ),
-    "past": ("past=buffer", "past.every=1", "past.probability=0.9", "prompt=memory_one"),
+    "past": (
+        "opponent_pool=buffer",
+        "opponent_pool.every=1",
+        "opponent_pool.probability=0.9",
+        "prompt=memory_one",
+    ),
     "phases": (
         "phases=[{iterations: 2, reward: {name: own}}, "
         "{iterations: 2, reward: {name: deontological}, reset: [optimizer]}]",

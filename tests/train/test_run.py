@@ -155,7 +155,7 @@ def test_alignment_credits_with_the_scripted_opponents_advantages(
         weight = 0.8 * 0.8 * advantage(m, s, 0) if d.round == 1 else 0.0
         expected = own + 0.5 * weight * advantage(m, 1 - s, d.round)
         assert d.advantage == pytest.approx(expected), (m, s, d.round)
-        assert d.ret == pytest.approx(returns[m, s, d.round])
+        assert d.return_ == pytest.approx(returns[m, s, d.round])
     assert len({round(d.advantage, 9) for d in found}) > 3
 
 
@@ -169,16 +169,16 @@ def test_a_clipped_run_of_several_steps_says_how_much_was_clipped(tmp_path: Path
     assert max(row["importance_max"] for row in rows) > 1.01
 
 
-@pytest.mark.parametrize("answer", ["forced", "free"])
+@pytest.mark.parametrize("answer", ["constrained", "free"])
 def test_labels_may_be_reserved_tokens(answer: str, tmp_path: Path) -> None:
     changes = ("prompt=structured", "prompt.labels=reserved", f"answer={answer}")
     run = train(small(tmp_path, *changes))
     found = decisions(run, 0)
     assert {label for d in found for label in d.legal} == {"⟦7⟧", "⟦8⟧"}
     for d in found:
-        if answer == "forced":
+        if answer == "constrained":
             assert list(d.tokens) == [7 + d.move]
-        elif d.reading == "legal":
+        elif d.parse_status == "legal":
             assert d.tokens[0] == 7 + d.move
     assert json.dumps("⟦7⟧")[1:-1] in (run / "report.html").read_text()
 
@@ -305,7 +305,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "game=stag_hunt",
         "seats=[learner,generous_tit_for_tat]",
     ),
-    "exact needs answer=forced": ("algorithm=exact", "prompt=memory_one", "answer=free"),
+    "exact needs answer=constrained": ("algorithm=exact", "prompt=memory_one", "answer=free"),
     "exact needs prompts that show the last round": ("algorithm=exact",),
     "exact needs a matrix game of two seats, not 4": (
         "algorithm=exact",

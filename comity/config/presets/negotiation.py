@@ -13,7 +13,7 @@ from comity.config.groups import options
 
 Tree = Mapping[str, Any]
 
-FROZEN: Tree = {"seats": ["learner", "base"], "past": None}
+FROZEN: Tree = {"seats": ["learner", "base"], "opponent_pool": None}
 """One seat learns against a frozen opponent; the preset says which one to put there."""
 
 
@@ -74,7 +74,7 @@ def _robust() -> Iterator[Cell]:
             game,
             "ad_align",
             "Both seats learn, nobody from the past.",
-            {**shaped, "past": None},
+            {**shaped, "opponent_pool": None},
             aligned,
         )
         methods = {"vanilla_ad_align": ("ad_align", shaped, aligned)}
@@ -164,7 +164,9 @@ def _robust() -> Iterator[Cell]:
         "tas",
         "ad_align",
         own=merged(
-            earlier, _ad_align(1.0, 0.9, kl=0.001, **present), {"past": {"probability": 0.9}}
+            earlier,
+            _ad_align(1.0, 0.9, kl=0.001, **present),
+            {"opponent_pool": {"probability": 0.9}},
         ),
         published={"iterations": 3000},
         model="qwen3-8b",
@@ -232,11 +234,13 @@ _SMALL: Tree = {
     "checkpoint": {"every": 5},
     "record": {"every": 1},
 }
-_WRITTEN: Tree = {"answer": {"free_attempts": -1, "fallback": "guided", "feedback": "none"}}
+_WRITTEN: Tree = {
+    "answer": {"free_attempts": -1, "fallback": "constrained", "retry_feedback": "none"}
+}
 """The default model seldom writes a free answer that can be read."""
 _DILEMMA: Tree = {
     "group_size": 1,
-    "prompt": {"labels": None, "news": "both", "errors": False},
+    "prompt": {"labels": None, "feedback": "both", "state_error_rule": False},
     "algorithm": {"entropy": 0.02},
 }
 _TALK: Tree = {
@@ -273,13 +277,13 @@ def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
     # trained all seats of matches in which nobody was from the past.
     buffered = cell.method == "ad_align" and cell.version != "myopic"
     if buffered and cell.version == "submission":
-        own["past"] = {"trained": "all_live", **(own.get("past") or {})}
-    if buffered and cell.version == "final" and own.get("past", {}) is not None:
-        own["past"] = {"less_live": True, **own.get("past", {})}
-    past = own.get("past", {} if buffered else None)
+        own["opponent_pool"] = {"trained": "all_live", **(own.get("opponent_pool") or {})}
+    if buffered and cell.version == "final" and own.get("opponent_pool", {}) is not None:
+        own["opponent_pool"] = {"count_learners": True, **own.get("opponent_pool", {})}
+    past = own.get("opponent_pool", {} if buffered else None)
     if past is None:
-        own.pop("past", None)
-    overrides: list[Any] = [] if past is None else [{"override /past": "buffer"}]
+        own.pop("opponent_pool", None)
+    overrides: list[Any] = [] if past is None else [{"override /opponent_pool": "buffer"}]
     model = "smollm2-135m" if small else cell.model
     if model is not None:
         overrides.append({"override /model": model})

@@ -18,22 +18,22 @@ def payoff(b: Bargains) -> Counts:
 
 
 def efficiency(b: Bargains) -> Counts:
-    known = b.best > 0
-    return np.where(known, b.points.sum(axis=1) / np.where(known, b.best, 1.0), 0.0), known
+    known = b.max_welfare > 0
+    return np.where(known, b.points.sum(axis=1) / np.where(known, b.max_welfare, 1.0), 0.0), known
 
 
 def percent_of_max(b: Bargains) -> Counts:
-    known = b.best > 0
-    return np.where(known, b.points.sum(axis=1), 0.0), np.where(known, b.best, 0.0)
+    known = b.max_welfare > 0
+    return np.where(known, b.points.sum(axis=1), 0.0), np.where(known, b.max_welfare, 0.0)
 
 
 def own_share(b: Bargains) -> Counts:
     return b.points, b.entitled
 
 
-def allocation(b: Bargains) -> Counts:
+def allocative_efficiency(b: Bargains) -> Counts:
     most = b.values == b.values.max(axis=1, keepdims=True)
-    return (b.received * most).sum(axis=(1, 2)), b.received.sum(axis=(1, 2))
+    return (b.allocation * most).sum(axis=(1, 2)), b.allocation.sum(axis=(1, 2))
 
 
 def claims_where(standing: int) -> Callable[[Bargains], Counts]:

@@ -32,15 +32,15 @@ COLUMNS = (
     "claim",
     "stock",
     "values",
-    "received",
-    "best",
-    "reading",
+    "allocation",
+    "max_welfare",
+    "parse_status",
     "attempts",
-    "guided",
+    "constrained",
     "characters",
     "tokens",
 )
-"""What is counted on: fields of `Decision`, but `characters` is the length of `said` and
+"""What is counted on: fields of `Decision`, but `characters` is the length of `message_as_read` and
 `tokens` the number of tokens."""
 
 
@@ -70,7 +70,7 @@ class Bargains:
     """bool `[D]`: a message more than the most, where only a claim was left to give."""
     attempts: np.ndarray
     """int `[D]`."""
-    guided: np.ndarray
+    constrained: np.ndarray
     """bool `[D]`."""
     characters: np.ndarray
     """int `[D]`: of the message as read by the others."""
@@ -88,11 +88,11 @@ class Bargains:
     claim: np.ndarray
     """float64 `[R, S, I]`: units claimed as counted; NaN where the seat claims nothing
     (a response) or nothing counted."""
-    received: np.ndarray
+    allocation: np.ndarray
     """float64 `[R, S, I]`: units."""
     payoff: np.ndarray
     """float64 `[R, S]`."""
-    best: np.ndarray
+    max_welfare: np.ndarray
     """float64 `[R]`: W, points of the split that is best for all; NaN unknown."""
     must_fit: bool | None = None
     """Nobody is paid where the claims do not fit; None: it is not known from the game."""
@@ -113,7 +113,7 @@ class Bargains:
     @cached_property
     def points(self) -> np.ndarray:
         """float64 `[R, S]`: worth of what the seat got. The payoff, unless that is shared."""
-        return np.asarray((self.values * self.received).sum(axis=2))
+        return np.asarray((self.values * self.allocation).sum(axis=2))
 
     @cached_property
     def entitled(self) -> np.ndarray:
@@ -166,7 +166,7 @@ class Bargains:
             return True
         if self.must_fit is not None:
             return self.must_fit
-        got = self.received.any(axis=(1, 2))
+        got = self.allocation.any(axis=(1, 2))
         wanted = self.claimed.all(axis=1) & (np.nan_to_num(self.claim) > 0).any(axis=(1, 2))
         return bool((wanted & ~self.fits & ~got).any() and not (got & ~self.fits).any())
 
@@ -189,7 +189,7 @@ def bargains(decisions: Sequence[Decision], must_fit: bool | None = None) -> Bar
     """The answers of split games among decisions of all seats; see `from_columns`."""
     plain = [name for name in COLUMNS if name not in ("characters", "tokens")]
     columns: dict[str, Sequence[Any]] = {n: [getattr(d, n) for d in decisions] for n in plain}
-    columns["characters"] = [len(d.said) for d in decisions]
+    columns["characters"] = [len(d.message_as_read) for d in decisions]
     columns["tokens"] = [len(d.tokens) for d in decisions]
     return from_columns(columns, must_fit)
 
@@ -235,9 +235,9 @@ def from_columns(columns: Mapping[str, Sequence[Any]], must_fit: bool | None = N
         trained=learning[keep],
         facing=_facing(match, column),
         move=array("move", int),
-        exceeds=np.array([one == "exceeded" for one in column["reading"]], dtype=bool),
+        exceeds=np.array([one == "exceeded" for one in column["parse_status"]], dtype=bool),
         attempts=array("attempts", int),
-        guided=array("guided", bool),
+        constrained=array("constrained", bool),
         characters=array("characters", int),
         tokens=array("tokens", int),
         round_match=np.array([m for m, _ in rows]),
@@ -245,9 +245,9 @@ def from_columns(columns: Mapping[str, Sequence[Any]], must_fit: bool | None = N
         stock=joined("stock").max(axis=1),
         values=joined("values"),
         claim=joined("claim", missing=np.nan),
-        received=joined("received"),
+        allocation=joined("allocation"),
         payoff=array("payoff", float)[row],
-        best=array("best", float)[row[:, 0]],
+        max_welfare=array("max_welfare", float)[row[:, 0]],
         must_fit=must_fit,
     )
 

@@ -83,13 +83,13 @@ STATISTICS: dict[str, Statistic] = {
         "seat",
         count.own_share,
     ),
-    "allocation": Statistic(
+    "allocative_efficiency": Statistic(
         "Units to who values them most",
         "Of the units that were given out, those that went to a seat that nobody outbids in "
         "value (all of an item that is worth the same to all).",
         "share",
         "round",
-        count.allocation,
+        count.allocative_efficiency,
     ),
     "stock_claimed": Statistic(
         "Stock claimed",
@@ -212,12 +212,12 @@ STATISTICS: dict[str, Statistic] = {
         "answer",
         lambda b: (b.attempts - 1, b.everyone),
     ),
-    "guided": Statistic(
-        "Guided answers",
+    "constrained": Statistic(
+        "Constrained answers",
         "Answers that were written under a grammar, among all.",
         "share",
         "answer",
-        lambda b: (b.guided, b.everyone),
+        lambda b: (b.constrained, b.everyone),
     ),
 }
 

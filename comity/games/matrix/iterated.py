@@ -59,24 +59,24 @@ class Iterated:
     """Probability, per seat and round, that another move, uniformly random, is played."""
     illegal: str = "as_defect"
     """One of `ILLEGAL_RULES`."""
-    start_rule: str | tuple[str, ...] = "none"
+    initial_state: str | tuple[str, ...] = "none"
     """One of `STARTS`, or for each seat "uniform" or the name of the move on display."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise <= 1:
             raise ComityError(f"noise must lie between 0 and 1, not {self.noise}")
         lookup("rule for illegal answers", self.illegal, ILLEGAL_RULES)
-        if isinstance(self.start_rule, str):
-            lookup("start", self.start_rule, STARTS)
+        if isinstance(self.initial_state, str):
+            lookup("initial_state", self.initial_state, STARTS)
             return
-        object.__setattr__(self, "start_rule", tuple(self.start_rule))
-        if len(self.start_rule) != self.seats:
+        object.__setattr__(self, "initial_state", tuple(self.initial_state))
+        if len(self.initial_state) != self.seats:
             raise ComityError(
-                f"start must have an entry for each of the {self.seats} seats, "
-                f"not {len(self.start_rule)}"
+                f"initial_state must have an entry for each of the {self.seats} seats, "
+                f"not {len(self.initial_state)}"
             )
-        for one in self.start_rule:
-            lookup("start of a seat", one, {"uniform": None, **dict.fromkeys(self.moves)})
+        for one in self.initial_state:
+            lookup("initial_state of a seat", one, {"uniform": None, **dict.fromkeys(self.moves)})
 
     @property
     def seats(self) -> int:
@@ -114,10 +114,12 @@ class Iterated:
 
     def _prior_laws(self) -> list[list[Move]] | None:
         """For each seat the equally likely moves on display before round 0; None: nothing is."""
-        if self.start_rule == "none":
+        if self.initial_state == "none":
             return None
         rules = (
-            [self.start_rule] * self.seats if isinstance(self.start_rule, str) else self.start_rule
+            [self.initial_state] * self.seats
+            if isinstance(self.initial_state, str)
+            else self.initial_state
         )
         everything = list(range(len(self.moves)))
         return [everything if r == "uniform" else [self.moves.index(r)] for r in rules]

@@ -97,7 +97,7 @@ class RandomTables(Iterated):
 
     def _with(self, payoff: dict[str, int]) -> Iterated:
         stage = _stage(self.stage.title, payoff)
-        return Iterated(stage, self.length, self.noise, self.illegal, self.start_rule)
+        return Iterated(stage, self.length, self.noise, self.illegal, self.initial_state)
 
 
 def _stage(title: str, payoff: dict[str, int]) -> MatrixStage:
@@ -116,7 +116,7 @@ def random_dilemma(
     length: LengthChoice = DEFAULT_LENGTH,
     noise: float = 0.0,
     illegal: str = "as_defect",
-    start: str | tuple[str, ...] = "none",
+    initial_state: str | tuple[str, ...] = "none",
 ) -> RandomTables:
     """A dilemma whose payoffs are drawn for every match, in the order of the prisoner's.
 
@@ -128,6 +128,6 @@ def random_dilemma(
         length=make_length(length),
         noise=noise,
         illegal=illegal,
-        start_rule=start,
+        initial_state=initial_state,
         law=law,
     )

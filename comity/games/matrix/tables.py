@@ -24,9 +24,9 @@ def _named(sentence: str, stage: MatrixStage) -> Callable[..., Iterated]:
         length: LengthChoice = DEFAULT_LENGTH,
         noise: float = 0.0,
         illegal: str = "as_defect",
-        start: str | tuple[str, ...] = "none",
+        initial_state: str | tuple[str, ...] = "none",
     ) -> Iterated:
-        return Iterated(stage, make_length(length), noise, illegal, start)
+        return Iterated(stage, make_length(length), noise, illegal, initial_state)
 
     factory.__doc__ = sentence
     return factory
@@ -39,10 +39,10 @@ def repeated(name: str, kind: Callable[..., Stage]) -> Callable[..., Iterated]:
         length: LengthChoice = DEFAULT_LENGTH,
         noise: float = 0.0,
         illegal: str = "as_defect",
-        start: str | tuple[str, ...] = "none",
+        initial_state: str | tuple[str, ...] = "none",
         **parameters: Any,
     ) -> Iterated:
-        return Iterated(kind(**parameters), make_length(length), noise, illegal, start)
+        return Iterated(kind(**parameters), make_length(length), noise, illegal, initial_state)
 
     # What is known of a factory is read from its signature.
     *rules, _ = inspect.signature(factory).parameters.values()
@@ -116,11 +116,11 @@ def public_goods(
     length: LengthChoice = DEFAULT_LENGTH,
     noise: float = 0.0,
     illegal: str = "as_defect",
-    start: str | tuple[str, ...] = "none",
+    initial_state: str | tuple[str, ...] = "none",
 ) -> Iterated:
     """Public goods: N seats put points into a pot that is multiplied and shared, or keep them."""
     stage = PublicGoods(seats, contribution, multiplier)
-    return Iterated(stage, make_length(length), noise, illegal, start)
+    return Iterated(stage, make_length(length), noise, illegal, initial_state)
 
 
 def matrix(
@@ -130,8 +130,8 @@ def matrix(
     length: LengthChoice = DEFAULT_LENGTH,
     noise: float = 0.0,
     illegal: str = "as_defect",
-    start: str | tuple[str, ...] = "none",
+    initial_state: str | tuple[str, ...] = "none",
 ) -> Iterated:
     """Your own table: two seats, k named moves, payoffs [seat 0's move][seat 1's move][seat]."""
     stage = MatrixStage(title, tuple(moves), tuple(payoffs))
-    return Iterated(stage, make_length(length), noise, illegal, start)
+    return Iterated(stage, make_length(length), noise, illegal, initial_state)

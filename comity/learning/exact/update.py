@@ -43,7 +43,7 @@ from comity.players.language_model.player import LanguageModels, Policy
 from comity.players.scripted.catalog import Script
 from comity.players.scripted.player import ScriptedPlayer
 from comity.players.scripted.strategies import Scripted
-from comity.prompts.answers import AnswerFormat, Forced
+from comity.prompts.answers import AnswerFormat, Constrained
 from comity.prompts.base import Prompt
 from comity.rewards.base import Reward
 
@@ -168,8 +168,8 @@ def enumerable(game: Game, prompt: Prompt, answer: AnswerFormat) -> Iterated:
         raise ComityError(f"algorithm exact needs a matrix game of two seats, not {what}")
     if game.dealt(0) is not game:
         raise ComityError("algorithm exact needs one payoff table, not one drawn for every match")
-    if not isinstance(answer, Forced):
-        raise ComityError(f"algorithm exact needs answer=forced, not {answer.name}")
+    if not isinstance(answer, Constrained):
+        raise ComityError(f"algorithm exact needs answer=constrained, not {answer.name}")
     if answer.thinking:
         raise ComityError("algorithm exact needs answers without thoughts; set answer.thinking=0")
     if not prompt.fresh and game.length.longest > 1:

@@ -1,10 +1,10 @@
 """Snapshots: what a learner's adapter was earlier in its run, kept as an opponent for later.
 
-    past/main/000010/adapter_model.safetensors     of the learner `main` after 10 updates (PEFT)
-    past/main/000010/adapter_config.json
-    past/main/000010/base.json                     the base model that it is of
-    past/main/000010/manifest.json                 size and SHA-256 of all of them
-    past-start/main/000040/...                     copied from an earlier run, likewise
+    opponent_pool/main/000010/
+        adapter_model.safetensors, adapter_config.json  the learner `main` after 10 updates (PEFT)
+        base.json                                       its base model
+        manifest.json                                   size and SHA-256 of all of them
+    opponent_pool-initial/main/000040/...               copied from an earlier run, likewise
 
 A snapshot appears whole or not at all. Unlike checkpoints, from which a run continues, they are
 all kept. A run that continues from iteration n forgets those of n updates and more, which it
@@ -53,8 +53,8 @@ class Snapshots:
     """The snapshots of one run; for the process that holds the run's lock."""
 
     def __init__(self, run: Path) -> None:
-        self._own = run / "past"
-        self._start = run / "past-start"
+        self._own = run / "opponent_pool"
+        self._start = run / "opponent_pool-initial"
 
     def of(self, learner: str) -> list[Snapshot]:
         """A learner's snapshots, oldest first; before them those of an earlier run."""
@@ -102,7 +102,7 @@ class Snapshots:
 
 
 def find_adapters(folder: Path, learner: str) -> list[Path]:
-    """The adapters for a learner below a folder, which may be a run's `past` or `checkpoints`.
+    """The adapters for a learner below a folder: a run's `opponent_pool` or `checkpoints`, or any.
 
     Those in `LEARNER/*`, else those in `*/LEARNER`, else those in `*`. Raises `ComityError`
     where there is none, or where two would be called alike.
@@ -113,14 +113,15 @@ def find_adapters(folder: Path, learner: str) -> list[Path]:
         for one in found:
             if (other := known.setdefault(label(one, learner), one)) != one:
                 raise ComityError(
-                    f"past.start: '{other}' and '{one}' would both be called "
+                    f"opponent_pool.initial_snapshots: '{other}' and '{one}' would both be called "
                     f"{label(one, learner)}; rename one"
                 )
         if found:
             return found
     raise ComityError(
-        f"past.start: there is no adapter for the learner {learner!r} in the folder "
-        f"'{folder}'; give a run's past or checkpoints, or a folder of adapter folders"
+        f"opponent_pool.initial_snapshots: there is no adapter for the learner {learner!r} in the "
+        f"folder '{folder}'; give a run's opponent_pool or checkpoints, or a folder of adapter "
+        "folders"
     )
 
 

@@ -134,7 +134,7 @@ class _Sitting:
                 screen.complain(str(why))
                 continue
             legal = tuple(labels[move] for move in turn.legal)
-            return Answer(reply, typed.strip(), legal=legal, reading="legal" if legal else "")
+            return Answer(reply, typed.strip(), legal=legal, parse_status="legal" if legal else "")
 
     def _read(self, hint: str) -> str:
         try:

@@ -116,11 +116,11 @@ def _answer(models: "LanguageModels", game: Game, turn: Turn, labels: Sequence[s
         return once
     if tries < 1:
         return before + last
-    guided = isinstance(settings, Attempts) and settings.fallback == "guided"
-    if not (isinstance(settings, Attempts) and settings.feedback == "append"):
-        return before + (max(once, last) if guided else once)
+    constrained = isinstance(settings, Attempts) and settings.fallback == "constrained"
+    if not (isinstance(settings, Attempts) and settings.retry_feedback == "append"):
+        return before + (max(once, last) if constrained else once)
     complaint = len(chat.next(settings.complaint, ended=False))
-    more = complaint + last if guided else 0
+    more = complaint + last if constrained else 0
     return before + tries * once + (tries - 1) * complaint + more
 
 

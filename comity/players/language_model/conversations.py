@@ -83,8 +83,8 @@ class Conversations:
             given = list(writing.attempts(self, asks, places, before))
         # Whoever has no answer yet gives one of the legal ones.
         scored = [i for i, ask in enumerate(asks) if given[i] is None and ask.turn.legal]
-        guided = [i for i, ask in enumerate(asks) if given[i] is None and not ask.turn.legal]
-        for members, answered in ((scored, choosing.choose), (guided, writing.guided)):
+        constrained = [i for i, ask in enumerate(asks) if given[i] is None and not ask.turn.legal]
+        for members, answered in ((scored, choosing.choose), (constrained, writing.constrained)):
             if members:
                 found = answered(
                     self,

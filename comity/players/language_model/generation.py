@@ -22,7 +22,7 @@ from comity.prompts.answers import (
     beyond_reading,
     parse,
     parse_lenient,
-    reading,
+    parse_status,
 )
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def think(table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"]
     ]
 
 
-def guided(
+def constrained(
     table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"], failed: Sequence[int]
 ) -> list[Answer]:
     """Answers that a grammar keeps to their form; `failed`: free attempts that each had before."""
     forms = [_form(table, ask) for ask in asks]
     budgets = [_budget(table, ask, form) for ask, form in zip(asks, forms, strict=True)]
     drawn = _draw(table, asks, places, forms, budgets, failed)
-    return [replace(one, guided=True) for one in drawn]
+    return [replace(one, constrained=True) for one in drawn]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def attempts(
                 continue
             failed.append(i)
             answer = replace(answer, kind="attempt", trainable=form.train_attempts)
-            if form.feedback == "append":
+            if form.retry_feedback == "append":
                 before[i].append(answer)
                 said = table.models.chat.next(form.complaint, places[i].ended)
                 places[i].ended = False
@@ -263,8 +263,8 @@ def _read_freely(table: "Conversations", written: Unfinished) -> Answer:
         answer,
         action=_move(ask, parse(answer.text, labels)),
         legal=labels,
-        lenient=_move(ask, parse_lenient(answer.text, labels)),
-        reading=reading(answer.text, labels, one.stopped),
+        lenient_move=_move(ask, parse_lenient(answer.text, labels)),
+        parse_status=parse_status(answer.text, labels, one.stopped),
     )
 
 
@@ -320,9 +320,9 @@ def _answer(
         logprob=float(sum(drawn.logprobs)),
         token_logprobs=tuple(drawn.logprobs),
         grammar=grammar,
-        stop=drawn.stop,
-        lenient=action if isinstance(action, int) else ILLEGAL,
-        reading="" if not isinstance(action, Illegal) else "other",
+        finish_reason=drawn.stop,
+        lenient_move=action if isinstance(action, int) else ILLEGAL,
+        parse_status="" if not isinstance(action, Illegal) else "other",
     )
 
 

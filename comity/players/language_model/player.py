@@ -78,7 +78,7 @@ class LanguageModels:
             return
         if form.thinking:
             self.grammars.compile(Thinking(form.thinking).guide)
-        if isinstance(form, Attempts) and form.fallback != "guided":
+        if isinstance(form, Attempts) and form.fallback != "constrained":
             return
         for turn in example_turns(game):
             asked = self.prompt.form(game, turn)

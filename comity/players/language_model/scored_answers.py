@@ -53,8 +53,8 @@ def choose(
                 legal=labels,
                 probabilities=tuple(float(p) for p in probabilities),
                 answers=choice.answers,
-                lenient=ask.turn.legal[picked],
-                reading="legal",
+                lenient_move=ask.turn.legal[picked],
+                parse_status="legal",
             )
         )
     return results

@@ -19,7 +19,7 @@ from comity.prompts.rendering import (
     told_stage,
 )
 
-NEWS = {
+FEEDBACK = {
     "both": "one's own pick and the others'",
     "other": "the others' picks alone, as the split studies' dilemmas have it",
 }
@@ -33,13 +33,13 @@ class Conversation(OfLabels):
     fresh: ClassVar[bool] = False
     drawn: ClassVar[tuple[str, ...]] = ()
     telling: Telling
-    news: str = "both"
-    """One of `NEWS`."""
-    errors: bool = False
+    feedback: str = "both"
+    """One of `FEEDBACK`."""
+    state_error_rule: bool = False
     """A sentence says that an answer that is no label is an error."""
 
     def __post_init__(self) -> None:
-        lookup("news", self.news, NEWS)
+        lookup("feedback", self.feedback, FEEDBACK)
 
     def varied(self, stream: tuple[int | str, ...]) -> "Conversation":
         """Itself: nothing is drawn."""
@@ -54,7 +54,9 @@ class Conversation(OfLabels):
         telling = self.telling
         others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
         slips, goal = telling.slips(game), telling.goal_sentence()
-        later = "After every round you are told what they picked." if self.news == "other" else ""
+        later = (
+            "After every round you are told what they picked." if self.feedback == "other" else ""
+        )
         wishes = " ".join(sentence for sentence in (slips, goal, later) if sentence)
         return (
             f"You play {telling.called(game)} with {others} over several rounds. In every round, "
@@ -84,7 +86,7 @@ class Conversation(OfLabels):
             own = f"Your pick was changed to {told(played, labels)}. "
         others = turn.observation.own_first(finished.moves)[1:]
         void = any(isinstance(action, Illegal) for action in finished.moves)
-        if own or isinstance(played, Illegal) or void or self.news == "other":
+        if own or isinstance(played, Illegal) or void or self.feedback == "other":
             news = f"{own}{picked('They', others, labels)}."
         else:
             news = f"You {labels[played]}, they {', '.join(told(o, labels) for o in others)}."
@@ -99,7 +101,9 @@ class Conversation(OfLabels):
         telling = self.telling
         last = last_moves(turn.observation, self.labels(game))
         before = f"Last round {last} " if last else ""
-        wrong = f"Any answer but {telling.choices(game)} is an error. " if self.errors else ""
+        wrong = (
+            f"Any answer but {telling.choices(game)} is an error. " if self.state_error_rule else ""
+        )
         return f"{before}{wrong}{telling.instruction(game)}"
 
     def _payoffs(self, game: Game, seat: int) -> str:

@@ -62,7 +62,7 @@ class Table:
     """float64: recorded probability of move 0 where the answer was scored; NaN where not."""
     scripted: np.ndarray
     """bool: a script decided."""
-    certain: np.ndarray
+    deterministic: np.ndarray
     """bool: of a cross-play's match in which nothing was left to chance."""
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ NEEDED = (
 )
 
 
-OPTIONAL = ("reward_share",)
+OPTIONAL = ("normalized_reward",)
 """Columns that files of earlier versions lack."""
 
 
@@ -117,7 +117,7 @@ def read_training(path: Path, seed: int) -> Table:
 
 def read_crossplay(path: Path) -> Table:
     """Decisions of a cross-play; its column `pairing` is "row|column|seed"."""
-    raw = read_parquet(path, (*NEEDED, "pairing"), optional=("certain",))
+    raw = read_parquet(path, (*NEEDED, "pairing"), optional=("deterministic",))
     encoded = raw["pairing"].combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     parts = [pairing_parts(text, path) for text in encoded.dictionary.to_pylist()]
@@ -180,8 +180,8 @@ def _table(
             played=numbers("played", int),
             payoff=np.nan_to_num(numbers("payoff", float)),
             reward=np.nan_to_num(numbers("reward", float)),
-            share=numbers("reward_share", float)
-            if "reward_share" in raw.column_names
+            share=numbers("normalized_reward", float)
+            if "normalized_reward" in raw.column_names
             else np.full(len(raw), np.nan),
             first=shown == 0,
             own_last=values[at],
@@ -189,8 +189,8 @@ def _table(
             opponent=np.full(len(raw), "") if opponent is None else opponent,
             scripted=np.array([one == "scripted" for one in raw["controller"].to_pylist()]),
             chance=_chances(raw, kind == "choose"),
-            certain=numbers("certain", bool)
-            if "certain" in raw.column_names
+            deterministic=numbers("deterministic", bool)
+            if "deterministic" in raw.column_names
             else np.zeros(len(raw), dtype=bool),
         )
     except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:

@@ -113,7 +113,7 @@ def _asked(asked: Json) -> list[Json]:
             "seat": ""
             if one["seat"] is None
             else f"{one['seat']} (drawn in training)"
-            if one["seating"] == "random"
+            if one["seat_assignment"] == "random"
             else str(one["seat"]),
             "seeds": ", ".join(map(str, one["seeds"])),
             "checkpoints": " ".join(dict.fromkeys(map(str, one["checkpoints"])))

@@ -24,15 +24,15 @@ KEYS = (
     "matches",
     "algorithm",
     "optimizer",
-    "past",
+    "opponent_pool",
     "exploration",
 )
 OF_MODELS = ("model", "adapter", "answer", "temperature", "algorithm", "optimizer", "iterations")
 """Keys that say nothing where people and scripts play alone."""
 NEUTRAL: Mapping[str, Mapping[str, Any]] = {
     "adapter": {"dropout": 0.0, "dropout_in": "learning"},
-    "game": {"noise": 0.0, "start": "none"},
-    "prompt": {"swap_labels": False, "errors": False},
+    "game": {"noise": 0.0, "initial_state": "none"},
+    "prompt": {"swap_labels": False, "state_error_rule": False},
     "algorithm": {
         "kl": 0.0,
         "entropy": 0.0,
@@ -60,7 +60,7 @@ UNUSED: Mapping[str, Mapping[str, _Unused]] = {
         "thinking": lambda config: not _part(config, "answer").get("thinking"),
         "train_thinking": lambda config: not _part(config, "answer").get("thinking"),
         "train_illegal": lambda config: not _may_be_illegal(config),
-        "feedback": lambda config: _part(config, "answer").get("free_attempts", 1) < 0,
+        "retry_feedback": lambda config: _part(config, "answer").get("free_attempts", 1) < 0,
     },
     "prompt": {
         "label_length": lambda config: _part(config, "prompt").get("labels") != "random",
@@ -164,11 +164,11 @@ def _messages(config: Json) -> bool:
 
 
 def _may_be_illegal(config: Json) -> bool:
-    """Whether an answer can be illegal at all: answers that are scored or guided cannot."""
+    """Whether an answer can be illegal at all: answers that are scored or constrained cannot."""
     answer = _part(config, "answer")
-    # Guided by a grammar from the first try on, an answer always has its form.
-    is_guided = answer.get("free_attempts", 1) < 0 and answer.get("fallback") == "guided"
-    return _messages(config) or not (answer.get("name") == "forced" or is_guided)
+    # Constrained by a grammar from the first try on, an answer always has its form.
+    is_constrained = answer.get("free_attempts", 1) < 0 and answer.get("fallback") == "constrained"
+    return _messages(config) or not (answer.get("name") == "constrained" or is_constrained)
 
 
 def _adapts_kl(config: Json) -> bool:

@@ -46,31 +46,31 @@ COLUMNS = (
     "move",
     "name",
     "kind",
-    "reading",
+    "parse_status",
     "played",
     "payoff",
     "reward",
-    "ret",
+    "return_",
     "advantage",
     "trained",
     "extra",
 )
-"""Order of the values of a decision. `agent`, `legal`, `name`, `kind`, `reading`, `text`,
+"""Order of the values of a decision. `agent`, `legal`, `name`, `kind`, `parse_status`, `text`,
 `tokens`, `conversation` and `extra` are indices into the tables beside; -1: none."""
 
 EXTRA = (
     "claim",
     "stock",
     "values",
-    "received",
-    "best",
-    "said",
+    "allocation",
+    "max_welfare",
+    "message_as_read",
     "attempts",
-    "guided",
+    "constrained",
     "controller",
 )
 """Order of the values of an extra: what a split and its deal were, and how the answer came
-about. `said` is an index into the texts."""
+about. `message_as_read` is an index into the texts."""
 PIECES = {"prompt": 0, "answer": 1, "exploration": 2}
 """How kinds of the pieces of conversations are written."""
 SETTLING = ("message", "claim", "respond")
@@ -96,11 +96,11 @@ DECISION_COLUMNS = (
     "text",
     "move",
     "move_name",
-    "reading",
+    "parse_status",
     "played",
     "payoff",
     "reward",
-    "ret",
+    "return_",
     "advantage",
     *EXTRA,
 )
@@ -182,20 +182,20 @@ class Collector:
             row["move"],
             self.names(row["move_name"] or ""),
             self.names(row["kind"] or ""),
-            self.names(row["reading"] or ""),
+            self.names(row["parse_status"] or ""),
             row["played"],
-            *(_short(row[key]) for key in ("payoff", "reward", "ret", "advantage")),
+            *(_short(row[key]) for key in ("payoff", "reward", "return_", "advantage")),
             int(row["trained"]),
             self._extra(row),
         ]
 
     def _extra(self, row: Row) -> int:
         """Index of what only some decisions have; -1: nothing of it."""
-        if row["kind"] not in SETTLING and row["attempts"] == 1 and not row["guided"]:
+        if row["kind"] not in SETTLING and row["attempts"] == 1 and not row["constrained"]:
             return -1
         lists = (tuple(_short(v) for v in row[name] or ()) for name in EXTRA[:4])
-        best, said = _short(row["best"]), self.texts(row["said"] or "")
-        how = row["attempts"], int(row["guided"]), row["controller"] or ""
+        best, said = _short(row["max_welfare"]), self.texts(row["message_as_read"] or "")
+        how = row["attempts"], int(row["constrained"]), row["controller"] or ""
         return self.extras((*lists, best, said, *how))
 
     def _conversation(self, talk: Row, start: int) -> tuple[int, int]:
@@ -236,7 +236,7 @@ def _identity(decisions: list[Row], talks: dict[tuple[int, int], Row]) -> Any:
         done = (row["move"], row["played"], row["payoff"])
         place = (row["seat"], row["round"], row["step"], row["player"], row["adapter"])
         dealt = tuple(tuple(row[name] or ()) for name in EXTRA[:4])
-        how = (row["said"], row["attempts"], row["guided"], row["controller"])
+        how = (row["message_as_read"], row["attempts"], row["constrained"], row["controller"])
         said.append((place, seen, done, told, dealt, how))
     return tuple(said)
 

@@ -167,7 +167,7 @@ def _exact(table: Table, counts: Counts) -> str:
     counted = np.asarray(counts.denominator) > 0
     if not counted.any():
         return ""
-    if table.certain[counted].all():
+    if table.deterministic[counted].all():
         return CERTAIN
     values = np.asarray(counts.numerator, dtype=np.float64)[counted]
     # At 0 and 1 models' probabilities under different policies and prompts are rounded to the same.

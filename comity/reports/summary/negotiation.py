@@ -26,7 +26,7 @@ from comity.reports.loading.decisions import pairing_parts, read_parquet
 from comity.reports.loading.folders import Material, Run, last_iterations
 from comity.reports.summary.estimates import GROUPS, SHARE, Json, interval, over_opponents, together
 
-NEEDED = (*(name for name in COLUMNS if name != "characters"), "said")
+NEEDED = (*(name for name in COLUMNS if name != "characters"), "message_as_read")
 
 CURVES = (
     "payoff",
@@ -45,7 +45,7 @@ CURVES = (
     "illegal_messages",
     "illegal_claims",
     "retries",
-    "guided",
+    "constrained",
 )
 """What is drawn over the iterations."""
 IF_CHANGING = ("messages",)
@@ -244,7 +244,7 @@ def _read(path: Path, game: Any) -> Bargains | None:
 
 def _bargains(raw: pa.Table, game: Any) -> Bargains:
     columns: dict[str, Any] = {name: raw[name].to_pylist() for name in NEEDED if name != "tokens"}
-    columns["characters"] = pc.utf8_length(raw["said"]).to_pylist()
+    columns["characters"] = pc.utf8_length(raw["message_as_read"]).to_pylist()
     columns["tokens"] = pc.list_value_length(raw["tokens"]).to_pylist()
     return from_columns(columns, claims_must_fit(game))
 

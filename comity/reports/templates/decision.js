@@ -41,8 +41,8 @@ function decisionBox(d) {
     box.append(whole);
   }
   box.append(heading("Answer"), html("pre", "text", d.text || "(none)"));
-  if (d.kind === "message" && d.said !== d.text) {
-    box.append(heading("As the others read it"), html("pre", "text", d.said || "(nothing)"));
+  if (d.kind === "message" && d.message_as_read !== d.text) {
+    box.append(heading("As the others read it"), html("pre", "text", d.message_as_read || "(nothing)"));
   }
   if (d.tokens.length) {
     box.append(heading("Token ids of the answer"), html("pre", "text ids", d.tokens.join(" ")));
@@ -67,16 +67,16 @@ function decisionBox(d) {
     ["Follow-up question", d.kind === "followup" ? d.name : null],
     ["Move", d.kind === "choose" ? `${d.name} (${letter(d.move)})` : null],
     ["Legal", ["message", "claim", "respond"].includes(d.kind) ? (d.move < 0 ? "no" : "yes") : null],
-    ["Read as", d.kind === "followup" || !d.reading ? null : d.reading],
+    ["Read as", d.kind === "followup" || !d.parse_status ? null : d.parse_status],
     ["Played", d.kind === "choose" ? (d.played < 0 ? "no move" : letter(d.played)) : null],
     ["Payoff", d.payoff === null || d.kind === "message" ? null : nicely(d.payoff)],
     ["Reward", d.reward === null ? null : nicely(d.reward)],
-    ["Return", d.ret === null ? null : nicely(d.ret)],
+    ["Return", d.return_ === null ? null : nicely(d.return_)],
     ["Advantage", d.advantage === null ? null : nicely(d.advantage)],
     ["Log-probability of the answer", d.tokens.length && d.logprob !== null && d.kind !== "choose" ? nicely(d.logprob) : null],
     ["Probability of the answer", d.tokens.length && d.logprob !== null && d.kind === "choose" ? `${nicely(100 * Math.exp(d.logprob), 2)}\u202f%` : null],
     ["Tries", d.attempts === null || d.conversation < 0 ? null : String(d.attempts)],
-    ["Guided by its grammar", d.guided === null || d.conversation < 0 ? null : d.guided ? "yes" : "no"],
+    ["Constrained decoding", d.constrained === null || d.conversation < 0 ? null : d.constrained ? "yes" : "no"],
     ["Played by", d.controller || null],
     ["Adapter", trained || (d.conversation >= 0 ? "none: base model" : null)],
     ["Used for learning", d.conversation < 0 ? null : d.trained ? "yes" : "no"],

@@ -110,16 +110,16 @@ function opening(d, className, openDecision, toggle) {
 /** How an answer came about, where that was not at once. */
 function notes(d) {
   const parts = [];
-  if (d.move < 0) parts.push(d.reading === "exceeded" ? "a message too many" : "illegal");
+  if (d.move < 0) parts.push(d.parse_status === "exceeded" ? "a message too many" : "illegal");
   if (d.attempts > 1) parts.push(`try ${d.attempts}`);
-  if (d.guided) parts.push("guided");
+  if (d.constrained) parts.push("constrained");
   return parts;
 }
 /** A message as a speech bubble; a thought or a failed try looks like what it is. */
 function speech(d, players, openDecision, toggle) {
   const isMessage = d.kind === "message";
   const button = opening(d, `bubble speech ${isMessage ? "" : "aside"}`, openDecision, toggle);
-  const text = isMessage && d.move >= 0 ? d.said : d.said || d.text;
+  const text = isMessage && d.move >= 0 ? d.message_as_read : d.message_as_read || d.text;
   const letters = Array.from(text);
   const who = [`${speaker(d, players)}${isMessage ? "" : `: ${ASIDES[d.kind] ?? d.kind}`}`, ...(isMessage ? notes(d) : [])];
   const said = html("span", "said", letters.length > SHOWN_OF_A_MESSAGE ? `${letters.slice(0, SHOWN_OF_A_MESSAGE).join("")}…` : text || "(says nothing)");
@@ -138,13 +138,13 @@ function claimButton(d, players, items, openDecision, toggle) {
   button.append(
     html("span", "did", [speaker(d, players), ...notes(d)].join(" · ")),
     html("span", "said", what),
-    html("span", "got", `got ${amounts(d.received)} · ${plain(d.payoff ?? 0)} points`));
+    html("span", "got", `got ${amounts(d.allocation)} · ${plain(d.payoff ?? 0)} points`));
   return button;
 }
 /** What the seats had together, and what was claimed beyond the stock. */
 function outcome(round, items) {
-  const paid = sum(round.settling.map((d) => sum(d.received.map((units, i) => units * d.values[i]))));
-  const best = round.settling[0]?.best;
+  const paid = sum(round.settling.map((d) => sum(d.allocation.map((units, i) => units * d.values[i]))));
+  const best = round.settling[0]?.max_welfare;
   const parts = [];
   if (best) parts.push(`together ${plain(paid)} of ${plain(best)} points (${percent(paid / best)})`);
   for (const i of round.over) {

@@ -50,7 +50,7 @@ function startBrowser(packed) {
   const labels = { contains: {} };
   if (!matches.every(isSplit)) Object.assign(labels.contains, { CC: "CC", CD: "CD", DC: "DC", DD: "DD" });
   labels.contains.illegal = "illegal answer";
-  if (matches.some(isSplit)) Object.assign(labels.contains, { over: "more claimed than there is", guided: "guided answer" });
+  if (matches.some(isSplit)) Object.assign(labels.contains, { over: "more claimed than there is", constrained: "constrained answer" });
 
   function select(title, any) {
     const label = html("label", "", title);
@@ -96,7 +96,7 @@ function startBrowser(packed) {
     if (!wanted) return true;
     const rounds = joint(match);
     if (wanted === "over") return splitRounds(unpack(match, tables)).some((round) => round.over.length > 0);
-    if (wanted === "guided") return unpack(match, tables).some((d) => d.guided);
+    if (wanted === "constrained") return unpack(match, tables).some((d) => d.constrained);
     if (wanted === "illegal") return choices(match).some((d) => d[column.move] < 0);
     return rounds.some((r) => r.map(letter).join("") === wanted);
   }

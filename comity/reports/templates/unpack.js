@@ -26,7 +26,7 @@ function unpack(packed, tables) {
       text: tables.texts[d.text],
       name: tables.names[d.name],
       kind: tables.names[d.kind],
-      reading: tables.names[d.reading],
+      reading: tables.names[d.parse_status],
       legal: d.legal < 0 ? [] : tables.legal[d.legal],
       tokens: d.tokens < 0 ? [] : tables.ids[d.tokens],
       pieces: d.conversation < 0 ? [] : unpackPieces(tables.conversations[d.conversation], d.piece, tables),
@@ -38,7 +38,7 @@ function unpack(packed, tables) {
 function unpackExtra(index, tables) {
   const values = index < 0 ? tables.extra.map(() => null) : tables.extras[index];
   const extra = Object.fromEntries(tables.extra.map((name, i) => [name, values[i]]));
-  return { ...extra, said: extra.said === null ? null : tables.texts[extra.said] };
+  return { ...extra, message_as_read: extra.message_as_read === null ? null : tables.texts[extra.message_as_read] };
 }
 
 /** The pieces of a conversation before the answer at `end`. */
