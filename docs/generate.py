@@ -35,12 +35,9 @@ from comity.rewards.base import OfConduct
 
 DOCS = Path(__file__).parent
 PAGES = ("rewards", "players", "games", "prompts")
-ITERATED = ("length", "noise", "illegal", "start")
+ITERATED = tuple(inspect.signature(GAMES["prisoners_dilemma"]).parameters)
 """Parameters of all iterated games; the configuration's page has them."""
-SPLIT = (
-    *("items", "stock", "messages", "message_limit", "finalization", "payment", "open_values"),
-    *("starter", "illegal", "disclosed", "length"),
-)
+SPLIT = {"items", "stock", *(field.name for field in fields(Split))}
 """Parameters of all split games; the template has them."""
 
 
@@ -70,7 +67,8 @@ def page(name: str) -> str:
     )
     text = environment.get_template(f"{name}.md.j2").render(
         rewards=rewards, strategies=strategies, negotiators=negotiators,
-        iterated_games=iterated_games, split_games=split_games,
+        iterated_games=iterated_games,
+        iterated_parameters=", ".join(f"`{name}`" for name in ITERATED), split_games=split_games,
         prompts=prompts,
     )  # fmt: skip
     title, rest = text.split("\n", 1)
@@ -136,19 +134,20 @@ def iterated_games() -> str:
     for name, factory in GAMES.items():
         game = example(name)
         if game is None or isinstance(game, Iterated):
-            own = [
-                one
-                for one in parameters(factory, yaml_comments("game", name))
-                if one.name not in ITERATED
-            ]
-            rows.append((f"`{name}`", described(factory), *stage_cells(game), listed(own)))
+            said = yaml_comments("game", name)
+            said |= field_sentences(type(game.stage)) if game is not None else {}
+            own = [one for one in parameters(factory, said) if one.name not in ITERATED]
+            moves, payoffs = stage_cells(game)
+            what = described(factory)
+            payoffs = "as described" if payoffs == what else payoffs
+            rows.append((f"`{name}`", what, moves, payoffs, listed(own)))
     return table(("game", "what it is", "moves", "payoffs", "parameters"), rows)
 
 
 def stage_cells(game: Iterated | None) -> tuple[str, str]:
     """Names of the moves, and what they pay."""
     if game is None:
-        return "yours", "yours"
+        return "as given", "as given"
     moves, stage = ", ".join(game.moves), game.stage
     if isinstance(game, RandomTables):
         return moves, "drawn for every match"

@@ -137,8 +137,11 @@ class PublicGoods:
     """
 
     seats: int
+    """How many take part."""
     contribution: float
+    """Points that every seat owns in a round."""
     multiplier: float
+    """Factor of the pot."""
     interchangeable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
