@@ -125,7 +125,7 @@ class Writer:
                         state=state,
                         payoff=payoff,
                         reward=payoff if trained else float("nan"),
-                        ret=payoff * (rounds - r) if trained else float("nan"),
+                        return_=payoff * (rounds - r) if trained else float("nan"),
                         advantage=payoff - 2.0 if trained else float("nan"),
                     )
                 )

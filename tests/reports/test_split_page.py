@@ -190,11 +190,11 @@ def test_rounds_that_a_message_too_many_ended(browser: Any, tmp_path: Path) -> N
     report, _ = build([run])
     page = browser.new_page(viewport={"width": 400, "height": 900})
     visit = Visit(page, report.as_uri())
-    row = page.locator(".statistics tr", has_text="Rounds ended by talk").first
+    row = page.locator(".statistics tr", has_text="Message limit exceeded").first
     assert not row.locator("b").first.inner_text().startswith("0")
     unfold(page, "manners")
     drawn = page.locator("#manners-panels").inner_text()
-    assert "Messages per round" in " ".join(drawn.split()) and "Rounds ended by talk" in drawn
+    assert "Messages per round" in " ".join(drawn.split()) and "Message limit exceeded" in drawn
     ended = 0
     for item in page.locator(".item").all():
         item.click()

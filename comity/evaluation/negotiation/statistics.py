@@ -56,12 +56,10 @@ NEEDS: dict[str, Callable[[Bargains], bool]] = {
 
 
 STATISTICS: dict[str, Statistic] = {
-    "payoff": Statistic(
-        "Payoff", "What the game paid a seat, per round.", "points", "seat", count.payoff
-    ),
+    "payoff": Statistic("Payoff", "Payoff of a seat per round.", "points", "seat", count.payoff),
     "efficiency": Statistic(
         "Split efficiency (E1)",
-        "Points of all seats in a round over those of the split that is best for all, averaged "
+        "Joint payoff of a round over that of the welfare-maximizing allocation, averaged "
         "over rounds.",
         "share",
         "round",
@@ -69,46 +67,46 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "percent_of_max": Statistic(
         "Percent of the maximum (E2)",
-        "Points of all seats and rounds over those of the splits that are best for all: rounds "
-        "with much to gain weigh more than in E1.",
+        "Joint payoff of all rounds over that of the welfare-maximizing allocations; rounds "
+        "with high stakes weigh more than in E1.",
         "share",
         "round",
         count.percent_of_max,
     ),
     "own_share": Statistic(
-        "Points over own best share",
-        "Points over what the seat would get in the split that is best for all, where an item "
-        "that several value most is divided equally; more than 100 % is taken from others.",
+        "Payoff over own share of the maximum",
+        "Payoff of a seat over its payoff in the welfare-maximizing allocation, with ties "
+        "divided equally; more than 100 % is taken from others.",
         "share",
         "seat",
         count.own_share,
     ),
     "allocative_efficiency": Statistic(
-        "Units to who values them most",
-        "Of the units that were given out, those that went to a seat that nobody outbids in "
-        "value (all of an item that is worth the same to all).",
+        "Allocative efficiency",
+        "Share of the allocated units that went to a seat with the highest value for them "
+        "(all units of an item that all seats value equally).",
         "share",
         "round",
         count.allocative_efficiency,
     ),
     "stock_claimed": Statistic(
         "Stock claimed",
-        "Units claimed over the units there are; legal claims only.",
+        "Units claimed over units in stock; legal claims only.",
         "share",
         "seat",
         count.stock_claimed,
     ),
     "claim_higher": Statistic(
         "Claim on items valued more",
-        "Units claimed of an item that is worth more to the seat than to any other; legal claims "
-        "only.",
+        "Units claimed of an item that the seat values more than any other seat does; legal "
+        "claims only.",
         "units",
         "seat",
         count.claims_where(1),
     ),
     "claim_equal": Statistic(
         "Claim on items valued the same",
-        "Units claimed of an item that is worth as much to another seat, and more to none; legal "
+        "Units claimed of an item that another seat values as much, and none more; legal "
         "claims only.",
         "units",
         "seat",
@@ -116,15 +114,14 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "claim_lower": Statistic(
         "Claim on items valued less",
-        "Units claimed of an item that is worth more to another seat; legal claims only.",
+        "Units claimed of an item that another seat values more; legal claims only.",
         "units",
         "seat",
         count.claims_where(-1),
     ),
     "over_claimed": Statistic(
         "Over-claimed items",
-        "Items of which the seats together claimed more than there is, among all that were in "
-        "stock.",
+        "Share of the items in stock of which the seats together claimed more than the stock.",
         "share",
         "round",
         count.over_claimed,
@@ -132,16 +129,16 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "agreement": Statistic(
         "Agreement",
-        "Rounds whose proposal was accepted, or whose claims added up to the stock exactly; an "
-        "illegal answer is no agreement.",
+        "Share of rounds whose proposal was accepted, or whose claims added up to the stock "
+        "exactly; an illegal answer is no agreement.",
         "share",
         "round",
         count.agreement,
         "claims that must fit or proposals",
     ),
     "points_on_agreement": Statistic(
-        "Points on agreement",
-        "Points of a seat, per round that ended in agreement.",
+        "Payoff on agreement",
+        "Payoff of a seat per round that ended in agreement.",
         "points",
         "seat",
         count.points_on_agreement,
@@ -149,18 +146,18 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "imbalance": Statistic(
         "Imbalance",
-        "Difference of the two seats' points in a match, whoever had more, over their sum.",
+        "Absolute difference of the two seats' payoffs in a match over their sum.",
         "share",
         "match",
         count.imbalance,
         "two seats",
     ),
     "messages": Statistic(
-        "Messages", "Messages of a seat, per round.", "number", "seat", count.messages, "messages"
+        "Messages", "Messages of a seat per round.", "number", "seat", count.messages, "messages"
     ),
     "exceeded": Statistic(
-        "Rounds ended by talk",
-        "Rounds that a message more than the most ended, so that nobody got anything, among all.",
+        "Message limit exceeded",
+        "Share of rounds that ended with payoff 0 because of a message beyond the limit.",
         "share",
         "round",
         count.exceeded,
@@ -176,7 +173,7 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "tokens": Statistic(
         "Message tokens",
-        "Tokens that a language model chose for a message, delimiters among them.",
+        "Sampled tokens of a message, delimiters included.",
         "tokens",
         "answer",
         count.tokens,
@@ -184,7 +181,7 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "empty_messages": Statistic(
         "Empty messages",
-        "Messages of which the others read nothing, among all.",
+        "Share of messages that the others read as empty.",
         "share",
         "answer",
         count.of_messages(lambda b: b.characters == 0),
@@ -192,7 +189,7 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "illegal_messages": Statistic(
         "Illegal messages",
-        "Messages that broke the format, among all.",
+        "Share of messages that broke the format.",
         "share",
         "answer",
         count.of_messages(lambda b: b.move < 0),
@@ -200,21 +197,21 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "illegal_claims": Statistic(
         "Illegal claims",
-        "Claims (and responses to proposals) that could not be read, among all.",
+        "Share of claims and responses to proposals that could not be parsed.",
         "share",
         "answer",
         count.illegal_claims,
     ),
     "retries": Statistic(
         "Retries",
-        "Tries that failed before the answer that counts, per answer.",
+        "Failed attempts before the final answer, per answer.",
         "number",
         "answer",
         lambda b: (b.attempts - 1, b.everyone),
     ),
     "constrained": Statistic(
         "Constrained answers",
-        "Answers that were written under a grammar, among all.",
+        "Share of answers generated under a grammar.",
         "share",
         "answer",
         lambda b: (b.constrained, b.everyone),
