@@ -15,7 +15,7 @@ from comity.engines.local.engine import Engine
 from comity.engines.local.session import Choice, Conversation
 from comity.games import make_game
 from comity.games.base import Game
-from comity.players.language_model.player import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.rollout.play import Rollout, play
 
 
@@ -76,7 +76,7 @@ class Generate:
     def play(self, task: Task, game: Game | None = None, most: int | None = None) -> Rollout:
         """The matches of a task (at most so many of them; of another game, if one is given)."""
         rules = task.rules
-        models = LanguageModels(cast(Engine, self), task.chat, rules.prompt, rules.answer)
+        models = LanguageModelBackend(cast(Engine, self), task.chat, rules.prompt, rules.answer)
         player = Policy("learner", models, MAIN, task.config.temperature, 0, trained=True)
         players = (player,) * rules.game.seats
         matches = [replace(match, players=players) for match in task.matches[:most]]

@@ -36,13 +36,13 @@ from comity.learning.ppo.learner import PpoLearner
 from comity.learning.reinforce import Reinforce
 from comity.learning.state.checkpoints import Checkpoints
 from comity.learning.training_batch import lessons
-from comity.players.scripted.strategies import Scripted
+from comity.players.scripted.strategies import MatrixStrategy
 from comity.rewards import log_rewards
 from comity.rewards.base import Reward
-from comity.rollout.counterfactuals import branch_returns
+from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.followups import follow_up
 from comity.rollout.play import Match, Rollout, play
-from comity.rollout.recording import note_rewards, settles
+from comity.rollout.recording import record_rewards, settles_round
 from comity.rollout.records import Conversation, Decision
 from comity.runs.folder import YARDSTICKS, RunFolder
 from comity.runs.progress import Progress
@@ -119,7 +119,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
 
             rewards = phase.reward(rollout.played, rules.game)
             credit(rollout, rewards, experiment, phase.reward)
-            note_rewards(rollout.decisions, log_rewards(rollout.played, rules.game, phase.reward))
+            record_rewards(rollout.decisions, log_rewards(rollout.played, rules.game, phase.reward))
             note_shares(rollout, rewards, rules.game, phase.reward)
             try:
                 learned = update(rollout, experiment, task)
@@ -202,7 +202,7 @@ def _beside_seat(
     facing: Callable[[Game], Policy] | None = None
     if other is not None and is_scripted(other):
         strategy = scripted_player(other).strategy
-        if not isinstance(strategy, Scripted):
+        if not isinstance(strategy, MatrixStrategy):
             return {}
 
         def facing(game: Game) -> Policy:
@@ -249,11 +249,11 @@ def tried(
     rollout: Rollout, experiment: Experiment, algorithm: Reinforce, reward: Reward
 ) -> np.ndarray | None:
     """Mean returns of alternatives to the learners' decisions; None where none are asked for."""
-    if rollout.live is None:
+    if rollout.runner is None:
         return None
     game = experiment.rules.game
-    returns = branch_returns(
-        rollout.live,
+    returns = counterfactual_returns(
+        rollout.runner,
         lambda played: reward(played, game),
         algorithm.discount,
         algorithm.alternatives,
@@ -333,7 +333,7 @@ def paid(rollout: Rollout) -> list[Decision]:
     Those that nothing is learned from (`answer.train_illegal`) are among them.
     """
     live = [d for d in rollout.decisions if d.controller == "live"]
-    return [d for d in live if settles(d)]
+    return [d for d in live if settles_round(d)]
 
 
 def _mean(values: Sequence[float]) -> float | None:

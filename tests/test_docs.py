@@ -15,7 +15,7 @@ from comity.config.seats import check_seat
 from comity.evaluation.moral.metrics import stake
 from comity.experiments.build import Rules
 from comity.games import make_game
-from comity.players.scripted.catalog import SCRIPTS
+from comity.players.scripted.catalog import STRATEGIES
 from comity.registry import build
 from comity.rewards import REWARDS
 
@@ -101,7 +101,7 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 
 def test_the_page_of_players_has_all_of_them_with_their_parameters() -> None:
     page = TEXTS["docs/reference/players.md"]
-    for name, strategy in SCRIPTS.items():
+    for name, strategy in STRATEGIES.items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", page, flags=re.M)
         if not dataclasses.is_dataclass(strategy):
             continue

@@ -11,7 +11,7 @@ import pytest
 from comity.errors import ComityError, WorkError
 from comity.games import GAMES
 from comity.learning.algorithms import ALGORITHMS
-from comity.players.scripted.catalog import SCRIPTED
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
 from comity.registry import build, sentences
 from comity.rewards import REWARDS
 
@@ -169,7 +169,7 @@ def test_numbers_must_be_finite(value: float) -> None:
         ("reward", {"name": "weighted", "terms": {"own": {"weight": value}}}, REWARDS),
         ("algorithm", {"name": "ppo", "kl": value}, ALGORITHMS),
         ("algorithm", {"name": "reinforce", "discount": value}, ALGORITHMS),
-        ("player", {"name": "random", "p": value}, SCRIPTED),
+        ("player", {"name": "random", "p": value}, MATRIX_STRATEGIES),
         ("game", {"name": "prisoners_dilemma", "noise": value}, GAMES),
     ):
         with pytest.raises(ComityError, match="finite"):

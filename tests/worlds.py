@@ -13,7 +13,7 @@ from comity.engines.local.models import load_model, load_tokenizer
 from comity.games import GAMES
 from comity.games.base import Game
 from comity.players.base import Player
-from comity.players.language_model.player import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS
 from comity.registry import build
@@ -33,7 +33,7 @@ def tiny_models(
     adapters: tuple[str, ...] = ("main",),
     dtype: str = "float32",
     noise: float = 0.2,
-) -> LanguageModels:
+) -> LanguageModelBackend:
     """A tiny random model with adapters of random weights, and a way to tell games."""
     folder = str(tiny_folder(architecture))
     engine = Engine(load_model(folder, dtype, "cpu"))
@@ -42,7 +42,7 @@ def tiny_models(
         generator = torch.Generator().manual_seed(50 + i)
         for parameter in engine.adapters.parameters(name).values():
             parameter.data = torch.randn(parameter.shape, generator=generator) * noise
-    return LanguageModels(
+    return LanguageModelBackend(
         engine,
         ChatFormat.from_tokenizer(load_tokenizer(folder)),
         build("prompt", prompt or {"name": "conversation", "labels": ["A", "B"]}, PROMPTS),
@@ -56,7 +56,7 @@ def dilemma(rounds: int = 4, **parameters: Any) -> Game:
 
 
 def learner(
-    models: LanguageModels, adapter: str | None = "main", temperature: float = 1.0
+    models: LanguageModelBackend, adapter: str | None = "main", temperature: float = 1.0
 ) -> Policy:
     return Policy("learner", models, adapter, temperature, 0, trained=True)
 

@@ -32,12 +32,12 @@ from comity.games import GAMES as ALL_GAMES
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.matrix.stages import OUTCOMES
-from comity.players.scripted.catalog import SCRIPTED
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
 from comity.prompts import PROMPTS
 from comity.prompts.base import Prompt
 from comity.prompts.labels import LABEL_SETS as ALL_LABELS
 from comity.registry import build
-from comity.rewards import REWARDS, every_reward
+from comity.rewards import REWARDS, all_rewards
 from comity.rewards.base import Reward
 
 DILEMMA = "prisoners_dilemma_4310"
@@ -117,7 +117,7 @@ def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) ->
     for framing in options.framings:
         lookup("framing", framing, dict.fromkeys((*FRAMINGS[1:], *OFF_TASK)))
     for opponent in options.opponents:
-        lookup("opponent", opponent, SCRIPTED)
+        lookup("opponent", opponent, MATRIX_STRATEGIES)
     quick = options.quick
     chosen = dict.fromkeys(options.games) or ({} if options.tables else dict.fromkeys(GAMES))
     if quick and not options.games and not options.tables:
@@ -148,7 +148,7 @@ def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) ->
         prompts=prompts,
         trained_on=_trained_on(games, policies),
         opponents={
-            name: build("player", name, SCRIPTED)
+            name: build("player", name, MATRIX_STRATEGIES)
             for name in options.opponents
             if name != RANDOM  # It is there always, as published.
         },
@@ -167,7 +167,7 @@ def _game(name: str) -> Game:
             f"game {name}: {error}; give a game of two seats and two moves, or your own with "
             "--table"
         ) from error
-    return game.dealt(0)
+    return game.sample_instance(0)
 
 
 def _own_table(text: str) -> tuple[str, Game]:
@@ -216,7 +216,7 @@ def _trained_on(games: Mapping[str, Game], policies: Sequence[Trained]) -> dict[
     """The games of the trainings that are not among `games`, where they can be asked about."""
     found: dict[str, Game] = {}
     for policy in policies:
-        game: Any = make_game(policy.config.game).dealt(0)
+        game: Any = make_game(policy.config.game).sample_instance(0)
         try:
             payoff_table(game)
         except ComityError:
@@ -325,11 +325,11 @@ def rewards(config: Config, penalty: float | None = None) -> dict[str, Reward]:
     """
     block = reward_blocks(config)[-1]
     trained = build("reward", block, REWARDS)
-    known = every_reward(trained)
+    known = all_rewards(trained)
     name = str(block["name"])
     if penalty is not None:
         other = replace(known["deontological"], penalty=penalty)  # type: ignore[call-arg]
-        duty = every_reward(other)
+        duty = all_rewards(other)
         known |= {judge: duty[judge] for judge in ("deontological", "own_deontological")}
     found: dict[str, Reward] = {judge: known[judge] for judge in JUDGES}
     if name not in found and trained not in found.values():

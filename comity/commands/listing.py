@@ -42,9 +42,9 @@ def _rewards() -> Sentences:
 
 
 def _players() -> Sentences:
-    from comity.players.scripted.catalog import all_scripts
+    from comity.players.scripted.catalog import all_strategies
 
-    return MODEL_PLAYERS | sentences(all_scripts())
+    return MODEL_PLAYERS | sentences(all_strategies())
 
 
 def _metrics() -> Sentences:

@@ -26,22 +26,22 @@ from comity.games.base import Game
 from comity.games.randomness import ENVIRONMENT, generator
 from comity.games.split.game import group_seed
 from comity.players.base import Player
-from comity.players.human.player import HumanPlayer, NobodyError, QuitError, Screen
+from comity.players.human.player import HumanPlayer, NoHumanSeatError, QuitError, Screen
 from comity.players.human.terminal import Terminal
 from comity.prompts import ANSWERS, PROMPTS
 from comity.prompts.base import Prompt
-from comity.prompts.outcomes import outcome, points, totals
+from comity.prompts.outcomes import outcome_text, points_text, totals
 from comity.registry import build
 from comity.rewards import REWARDS, log_rewards
-from comity.rewards.base import Ruled
+from comity.rewards.base import BaseReward
 from comity.rollout.play import Match, Rollout, play
-from comity.rollout.recording import note_rewards
+from comity.rollout.recording import record_rewards
 from comity.rollout.records import Conversation, Decision
 from comity.runs.folder import YARDSTICKS, RunFolder
 
 if TYPE_CHECKING:  # People and scripts play without torch.
     from comity.experiments.trained import Trained
-    from comity.players.language_model.player import LanguageModels, Policy
+    from comity.players.language_model.player import LanguageModelBackend, Policy
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MatchRules:
 
     game: Game
     prompt: Prompt
-    reward: Ruled
+    reward: BaseReward
     """What is noted beside the points."""
 
 
@@ -65,7 +65,7 @@ def play_game(
     """Play `matches` matches of a game, or of an experiment's, and return the run's folder.
 
     `seats`: players, divided by commas. Raises `QuitError` where a person leaves, and
-    `NobodyError` where nobody types; the matches that were over are recorded all the same.
+    `NoHumanSeatError` where nobody types; the matches that were over are recorded all the same.
     """
     who = [seat.strip() for seat in seats.split(",")]
     runs = trained_seats(who)
@@ -100,7 +100,7 @@ def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
     return rules
 
 
-def _language_models(config: Config) -> "LanguageModels":
+def _language_models(config: Config) -> "LanguageModelBackend":
     """The models' host; what they are asked under is checked first."""
     from comity.experiments.build import Rules, language_models
 
@@ -122,7 +122,7 @@ def _players(
 ) -> tuple[Player, ...]:
     """Who sits on each seat; `stack` takes the adapters away again that they need."""
     people = config.seats.count(HUMAN)
-    models: LanguageModels | None = None
+    models: LanguageModelBackend | None = None
     players: list[Player] = []
     seated: dict[str, Player] = {}
     for seat in config.seats:
@@ -145,7 +145,7 @@ def _players(
 def _policy(
     seat: str,
     run: "Trained | None",
-    models: "LanguageModels",
+    models: "LanguageModelBackend",
     temperature: float,
     stack: ExitStack,
 ) -> "Policy":
@@ -196,7 +196,7 @@ class _Evening:
         self._finished: list[tuple[float, ...]] = []
         """Points by match and seat."""
         self._began = time.perf_counter()
-        self._engines = {p.host.engine for p in players if hasattr(p.host, "engine")}
+        self._engines = {p.backend.engine for p in players if hasattr(p.backend, "engine")}
         self._computed = self._tokens()
         self._names = names
         """What each seat is called on the screen."""
@@ -216,7 +216,7 @@ class _Evening:
                 if config.matches > 1:
                     screen.say(f"Match {match.number + 1} of {config.matches}.")
                 self._play(match)
-        except (QuitError, NobodyError) as why:
+        except (QuitError, NoHumanSeatError) as why:
             raise type(why)(f"{why}; {self._kept()}") from why
         except KeyboardInterrupt as why:
             raise QuitError(f"interrupted; {self._kept()}") from why
@@ -236,22 +236,22 @@ class _Evening:
     def _play(self, match: Match) -> None:
         """One match to its end, its result on the screen, and its records on the disk."""
         rollout = play(self._rules.game, [match], keep=True)
-        assert rollout.live is not None
-        game, state = rollout.live.games[0], rollout.live.states[0]
+        assert rollout.runner is not None
+        game, state = rollout.runner.games[0], rollout.runner.states[0]
         history = game.history(state)
         self._record(rollout)
         self._finished.append(totals(history))
-        labels = self._rules.prompt.varied(match.stream).labels(game)
-        text = outcome(game, history, self._names, labels)
+        labels = self._rules.prompt.sample_variant(match.stream).labels(game)
+        text = outcome_text(game, history, self._names, labels)
         if len(self._finished) > 1:
             together = [sum(values) for values in zip(*self._finished, strict=True)]
-            text += f"\nAll {len(self._finished)} matches: {points(self._names, together)}."
+            text += f"\nAll {len(self._finished)} matches: {points_text(self._names, together)}."
         self._screen.show("The match is over", text)
 
     def _record(self, rollout: Rollout) -> None:
         """Write everything so far, with this match."""
         rewards = log_rewards(rollout.played, self._rules.game, self._rules.reward)
-        note_rewards(rollout.decisions, rewards)
+        record_rewards(rollout.decisions, rewards)
         offset = len(self._conversations)
         for decision in rollout.decisions:
             decision.conversation += offset if decision.conversation >= 0 else 0

@@ -20,7 +20,7 @@ from comity.errors import ComityError, nearest
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.split.game import Split
-from comity.players.scripted.catalog import all_scripts
+from comity.players.scripted.catalog import all_strategies
 from comity.prompts import PROMPTS
 from comity.registry import build
 
@@ -48,7 +48,7 @@ def _is_player(seat: str) -> bool:
         return True
     if learner_of(seat) is not None:
         raise ComityError(f"seat {seat!r}: nobody learns here; name the folder of a run instead")
-    if seat.split(":")[0] in MODELS or seat in all_scripts():
+    if seat.split(":")[0] in MODELS or seat in all_strategies():
         check_seat(seat)
         return True
     return False
@@ -63,7 +63,7 @@ def _trained(seat: str) -> "Trained":
     if not seat or not folder.is_dir():
         if "/" in seat:
             raise ComityError(f"there is no run folder {seat}")
-        known = {**all_scripts(), HUMAN: None, "base": None, "adapter:PATH": None}
+        known = {**all_strategies(), HUMAN: None, "base": None, "adapter:PATH": None}
         raise ComityError(f"unknown player {seat!r}; {nearest(seat, known)}, or a run's folder")
     from comity.experiments.trained import trained_policies
     from comity.reports.loading.folders import study_runs

@@ -42,8 +42,8 @@ from comity.files import write_atomically
 from comity.games.base import Game
 from comity.learning.state.checkpoints import ADAPTER_CONFIG, Checkpoints, newest_policies
 from comity.players.base import Player
-from comity.players.language_model.player import LanguageModels, Policy
-from comity.players.scripted.catalog import all_scripts
+from comity.players.language_model.player import LanguageModelBackend, Policy
+from comity.players.scripted.catalog import all_strategies
 from comity.rollout.record_files import conversation_table, decision_table, write_table
 from comity.runs.folder import RunFolder
 from comity.runs.progress import Progress
@@ -109,7 +109,7 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
             check_training(one)
     if config.crossplay is not None:
         for arm in configs:
-            if arm in all_scripts() or arm in ("base", "adapter"):
+            if arm in all_strategies() or arm in ("base", "adapter"):
                 raise ComityError(
                     f"study.arms: a cross-play knows {arm!r} as another player; name the arm "
                     "otherwise"
@@ -167,7 +167,7 @@ def _check_entrant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: 
         if learner_of(player) is not None:
             raise ComityError(f"crossplay.players: {LEARNER!r} is no player there; name an arm")
         if name not in ("adapter", "base"):
-            lookup("player", player, {**all_scripts(), "base": None, **arms})
+            lookup("player", player, {**all_strategies(), "base": None, **arms})
     check_seat(player)
     if is_scripted(player):
         for seat in range(game.seats):
@@ -284,7 +284,7 @@ def _meet(
     )
 
 
-def _host(arm: Config, config: Config) -> tuple[LanguageModels, float]:
+def _host(arm: Config, config: Config) -> tuple[LanguageModelBackend, float]:
     """Who tells an arm's policies the cross-play's game as in their training; the temperature."""
     theirs = _without_learners(replace(arm, game=config.game))
     return language_models(theirs, Rules.of(theirs)), arm.temperature
@@ -294,8 +294,8 @@ def _entrant(
     player: Any,
     config: Config,
     arms: Arms,
-    hosts: Mapping[str, tuple[LanguageModels, float]],
-    models: LanguageModels,
+    hosts: Mapping[str, tuple[LanguageModelBackend, float]],
+    models: LanguageModelBackend,
     stack: ExitStack,
 ) -> Entrant:
     """A player of the cross-play; `stack` takes the adapters away again that it needs."""

@@ -13,8 +13,8 @@ from typing import Any
 from comity.config.limits import check_name
 from comity.errors import ComityError, lookup
 from comity.games.base import Game
-from comity.players.scripted.catalog import SCRIPTS, Script, all_scripts, check_script
-from comity.players.scripted.player import ScriptedPlayer
+from comity.players.scripted.catalog import STRATEGIES, Strategy, all_strategies, check_can_play
+from comity.players.scripted.player import StrategyPlayer
 from comity.registry import build
 
 LEARNER = "learner"
@@ -58,7 +58,7 @@ def is_scripted(seat: Any) -> bool:
 def check_seat(seat: Any) -> None:
     """Raises `ComityError` unless the seat names somebody who can sit there."""
     if isinstance(seat, Mapping):
-        build("player", seat, SCRIPTS)
+        build("player", seat, STRATEGIES)
         return
     if not isinstance(seat, str):
         raise ComityError(f"a seat is a player's name or a mapping with a name, not {seat!r}")
@@ -82,18 +82,18 @@ def check_seat(seat: Any) -> None:
             raise ComityError(f"seat {seat!r}: a learner's name is of letters, digits, - and _")
         check_name("seats", rest)
     else:
-        scripts = all_scripts()
+        scripts = all_strategies()
         lookup("player", seat, {**scripts, LEARNER: None, "base": None, "adapter:PATH": None})
         if seat in scripts:
             build("player", seat, scripts)
 
 
-def check_strategy(strategy: Script, game: Game, seat: int) -> None:
+def check_strategy(strategy: Strategy, game: Game, seat: int) -> None:
     """Raises `ComityError` where it cannot play: asked at the start, and after a bad round."""
-    check_script(strategy, game, seat)
+    check_can_play(strategy, game, seat)
 
 
-def scripted_player(seat: Any) -> ScriptedPlayer:
+def scripted_player(seat: Any) -> StrategyPlayer:
     """The scripted player that a seat names."""
     name = seat if isinstance(seat, str) else str(seat.get("name"))
-    return ScriptedPlayer(name, build("player", seat, SCRIPTS))
+    return StrategyPlayer(name, build("player", seat, STRATEGIES))

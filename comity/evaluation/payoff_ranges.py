@@ -35,12 +35,12 @@ def stored_game(config: Mapping[str, Any]) -> Game | None:
 def payoff_range(game: Game | None) -> Range | None:
     """Least and greatest that a round can pay a seat; None where that is not known."""
     if isinstance(game, Split):
-        most = sum(game.deals.most) * max(0.0, game.deals.value_range[1])
+        most = sum(game.instances.most) * max(0.0, game.instances.value_range[1])
         return 0.0, float(most * (game.seats if game.shared_payoff else 1))
     if not isinstance(game, Iterated):
         return None
     if isinstance(game, RandomTables):
-        low, high = float(game.law.low), float(game.law.high)
+        low, high = float(game.distribution.low), float(game.distribution.high)
     elif len(game.moves) ** game.seats <= TOO_MANY:
         everything = product(range(len(game.moves)), repeat=game.seats)
         paid = [value for joint in everything for value in game.stage.payoff(joint)]
@@ -53,7 +53,7 @@ def payoff_range(game: Game | None) -> Range | None:
 
 def most_units(game: Game | None) -> Range | None:
     """Of how many units of one item a seat can have or claim; None unless the game splits."""
-    return (0.0, float(max(game.deals.most))) if isinstance(game, Split) else None
+    return (0.0, float(max(game.instances.most))) if isinstance(game, Split) else None
 
 
 def claims_must_fit(game: Game | None) -> bool | None:
@@ -64,10 +64,14 @@ def claims_must_fit(game: Game | None) -> bool | None:
 def is_deterministic(game: Game, strategies: Sequence[Any]) -> bool:
     """Every match of these strategies (by seat) is the same: nothing is left to chance.
 
-    Strategies that do not say how likely their moves are (`Scripted.probabilities`) are taken to
-    mix.
+    Strategies that do not say how likely their moves are (`MatrixStrategy.probabilities`) are
+    taken to mix.
     """
-    if not isinstance(game, Iterated) or game.dealt(0) is not game or len(game.starts(0)) != 1:
+    if (
+        not isinstance(game, Iterated)
+        or game.sample_instance(0) is not game
+        or len(game.initial_distribution(0)) != 1
+    ):
         return False
     if isinstance(game, RandomTables) or not all(hasattr(s, "probabilities") for s in strategies):
         return False

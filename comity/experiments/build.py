@@ -22,7 +22,7 @@ from comity.errors import ComityError, lookup
 from comity.experiments.past_agents import PastAgents, check_past, starting_turn
 from comity.games import make_game
 from comity.games.base import Game
-from comity.games.lengths import Shared
+from comity.games.lengths import SampledLength
 from comity.games.randomness import ENVIRONMENT, LENGTH, SEAT_ASSIGNMENT, generator
 from comity.games.split.game import group_seed
 from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact, check_corrected, check_paid
@@ -32,14 +32,14 @@ from comity.learning.factory import make_learner
 from comity.learning.learner import RESETS, Learner, OptimizerSettings
 from comity.players.base import Player
 from comity.players.language_model.context_length import check_context
-from comity.players.language_model.player import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS, AnswerFormat
 from comity.prompts.base import Prompt
 from comity.prompts.exploration import Exploration
 from comity.registry import build
 from comity.rewards import REWARDS
-from comity.rewards.base import Ruled
+from comity.rewards.base import BaseReward
 from comity.rollout.play import Match
 from comity.runs.progress import say
 from comity.runs.sinks import check_sinks
@@ -51,7 +51,7 @@ class Phase:
 
     first: int
     """Its first iteration."""
-    reward: Ruled
+    reward: BaseReward
     reset: tuple[str, ...] = ()
     """What starts anew when it begins (`comity.learning.learner.RESETS`)."""
 
@@ -75,7 +75,7 @@ class Rules:
         return [one for one in self.phases if one.first <= iteration][-1]
 
     @property
-    def reward(self) -> Ruled:
+    def reward(self) -> BaseReward:
         """What is trained in the end: the last phase's."""
         return self.phases[-1].reward
 
@@ -176,8 +176,8 @@ def shared_tokenizer(name: str) -> Any:
     return load_tokenizer(name)
 
 
-def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModels:
-    """The host of all language-model players of a config; `record` as in `LanguageModels`."""
+def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModelBackend:
+    """The host of all language-model players of a config; `record` as in `LanguageModelBackend`."""
     model: ModelConfig = config.model
     if model.threads is not None:
         torch.set_num_threads(model.threads)
@@ -195,7 +195,9 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
             )
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
     chat = chat.within(engine.head.vocabulary, labels)
-    models = LanguageModels(engine, chat, rules.prompt, rules.answer, record, rules.exploration)
+    models = LanguageModelBackend(
+        engine, chat, rules.prompt, rules.answer, record, rules.exploration
+    )
     models.check(rules.game)
     after = 0
     if config.record.followups:
@@ -215,7 +217,7 @@ class Experiment:
         self.models = language_models(config, self.rules, self._record())
         if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
             learning = {name for seat in config.seats if (name := learner_of(seat))}
-            self.models = replace(self.models, dropping=frozenset(learning))
+            self.models = replace(self.models, dropout_adapters=frozenset(learning))
         self.engine = self.models.engine
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
@@ -244,7 +246,7 @@ class Experiment:
         """
         if getattr(self.rules.algorithm, "branching", False):
             return 0
-        if not self.rules.prompt.fresh or self.config.adapter.dropout > 0:
+        if not self.rules.prompt.single_turn or self.config.adapter.dropout > 0:
             return 0
         if self.rules.exploration:  # What is learned from is not what was played.
             return 0
@@ -320,7 +322,7 @@ class Experiment:
             return self.rules.game
         batch = (iteration,) if draw == "batch" else ()
         rng = generator(self.config.seed, LENGTH, *batch)
-        shared: Game = replace(game, length=Shared.drawn(game.length, rng))
+        shared: Game = replace(game, length=SampledLength.sample(game.length, rng))
         return shared
 
     def matches(self, iteration: int) -> list[Match]:

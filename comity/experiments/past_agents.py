@@ -26,7 +26,13 @@ from comity.learning.learner import Learner
 from comity.learning.state.snapshots import Snapshot, Snapshots, find_adapters
 from comity.players.base import Player
 from comity.players.language_model.player import Policy
-from comity.players.opponent_pool import Chances, Opponent, available, draw_opponent, live_seat
+from comity.players.opponent_pool import (
+    Opponent,
+    OpponentProbabilities,
+    available_snapshots,
+    learning_seat,
+    sample_opponent,
+)
 
 
 def learning_seats(seats: Sequence[Any]) -> list[int]:
@@ -136,7 +142,7 @@ class PastAgents:
             raise ValueError("open the run's folder first")
         settings, seed = self._settings, self._config.seed
         self._pool = {
-            name: available(
+            name: available_snapshots(
                 self._snapshots.of(name),
                 settings.recent,
                 _capacity(settings, len(self._learners)),
@@ -161,7 +167,7 @@ class PastAgents:
             raise ValueError(f"begin iteration {iteration} first")
         groups = self._config.matches // self._config.group_size
         group = iteration * groups + match // self._config.group_size
-        live = live_seat(group, self._learning)
+        live = learning_seat(group, self._learning)
         return tuple(
             self._other(player, self._faced[match])
             if isinstance(player, Policy) and seat in self._learning and seat != live
@@ -180,9 +186,9 @@ class PastAgents:
         settings = self._settings
         alone = (match,) if settings.scope == "match" else ()
         group = match // self._config.group_size
-        return draw_opponent(
+        return sample_opponent(
             generator(self._config.seed, PAST, iteration, group, *alone),
-            Chances(settings.probability, settings.scripted_probability),
+            OpponentProbabilities(settings.probability, settings.scripted_probability),
             [len(snapshots) for snapshots in self._pool.values()],
             len(self._scripted),
         )

@@ -3,7 +3,7 @@
 - `base`: what a game is. `stages`: what one round pays. `lengths`: how many rounds.
 - `iterated`: a stage game repeated, with noise, illegal answers and starts.
 - `tables`: the named games. `random_tables`: payoffs drawn for every match.
-- `split`: talk, then claims. `negotiations`: the named split games. `deals`: what is dealt,
+- `split`: talk, then claims. `negotiations`: the named split games. `instances`: what is dealt,
   by laws of quantities (`quantities`) and values (`valuations`, `divided_values`,
   `game_types`).
 - `enumerate`: exact expectations of small ones.

@@ -4,7 +4,7 @@
   now (nobody: the match is over), `step(state, moves)` gives the next state.
 - `Turn`: what one seat is asked: an observation and the legal moves.
 - `Round`: what happened in one round, as everybody saw it.
-- `Played`: what happened in a batch of matches, as arrays; rewards and credit read it.
+- `PlayedMatches`: what happened in a batch of matches, as arrays; rewards and credit read it.
 
 Randomness is derived from (seed, round, seat) and never held by a state, so that a state
 can be copied, branched, replayed and enumerated at no cost.
@@ -114,7 +114,7 @@ class Game(Protocol):
         """Names of the moves ("cooperate", "defect"), by index."""
         ...
 
-    def dealt(self, seed: int) -> "Game":
+    def sample_instance(self, seed: int) -> "Game":
         """The game as it is played in the match of this environment seed.
 
         Another one than itself only where something of the rules is drawn for every match,
@@ -126,7 +126,7 @@ class Game(Protocol):
         """First state of the match that this environment seed identifies."""
         ...
 
-    def starts(self, seed: int) -> list[tuple[float, Any]]:
+    def initial_distribution(self, seed: int) -> list[tuple[float, Any]]:
         """All first states with their probabilities: what `start` draws from."""
         ...
 
@@ -148,7 +148,7 @@ class Game(Protocol):
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayedMatches:
     """What happened in a batch of matches. M matches, S seats, R the longest match's rounds."""
 
     intended: np.ndarray
@@ -165,7 +165,7 @@ class Played:
     @staticmethod
     def from_histories(
         histories: list[tuple[Round, ...]], priors: list[tuple[Move, ...] | None] | None = None
-    ) -> "Played":
+    ) -> "PlayedMatches":
         """Arrays from each match's finished rounds (and fictitious moves before them)."""
         matches = len(histories)
         seats = len(histories[0][0].moves)
@@ -189,4 +189,4 @@ class Played:
                 if before is not None:
                     shown[m, :, r] = [index(a) for a in before]
                 before = played.moves
-        return Played(intended, moves, payoffs, alive, shown)
+        return PlayedMatches(intended, moves, payoffs, alive, shown)

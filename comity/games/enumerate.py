@@ -34,15 +34,17 @@ def final_states(game: Game, policies: Sequence[Policy], seed: int = 0) -> list[
     if len(policies) != game.seats:
         raise ValueError(f"{game.seats} seats need as many policies, not {len(policies)}")
     matches: list[tuple[float, Any]] = []
-    open_states: list[tuple[float, Any]] = list(game.starts(seed))
+    open_states: list[tuple[float, Any]] = list(game.initial_distribution(seed))
     while open_states:
         probability, state = open_states.pop()
         turns = game.turns(state)
         if not turns:
             matches.append((probability, state))
             continue
-        laws = [_law(policies[turn.seat], turn, len(game.moves)) for turn in turns]
-        for joint in product(*laws):
+        distributions = [
+            _probabilities(policies[turn.seat], turn, len(game.moves)) for turn in turns
+        ]
+        for joint in product(*distributions):
             chosen = {turn.seat: move for turn, (_, move) in zip(turns, joint, strict=True)}
             weight = probability * prod(p for p, _ in joint)
             open_states.extend(
@@ -59,7 +61,7 @@ def expected_payoffs(game: Game, policies: Sequence[Policy], seed: int = 0) -> n
     return total
 
 
-def _law(policy: Policy, turn: Turn, moves: int) -> list[tuple[float, int]]:
+def _probabilities(policy: Policy, turn: Turn, moves: int) -> list[tuple[float, int]]:
     """The moves that the policy may choose, with their probabilities."""
     probabilities = [float(p) for p in policy(turn.observation)]
     if len(probabilities) != moves or min(probabilities) < 0:

@@ -3,7 +3,8 @@
 - `Length`: the chance that another round follows.
 - `Fixed`: always the same number of rounds.
 - `Geometric`: after each round another one with a constant probability, up to a cap.
-- `Shared`: any law with its number of rounds drawn beforehand, for matches that end together.
+- `SampledLength`: any length with its number of rounds sampled beforehand, for matches that end
+  together.
 
 The coin belongs to the environment seed, so matches of one group end together; with `draw` a
 training can also have all matches of an iteration, or of the run, end together.
@@ -109,29 +110,29 @@ class Geometric:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SampledLength:
     """What came of a law: matches with this length end after `rounds`, and cannot know it."""
 
-    law: Length
+    distribution: Length
     rounds: int
 
     @staticmethod
-    def drawn(law: Length, rng: np.random.Generator) -> "Shared":
-        """The number of rounds, drawn from `law`."""
+    def sample(distribution: Length, rng: np.random.Generator) -> "SampledLength":
+        """The number of rounds, drawn from `distribution`."""
         rounds = 1
-        while rng.random() < law.continuation(rounds):
+        while rng.random() < distribution.continuation(rounds):
             rounds += 1
-        return Shared(law, rounds)
+        return SampledLength(distribution, rounds)
 
     @property
     def longest(self) -> int:
         """The law's: it is what players are told of."""
-        return self.law.longest
+        return self.distribution.longest
 
     @property
     def expected(self) -> float:
         """The law's."""
-        return self.law.expected
+        return self.distribution.expected
 
     def continuation(self, finished: int) -> float:
         """1 until the last round."""

@@ -12,7 +12,7 @@ two different chances have one name. Some are *read* as often as anybody asks an
 same (what a match deals, how a prompt is shuffled); the others (`DRAWN_ONCE`) are drawn at one
 moment of the run and never again.
 
-`opened` lists the streams that a piece of work used.
+`recorded_streams` lists the streams that a piece of work used.
 """
 
 import hashlib
@@ -127,7 +127,7 @@ def generator(*identity: SupportsIndex | str) -> np.random.Generator:
 
 
 @contextmanager
-def opened() -> Iterator[list[Stream]]:
+def recorded_streams() -> Iterator[list[Stream]]:
     """Every stream that is opened inside the block, in order."""
     found: list[Stream] = []
     _listeners.append(found)

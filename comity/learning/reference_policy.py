@@ -27,7 +27,7 @@ CACHED = 8_192
 """Most tokens of questions whose keys and values are kept."""
 
 Ids = tuple[int, ...]
-Written = tuple[Ids, Ids, float]
+GenerationFormat = tuple[Ids, Ids, float]
 """A question, a free answer to it, and the temperature."""
 
 
@@ -93,7 +93,7 @@ class Reference:
         return memory.known[question]
 
     @torch.no_grad()
-    def _followed(self, asked: Sequence[Written]) -> dict[Written, torch.Tensor]:
+    def _followed(self, asked: Sequence[GenerationFormat]) -> dict[GenerationFormat, torch.Tensor]:
         """Of each token of free answers, float32 `[tokens]` each."""
         # In an order of their own, so that the same answers are the same pass.
         answers = tuple(sorted(set(asked)))
@@ -115,7 +115,7 @@ class Reference:
             memory.note(answers, logprobs, sum(len(q) + len(a) for q, a, _ in answers))
         return dict(zip(answers, memory.known[answers].split(counts), strict=True))
 
-    def _states(self, answers: Sequence[Written]) -> list[torch.Tensor]:
+    def _states(self, answers: Sequence[GenerationFormat]) -> list[torch.Tensor]:
         """Hidden states that predict each answer's tokens, `[tokens, H]` each."""
         memory = self._memory
         if memory.used > CACHED:
@@ -155,7 +155,7 @@ class Reference:
         return read_terms(self._engine, lessons, None, gradients=False).logprobs
 
 
-def _written(lesson: Lesson) -> Written | None:
+def _written(lesson: Lesson) -> GenerationFormat | None:
     """What there is to read of a lesson with one decision, unless its answer was scored."""
     (decision,) = lesson.decisions
     if decision.answers:

@@ -1,9 +1,9 @@
 """Who answers a turn.
 
-- `Ask`: one turn of one match, with everything that the answer may depend on.
-- `Answer`: what came back, with all that the record keeps of it.
+- `Request`: one turn of one match, with everything that the answer may depend on.
+- `Response`: what came back, with all that the record keeps of it.
 - `Player`: somebody with a name who sits on seats.
-- `Host`: answers for players, for many matches at once. Players that share a model share a
+- `PlayerBackend`: answers for players, for many matches at once. Players that share a model share a
   host, so that one step of all matches is one batch, whichever adapters are in it.
 """
 
@@ -35,7 +35,7 @@ CONTROLLERS: dict[Controller, str] = {
 
 
 @dataclass(frozen=True)
-class Ask:
+class Request:
     """One turn of one match, put to the player on its seat."""
 
     player: "Player"
@@ -57,13 +57,13 @@ class Ask:
         return generator(*self.stream, ANSWER, *place, *([part] if part else []))
 
 
-def temperature(ask: Ask) -> float:
+def temperature(request: Request) -> float:
     """At which the ask's player answers; 1 where it has none."""
-    return float(getattr(ask.player, "temperature", 1.0))
+    return float(getattr(request.player, "temperature", 1.0))
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What a player answered."""
 
     action: Reply
@@ -99,7 +99,7 @@ class Answer:
     """
     kind: str = ""
     """"think" or "attempt" for what came before the answer that counts; else "": it counts."""
-    before: tuple["Answer", ...] = ()
+    before: tuple["Response", ...] = ()
     """A thinking block and failed attempts, in order."""
     attempts: int = 1
     """How often was answered until this one counted."""
@@ -117,7 +117,7 @@ PIECES = {
 
 
 @dataclass
-class Talk:
+class Transcript:
     """One conversation that a host held."""
 
     match: int
@@ -128,21 +128,21 @@ class Talk:
     """(one of `PIECES`, first index, end index), covering `ids` in order."""
 
 
-class Table(Protocol):
+class PlayerSession(Protocol):
     """A host during one rollout; it remembers the conversations."""
 
-    talks: list[Talk]
+    transcripts: list[Transcript]
 
     @property
     def recording(self) -> "Session | None":
         """Where its tokens are computed, and may be found again; None: nobody computes any."""
         ...
 
-    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One answer per ask, same order; some are without what `finish` gives."""
         ...
 
-    def finish(self) -> dict[int, Answer]:
+    def finish(self) -> dict[int, Response]:
         """Answers of which only the action was known, complete, by their conversation.
 
         Asked for when all matches are over.
@@ -158,7 +158,7 @@ class Table(Protocol):
 
 
 @runtime_checkable
-class Forgetting(Protocol):
+class RewindableSession(Protocol):
     """A table that can give back the memory of matches that were begun on it with `fork`."""
 
     def mark(self) -> tuple[int, int]:
@@ -170,10 +170,10 @@ class Forgetting(Protocol):
         ...
 
 
-class Host(Protocol):
+class PlayerBackend(Protocol):
     """Somebody who can answer for players."""
 
-    def open(self) -> Table: ...
+    def open(self) -> PlayerSession: ...
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of token ids, for the records."""
@@ -187,7 +187,7 @@ class Player(Protocol):
     def name(self) -> str: ...
 
     @property
-    def host(self) -> Host: ...
+    def backend(self) -> PlayerBackend: ...
 
     @property
     def adapter(self) -> str | None:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Chances:
+class OpponentProbabilities:
     """How often the live seat faces whom."""
 
     past: float = 0.5
@@ -37,11 +37,11 @@ class Opponent:
     """For each learner the number of one of its snapshots; None where it has none."""
 
 
-PRESENT = Opponent()
+CURRENT_POLICIES = Opponent()
 """The learners as they are now."""
 
 
-def live_seat(number: int, seats: Sequence[int]) -> int:
+def learning_seat(number: int, seats: Sequence[int]) -> int:
     """The one of `seats` that is live in the group with this number, counted over the run.
 
     The seats take turns, so that over a run each is live equally often.
@@ -49,8 +49,11 @@ def live_seat(number: int, seats: Sequence[int]) -> int:
     return seats[number % len(seats)]
 
 
-def draw_opponent(
-    rng: np.random.Generator, chances: Chances, snapshots: Sequence[int], scripted: int = 0
+def sample_opponent(
+    rng: np.random.Generator,
+    chances: OpponentProbabilities,
+    snapshots: Sequence[int],
+    scripted: int = 0,
 ) -> Opponent:
     """Draw one opponent.
 
@@ -60,16 +63,16 @@ def draw_opponent(
     """
     past, script, which, *each = rng.random(3 + len(snapshots))
     if past >= chances.past:
-        return PRESENT
+        return CURRENT_POLICIES
     if script < chances.scripted and scripted > 0:
         return Opponent(scripted=int(which * scripted))
     drawn = tuple(
         int(u * count) if count else None for u, count in zip(each, snapshots, strict=True)
     )
-    return PRESENT if all(one is None for one in drawn) else Opponent(past=drawn)
+    return CURRENT_POLICIES if all(one is None for one in drawn) else Opponent(past=drawn)
 
 
-def available(
+def available_snapshots(
     snapshots: Sequence[T], recent: int | None, capacity: int, rng: np.random.Generator
 ) -> list[T]:
     """The snapshots, oldest first, that may be drawn in an iteration.

@@ -1,6 +1,6 @@
 """The prompts room: how a game is told, and how an answer is read.
 
-- `base`: what a prompt is. `telling`: parameters and words that prompts share.
+- `base`: what a prompt is. `options`: parameters and words that prompts share.
 - `conversation`, `memory_one`: prompts in plain sentences and as a table.
 - `structured`: one-shot prompts in seven parts with all their variants; `framings` holds
   their words, `labels` the named sets of labels.
@@ -31,7 +31,7 @@ from comity.prompts.matrix.conversation import Conversation
 from comity.prompts.matrix.memory_one import MemoryOne
 from comity.prompts.matrix.structured import Structured
 from comity.prompts.negotiation.prompt import NAMES, Negotiation
-from comity.prompts.rendering import Telling
+from comity.prompts.rendering import RenderOptions
 
 __all__ = [
     "ANSWERS",
@@ -59,7 +59,9 @@ def conversation(
     state_error_rule: bool = False,
 ) -> Conversation:
     """One growing conversation: the rules once, then what happened in each round."""
-    return Conversation(Telling(framing, labels, swap_labels, goal), feedback, state_error_rule)
+    return Conversation(
+        RenderOptions(framing, labels, swap_labels, goal), feedback, state_error_rule
+    )
 
 
 def memory_one(
@@ -69,7 +71,7 @@ def memory_one(
     goal: str = "own",
 ) -> MemoryOne:
     """One prompt per decision, with the payoff table and the last joint move."""
-    return MemoryOne(Telling(framing, labels, swap_labels, goal))
+    return MemoryOne(RenderOptions(framing, labels, swap_labels, goal))
 
 
 def structured(
@@ -88,7 +90,7 @@ def structured(
     """One prompt per decision in seven parts, as in the moral-alignment study."""
     return Structured(
         framing=framing,
-        labels_named=labels,
+        label_choice=labels,
         label_length=label_length,
         label_scope=label_scope,
         swap_labels=swap_labels,

@@ -24,7 +24,7 @@ class AnswerFormat(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class GenerationFormat:
     """Limits of answers that are written under a grammar: messages, claims and thoughts."""
 
     message_tokens: int = 120
@@ -48,10 +48,10 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constrained(Written):
+class Constrained(GenerationFormat):
     """Choices are scored and one is drawn, texts follow a grammar; no answer is illegal.
 
-    But for a claim cut by `claim_tokens`, and shares of `FinalForm` that do not add up.
+    But for a claim cut by `claim_tokens`, and shares of `DivisionForm` that do not add up.
     """
 
     name: ClassVar[str] = "constrained"
@@ -71,7 +71,7 @@ RETRY_FEEDBACK = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempts(Written):
+class Attempts(GenerationFormat):
     """Free answers until one can be read, so many at most; then the fallback."""
 
     name: ClassVar[str] = "attempts"
@@ -149,7 +149,7 @@ def parse(text: str, labels: Sequence[str]) -> Action:
     return labels.index(answer) if answer in labels else ILLEGAL
 
 
-def beyond_reading(text: str, labels: Sequence[str]) -> bool:
+def cannot_become_legal(text: str, labels: Sequence[str]) -> bool:
     """However an answer goes on that begins so, `parse` calls it illegal."""
     begun = text.lstrip()
     # A character of several tokens may be incomplete.

@@ -19,16 +19,16 @@ class Prompt(Protocol):
     """Implementations are frozen dataclasses; their fields are the YAML parameters."""
 
     @property
-    def fresh(self) -> bool:
+    def single_turn(self) -> bool:
         """True: every decision is a conversation of its own. False: one per match and seat."""
         ...
 
     @property
-    def drawn(self) -> tuple[str, ...]:
+    def random_parameters(self) -> tuple[str, ...]:
         """Names of the parameters that differ at random between matches or decisions."""
         ...
 
-    def varied(self, stream: tuple[int | str, ...]) -> "Prompt":
+    def sample_variant(self, stream: tuple[int | str, ...]) -> "Prompt":
         """This prompt as told in the match with this identity; itself where nothing is drawn.
 
         `stream` begins with the run's seed. Both seats of a match share labels and layout.
@@ -52,7 +52,7 @@ class Prompt(Protocol):
         ...
 
 
-class OfLabels:
+class LabelPrompt:
     """What prompts derive from whose every answer is a label."""
 
     def form(self, game: Game, turn: Turn) -> "Form | None":

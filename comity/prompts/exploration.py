@@ -17,7 +17,7 @@ from comity.games.base import Game, Turn
 from comity.games.randomness import EXPLORATION, generator
 from comity.prompts.base import Prompt
 
-__all__ = ["EXPLORATION", "INSTRUCTIONS", "Explorable", "Exploration", "Instruction"]
+__all__ = ["EXPLORATION", "INSTRUCTIONS", "ExplorationPrompt", "Exploration", "Instruction"]
 
 INSTRUCTIONS = {
     "welfare_maximizing": (
@@ -31,7 +31,7 @@ INSTRUCTIONS = {
 
 
 @runtime_checkable
-class Explorable(Protocol):
+class ExplorationPrompt(Protocol):
     """A prompt that says where an instruction stands in its texts."""
 
     def ending(self, game: Game, turn: Turn) -> str | None:
@@ -95,7 +95,7 @@ class Exploration:
     def __bool__(self) -> bool:
         return bool(self.instructions)
 
-    def drawn(self, stream: tuple[int | str, ...], seat: int, round: int) -> str:
+    def sample_instruction(self, stream: tuple[int | str, ...], seat: int, round: int) -> str:
         """The sentence that a seat is told in a round of the match with this stream; "": none.
 
         From a stream of its own, so that nothing else that is drawn in the match changes.
@@ -109,7 +109,7 @@ class Exploration:
 
     def check(self, prompt: Prompt) -> None:
         """Raises `ComityError` where the prompt has no place for instructions."""
-        if self and not isinstance(prompt, Explorable):
+        if self and not isinstance(prompt, ExplorationPrompt):
             raise ComityError(
                 "exploration: this prompt has no place for extra instructions; choose "
                 "prompt=negotiation or prompt=conversation, or set exploration=[]"

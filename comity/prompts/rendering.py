@@ -1,7 +1,7 @@
 """What every way of telling a game shares: framing, labels, goal, and the words for them.
 
 Works for every game with a `stage` (`comity.games.matrix.stages.Stage`), of any number of seats and
-moves: what there is to tell of it are its `situations`, and no prompt knows more of a stage.
+moves: what there is to tell of it are its `opponent_profiles`, and no prompt knows more of a stage.
 Moves are listed in the order in which their labels were given, so swapping labels changes what
 they mean and nothing else in the text.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from comity.errors import ComityError, lookup
 from comity.games.base import Action, Game, Illegal, Move, Observation
-from comity.games.matrix.stages import Stage, interchangeable, situations
+from comity.games.matrix.stages import Stage, interchangeable, opponent_profiles
 from comity.games.split.game import Split
 from comity.prompts.base import check_labels, is_sentence, labels_for
 
@@ -28,7 +28,7 @@ NO_ANSWER = "no valid answer"
 
 
 @dataclass(frozen=True)
-class Telling:
+class RenderOptions:
     """The parameters that all prompts have in common, and the words that follow from them."""
 
     framing: str = "covert"
@@ -47,27 +47,27 @@ class Telling:
         if self.labels is not None:
             check_labels(self.labels)
 
-    def told_labels(self, game: Game) -> tuple[str, ...]:
+    def move_labels(self, game: Game) -> tuple[str, ...]:
         """The label of each move, `[move]`; `ComityError` where they do not fit the game."""
         labels = game.moves if self.labels is None and self.framing == "named" else self.labels
         return labels_for(game, labels, self.swap_labels)
 
-    def listed(self, game: Game) -> list[Move]:
+    def listed_moves(self, game: Game) -> list[Move]:
         """The moves in the order in which the text lists them."""
         moves = list(range(len(game.moves)))
         return moves[::-1] if self.swap_labels else moves
 
     def choices(self, game: Game) -> str:
         """All labels in a row ("A, B or C")."""
-        labels = self.told_labels(game)
-        return in_a_row([labels[move] for move in self.listed(game)], "or")
+        labels = self.move_labels(game)
+        return join_words([labels[move] for move in self.listed_moves(game)], "or")
 
-    def called(self, game: Game) -> str:
+    def game_phrase(self, game: Game) -> str:
         """What the game is called ("a game", "the game Stag Hunt")."""
-        stage = told_stage(game)
+        stage = stage_of(game)
         return f"the game {stage.title}" if self.framing == "named" else "a game"
 
-    def slips(self, game: Game) -> str:
+    def noise_sentence(self, game: Game) -> str:
         """A sentence on trembling hands; empty without noise."""
         noise = getattr(game, "noise", 0.0)
         if noise == 0:
@@ -84,7 +84,7 @@ class Telling:
 
     def instruction(self, game: Game) -> str:
         """How to answer."""
-        letters = all(len(label) == 1 and label.isalpha() for label in self.told_labels(game))
+        letters = all(len(label) == 1 and label.isalpha() for label in self.move_labels(game))
         # Saying "one letter" made the default model start its answer with a label ten times
         # as often as saying "only", and asking which made it prefer the first label less.
         if letters:
@@ -92,7 +92,7 @@ class Telling:
         return f"Answer only with {self.choices(game)}."
 
 
-def told_stage(game: Game) -> Stage:
+def stage_of(game: Game) -> Stage:
     """The game's stage, which these prompts tell, or a `ComityError`."""
     stage = getattr(game, "stage", None)
     if not isinstance(stage, Stage):
@@ -100,7 +100,7 @@ def told_stage(game: Game) -> Stage:
             f"this prompt tells games that repeat a stage of moves and payoffs, not {title(game)}"
             + ("; choose prompt=negotiation" if isinstance(game, Split) else "")
         )
-    situations(stage)
+    opponent_profiles(stage)
     return stage
 
 
@@ -109,14 +109,14 @@ def title(game: Game) -> str:
     return str(getattr(getattr(game, "stage", game), "title", type(game).__name__))
 
 
-def listed_situations(stage: Stage, listed: Sequence[Move]) -> list[tuple[Move, ...]]:
+def listed_opponent_profiles(stage: Stage, listed_moves: Sequence[Move]) -> list[tuple[Move, ...]]:
     """What the others may do, with moves in the order in which the text lists them."""
     if stage.seats == 2:
-        return [(other,) for other in listed]
-    return situations(stage)
+        return [(other,) for other in listed_moves]
+    return opponent_profiles(stage)
 
 
-def doing(stage: Stage, others: Sequence[Move], labels: Sequence[str]) -> str:
+def opponents_text(stage: Stage, others: Sequence[Move], labels: Sequence[str]) -> str:
     """What the others do in a situation: "they pick A", "2 of them pick A", "they pick B, A"."""
     if stage.seats == 2 or not interchangeable(stage):
         return f"they pick {', '.join(labels[other] for other in others)}"
@@ -128,7 +128,7 @@ def doing(stage: Stage, others: Sequence[Move], labels: Sequence[str]) -> str:
         for count, label in zip(counts, labels, strict=True)
         if count
     ]
-    return in_a_row(picks, "and")
+    return join_words(picks, "and")
 
 
 def number(value: float) -> str:
@@ -136,21 +136,21 @@ def number(value: float) -> str:
     return f"{value + 0.0:.10g}"
 
 
-def in_a_row(words: Sequence[str], last: str) -> str:
+def join_words(words: Sequence[str], last: str) -> str:
     """'A', 'A or B', 'A, B or C'."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-def told(action: Action, labels: Sequence[str]) -> str:
+def action_text(action: Action, labels: Sequence[str]) -> str:
     """What a seat did, in a word or three."""
     return NO_ANSWER if isinstance(action, Illegal) else labels[action]
 
 
-def picked(who: str, actions: Sequence[Action], labels: Sequence[str]) -> str:
+def picked_text(who: str, actions: Sequence[Action], labels: Sequence[str]) -> str:
     """'They picked A, B', 'You gave no valid answer'."""
     if all(isinstance(action, Illegal) for action in actions):
         return f"{who} gave {NO_ANSWER}"
-    return f"{who} picked {', '.join(told(action, labels) for action in actions)}"
+    return f"{who} picked {', '.join(action_text(action, labels) for action in actions)}"
 
 
 def last_moves(observation: Observation, labels: Sequence[str]) -> str:
@@ -158,4 +158,4 @@ def last_moves(observation: Observation, labels: Sequence[str]) -> str:
     if observation.last is None:
         return ""
     own, *others = observation.own_first(observation.last)
-    return f"{picked('you', [own], labels)} and {picked('they', others, labels)}."
+    return f"{picked_text('you', [own], labels)} and {picked_text('they', others, labels)}."

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from comity.errors import ComityError
-from comity.games.base import Game, Played
-from comity.rewards.base import Ruled
+from comity.games.base import Game, PlayedMatches
+from comity.rewards.base import BaseReward
 from comity.rewards.deontological import AntiDeontological, Deontological
 from comity.rewards.legal import Legal
 from comity.rewards.own import Altruist, AntiAltruist, Own
@@ -20,7 +20,7 @@ from comity.rewards.utilitarian import AntiUtilitarian, Utilitarian
 from comity.rewards.virtue import Aggression, Equality, Inequality, Kindness, MixedVirtue
 from comity.rewards.weighted import Weighted
 
-REWARDS: dict[str, type[Ruled]] = {
+REWARDS: dict[str, type[BaseReward]] = {
     "own": Own,
     "utilitarian": Utilitarian,
     "deontological": Deontological,
@@ -40,14 +40,14 @@ REWARDS: dict[str, type[Ruled]] = {
 """Every reward by name."""
 
 
-def every_reward(trained: Ruled) -> dict[str, Ruled]:
+def all_rewards(trained: BaseReward) -> dict[str, BaseReward]:
     """Every reward that needs no terms, by name, and own + deontological.
 
     Beside the trained one they follow its rules for illegal answers, and whatever else they share
     with it or a term of it by descent: `penalty` belongs to the deontological rewards alone, not
     to every reward with a parameter of that name.
     """
-    found: dict[str, Ruled] = {
+    found: dict[str, BaseReward] = {
         name: kind(**_inherited(kind, trained))
         for name, kind in REWARDS.items()
         if kind is not Weighted
@@ -57,12 +57,12 @@ def every_reward(trained: Ruled) -> dict[str, Ruled]:
             "own": {"other": getattr(trained, "other", 0.0)},
             "deontological": _inherited(Deontological, trained),
         },
-        **_inherited(Ruled, trained),
+        **_inherited(BaseReward, trained),
     )
     return found
 
 
-def _inherited(kind: type[Ruled], trained: Ruled) -> dict[str, Any]:
+def _inherited(kind: type[BaseReward], trained: BaseReward) -> dict[str, Any]:
     """Parameters that a kind of reward has from the same class as the trained one or its terms."""
     terms = [reward for _, reward in getattr(trained, "parts", ())]
     alike = [term for term in terms if type(term) is kind]
@@ -76,19 +76,19 @@ def _inherited(kind: type[Ruled], trained: Ruled) -> dict[str, Any]:
     return found
 
 
-def log_rewards(played: Played, game: Game, trained: Ruled) -> dict[str, np.ndarray]:
+def log_rewards(played: PlayedMatches, game: Game, trained: BaseReward) -> dict[str, np.ndarray]:
     """What every reward with a meaning in the game would have been, by name.
 
     float64 `[match, seat, round]` each.
     """
     return {
         name: reward(played, game)
-        for name, reward in every_reward(trained).items()
+        for name, reward in all_rewards(trained).items()
         if _applies(reward, game)
     }
 
 
-def _applies(reward: Ruled, game: Game) -> bool:
+def _applies(reward: BaseReward, game: Game) -> bool:
     try:
         reward.check(game)
     except ComityError:

@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from comity.errors import ComityError, lookup
-from comity.games.base import Game, Played
+from comity.games.base import Game, PlayedMatches
 from comity.games.split.game import Split
 
 OPPONENT_ILLEGAL = {
@@ -34,7 +34,7 @@ class Reward(Protocol):
     formula: ClassVar[str]
     """The definition in one line, for `comity list rewards`."""
 
-    def __call__(self, played: Played, game: Game) -> np.ndarray:
+    def __call__(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """float64 `[match, seat, round]`; 0 where the match is over."""
         ...
 
@@ -44,15 +44,15 @@ class Reward(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ruled:
+class BaseReward:
     """The base of the rewards here; a subclass defines `value`."""
 
     formula: ClassVar[str]
     published: ClassVar[str]
     """Its key in the moral-alignment studies (arXiv 2410.01639, 2301.08491)."""
-    of_payoffs: ClassVar[bool] = True
+    payoff_based: ClassVar[bool] = True
     """Computed from payoffs: where no move was made there are none."""
-    executed: ClassVar[str] = "carry"
+    published_rule: ClassVar[str] = "carry"
     """What `as_executed` stands for (arXiv 2410.01639's code)."""
 
     illegal: float | None = -6.0
@@ -64,47 +64,47 @@ class Ruled:
 
     def __post_init__(self) -> None:
         lookup("rule for opponents' illegal answers", self.opponent_illegal, OPPONENT_ILLEGAL)
-        if self.beside_illegal == "penalize" and self.illegal is None:
+        if self.resolved_opponent_illegal == "penalize" and self.illegal is None:
             raise ComityError("opponent_illegal=penalize needs a number for illegal")
 
     @property
-    def beside_illegal(self) -> str:
+    def resolved_opponent_illegal(self) -> str:
         """The rule that `opponent_illegal` comes to: carry, zero or penalize."""
         rule = self.opponent_illegal
-        return self.executed if rule == "as_executed" else rule
+        return self.published_rule if rule == "as_executed" else rule
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """What legal answers are worth, float64 `[match, seat, round]`; anything elsewhere."""
         raise NotImplementedError
 
     def check(self, game: Game) -> None:
         """Raises `ComityError` where the reward has no meaning in the game."""
 
-    def judged(self, played: Played, game: Game) -> np.ndarray:
+    def with_opponent_rules(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`value` with the rules for the others' illegal answers, not yet for the own."""
         values = np.array(np.broadcast_to(self.value(played, game), played.payoffs.shape), float)
-        if self.of_payoffs:
+        if self.payoff_based:
             void = (played.moves < 0).any(axis=1, keepdims=True)
             values = np.where(void, self.other, values)
-        if self.beside_illegal != "carry":
-            penalized = self.beside_illegal == "penalize" and self.illegal is not None
+        if self.resolved_opponent_illegal != "carry":
+            penalized = self.resolved_opponent_illegal == "penalize" and self.illegal is not None
             instead = self.illegal if penalized else self.other
-            values = np.where(others_illegal(played), np.float64(instead or 0.0), values)
+            values = np.where(any_other_illegal(played), np.float64(instead or 0.0), values)
         return values
 
-    def __call__(self, played: Played, game: Game) -> np.ndarray:
+    def __call__(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """float64 `[match, seat, round]`; 0 where the match is over."""
-        values = self.judged(played, game)
+        values = self.with_opponent_rules(played, game)
         if self.illegal is not None:
             values = np.where(played.intended < 0, self.illegal, values)
         return np.where(played.alive[:, None, :], values, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfConduct(Ruled):
+class ActionReward(BaseReward):
     """The base of rewards that know a cooperative move."""
 
-    of_payoffs: ClassVar[bool] = False
+    payoff_based: ClassVar[bool] = False
 
     cooperate: str | None = None
     """Name of the cooperative move; null: the game's first. All others count as defection."""
@@ -121,7 +121,7 @@ class OfConduct(Ruled):
             return 0
         return game.moves.index(lookup("move", self.cooperate, {name: name for name in game.moves}))
 
-    def cooperated(self, played: Played, game: Game) -> np.ndarray:
+    def cooperated(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """The seat played the cooperative move, bool `[match, seat, round]`.
 
         What was played counts, trembles and the rule for illegal answers included: it is what
@@ -130,13 +130,13 @@ class OfConduct(Ruled):
         return np.asarray(played.moves == self.move(game))
 
 
-def others_illegal(played: Played) -> np.ndarray:
+def any_other_illegal(played: PlayedMatches) -> np.ndarray:
     """Some other seat's answer was illegal, bool `[match, seat, round]`."""
     illegal = (played.intended < 0) & played.alive[:, None, :]
     return np.asarray(illegal.sum(axis=1, keepdims=True) - illegal > 0)
 
 
-def not_negative(name: str, value: float) -> None:
+def check_not_negative(name: str, value: float) -> None:
     """Raises `ComityError` for a size that must not be negative (0 may be)."""
     if not (value >= 0 and np.isfinite(value)):
         raise ComityError(f"{name} is a size and must not be negative, not {value}")

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from comity.games.base import Game, Played
-from comity.rewards.base import OfConduct, not_negative
+from comity.games.base import Game, PlayedMatches
+from comity.rewards.base import ActionReward, check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deontological(OfConduct):
+class Deontological(ActionReward):
     """A seat is penalized for defecting on others whose last displayed move was cooperation."""
 
     formula: ClassVar[str] = (
@@ -23,9 +23,9 @@ class Deontological(OfConduct):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        not_negative("penalty", self.penalty)
+        check_not_negative("penalty", self.penalty)
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`; `other` where nothing was on display or nobody is wronged."""
         shown = played.shown == self.move(game)
         wronged = (shown.sum(axis=1, keepdims=True) - shown) * ~self.cooperated(played, game)
@@ -41,7 +41,7 @@ class AntiDeontological(Deontological):
     )
     published: ClassVar[str] = "mal_de"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         shown = played.shown == self.move(game)
         wronged = (shown.sum(axis=1, keepdims=True) - shown) * ~self.cooperated(played, game)

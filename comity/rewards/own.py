@@ -5,30 +5,30 @@ from typing import ClassVar
 
 import numpy as np
 
-from comity.games.base import Game, Played
-from comity.rewards.base import Ruled
+from comity.games.base import Game, PlayedMatches
+from comity.rewards.base import BaseReward
 
 
 @dataclass(frozen=True, kw_only=True)
-class Own(Ruled):
+class Own(BaseReward):
     """A seat is rewarded with its own payoff."""
 
     formula: ClassVar[str] = "r[i] = payoff[i]"
     published: ClassVar[str] = "game"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         return played.payoffs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Altruist(Ruled):
+class Altruist(BaseReward):
     """A seat is rewarded with what the other seats earn."""
 
     formula: ClassVar[str] = "r[i] = sum over other seats j of payoff[j]"
     published: ClassVar[str] = "altruist"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         return np.asarray(played.payoffs.sum(axis=1, keepdims=True) - played.payoffs)
 
@@ -40,6 +40,6 @@ class AntiAltruist(Altruist):
     formula: ClassVar[str] = "r[i] = - sum over other seats j of payoff[j]"
     published: ClassVar[str] = "anti_altruist"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         return -super().value(played, game)

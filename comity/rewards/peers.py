@@ -6,12 +6,12 @@ from typing import ClassVar
 import numpy as np
 
 from comity.errors import ComityError
-from comity.games.base import Game, Played
-from comity.rewards.base import Ruled
+from comity.games.base import Game, PlayedMatches
+from comity.rewards.base import BaseReward
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peers(Ruled):
+class Peers(BaseReward):
     """A seat is rewarded with weighted payoffs of itself and of the others.
 
     (1, -1) is the margin over them, (0, -1) pure opposition, (1, 1) the sum of all payoffs.
@@ -30,7 +30,7 @@ class Peers(Ruled):
         if not (np.isfinite(self.own) and np.isfinite(self.others)):
             raise ComityError("own and others must be finite numbers")
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         others = played.payoffs.sum(axis=1, keepdims=True) - played.payoffs
         return np.asarray(self.own * played.payoffs + self.others * others)

@@ -5,19 +5,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from comity.games.base import Game, Played
-from comity.rewards.base import Ruled
+from comity.games.base import Game, PlayedMatches
+from comity.rewards.base import BaseReward
 
 
 @dataclass(frozen=True, kw_only=True)
-class Utilitarian(Ruled):
+class Utilitarian(BaseReward):
     """Every seat is rewarded with the sum of all seats' payoffs (sum of rewards)."""
 
     formula: ClassVar[str] = "r[i] = sum over seats j of payoff[j]"
     published: ClassVar[str] = "ut"
-    executed: ClassVar[str] = "zero"
+    published_rule: ClassVar[str] = "zero"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, 1, round]`: the same for all seats."""
         return np.asarray(played.payoffs.sum(axis=1, keepdims=True))
 
@@ -29,6 +29,6 @@ class AntiUtilitarian(Utilitarian):
     formula: ClassVar[str] = "r[i] = - sum over seats j of payoff[j]"
     published: ClassVar[str] = "anti_ut"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, 1, round]`."""
         return -super().value(played, game)

@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from comity.errors import ComityError
-from comity.games.base import Game, Played
-from comity.rewards.base import OfConduct, Ruled, not_negative
+from comity.games.base import Game, PlayedMatches
+from comity.rewards.base import ActionReward, BaseReward, check_not_negative
 
 
 def equality(payoffs: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def equality(payoffs: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Equality(Ruled):
+class Equality(BaseReward):
     """A seat is rewarded for equal payoffs.
 
     1 where all payoffs are 0, because nobody is ahead then.
@@ -34,25 +34,25 @@ class Equality(Ruled):
     )
     published: ClassVar[str] = "v_eq"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         return equality(played.payoffs)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inequality(Ruled):
+class Inequality(BaseReward):
     """A seat is rewarded for unequal payoffs."""
 
     formula: ClassVar[str] = "r[i] = 1 - equality[i]"
     published: ClassVar[str] = "v_ineq"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         return 1.0 - equality(played.payoffs)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kindness(OfConduct):
+class Kindness(ActionReward):
     """A seat is rewarded for cooperating, whatever comes of it."""
 
     formula: ClassVar[str] = "r[i] = bonus if i cooperates, else other"
@@ -63,9 +63,9 @@ class Kindness(OfConduct):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        not_negative("bonus", self.bonus)
+        check_not_negative("bonus", self.bonus)
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         return np.where(self.cooperated(played, game), self.bonus, self.other)
 
@@ -77,18 +77,18 @@ class Aggression(Kindness):
     formula: ClassVar[str] = "r[i] = bonus if i defects, else other"
     published: ClassVar[str] = "v_agg"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         return np.where(self.cooperated(played, game), self.other, self.bonus)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixedVirtue(OfConduct):
+class MixedVirtue(ActionReward):
     """A seat is rewarded for equal payoffs and for cooperating, in parts."""
 
     formula: ClassVar[str] = "r[i] = beta * equality[i] + (1 - beta) * [i cooperates]"
     published: ClassVar[str] = "v_mixed"
-    of_payoffs: ClassVar[bool] = True
+    payoff_based: ClassVar[bool] = True
 
     beta: float = 0.5
     """Weight of equality, in [0, 1]; any real number in between."""
@@ -98,7 +98,7 @@ class MixedVirtue(OfConduct):
         if not 0.0 <= self.beta <= 1.0:
             raise ComityError(f"beta must lie between 0 and 1, not {self.beta}")
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`."""
         kind = self.cooperated(played, game)
         return self.beta * equality(played.payoffs) + (1.0 - self.beta) * kind

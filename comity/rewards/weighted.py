@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from comity.errors import ComityError
-from comity.games.base import Game, Played
+from comity.games.base import Game, PlayedMatches
 from comity.registry import build
-from comity.rewards.base import Ruled
+from comity.rewards.base import BaseReward
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighted(Ruled):
+class Weighted(BaseReward):
     """A weighted sum of other rewards.
 
     An own illegal answer is worth this reward's `illegal`, once, whatever the weights.
@@ -22,12 +22,12 @@ class Weighted(Ruled):
 
     formula: ClassVar[str] = "r[i] = sum over terms of weight * reward[i]"
     published: ClassVar[str] = "game_de with the terms own and deontological"
-    of_payoffs: ClassVar[bool] = False
-    executed: ClassVar[str] = "penalize"
+    payoff_based: ClassVar[bool] = False
+    published_rule: ClassVar[str] = "penalize"
 
     terms: Mapping[str, Any]
     """Weight of every reward by its name, or a mapping with `weight` and its parameters."""
-    _parts: tuple[tuple[float, Ruled], ...] = field(init=False, repr=False, compare=False)
+    _parts: tuple[tuple[float, BaseReward], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,7 +37,7 @@ class Weighted(Ruled):
         object.__setattr__(self, "_parts", parts)
 
     @property
-    def parts(self) -> tuple[tuple[float, Ruled], ...]:
+    def parts(self) -> tuple[tuple[float, BaseReward], ...]:
         """Weight and reward of every term."""
         return self._parts
 
@@ -46,15 +46,15 @@ class Weighted(Ruled):
         for _, reward in self._parts:
             reward.check(game)
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """`[match, seat, round]`; each term by its own rules for the others' answers."""
         total = np.zeros(played.payoffs.shape)
         for weight, reward in self._parts:
-            total += weight * reward.judged(played, game)
+            total += weight * reward.with_opponent_rules(played, game)
         return total
 
 
-def _part(name: str, term: object) -> tuple[float, Ruled]:
+def _part(name: str, term: object) -> tuple[float, BaseReward]:
     """Weight and reward that one term names; `ComityError` where it names none."""
     from comity.rewards import REWARDS  # here, since that dictionary lists this class
 

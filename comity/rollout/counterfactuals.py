@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from comity.games.base import Played, Reply
+from comity.games.base import PlayedMatches, Reply
 from comity.games.randomness import BRANCH
-from comity.players.base import Forgetting
-from comity.rollout.match_runner import Live
-from comity.rollout.recording import COUNTED, kind_of
+from comity.players.base import RewindableSession
+from comity.rollout.match_runner import MatchRunner
+from comity.rollout.recording import PAID_KINDS, kind_of
 
-TOGETHER = 64
+BATCH_SIZE = 64
 """Alternatives that are played side by side: the cache holds no more of them at a time."""
 
 
 @dataclass(frozen=True)
-class Branch:
+class Counterfactual:
     """One alternative to one decision."""
 
     match: int
@@ -38,15 +38,15 @@ class Branch:
     """How many times anybody had answered in the match before."""
     alternative: int
     state: Any
-    held: dict[int, Reply]
+    fixed: dict[int, Reply]
     """What the other seats answered in this step."""
     answers: dict[int, int]
     """How often each seat has answered when the branch begins, what is held included."""
 
 
-def branch_returns(
-    live: Live,
-    rewards: Callable[[Played], np.ndarray],
+def counterfactual_returns(
+    runner: MatchRunner,
+    rewards: Callable[[PlayedMatches], np.ndarray],
     discount: float,
     alternatives: int,
     depth: int | None = None,
@@ -58,17 +58,17 @@ def branch_returns(
     round has several decisions of a seat that are paid for, alternatives to the first count.
     NaN where no learner decided.
     """
-    shape = live.played().payoffs.shape
+    shape = runner.played().payoffs.shape
     sums, counts = np.zeros(shape), np.zeros(shape)
-    branches = list(_branches(live, alternatives))
-    key = len(live.matches)
-    forkable = [table for table in live.tables.values() if isinstance(table, Forgetting)]
+    branches = list(_counterfactuals(runner, alternatives))
+    key = len(runner.matches)
+    forkable = [table for table in runner.sessions.values() if isinstance(table, RewindableSession)]
     marks = [(table, table.mark()) for table in forkable]
-    for first in range(0, len(branches), TOGETHER):
-        part = branches[first : first + TOGETHER]
+    for first in range(0, len(branches), BATCH_SIZE):
+        part = branches[first : first + BATCH_SIZE]
         for table, mark in marks:
             table.forget(mark)  # what the part before added
-        played = _play_on(live, part, range(key, key + len(part)), depth)
+        played = _play_on(runner, part, range(key, key + len(part)), depth)
         key += len(part)
         values = rewards(played)
         for b, branch in enumerate(part):
@@ -79,50 +79,54 @@ def branch_returns(
     return np.divide(sums, counts, out=np.full(shape, np.nan), where=counts > 0)
 
 
-def _branches(live: Live, alternatives: int) -> Iterator[Branch]:
+def _counterfactuals(runner: MatchRunner, alternatives: int) -> Iterator[Counterfactual]:
     """Every alternative to every learner's decision, the first of its round and seat."""
-    for m, steps in enumerate(live.replies):
-        asked = dict.fromkeys(range(live.games[m].seats), 0)
+    for m, steps in enumerate(runner.replies):
+        asked = dict.fromkeys(range(runner.games[m].seats), 0)
         seen: set[tuple[int, int]] = set()
         for number, (state, joint) in enumerate(steps):
-            for turn in live.games[m].turns(state):
+            for turn in runner.games[m].turns(state):
                 place = (turn.seat, turn.round)
-                learns = live.matches[m].players[turn.seat].trained
-                counts = kind_of(turn.kind, joint[turn.seat]) in COUNTED
+                learns = runner.matches[m].players[turn.seat].trained
+                counts = kind_of(turn.kind, joint[turn.seat]) in PAID_KINDS
                 if counts and learns and place not in seen:
                     seen.add(place)
-                    held = {seat: reply for seat, reply in joint.items() if seat != turn.seat}
-                    given = {seat: count + (seat in held) for seat, count in asked.items()}
+                    fixed = {seat: reply for seat, reply in joint.items() if seat != turn.seat}
+                    given = {seat: count + (seat in fixed) for seat, count in asked.items()}
                     for k in range(alternatives):
-                        yield Branch(m, turn.seat, turn.round, number, k, state, held, given)
+                        yield Counterfactual(
+                            m, turn.seat, turn.round, number, k, state, fixed, given
+                        )
             for seat in joint:
                 asked[seat] += 1
 
 
 def _play_on(
-    live: Live, branches: Sequence[Branch], keys: Sequence[int], depth: int | None
-) -> Played:
+    runner: MatchRunner, branches: Sequence[Counterfactual], keys: Sequence[int], depth: int | None
+) -> PlayedMatches:
     """Play alternatives to their ends (or their depth); what happened in them."""
     matches = []
     for branch, key in zip(branches, keys, strict=True):
-        match = live.matches[branch.match]
+        match = runner.matches[branch.match]
         own = (BRANCH, branch.step, branch.seat, branch.alternative)
         matches.append(replace(match, stream=(*match.stream, *own)))
-        for table in live.tables.values():
+        for table in runner.sessions.values():
             table.fork(branch.match, key, branch.answers)
-    others = Live(
+    others = MatchRunner(
         matches=matches,
-        games=[live.games[branch.match] for branch in branches],
+        games=[runner.games[branch.match] for branch in branches],
         states=[branch.state for branch in branches],
-        tables=live.tables,
+        sessions=runner.sessions,
         keys=keys,
-        iteration=live.iteration,
+        iteration=runner.iteration,
         limits=[None if depth is None else branch.round + depth + 1 for branch in branches],
     )
-    held = {
-        (b, seat): reply for b, branch in enumerate(branches) for seat, reply in branch.held.items()
+    fixed = {
+        (b, seat): reply
+        for b, branch in enumerate(branches)
+        for seat, reply in branch.fixed.items()
     }
-    going = others.step(held)
+    going = others.step(fixed)
     while going:
         going = others.step()
     return others.played()

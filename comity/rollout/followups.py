@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from comity.engines.local.session import Draw
 from comity.games.randomness import FOLLOWUP, generator
-from comity.players.language_model.player import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.rollout.play import Match, Rollout
 from comity.rollout.records import Conversation, Decision, Piece
 
@@ -35,12 +35,12 @@ def follow_up(
         if isinstance(player, Policy) and (match.number, seat) in last
         for name, question in questions.items()
     ]
-    hosts = {player.host for _, player, *_ in asked}
+    backends = {player.backend for _, player, *_ in asked}
     decisions: list[Decision] = []
     conversations: list[Conversation] = []
-    for host in hosts:
-        mine = [one for one in asked if one[1].host is host]
-        told = _ask(host, mine, rollout, max_tokens)
+    for backend in backends:
+        mine = [one for one in asked if one[1].backend is backend]
+        told = _ask_questions(backend, mine, rollout, max_tokens)
         for conversation, decision in told:
             decision.conversation = len(rollout.conversations) + len(conversations)
             conversation.conversation = decision.conversation
@@ -49,28 +49,28 @@ def follow_up(
     return decisions, conversations
 
 
-def _ask(
-    host: LanguageModels,
+def _ask_questions(
+    backend: LanguageModelBackend,
     asked: Sequence[tuple[Match, Policy, Decision, str, str]],
     rollout: Rollout,
     max_tokens: int,
 ) -> list[tuple[Conversation, Decision]]:
     """All questions to one host, as one batch."""
-    session = host.engine.session()
-    stop = frozenset(host.chat.end_ids)
+    session = backend.engine.session()
+    stop = frozenset(backend.chat.end_ids)
     draws, pieces = [], []
     for match, player, answer, name, question in asked:
-        talk = rollout.conversations[answer.conversation]
-        end = len(talk.ids)
-        ids = talk.ids[:end]
-        told = host.chat.next(question, ended=ids[-1] in stop)
+        transcript = rollout.conversations[answer.conversation]
+        end = len(transcript.ids)
+        ids = transcript.ids[:end]
+        told = backend.chat.next(question, ended=ids[-1] in stop)
         talked = session.conversation(player.adapter)
         talked.append([*ids, *told])
         rng = generator(*match.stream, FOLLOWUP, answer.seat, name)
         draws.append(Draw(talked, max_tokens, stop, rng, player.temperature))
         pieces.append(
-            [p for p in talk.pieces if p.end <= end]
-            + [Piece("prompt", end, end + len(told), host.text(told))]
+            [p for p in transcript.pieces if p.end <= end]
+            + [Piece("prompt", end, end + len(told), backend.text(told))]
         )
     found = []
     step: dict[tuple[int, int], int] = {}
@@ -79,7 +79,7 @@ def _ask(
     ):
         place = (match.number, answer.seat)
         step[place] = step.get(place, answer.step) + 1
-        text = host.chat.said(drawn.ids)
+        text = backend.chat.said(drawn.ids)
         start = before[-1].end
         conversation = Conversation(
             iteration=answer.iteration,
@@ -88,7 +88,10 @@ def _ask(
             seat=answer.seat,
             adapter=player.adapter,
             ids=list(draw.conversation.ids),
-            pieces=[*before, Piece("answer", start, start + len(drawn.ids), host.text(drawn.ids))],
+            pieces=[
+                *before,
+                Piece("answer", start, start + len(drawn.ids), backend.text(drawn.ids)),
+            ],
         )
         decision = Decision(
             iteration=answer.iteration,

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.games.base import Game, Played, Reply, Turn
-from comity.players.base import Answer, Ask, Host, Player, Table
-from comity.rollout.recording import close, complete, rows
+from comity.games.base import Game, PlayedMatches, Reply, Turn
+from comity.players.base import Player, PlayerBackend, PlayerSession, Request, Response
+from comity.rollout.recording import complete_decision, decision_rows, record_outcome
 from comity.rollout.records import Decision
 
 
@@ -31,72 +31,77 @@ class Match:
 
 
 @dataclass
-class Live:
+class MatchRunner:
     """A batch of matches in play."""
 
     matches: Sequence[Match]
     games: list[Game]
     """As dealt to each match."""
     states: list[Any]
-    tables: dict[Host, Table]
+    sessions: dict[PlayerBackend, PlayerSession]
     keys: Sequence[int]
     """What each match is called at the tables."""
     iteration: int = 0
     limits: Sequence[int | None] | None = None
     """Rounds after which each match is broken off; None: never."""
     decisions: list[Decision] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Response] = field(default_factory=list)
     """Of every decision."""
-    hosts: list[Host] = field(default_factory=list)
+    backends: list[PlayerBackend] = field(default_factory=list)
     """Of every decision."""
     replies: list[list[tuple[Any, dict[int, Reply]]]] = field(default_factory=list)
     """For each match the states that were stepped from, and what was answered in them."""
 
     def __post_init__(self) -> None:
-        self._unpaid: list[list[Decision]] = [[] for _ in self.matches]
+        self._open_decisions: list[list[Decision]] = [[] for _ in self.matches]
         self.replies = [[] for _ in self.matches]
 
     @staticmethod
-    def begin(game: Game, matches: Sequence[Match], iteration: int = 0) -> "Live":
+    def begin(game: Game, matches: Sequence[Match], iteration: int = 0) -> "MatchRunner":
         """Matches at their start, with fresh tables."""
-        tables: dict[Host, Table] = {}
+        sessions: dict[PlayerBackend, PlayerSession] = {}
         for match in matches:
             for player in match.players:
-                if player.host not in tables:
-                    tables[player.host] = player.host.open()
-        games = [game.dealt(match.seed) for match in matches]
-        states = [dealt.start(match.seed) for dealt, match in zip(games, matches, strict=True)]
-        return Live(matches, games, states, tables, range(len(matches)), iteration)
+                if player.backend not in sessions:
+                    sessions[player.backend] = player.backend.open()
+        games = [game.sample_instance(match.seed) for match in matches]
+        states = [
+            sample_instance.start(match.seed)
+            for sample_instance, match in zip(games, matches, strict=True)
+        ]
+        return MatchRunner(matches, games, states, sessions, range(len(matches)), iteration)
 
-    def step(self, held: Mapping[tuple[int, int], Reply] | None = None) -> bool:
+    def step(self, fixed: Mapping[tuple[int, int], Reply] | None = None) -> bool:
         """Let everybody who is asked answer; False when all matches are over.
 
-        `held`: answers that are given already, by (index of the match, seat): nobody is asked
+        `fixed`: answers that are given already, by (index of the match, seat): nobody is asked
         for them and no decision is noted.
         """
-        held = held or {}
+        fixed = fixed or {}
         turns = [(m, turn) for m in range(len(self.states)) for turn in self._turns(m)]
         if not turns:
             self._finish()
             return False
-        asked: dict[Host, list[tuple[int, Ask]]] = {host: [] for host in self.tables}
+        asked: dict[PlayerBackend, list[tuple[int, Request]]] = {
+            backend: [] for backend in self.sessions
+        }
         for m, turn in turns:
-            if (m, turn.seat) not in held:
+            if (m, turn.seat) not in fixed:
                 match = self.matches[m]
                 player = match.players[turn.seat]
-                ask = Ask(player, self.keys[m], self.games[m], turn, match.stream)
-                asked[player.host].append((m, ask))
-        given: dict[tuple[int, int], Answer] = {}
-        for host, asks in asked.items():
-            if asks:
-                answers = self.tables[host].answer([ask for _, ask in asks])
-                for (m, ask), answer in zip(asks, answers, strict=True):
-                    given[m, ask.turn.seat] = answer
+                request = Request(player, self.keys[m], self.games[m], turn, match.stream)
+                asked[player.backend].append((m, request))
+        given: dict[tuple[int, int], Response] = {}
+        for backend, requests in asked.items():
+            if requests:
+                answers = self.sessions[backend].answer([request for _, request in requests])
+                for (m, request), answer in zip(requests, answers, strict=True):
+                    given[m, request.turn.seat] = answer
         moves: dict[int, dict[int, Reply]] = {}
         for m, turn in turns:
             place = (m, turn.seat)
-            if place in held:
-                moves.setdefault(m, {})[turn.seat] = held[place]
+            if place in fixed:
+                moves.setdefault(m, {})[turn.seat] = fixed[place]
                 continue
             match = self.matches[m]
             player = match.players[turn.seat]
@@ -107,10 +112,12 @@ class Live:
                 "group": match.group,
                 "seed": match.seed,
             }
-            for decision, answer in rows(self.games[m], turn, given[place], player, common):
+            for decision, answer in decision_rows(
+                self.games[m], turn, given[place], player, common
+            ):
                 self.decisions.append(decision)
-                self._unpaid[m].append(decision)
-                self.hosts.append(player.host)
+                self._open_decisions[m].append(decision)
+                self.backends.append(player.backend)
                 self.answers.append(answer)
         for m, joint in moves.items():
             self._advance(m, joint)
@@ -118,11 +125,11 @@ class Live:
 
     def _finish(self) -> None:
         """Write what was left out of answers while nothing depended on it."""
-        finished = {host: table.finish() for host, table in self.tables.items()}
-        for i, (decision, host) in enumerate(zip(self.decisions, self.hosts, strict=True)):
-            answer = finished[host].get(decision.conversation)
+        finished = {backend: session.finish() for backend, session in self.sessions.items()}
+        for i, (decision, backend) in enumerate(zip(self.decisions, self.backends, strict=True)):
+            answer = finished[backend].get(decision.conversation)
             if answer is not None:
-                complete(decision, answer)
+                complete_decision(decision, answer)
                 self.answers[i] = answer
 
     def _turns(self, m: int) -> tuple[Turn, ...]:
@@ -138,17 +145,17 @@ class Live:
         self.states[m] = game.step(before, joint)
         history = game.history(self.states[m])
         if len(history) > len(game.history(before)):
-            close(self._unpaid[m], history[-1])
-            self._unpaid[m] = []
+            record_outcome(self._open_decisions[m], history[-1])
+            self._open_decisions[m] = []
 
     @property
     def over(self) -> int:
         """Matches that are over."""
         return sum(not self._turns(m) for m in range(len(self.states)))
 
-    def played(self) -> Played:
+    def played(self) -> PlayedMatches:
         """What happened so far, as arrays."""
-        return Played.from_histories(
+        return PlayedMatches.from_histories(
             [game.history(state) for game, state in zip(self.games, self.states, strict=True)],
             [getattr(state, "prior", None) for state in self.states],
         )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from comity.games.base import Game, Played
-from comity.players.base import Host
-from comity.rollout.match_runner import Live, Match
+from comity.games.base import Game, PlayedMatches
+from comity.players.base import PlayerBackend
+from comity.rollout.match_runner import Match, MatchRunner
 from comity.rollout.records import Conversation, Decision, Piece
 
 if TYPE_CHECKING:  # People and scripts play without torch.
@@ -33,17 +33,17 @@ class Rollout:
     """For each decision the masks that its tokens were sampled under; () where there were none."""
     conversations: list[Conversation]
     """`conversations[d.conversation]` holds decision d."""
-    played: Played
+    played: PlayedMatches
     """The same as arrays; match m is the m-th of the batch."""
-    live: Live | None = None
+    runner: MatchRunner | None = None
     """The matches as they ended, with their tables, where they were asked to be kept."""
     recording: "Session | None" = None
     """The passes of the one host with a model, for a first learning step to reuse."""
 
     def release(self) -> None:
         """Give back the memory of all passes: nothing is branched off or reused any more."""
-        tables = [] if self.live is None else self.live.tables.values()
-        for session in (self.recording, *(table.recording for table in tables)):
+        sessions = [] if self.runner is None else self.runner.sessions.values()
+        for session in (self.recording, *(table.recording for table in sessions)):
             if session is not None:
                 session.release()
 
@@ -57,53 +57,53 @@ def play(
 ) -> Rollout:
     """Play all matches to their ends.
 
-    `progress(live, finished)` is called after every step. `keep`: the result holds on to the
+    `progress(runner, finished)` is called after every step. `keep`: the result holds on to the
     matches and the cache of all conversations, to branch off from them.
     """
-    live = Live.begin(game, matches, iteration)
-    while live.step():
+    runner = MatchRunner.begin(game, matches, iteration)
+    while runner.step():
         if progress is not None:
-            progress(len(matches) - live.over, live.over)
-    conversations = _conversations(live)
-    tables = live.tables.values()
-    recordings = [table.recording for table in tables if table.recording is not None]
+            progress(len(matches) - runner.over, runner.over)
+    conversations = _conversations(runner)
+    sessions = runner.sessions.values()
+    recordings = [table.recording for table in sessions if table.recording is not None]
     if not keep:
         for session in recordings:
             if not session.recording:  # Nobody asks it for anything any more.
                 session.release()
     return Rollout(
-        decisions=live.decisions,
-        answers=[answer.answers for answer in live.answers],
-        masks=[answer.masks for answer in live.answers],
+        decisions=runner.decisions,
+        answers=[answer.answers for answer in runner.answers],
+        masks=[answer.masks for answer in runner.answers],
         conversations=conversations,
-        played=live.played(),
-        live=live if keep else None,
+        played=runner.played(),
+        runner=runner if keep else None,
         recording=recordings[0] if len(recordings) == 1 else None,
     )
 
 
-def _conversations(live: Live) -> list[Conversation]:
+def _conversations(runner: MatchRunner) -> list[Conversation]:
     """All tables' conversations; the decisions are told their numbers."""
-    number: dict[tuple[Host, int], int] = {}
+    number: dict[tuple[PlayerBackend, int], int] = {}
     conversations: list[Conversation] = []
-    for host, table in live.tables.items():
-        for t, talk in enumerate(table.talks):
-            number[host, t] = len(conversations)
+    for backend, table in runner.sessions.items():
+        for t, transcript in enumerate(table.transcripts):
+            number[backend, t] = len(conversations)
             conversations.append(
                 Conversation(
-                    iteration=live.iteration,
+                    iteration=runner.iteration,
                     conversation=len(conversations),
-                    match=live.matches[talk.match].number,
-                    seat=talk.seat,
-                    adapter=talk.adapter,
-                    ids=list(talk.ids),
+                    match=runner.matches[transcript.match].number,
+                    seat=transcript.seat,
+                    adapter=transcript.adapter,
+                    ids=list(transcript.ids),
                     pieces=[
-                        Piece(kind, start, end, host.text(talk.ids[start:end]))
-                        for kind, start, end in talk.pieces
+                        Piece(kind, start, end, backend.text(transcript.ids[start:end]))
+                        for kind, start, end in transcript.pieces
                     ],
                 )
             )
-    for decision, host in zip(live.decisions, live.hosts, strict=True):
+    for decision, backend in zip(runner.decisions, runner.backends, strict=True):
         if decision.conversation >= 0:
-            decision.conversation = number[host, decision.conversation]
+            decision.conversation = number[backend, decision.conversation]
     return conversations

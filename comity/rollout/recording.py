@@ -7,28 +7,28 @@ import numpy as np
 
 from comity.games.base import ILLEGAL, Game, Illegal, Reply, Round, Turn
 from comity.games.split.state import SplitRound
-from comity.players.base import Answer, Player
+from comity.players.base import Player, Response
 from comity.rollout.records import Decision
 
-COUNTED = ("choose", "claim", "respond")
+PAID_KINDS = ("choose", "claim", "respond")
 """Kinds of decisions that a round is paid for."""
 
 
-def rows(
+def decision_rows(
     game: Game,
     turn: Turn,
-    answer: Answer,
+    answer: Response,
     player: Player,
     common: dict[str, Any],
-) -> Iterator[tuple[Decision, Answer]]:
+) -> Iterator[tuple[Decision, Response]]:
     """The decision that an answer is, after those that came before it; with their answers.
 
     `common`: iteration, match, group and seed.
     """
     last = turn.observation.last
-    state = [] if last is None else [index(a) for a in turn.observation.own_first(last)]
+    state = [] if last is None else [action_index(a) for a in turn.observation.own_first(last)]
     for one in (*answer.before, answer):
-        beyond = not one.kind and exceeds(turn.kind, one.action)
+        beyond = not one.kind and exceeds_message_limit(turn.kind, one.action)
         action = ILLEGAL if beyond else one.action
         yield (
             Decision(
@@ -51,24 +51,24 @@ def rows(
                 legal=list(one.legal),
                 probabilities=list(one.probabilities),
                 text=one.text,
-                move=index(action),
-                move_name=name(game, action),
+                move=action_index(action),
+                move_name=action_name(game, action),
                 played=-1,
                 state=state,
                 payoff=0.0,
-                lenient_move=index(one.lenient_move),
+                lenient_move=action_index(one.lenient_move),
                 parse_status="exceeded" if beyond else one.parse_status,
                 grammar=one.grammar,
                 finish_reason=one.finish_reason,
                 attempts=one.attempts,
                 constrained=one.constrained,
-                message_as_read=heard(game, action) if not one.kind else "",
+                message_as_read=message_as_read(game, action) if not one.kind else "",
             ),
             one,
         )
 
 
-def complete(decision: Decision, answer: Answer) -> None:
+def complete_decision(decision: Decision, answer: Response) -> None:
     """Write into a decision, of which only the action was known, how it was answered."""
     decision.start = answer.start
     decision.tokens = list(answer.tokens)
@@ -77,33 +77,33 @@ def complete(decision: Decision, answer: Answer) -> None:
     decision.token_logprobs = list(answer.token_logprobs)
     decision.legal = list(answer.legal)
     decision.text = answer.text
-    decision.lenient_move = index(answer.lenient_move)
+    decision.lenient_move = action_index(answer.lenient_move)
     decision.parse_status = answer.parse_status
     decision.finish_reason = answer.finish_reason
 
 
-def close(decisions: Sequence[Decision], finished: Round) -> None:
+def record_outcome(decisions: Sequence[Decision], finished: Round) -> None:
     """Write into a round's decisions what came of it; `finished` is the round that they led to.
 
     Of several decisions of a seat that are paid for, the last one gets the payoff. A seat that
     has none, because somebody's message too many ended the round, has its last message instead.
     """
     last = {d.seat: d for d in decisions if d.kind == "message"}
-    last |= {d.seat: d for d in decisions if d.kind in COUNTED}
+    last |= {d.seat: d for d in decisions if d.kind in PAID_KINDS}
     for d in decisions:
-        if d.kind not in COUNTED and d is not last.get(d.seat):
+        if d.kind not in PAID_KINDS and d is not last.get(d.seat):
             continue
-        d.played = index(finished.moves[d.seat])
+        d.played = action_index(finished.moves[d.seat])
         if d is last[d.seat]:
             d.payoff = float(finished.payoffs[d.seat])
         if isinstance(finished, SplitRound):
-            deal = finished.deal
+            instance = finished.instance
             claim = finished.claims[d.seat]
             d.claim = [] if claim is None or d.kind != "claim" else list(claim)
-            d.stock = list(deal.stock)
-            d.values = [float(v) for v in deal.values[d.seat]]
-            d.allocation = [float(x) for x in finished.received[d.seat]]
-            d.max_welfare = deal.best()
+            d.stock = list(instance.stock)
+            d.values = [float(v) for v in instance.values[d.seat]]
+            d.allocation = [float(x) for x in finished.allocation[d.seat]]
+            d.max_welfare = instance.max_welfare()
 
 
 def kind_of(asked: str, reply: Reply) -> str:
@@ -113,24 +113,24 @@ def kind_of(asked: str, reply: Reply) -> str:
     return "claim" if isinstance(reply, tuple) else "message"
 
 
-def exceeds(asked: str, reply: Reply) -> bool:
+def exceeds_message_limit(asked: str, reply: Reply) -> bool:
     """It is a message where only a claim was left to give."""
     return asked == "claim" and isinstance(reply, str)
 
 
-def settles(decision: Decision) -> bool:
+def settles_round(decision: Decision) -> bool:
     """A round is paid for it, or it is what its seat did last before the round was ended."""
-    return decision.kind in COUNTED or bool(decision.stock)
+    return decision.kind in PAID_KINDS or bool(decision.stock)
 
 
-def index(action: Reply) -> int:
+def action_index(action: Reply) -> int:
     """A reply as a number: a choice's index, 0 for a claim or a message, -1 for an illegal one."""
     if isinstance(action, Illegal):
         return -1
     return 0 if isinstance(action, str | tuple) else int(action)
 
 
-def name(game: Game, action: Reply) -> str:
+def action_name(game: Game, action: Reply) -> str:
     """What a reply is called in the records: a move's name, a claim in numbers, "message"."""
     if isinstance(action, Illegal):
         return "illegal"
@@ -141,14 +141,14 @@ def name(game: Game, action: Reply) -> str:
     return game.moves[action]
 
 
-def heard(game: Game, action: Reply) -> str:
+def message_as_read(game: Game, action: Reply) -> str:
     """A message as the others read it; "" for everything else."""
     if not isinstance(action, str):
         return ""
     return action[: getattr(game, "message_limit", None)]
 
 
-def note_rewards(decisions: Sequence[Decision], rewards: Mapping[str, np.ndarray]) -> None:
+def record_rewards(decisions: Sequence[Decision], rewards: Mapping[str, np.ndarray]) -> None:
     """Write down for every decision what each reward, `[match, seat, round]`, would have been."""
     first = min((d.match for d in decisions), default=0)
     for d in decisions:

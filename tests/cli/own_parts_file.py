@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from comity.games.base import Game, Move, Observation, Played, Turn
+from comity.games.base import Game, Move, Observation, PlayedMatches, Turn
 from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.stages import MatrixStage
 from comity.games.matrix.tables import DEFAULT_LENGTH, LengthChoice, make_length
-from comity.players.scripted.strategies import Scripted
-from comity.prompts.base import OfLabels, labels_for
-from comity.rewards.base import Ruled
+from comity.players.scripted.strategies import MatrixStrategy
+from comity.prompts.base import LabelPrompt, labels_for
+from comity.rewards.base import BaseReward
 from comity.rollout.records import Decision
 
 
@@ -46,7 +46,7 @@ class Ranks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorstOff(Ruled):
+class WorstOff(BaseReward):
     """Every seat is rewarded with the payoff of the seat that got least.
 
     Its parameters are called like those of other rewards and are something else.
@@ -64,12 +64,12 @@ class WorstOff(Ruled):
     cooperate: int = 3
     constant: str = "no number"
 
-    def value(self, played: Played, game: Game) -> np.ndarray:
+    def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
         return self.weight * played.payoffs.min(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
-class Gradual(Scripted):
+class Gradual(MatrixStrategy):
     """Cooperates more and more."""
 
     patience: float = 0.5
@@ -79,14 +79,14 @@ class Gradual(Scripted):
 
 
 @dataclass(frozen=True)
-class Plain(OfLabels):
+class Plain(LabelPrompt):
     """Says next to nothing."""
 
-    fresh: ClassVar[bool] = True
-    drawn: ClassVar[tuple[str, ...]] = ()
+    single_turn: ClassVar[bool] = True
+    random_parameters: ClassVar[tuple[str, ...]] = ()
     greeting: str = "Hello."
 
-    def varied(self, stream: tuple[int | str, ...]) -> "Plain":
+    def sample_variant(self, stream: tuple[int | str, ...]) -> "Plain":
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:

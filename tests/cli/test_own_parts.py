@@ -17,7 +17,7 @@ from comity.experiments.build import Rules
 from comity.games import make_game
 from comity.prompts import PROMPTS
 from comity.registry import build
-from comity.rewards import REWARDS, Own, every_reward
+from comity.rewards import REWARDS, Own, all_rewards
 from comity.runs.folder import read_decisions
 from tests.train.small import only_folder, small
 
@@ -163,7 +163,7 @@ def test_too_much_to_tell_is_refused() -> None:
 def test_a_rewards_parameters_are_its_own() -> None:
     """However they are called: beta, own, others, penalty, bonus, cooperate, constant."""
     trained = build("reward", {"name": "worst_off", "illegal": -2.0, "other": 0.5}, REWARDS)
-    assert every_reward(trained) == every_reward(Own(illegal=-2.0, other=0.5))
+    assert all_rewards(trained) == all_rewards(Own(illegal=-2.0, other=0.5))
 
 
 # Runs

@@ -16,7 +16,7 @@ from comity.commands.play import play_game
 from comity.commands.play_setup import play_config, trained_seats
 from comity.config.compose import load_config
 from comity.errors import ComityError
-from comity.players.human.player import NobodyError, QuitError
+from comity.players.human.player import NoHumanSeatError, QuitError
 from comity.rollout.record_files import read_conversations, read_decisions
 from comity.runs.folder import read_metrics
 from comity.train import train
@@ -135,7 +135,7 @@ def test_several_matches_add_up_and_differ(no_model: None) -> None:
 def test_an_experiment_is_played_with_its_whole_config(no_model: None) -> None:
     screen = FakeScreen(["action1"])
     name = "moral/small/deontological-vs-tit-for-tat"
-    with pytest.raises(NobodyError):
+    with pytest.raises(NoHumanSeatError):
         play_game(name, "human,tit_for_tat", screen=screen)
     config = play_config(name, ["human", "tit_for_tat"], {})
     assert config.prompt["name"] == "structured" and config.reward["name"] == "deontological"

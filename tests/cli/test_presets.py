@@ -104,7 +104,7 @@ def test_published_hyperparameters(opponent: str) -> None:
     corrected = compose(f"moral/game-deontological-vs-{opponent}")
     assert steps(corrected) == 4
     assert corrected.algorithm["kl_controller"] == "fixed"
-    assert {"swap_labels", "layout"} <= set(Rules.of(corrected).prompt.drawn)
+    assert {"swap_labels", "layout"} <= set(Rules.of(corrected).prompt.random_parameters)
 
 
 def test_the_published_rules_for_illegal_answers_of_opponents() -> None:
@@ -112,10 +112,13 @@ def test_the_published_rules_for_illegal_answers_of_opponents() -> None:
         regime: Rules.of(compose(f"moral/as-executed/{regime}-vs-learner")).phases
         for regime in REGIMES
     }
-    assert [p.reward.beside_illegal for p in rules["game"]] == ["carry"]
-    assert [p.reward.beside_illegal for p in rules["game-deontological"]] == ["penalize"]
-    assert [p.reward.beside_illegal for p in rules["deontological"]] == ["carry"]
-    assert [p.reward.beside_illegal for p in rules["game-then-utilitarian"]] == ["carry", "zero"]
+    assert [p.reward.resolved_opponent_illegal for p in rules["game"]] == ["carry"]
+    assert [p.reward.resolved_opponent_illegal for p in rules["game-deontological"]] == ["penalize"]
+    assert [p.reward.resolved_opponent_illegal for p in rules["deontological"]] == ["carry"]
+    assert [p.reward.resolved_opponent_illegal for p in rules["game-then-utilitarian"]] == [
+        "carry",
+        "zero",
+    ]
 
 
 def test_phases_are_halves_and_say_what_they_hand_over() -> None:

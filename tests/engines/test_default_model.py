@@ -8,7 +8,7 @@ from comity.engines.chat import ChatFormat
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
 from comity.learning.training_batch import read_terms
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS
 from comity.registry import build
@@ -23,8 +23,8 @@ The two compute the same tokens in batches of other shapes, and bfloat16 keeps 8
 """
 
 
-def played(dtype: str) -> tuple[LanguageModels, Rollout]:
-    models = LanguageModels(
+def played(dtype: str) -> tuple[LanguageModelBackend, Rollout]:
+    models = LanguageModelBackend(
         Engine(load_model("smollm2-135m", dtype, "cpu")),
         ChatFormat.from_tokenizer(load_tokenizer("smollm2-135m")),
         build("prompt", {"name": "conversation", "labels": ["A", "B"]}, PROMPTS),
@@ -56,7 +56,7 @@ def test_bfloat16_agrees_within_the_stated_tolerance() -> None:
     check_learner(models, rollout, BFLOAT16_TOLERANCE)
 
 
-def check_learner(models: LanguageModels, rollout: Rollout, tolerance: float) -> None:
+def check_learner(models: LanguageModelBackend, rollout: Rollout, tolerance: float) -> None:
     found = lessons(rollout, "main", 1.0)
     logprobs = read_terms(models.engine, found, "main", gradients=False).logprobs
     behavior = [b for one in found for d in one.decisions for b in d.behavior]

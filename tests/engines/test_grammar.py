@@ -208,8 +208,8 @@ def byte_pairs(listed: bool, merged: bool) -> PreTrainedTokenizerFast:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     for text, special in (("<s>", True), ("<b>", False), ("<u>", False), ("<e>", True)):
-        made.add_tokens([AddedToken(text, special=special, normalized=False)])
-    made.add_tokens([AddedToken("<last>", normalized=False)])
+        made.add_tokens([AddedToken(text, special=special, sanitize=False)])
+    made.add_tokens([AddedToken("<last>", sanitize=False)])
     fast = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="<e>")
     fast.chat_template = "{% for m in messages %}<u>{{ m.content }}<e>{% endfor %}<u>"
     return fast

@@ -100,7 +100,7 @@ def test_labels_have_tokens_of_their_own(tokenizer: Any) -> None:
 
 def patterns() -> dict[str, list[Any]]:
     """Every form that the split games ask for, under all delimiters, by its grammar."""
-    found: dict[str, list[Any]] = {Thinking(40).guide: [Thinking(40)]}
+    found: dict[str, list[Any]] = {Thinking(40).decoding_pattern: [Thinking(40)]}
     for name in GAMES:
         game = make_game({"name": name, "message_limit": 40})
         for protocol in PROTOCOLS.values():
@@ -108,7 +108,7 @@ def patterns() -> dict[str, list[Any]]:
                 prompt = Negotiation(protocol=protocol, finalization=finalization)
                 for turn in example_turns(game):
                     form = prompt.form(game, turn)
-                    found.setdefault(form.guide, []).append(form)
+                    found.setdefault(form.decoding_pattern, []).append(form)
     return found
 
 

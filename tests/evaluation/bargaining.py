@@ -6,8 +6,8 @@ from typing import Any
 
 from comity.games.base import Illegal, Reply, Turn
 from comity.games.split.game import Split
-from comity.games.split.state import Deal
-from comity.rollout.recording import exceeds, kind_of
+from comity.games.split.state import Instance
+from comity.rollout.recording import exceeds_message_limit, kind_of
 from comity.rollout.records import Decision
 
 Agent = Callable[[Turn], Reply]
@@ -17,7 +17,7 @@ Agent = Callable[[Turn], Reply]
 class Listed:
     """Deals from a list, one after the other; the seed says where it begins."""
 
-    table: tuple[Deal, ...]
+    table: tuple[Instance, ...]
     items: tuple[str, ...] = ("coins",)
 
     @property
@@ -28,7 +28,7 @@ class Listed:
     def most(self) -> tuple[int, ...]:
         return tuple(max(column) for column in zip(*(d.stock for d in self.table), strict=True))
 
-    def draw(self, seed: int, number: int) -> Deal:
+    def draw(self, seed: int, number: int) -> Instance:
         return self.table[(seed + number) % len(self.table)]
 
 
@@ -36,7 +36,7 @@ def greedy(turn: Turn) -> Reply:
     """Claims everything, accepts nothing, says so."""
     if turn.kind == "message":
         return "all mine"
-    return 1 if turn.kind == "respond" else turn.observation.deal.stock  # type: ignore[attr-defined]
+    return 1 if turn.kind == "respond" else turn.observation.instance.stock  # type: ignore[attr-defined]
 
 
 def cooperator(turn: Turn) -> Reply:
@@ -45,11 +45,11 @@ def cooperator(turn: Turn) -> Reply:
         return "let us share"
     if turn.kind == "respond":
         return 0
-    deal, seat = turn.observation.deal, turn.seat  # type: ignore[attr-defined]
-    own, other = deal.values[seat], deal.values[1 - seat]
+    instance, seat = turn.observation.instance, turn.seat  # type: ignore[attr-defined]
+    own, other = instance.values[seat], instance.values[1 - seat]
     return tuple(
         q if v > w else 0 if v < w else (q + 1 - seat) // 2
-        for q, v, w in zip(deal.stock, own, other, strict=True)
+        for q, v, w in zip(instance.stock, own, other, strict=True)
     )
 
 
@@ -87,7 +87,7 @@ def record(
     turn: Turn, reply: Reply, seed: int, match: int, iteration: int, changes: dict[str, Any]
 ) -> Decision:
     """A decision whose round is not over yet."""
-    beyond = exceeds(turn.kind, reply)
+    beyond = exceeds_message_limit(turn.kind, reply)
     illegal = isinstance(reply, Illegal) or beyond
     plain: dict[str, Any] = {
         "iteration": iteration,
@@ -124,9 +124,9 @@ def record(
 def settle(d: Decision, outcome: Any) -> None:
     """What is known of a claim or response when the round is over."""
     d.payoff = outcome.payoffs[d.seat]
-    d.stock = list(outcome.deal.stock)
-    d.values = list(outcome.deal.values[d.seat])
-    d.allocation = list(outcome.received[d.seat])
-    d.max_welfare = outcome.deal.best()
+    d.stock = list(outcome.instance.stock)
+    d.values = list(outcome.instance.values[d.seat])
+    d.allocation = list(outcome.allocation[d.seat])
+    d.max_welfare = outcome.instance.max_welfare()
     if d.kind == "claim":
         d.claim = list(outcome.claims[d.seat] or ())

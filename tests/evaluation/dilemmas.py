@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from comity.games import make_game
-from comity.games.base import Game, Played
+from comity.games.base import Game, PlayedMatches
 
 GAMES = {
     "IPD": make_game({"name": "prisoners_dilemma_4310"}),
@@ -26,7 +26,7 @@ class Judged:
     formula: ClassVar[str] = "as the key says"
     key: str
 
-    def __call__(self, played: Played, game: Game) -> np.ndarray:
+    def __call__(self, played: PlayedMatches, game: Game) -> np.ndarray:
         other = played.payoffs[:, ::-1]
         broken = (played.intended == 1) & (played.shown[:, ::-1] == 0)
         value = {

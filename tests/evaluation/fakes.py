@@ -16,11 +16,11 @@ from tests.evaluation.dilemmas import GAMES
 class PlainPrompt:
     """Tells a cell by its own names."""
 
-    fresh: ClassVar[bool] = True
-    drawn: ClassVar[tuple[str, ...]] = ()
+    single_turn: ClassVar[bool] = True
+    random_parameters: ClassVar[tuple[str, ...]] = ()
     cell: Cell
 
-    def varied(self, stream: tuple[int | str, ...]) -> "PlainPrompt":
+    def sample_variant(self, stream: tuple[int | str, ...]) -> "PlainPrompt":
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ from comity.evaluation.moral.metrics import stake
 from comity.evaluation.moral.optimum import optimum
 from comity.evaluation.moral.reference_policies import yardsticks
 from comity.games import make_game
-from comity.games.base import Game, Played
+from comity.games.base import Game, PlayedMatches
 from comity.games.enumerate import Policy
 from comity.games.matrix.random_tables import OrderedPayoffs, RandomTables
-from comity.players.scripted.catalog import SCRIPTED
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
 from comity.registry import build
 from comity.reports.loading.folders import collect
 from comity.reports.summary.summary import summarize
@@ -39,15 +39,15 @@ def dealing(**changes: object) -> RandomTables:
 
 
 def facing(script: str) -> Callable[[Game], Policy]:
-    strategy = build("player", script, SCRIPTED)
+    strategy = build("player", script, MATRIX_STRATEGIES)
     return lambda game: lambda known: strategy.probabilities(known, game)
 
 
 @pytest.mark.parametrize("efficient", [True, False])
 def test_every_table_is_listed_once(efficient: bool) -> None:
     """By brute force: four different numbers in the prisoner's order."""
-    law = OrderedPayoffs(("DC", "CC", "DD", "CD"), 0, 6, efficient)
-    listed = law.every(most=300)
+    distribution = OrderedPayoffs(("DC", "CC", "DD", "CD"), 0, 6, efficient)
+    listed = distribution.enumerate_all(most=300)
     assert listed is not None
     wanted = {
         (cc, cd, dc, dd)
@@ -56,10 +56,12 @@ def test_every_table_is_listed_once(efficient: bool) -> None:
     }
     assert {tuple(one[o] for o in ("CC", "CD", "DC", "DD")) for one in listed} == wanted
     assert len(listed) == len(wanted)
-    drawn = {tuple(law.draw(seed)[o] for o in ("CC", "CD", "DC", "DD")) for seed in range(400)}
+    drawn = {
+        tuple(distribution.draw(seed)[o] for o in ("CC", "CD", "DC", "DD")) for seed in range(400)
+    }
     assert drawn <= wanted
-    assert law.every(most=len(wanted) - 1) is None
-    assert OrderedPayoffs(law.order, 0, 10**6, efficient).every(most=300) is None
+    assert distribution.enumerate_all(most=len(wanted) - 1) is None
+    assert OrderedPayoffs(distribution.order, 0, 10**6, efficient).enumerate_all(most=300) is None
 
 
 @pytest.mark.parametrize("script", ["tit_for_tat", "random", "generous_tit_for_tat", None])
@@ -95,9 +97,11 @@ def test_many_tables_are_sampled_and_that_is_said() -> None:
 def test_a_share_is_one_of_its_own_tables_range() -> None:
     game, reward = dealing(), build("reward", "own", REWARDS)
     seeds = [3, 8]
-    played = Played.from_histories(
+    played = PlayedMatches.from_histories(
         [
-            game.dealt(seed).step(game.dealt(seed).start(seed), {0: 1, 1: 0}).history
+            game.sample_instance(seed)
+            .step(game.sample_instance(seed).start(seed), {0: 1, 1: 0})
+            .history
             for seed in seeds
         ]
     )
@@ -105,7 +109,7 @@ def test_a_share_is_one_of_its_own_tables_range() -> None:
     shares = reward_shares(reward, game, seeds, rewards)
     assert shares is not None
     for match, seed in enumerate(seeds):
-        low, high = stake(reward, game.dealt(seed)).range
+        low, high = stake(reward, game.sample_instance(seed)).range
         assert (low, high) == (-6.0, rewards[match, 0, 0]), "the temptation is the most"
         assert shares[match, 0, 0] == 1.0
         assert shares[match, 1, 0] == pytest.approx((rewards[match, 1, 0] + 6) / (high + 6))

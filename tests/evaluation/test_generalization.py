@@ -12,7 +12,7 @@ from comity.evaluation.generalization.exact_answers import estimate
 from comity.evaluation.generalization.grid import Measured, Subject, everyone, measure, work
 from comity.evaluation.generalization.questions import OFF_TASK, structured_prompt
 from comity.evaluation.generalization.summary import summarize
-from comity.players.scripted.catalog import SCRIPTED
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
 from comity.registry import build
 from comity.reports.page.generalization_page import _reciprocity, labels_verdict, render, verdict
 from comity.reports.page.run_page import dump
@@ -233,7 +233,9 @@ def test_who_plays_a_null_policy_is_not_beaten_by_itself() -> None:
 
 def test_other_opponents_answer_to_what_is_on_display() -> None:
     """Tit-for-tat repeats the legal move on display; grim never forgives the fictitious one."""
-    strategies = {name: build("player", name, SCRIPTED) for name in ("tit_for_tat", "grim_trigger")}
+    strategies = {
+        name: build("player", name, MATRIX_STRATEGIES) for name in ("tit_for_tat", "grim_trigger")
+    }
     told = plan(opponents=strategies, play_framings=("prose", "action_only"))
     measured = measure(told, subjects())
     assert len(measured.played) == 5 * (3 * 3 + 2) * 2  # subjects with both seats of the base

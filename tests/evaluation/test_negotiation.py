@@ -24,16 +24,16 @@ from comity.games import make_game
 from comity.games.base import ILLEGAL
 from comity.games.lengths import Fixed
 from comity.games.split.game import Split
-from comity.games.split.state import Deal
+from comity.games.split.state import Instance
 from comity.rollout.records import Decision
 from tests.evaluation.bargaining import Listed, cooperator, greedy, play, saying
 
 TWO_ITEMS = ("hats", "books")
 
 
-def split(*deals: Deal, rounds: int = 1, **parameters: Any) -> Split:
-    items = TWO_ITEMS[: len(deals[0].stock)]
-    return Split("t", Listed(deals, items), length=Fixed(rounds), **parameters)
+def split(*instances: Instance, rounds: int = 1, **parameters: Any) -> Split:
+    items = TWO_ITEMS[: len(instances[0].stock)]
+    return Split("t", Listed(instances, items), length=Fixed(rounds), **parameters)
 
 
 def value(name: str, decisions: Sequence[Decision], **who: Any) -> float | None:
@@ -44,8 +44,8 @@ def value(name: str, decisions: Sequence[Decision], **who: Any) -> float | None:
 # and 5 books, seat 1 claims 5 hats and 10 books. Both items are over-claimed, 15 of 10.
 # Round 1: seat 0 values hats 1 against 10 and nothing else counts; it claims 0, and seat 1's
 # claim is illegal and counts as nothing.
-FIRST = Deal((10, 10), ((10.0, 5.0), (1.0, 5.0)))
-SECOND = Deal((10, 10), ((1.0, 2.0), (10.0, 1.0)))
+FIRST = Instance((10, 10), ((10.0, 5.0), (1.0, 5.0)))
+SECOND = Instance((10, 10), ((1.0, 2.0), (10.0, 1.0)))
 
 
 def by_hand() -> list[Decision]:
@@ -189,9 +189,9 @@ def test_what_a_game_does_not_have_fails_loudly() -> None:
 
 
 def test_three_seats() -> None:
-    deal = Deal((9,), ((2.0,), (2.0,), (1.0,)))
+    instance = Instance((9,), ((2.0,), (2.0,), (1.0,)))
     decisions = play(
-        split(deal, messages=1), (saying("a", (9,)), saying("b", (9,)), saying("c", (9,)))
+        split(instance, messages=1), (saying("a", (9,)), saying("b", (9,)), saying("c", (9,)))
     )
     assert value("payoff", decisions) == (6 + 6 + 3) / 3
     assert value("percent_of_max", decisions) == 15 / 18
@@ -229,17 +229,17 @@ def test_by_kind_of_opponent() -> None:
 TIES = list(product((1.0, 10.0), repeat=6))
 
 
-def listed(name: str) -> list[Deal]:
+def listed(name: str) -> list[Instance]:
     """All deals of a game with equal chances."""
     if name == "exclusive":
-        return [Deal((10,), ((10.0,), (1.0,))), Deal((10,), ((1.0,), (10.0,)))]
+        return [Instance((10,), ((10.0,), (1.0,))), Instance((10,), ((1.0,), (10.0,)))]
     if name == "1-to-20":
         values = [float(v) for v in range(1, 21)]
-        return [Deal((10,), ((a,), (b,))) for a, b in product(values, values)]
+        return [Instance((10,), ((a,), (b,))) for a, b in product(values, values)]
     equal = [(v[:3], v[3:]) for v in TIES if sum(v[:3]) == sum(v[3:])]
     if name == "ties and conflict":
         equal = [(own, other) for own, other in equal if own != other]
-    return [Deal((10, 10, 10), pair) for pair in equal]
+    return [Instance((10, 10, 10), pair) for pair in equal]
 
 
 @pytest.mark.parametrize(
@@ -260,13 +260,15 @@ def test_scripted_pairs_have_their_exact_references(
     against: tuple[float, float],
     against_e2: float,
 ) -> None:
-    deals = listed(name)
-    items = ("a", "b", "c")[: len(deals[0].stock)]
-    game = Split("t", Listed(tuple(deals), items), messages=0, length=Fixed(1))
+    instances = listed(name)
+    items = ("a", "b", "c")[: len(instances[0].stock)]
+    game = Split("t", Listed(tuple(instances), items), messages=0, length=Fixed(1))
 
     def all_deals(*agents: Any) -> list[Decision]:
         # Ties are of 10 units here: nothing is left over that one seat would get.
-        return [d for seed in range(len(deals)) for d in play(game, agents, seed=seed, match=seed)]
+        return [
+            d for seed in range(len(instances)) for d in play(game, agents, seed=seed, match=seed)
+        ]
 
     kind = pytest.approx
     nice = all_deals(cooperator, cooperator)
@@ -297,12 +299,12 @@ claims = st.tuples(amounts, amounts) | st.just(ILLEGAL)
 @st.composite
 def matches(draw: Any) -> list[Decision]:
     """Some matches of a game with two items and messages, illegal answers among them."""
-    deals = tuple(
-        Deal((4, draw(amounts)), tuple((draw(worths), draw(worths)) for _ in range(2)))
+    instances = tuple(
+        Instance((4, draw(amounts)), tuple((draw(worths), draw(worths)) for _ in range(2)))
         for _ in range(draw(st.integers(1, 3)))
     )
     rounds = draw(st.integers(1, 3))
-    game = split(*deals, rounds=rounds)
+    game = split(*instances, rounds=rounds)
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
 
     def agent(turn: Any) -> Any:
@@ -310,7 +312,7 @@ def matches(draw: Any) -> list[Decision]:
             return ILLEGAL
         if turn.kind == "message":
             return "m" * int(random.integers(3))
-        return tuple(int(random.integers(q + 1)) for q in turn.observation.deal.stock)
+        return tuple(int(random.integers(q + 1)) for q in turn.observation.instance.stock)
 
     played = []
     for match in range(draw(st.integers(1, 3))):

@@ -9,13 +9,13 @@ from comity.errors import ComityError
 from comity.evaluation.moral.optimum import optimum
 from comity.evaluation.moral.reference_policies import yardsticks
 from comity.games import make_game
-from comity.games.base import Observation, Played
+from comity.games.base import Observation, PlayedMatches
 from comity.games.enumerate import final_states
 from comity.games.matrix.iterated import ILLEGAL_RULES, Iterated
-from comity.players.scripted.catalog import SCRIPTED
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
 from comity.registry import build
 from comity.rewards import REWARDS
-from comity.rewards.base import Ruled
+from comity.rewards.base import BaseReward
 
 GAME = make_game(
     {
@@ -56,12 +56,12 @@ def matrix(name: str, rounds: int, start: object = "none") -> Iterated:
     return found
 
 
-def reward(block: dict[str, object] | str) -> Ruled:
+def reward(block: dict[str, object] | str) -> BaseReward:
     return build("reward", {"name": block} if isinstance(block, str) else block, REWARDS)
 
 
 def against(name: str):  # type: ignore[no-untyped-def]
-    strategy = build("player", name, SCRIPTED)
+    strategy = build("player", name, MATRIX_STRATEGIES)
     return lambda known: strategy.probabilities(known, GAME)
 
 
@@ -75,7 +75,7 @@ def enumerated(block: dict[str, object] | str, opponent: str, discount: float) -
             return table[2 * own + other], 1 - table[2 * own + other]
 
         states = final_states(GAME, [law, against(opponent)])
-        played = Played.from_histories(
+        played = PlayedMatches.from_histories(
             [GAME.history(s) for _, s in states], [s.prior for _, s in states]
         )
         values = reward(block)(played, GAME)[:, 0]
@@ -151,8 +151,8 @@ def test_yardsticks_by_hand() -> None:
 
 
 def test_random_payoffs_and_other_games_have_no_yardsticks() -> None:
-    dealt = make_game({"name": "random_dilemma"})
-    assert yardsticks(dealt, [(0, "own", reward("own"))], None) == {}
+    sample_instance = make_game({"name": "random_dilemma"})
+    assert yardsticks(sample_instance, [(0, "own", reward("own"))], None) == {}
     goods = make_game({"name": "public_goods"})
     assert yardsticks(goods, [(0, "own", reward("own"))], None) == {}
 
@@ -162,7 +162,7 @@ def test_random_payoffs_and_other_games_have_no_yardsticks() -> None:
 def test_a_single_round_from_nothing_has_the_best_reply_at_its_start(name: str, seat: int) -> None:
     game = matrix(name, rounds=1)
     for opponent in MEMORY_ONE:
-        strategy = build("player", opponent, SCRIPTED)
+        strategy = build("player", opponent, MATRIX_STRATEGIES)
         law = strategy.probabilities(Observation(1 - seat, 2, 0, (), None), game)
         worth = [
             sum(
@@ -183,7 +183,7 @@ def test_the_first_move_is_the_best_of_all_histories(
     name: str, opponent: str, discount: float
 ) -> None:
     """Start none: every first move with every memory-one policy after it, played out."""
-    game, strategy = matrix(name, rounds=3), build("player", opponent, SCRIPTED)
+    game, strategy = matrix(name, rounds=3), build("player", opponent, MATRIX_STRATEGIES)
     found = optimum(game, reward("own"), lambda k: strategy.probabilities(k, game), discount)
     rest = [found[state] for state in ("CC", "CD", "DC", "DD")]
     policies = [p for p in product((0.0, 1.0), repeat=4)
@@ -208,11 +208,11 @@ def test_the_first_move_is_the_best_of_all_histories(
     assert found["start"] == best
 
 
-@pytest.mark.parametrize("script", SCRIPTED)
+@pytest.mark.parametrize("script", MATRIX_STRATEGIES)
 @pytest.mark.parametrize("rule", ILLEGAL_RULES)
 def test_every_one_shot_game_has_yardsticks(script: str, rule: str) -> None:
     """Against every script, from every start that a game may have, on both seats."""
-    strategy = build("player", script, SCRIPTED)
+    strategy = build("player", script, MATRIX_STRATEGIES)
     for name in ("prisoners_dilemma", "bach_or_stravinsky"):
         first, second = make_game({"name": name}).moves
         for start in ("none", "uniform", ["uniform", first], [second, "uniform"], [first, second]):

@@ -11,15 +11,15 @@ import pytest
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.split.divided_values import ClassicValues, CutValues
-from comity.games.split.game_types import TypedValues
-from comity.games.split.instances import BEATS, DrawnDeals, HandDeals, check_items
+from comity.games.split.game_types import GameTypeValues
+from comity.games.split.instances import BEATS, HandInstances, SampledInstances, check_items
 from comity.games.split.quantities import (
     CutQuantities,
     FixedQuantities,
     RandomQuantities,
     WholeQuantities,
 )
-from comity.games.split.state import Deals
+from comity.games.split.state import InstanceDistribution
 from comity.games.split.valuations import (
     KINDS,
     BimodalValues,
@@ -32,26 +32,26 @@ from comity.games.split.valuations import (
 NAMES = ("hats", "books", "balls", "keys")
 
 
-def fixed(values: Valuations, units: int = 10) -> DrawnDeals:
+def fixed(values: Valuations, units: int = 10) -> SampledInstances:
     """The same stock of everything."""
-    return DrawnDeals(NAMES[: values.kinds], FixedQuantities(values.kinds, units), values)
+    return SampledInstances(NAMES[: values.kinds], FixedQuantities(values.kinds, units), values)
 
 
-def listed(deals: Deals) -> dict[Any, float]:
+def listed(instances: InstanceDistribution) -> dict[Any, float]:
     """Probability of every (stock, values)."""
-    values, stock, chance = deals.outcomes()
-    assert values.shape == (len(chance), deals.seats, len(deals.items))
-    assert stock.shape == (len(chance), len(deals.items))
+    values, stock, chance = instances.outcomes()
+    assert values.shape == (len(chance), instances.seats, len(instances.items))
+    assert stock.shape == (len(chance), len(instances.items))
     found: dict[Any, float] = defaultdict(float)
     for v, q, p in zip(values.tolist(), stock.tolist(), chance.tolist(), strict=True):
         found[(tuple(q), tuple(map(tuple, v)))] += p
     return dict(found)
 
 
-SMALL: dict[str, Deals] = {
-    "hands": HandDeals(),
-    "hands of two items": HandDeals(("hats", "books"), (4, 2), 7.0, 2.5),
-    "alternating hands": HandDeals(alternating_hands=True),
+SMALL: dict[str, InstanceDistribution] = {
+    "hands": HandInstances(),
+    "hands of two items": HandInstances(("hats", "books"), (4, 2), 7.0, 2.5),
+    "alternating hands": HandInstances(alternating_hands=True),
     "uniform": fixed(UniformValues(1, 1, 4)),
     "uniform with a range for each item": fixed(UniformValues(2, (1, 0), (2, 1))),
     "uniform of three seats": fixed(UniformValues(1, 1, 3, seats=3)),
@@ -59,30 +59,30 @@ SMALL: dict[str, Deals] = {
     "bimodal": fixed(BimodalValues(1, (1, 2), (8, 10))),
     "bimodal, two items": fixed(BimodalValues(2, (1, 1), (5, 6))),
     "fixed": fixed(FixedValues(2, ((1.5, 2.0), (0.0, 3.0)))),
-    "ties": fixed(TypedValues(3, "10-1-ties", True, True)),
-    "ties with equal sums": fixed(TypedValues(3, "10-1-ties", True, False)),
-    "ties in conflict": fixed(TypedValues(2, "10-1-ties", False, True)),
-    "ties, free": fixed(TypedValues(2, "10-1-ties", False, False)),
-    "exclusive": fixed(TypedValues(4, "10-1-exclusive", True, True)),
-    "exclusive, free": fixed(TypedValues(3, "10-1-exclusive", False, True)),
-    "random quantities": DrawnDeals(
+    "ties": fixed(GameTypeValues(3, "10-1-ties", True, True)),
+    "ties with equal sums": fixed(GameTypeValues(3, "10-1-ties", True, False)),
+    "ties in conflict": fixed(GameTypeValues(2, "10-1-ties", False, True)),
+    "ties, free": fixed(GameTypeValues(2, "10-1-ties", False, False)),
+    "exclusive": fixed(GameTypeValues(4, "10-1-exclusive", True, True)),
+    "exclusive, free": fixed(GameTypeValues(3, "10-1-exclusive", False, True)),
+    "random quantities": SampledInstances(
         NAMES[:2], RandomQuantities(2, (1, 2), (3, 4)), FixedValues(2, ((1.0, 2.0), (2.0, 1.0)))
     ),
-    "even quantities": DrawnDeals(
+    "even quantities": SampledInstances(
         NAMES[:2], RandomQuantities(2, 3, 9, even=True), DistinctValues(2, 1, 2)
     ),
-    "cut": DrawnDeals(NAMES[:2], CutQuantities(2, (1, 2)), CutValues(2, 3)),
-    "classic": DrawnDeals(NAMES[:2], WholeQuantities(2, (3, 4)), ClassicValues(2, 6)),
+    "cut": SampledInstances(NAMES[:2], CutQuantities(2, (1, 2)), CutValues(2, 3)),
+    "classic": SampledInstances(NAMES[:2], WholeQuantities(2, (3, 4)), ClassicValues(2, 6)),
 }
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_draws_are_as_likely_as_listed(name: str) -> None:
     """Chi-squared over all outcomes, six deviations at most; nothing else is drawn."""
-    deals, count = SMALL[name], 3000
-    chances = listed(deals)
+    instances, count = SMALL[name], 3000
+    chances = listed(instances)
     assert sum(chances.values()) == pytest.approx(1)
-    drawn = Counter((d.stock, d.values) for d in (deals.draw(seed, 1) for seed in range(count)))
+    drawn = Counter((d.stock, d.values) for d in (instances.draw(seed, 1) for seed in range(count)))
     assert set(drawn) <= set(chances)
     distance = sum((drawn[o] - count * p) ** 2 / (count * p) for o, p in chances.items())
     freedom = len(chances) - 1
@@ -91,21 +91,21 @@ def test_draws_are_as_likely_as_listed(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_range_and_the_most_are_reached_and_true(name: str) -> None:
-    deals = SMALL[name]
-    values, stock, _ = deals.outcomes()
-    assert (values.min(), values.max()) == deals.value_range
-    assert tuple(stock.max(axis=0)) == deals.most
-    assert deals.kind in KINDS
+    instances = SMALL[name]
+    values, stock, _ = instances.outcomes()
+    assert (values.min(), values.max()) == instances.value_range
+    assert tuple(stock.max(axis=0)) == instances.most
+    assert instances.kind in KINDS
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_deals_are_derived_from_seed_and_round(name: str) -> None:
-    deals = SMALL[name]
-    drawn = [deals.draw(5, number) for number in range(12)]
-    assert drawn == [deals.draw(5, number) for number in range(12)]
-    if len(deals.outcomes()[2]) > 1:
+    instances = SMALL[name]
+    drawn = [instances.draw(5, number) for number in range(12)]
+    assert drawn == [instances.draw(5, number) for number in range(12)]
+    if len(instances.outcomes()[2]) > 1:
         assert len(set(drawn)) > 1
-        assert drawn != [deals.draw(6, number) for number in range(12)]
+        assert drawn != [instances.draw(6, number) for number in range(12)]
 
 
 # Hands
@@ -114,11 +114,11 @@ def test_deals_are_derived_from_seed_and_round(name: str) -> None:
 def test_the_winning_hand_has_the_larger_value() -> None:
     seen = set()
     for seed in range(100):
-        deal = HandDeals().draw(seed, 0)
-        first, second = deal.hands
-        seen.add(deal.hands)
+        instance = HandInstances().draw(seed, 0)
+        first, second = instance.hands
+        seen.add(instance.hands)
         wins = (first, second) in {("rock", "scissors"), ("paper", "rock"), ("scissors", "paper")}
-        assert deal.values == (((10.0,), (1.0,)) if wins else ((1.0,), (10.0,)))
+        assert instance.values == (((10.0,), (1.0,)) if wins else ((1.0,), (10.0,)))
     assert seen == set(permutations(BEATS, 2))
 
 
@@ -126,7 +126,8 @@ def test_alternating_hands_win_by_turns() -> None:
     first = Counter()
     for seed in range(400):
         winners = [
-            HandDeals(alternating_hands=True).draw(seed, n).values[0] == (10.0,) for n in range(5)
+            HandInstances(alternating_hands=True).draw(seed, n).values[0] == (10.0,)
+            for n in range(5)
         ]
         assert all(a != b for a, b in pairwise(winners))
         first[winners[0]] += 1
@@ -169,11 +170,11 @@ def test_types_have_the_outcomes_that_satisfy(
     expected = brute(kinds, kind, equal_sums, conflict)
     if not expected:
         with pytest.raises(ComityError, match="no values of type"):
-            TypedValues(kinds, kind, equal_sums, conflict)
+            GameTypeValues(kinds, kind, equal_sums, conflict)
         return
-    law = TypedValues(kinds, kind, equal_sums, conflict)
-    assert law.satisfying == len(expected)
-    values, chance = law.outcomes((10,) * kinds)
+    distribution = GameTypeValues(kinds, kind, equal_sums, conflict)
+    assert distribution.satisfying_count == len(expected)
+    values, chance = distribution.outcomes((10,) * kinds)
     assert sorted(tuple(map(tuple, v)) for v in values.tolist()) == sorted(expected)
     assert np.allclose(chance, 1 / len(expected))
 
@@ -190,11 +191,11 @@ def test_types_have_the_outcomes_that_satisfy(
 def test_three_items_of_equal_sums_are_counted(
     kind: str, conflict: bool, satisfying: int, every: int
 ) -> None:
-    law = TypedValues(3, kind, True, conflict)
-    assert (law.satisfying, law.all) == (satisfying, every)
+    distribution = GameTypeValues(3, kind, True, conflict)
+    assert (distribution.satisfying_count, distribution.unconstrained_count) == (satisfying, every)
     if not conflict:
         return
-    values, _ = law.outcomes((10,) * 3)
+    values, _ = distribution.outcomes((10,) * 3)
     assert len(values) == satisfying
     sums = values.sum(axis=2, dtype=int)
     assert (sums[:, 0] == sums[:, 1]).all()
@@ -205,15 +206,15 @@ def test_three_items_of_equal_sums_are_counted(
 
 def test_one_item_of_equal_sums_is_always_tied() -> None:
     for kind in ("10-1-ties", "1-to-20"):
-        values, _ = TypedValues(1, kind, True, False).outcomes((10,))
+        values, _ = GameTypeValues(1, kind, True, False).outcomes((10,))
         assert (values[:, 0] == values[:, 1]).all()
 
 
 def test_the_sampler_ends_where_few_of_many_outcomes_satisfy() -> None:
     """Of 400^12 outcomes; counting rather than redrawing, and beyond 64 bits."""
-    law = TypedValues(12, "1-to-20", True, True)
+    distribution = GameTypeValues(12, "1-to-20", True, True)
     rng = np.random.default_rng(0)
-    found = {law.draw(rng, (1,) * 12) for _ in range(50)}
+    found = {distribution.draw(rng, (1,) * 12) for _ in range(50)}
     assert len(found) == 50
     for first, second in found:
         assert sum(first) == sum(second) and first != second
@@ -221,13 +222,13 @@ def test_the_sampler_ends_where_few_of_many_outcomes_satisfy() -> None:
 
 def test_draws_of_a_type_have_the_law_s_marginals() -> None:
     """Of the difference of the first item's values, in 1-to-20 with equal sums."""
-    law = TypedValues(2, "1-to-20", True, False)
-    values, _ = law.outcomes((10, 10))
+    distribution = GameTypeValues(2, "1-to-20", True, False)
+    values, _ = distribution.outcomes((10, 10))
     differences = Counter((values[:, 0, 0].astype(int) - values[:, 1, 0]).tolist())
     rng, count = np.random.default_rng(1), 8000
     drawn = Counter()
     for _ in range(count):
-        first, second = law.draw(rng, (10, 10))
+        first, second = distribution.draw(rng, (10, 10))
         drawn[int(first[0] - second[0])] += 1
     for difference, ways in differences.items():
         p = ways / len(values)
@@ -253,8 +254,12 @@ def of_use(pair: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
 
 
 def test_cut_values_are_the_accepted_pairs() -> None:
-    law = cut(10, 3)
-    pairs = {(a, b): law[a] * law[b] for a, b in product(law, law) if of_use((a, b))}
+    distribution = cut(10, 3)
+    pairs = {
+        (a, b): distribution[a] * distribution[b]
+        for a, b in product(distribution, distribution)
+        if of_use((a, b))
+    }
     accepted = sum(pairs.values())
     assert CutValues(3).acceptance == pytest.approx(float(accepted))
     assert CutValues(3).acceptance == pytest.approx(0.9245, abs=5e-5)
@@ -284,7 +289,7 @@ def test_classic_deals_are_worth_ten_to_both() -> None:
             "redraw_values": True,
         }
     )
-    found = listed(game.deals)
+    found = listed(game.instances)
     stocks = {
         total: [q for q in product(range(1, 6), repeat=3) if sum(q) == total] for total in (5, 6, 7)
     }
@@ -303,7 +308,7 @@ def test_classic_deals_are_worth_ten_to_both() -> None:
 )
 def test_the_most_that_both_can_get(parameters: dict[str, Any], joint: float) -> None:
     game = make_game({"name": "deal_or_no_deal", **parameters})
-    values, stock, chance = game.deals.outcomes()
+    values, stock, chance = game.instances.outcomes()
     most = (stock * values.max(axis=1)).sum(axis=1)
     assert float(chance @ most) == pytest.approx(joint, abs=5e-5)
 
@@ -318,15 +323,15 @@ def test_what_is_not_redrawn_holds_all_match_long(redraw_stock: bool, redraw_val
             "redraw_values": redraw_values,
         }
     )
-    drawn = [game.deals.draw(3, number) for number in range(10)]
+    drawn = [game.instances.draw(3, number) for number in range(10)]
     assert (len({d.stock for d in drawn}) > 1) == redraw_stock
     assert (len({d.values for d in drawn}) > 1) == redraw_values
-    assert drawn[0] != game.deals.draw(4, 0)
+    assert drawn[0] != game.instances.draw(4, 0)
 
 
 def test_redrawing_one_thing_does_not_move_the_other() -> None:
     both, stock_only = (
-        make_game({"name": "deal_or_no_deal", "redraw_values": redraw}).deals
+        make_game({"name": "deal_or_no_deal", "redraw_values": redraw}).instances
         for redraw in (True, False)
     )
     for number in range(5):
@@ -455,16 +460,16 @@ def test_any_other_names_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "law",
+    "distribution",
     [
         UniformValues(4, 1, 20),
         DistinctValues(4, 1, 20),
         BimodalValues(4, (1, 5), (8, 12)),
-        TypedValues(4, "1-to-20", True, False),
+        GameTypeValues(4, "1-to-20", True, False),
         UniformValues(1, 1, 20, seats=6),
     ],
 )
-def test_laws_with_too_many_outcomes_are_not_listed(law: Valuations) -> None:
+def test_laws_with_too_many_outcomes_are_not_listed(distribution: Valuations) -> None:
     with pytest.raises(ComityError, match="too many"):
-        fixed(law).outcomes()
-    fixed(law).draw(0, 0)
+        fixed(distribution).outcomes()
+    fixed(distribution).draw(0, 0)

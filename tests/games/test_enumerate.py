@@ -9,8 +9,8 @@ from comity.games.lengths import Geometric
 from comity.players.scripted.strategies import (
     AlwaysCooperate,
     AlwaysDefect,
+    MatrixStrategy,
     Random,
-    Scripted,
     TitForTat,
     WinStayLoseShift,
 )
@@ -20,8 +20,8 @@ def dilemma(**parameters: object) -> Game:
     return make_game({"name": "prisoners_dilemma", **parameters})
 
 
-def policies(game: Game, *players: Scripted) -> list[Policy]:
-    def policy(player: Scripted) -> Policy:
+def policies(game: Game, *players: MatrixStrategy) -> list[Policy]:
+    def policy(player: MatrixStrategy) -> Policy:
         return lambda observation: player.probabilities(observation, game)
 
     return [policy(player) for player in players]
@@ -38,7 +38,7 @@ def policies(game: Game, *players: Scripted) -> list[Policy]:
     ],
 )
 def test_ten_rounds_of_known_pairs(
-    players: tuple[Scripted, Scripted], per_round: tuple[float, float]
+    players: tuple[MatrixStrategy, MatrixStrategy], per_round: tuple[float, float]
 ) -> None:
     game = dilemma()
     assert expected_payoffs(game, policies(game, *players)) / 10 == pytest.approx(per_round)
@@ -63,7 +63,7 @@ def test_a_random_pair_earns_the_mean_of_the_table() -> None:
     ],
 )
 def test_discounted_returns(
-    players: tuple[Scripted, Scripted], returns: tuple[float, float]
+    players: tuple[MatrixStrategy, MatrixStrategy], returns: tuple[float, float]
 ) -> None:
     game = dilemma()
     [(probability, history)] = enumerate_matches(game, policies(game, *players))

@@ -17,7 +17,7 @@ def reply(turn: Turn) -> Reply:
     """A legal answer to a turn of any kind."""
     if turn.kind == "claim":
         assert isinstance(turn.observation, SplitObservation)
-        return turn.observation.deal.stock
+        return turn.observation.instance.stock
     return "Hello." if turn.kind == "message" else turn.legal[0]
 
 

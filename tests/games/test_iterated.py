@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity.games import make_game
-from comity.games.base import ILLEGAL, Action, Played
+from comity.games.base import ILLEGAL, Action, PlayedMatches
 from comity.games.matrix.iterated import Iterated, State
 
 
@@ -98,7 +98,7 @@ def test_starts_are_uniform_and_shown() -> None:
     assert all(abs(n - 300) < 4 * (300 * 0.75) ** 0.5 for n in drawn.values())
     state = game.start(5)
     assert game.turns(state)[0].observation.last == state.prior
-    assert state in [start for _, start in game.starts(5)]
+    assert state in [start for _, start in game.initial_distribution(5)]
     after = game.step(state, {0: 0, 1: 0})
     assert game.turns(after)[0].observation.last == (0, 0)
     assert dilemma().start(5).prior is None
@@ -206,7 +206,7 @@ def test_a_match_shares_its_chances_whatever_is_played() -> None:
 def test_matches_as_arrays() -> None:
     game = dilemma(illegal="end_match", length={"name": "fixed", "rounds": 2})
     histories = [play(game, (0, 1), (1, 1)).history, play(game, (ILLEGAL, 0)).history]
-    played = Played.from_histories(histories, [None, (1, 0)])
+    played = PlayedMatches.from_histories(histories, [None, (1, 0)])
     assert played.alive.tolist() == [[True, True], [True, False]]
     assert played.intended.tolist() == [[[0, 1], [1, 1]], [[-1, -1], [0, -1]]]
     assert played.payoffs.tolist() == [[[0, 1], [5, 1]], [[0, 0], [0, 0]]]

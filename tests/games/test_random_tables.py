@@ -18,19 +18,19 @@ from tests.worlds import learner, tiny_models
 def test_payoffs_are_different_and_in_order(
     order: list[str], low: int, span: int, seed: int
 ) -> None:
-    law = OrderedPayoffs(tuple(order), low, low + span, efficient=False)
-    found = law.draw(seed)
+    distribution = OrderedPayoffs(tuple(order), low, low + span, efficient=False)
+    found = distribution.draw(seed)
     drawn = [found[outcome] for outcome in order]
     assert drawn == sorted(set(drawn), reverse=True)
     assert low <= min(drawn) < max(drawn) <= low + span
-    assert law.draw(seed) == found
+    assert distribution.draw(seed) == found
 
 
 def test_every_dilemma_is_one() -> None:
     game = make_game({"name": "random_dilemma"})
     tables = set()
     for seed in range(200):
-        stage = game.dealt(seed).stage  # type: ignore[attr-defined]
+        stage = game.sample_instance(seed).stage  # type: ignore[attr-defined]
         (r, _), (s, t) = stage.payoffs[0]
         (_, _), (p, _) = stage.payoffs[1]
         assert t > r > p > s
@@ -62,7 +62,7 @@ def test_each_match_is_told_and_paid_by_its_own_table() -> None:
     rollout = play(game, matches)
     told = set()
     for d in rollout.decisions:
-        payoffs = game.dealt(100 + d.match).stage.payoffs  # type: ignore[attr-defined]
+        payoffs = game.sample_instance(100 + d.match).stage.payoffs  # type: ignore[attr-defined]
         text = rollout.conversations[d.conversation].pieces[0].text
         mine = [move.played for move in rollout.decisions
                 if (move.match, move.round) == (d.match, d.round)]  # fmt: skip

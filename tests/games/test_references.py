@@ -9,10 +9,16 @@ import pytest
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.randomness import generator
-from comity.games.split.claim_rules import Always, Greedy, Rule, UniformRandom, WelfareMaximizing
-from comity.games.split.expected_payoffs import expectations, references
-from comity.games.split.game import Split, allocation
-from comity.games.split.state import Deal
+from comity.games.split.claim_rules import (
+    ClaimRule,
+    ConstantClaim,
+    Greedy,
+    UniformRandom,
+    WelfareMaximizing,
+)
+from comity.games.split.expected_payoffs import expected_round_payoffs, reference_payoffs
+from comity.games.split.game import Split, allocate
+from comity.games.split.state import Instance
 from comity.players.scripted.negotiators import (
     ConstantClaimer,
     GreedyClaimer,
@@ -28,8 +34,8 @@ def split(name: str, **parameters: Any) -> Split:
     return game
 
 
-def expected(game: Split, rules: list[Rule]) -> dict[str, Any]:
-    return expectations(game, [rules])[0]
+def expected(game: Split, rules: list[ClaimRule]) -> dict[str, Any]:
+    return expected_round_payoffs(game, [rules])[0]
 
 
 TABLE: list[tuple[str, dict[str, Any], float, float, float, float, float, float, float]] = [
@@ -60,7 +66,7 @@ TABLE: list[tuple[str, dict[str, Any], float, float, float, float, float, float,
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row[0]}-{row[1]}")
 def test_the_known_table(row: tuple[Any, ...]) -> None:
     name, parameters, together, greedy, e1, e2, exploiter, exploited, e2_mixed = row
-    found = references(split(name, **parameters))
+    found = reference_payoffs(split(name, **parameters))
     assert found["cooperators"]["points"] == pytest.approx([together] * 2, abs=5e-5)
     assert (found["cooperators"]["e1"], found["cooperators"]["e2"]) == pytest.approx((1, 1))
     assert found["greedy"]["points"] == pytest.approx([greedy] * 2, abs=5e-5)
@@ -73,15 +79,15 @@ def test_the_known_table(row: tuple[Any, ...]) -> None:
 def test_the_mean_of_the_larger_of_two_uniform_values() -> None:
     """E[max] = (n+1)(4n-1)/(6n), of which a cooperator gets half the stock's worth."""
     for n in (1, 2, 7, 20):
-        found = references(split("trust_and_split", high=n))["cooperators"]
+        found = reference_payoffs(split("trust_and_split", high=n))["cooperators"]
         assert found["points"] == pytest.approx([10 * (n + 1) * (4 * n - 1) / (6 * n) / 2] * 2)
 
 
 @pytest.mark.parametrize("k", range(11))
 def test_constant_claims_in_rock_paper_scissors(k: int) -> None:
     game = split("trust_and_split_rps")
-    assert expected(game, [Always(k)] * 2)["points"] == pytest.approx([5.5 * min(k, 5)] * 2)
-    found = expected(game, [Always(k), WelfareMaximizing()])["points"]
+    assert expected(game, [ConstantClaim(k)] * 2)["points"] == pytest.approx([5.5 * min(k, 5)] * 2)
+    found = expected(game, [ConstantClaim(k), WelfareMaximizing()])["points"]
     assert found == pytest.approx([5 * k + 5 * k / (10 + k), 500 / (10 + k)])
 
 
@@ -93,17 +99,17 @@ def test_random_claims_in_rock_paper_scissors() -> None:
 
 
 def test_deal_or_no_deal_s_cooperators_get_everything() -> None:
-    found = references(split("deal_or_no_deal"))
+    found = reference_payoffs(split("deal_or_no_deal"))
     assert sum(found["cooperators"]["points"]) == pytest.approx(28.8666, abs=5e-5)
     assert found["greedy"] == {"points": [0, 0], "e1": 0, "e2": 0}
-    both = references(split("deal_or_no_deal", mode="coop"))["cooperators"]
+    both = reference_payoffs(split("deal_or_no_deal", mode="coop"))["cooperators"]
     assert both["points"] == pytest.approx([28.8666] * 2, abs=5e-5)
     assert (both["e1"], both["e2"]) == pytest.approx((1, 1))
 
 
 def test_the_ultimatum() -> None:
     """A greedy proposal is rejected by the greedy, taken by who maximizes welfare."""
-    found = references(split("ultimatum"))
+    found = reference_payoffs(split("ultimatum"))
     assert found["cooperators"]["points"] == [5, 5]
     assert found["greedy"]["points"] == [0, 0]
     # Seat 0 proposes: a greedy one gets 10; a greedy responder is offered 5.
@@ -111,27 +117,29 @@ def test_the_ultimatum() -> None:
 
 
 def test_the_ultimatum_answered_by_a_division_is_the_ultimatum() -> None:
-    assert references(split("ultimatum", response="division")) == references(split("ultimatum"))
+    assert reference_payoffs(split("ultimatum", response="division")) == reference_payoffs(
+        split("ultimatum")
+    )
 
 
 def test_three_seats_that_see_claims() -> None:
     """The last one takes what the others leave; greedy ones leave nothing."""
     rules = {"finalization": "visible", "payment": "exact", "stock": 4, "low": 1, "high": 2}
-    found = references(split("trust_and_split", seats=3, **rules))
+    found = reference_payoffs(split("trust_and_split", seats=3, **rules))
     assert (found["cooperators"]["e1"], found["cooperators"]["e2"]) == (1, 1)
     assert found["greedy"]["points"] == [0, 0, 0]
 
 
 def test_what_is_found_may_be_changed_by_who_asked() -> None:
     game = split("trust_and_split_rps")
-    references(game)["greedy"].clear()
-    assert references(game)["greedy"]
+    reference_payoffs(game)["greedy"].clear()
+    assert reference_payoffs(game)["greedy"]
 
 
 def test_too_many_deals_are_refused() -> None:
     game = split("trust_and_split", items=["hats", "books", "balls"])
     with pytest.raises(ComityError, match="64000000 outcomes are too many"):
-        references(game)
+        reference_payoffs(game)
 
 
 # Against a naive loop
@@ -158,12 +166,12 @@ SMALL: dict[str, Split] = {
 }
 
 
-def naive(game: Split, rules: list[Rule]) -> tuple[np.ndarray, float, float]:
+def naive(game: Split, rules: list[ClaimRule]) -> tuple[np.ndarray, float, float]:
     """Every deal, every joint claim, one after the other."""
     points, share, best = np.zeros(game.seats), 0.0, 0.0
-    for values, stock, chance in zip(*game.deals.outcomes(), strict=True):
-        deal = Deal(tuple(stock.tolist()), tuple(map(tuple, values.tolist())))
-        laws = []
+    for values, stock, chance in zip(*game.instances.outcomes(), strict=True):
+        instance = Instance(tuple(stock.tolist()), tuple(map(tuple, values.tolist())))
+        distributions = []
         for seat, rule in enumerate(rules):
             mixture = rule.claims(values[None], stock[None], seat)
             alone = [
@@ -173,21 +181,21 @@ def naive(game: Split, rules: list[Rule]) -> tuple[np.ndarray, float, float]:
                 ]
                 for item in range(len(stock))
             ]
-            laws.append(
+            distributions.append(
                 [
                     (np.prod([p for p, _ in joint]), tuple(units for _, units in joint))
                     for joint in product(*alone)
                 ]
             )
-        for joint in product(*laws):
+        for joint in product(*distributions):
             weight = chance * np.prod([p for p, _ in joint])
             if weight == 0:
                 continue
-            received = allocation(game, tuple(claim for _, claim in joint), deal)
+            received = allocate(game, tuple(claim for _, claim in joint), instance)
             got = (np.array(received) * values).sum(axis=1)
             points += weight * got
-            share += weight * got.sum() / deal.best()
-        best += chance * deal.best()
+            share += weight * got.sum() / instance.max_welfare()
+        best += chance * instance.max_welfare()
     return points, share, points.sum() / best
 
 
@@ -195,13 +203,13 @@ def naive(game: Split, rules: list[Rule]) -> tuple[np.ndarray, float, float]:
 @pytest.mark.parametrize("others", ["cooperator", "greedy", "constant", "random"])
 def test_expectations_are_the_mean_over_deals_and_claims(name: str, others: str) -> None:
     game = SMALL[name]
-    rule: Rule = {
+    rule: ClaimRule = {
         "cooperator": WelfareMaximizing(),
         "greedy": Greedy(),
-        "constant": Always(1),
+        "constant": ConstantClaim(1),
         "random": UniformRandom(),
     }[others]
-    rules: list[Rule] = [WelfareMaximizing(), *[rule] * (game.seats - 1)]
+    rules: list[ClaimRule] = [WelfareMaximizing(), *[rule] * (game.seats - 1)]
     found = expected(game, rules)
     points, e1, e2 = naive(game, rules)
     assert found["points"] == pytest.approx(points.tolist())
@@ -211,10 +219,10 @@ def test_expectations_are_the_mean_over_deals_and_claims(name: str, others: str)
 # Against play
 
 
-SCRIPTS: dict[str, tuple[Negotiator, Rule]] = {
+STRATEGIES: dict[str, tuple[Negotiator, ClaimRule]] = {
     "welfare_maximizing": (WelfareMaximizer(), WelfareMaximizing()),
     "greedy": (GreedyClaimer(), Greedy()),
-    "claim": (ConstantClaimer(3), Always(3)),
+    "claim": (ConstantClaimer(3), ConstantClaim(3)),
     "uniform_random_claims": (RandomClaimer(), UniformRandom()),
 }
 PLAYED = {
@@ -256,7 +264,7 @@ def check_expected(game: Split, pair: tuple[str, str]) -> None:
             state = game.step(
                 state,
                 {
-                    t.seat: SCRIPTS[pair[t.seat]][0].reply(
+                    t.seat: STRATEGIES[pair[t.seat]][0].reply(
                         t, game, generator(seed, "script", t.seat, t.step)
                     )
                     for t in turns
@@ -264,7 +272,7 @@ def check_expected(game: Split, pair: tuple[str, str]) -> None:
             )
         got[seed] = game.history(state)[0].payoffs
     error = got.std(axis=0, ddof=1) / np.sqrt(len(got))
-    found = np.array(expected(game, [SCRIPTS[one][1] for one in pair])["points"])
+    found = np.array(expected(game, [STRATEGIES[one][1] for one in pair])["points"])
     assert (abs(got.mean(axis=0) - found) <= 4 * error + 1e-9).all()
     if "greedy" not in pair or game.payment != "exact":
         assert found.max() > 0

@@ -12,7 +12,7 @@ from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.lengths import Fixed, Geometric
 from comity.games.split.game import Split, group_seed
-from comity.games.split.instances import DrawnDeals
+from comity.games.split.instances import SampledInstances
 from comity.games.split.payment import ACCEPT, REJECT
 from comity.games.split.quantities import FixedQuantities
 from comity.games.split.state import SplitObservation, SplitRound, SplitState
@@ -24,8 +24,12 @@ ITEMS = ("hats", "books", "balls")
 def split(stock: tuple[int, ...], values: tuple[tuple[float, ...], ...], **rules: Any) -> Split:
     """Without talk and with known values, unless the rules say otherwise."""
     kinds = len(stock)
-    deals = DrawnDeals(ITEMS[:kinds], FixedQuantities(kinds, stock), FixedValues(kinds, values))
-    return Split("Test", deals, **{"messages": 0, "length": Fixed(1), "starter": "fixed", **rules})
+    instances = SampledInstances(
+        ITEMS[:kinds], FixedQuantities(kinds, stock), FixedValues(kinds, values)
+    )
+    return Split(
+        "Test", instances, **{"messages": 0, "length": Fixed(1), "starter": "fixed", **rules}
+    )
 
 
 def known(turn: Turn) -> SplitObservation:
@@ -65,7 +69,7 @@ def test_claims_beyond_the_stock_are_scaled_down(
 ) -> None:
     """x = q p / max(q, sum of claims), and points are v x, unrounded."""
     one = last(split((10,), ((10.0,), (1.0,))), dict(enumerate(claims)))
-    assert [units[0] for units in one.received] == pytest.approx(received)
+    assert [units[0] for units in one.allocation] == pytest.approx(received)
     assert one.payoffs == pytest.approx((10 * received[0], received[1]))
     assert (one.claims, one.moves, one.intended) == (claims, (0, 0), (0, 0))
 
@@ -73,7 +77,7 @@ def test_claims_beyond_the_stock_are_scaled_down(
 def test_items_are_shared_each_by_itself() -> None:
     """Two hats of which 2 + 2 are claimed, four books of which 1 + 1 are."""
     one = last(split((2, 4), ((10.0, 1.0), (1.0, 10.0))), {0: (2, 1), 1: (2, 1)})
-    assert one.received == ((1, 1), (1, 1))
+    assert one.allocation == ((1, 1), (1, 1))
     assert one.payoffs == (11, 11)
 
 
@@ -81,7 +85,7 @@ def test_three_seats_share_in_proportion() -> None:
     """Claims 10, 10 and 5 of 10: 25 are claimed, so a claimed unit gives 0.4."""
     game = split((10,), ((1.0,), (2.0,), (10.0,)))
     one = last(game, {0: (10,), 1: (10,), 2: (5,)})
-    assert [units[0] for units in one.received] == pytest.approx([4, 4, 2])
+    assert [units[0] for units in one.allocation] == pytest.approx([4, 4, 2])
     assert one.payoffs == pytest.approx((4, 8, 20))
 
 
@@ -110,7 +114,7 @@ def test_exact_claims_must_fit_in_every_item(
     one = last(game, dict(enumerate(claims)))
     assert one.payoffs == payoffs
     if payoffs == (0, 0):
-        assert one.received == ((0, 0), (0, 0))
+        assert one.allocation == ((0, 0), (0, 0))
 
 
 def test_three_exact_claims() -> None:
@@ -134,7 +138,7 @@ def test_a_proposal_is_accepted_or_nobody_gets_anything(payment: str) -> None:
     assert (one.accepted, one.payoffs) == (True, (7, 8))
     assert one.claims == ((7, 0), (3, 2))
     one = game.step(state, {1: REJECT}).history[-1]
-    assert (one.accepted, one.payoffs, one.received) == (False, (0, 0), ((0, 0), (0, 0)))
+    assert (one.accepted, one.payoffs, one.allocation) == (False, (0, 0), ((0, 0), (0, 0)))
     assert game.turns(played(game, {0: (7, 0)}, {1: REJECT})) == ()
 
 
@@ -351,14 +355,14 @@ def games(draw: st.DrawFn) -> Split:
     least = draw(st.none() | st.integers(0, messages))
     finalizations = ["together", "in_turn", "visible"]
     finalizations += ["proposal"] * (seats == 2 and least in (None, messages))
-    deals = DrawnDeals(
+    instances = SampledInstances(
         ITEMS[:kinds],
         FixedQuantities(kinds, [draw(st.integers(1, 6)) for _ in range(kinds)]),
         UniformValues(kinds, 0, 9, seats),
     )
     return Split(
         "Any",
-        deals,
+        instances,
         messages=messages,
         least_messages=least,
         message_limit=draw(st.sampled_from([1, 20])),
@@ -380,7 +384,7 @@ def answer(draw: st.DrawFn, game: Split, turn: Turn) -> Reply:
         return draw(st.text(max_size=25))
     if turn.kind == "respond":
         return draw(st.sampled_from(turn.legal))
-    return tuple(draw(st.integers(0, q)) for q in known(turn).deal.stock)
+    return tuple(draw(st.integers(0, q)) for q in known(turn).instance.stock)
 
 
 @given(st.data(), games(), st.integers(0, 2**62))
@@ -397,7 +401,7 @@ def test_what_holds_in_any_match(data: st.DataObject, game: Split, seed: int) ->
     assert len(steps) <= len(history) * game.seats * (game.messages + 1)
     assert 1 <= len(history) <= game.length.longest
     for number, one in enumerate(history):
-        assert one.deal == game.deals.draw(seed, number)
+        assert one.instance == game.instances.draw(seed, number)
         assert one.starter == game.first_seat(seed, number)
         written = [[who for who, _ in one.messages].count(seat) for seat in range(game.seats)]
         assert all(game.least - 1 <= count <= game.messages for count in written)
@@ -409,19 +413,22 @@ def test_what_holds_in_any_match(data: st.DataObject, game: Split, seed: int) ->
             assert all(written[seat] == game.messages for seat in one.exceeded)
             assert all(one.intended[seat] is ILLEGAL for seat in one.exceeded)
         assert all(len(text) <= game.message_limit for _, text in one.messages)
-        for item, stock in enumerate(one.deal.stock):
-            assert sum(units[item] for units in one.received) <= stock + 1e-9
+        for item, stock in enumerate(one.instance.stock):
+            assert sum(units[item] for units in one.allocation) <= stock + 1e-9
         for seat in range(game.seats):
-            assert min(one.received[seat]) >= 0
+            assert min(one.allocation[seat]) >= 0
             assert one.payoffs[seat] == pytest.approx(
-                sum(v * x for v, x in zip(one.deal.values[seat], one.received[seat], strict=True))
+                sum(
+                    v * x
+                    for v, x in zip(one.instance.values[seat], one.allocation[seat], strict=True)
+                )
             )
             counts = game.illegal == "zero_claim" and not one.exceeded
             if counts and game.finalization != "proposal":
                 claim = one.claims[seat]
                 assert claim is not None
-                assert all(x <= p + 1e-9 for x, p in zip(one.received[seat], claim, strict=True))
-        assert sum(one.payoffs) <= one.deal.best() + 1e-9
+                assert all(x <= p + 1e-9 for x, p in zip(one.allocation[seat], claim, strict=True))
+        assert sum(one.payoffs) <= one.instance.max_welfare() + 1e-9
         if ILLEGAL in one.intended and game.illegal != "zero_claim":
             assert set(one.payoffs) == {0} and set(one.claims) == {None}
     replay = game.start(seed)

@@ -88,7 +88,7 @@ def test_equal_numbers_are_the_number() -> None:
         state = game.step(state, {turns[0].seat: "m"})
     assert len(turns) == 2
     with pytest.raises(ValueError, match="a claim has a number"):
-        game.step(state, {0: "one more", 1: turns[1].observation.deal.stock})  # type: ignore[attr-defined]
+        game.step(state, {0: "one more", 1: turns[1].observation.instance.stock})  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("illegal", ["zero_claim", "zero_all", "end_match"])
@@ -97,7 +97,7 @@ def test_a_message_too_many_ends_the_round(illegal: str) -> None:
     state, order = spoken(game, "a", "b", "c")
     assert order[-1] == (0, "claim")
     one = state.history[-1]
-    assert (one.payoffs, one.claims, one.received) == ((0, 0), (None, None), ((0, 0), (0, 0)))
+    assert (one.payoffs, one.claims, one.allocation) == ((0, 0), (None, None), ((0, 0), (0, 0)))
     assert (one.exceeded, one.intended) == ((0,), (ILLEGAL, 0)), "seat 1 did nothing wrong"
     assert one.moves == (ILLEGAL, ILLEGAL)
     assert one.messages == ((0, "a"), (1, "b")), "nobody reads it"

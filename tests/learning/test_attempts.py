@@ -10,7 +10,7 @@ from comity.errors import ComityError
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.training_batch import lessons
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts
 from comity.rollout.play import Rollout
 from comity.train import rejections
@@ -22,7 +22,7 @@ LIKELY = 7.0
 """Raises the labels' logits, so that half of the attempts can be read."""
 
 
-def played(matches: int, rounds: int = 1, **answer: object) -> tuple[LanguageModels, Rollout]:
+def played(matches: int, rounds: int = 1, **answer: object) -> tuple[LanguageModelBackend, Rollout]:
     models = tiny_models(
         prompt={"name": "conversation", "labels": LABELS},
         answer={"name": "attempts", "free_attempts": 3, "claim_tokens": 1, **answer},
@@ -35,7 +35,7 @@ def played(matches: int, rounds: int = 1, **answer: object) -> tuple[LanguageMod
     return models, play_matches(dilemma(rounds), (policy, policy), matches)
 
 
-def score(models: LanguageModels, rollout: Rollout) -> float:
+def score(models: LanguageModelBackend, rollout: Rollout) -> float:
     """Norm of the summed gradient of all log-probabilities that are learned from, per match."""
     for d in rollout.decisions:
         d.advantage = 1.0

@@ -20,7 +20,7 @@ from comity.learning.credit.critic import Critic, critic_losses, critic_optimize
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.reinforce import Reinforce
-from comity.players.language_model.player import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.rollout.play import Rollout
 from tests.train.small import small
 from tests.worlds import dilemma, learner, play_matches, tiny_folder, tiny_models
@@ -30,7 +30,7 @@ CRITIC = "main:critic"
 
 
 def make(
-    models: LanguageModels, budget: int = 4096, loss: str = "huber", rate: float = 0.01
+    models: LanguageModelBackend, budget: int = 4096, loss: str = "huber", rate: float = 0.01
 ) -> tuple[Learner, Critic]:
     optimizer = OptimizerSettings(learning_rate=rate, gradient_clip=None)
     one = Learner(models.engine, "main", optimizer, LossSettings(), 10, budget)
@@ -38,7 +38,7 @@ def make(
     return one, one.critic
 
 
-def world(prompt: str = "conversation", architecture: str = "llama") -> LanguageModels:
+def world(prompt: str = "conversation", architecture: str = "llama") -> LanguageModelBackend:
     return tiny_models(
         architecture,
         prompt={"name": prompt, "labels": ["apple", "zoo"]},
@@ -47,7 +47,7 @@ def world(prompt: str = "conversation", architecture: str = "llama") -> Language
     )
 
 
-def played(models: LanguageModels, rounds: int = 3) -> tuple[Rollout, Layout]:
+def played(models: LanguageModelBackend, rounds: int = 3) -> tuple[Rollout, Layout]:
     """Two matches of a learner against the base model."""
     rollout = play_matches(dilemma(rounds), (learner(models), Policy("base", models, None, 1.0)), 2)
     rewards = rollout.played.payoffs
@@ -89,7 +89,7 @@ def test_alignment_judges_everybody_and_trains_on_its_own() -> None:
     assert naive.values is not None and np.isnan(naive.values[:, 1]).all()
 
 
-def taught(models: LanguageModels, budget: int, loss: str) -> tuple[Critic, np.ndarray]:
+def taught(models: LanguageModelBackend, budget: int, loss: str) -> tuple[Critic, np.ndarray]:
     rollout, layout = played(models)
     one, critic = make(models, budget, loss)
     judged = judge(rollout, layout, {"main": one}, GAE)

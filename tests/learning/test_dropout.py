@@ -20,7 +20,7 @@ from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
 from comity.learning.reference_policy import Reference
 from comity.learning.training_batch import Lesson, TermReading, lessons, measure
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from tests.train.small import small
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -30,7 +30,7 @@ ANSWERS = {"scored": {"name": "constrained"}, "sampled": {"name": "free", "max_t
 
 def world(
     answer: str = "scored", prompt: str = "memory_one"
-) -> tuple[LanguageModels, list[Lesson]]:
+) -> tuple[LanguageModelBackend, list[Lesson]]:
     block = {"name": prompt, "labels": ["action1", "action22"]}
     models = tiny_models(prompt=block, answer=ANSWERS[answer], adapters=())
     models.engine.adapters.add("main", rank=4, alpha=8, dropout=DROPOUT, seed=0)
@@ -44,13 +44,15 @@ def world(
     return models, lessons(rollout, "main", 1.0)
 
 
-def true_divergence(models: LanguageModels, found: list[Lesson]) -> float:
+def true_divergence(models: LanguageModelBackend, found: list[Lesson]) -> float:
     now = measure(models.engine, found, "main").logprobs
     gap = now - Reference(models.engine).logprobs(found)
     return float(gap.sum()) / sum(len(one.decisions) for one in found)
 
 
-def proximal(models: LanguageModels, dropout: bool = True, budget: int | None = None, **more: Any):  # type: ignore[no-untyped-def]
+def proximal(
+    models: LanguageModelBackend, dropout: bool = True, budget: int | None = None, **more: Any
+):  # type: ignore[no-untyped-def]
     ppo = PpoSettings(**{"kl": 0.2, "epochs": 1, "value_dropout": 0.0, **more})
     optimizer = OptimizerSettings(learning_rate=0.01)
     return PpoLearner(models.engine, "main", optimizer, LossSettings(), 9, budget, dropout, ppo=ppo)
@@ -196,7 +198,7 @@ def test_dropout_while_playing_is_in_what_answers_are_drawn_from_and_in_nothing_
     """The recorded probabilities are those that were drawn from; learning reads the policy."""
     models, found = world()
     plain = [b for one in found for d in one.decisions for b in d.behavior]
-    dropping = replace(models, dropping=frozenset({"main"}))
+    dropping = replace(models, dropout_adapters=frozenset({"main"}))
     seen = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -212,7 +214,7 @@ def test_dropout_while_playing_is_in_what_answers_are_drawn_from_and_in_nothing_
         torch.testing.assert_close(first, measure(models.engine, some, "main").logprobs)
     assert seen[0] == seen[1] != seen[2]
     assert plain != seen[0]
-    other = replace(models, dropping=frozenset({"another"}))
+    other = replace(models, dropout_adapters=frozenset({"another"}))
     policy = learner(other)
     again = lessons(play_matches(dilemma(3), (policy, policy), 4), "main", 1.0)
     assert [b for one in again for d in one.decisions for b in d.behavior] == plain
@@ -225,7 +227,9 @@ def test_a_run_drops_where_it_says(dropout_in: str, tmp_path: Path) -> None:
         *("adapter.dropout=0.5", f"adapter.dropout_in={dropout_in}"),
     )
     with Experiment(small(tmp_path, *changes)) as experiment:
-        assert experiment.models.dropping == ({"main"} if dropout_in != "learning" else set())
+        assert experiment.models.dropout_adapters == (
+            {"main"} if dropout_in != "learning" else set()
+        )
         assert experiment.learners["main"]._dropout == (dropout_in != "playing")
     with pytest.raises(ComityError, match="did you mean playing"):
         small(tmp_path, "adapter.dropout_in=plaing")

@@ -10,7 +10,7 @@ from comity.games.base import Observation
 from comity.games.enumerate import Policy, enumerate_matches, expected_payoffs
 from comity.games.matrix.iterated import Iterated
 from comity.learning.exact.payoff_tables import game_loss, policy_table, reward_table
-from comity.players.scripted.catalog import SCRIPTED
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
 from comity.rewards import REWARDS
 
 LENGTH = {"name": "geometric", "continue_probability": 0.7, "cap": 3}
@@ -107,7 +107,7 @@ def test_noise_leaves_less_to_be_learned(objective: str):
 )
 @pytest.mark.parametrize("seat", [0, 1])
 def test_tables_of_strategies(name: str, row: list[int], seat: int):
-    dilemma, player = game("plain"), SCRIPTED[name]()
+    dilemma, player = game("plain"), MATRIX_STRATEGIES[name]()
     table = policy_table(lambda o: player.probabilities(o, dilemma), dilemma, seat)
     assert table[:, 0].tolist() == row
     assert table.sum(dim=1).tolist() == [1.0] * 5
@@ -115,7 +115,7 @@ def test_tables_of_strategies(name: str, row: list[int], seat: int):
 
 @pytest.mark.parametrize("name", ["grim_trigger", "tit_for_two_tats", "alternator"])
 def test_strategies_with_a_longer_memory_are_refused(name: str):
-    dilemma, player = game("plain"), SCRIPTED[name]()
+    dilemma, player = game("plain"), MATRIX_STRATEGIES[name]()
     with pytest.raises(ComityError, match="remembers more"):
         policy_table(lambda o: player.probabilities(o, dilemma), dilemma)
 

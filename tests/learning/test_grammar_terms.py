@@ -18,7 +18,7 @@ from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.reference_policy import Reference
 from comity.learning.training_batch import Lesson, TrainedDecision, micro_batches, read_terms
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.rollout.play import Rollout
 from comity.rollout.records import Conversation
 from comity.train import lessons
@@ -32,7 +32,7 @@ WORD = r"(accept|reject)!?"
 
 
 def negotiated(
-    models: LanguageModels,
+    models: LanguageModelBackend,
     adapters: Sequence[str] = ("main", "main", "other", "other"),
     record: int = 0,
 ) -> tuple[dict[str, list[Lesson]], list[tuple[int, Drawn]], Session]:
@@ -85,7 +85,7 @@ def negotiated(
     return by_adapter, answers, session
 
 
-def make_learner(models: LanguageModels, loss: LossSettings, budget: int = 4096) -> Learner:
+def make_learner(models: LanguageModelBackend, loss: LossSettings, budget: int = 4096) -> Learner:
     return Learner(models.engine, "main", OptimizerSettings(learning_rate=0.01), loss, 10, budget)
 
 

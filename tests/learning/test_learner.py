@@ -14,7 +14,7 @@ from comity.errors import ComityError, WorkError
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
 from comity.learning.training_batch import Lesson, common_beginning, micro_batches, read_terms
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.rollout.play import Rollout
 from comity.train import lessons
 from tests.tiny import assert_agree
@@ -25,7 +25,7 @@ LABELS = (["A", "B"], ["action1", "action2"], ["apple", "zoo"])
 
 
 def played(
-    models: LanguageModels, matches: int = 4, temperature: float = 1.0
+    models: LanguageModelBackend, matches: int = 4, temperature: float = 1.0
 ) -> tuple[Rollout, list[Lesson]]:
     """Some matches with advantages that differ from decision to decision."""
     policy = learner(models, temperature=temperature)
@@ -37,7 +37,7 @@ def played(
 
 
 def make_learner(
-    models: LanguageModels, loss: LossSettings, budget: int = 4096, rate: float = 0.01
+    models: LanguageModelBackend, loss: LossSettings, budget: int = 4096, rate: float = 0.01
 ) -> Learner:
     return Learner(models.engine, "main", OptimizerSettings(learning_rate=rate), loss, 10, budget)
 

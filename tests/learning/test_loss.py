@@ -13,7 +13,7 @@ from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
 from comity.learning.normalization import NORMALIZATIONS, Denominators
 from comity.learning.training_batch import Lesson, TrainedDecision, common_beginning, micro_batches
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -228,7 +228,7 @@ def test_terms_of_weight_0_are_not_in_the_graph() -> None:
 # In the learner.
 
 
-def lessons_of(models: LanguageModels) -> list[Lesson]:
+def lessons_of(models: LanguageModelBackend) -> list[Lesson]:
     """Matches of two and of four rounds, free answers of several tokens."""
     policy = learner(models)
     found: list[Lesson] = []
@@ -244,7 +244,7 @@ def lessons_of(models: LanguageModels) -> list[Lesson]:
 
 
 def gradient(
-    models: LanguageModels, found: list[Lesson], loss: LossSettings, budget: int
+    models: LanguageModelBackend, found: list[Lesson], loss: LossSettings, budget: int
 ) -> torch.Tensor:
     one = Learner(models.engine, "main", OptimizerSettings(), loss, 10, budget)
     one.accumulate(found)

@@ -12,7 +12,7 @@ from comity.learning.loss import LossSettings
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
 from comity.players.base import Player
-from comity.players.language_model.player import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.rollout.play import Rollout
 from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models
@@ -28,7 +28,7 @@ def _small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def recorded_play(
     architecture: str = "llama", answer: str = "constrained", record: int = LIMIT, **labels: Any
-) -> tuple[LanguageModels, Rollout]:
+) -> tuple[LanguageModelBackend, Rollout]:
     prompt = {"name": "memory_one", **labels}
     models = tiny_models(architecture, prompt=prompt, answer={"name": answer})
     models = replace(models, record=record)
@@ -51,7 +51,7 @@ def gradient(one: Learner, rollout: Rollout, reuse: bool) -> tuple[torch.Tensor,
     return found, one._engine.tokens_computed - computed
 
 
-def make(kind: str, models: LanguageModels, **settings: Any) -> Learner:
+def make(kind: str, models: LanguageModelBackend, **settings: Any) -> Learner:
     optimizer = OptimizerSettings(learning_rate=1e-2, gradient_clip=None)
     if kind == "ppo":
         ppo = PpoSettings(**{"value_dropout": 0.0, "epochs": 1, "kl": 0.0, **settings})

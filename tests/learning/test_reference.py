@@ -8,12 +8,12 @@ import torch
 from comity.learning import reference_policy as reference
 from comity.learning.reference_policy import Reference
 from comity.learning.training_batch import Lesson, read_terms
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.train import lessons
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 
-def world(answer: str, architecture: str = "llama") -> tuple[LanguageModels, list[Lesson]]:
+def world(answer: str, architecture: str = "llama") -> tuple[LanguageModelBackend, list[Lesson]]:
     prompt = {"name": "memory_one", "labels": ["action1", "action22"]}
     models = tiny_models(architecture, prompt=prompt, answer={"name": answer})
     policy = learner(models)

@@ -22,11 +22,11 @@ from comity.learning.loss import LossSettings
 from comity.learning.reinforce import Reinforce
 from comity.learning.strip_exploration import Remainder
 from comity.learning.training_batch import lessons, micro_batches, read_terms
-from comity.players.base import Ask
+from comity.players.base import Request
 from comity.players.language_model import scored_answers as choosing
-from comity.players.language_model.player import LanguageModels, Policy
+from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS, Exploration
-from comity.rollout.counterfactuals import branch_returns
+from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Piece
 from tests.players.talking import Easy, Terse, check_conversations, places, split, told
@@ -53,18 +53,20 @@ WORLDS: dict[str, tuple[dict[str, Any], type | None]] = {
 }
 
 
-def world(name: str, architecture: str = "llama") -> tuple[Game, LanguageModels]:
+def world(name: str, architecture: str = "llama") -> tuple[Game, LanguageModelBackend]:
     answer, prompt = WORLDS[name]
     block = {"name": "negotiation" if prompt else "conversation"}
     models = tiny_models(architecture, block, answer, ("main", "b"))
     return (split(), told(models, prompt)) if prompt else (dilemma(3), models)
 
 
-def exploring(models: LanguageModels, exploration: Exploration = HALF) -> LanguageModels:
+def exploring(
+    models: LanguageModelBackend, exploration: Exploration = HALF
+) -> LanguageModelBackend:
     return replace(models, exploration=exploration)
 
 
-def rolled(game: Game, models: LanguageModels, matches: int = 3) -> Rollout:
+def rolled(game: Game, models: LanguageModelBackend, matches: int = 3) -> Rollout:
     rollout = play_matches(game, (learner(models), learner(models, "b")), matches)
     check_conversations(rollout, models)
     return rollout
@@ -174,7 +176,7 @@ def test_nobody_but_the_trained_is_told() -> None:
         }
         assert found == {0: True, 1: False}
         alone = play_matches(game, (other, other), 1)
-        plain = play_matches(game, (replace(other, host=models),) * 2, 1)
+        plain = play_matches(game, (replace(other, backend=models),) * 2, 1)
         assert str(alone.decisions) == str(plain.decisions)
         assert alone.conversations == plain.conversations
 
@@ -197,7 +199,7 @@ def test_the_first_rounds_of_who_is_told_nothing_stay_as_they_are() -> None:
     noisy = {
         m
         for m in range(5)
-        if any(seldom.exploration.drawn((0, 0, m), seat, 0) for seat in range(2))
+        if any(seldom.exploration.sample_instruction((0, 0, m), seat, 0) for seat in range(2))
     }
     assert 0 < len(noisy) < 5
     changed = set()
@@ -214,7 +216,7 @@ def test_the_first_rounds_of_who_is_told_nothing_stay_as_they_are() -> None:
 
 # ---- learning --------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def free() -> tuple[LanguageModels, Rollout]:
+def free() -> tuple[LanguageModelBackend, Rollout]:
     """Free answers in a dilemma, with advantages."""
     game, models = world("free")
     models = exploring(models)
@@ -233,7 +235,7 @@ def plain_logprobs(twin: Any, ids: Any, at: list[int]) -> list[float]:
 
 
 def test_behavior_is_prompted_and_what_is_learned_is_not(
-    free: tuple[LanguageModels, Rollout], tmp_path: Path
+    free: tuple[LanguageModelBackend, Rollout], tmp_path: Path
 ) -> None:
     models, rollout = free
     models.engine.adapters.save("main", tmp_path)
@@ -258,7 +260,7 @@ def test_behavior_is_prompted_and_what_is_learned_is_not(
 
 
 def test_the_weights_of_an_update_are_between_the_two(
-    free: tuple[LanguageModels, Rollout], monkeypatch: pytest.MonkeyPatch
+    free: tuple[LanguageModelBackend, Rollout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, rollout = free
     found = lessons(rollout, "main", 1.0)
@@ -314,7 +316,7 @@ def test_conversations_that_become_one_are_computed_once() -> None:
     assert torch.equal(reading.logprobs[:half], reading.logprobs[half:])
 
 
-def test_the_critic_judges_what_is_learned_from(free: tuple[LanguageModels, Rollout]) -> None:
+def test_the_critic_judges_what_is_learned_from(free: tuple[LanguageModelBackend, Rollout]) -> None:
     models, rollout = free
     for name in ("main:critic", "b:critic"):
         if name not in models.engine.adapters.names:
@@ -357,22 +359,22 @@ def test_alternatives_are_told_what_the_match_was_told(
     game, models = world(name)
     models = exploring(models)
 
-    def rng(self: Ask, attempt: int = 0, part: str = "") -> np.random.Generator:
+    def rng(self: Request, attempt: int = 0, part: str = "") -> np.random.Generator:
         turn = self.turn
         place = (turn.seat, turn.round, turn.step, attempt)
         return generator(*self.stream[:3], ANSWER, *place, *([part] if part else []))
 
-    monkeypatch.setattr(Ask, "rng", rng)
+    monkeypatch.setattr(Request, "rng", rng)
     players = (learner(models), learner(models, "b"))
     rollout = play(game, [Match(m, m, m, players, (0, 0, m)) for m in range(2)], keep=True)
-    assert rollout.live is not None
+    assert rollout.runner is not None
     assert any(p.kind == EXPLORATION for t in rollout.conversations for p in t.pieces)
-    branch_returns(rollout.live, lambda p: p.payoffs, 1.0, 1)
-    table = rollout.live.tables[models]
+    counterfactual_returns(rollout.runner, lambda p: p.payoffs, 1.0, 1)
+    table = rollout.runner.sessions[models]
     trunk: Mapping[int, list[list[int]]] = {
         seat: [t.ids for t in rollout.conversations if t.seat == seat] for seat in range(2)
     }
-    branches = table.talks[len(rollout.conversations) :]
+    branches = table.transcripts[len(rollout.conversations) :]
     assert branches
     for talk in branches:
         assert talk.ids in trunk[talk.seat]

@@ -20,7 +20,7 @@ from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
 from comity.learning.reference_policy import Reference
 from comity.learning.training_batch import Lesson, lessons, measure
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.negotiation.prompt import Negotiation
 from tests.players.talking import Terse, split
 from tests.worlds import dilemma, learner, play_matches, tiny_models
@@ -35,7 +35,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 STEP = 2e-3
 
 
-def world(answer: str, dropout: float = 0.0) -> tuple[LanguageModels, list[Lesson]]:
+def world(answer: str, dropout: float = 0.0) -> tuple[LanguageModelBackend, list[Lesson]]:
     if answer == "grammar":
         models = tiny_models(prompt={"name": "negotiation"}, answer=ANSWERS[answer])
         terse: Negotiation = Terse()
@@ -72,23 +72,23 @@ def paid(found: list[Lesson], sign: float = 1.0) -> list[Lesson]:
     ]
 
 
-def entropy(models: LanguageModels, found: list[Lesson], top: int | None = None) -> float:
+def entropy(models: LanguageModelBackend, found: list[Lesson], top: int | None = None) -> float:
     return float(measure(models.engine, found, "main", entropy_top_k=top).entropy.mean())
 
 
-def far_from_base(models: LanguageModels, found: list[Lesson]) -> float:
+def far_from_base(models: LanguageModelBackend, found: list[Lesson]) -> float:
     """Mean k3 of the terms, which is 0 where the policy is the base and positive elsewhere."""
     now = measure(models.engine, found, "main").logprobs
     gap = Reference(models.engine).logprobs(found) - now
     return float((gap.exp() - gap - 1).mean())
 
 
-def reinforce(models: LanguageModels, **settings: Any) -> Learner:
+def reinforce(models: LanguageModelBackend, **settings: Any) -> Learner:
     optimizer = OptimizerSettings(learning_rate=STEP, gradient_clip=None)
     return Learner(models.engine, "main", optimizer, LossSettings(**settings), 9)
 
 
-def proximal(models: LanguageModels, **settings: Any) -> PpoLearner:
+def proximal(models: LanguageModelBackend, **settings: Any) -> PpoLearner:
     optimizer = OptimizerSettings(learning_rate=STEP, gradient_clip=None)
     nothing = {"kl": 0.0, "value_weight": 0.0, "epochs": 1, "normalize_scores": False}
     ppo = PpoSettings(**{**nothing, "whiten": False, **settings})
@@ -106,7 +106,7 @@ def taken(one: Learner) -> torch.Tensor:
     return found
 
 
-POLICY: dict[str, Callable[[LanguageModels], Learner]] = {
+POLICY: dict[str, Callable[[LanguageModelBackend], Learner]] = {
     "reinforce": lambda models: reinforce(models),
     "without importance weights": lambda models: reinforce(models, importance_cap=None),
     "weights per step": lambda models: reinforce(models, importance_level="per_step"),

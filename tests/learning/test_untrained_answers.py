@@ -18,10 +18,10 @@ from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.reinforce import Reinforce
 from comity.learning.training_batch import lessons
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts, Constrained, Free
 from comity.rollout.play import Rollout
-from comity.rollout.recording import note_rewards
+from comity.rollout.recording import record_rewards
 from comity.train import mean_rewards, paid
 from tests.players.talking import Easy, Terse, split, told
 from tests.worlds import dilemma, learner, play_matches, tiny_models
@@ -37,7 +37,9 @@ WORLDS: dict[str, tuple[dict[str, Any], type | None, Game]] = {
 }
 
 
-def rolled(name: str, train_illegal: bool, matches: int = 6) -> tuple[LanguageModels, Rollout]:
+def rolled(
+    name: str, train_illegal: bool, matches: int = 6
+) -> tuple[LanguageModelBackend, Rollout]:
     answer, prompt, game = WORLDS[name]
     block = {"name": "negotiation"} if prompt else {"name": "conversation", "labels": ["Z", "!"]}
     answer = {**answer, "train_illegal": train_illegal}
@@ -90,7 +92,7 @@ def test_metrics_count_who_gave_nothing_but_illegal_answers() -> None:
     assert row["illegal"] == sum(d.move < 0 for d in asked) / len(asked) > 0
     assert row["payoff"] == pytest.approx(float(rollout.played.payoffs[:, :, 0].mean()))
     ends = [d for d in rollout.decisions if d.kind in ("claim", "respond")]
-    note_rewards(rollout.decisions, {"own": rollout.played.payoffs})
+    record_rewards(rollout.decisions, {"own": rollout.played.payoffs})
     assert paid(rollout) == ends and len(ends) == 12
     assert mean_rewards(rollout)["own"] == pytest.approx(float(rollout.played.payoffs.mean()))
 
@@ -121,7 +123,9 @@ def test_returns_and_baselines_see_the_rewards_of_what_is_not_learned_from(
             assert ours.credit[:, 0, 0] == pytest.approx(expected)
 
 
-def gradient(models: LanguageModels, rollout: Rollout, settings: LossSettings) -> torch.Tensor:
+def gradient(
+    models: LanguageModelBackend, rollout: Rollout, settings: LossSettings
+) -> torch.Tensor:
     one = Learner(models.engine, "main", OptimizerSettings(), settings, 9)
     one.accumulate(lessons(rollout, "main", 1.0))
     found = torch.cat([p.grad.flatten() for p in one.parameters.values() if p.grad is not None])

@@ -13,7 +13,7 @@ from comity.games import make_game
 from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.split.game import Split
 from comity.learning.training_batch import read_terms
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answer_forms.forms import Form
 from comity.prompts.negotiation.prompt import Negotiation
 from comity.rollout.play import Rollout
@@ -42,11 +42,11 @@ class Lucky:
     answers: tuple[Reply, ...]
     """The text's length picks one; () where the text is the answer."""
     pattern: str = "[^e]{1,12}"
-    guide: str = "[^e]{1,12}"
+    decoding_pattern: str = "[^e]{1,12}"
     closing: str = ""
     longest: str = "xxxxxxxx"
 
-    def shown(self) -> str:
+    def format_text(self) -> str:
         return "x"
 
     def read(self, text: str) -> Reply:
@@ -65,7 +65,7 @@ class Easy(Terse):
         if turn.kind == "respond":
             return Lucky((0, 1))
         seen: Any = turn.observation
-        stock = seen.deal.stock
+        stock = seen.instance.stock
         claims = tuple((u,) * len(stock) for u in range(min(stock) + 1))
         assert isinstance(game, Split)
         if turn.kind == "talk" or game.spent(turn.seat, seen.messages):
@@ -73,7 +73,7 @@ class Easy(Terse):
         return Lucky(claims)
 
 
-def told(models: LanguageModels, prompt: type[Negotiation]) -> LanguageModels:
+def told(models: LanguageModelBackend, prompt: type[Negotiation]) -> LanguageModelBackend:
     """The same models, told the game otherwise."""
     return replace(models, prompt=prompt())
 
@@ -98,7 +98,7 @@ def places(d: Decision) -> list[int]:
     return [d.start + offset for offset in offsets]
 
 
-def check_conversations(rollout: Rollout, models: LanguageModels) -> None:
+def check_conversations(rollout: Rollout, models: LanguageModelBackend) -> None:
     """Pieces cover all ids once, in order; what was chosen is what the decisions say, no more."""
     chosen: dict[int, dict[int, int]] = {}
     for d in rollout.decisions:
@@ -124,7 +124,7 @@ def check_conversations(rollout: Rollout, models: LanguageModels) -> None:
         assert all(talk.ids[place] == token for place, token in mine.items())
 
 
-def check_learning(rollout: Rollout, models: LanguageModels, temperature: float = 1.0) -> int:
+def check_learning(rollout: Rollout, models: LanguageModelBackend, temperature: float = 1.0) -> int:
     """The learner reads every trained term as it was sampled; how many terms there are."""
     terms = 0
     for number, d in enumerate(rollout.decisions):

@@ -11,8 +11,8 @@ import pytest
 
 from comity.games import make_game
 from comity.games.base import Action, Game, Observation, Round
-from comity.players.scripted.catalog import SCRIPTED
-from comity.players.scripted.strategies import Scripted, deterring_generosity
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
+from comity.players.scripted.strategies import MatrixStrategy, deterring_generosity
 
 DILEMMA = make_game({"name": "prisoners_dilemma"})
 
@@ -33,7 +33,9 @@ def axelrod() -> ModuleType:
     return pytest.importorskip("axelrod", reason="the axelrod library is not installed")
 
 
-def our_match(game: Game, players: tuple[Scripted, Scripted]) -> list[tuple[Action, ...]]:
+def our_match(
+    game: Game, players: tuple[MatrixStrategy, MatrixStrategy]
+) -> list[tuple[Action, ...]]:
     state = game.start(0)
     rng = np.random.default_rng(0)
     while turns := game.turns(state):
@@ -49,7 +51,7 @@ def test_matches_are_the_same(axelrod: ModuleType, row: str, column: str) -> Non
     players = [getattr(axelrod, TWINS[name])() for name in (row, column)]
     joints = axelrod.Match(players, turns=10).play()
     theirs = [tuple(int(action == axelrod.Action.D) for action in joint) for joint in joints]
-    assert our_match(DILEMMA, (SCRIPTED[row](), SCRIPTED[column]())) == theirs
+    assert our_match(DILEMMA, (MATRIX_STRATEGIES[row](), MATRIX_STRATEGIES[column]())) == theirs
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -61,7 +63,7 @@ def test_answers_to_a_fixed_sequence_are_the_same(axelrod: ModuleType, name: str
     ours = []
     for other in sequence:
         observation = Observation(0, 2, len(rounds), tuple(rounds))
-        move = SCRIPTED[name]().choose(observation, DILEMMA, np.random.default_rng(0))
+        move = MATRIX_STRATEGIES[name]().choose(observation, DILEMMA, np.random.default_rng(0))
         joint = (move, "CD".index(other))
         rounds.append(Round(joint, joint, (0.0, 0.0)))
         ours.append(move)

@@ -15,7 +15,7 @@ from comity.experiments.build import Experiment
 from comity.games import make_game
 from comity.games.base import Game
 from comity.players.language_model.context_length import check_context, longest_conversation
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from tests.players.talking import Easy, Terse, split, told
 from tests.tiny import make_tokenizer
 from tests.worlds import dilemma, learner, play_matches, tiny_models
@@ -25,7 +25,7 @@ TRY = {"name": "attempts", "free_attempts": 3, "message_tokens": 9, "claim_token
 GAMES = ("trust_and_split_rps", "trust_and_split", "split_no_talk", "ultimatum")
 
 
-def longest(models: LanguageModels, game: Game, matches: int = 3) -> int:
+def longest(models: LanguageModelBackend, game: Game, matches: int = 3) -> int:
     """Tokens of the longest conversation that was played."""
     players = (learner(models), learner(models, None))
     rollout = play_matches(game, players, matches)

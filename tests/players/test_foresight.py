@@ -13,7 +13,7 @@ from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 def played(
     monkeypatch: pytest.MonkeyPatch,
-    foreseen: int,
+    prefetched: int,
     prompt: dict[str, Any],
     matches: int = 5,
     answer: dict[str, Any] | None = None,
@@ -29,7 +29,7 @@ def played(
 
     policy = learner(tiny_models(prompt=prompt, answer=answer or {"name": "constrained"}))
     with monkeypatch.context() as patch:
-        patch.setattr(foresight, "FORESEEN", foreseen)
+        patch.setattr(foresight, "MAX_PREFETCHED_MOVES", prefetched)
         patch.setattr(Engine, "forward", counted)
         return play_matches(dilemma(4, **game), (policy, policy), matches), passes
 
@@ -115,7 +115,7 @@ def test_nothing_is_computed_ahead_of_an_unknown_length(monkeypatch: pytest.Monk
         }
         distinct = {ids[:n] for ids in told for n in range(1, len(ids) + 1)}
         # Besides what was told: the beginnings of two legal answers after each question.
-        assert policy.host.engine.tokens_computed <= len(distinct) + 8 * len(told)
+        assert policy.backend.engine.tokens_computed <= len(distinct) + 8 * len(told)
 
 
 @pytest.mark.parametrize("prompt", [{"name": "structured"}, {"name": "conversation"}])
@@ -130,7 +130,7 @@ def test_nothing_is_foreseen_where_questions_are_drawn_or_grow(
 def test_one_round_needs_no_foresight(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = learner(tiny_models(prompt={"name": "memory_one"}))
     game = make_game({"name": "prisoners_dilemma", "length": {"name": "fixed", "rounds": 1}})
-    computed = policy.host.engine.tokens_computed
+    computed = policy.backend.engine.tokens_computed
     rollout = play_matches(game, (policy, policy), 2)
-    used = policy.host.engine.tokens_computed - computed
+    used = policy.backend.engine.tokens_computed - computed
     assert used <= len(rollout.conversations[0].ids)

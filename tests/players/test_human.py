@@ -9,12 +9,12 @@ from rich.console import Console
 
 from comity.games import GAMES
 from comity.games.base import Game, Turn
-from comity.players.base import Ask
-from comity.players.human.input_parsing import UnreadableError, hint, read
-from comity.players.human.player import HumanPlayer, NobodyError, QuitError
+from comity.players.base import Request
+from comity.players.human.input_parsing import InvalidInputError, hint, parse_input
+from comity.players.human.player import HumanPlayer, NoHumanSeatError, QuitError
 from comity.players.human.terminal import STRANGE, Terminal, shown
-from comity.players.scripted.catalog import SCRIPTS
-from comity.players.scripted.player import ScriptedPlayer
+from comity.players.scripted.catalog import STRATEGIES
+from comity.players.scripted.player import StrategyPlayer
 from comity.prompts import PROMPTS
 from comity.prompts.base import Prompt
 from comity.registry import build
@@ -26,8 +26,8 @@ CONVERSATION: Prompt = build("prompt", "conversation", PROMPTS)
 NEGOTIATION: Prompt = build("prompt", "negotiation", PROMPTS)
 
 
-def script(name: str) -> ScriptedPlayer:
-    return ScriptedPlayer(name, build("player", name, SCRIPTS))
+def script(name: str) -> StrategyPlayer:
+    return StrategyPlayer(name, build("player", name, STRATEGIES))
 
 
 def split(**parameters: Any) -> Game:
@@ -88,7 +88,7 @@ def test_leaving_and_nobody_there() -> None:
     with pytest.raises(QuitError, match="you left") as left:
         played(dilemma(rounds=2), FakeScreen(["A", "Quit"]), CONVERSATION, "always_cooperate")
     assert left.value.exit_code == 130
-    with pytest.raises(NobodyError, match="input ended") as nobody:
+    with pytest.raises(NoHumanSeatError, match="input ended") as nobody:
         played(dilemma(rounds=2), FakeScreen(["A"]), CONVERSATION, "always_cooperate")
     assert nobody.value.exit_code == 2
 
@@ -113,34 +113,34 @@ def test_two_people_are_told_whose_turn_it_is_and_keep_their_own_texts() -> None
 # Messages, claims and responses
 
 
-def asked(game: Game, kind: str) -> Ask:
+def asked(game: Game, kind: str) -> Request:
     """The first turn of a kind, for a person."""
     state = game.start(7)
     while (turns := game.turns(state))[0].kind != kind:
         state = game.step(state, {turn.seat: answer(turn) for turn in turns})
-    return Ask(HumanPlayer("human", NEGOTIATION, FakeScreen([])), 0, game, turns[0], (0,))
+    return Request(HumanPlayer("human", NEGOTIATION, FakeScreen([])), 0, game, turns[0], (0,))
 
 
 def answer(turn: Turn) -> Any:
     known: Any = turn.observation
-    return "hello" if turn.kind in ("message", "talk") else known.deal.stock
+    return "hello" if turn.kind in ("message", "talk") else known.instance.stock
 
 
-def reply(typed: str, ask: Ask) -> Any:
-    return read(typed, ask, NEGOTIATION, NEGOTIATION.labels(ask.game))
+def reply(typed: str, request: Request) -> Any:
+    return parse_input(typed, request, NEGOTIATION, NEGOTIATION.labels(request.game))
 
 
 def test_messages() -> None:
-    ask = asked(split(message_limit=20), "message")
-    assert hint(ask, ()) == "your message (at most 20 characters; - for none)"
-    assert reply("  I want hats. ", ask) == "I want hats."
-    assert reply("<message>help</message>", ask) == "help"
-    assert reply("-", ask) == ""
-    assert reply("a<b>\x1b[31m", ask) == "a\u2039b\u203a [31m"
-    with pytest.raises(UnreadableError, match="that is 21 characters long; at most 20"):
-        reply("x" * 21, ask)
-    with pytest.raises(UnreadableError, match="type a message, or -"):
-        reply("   ", ask)
+    request = asked(split(message_limit=20), "message")
+    assert hint(request, ()) == "your message (at most 20 characters; - for none)"
+    assert reply("  I want hats. ", request) == "I want hats."
+    assert reply("<message>help</message>", request) == "help"
+    assert reply("-", request) == ""
+    assert reply("a<b>\x1b[31m", request) == "a\u2039b\u203a [31m"
+    with pytest.raises(InvalidInputError, match="that is 21 characters long; at most 20"):
+        reply("x" * 21, request)
+    with pytest.raises(InvalidInputError, match="type a message, or -"):
+        reply("   ", request)
 
 
 @pytest.mark.parametrize(
@@ -165,13 +165,13 @@ def test_messages() -> None:
 )
 def test_claims(typed: str, claim: Any) -> None:
     game = split(quantities={"name": "fixed", "units": [1, 3, 1]}, values={"name": "uniform"})
-    ask = asked(game, "claim")
-    assert hint(ask, ()) == "for you: books (0 to 1), hats (0 to 3), balls (0 to 1)"
+    request = asked(game, "claim")
+    assert hint(request, ()) == "for you: books (0 to 1), hats (0 to 3), balls (0 to 1)"
     if isinstance(claim, tuple):
-        assert reply(typed, ask) == claim
+        assert reply(typed, request) == claim
     else:
-        with pytest.raises(UnreadableError, match=claim):
-            reply(typed, ask)
+        with pytest.raises(InvalidInputError, match=claim):
+            reply(typed, request)
 
 
 TALKED = {
@@ -203,25 +203,25 @@ TALKED = {
     ],
 )
 def test_a_message_or_a_claim(typed: str, meant: Any) -> None:
-    ask = asked(split(**TALKED), "talk")
-    assert hint(ask, ()) == (
+    request = asked(split(**TALKED), "talk")
+    assert hint(request, ()) == (
         "your message (at most 30 characters; - for none), or to end the talk "
         '"claim" and what you take: claim 0 to 1 books, 0 to 3 hats, 0 to 1 balls'
     )
     try:
-        assert reply(typed, ask) == meant
-    except UnreadableError as why:
+        assert reply(typed, request) == meant
+    except InvalidInputError as why:
         assert meant in str(why)
 
 
 def test_nobody_types_a_message_too_many_by_mistake() -> None:
-    ask = asked(split(**TALKED), "claim")
-    assert hint(ask, ()) == "for you: books (0 to 1), hats (0 to 3), balls (0 to 1)"
-    with pytest.raises(UnreadableError, match="you have no message left"):
-        reply("<message>but</message>", ask)
-    with pytest.raises(UnreadableError, match="type 3 whole numbers"):
-        reply("but", ask)
-    assert reply("1 2 0", ask) == (1, 2, 0)
+    request = asked(split(**TALKED), "claim")
+    assert hint(request, ()) == "for you: books (0 to 1), hats (0 to 3), balls (0 to 1)"
+    with pytest.raises(InvalidInputError, match="you have no message left"):
+        reply("<message>but</message>", request)
+    with pytest.raises(InvalidInputError, match="type 3 whole numbers"):
+        reply("but", request)
+    assert reply("1 2 0", request) == (1, 2, 0)
 
 
 def test_a_person_ends_the_talk() -> None:
@@ -235,12 +235,12 @@ def test_a_person_ends_the_talk() -> None:
 
 
 def test_responses_are_typed_as_words() -> None:
-    ask = asked(build("game", "ultimatum", GAMES), "respond")
-    assert hint(ask, NEGOTIATION.labels(ask.game)) == "accept or reject"
-    assert (reply("Accept", ask), reply("reject", ask)) == (0, 1)
-    assert reply(NEGOTIATION.labels(ask.game)[1], ask) == 1
-    with pytest.raises(UnreadableError, match="type accept or reject"):
-        reply("yes", ask)
+    request = asked(build("game", "ultimatum", GAMES), "respond")
+    assert hint(request, NEGOTIATION.labels(request.game)) == "accept or reject"
+    assert (reply("Accept", request), reply("reject", request)) == (0, 1)
+    assert reply(NEGOTIATION.labels(request.game)[1], request) == 1
+    with pytest.raises(InvalidInputError, match="type accept or reject"):
+        reply("yes", request)
 
 
 # The terminal

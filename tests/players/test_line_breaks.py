@@ -11,7 +11,7 @@ from comity.engines.local.engine import Engine
 from comity.evaluation.generalization.policies import ModelRespondent
 from comity.evaluation.generalization.questions import Cell, Question
 from comity.games.base import ILLEGAL
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS
 from comity.registry import build
@@ -22,9 +22,9 @@ from tests.worlds import dilemma, learner, play_matches
 ENDS = ("\n", "\n\n", " \n", "\r\n", "\n\n\n", " \n\n", "\n ", "\n\nT")
 
 
-def models(said: tuple[str, ...], answer: dict[str, Any], **prompt: Any) -> LanguageModels:
+def models(said: tuple[str, ...], answer: dict[str, Any], **prompt: Any) -> LanguageModelBackend:
     tokenizer = tokenizer_with(*said)
-    return LanguageModels(
+    return LanguageModelBackend(
         Engine(parrot(tokenizer, said)),
         ChatFormat.from_tokenizer(tokenizer),
         build("prompt", {"name": "conversation", "labels": ["A", "B"], **prompt}, PROMPTS),
@@ -35,12 +35,12 @@ def models(said: tuple[str, ...], answer: dict[str, Any], **prompt: Any) -> Lang
 @pytest.mark.parametrize("answer", ["free", "attempts"])
 @pytest.mark.parametrize("end", ENDS)
 def test_an_answer_and_any_line_break_are_legal(end: str, answer: str) -> None:
-    host = models((" A", end), {"name": answer})
-    rollout = play_matches(dilemma(2), (learner(host, None), learner(host, None)), 1)
+    backend = models((" A", end), {"name": answer})
+    rollout = play_matches(dilemma(2), (learner(backend, None), learner(backend, None)), 1)
     assert [(d.text, d.move, d.attempts) for d in rollout.decisions] == [(" A", 0, 1)] * 4
     for d in rollout.decisions:
         assert d.finish_reason == "end" and len(d.tokens) == 2 and not d.constrained
-        assert host.text(d.tokens) == f" A{end}"
+        assert backend.text(d.tokens) == f" A{end}"
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_what_stands_before_the_line_break_belongs_to_the_answer(
     said: tuple[str, ...], read: Any
 ) -> None:
     labels = ["<A>", "<B>"] if ">" in said[-1] else ["A", "B"]
-    host = models(said, {"name": "free"}, labels=labels)
-    rollout = play_matches(dilemma(1), (learner(host, None), learner(host, None)), 1)
+    backend = models(said, {"name": "free"}, labels=labels)
+    rollout = play_matches(dilemma(1), (learner(backend, None), learner(backend, None)), 1)
     for d in rollout.decisions:
         assert d.text == "".join(said).partition("\n")[0]
         assert d.move == (read if isinstance(read, int) else -1)
@@ -94,8 +94,8 @@ def test_claims_of_a_base_model_are_read() -> None:
     game = split("split_no_talk", 1)
     form = Terse().form(game, game.turns(game.start(0))[0])
     assert form is not None
-    host = models((form.longest[:-1], form.longest[-1] + "\n\n"), {"name": "attempts"})
-    seat = learner(told(host, Terse), None)
+    backend = models((form.longest[:-1], form.longest[-1] + "\n\n"), {"name": "attempts"})
+    seat = learner(told(backend, Terse), None)
     rollout = play_matches(game, (seat, seat), 1)
     assert len(rollout.decisions) == 2
     for d in rollout.decisions:

@@ -13,21 +13,21 @@ from comity.games.lengths import Fixed
 from comity.games.randomness import generator
 from comity.games.split.claim_rules import WelfareMaximizing
 from comity.games.split.game import Split
-from comity.games.split.instances import DrawnDeals
+from comity.games.split.instances import SampledInstances
 from comity.games.split.payment import ACCEPT, REJECT
 from comity.games.split.quantities import FixedQuantities, RandomQuantities
 from comity.games.split.state import SplitObservation, SplitState
 from comity.games.split.valuations import FixedValues
-from comity.players.base import Ask
+from comity.players.base import Request
 from comity.players.scripted.catalog import (
+    MATRIX_STRATEGIES,
     NEGOTIATORS,
-    SCRIPTED,
-    SCRIPTS,
-    check_script,
-    written,
+    STRATEGIES,
+    check_can_play,
+    reply_text,
 )
 from comity.players.scripted.negotiators import ConstantClaimer, Negotiator
-from comity.players.scripted.player import ScriptedPlayer
+from comity.players.scripted.player import StrategyPlayer
 from comity.players.scripted.strategies import TitForTat
 from comity.registry import build, sentences
 
@@ -37,8 +37,12 @@ ITEMS = ("hats", "books", "balls")
 
 def split(stock: tuple[int, ...], values: tuple[tuple[float, ...], ...], **rules: Any) -> Split:
     kinds = len(stock)
-    deals = DrawnDeals(ITEMS[:kinds], FixedQuantities(kinds, stock), FixedValues(kinds, values))
-    return Split("Test", deals, **{"messages": 0, "length": Fixed(9), "starter": "fixed", **rules})
+    instances = SampledInstances(
+        ITEMS[:kinds], FixedQuantities(kinds, stock), FixedValues(kinds, values)
+    )
+    return Split(
+        "Test", instances, **{"messages": 0, "length": Fixed(9), "starter": "fixed", **rules}
+    )
 
 
 def after(game: Split, *steps: dict[int, Reply]) -> SplitState:
@@ -112,15 +116,17 @@ def test_tit_for_tat_claims_what_was_claimed() -> None:
 
 def test_tit_for_tat_scales_to_the_stock_and_rounds_halves_up() -> None:
     """p q / q', where q of an item are there now and p of q' were claimed before."""
-    deals = DrawnDeals(("hats",), RandomQuantities(1, 1, 30), FixedValues(1, ((1.0,), (2.0,))))
-    game = Split("Test", deals, messages=0, length=Fixed(9))
+    instances = SampledInstances(
+        ("hats",), RandomQuantities(1, 1, 30), FixedValues(1, ((1.0,), (2.0,)))
+    )
+    game = Split("Test", instances, messages=0, length=Fixed(9))
     tried = set()
     for seed in range(60):
         start = game.start(seed)
-        before = deals.draw(seed, 0).stock[0]
+        before = instances.draw(seed, 0).stock[0]
         for claimed in {0, before // 3, before}:
             state = game.step(start, {0: (0,), 1: (claimed,)})
-            now = deals.draw(seed, 1).stock[0]
+            now = instances.draw(seed, 1).stock[0]
             expected = int(claimed * now / before + 0.5)
             script = NEGOTIATORS["tit_for_tat_claims"]()
             assert script.reply(game.turns(state)[0], game, RNG) == (expected,)
@@ -150,7 +156,7 @@ def test_tit_for_tat_maximizes_welfare_where_there_was_nothing() -> None:
     assert isinstance(game, Split)
     script, seen = NEGOTIATORS["tit_for_tat_claims"](), False
     for seed in range(40):
-        before, now = game.deals.draw(seed, 0), game.deals.draw(seed, 1)
+        before, now = game.instances.draw(seed, 0), game.instances.draw(seed, 1)
         state = game.step(game.start(seed), {0: before.stock, 1: (0, 0, 0)})
         claim = script.reply(game.turns(state)[0], game, RNG)
         assert isinstance(claim, tuple)
@@ -267,7 +273,7 @@ def test_messages_tell_the_own_hand(name: str) -> None:
         state = game.start(seed)
         (turn,) = game.turns(state)
         assert isinstance(turn.observation, SplitObservation)
-        hand = turn.observation.deal.hands[turn.seat]
+        hand = turn.observation.instance.hands[turn.seat]
         assert replies(name, game, state) == {turn.seat: f"My hand is {hand}."}
 
 
@@ -296,12 +302,12 @@ def test_every_negotiator_plays_every_split_game(name: str, game_name: str) -> N
     player = scripted_player(name)
     state = game.start(11)
     while turns := game.turns(state):
-        asks = [Ask(player, 0, game, turn, (1, 2, 3)) for turn in turns]
-        answers = player.open().answer(asks)
-        assert answers == player.open().answer(asks)
+        requests = [Request(player, 0, game, turn, (1, 2, 3)) for turn in turns]
+        answers = player.open().answer(requests)
+        assert answers == player.open().answer(requests)
         for answer in answers:
             assert answer.text and "<" not in answer.text
-            assert answer.text == written(answer.action, game)  # type: ignore[arg-type]
+            assert answer.text == reply_text(answer.action, game)  # type: ignore[arg-type]
         state = game.step(
             state, {turn.seat: a.action for turn, a in zip(turns, answers, strict=True)}
         )
@@ -309,9 +315,9 @@ def test_every_negotiator_plays_every_split_game(name: str, game_name: str) -> N
 
 
 def test_answers_are_written_as_they_are_read() -> None:
-    assert written((3, 0, 1), THREE) == "3 hats, 0 books, 1 balls"
+    assert reply_text((3, 0, 1), THREE) == "3 hats, 0 books, 1 balls"
     proposals = split((2,), ((1.0,), (1.0,)), finalization="proposal")
-    assert [written(r, proposals) for r in (ACCEPT, REJECT, "Hello", ILLEGAL)] == [
+    assert [reply_text(r, proposals) for r in (ACCEPT, REJECT, "Hello", ILLEGAL)] == [
         "accept",
         "reject",
         "Hello",
@@ -321,9 +327,9 @@ def test_answers_are_written_as_they_are_read() -> None:
 
 def test_strategies_of_moves_still_choose() -> None:
     game = make_game({"name": "prisoners_dilemma"})
-    player = ScriptedPlayer("tit_for_tat", TitForTat())
+    player = StrategyPlayer("tit_for_tat", TitForTat())
     (turn, _) = game.turns(game.start(0))
-    (answer,) = player.open().answer([Ask(player, 0, game, turn, (0,))])
+    (answer,) = player.open().answer([Request(player, 0, game, turn, (0,))])
     assert (answer.action, answer.text) == (0, "cooperate")
 
 
@@ -347,7 +353,7 @@ def test_scripts_for_other_games_are_refused(name: str, game: str, complaint: st
         with pytest.raises(ComityError) as caught:
             check_strategy(scripted_player(name).strategy, made, seat)
         assert complaint in str(caught.value) and "\n" not in str(caught.value)
-        other = "tit_for_tat_claims" if name in SCRIPTED else "tit_for_tat,"
+        other = "tit_for_tat_claims" if name in MATRIX_STRATEGIES else "tit_for_tat,"
         assert other in str(caught.value)
 
 
@@ -361,7 +367,7 @@ def test_a_strategy_that_fails_in_the_second_round_is_refused_at_the_start() -> 
             return WelfareMaximizing()
 
     with pytest.raises(ComityError, match="I forgot"):
-        check_script(Forgetful(), make_game({"name": "trust_and_split_rps"}), 1)
+        check_can_play(Forgetful(), make_game({"name": "trust_and_split_rps"}), 1)
 
 
 def test_negotiators_cannot_answer_in_other_games() -> None:
@@ -381,6 +387,6 @@ def test_seats_name_negotiators() -> None:
 
 
 def test_every_script_has_a_name_of_its_own_and_a_sentence() -> None:
-    assert len(SCRIPTS) == len(SCRIPTED) + len(NEGOTIATORS)
+    assert len(STRATEGIES) == len(MATRIX_STRATEGIES) + len(NEGOTIATORS)
     for sentence in sentences(NEGOTIATORS).values():
         assert sentence.endswith(".") and len(sentence) <= 100

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from comity.games.randomness import generator
 from comity.players.opponent_pool import (
-    PRESENT,
-    Chances,
+    CURRENT_POLICIES,
     Opponent,
-    available,
-    draw_opponent,
-    live_seat,
+    OpponentProbabilities,
+    available_snapshots,
+    learning_seat,
+    sample_opponent,
 )
 
 DRAWS = 4000
@@ -25,14 +25,16 @@ def near(count: int, chance: float, of: int = DRAWS) -> bool:
     return abs(count - of * chance) < 4 * np.sqrt(of * chance * (1 - chance))
 
 
-def draws(chances: Chances, snapshots: list[int], scripted: int = 0) -> list[Opponent]:
+def draws(
+    chances: OpponentProbabilities, snapshots: list[int], scripted: int = 0
+) -> list[Opponent]:
     streams = (generator(7, "past", k // 10, k % 10) for k in range(DRAWS))
-    return [draw_opponent(rng, chances, snapshots, scripted) for rng in streams]
+    return [sample_opponent(rng, chances, snapshots, scripted) for rng in streams]
 
 
 def test_opponents_are_drawn_as_often_as_asked() -> None:
-    found = draws(Chances(past=0.6, scripted=0.25), [4], scripted=2)
-    assert near(found.count(PRESENT), 0.4)
+    found = draws(OpponentProbabilities(past=0.6, scripted=0.25), [4], scripted=2)
+    assert near(found.count(CURRENT_POLICIES), 0.4)
     scripts = Counter(one.scripted for one in found if one.scripted is not None)
     assert scripts.keys() == {0, 1} and all(near(n, 0.6 * 0.25 / 2) for n in scripts.values())
     past = Counter(one.past for one in found if one.past)
@@ -41,26 +43,33 @@ def test_opponents_are_drawn_as_often_as_asked() -> None:
 
 
 def test_probabilities_of_nought_and_one_are_kept_exactly() -> None:
-    assert set(draws(Chances(past=0.0, scripted=1.0), [3], 1)) == {PRESENT}
-    assert set(draws(Chances(past=1.0, scripted=0.0), [1], 1)) == {Opponent(past=(0,))}
-    assert set(draws(Chances(past=1.0, scripted=1.0), [3], 1)) == {Opponent(scripted=0)}
+    assert set(draws(OpponentProbabilities(past=0.0, scripted=1.0), [3], 1)) == {CURRENT_POLICIES}
+    assert set(draws(OpponentProbabilities(past=1.0, scripted=0.0), [1], 1)) == {
+        Opponent(past=(0,))
+    }
+    assert set(draws(OpponentProbabilities(past=1.0, scripted=1.0), [3], 1)) == {
+        Opponent(scripted=0)
+    }
 
 
 def test_without_snapshots_the_present_policies_play_but_scripts_still_may() -> None:
-    assert set(draws(Chances(past=1.0), [0, 0])) == {PRESENT}
-    found = draws(Chances(past=1.0, scripted=0.25), [0], 1)
+    assert set(draws(OpponentProbabilities(past=1.0), [0, 0])) == {CURRENT_POLICIES}
+    found = draws(OpponentProbabilities(past=1.0, scripted=0.25), [0], 1)
     assert near(found.count(Opponent(scripted=0)), 0.25)
-    assert set(found) == {PRESENT, Opponent(scripted=0)}
+    assert set(found) == {CURRENT_POLICIES, Opponent(scripted=0)}
 
 
 def test_the_learners_snapshots_are_drawn_independently() -> None:
-    pairs = Counter(one.past for one in draws(Chances(past=1.0), [2, 2]))
+    pairs = Counter(one.past for one in draws(OpponentProbabilities(past=1.0), [2, 2]))
     assert len(pairs) == 4 and all(near(n, 1 / 4) for n in pairs.values())
 
 
 def test_more_snapshots_move_no_other_chance() -> None:
     """Whether a group faces the past, and whether a script, does not hang on the buffer."""
-    few, many = draws(Chances(0.5, 0.5), [1], 1), draws(Chances(0.5, 0.5), [9], 1)
+    few, many = (
+        draws(OpponentProbabilities(0.5, 0.5), [1], 1),
+        draws(OpponentProbabilities(0.5, 0.5), [9], 1),
+    )
     for one, other in zip(few, many, strict=True):
         assert one.scripted == other.scripted and bool(one.past) == bool(other.past)
 
@@ -74,7 +83,7 @@ def test_more_snapshots_move_no_other_chance() -> None:
 def test_what_is_available_keeps_order_capacity_and_the_newest(
     snapshots: list[int], recent: int | None, capacity: int, seed: int
 ) -> None:
-    found = available(snapshots, recent, capacity, np.random.default_rng(seed))
+    found = available_snapshots(snapshots, recent, capacity, np.random.default_rng(seed))
     newest = snapshots[-recent:] if recent is not None else snapshots
     assert len(found) == min(len(newest), capacity)
     assert len(set(found)) == len(found) and set(found) <= set(newest)
@@ -85,10 +94,10 @@ def test_what_is_available_keeps_order_capacity_and_the_newest(
 def test_over_capacity_every_snapshot_is_as_likely_as_another() -> None:
     count: Counter[int] = Counter()
     for k in range(DRAWS):
-        count.update(available(range(6), None, 2, generator(0, "past", "available", k)))
+        count.update(available_snapshots(range(6), None, 2, generator(0, "past", "available", k)))
     assert len(count) == 6 and all(near(n, 2 / 6) for n in count.values())
 
 
 def test_seats_take_turns_also_with_one_group_an_iteration() -> None:
-    assert [live_seat(number, [0, 1, 2]) for number in range(7)] == [0, 1, 2, 0, 1, 2, 0]
-    assert [live_seat(number, [0, 2]) for number in range(4)] == [0, 2, 0, 2]
+    assert [learning_seat(number, [0, 1, 2]) for number in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    assert [learning_seat(number, [0, 2]) for number in range(4)] == [0, 2, 0, 2]

@@ -8,13 +8,13 @@ import pytest
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Action, Observation, Round
-from comity.players.scripted.catalog import SCRIPTED
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
 from comity.players.scripted.strategies import (
     Alternator,
     GenerousTitForTat,
     GrimTrigger,
+    MatrixStrategy,
     Random,
-    Scripted,
     SuspiciousTitForTat,
     TitForTat,
     TitForTwoTats,
@@ -51,9 +51,9 @@ TRUTH: dict[str, tuple[float, float, float, float, float]] = {
 }
 
 
-@pytest.mark.parametrize("name", SCRIPTED)
+@pytest.mark.parametrize("name", MATRIX_STRATEGIES)
 def test_truth_table_of_the_first_two_rounds(name: str) -> None:
-    player = SCRIPTED[name]()
+    player = MATRIX_STRATEGIES[name]()
     situations = [seen(), *(seen(joint) for joint in product((C, D), repeat=2))]
     table = [player.probabilities(situation, DILEMMA)[0] for situation in situations]
     assert table == pytest.approx(TRUTH[name])
@@ -77,14 +77,14 @@ def test_truth_table_of_the_first_two_rounds(name: str) -> None:
         (Alternator(), "CCC", 0),
     ],
 )
-def test_longer_memories(player: Scripted, others: str, table: float) -> None:
+def test_longer_memories(player: MatrixStrategy, others: str, table: float) -> None:
     situation = seen(*((C, "CD".index(move)) for move in others))
     assert player.cooperation(situation, DILEMMA) == table
 
 
-@pytest.mark.parametrize("name", SCRIPTED)
+@pytest.mark.parametrize("name", MATRIX_STRATEGIES)
 def test_a_fictitious_joint_move_counts_as_the_last_round(name: str) -> None:
-    player = SCRIPTED[name]()
+    player = MATRIX_STRATEGIES[name]()
     if name == "alternator":  # counts rounds, not moves
         assert player.cooperation(seen(prior=(C, C)), DILEMMA) == 1
         return
@@ -141,11 +141,11 @@ def test_generosity_must_be_given_where_it_does_not_follow(name: str) -> None:
     assert GenerousTitForTat(0.25).cooperation(situation, game) == 0.25
 
 
-@pytest.mark.parametrize("name", SCRIPTED)
+@pytest.mark.parametrize("name", MATRIX_STRATEGIES)
 def test_games_of_more_moves_are_refused(name: str) -> None:
     game = make_game({"name": "matrix", "moves": ["a", "b", "c"], "payoffs": [[[0, 0]] * 3] * 3})
     with pytest.raises(ComityError, match="2 moves, not 3: a, b, c"):
-        SCRIPTED[name]().choose(seen(), game, np.random.default_rng(0))
+        MATRIX_STRATEGIES[name]().choose(seen(), game, np.random.default_rng(0))
 
 
 def test_choose_draws_from_the_probabilities() -> None:
@@ -171,10 +171,10 @@ def test_choose_draws_from_the_probabilities() -> None:
 )
 def test_wrong_players_are_refused(config: object, complaint: str) -> None:
     with pytest.raises(ComityError, match=complaint):
-        build("player", config, SCRIPTED)
+        build("player", config, MATRIX_STRATEGIES)
 
 
 def test_every_player_has_a_sentence_with_its_source() -> None:
-    for sentence in sentences(SCRIPTED).values():
+    for sentence in sentences(MATRIX_STRATEGIES).values():
         assert sentence.endswith(".")
         assert any(year.isdigit() and len(year) == 4 for year in sentence.replace(")", " ").split())

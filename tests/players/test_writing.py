@@ -11,8 +11,8 @@ import pytest
 from comity.engines.local import session
 from comity.evaluation.metrics import iteration_metrics
 from comity.games.base import Game
-from comity.players.language_model.player import LanguageModels
-from comity.prompts.answer_forms.forms import MessageForm, TalkForm, Thinking
+from comity.players.language_model.player import LanguageModelBackend
+from comity.prompts.answer_forms.forms import MessageForm, MessageOrClaimForm, Thinking
 from comity.prompts.negotiation.prompt import Negotiation
 from comity.rollout.play import Rollout
 from tests.players.talking import (
@@ -31,7 +31,7 @@ from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 def talkers(
     answer: dict[str, Any], prompt: type[Negotiation] = Terse, **parameters: Any
-) -> LanguageModels:
+) -> LanguageModelBackend:
     parameters.setdefault("adapters", ("main", "b"))
     return told(
         tiny_models(prompt={"name": "negotiation"}, answer=answer, **parameters),
@@ -39,7 +39,7 @@ def talkers(
     )
 
 
-def played(models: LanguageModels, game: Game, matches: int = 3, seed: int = 0) -> Rollout:
+def played(models: LanguageModelBackend, game: Game, matches: int = 3, seed: int = 0) -> Rollout:
     """A learner with an adapter of its own on each seat."""
     players = (learner(models), learner(models, "b"))
     rollout = play_matches(game, players, matches, seed)
@@ -72,7 +72,7 @@ def test_messages_and_claims_under_the_grammar() -> None:
         form = MessageForm(models.prompt.protocol.message, 18)  # type: ignore[attr-defined]
         assert re.fullmatch(form.pattern, d.text) and form.read(d.text) == d.message_as_read
         assert (d.move, d.move_name, d.played, d.payoff) == (0, "message", -1, 0.0)
-        assert d.constrained and d.grammar == form.guide and d.stock == []
+        assert d.constrained and d.grammar == form.decoding_pattern and d.stock == []
         assert len(d.tokens) <= 12 + 3
     for d in claims:
         assert re.fullmatch(r"<claim>(10|[0-9])</claim>", d.text)
@@ -266,7 +266,7 @@ def test_thoughts_come_first_and_nobody_is_paid_for_them(train: bool, game: str)
     else:
         assert found["negotiation"]["pooled"]["retries"] == 0
         assert found["negotiation"]["pooled"]["messages"] == 1
-        told_once = models.text(rollout.conversations[0].ids).count(block.told())
+        told_once = models.text(rollout.conversations[0].ids).count(block.format_request())
         assert told_once == 2 * 2, "with every request"
     check_learning(rollout, models)
 
@@ -349,7 +349,7 @@ def test_free_answers_in_talk_have_room_for_either() -> None:
     game = split(rounds=1, messages={"least": 0, "most": 1})
     rollout = played(models, game, 3)
     form = models.prompt.form(game, game.turns(game.start(0))[0])
-    assert isinstance(form, TalkForm)
+    assert isinstance(form, MessageOrClaimForm)
     # A random model writes neither: an empty message each, then an illegal claim.
     kinds = [d.kind for d in rollout.decisions]
     assert kinds.count("message") == kinds.count("claim") == 2 * 3

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from comity.games.randomness import DEAL, generator
-from comity.games.split.state import Deal
+from comity.games.split.state import Instance
 
 PAIRS = (("rock", "paper"), ("paper", "rock"), ("scissors", "paper"), ("rock", "scissors"))
 WINS = {("rock", "scissors"), ("scissors", "paper"), ("paper", "rock")}
 
 
 @dataclass(frozen=True)
-class GivenDeals:
+class GivenInstances:
     """Values drawn from a range, or those of hands; the stock is that of the round."""
 
     items: tuple[str, ...] = ("coins",)
@@ -29,7 +29,7 @@ class GivenDeals:
     def most(self) -> tuple[int, ...]:
         return tuple(map(max, zip(*self.stocks, strict=True)))
 
-    def draw(self, seed: int, number: int) -> Deal:
+    def draw(self, seed: int, number: int) -> Instance:
         rng = generator(seed, DEAL, number if self.redraw_values else 0)
         stock = self.stocks[number % len(self.stocks)]
         low, high = self.value_range
@@ -37,6 +37,6 @@ class GivenDeals:
             hands = PAIRS[int(rng.integers(len(PAIRS)))]
             won = hands in WINS
             values = ((high,) * len(stock), (low,) * len(stock))
-            return Deal(stock, values if won else values[::-1], hands)
+            return Instance(stock, values if won else values[::-1], hands)
         drawn = rng.integers(low, high, size=(self.seats, len(stock)), endpoint=True)
-        return Deal(stock, tuple(tuple(float(v) for v in row) for row in drawn))
+        return Instance(stock, tuple(tuple(float(v) for v in row) for row in drawn))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from comity.errors import ComityError
 from comity.games.base import ILLEGAL, Action
 from comity.prompts import ANSWERS, Attempts, Constrained, Free, parse, parse_lenient
-from comity.prompts.answers import beyond_reading
+from comity.prompts.answers import cannot_become_legal
 from comity.registry import build, sentences
 
 LABELS = ("A", "B")
@@ -55,14 +55,14 @@ WORDS = ("action1", "action12", "go on", "\N{SNOWMAN}")
 
 @pytest.mark.parametrize("begun", ["", " ", "\n", " act", "action1", "action1 \n", "go ", "\ufffd"])
 def test_what_may_still_become_legal(begun: str) -> None:
-    assert not beyond_reading(begun, WORDS)
+    assert not cannot_become_legal(begun, WORDS)
 
 
 @pytest.mark.parametrize(
     "begun", ["act1", "a ction", "action2", "Action", ".", "action1 x", "go  "]
 )
 def test_what_is_illegal_however_it_goes_on(begun: str) -> None:
-    assert beyond_reading(begun, WORDS)
+    assert cannot_become_legal(begun, WORDS)
 
 
 ANY = st.one_of(st.text(max_size=9), st.sampled_from([" action1", "action12", "go on\n", "2", "n"]))
@@ -70,10 +70,10 @@ ANY = st.one_of(st.text(max_size=9), st.sampled_from([" action1", "action12", "g
 
 @given(ANY, ANY)
 def test_no_answer_beyond_reading_is_ever_read(begun: str, rest: str) -> None:
-    if beyond_reading(begun, WORDS):
+    if cannot_become_legal(begun, WORDS):
         assert parse(begun + rest, WORDS) == ILLEGAL
     for label in WORDS:
-        assert not any(beyond_reading(label[:n], WORDS) for n in range(len(label)))
+        assert not any(cannot_become_legal(label[:n], WORDS) for n in range(len(label)))
 
 
 def test_formats() -> None:

@@ -14,7 +14,7 @@ from comity.engines.local.models import load_tokenizer
 from comity.errors import ComityError
 from comity.games.base import Turn
 from comity.prompts import PROMPTS
-from comity.prompts.exploration import INSTRUCTIONS, Explorable, Exploration
+from comity.prompts.exploration import INSTRUCTIONS, Exploration, ExplorationPrompt
 from comity.registry import build
 from tests.engines.test_chat import FORGERIES, NO_SYSTEM, QWEN3
 from tests.players.talking import split
@@ -32,7 +32,7 @@ OWN = "Say as little as you can."
 
 def test_the_frequencies_are_those_configured() -> None:
     count = Counter(
-        PUBLISHED.drawn((seed, 0, match), seat, round)
+        PUBLISHED.sample_instruction((seed, 0, match), seat, round)
         for seed in range(10)
         for match in range(25)
         for seat in range(2)
@@ -53,7 +53,9 @@ def test_draws_depend_on_the_match_the_seat_and_the_round_alone() -> None:
     places = [(m, s, r) for m in range(6) for s in range(2) for r in range(8)]
 
     def drawn(order: list[tuple[int, int, int]]) -> dict[tuple[int, int, int], str]:
-        return {place: PUBLISHED.drawn((3, 1, place[0]), *place[1:]) for place in order}
+        return {
+            place: PUBLISHED.sample_instruction((3, 1, place[0]), *place[1:]) for place in order
+        }
 
     assert drawn(places) == drawn(places[::-1])
     for part in range(3):  # none of them is left out of the stream's identity
@@ -65,11 +67,11 @@ def test_draws_depend_on_the_match_the_seat_and_the_round_alone() -> None:
 
 def test_one_that_is_sure_is_told_always_and_none_never() -> None:
     sure = Exploration.of([{"text": f" {OWN} ", "probability": 1}])
-    assert {sure.drawn((0, 0, m), 0, 0) for m in range(200)} == {OWN}
+    assert {sure.sample_instruction((0, 0, m), 0, 0) for m in range(200)} == {OWN}
     none = Exploration()
-    assert not none and none.drawn((0, 0, 0), 0, 0) == ""
+    assert not none and none.sample_instruction((0, 0, 0), 0, 0) == ""
     tenths = Exploration.of([{"text": "greedy", "probability": 0.1}] * 10)
-    assert "" not in {tenths.drawn((0, 0, m), 0, 0) for m in range(200)}
+    assert "" not in {tenths.sample_instruction((0, 0, m), 0, 0) for m in range(200)}
 
 
 BAD: dict[str, list[dict[str, Any]]] = {
@@ -96,8 +98,8 @@ def test_what_is_no_exploration_is_refused_in_a_line(complaint: str) -> None:
 def test_prompts_without_a_place_are_refused() -> None:
     for name in PROMPTS:
         prompt = build("prompt", name, PROMPTS)
-        assert isinstance(prompt, Explorable) == (name in ("conversation", "negotiation"))
-        if isinstance(prompt, Explorable):
+        assert isinstance(prompt, ExplorationPrompt) == (name in ("conversation", "negotiation"))
+        if isinstance(prompt, ExplorationPrompt):
             PUBLISHED.check(prompt)
             continue
         Exploration().check(prompt)

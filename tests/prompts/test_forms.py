@@ -17,12 +17,12 @@ from comity.prompts.answer_forms.delimiters import BARE, PROTOCOLS, Delimiters, 
 from comity.prompts.answer_forms.forms import (
     ChoiceForm,
     ClaimForm,
-    FinalForm,
+    DivisionForm,
     Form,
     MessageForm,
-    TalkForm,
+    MessageOrClaimForm,
     Thinking,
-    normalized,
+    sanitize,
 )
 from comity.prompts.answer_forms.patterns import item_words, numbers_to, singular
 from tests.tiny import make_tokenizer
@@ -31,13 +31,13 @@ TAGS, RELEASE, EARLIER = (PROTOCOLS[n] for n in ("tags", "final_release", "earli
 COINS = ClaimForm(TAGS.claim, ("coins",), (10,))
 GOODS = ClaimForm(TAGS.claim, ("hats", "books", "boxes"), (3, 10, 0))
 NO_PRESS = ClaimForm(PROTOCOLS["no_press"].claim, ("hats", "books"), (10, 10))
-FINAL = FinalForm(TAGS.final, ("Alice", "Bob"), ("coins",), (10,))
-FINAL_2 = FinalForm(TAGS.final, ("Alice", "Bob", "Eve"), ("hats", "red balls"), (4, 100))
+FINAL = DivisionForm(TAGS.final, ("Alice", "Bob"), ("coins",), (10,))
+FINAL_2 = DivisionForm(TAGS.final, ("Alice", "Bob", "Eve"), ("hats", "red balls"), (4, 100))
 MESSAGE = MessageForm(TAGS.message, 20)
 RESPONSE = ChoiceForm(RELEASE.response, ("accept", "reject"))
 LABELS = ChoiceForm(BARE, ("<Cooperate>", "<Defect>"))
 THOUGHT = Thinking(12)
-TALK = TalkForm(MESSAGE, GOODS)
+TALK = MessageOrClaimForm(MESSAGE, GOODS)
 SPENT = replace(TALK, spent=True)
 FORMS: dict[str, Form] = {
     "coins": COINS,
@@ -56,8 +56,8 @@ FORMS: dict[str, Form] = {
     "thinking": Thinking(30),
     "talk": TALK,
     "spent talk": SPENT,
-    "talk or final": TalkForm(MessageForm(RELEASE.message, 9), FINAL),
-    "talk no press": TalkForm(MESSAGE, NO_PRESS),
+    "talk or final": MessageOrClaimForm(MessageForm(RELEASE.message, 9), FINAL),
+    "talk no press": MessageOrClaimForm(MESSAGE, NO_PRESS),
 }
 
 
@@ -147,8 +147,12 @@ FORMS: dict[str, Form] = {
         (TALK, "hello", ILLEGAL),
         (SPENT, "<message>hello</message>", "hello"),
         (SPENT, "<claim>0 hats, 1 book, 0 box</claim>", (0, 1, 0)),
-        (TalkForm(MESSAGE, NO_PRESS), "<message>Proposal: 1 hat</message>", "Proposal: 1 hat"),
-        (TalkForm(MESSAGE, NO_PRESS), "Proposal: 1 hat, 1 book", (1, 1)),
+        (
+            MessageOrClaimForm(MESSAGE, NO_PRESS),
+            "<message>Proposal: 1 hat</message>",
+            "Proposal: 1 hat",
+        ),
+        (MessageOrClaimForm(MESSAGE, NO_PRESS), "Proposal: 1 hat, 1 book", (1, 1)),
     ],
 )
 def test_what_is_read(form: Form, text: str, meaning: Any) -> None:
@@ -163,9 +167,9 @@ def test_what_is_read(form: Form, text: str, meaning: Any) -> None:
 @given(data=st.data())
 def test_what_a_grammar_writes_is_read(name: str, data: st.DataObject) -> None:
     form = FORMS[name]
-    text = data.draw(st.from_regex(form.guide, fullmatch=True))
+    text = data.draw(st.from_regex(form.decoding_pattern, fullmatch=True))
     assert re.fullmatch(form.pattern, text)
-    if isinstance(form, FinalForm):  # only shares that make up the stock are legal
+    if isinstance(form, DivisionForm):  # only shares that make up the stock are legal
         numbers = [int(n) for n in re.findall(r"(?<=: )\d+", text)]
         shares = [numbers[i : i + len(form.items)] for i in range(0, len(numbers), len(form.items))]
         fits = tuple(map(sum, zip(*shares, strict=True))) == form.stock
@@ -178,26 +182,28 @@ def test_what_a_grammar_writes_is_read(name: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("name", FORMS)
 def test_one_layout_is_shown_written_and_counted(name: str) -> None:
     form = FORMS[name]
-    assert re.fullmatch(form.guide, form.longest)
+    assert re.fullmatch(form.decoding_pattern, form.longest)
     assert form.read(form.longest) is not ILLEGAL
     closing = form.closing
-    cut = form.message if isinstance(form, TalkForm) else form
+    cut = form.message if isinstance(form, MessageOrClaimForm) else form
     assert not closing or cut.longest.endswith(closing)
     # The guide allows no white space of the answer's choice, unless the form is loose.
-    loose = "\\t" in form.guide
+    loose = "\\t" in form.decoding_pattern
     assert loose == (getattr(form, "loose", False))
 
 
 @pytest.mark.parametrize("form", [COINS, GOODS, NO_PRESS, FINAL, FORMS["release"]])
-def test_what_is_shown_is_an_answer_once_letters_are_numbers(form: ClaimForm | FinalForm) -> None:
+def test_what_is_shown_is_an_answer_once_letters_are_numbers(
+    form: ClaimForm | DivisionForm,
+) -> None:
     numbers = iter([*form.stock, 0])
-    filled = re.sub(r"\b[xyz]\b", lambda _: str(next(numbers)), form.shown())
+    filled = re.sub(r"\b[xyz]\b", lambda _: str(next(numbers)), form.format_text())
     assert form.read(filled) == form.stock
 
 
 @pytest.mark.parametrize("name", ["message", "thinking", "response", "labels"])
 def test_what_is_shown_is_an_answer(name: str) -> None:
-    assert FORMS[name].read(FORMS[name].shown().split(" or ")[0]) in ("...", 0)
+    assert FORMS[name].read(FORMS[name].format_text().split(" or ")[0]) in ("...", 0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -205,7 +211,7 @@ def test_what_is_shown_is_an_answer(name: str) -> None:
 def test_a_turn_of_talk_is_a_message_or_a_claim_and_nothing_else(data: st.DataObject) -> None:
     """Patterns, guides and meanings are the union; texts are answers and what is close to them."""
     talk = data.draw(st.sampled_from([TALK, SPENT, FORMS["talk or final"], FORMS["talk no press"]]))
-    assert isinstance(talk, TalkForm)
+    assert isinstance(talk, MessageOrClaimForm)
     made = data.draw(st.from_regex(talk.pattern, fullmatch=True))
     place = data.draw(st.integers(0, len(made)))
     cut = data.draw(st.integers(0, 2))
@@ -217,8 +223,9 @@ def test_a_turn_of_talk_is_a_message_or_a_claim_and_nothing_else(data: st.DataOb
         assert bool(re.fullmatch(talk.pattern, one)) == any(
             re.fullmatch(part.pattern, one) for part in parts
         )
-        assert bool(re.fullmatch(talk.guide, one)) == any(
-            re.fullmatch(part.guide, one) for part in (parts[1:] if talk.spent else parts)
+        assert bool(re.fullmatch(talk.decoding_pattern, one)) == any(
+            re.fullmatch(part.decoding_pattern, one)
+            for part in (parts[1:] if talk.spent else parts)
         )
         read = [part.read(one) for part in parts]
         assert ILLEGAL in read, "no text is both"
@@ -228,25 +235,31 @@ def test_a_turn_of_talk_is_a_message_or_a_claim_and_nothing_else(data: st.DataOb
 def test_messages_and_claims_that_begin_alike_are_refused() -> None:
     claim = ClaimForm(EARLIER.claim.of(["coins"]), ("coins",), (10,))
     with pytest.raises(ComityError, match="begin alike"):
-        TalkForm(MessageForm(Delimiters("<coins_to_self>", "</message>"), 9), claim)
+        MessageOrClaimForm(MessageForm(Delimiters("<coins_to_self>", "</message>"), 9), claim)
 
 
 def test_formats_as_they_are_told() -> None:
-    assert COINS.shown() == "<claim>x</claim>"
-    assert GOODS.shown() == "<claim>x hats, y books, z boxes</claim>"
-    assert NO_PRESS.shown() == "Proposal: x hats, y books"
-    assert FORMS["release"].shown() == "<<proposal_start>> x <<proposal_end>>"
-    assert FORMS["earlier"].shown() == "<coins_to_self> x </coins_to_self>"
-    assert FINAL.shown() == '<finalize>{"Alice": {"coins": x}, "Bob": {"coins": y}}</finalize>'
-    assert MESSAGE.shown() == "<message>...</message>"
-    assert RESPONSE.shown() == (
+    assert COINS.format_text() == "<claim>x</claim>"
+    assert GOODS.format_text() == "<claim>x hats, y books, z boxes</claim>"
+    assert NO_PRESS.format_text() == "Proposal: x hats, y books"
+    assert FORMS["release"].format_text() == "<<proposal_start>> x <<proposal_end>>"
+    assert FORMS["earlier"].format_text() == "<coins_to_self> x </coins_to_self>"
+    assert (
+        FINAL.format_text() == '<finalize>{"Alice": {"coins": x}, "Bob": {"coins": y}}</finalize>'
+    )
+    assert MESSAGE.format_text() == "<message>...</message>"
+    assert RESPONSE.format_text() == (
         "<<proposal_start>> accept <<proposal_end>> or <<proposal_start>> reject <<proposal_end>>"
     )
-    assert LABELS.shown() == "<Cooperate> or <Defect>"
-    assert THOUGHT.shown() == "<think>...</think>"
-    assert TALK.shown() == f"<message>...</message> or {GOODS.shown()}"
-    assert SPENT.shown() == GOODS.shown() and SPENT.guide == GOODS.guide and not SPENT.closing
-    assert [COINS.guide, GOODS.longest, FINAL.longest] == [
+    assert LABELS.format_text() == "<Cooperate> or <Defect>"
+    assert THOUGHT.format_text() == "<think>...</think>"
+    assert TALK.format_text() == f"<message>...</message> or {GOODS.format_text()}"
+    assert (
+        SPENT.format_text() == GOODS.format_text()
+        and SPENT.decoding_pattern == GOODS.decoding_pattern
+        and not SPENT.closing
+    )
+    assert [COINS.decoding_pattern, GOODS.longest, FINAL.longest] == [
         "<claim>([0-9]|10)</claim>",
         "<claim>3 hats, 10 books, 0 boxes</claim>",
         '<finalize>{"Alice": {"coins": 0}, "Bob": {"coins": 10}}</finalize>',
@@ -277,7 +290,10 @@ def test_words_of_items() -> None:
 
 
 def test_a_thought_is_asked_for_in_a_sentence() -> None:
-    assert THOUGHT.told() == "Before that, think in at most 12 characters: <think>...</think>"
+    assert (
+        THOUGHT.format_request()
+        == "Before that, think in at most 12 characters: <think>...</think>"
+    )
 
 
 @pytest.mark.parametrize(
@@ -328,7 +344,7 @@ def test_sets_of_delimiters_of_ones_own() -> None:
     own = protocol({"message": ["Say:", "<end>"], "claim": ["Take:", "", " "]})
     assert own.message == Delimiters("Say:", "<end>") and own.response == Protocol().response
     form = ClaimForm(own.claim, ("coins",), (10,))
-    assert form.read("Take: 3") == (3,) and form.guide == "Take: ([0-9]|10)"
+    assert form.read("Take: 3") == (3,) and form.decoding_pattern == "Take: ([0-9]|10)"
     assert MessageForm(own.message, 9).read("Say:hello <end>") == "hello "
 
 
@@ -337,7 +353,7 @@ def test_sets_of_delimiters_of_ones_own() -> None:
 )
 def test_names_that_answers_cannot_spell_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(ComityError, match="name"):
-        FinalForm(TAGS.final, names, ("coins",), (10,))
+        DivisionForm(TAGS.final, names, ("coins",), (10,))
     with pytest.raises(ComityError, match="name"):
         ClaimForm(TAGS.claim, names, (1, 1))
 
@@ -366,7 +382,7 @@ FORGERIES = (
 
 @pytest.mark.parametrize("text", FORGERIES)
 def test_a_message_forges_no_turn(text: str) -> None:
-    told = normalized(text, 500)
+    told = sanitize(text, 500)
     assert len(told) == min(len(text), 500)
     assert not set("<>\n\r\t") & set(told) and told.isprintable()
     assert not set("<>") & set(unicodedata.normalize("NFKC", told))
@@ -381,15 +397,15 @@ def test_a_message_forges_no_turn(text: str) -> None:
 
 @given(st.text(st.characters(codec=None), max_size=60), st.integers(1, 40))
 def test_normalizing_twice_changes_nothing(text: str, limit: int) -> None:
-    once = normalized(text, limit)
-    assert normalized(once, limit) == once == normalized(once)
+    once = sanitize(text, limit)
+    assert sanitize(once, limit) == once == sanitize(once)
     assert len(once) == min(len(text), limit)
     assert all(unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp", "Cs") for c in once)
 
 
 @given(st.text("<>|imendstar_\n/ ", max_size=40))
 def test_a_normalized_message_holds_no_delimiter(text: str) -> None:
-    told = normalized(text)
+    told = sanitize(text)
     marks = [m for p in PROTOCOLS.values() for m in (p.message, p.claim.of(["coins"]))]
     assert not any("<" in d and d in told for m in marks for d in (m.opens, m.closes))
 

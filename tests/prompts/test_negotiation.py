@@ -24,28 +24,28 @@ from comity.games.split.game import (
     Split,
 )
 from comity.prompts import PROMPTS
-from comity.prompts.answer_forms.forms import ChoiceForm, ClaimForm, FinalForm, MessageForm
+from comity.prompts.answer_forms.forms import ChoiceForm, ClaimForm, DivisionForm, MessageForm
 from comity.prompts.negotiation import prompt as negotiation
 from comity.prompts.negotiation.wording import worth
 from comity.registry import build
-from tests.prompts.dealing import GivenDeals
+from tests.prompts.dealing import GivenInstances
 
 Answers = Callable[[Turn, int], Reply]
 
-RPS = Split("RPS", GivenDeals(kind="hands", value_range=(1, 10)))
+RPS = Split("RPS", GivenInstances(kind="hands", value_range=(1, 10)))
 TAS = Split(
     "TAS",
-    GivenDeals(),
+    GivenInstances(),
     message_limit=400,
     finalization="in_turn",
     illegal="zero_all",
     disclosed=("claims", "values"),
 )
-ITEMS = Split("Items", GivenDeals(("hats", "books"), ((10, 10),)))
+ITEMS = Split("Items", GivenInstances(("hats", "books"), ((10, 10),)))
 SILENT = replace(ITEMS, messages=0, open_values=True)
 DOND = Split(
     "Deal",
-    GivenDeals(
+    GivenInstances(
         ("books", "hats", "balls"), ((4, 0, 2), (1, 5, 1)), value_range=(0, 9), redraw_values=False
     ),
     message_limit=400,
@@ -54,14 +54,14 @@ DOND = Split(
 )
 ULTIMATUM = Split(
     "Ultimatum",
-    GivenDeals(kind="fixed", value_range=(1, 1)),
+    GivenInstances(kind="fixed", value_range=(1, 1)),
     messages=0,
     finalization="proposal",
     open_values=True,
     starter="fixed",
     length=Fixed(1),
 )
-TRIO = Split("Trio", GivenDeals(seats=3), messages=2)
+TRIO = Split("Trio", GivenInstances(seats=3), messages=2)
 GAMES = {
     "rps": RPS, "tas": TAS, "items": ITEMS, "silent": SILENT,
     "deal": DOND, "ultimatum": ULTIMATUM, "trio": TRIO,
@@ -74,7 +74,7 @@ def half(turn: Turn, count: int) -> Reply:
         return f"word{count}"
     if turn.kind == "respond":
         return 0
-    return tuple(q // 2 for q in turn.observation.deal.stock)  # type: ignore[attr-defined]
+    return tuple(q // 2 for q in turn.observation.instance.stock)  # type: ignore[attr-defined]
 
 
 def told(
@@ -125,7 +125,7 @@ def test_trust_and_split_with_hands() -> None:
     texts = told(RPS, scripted({(0, "claim", 0): (10,), (0, "claim", 1): (5,)}))
     first = texts[0][0].seat
     name, other = ("Alice", "Bob") if first == 0 else ("Bob", "Alice")
-    hands = RPS.deals.draw(1, 0).hands
+    hands = RPS.instances.draw(1, 0).hands
     assert of_seat(texts, first)[:2] == [
         f"{RULES_OF_RPS}You are {name}.\n"
         f"Round 1: 10 coins. Your hand is {hands[first]}. You go first.\n"
@@ -133,7 +133,7 @@ def test_trust_and_split_with_hands() -> None:
         f"{other}: word2\n"
         "Claim 0 to 10 coins for yourself now, with a number for x: <claim>x</claim>",
     ]
-    ended = RPS.deals.draw(1, 0)
+    ended = RPS.instances.draw(1, 0)
     later = next(t for turn, t in texts if (turn.round, turn.seat, turn.kind) == (1, 0, "message"))
     got = [f"{round(10 * p / 15 * ended.values[s][0], 1):g}" for s, p in ((0, 10), (1, 5))]
     assert later.split("\n")[0] == (
@@ -161,7 +161,7 @@ def test_the_rest_of_the_games_as_they_are_told() -> None:
     assert own[2][1].endswith("with a number for x: <claim>x</claim>")
 
     silent = told(SILENT, delimiters="no_press")
-    values = SILENT.deals.draw(1, 0).values
+    values = SILENT.instances.draw(1, 0).values
     assert (
         f"Round 1: 10 hats and 10 books. Your values: {worth(values[1], ['hats', 'books'])}. "
         f"Alice's values: {worth(values[0], ['hats', 'books'])}.\n"
@@ -171,12 +171,12 @@ def test_the_rest_of_the_games_as_they_are_told() -> None:
     assert "message" not in silent[0][1] and "first" not in silent[0][1]
     assert "Everybody sees all values." in silent[0][1]
 
-    deal = told(DOND)
-    assert "Round 1: 4 books, 0 hats and 2 balls." in deal[0][1]
-    assert "Claim 0 to 4 books, 0 hats and 0 to 2 balls for yourself now" in deal[2][1]
-    assert "Round 2: 1 book, 5 hats and 1 ball." in deal[4][1]
-    assert "exactly what there is of every item" in deal[0][1]
-    assert "drawn once for all rounds" in deal[0][1] and "independent" not in deal[0][1]
+    instance = told(DOND)
+    assert "Round 1: 4 books, 0 hats and 2 balls." in instance[0][1]
+    assert "Claim 0 to 4 books, 0 hats and 0 to 2 balls for yourself now" in instance[2][1]
+    assert "Round 2: 1 book, 5 hats and 1 ball." in instance[4][1]
+    assert "exactly what there is of every item" in instance[0][1]
+    assert "drawn once for all rounds" in instance[0][1] and "independent" not in instance[0][1]
 
     claim, response = told(ULTIMATUM, scripted({(0, "claim", 0): (9,)}), goal="fair")
     assert "Alice and Bob split coins in a single round." in claim[1]
@@ -252,25 +252,25 @@ def test_what_is_equal_in_all_matches_comes_first(name: str) -> None:
 class Altered:
     """The deals of a law with another seat's values changed."""
 
-    def __init__(self, deals: GivenDeals, seat: int, hand: bool) -> None:
-        self.deals, self.seat, self.hand = deals, seat, hand
+    def __init__(self, instances: GivenInstances, seat: int, hand: bool) -> None:
+        self.instances, self.seat, self.hand = instances, seat, hand
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.deals, name)
+        return getattr(self.instances, name)
 
     def draw(self, seed: int, number: int) -> Any:
-        deal = self.deals.draw(seed, number)
+        instance = self.instances.draw(seed, number)
         if self.hand:  # the other hand that this seat cannot rule out, by which the winner changes
-            mine = deal.hands[self.seat]
+            mine = instance.hands[self.seat]
             theirs = next(h for h in ("rock", "paper", "scissors")
-                          if h not in (mine, deal.hands[1 - self.seat]))  # fmt: skip
+                          if h not in (mine, instance.hands[1 - self.seat]))  # fmt: skip
             hands = (mine, theirs) if self.seat == 0 else (theirs, mine)
-            return replace(deal, hands=hands, values=deal.values[::-1])
+            return replace(instance, hands=hands, values=instance.values[::-1])
         values = [
             row if seat == self.seat else tuple(21 - v for v in row)
-            for seat, row in enumerate(deal.values)
+            for seat, row in enumerate(instance.values)
         ]
-        return replace(deal, values=tuple(values))
+        return replace(instance, values=tuple(values))
 
 
 @settings(max_examples=25, deadline=None)
@@ -279,11 +279,11 @@ def test_hidden_values_never_move_a_word(seed: int, name: str) -> None:
     """Whatever the others' hands and values are: a seat is told the same until it is disclosed."""
     game = replace(GAMES[name], disclosed=())
     for seat in range(game.seats):
-        changed = replace(game, deals=Altered(game.deals, seat, name == "rps"))  # type: ignore[arg-type]
+        changed = replace(game, instances=Altered(game.instances, seat, name == "rps"))  # type: ignore[arg-type]
         before, after = told(game, seed=seed), told(changed, seed=seed)
         assert of_seat(before, seat) == of_seat(after, seat)
     first = replace(game, disclosed=tuple(DISCLOSED))
-    changed = replace(first, deals=Altered(game.deals, 0, name == "rps"))  # type: ignore[arg-type]
+    changed = replace(first, instances=Altered(game.instances, 0, name == "rps"))  # type: ignore[arg-type]
     before, after = (told(g, seed=seed, rounds=2) for g in (first, changed))
     opening = [text for turn, text in before if turn.seat == 0 and turn.round == 0]
     assert opening == [text for turn, text in after if turn.seat == 0 and turn.round == 0]
@@ -354,8 +354,8 @@ def test_all_rules_are_told(
     ],
 )
 def test_how_values_arise(kind: str, bounds: tuple[float, float], sentence: str) -> None:
-    deals = GivenDeals(("hats", "books"), ((2, 3),), kind, bounds, equal_sums=kind == "cut")
-    text = told(Split("Some", deals))[0][1]
+    instances = GivenInstances(("hats", "books"), ((2, 3),), kind, bounds, equal_sums=kind == "cut")
+    text = told(Split("Some", instances))[0][1]
     assert sentence in text
     assert ("same odds" in text) == (kind != "fixed")
     assert ("One of each item" in text) == (kind == "cut")
@@ -367,13 +367,13 @@ def test_items_with_ranges_of_their_own() -> None:
         ((20, 20), "Each hat and book is worth 1 to 20 points to a player, drawn anew"),
     ):
         law = SimpleNamespace(low=(1, 1), high=highs)
-        deals = GivenDeals(("hats", "books"), ((2, 3),), valuations=law)
-        assert sentence in told(Split("Some", deals))[0][1]
+        instances = GivenInstances(("hats", "books"), ((2, 3),), valuations=law)
+        assert sentence in told(Split("Some", instances))[0][1]
 
 
 def test_hands_that_win_by_turns() -> None:
-    deals = GivenDeals(kind="hands", value_range=(1, 10), alternating_hands=True)
-    text = told(Split("RPS", deals))[0][1]
+    instances = GivenInstances(kind="hands", value_range=(1, 10), alternating_hands=True)
+    text = told(Split("RPS", instances))[0][1]
     assert "Both win equally often." in text and "independent" not in text
 
 
@@ -438,8 +438,8 @@ def test_requests_show_the_form_that_is_read(name: str) -> None:
     game, prompt = GAMES[name], negotiation()
     for turn, text in told(game, rounds=2):
         form = prompt.form(game, turn)
-        assert text.endswith(form.shown())
-        stock = turn.observation.deal.stock  # type: ignore[attr-defined]
+        assert text.endswith(form.format_text())
+        stock = turn.observation.instance.stock  # type: ignore[attr-defined]
         if turn.kind == "message":
             assert isinstance(form, MessageForm) and form.limit == game.message_limit
             assert f"at most {form.limit} characters" in text.split("\n")[-1]
@@ -447,7 +447,7 @@ def test_requests_show_the_form_that_is_read(name: str) -> None:
             assert isinstance(form, ChoiceForm) and prompt.labels(game) == form.answers
             assert [form.read(label) for label in prompt.labels(game)] == list(turn.legal)
         else:
-            kind = FinalForm if game.finalization == "in_turn" else ClaimForm
+            kind = DivisionForm if game.finalization == "in_turn" else ClaimForm
             assert isinstance(form, kind) and form.stock == stock and form.items == game.items
             for most, item in zip(stock, game.items, strict=True):
                 assert f"0 to {most} {item}" in text or (most == 0 and f" 0 {item}" in text)

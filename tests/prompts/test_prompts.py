@@ -368,7 +368,7 @@ def test_wrong_parameters_are_refused(parameters: dict[str, object], complaint: 
 
 
 def test_prompts_say_whether_they_grow() -> None:
-    assert (conversation().fresh, memory_one().fresh) == (False, True)
+    assert (conversation().single_turn, memory_one().single_turn) == (False, True)
     game = game_named("prisoners_dilemma")
     turn = after(game, (0, 1))
     assert memory_one().following(game, turn) == memory_one().opening(game, turn)

@@ -40,7 +40,7 @@ def prompt_of(**parameters: Any) -> Structured:
 
 
 def turn_of(game: Game, seat: int = 0, prior: tuple[int, int] = (0, 0)) -> Turn:
-    state = next(s for _, s in game.starts(0) if s.prior == prior)
+    state = next(s for _, s in game.initial_distribution(0) if s.prior == prior)
     turn: Turn = game.turns(state)[seat]
     return turn
 
@@ -152,7 +152,7 @@ def test_the_state_shown_is_the_state(prior: tuple[int, int]) -> None:
 
 def test_memory() -> None:
     game = game_of("prisoners_dilemma_4310")
-    state = next(s for _, s in game.starts(0) if s.prior == (0, 0))
+    state = next(s for _, s in game.initial_distribution(0) if s.prior == (0, 0))
     state = game.step(state, {0: 1, 1: 0})
     turn = game.turns(state)[0]
     texts = [prompt_of(memory=m).opening(game, turn) for m in (0, 1, 2, 3)]
@@ -166,7 +166,7 @@ def test_memory() -> None:
 def test_each_remembered_round_is_told_as_what_it_is(framing: str) -> None:
     """The last one alone is the last time; earlier ones say how long ago they were."""
     game = game_of("prisoners_dilemma_4310")
-    state = next(s for _, s in game.starts(0) if s.prior == (0, 0))
+    state = next(s for _, s in game.initial_distribution(0) if s.prior == (0, 0))
     for own, other in ((1, 0), (1, 1)):
         state = game.step(state, {0: own, 1: other})
     turn = game.turns(state)[0]
@@ -190,8 +190,8 @@ def test_what_is_random_is_drawn_per_match_from_streams_of_its_own() -> None:
     prompt = prompt_of(
         labels="random", swap_labels="random", layout="random", mention_order="random"
     )
-    told = [prompt.varied((0, 0, match)) for match in range(60)]
-    assert told[5] == prompt.varied((0, 0, 5)) != told[6]
+    told = [prompt.sample_variant((0, 0, match)) for match in range(60)]
+    assert told[5] == prompt.sample_variant((0, 0, 5)) != told[6]
     assert {one.layout for one in told} == set(FIXED_LAYOUTS)
     assert {one.swap_labels for one in told} == {False, True}
     assert len({one.labels(game) for one in told}) > 55
@@ -201,12 +201,15 @@ def test_what_is_random_is_drawn_per_match_from_streams_of_its_own() -> None:
         assert first in one.opening(game, turn)
     # Fixing one thing moves nothing else.
     fixed = [
-        prompt_of(labels="random", layout="random").varied((0, 0, match)) for match in range(60)
+        prompt_of(labels="random", layout="random").sample_variant((0, 0, match))
+        for match in range(60)
     ]
     assert [one.layout for one in fixed] == [one.layout for one in told]
     assert [set(one.labels(game)) for one in fixed] == [set(one.labels(game)) for one in told]
     per_run = prompt_of(labels="random", label_scope="run")
-    assert per_run.varied((7, 0, 1)).labels(game) == per_run.varied((7, 3, 2)).labels(game)
+    assert per_run.sample_variant((7, 0, 1)).labels(game) == per_run.sample_variant(
+        (7, 3, 2)
+    ).labels(game)
 
 
 def test_shuffles_are_fresh_in_every_prompt_and_independent() -> None:
@@ -214,7 +217,7 @@ def test_shuffles_are_fresh_in_every_prompt_and_independent() -> None:
     prompt = prompt_of(mention_order="random", answer_order="random")
     seen = []
     for match in range(200):
-        text = prompt.varied((0, 0, match)).opening(game, turn_of(game))
+        text = prompt.sample_variant((0, 0, match)).opening(game, turn_of(game))
         seen.append(tuple(re.findall(r"(action1|action2) or", text)))
     counts = [seen.count(pair) for pair in product(("action1", "action2"), repeat=2)]
     assert min(counts) > 30 and sum(counts) == 200

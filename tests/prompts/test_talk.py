@@ -11,10 +11,15 @@ from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.lengths import Fixed
 from comity.games.split.game import FINALIZATIONS, Split
-from comity.prompts.answer_forms.forms import ClaimForm, FinalForm, MessageForm, TalkForm
+from comity.prompts.answer_forms.forms import (
+    ClaimForm,
+    DivisionForm,
+    MessageForm,
+    MessageOrClaimForm,
+)
 from comity.prompts.negotiation import prompt as negotiation
-from comity.prompts.outcomes import outcome
-from tests.prompts.dealing import GivenDeals
+from comity.prompts.outcomes import outcome_text
+from tests.prompts.dealing import GivenInstances
 from tests.prompts.test_negotiation import DOND, ITEMS, half, of_seat, told
 from tests.tiny import make_tokenizer
 
@@ -77,7 +82,7 @@ def test_an_outcome_names_who_wrote_too_much() -> None:
         (turn,) = TALK.turns(state)
         state = TALK.step(state, {turn.seat: "m"})
     history = TALK.step(state, {0: "m", 1: (0, 0, 0)}).history
-    assert outcome(TALK, history, ["you", "Bob"], ()) == (
+    assert outcome_text(TALK, history, ["you", "Bob"], ()) == (
         "Round 1: you wrote a message too many.\nPoints: you 0, Bob 0."
     )
 
@@ -128,19 +133,19 @@ def test_what_is_told_is_what_is_read_and_what_a_grammar_writes(
         if turn.kind == "message":
             assert form == message
         else:
-            assert isinstance(form, TalkForm) and form.message == message
-            assert isinstance(form.claim, FinalForm if finalization == "visible" and stated == "all"
-                              else ClaimForm)  # fmt: skip
+            assert isinstance(form, MessageOrClaimForm) and form.message == message
+            divides = finalization == "visible" and stated == "all"
+            assert isinstance(form.claim, DivisionForm if divides else ClaimForm)
             assert form.spent == (turn.kind == "claim")
-            assert text.endswith(form.claim.shown())
-            assert (message.shown() in text) == (turn.kind == "talk")
+            assert text.endswith(form.claim.format_text())
+            assert (message.format_text() in text) == (turn.kind == "talk")
             claim = form.claim.longest
             assert form.read(claim) in ((4, 0, 2), (0, 0, 0), (0, 0, 2), (4, 0, 0))
-            assert writes(grammars, form.guide, claim)
-            assert not writes(grammars, form.guide, claim + said)
-            assert writes(grammars, form.guide, said) == (turn.kind == "talk")
+            assert writes(grammars, form.decoding_pattern, claim)
+            assert not writes(grammars, form.decoding_pattern, claim + said)
+            assert writes(grammars, form.decoding_pattern, said) == (turn.kind == "talk")
         assert form.read(said) == "hi"
-        if isinstance(form, TalkForm):  # a claim inside is text, and holds no delimiter
+        if isinstance(form, MessageOrClaimForm):  # a claim inside is text, and holds no delimiter
             inside = said.replace("hi", form.claim.longest)
             expected = ILLEGAL if "<" in form.claim.longest else form.claim.longest
             assert form.read(inside) == expected
@@ -186,7 +191,7 @@ def test_visible_claims_are_told() -> None:
 
 
 def test_three_visible_claims() -> None:
-    game = Split("Trio", GivenDeals(seats=3), 0, finalization="visible", **FIXED)  # type: ignore[arg-type]
+    game = Split("Trio", GivenInstances(seats=3), 0, finalization="visible", **FIXED)  # type: ignore[arg-type]
     units = {0: (6,), 1: (2,), 2: (0,)}
     texts = told(game, lambda turn, n: units[turn.seat], rounds=1)
     assert "\nAlice claims 6 coins. State the final split now" in texts[1][1]

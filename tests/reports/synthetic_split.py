@@ -15,13 +15,13 @@ import yaml
 from comity.games.base import ILLEGAL, Reply, Turn
 from comity.games.lengths import Fixed
 from comity.games.split.game import Split
-from comity.games.split.state import Deal
+from comity.games.split.state import Instance
 from comity.rollout.record_files import conversation_table, decision_table, write_table
 from comity.rollout.records import Conversation, Decision, Piece
 from tests.evaluation.bargaining import Agent, Listed, cooperator, greedy, play
 from tests.reports.synthetic import HOSTILE, ids_of
 
-HANDS = (Deal((10,), ((10.0,), (1.0,))), Deal((10,), ((1.0,), (10.0,))))
+HANDS = (Instance((10,), ((10.0,), (1.0,))), Instance((10,), ((1.0,), (10.0,))))
 NASTY = (
     *HOSTILE,
     "<b>bold</b> & <script>window.hacked = 3</script>",

@@ -67,14 +67,14 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
 def test_a_match_is_a_conversation_round_by_round(browser: Any, report: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     visit = Visit(page, report.as_uri())
-    choose(page, "Played in", "cross-play")
+    choose(page, "PlayedMatches in", "cross-play")
     choose(page, "Policy", "greedy")
     choose(page, "Against", "cooperator")
     first = page.locator(".talk").first
     assert first.locator("h4").inner_text() == "Round 1"
-    dealt = first.locator(".deal tr").all_inner_texts()
-    assert dealt[0] == "\t10 coins"
-    worth = dict(line.removeprefix("worth to ").split("\t") for line in dealt[1:])
+    sample_instance = first.locator(".deal tr").all_inner_texts()
+    assert sample_instance[0] == "\t10 coins"
+    worth = dict(line.removeprefix("worth to ").split("\t") for line in sample_instance[1:])
     assert set(worth) == {"greedy", "cooperator"}
     assert sorted(worth.values()) == ["1", "10"]
     said = dict(text.split("\n") for text in first.locator(".speech").all_inner_texts())
@@ -124,7 +124,7 @@ def test_every_answer_opens(browser: Any, tmp_path: Path) -> None:
     assert facts["Tries"] == "3"
     assert facts["Constrained decoding"] == "yes"
     assert facts["Log-probability of the answer"].startswith("\u2212")
-    assert facts["Legal"] == "yes" and facts["Played by"] == "live"
+    assert facts["Legal"] == "yes" and facts["PlayedMatches by"] == "live"
     linked = page.url
     again = Visit(browser.new_page(), linked)
     assert again.page.locator(".decision").inner_text() == text

@@ -7,9 +7,9 @@ import pytest
 
 from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.base import ILLEGAL, Action, Played, Round
+from comity.games.base import ILLEGAL, Action, PlayedMatches, Round
 from comity.registry import build
-from comity.rewards import REWARDS, every_reward, log_rewards
+from comity.rewards import REWARDS, all_rewards, log_rewards
 
 C, D = 0, 1
 GAME = make_game({"name": "prisoners_dilemma_4310", "illegal": "carry", "initial_state": "uniform"})
@@ -44,12 +44,12 @@ def reward(name: str, **parameters: Any) -> Any:
     return build("reward", {"name": name, **parameters}, REWARDS)
 
 
-def one_round(own: Action, other: Action, shown: tuple[int, int], seat: int = 0) -> Played:
+def one_round(own: Action, other: Action, shown: tuple[int, int], seat: int = 0) -> PlayedMatches:
     """A match of one round; `own`, `other` and `shown` (own first) as seen from `seat`."""
     side = 1 if seat == 0 else -1
-    state = next(s for _, s in GAME.starts(0) if s.prior == shown[::side])
+    state = next(s for _, s in GAME.initial_distribution(0) if s.prior == shown[::side])
     state = GAME.step(state, dict(enumerate((own, other)[::side])))
-    return Played.from_histories([GAME.history(state)[:1]], [state.prior])
+    return PlayedMatches.from_histories([GAME.history(state)[:1]], [state.prior])
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -110,7 +110,7 @@ def test_the_mapping_of_the_published_code() -> None:
 def test_no_move_to_play_again_gives_other() -> None:
     game = make_game({"name": "prisoners_dilemma_4310", "illegal": "carry"})
     state = game.step(game.start(0), {0: D, 1: ILLEGAL})
-    played = Played.from_histories([game.history(state)])
+    played = PlayedMatches.from_histories([game.history(state)])
     assert reward("own", other=0.5)(played, game)[0].tolist()[0][0] == 0.5
     assert reward("deontological")(played, game)[0, 0, 0] == 0  # Nothing was on display.
 
@@ -124,17 +124,17 @@ def test_a_penalty_of_zero_is_zero_and_a_negative_one_is_refused() -> None:
             reward(name, **{key: -1.0})
 
 
-def of_payoffs(*payoffs: float) -> Played:
+def payoff_based(*payoffs: float) -> PlayedMatches:
     joint = (C,) * len(payoffs)
-    return Played.from_histories([(Round(joint, joint, payoffs),)])
+    return PlayedMatches.from_histories([(Round(joint, joint, payoffs),)])
 
 
 def test_equality_of_zeros_and_of_losses() -> None:
-    assert reward("equality")(of_payoffs(0, 0), GAME)[0, :, 0].tolist() == [1, 1]
-    assert reward("inequality")(of_payoffs(0, 0), GAME)[0, :, 0].tolist() == [0, 0]
+    assert reward("equality")(payoff_based(0, 0), GAME)[0, :, 0].tolist() == [1, 1]
+    assert reward("inequality")(payoff_based(0, 0), GAME)[0, :, 0].tolist() == [0, 0]
     # 1 - |-1 - 3| / 4 and 1 - |-1 + 3| / 4.
-    assert reward("equality")(of_payoffs(-1, 3), GAME)[0, :, 0].tolist() == [0, 0]
-    assert reward("equality")(of_payoffs(-1, -3), GAME)[0, :, 0].tolist() == [0.5, 0.5]
+    assert reward("equality")(payoff_based(-1, 3), GAME)[0, :, 0].tolist() == [0, 0]
+    assert reward("equality")(payoff_based(-1, -3), GAME)[0, :, 0].tolist() == [0.5, 0.5]
 
 
 def test_beta_is_a_real_number() -> None:
@@ -149,7 +149,7 @@ def test_three_seats() -> None:
     game = make_game({"name": "public_goods", "seats": 3, "contribution": 3, "multiplier": 2})
     state = game.step(game.start(0), {0: C, 1: C, 2: D})
     state = game.step(state, {0: D, 1: C, 2: D})
-    played = Played.from_histories([game.history(state)])
+    played = PlayedMatches.from_histories([game.history(state)])
     # Round 1: seat 0 wrongs seat 1 (half of the others cooperated), seat 2 both the others.
     assert reward("deontological")(played, game)[0, :, 1].tolist() == [-1.5, 0, -3]
     # Payoffs of round 0: 4, 4, 7. Seat 0: mean of 1 and 1 - 3/11; seat 2: 1 - 3/11.
@@ -162,7 +162,7 @@ def test_the_cooperative_move_may_be_named() -> None:
     game = make_game({"name": "defective_coordination"})
     second = reward("kindness", cooperate="defect")
     second.check(game)
-    played = Played.from_histories([game.history(game.step(game.start(0), {0: D, 1: C}))])
+    played = PlayedMatches.from_histories([game.history(game.step(game.start(0), {0: D, 1: C}))])
     assert second(played, game)[0, :, 0].tolist() == [3, 0]
     with pytest.raises(ComityError, match="unknown move 'cooperation'; did you mean cooperate"):
         reward("deontological", cooperate="cooperation").check(game)
@@ -186,4 +186,4 @@ def test_all_rewards_are_logged_with_the_trained_parameters() -> None:
     assert set(logged) == set(TABLE)
     assert logged["deontological"][0, 0, 0] == -5
     assert logged["own_deontological"][0, 0, 0] == 4 - 5
-    assert np.all([one.illegal == -15 for one in every_reward(trained).values()])
+    assert np.all([one.illegal == -15 for one in all_rewards(trained).values()])

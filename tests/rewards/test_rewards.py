@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.base import ILLEGAL, Action, Played
+from comity.games.base import ILLEGAL, Action, PlayedMatches
 from comity.registry import build, sentences
 from comity.rewards import REWARDS
 
@@ -17,16 +17,16 @@ GAME = make_game(
     {"name": "public_goods", "seats": 3, "length": {"name": "geometric", "cap": 5}, "noise": 0.2}
 )
 
-Loop = Callable[[Played, int, int, int], float]
+Loop = Callable[[PlayedMatches, int, int, int], float]
 
 
-def own(played: Played, match: int, seat: int, round: int) -> float:
+def own(played: PlayedMatches, match: int, seat: int, round: int) -> float:
     if played.intended[match, seat, round] < 0:
         return -6.0
     return float(played.payoffs[match, seat, round])
 
 
-def utilitarian(played: Played, match: int, seat: int, round: int) -> float:
+def utilitarian(played: PlayedMatches, match: int, seat: int, round: int) -> float:
     if played.intended[match, seat, round] < 0:
         return -6.0
     total = 0.0
@@ -35,14 +35,14 @@ def utilitarian(played: Played, match: int, seat: int, round: int) -> float:
     return total
 
 
-def weighted(played: Played, match: int, seat: int, round: int) -> float:
+def weighted(played: PlayedMatches, match: int, seat: int, round: int) -> float:
     if played.intended[match, seat, round] < 0:
         return -6.0
     return 0.25 * own(played, match, seat, round) - 2 * utilitarian(played, match, seat, round)
 
 
 def peers(own: float, others: float) -> Loop:
-    def reward(played: Played, match: int, seat: int, round: int) -> float:
+    def reward(played: PlayedMatches, match: int, seat: int, round: int) -> float:
         if played.intended[match, seat, round] < 0:
             return -6.0
         total = own * played.payoffs[match, seat, round]
@@ -54,7 +54,7 @@ def peers(own: float, others: float) -> Loop:
     return reward
 
 
-def deontological(played: Played, match: int, seat: int, round: int) -> float:
+def deontological(played: PlayedMatches, match: int, seat: int, round: int) -> float:
     if played.intended[match, seat, round] < 0:
         return -6.0
     wronged = 0
@@ -65,7 +65,7 @@ def deontological(played: Played, match: int, seat: int, round: int) -> float:
     return -4.0 * wronged / (played.shown.shape[1] - 1) if defects else 0.0
 
 
-def equality(played: Played, match: int, seat: int, round: int) -> float:
+def equality(played: PlayedMatches, match: int, seat: int, round: int) -> float:
     if played.intended[match, seat, round] < 0:
         return -6.0
     shares = []
@@ -90,7 +90,7 @@ CASES: list[tuple[object, Loop]] = [
 ]
 
 
-def play(answers: list[list[tuple[Action, ...]]]) -> Played:
+def play(answers: list[list[tuple[Action, ...]]]) -> PlayedMatches:
     """One match per list of joint answers, cut where the match ends."""
     histories = []
     for seed, joints in enumerate(answers):
@@ -99,7 +99,7 @@ def play(answers: list[list[tuple[Action, ...]]]) -> Played:
             if GAME.turns(state):
                 state = GAME.step(state, dict(enumerate(joint)))
         histories.append(GAME.history(state))
-    return Played.from_histories(histories)
+    return PlayedMatches.from_histories(histories)
 
 
 action = st.sampled_from([0, 1, ILLEGAL])
@@ -134,7 +134,7 @@ def test_worked_example() -> None:
     state = game.start(0)
     for joint in ((1, 0), (0, 0)):
         state = game.step(state, dict(enumerate(joint)))
-    played = Played.from_histories([game.history(state)])
+    played = PlayedMatches.from_histories([game.history(state)])
     assert build("reward", "own", REWARDS)(played, game).tolist() == [[[5, 3], [0, 3]]]
     assert build("reward", "utilitarian", REWARDS)(played, game).tolist() == [[[5, 6], [5, 6]]]
 

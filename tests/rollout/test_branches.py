@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from comity.games.base import Game, Played
+from comity.games.base import Game, PlayedMatches
 from comity.games.matrix.tables import prisoners_dilemma
-from comity.players.base import Answer, Ask, Controller, Table, Talk
-from comity.rollout.counterfactuals import branch_returns
+from comity.players.base import Controller, PlayerSession, Request, Response, Transcript
+from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.play import Match, play
 
 ROUNDS, DISCOUNT, P = 4, 0.9, 0.3
@@ -31,10 +31,10 @@ class Coin:
         return id(self)
 
     @property
-    def host(self) -> "Coin":
+    def backend(self) -> "Coin":
         return self
 
-    def open(self) -> Table:
+    def open(self) -> PlayerSession:
         return _Coins(self)
 
     def text(self, ids: Sequence[int]) -> str:
@@ -43,20 +43,22 @@ class Coin:
 
 class _Coins:
     def __init__(self, coin: Coin) -> None:
-        self.talks: list[Talk] = []
+        self.transcripts: list[Transcript] = []
         self.recording = None
         self.coin = coin
         self.forks: list[tuple[int, int, dict[int, int]]] = []
 
-    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
         found = []
-        for ask in asks:
-            self.coin.asked.append((ask.match, ask.stream, ask.turn.seat, ask.turn.round))
-            move = 0 if ask.rng().random() < self.coin.p else 1
-            found.append(Answer(move, ask.game.moves[move]))
+        for request in requests:
+            self.coin.asked.append(
+                (request.match, request.stream, request.turn.seat, request.turn.round)
+            )
+            move = 0 if request.rng().random() < self.coin.p else 1
+            found.append(Response(move, request.game.moves[move]))
         return found
 
-    def finish(self) -> dict[int, Answer]:
+    def finish(self) -> dict[int, Response]:
         return {}
 
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
@@ -71,7 +73,7 @@ def matches(players: tuple[Coin, Coin], count: int = 3) -> list[Match]:
     return [Match(n, n, 100 + n, players, (7, 0, n)) for n in range(count)]
 
 
-def payoffs(played: Played) -> np.ndarray:
+def payoffs(played: PlayedMatches) -> np.ndarray:
     return played.payoffs
 
 
@@ -83,8 +85,8 @@ def stage(own: float, other: float) -> float:
 def test_the_mean_of_many_alternatives_is_the_closed_form() -> None:
     players = (Coin("a", P, []), Coin("b", 0.6, []))
     rollout = play(game(), matches(players), keep=True)
-    assert rollout.live is not None
-    found = branch_returns(rollout.live, payoffs, DISCOUNT, alternatives=400)
+    assert rollout.runner is not None
+    found = counterfactual_returns(rollout.runner, payoffs, DISCOUNT, alternatives=400)
     assert found.shape == (3, 2, ROUNDS)
     moves = rollout.played.moves
     for m in range(3):
@@ -100,9 +102,9 @@ def test_the_mean_of_many_alternatives_is_the_closed_form() -> None:
 def test_depth_breaks_the_alternatives_off() -> None:
     players = (Coin("a", P, []), Coin("b", 1.0, []))
     rollout = play(game(), matches(players, 1), keep=True)
-    assert rollout.live is not None
+    assert rollout.runner is not None
     players[1].asked.clear()
-    found = branch_returns(rollout.live, payoffs, 1.0, alternatives=300, depth=1)
+    found = counterfactual_returns(rollout.runner, payoffs, 1.0, alternatives=300, depth=1)
     for t in range(ROUNDS):
         rounds = min(2, ROUNDS - t)
         assert found[0, 0, t] == pytest.approx(rounds * stage(P, 1.0), abs=0.4)
@@ -115,9 +117,9 @@ def test_the_match_itself_is_not_touched() -> None:
     players = (Coin("a", P, []), Coin("b", 0.6, []))
     plain = play(game(), matches(players))
     kept = play(game(), matches(players), keep=True)
-    assert kept.live is not None
+    assert kept.runner is not None
     before = [vars(d).copy() for d in kept.decisions]
-    branch_returns(kept.live, payoffs, DISCOUNT, alternatives=2)
+    counterfactual_returns(kept.runner, payoffs, DISCOUNT, alternatives=2)
     assert [vars(d) for d in kept.decisions] == before
     assert [d.move for d in plain.decisions] == [d.move for d in kept.decisions]
     streams = {stream for _, stream, _, _ in players[0].asked}
@@ -129,9 +131,9 @@ def test_the_match_itself_is_not_touched() -> None:
 def test_conversations_are_forked_where_the_seats_had_been_asked_so_often() -> None:
     players = (Coin("a", P, []), Coin("b", 0.6, []))
     rollout = play(game(), matches(players, 2), keep=True)
-    assert rollout.live is not None
-    branch_returns(rollout.live, payoffs, DISCOUNT, alternatives=2)
-    table = rollout.live.tables[players[0]]
+    assert rollout.runner is not None
+    counterfactual_returns(rollout.runner, payoffs, DISCOUNT, alternatives=2)
+    table = rollout.runner.sessions[players[0]]
     assert isinstance(table, _Coins)
     targets = [target for _, target, _ in table.forks]
     assert targets == list(range(2, 2 + 2 * ROUNDS * 2 * 2))
@@ -144,12 +146,12 @@ def test_conversations_are_forked_where_the_seats_had_been_asked_so_often() -> N
 def test_only_learners_decisions_branch() -> None:
     players = (Coin("a", P, []), Coin("b", 0.6, [], trained=False))
     rollout = play(game(), matches(players, 2), keep=True)
-    assert rollout.live is not None
-    found = branch_returns(rollout.live, payoffs, DISCOUNT, alternatives=2)
+    assert rollout.runner is not None
+    found = counterfactual_returns(rollout.runner, payoffs, DISCOUNT, alternatives=2)
     assert np.isfinite(found[:, 0]).all()
     assert np.isnan(found[:, 1]).all()
 
 
 def test_rollouts_keep_nothing_unless_asked() -> None:
     players = (Coin("a", P, []), Coin("b", 0.6, []))
-    assert play(game(), matches(players)).live is None
+    assert play(game(), matches(players)).runner is None

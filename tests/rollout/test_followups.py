@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from comity.players.scripted.catalog import SCRIPTED
-from comity.players.scripted.player import ScriptedPlayer
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
+from comity.players.scripted.player import StrategyPlayer
 from comity.registry import build
 from comity.rollout.followups import FOLLOWUP, follow_up
 from comity.rollout.play import Match, Rollout, play
@@ -22,7 +22,7 @@ QUESTIONS = {"why": "Why?", "strategy": "By which strategy?"}
 
 def played(prompt: str, answer: str) -> tuple[Rollout, list[Match]]:
     models = tiny_models(prompt={"name": prompt}, answer={"name": answer})
-    opponent = ScriptedPlayer("tit_for_tat", build("player", "tit_for_tat", SCRIPTED))
+    opponent = StrategyPlayer("tit_for_tat", build("player", "tit_for_tat", MATRIX_STRATEGIES))
     matches = [Match(m, m, m, (learner(models), opponent), (0, 0, m)) for m in range(3)]
     return play(dilemma(2), matches), matches
 

@@ -19,12 +19,12 @@ from scipy.stats import chi2, norm
 
 from comity.config.seats import scripted_player
 from comity.games.base import Game
-from comity.players.base import Answer
+from comity.players.base import Response
 from comity.players.language_model.conversations import Conversations
-from comity.players.language_model.player import LanguageModels
-from comity.players.scripted.player import ScriptedPlayer
+from comity.players.language_model.player import LanguageModelBackend
+from comity.players.scripted.player import StrategyPlayer
 from comity.prompts.exploration import EXPLORATION, Exploration, Instruction
-from comity.rollout.counterfactuals import branch_returns
+from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.followups import follow_up
 from comity.rollout.play import Match, play
 from tests.players.talking import Easy, split
@@ -56,12 +56,12 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observed]:
     found = Observed(defaultdict(list), Counter())
     original = Conversations.answer
 
-    def answer(self: Conversations, asks: Any) -> list[Answer]:
-        answers = original(self, asks)
-        for ask, given in zip(asks, answers, strict=True):
-            talk = self.talks[given.conversation]
-            forked = len(ask.stream) > 3
-            where = (ask.player.adapter, ask.turn.seat, forked)
+    def answer(self: Conversations, requests: Any) -> list[Response]:
+        answers = original(self, requests)
+        for request, given in zip(requests, answers, strict=True):
+            talk = self.transcripts[given.conversation]
+            forked = len(request.stream) > 3
+            where = (request.player.adapter, request.turn.seat, forked)
             for number, one in enumerate((*given.before, given)):
                 # What was taken back was drawn where the answer that counts was.
                 start = one.start if one.start >= 0 else given.start
@@ -83,7 +83,7 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observed]:
     yield found
 
 
-def _note(drawn: Drawn, kind: Context, ids: list[int], start: int, one: Answer) -> None:
+def _note(drawn: Drawn, kind: Context, ids: list[int], start: int, one: Response) -> None:
     """One answer's choices, each after what came before it."""
     if one.answers:
         context = (kind, tuple(ids[:start]), one.answers)
@@ -162,12 +162,12 @@ EXPECTED = {
 }
 
 
-def matches(models: LanguageModels, number: int = MATCHES) -> list[Match]:
+def matches(models: LanguageModelBackend, number: int = MATCHES) -> list[Match]:
     policy = learner(models)
     return [Match(m, m, m, (policy, policy), (0, 0, m)) for m in range(number)]
 
 
-def world(way: str) -> tuple[Game, LanguageModels]:
+def world(way: str) -> tuple[Game, LanguageModelBackend]:
     if way in CHOICES:
         prompt = {"name": "conversation", "labels": LABELS}
         models = tiny_models(prompt=prompt, answer=CHOICES[way], noise=0.1)
@@ -192,8 +192,8 @@ def test_every_way_of_answering(way: str, observed: Observed) -> None:
 def test_alternatives(way: str, observed: Observed) -> None:
     game, models = world(way)
     rollout = play(game, matches(models, 200), keep=True)
-    assert rollout.live is not None
-    branch_returns(rollout.live, lambda played: played.payoffs, 1.0, alternatives=4)
+    assert rollout.runner is not None
+    counterfactual_returns(rollout.runner, lambda played: played.payoffs, 1.0, alternatives=4)
     assert observed.kinds["answer of an alternative"] > 600
     assert assert_as_recorded(observed.drawn) >= 2
 
@@ -233,19 +233,19 @@ def test_follow_up_questions() -> None:
     assert assert_as_recorded(drawn, least=150) >= 4
 
 
-SCRIPTS: dict[str, tuple[Game, Callable[[Any], bool], float]] = {
+STRATEGIES: dict[str, tuple[Game, Callable[[Any], bool], float]] = {
     "a coin's toss": (dilemma(2), lambda d: d.move == 0, 0.3),
     "a trembling hand": (dilemma(2, noise=0.2), lambda d: d.played != d.move, 0.2),
     "claims": (split("split_no_talk", 1), lambda d: d.claim[0] == d.stock[0], 1 / 11),
 }
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_scripts_and_the_games_own_chances(name: str) -> None:
-    game, happens, probability = SCRIPTS[name]
+    game, happens, probability = STRATEGIES[name]
     claims = name == "claims"
     seat: Any = "uniform_random_claims" if claims else {"name": "random", "p": 0.3}
-    player: ScriptedPlayer = scripted_player(seat)
+    player: StrategyPlayer = scripted_player(seat)
     rollout = play(game, [Match(m, m, m, (player, player), (0, 0, m)) for m in range(1000)])
     assert_share(sum(map(happens, rollout.decisions)), len(rollout.decisions), probability)
     # Neither a seat nor a round follows from another.
@@ -272,10 +272,10 @@ def test_the_test_sees_a_number_that_is_used_twice(
     observed: Observed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fallbacks on the stream of the first attempt: recorded as before, and not drawn so."""
-    from comity.players.base import Ask
+    from comity.players.base import Request
 
-    rng = Ask.rng
-    monkeypatch.setattr(Ask, "rng", lambda self, attempt=0, part="": rng(self, 0, part))
+    rng = Request.rng
+    monkeypatch.setattr(Request, "rng", lambda self, attempt=0, part="": rng(self, 0, part))
     game, models = world("attempts")
     play(game, matches(models))
     assert 600 < observed.kinds["attempt"] < 3000

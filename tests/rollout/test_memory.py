@@ -12,7 +12,7 @@ from comity.engines.local.attention import Pool, Recorded
 from comity.engines.local.session import Session
 from comity.players.language_model.conversations import Conversations
 from comity.rollout import counterfactuals as branches
-from comity.rollout.counterfactuals import branch_returns
+from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.play import Match, play
 from comity.train import train
 from tests.train.small import small
@@ -87,21 +87,21 @@ def test_alternatives_take_no_more_memory_than_one_part_of_them(
     returns = {}
     play_on = branches._play_on
     for together in (2, 1000):
-        monkeypatch.setattr(branches, "TOGETHER", together)
+        monkeypatch.setattr(branches, "BATCH_SIZE", together)
         sizes[together] = seen = []
 
-        def noted(live: Any, part: Any, *more: Any, seen: Any = seen) -> Any:
-            result = play_on(live, part, *more)
-            table = live.tables[models]
+        def noted(runner: Any, part: Any, *more: Any, seen: Any = seen) -> Any:
+            result = play_on(runner, part, *more)
+            table = runner.sessions[models]
             assert isinstance(table, Conversations)
-            seen.append((table.session.tokens, len(table.talks), len(table._open)))
+            seen.append((table.session.tokens, len(table.transcripts), len(table._open)))
             return result
 
         monkeypatch.setattr(branches, "_play_on", noted)
         rollout = play(dilemma(3), matches, keep=True)
-        assert rollout.live is not None
-        trunk = rollout.live.tables[models].mark()  # type: ignore[attr-defined]
-        returns[together] = branch_returns(rollout.live, lambda p: p.payoffs, 0.9, 6)
+        assert rollout.runner is not None
+        trunk = rollout.runner.sessions[models].mark()  # type: ignore[attr-defined]
+        returns[together] = counterfactual_returns(rollout.runner, lambda p: p.payoffs, 0.9, 6)
         sizes[together].insert(0, (*trunk[::-1], 0))
     (base, talks, _), *parts = sizes[2]
     (_, *whole) = sizes[1000]

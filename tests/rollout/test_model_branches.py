@@ -12,13 +12,13 @@ import comity.train
 from comity.games.base import Game
 from comity.games.randomness import ANSWER, generator
 from comity.learning.credit.returns import discounted_returns, horizon_returns
-from comity.players.base import Ask
+from comity.players.base import Request
 from comity.players.language_model.conversations import Conversations
-from comity.players.language_model.player import LanguageModels
+from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.negotiation import wording as negotiation_words
-from comity.rollout.counterfactuals import _branches, branch_returns
+from comity.rollout.counterfactuals import _counterfactuals, counterfactual_returns
 from comity.rollout.play import Match, Rollout, play
-from comity.rollout.recording import COUNTED
+from comity.rollout.recording import PAID_KINDS
 from comity.runs.folder import stored_config
 from comity.train import train
 from tests.players.talking import Easy, Terse, split, told
@@ -27,7 +27,7 @@ from tests.worlds import dilemma, learner, tiny_models
 
 CONSTRAINED = {"name": "constrained", "message_tokens": 5}
 TRY = {"name": "attempts", "free_attempts": 2, "message_tokens": 5}
-WORLDS: dict[str, tuple[Game, LanguageModels]] = {
+WORLDS: dict[str, tuple[Game, LanguageModelBackend]] = {
     "growing": (dilemma(3), tiny_models(adapters=("main", "b"))),
     "one-shot": (dilemma(3), tiny_models(prompt={"name": "memory_one"}, adapters=("main", "b"))),
     "structured": (
@@ -37,7 +37,7 @@ WORLDS: dict[str, tuple[Game, LanguageModels]] = {
 }
 
 
-def world(name: str) -> tuple[Game, LanguageModels]:
+def world(name: str) -> tuple[Game, LanguageModelBackend]:
     """Games with their models: talk and claims unless they are in `WORLDS`."""
     if name in WORLDS:
         return WORLDS[name]
@@ -52,7 +52,7 @@ def world(name: str) -> tuple[Game, LanguageModels]:
     return game, told(models, prompt)
 
 
-def kept(game: Game, models: LanguageModels) -> Rollout:
+def kept(game: Game, models: LanguageModelBackend) -> Rollout:
     count = 2 if models.answer.name == "constrained" else 1
     players = (learner(models), learner(models, "b"))
     return play(game, [Match(m, m, m, players, (0, 0, m)) for m in range(count)], keep=True)
@@ -69,17 +69,17 @@ def test_with_the_trunks_random_numbers_every_branch_is_the_trunk(
     game, models = world(name)
     rollout = kept(game, models)
 
-    def rng(self: Ask, attempt: int = 0, part: str = "") -> np.random.Generator:
+    def rng(self: Request, attempt: int = 0, part: str = "") -> np.random.Generator:
         turn = self.turn
         place = (turn.seat, turn.round, turn.step, attempt)
         return generator(*self.stream[:3], ANSWER, *place, *([part] if part else []))
 
-    monkeypatch.setattr(Ask, "rng", rng)
+    monkeypatch.setattr(Request, "rng", rng)
     again = kept(game, models)
     assert [d.text for d in again.decisions] == [d.text for d in rollout.decisions]
-    assert again.live is not None
+    assert again.runner is not None
     for depth in (None, 0, 1):
-        found = branch_returns(again.live, lambda p: p.payoffs, 0.9, 1, depth)
+        found = counterfactual_returns(again.runner, lambda p: p.payoffs, 0.9, 1, depth)
         trunk = horizon_returns(again.played.payoffs, again.played.alive, 0.9, depth)
         assert found == pytest.approx(trunk)
         if depth is None:
@@ -89,13 +89,15 @@ def test_with_the_trunks_random_numbers_every_branch_is_the_trunk(
             check_same(again, models)
 
 
-def check_same(rollout: Rollout, models: LanguageModels) -> None:
+def check_same(rollout: Rollout, models: LanguageModelBackend) -> None:
     """Every conversation of a branch to the end is the trunk's, or the first part of it."""
-    assert rollout.live is not None
-    table = rollout.live.tables[models]
+    assert rollout.runner is not None
+    table = rollout.runner.sessions[models]
     trunk = {(t.match, t.conversation): t.ids for t in rollout.conversations}
-    for talk in table.talks[len(rollout.conversations) :]:
-        match = list(_branches(rollout.live, 1))[talk.match - len(rollout.live.matches)].match
+    for talk in table.transcripts[len(rollout.conversations) :]:
+        match = list(_counterfactuals(rollout.runner, 1))[
+            talk.match - len(rollout.runner.matches)
+        ].match
         candidates = [
             other.ids
             for other in rollout.conversations
@@ -111,32 +113,32 @@ def check_same(rollout: Rollout, models: LanguageModels) -> None:
 def test_an_alternative_is_asked_what_the_trunk_was_asked(name: str) -> None:
     game, models = world(name)
     rollout = kept(game, models)
-    assert rollout.live is not None
-    table = rollout.live.tables[models]
+    assert rollout.runner is not None
+    table = rollout.runner.sessions[models]
     assert isinstance(table, Conversations)
-    before = [(list(talk.ids), list(talk.pieces)) for talk in table.talks]
+    before = [(list(talk.ids), list(talk.pieces)) for talk in table.transcripts]
     records = copy.deepcopy([vars(d) for d in rollout.decisions])
-    branch_returns(rollout.live, lambda p: p.payoffs, 0.9, 2)
+    counterfactual_returns(rollout.runner, lambda p: p.payoffs, 0.9, 2)
     assert str([vars(d) for d in rollout.decisions]) == str(records)
-    assert [(t.ids, t.pieces) for t in table.talks[: len(before)]] == before
+    assert [(t.ids, t.pieces) for t in table.transcripts[: len(before)]] == before
     main = {
-        (d.match, d.seat, d.round): d for d in rollout.decisions if d.kind in COUNTED
+        (d.match, d.seat, d.round): d for d in rollout.decisions if d.kind in PAID_KINDS
     }  # one of a seat in a round
-    first = len(rollout.live.matches)
-    branches = list(_branches(rollout.live, 2))
+    first = len(rollout.runner.matches)
+    branches = list(_counterfactuals(rollout.runner, 2))
     assert len(branches) == 2 * len(main)
     texts = set()
     for number, branch in enumerate(branches):
         d = main[branch.match, branch.seat, branch.round]
         own = [
             talk
-            for talk in table.talks[len(before) :]
+            for talk in table.transcripts[len(before) :]
             if (talk.match, talk.seat) == (first + number, branch.seat)
         ]
         # What was thought or tried before the answer is its own in every branch.
         tells = [
             end
-            for kind, _, end in table.talks[d.conversation].pieces
+            for kind, _, end in table.transcripts[d.conversation].pieces
             if kind == "prompt" and end <= d.start
         ]
         asked = rollout.conversations[d.conversation].ids

@@ -9,16 +9,16 @@ import pytest
 from comity.engines.local.scoring import without_common_start
 from comity.engines.token_masks import Mask
 from comity.games.base import Game
-from comity.players.base import Answer, Ask
+from comity.players.base import Request, Response
 from comity.players.language_model.player import Policy
-from comity.players.scripted.catalog import SCRIPTED
-from comity.players.scripted.player import ScriptedPlayer
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
+from comity.players.scripted.player import StrategyPlayer
 from comity.rollout.play import Match, Rollout, play
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 
-def script(name: str) -> ScriptedPlayer:
-    return ScriptedPlayer(name, SCRIPTED[name]())
+def script(name: str) -> StrategyPlayer:
+    return StrategyPlayer(name, MATRIX_STRATEGIES[name]())
 
 
 def test_scripts_earn_what_the_table_says() -> None:
@@ -73,8 +73,8 @@ def test_records_tell_how_an_answer_was_sampled(monkeypatch: pytest.MonkeyPatch)
     player, mask = script("always_cooperate"), Mask(b"\x0c", 2)
     table = player.open()
 
-    def answer(asks: Sequence[Ask]) -> list[Answer]:
-        sampled = Answer(
+    def answer(requests: Sequence[Request]) -> list[Response]:
+        sampled = Response(
             0,
             "C.",
             tokens=(2, 3),
@@ -83,10 +83,10 @@ def test_records_tell_how_an_answer_was_sampled(monkeypatch: pytest.MonkeyPatch)
             grammar="(C|D)[.]?",
             finish_reason="end",
         )
-        return [sampled if ask.turn.round else Answer(0, "C") for ask in asks]
+        return [sampled if request.turn.round else Response(0, "C") for request in requests]
 
     monkeypatch.setattr(table, "answer", answer)
-    monkeypatch.setattr(ScriptedPlayer, "open", lambda self: table)
+    monkeypatch.setattr(StrategyPlayer, "open", lambda self: table)
     rollout = play_matches(dilemma(2), (player, player), 1)
     first, last = rollout.decisions[0], rollout.decisions[-1]
     assert (first.offsets, first.grammar, first.finish_reason) == ([], "", "")

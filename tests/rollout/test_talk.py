@@ -14,11 +14,11 @@ from comity.evaluation.negotiation.statistics import STATISTICS, applicable, mea
 from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.lengths import Fixed
 from comity.games.split.game import Split
-from comity.players.scripted.player import ScriptedPlayer
+from comity.players.scripted.player import StrategyPlayer
 from comity.prompts.answers import PARSE_STATUSES
 from comity.rollout.play import Match, play
 from comity.rollout.record_files import decision_table, read_decisions, write_table
-from comity.rollout.recording import kind_of, settles
+from comity.rollout.recording import kind_of, settles_round
 from comity.rollout.records import Decision
 from tests.games.test_split import split
 
@@ -36,7 +36,7 @@ class Saying:
 
 def played(game: Split, *replies: tuple[Reply, ...]) -> list[Decision]:
     """Decisions of a match in which each seat gives its replies."""
-    players = tuple(ScriptedPlayer(f"p{i}", Saying(iter(r))) for i, r in enumerate(replies))
+    players = tuple(StrategyPlayer(f"p{i}", Saying(iter(r))) for i, r in enumerate(replies))
     return play(game, [Match(0, 0, 0, players, (0, 0, 0))]).decisions
 
 
@@ -85,7 +85,7 @@ def test_a_message_too_many_is_recorded_as_such() -> None:
     assert last.parse_status in PARSE_STATUSES and not any(d.parse_status for d in talk)
     assert (last.claim, last.allocation, last.payoff, last.played) == ([], [0, 0], 0, -1)
     # Seat 1 could not claim: its last message stands for it.
-    assert [settles(d) for d in by_round(1)] == [False, False, False, True, True]
+    assert [settles_round(d) for d in by_round(1)] == [False, False, False, True, True]
     assert (talk[3].stock, talk[3].values, talk[3].allocation) == ([2, 3], [1, 2], [0, 0])
     assert (talk[3].claim, talk[3].max_welfare, talk[3].move) == ([], 12, 0)
 

@@ -16,9 +16,9 @@ from comity.learning.exact.update import ExactGradient, enumerable
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.reinforce import Reinforce
 from comity.players.base import Player
-from comity.players.language_model.player import LanguageModels, Policy
-from comity.players.scripted.catalog import SCRIPTED
-from comity.players.scripted.player import ScriptedPlayer
+from comity.players.language_model.player import LanguageModelBackend, Policy
+from comity.players.scripted.catalog import MATRIX_STRATEGIES
+from comity.players.scripted.player import StrategyPlayer
 from comity.prompts import PROMPTS
 from comity.prompts.answers import Constrained
 from comity.prompts.base import Prompt
@@ -36,11 +36,11 @@ TEMPERATURE = 1.5
 Gradient = dict[str, torch.Tensor]
 
 
-def script(name: str) -> ScriptedPlayer:
-    return ScriptedPlayer(name, SCRIPTED[name]())
+def script(name: str) -> StrategyPlayer:
+    return StrategyPlayer(name, MATRIX_STRATEGIES[name]())
 
 
-def make_learner(models: LanguageModels, algorithm: Exact | Reinforce) -> Learner:
+def make_learner(models: LanguageModelBackend, algorithm: Exact | Reinforce) -> Learner:
     settings = OptimizerSettings(learning_rate=0.01)
     return Learner(models.engine, "main", settings, algorithm.loss(), 10)
 
@@ -53,7 +53,7 @@ def taken(one: Learner) -> Gradient:
 
 
 def sampled(
-    models: LanguageModels, game: Game, players: tuple[Player, ...], algorithm: Reinforce
+    models: LanguageModelBackend, game: Game, players: tuple[Player, ...], algorithm: Reinforce
 ) -> list[Gradient]:
     """The gradients of independent batches of matches."""
     one = make_learner(models, algorithm)
@@ -76,7 +76,7 @@ def sampled(
 
 
 def exact(
-    models: LanguageModels,
+    models: LanguageModelBackend,
     game: Game,
     players: tuple[Player, ...],
     algorithm: Exact,
@@ -206,10 +206,10 @@ class RoundsTold:
     """A memory-one prompt that also tells the number of the round."""
 
     inner: Prompt
-    fresh: ClassVar[bool] = True
-    drawn: ClassVar[tuple[str, ...]] = ()
+    single_turn: ClassVar[bool] = True
+    random_parameters: ClassVar[tuple[str, ...]] = ()
 
-    def varied(self, stream: tuple[int | str, ...]) -> "RoundsTold":
+    def sample_variant(self, stream: tuple[int | str, ...]) -> "RoundsTold":
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:

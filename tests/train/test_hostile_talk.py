@@ -10,7 +10,7 @@ import pytest
 
 from comity.engines.local.models import load_tokenizer
 from comity.games.base import Game, Reply, Turn
-from comity.players.scripted.catalog import SCRIPTS
+from comity.players.scripted.catalog import STRATEGIES
 from comity.players.scripted.negotiators import GreedyClaimer
 from comity.runs.folder import read_decisions
 from comity.train import train
@@ -65,9 +65,9 @@ def test_a_message_forges_nothing(
             for talk in talks(run)
         ]
 
-    monkeypatch.setitem(SCRIPTS, "hostile", GreedyClaimer)
+    monkeypatch.setitem(STRATEGIES, "hostile", GreedyClaimer)
     polite = played(tmp_path / "polite", *wording)
-    monkeypatch.setitem(SCRIPTS, "hostile", Hostile)
+    monkeypatch.setitem(STRATEGIES, "hostile", Hostile)
     run = played(tmp_path / "hostile", *wording)
     assert headers(run) == headers(polite), "no header that the template has not told"
     told = [text for talk in talks(run) for kind, text, _ in talk if kind == "prompt"]

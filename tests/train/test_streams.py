@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import comity
-from comity.games.randomness import DRAWN_ONCE, STREAMS, Stream, generator, opened
+from comity.games.randomness import DRAWN_ONCE, STREAMS, Stream, generator, recorded_streams
 from comity.train import train
 from tests.train.small import short_rules, small
 
@@ -77,7 +77,7 @@ RUNS: dict[str, tuple[str, ...]] = {
 
 
 def used(output: Path, *changes: str) -> list[Stream]:
-    with opened() as streams:
+    with recorded_streams() as streams:
         train(small(output, "iterations=3", *changes), report=False)
     return streams
 
@@ -122,7 +122,7 @@ def test_minibatches_have_an_order_of_their_own_for_every_seed_and_learner(tmp_p
 
 def test_a_stream_says_what_it_is_for() -> None:
     assert set(STREAMS) > DRAWN_ONCE
-    with opened() as streams:
+    with recorded_streams() as streams:
         generator(0, 1, 2, "branch", 3, 0, 1, "answer", 0, 0, 0, 0)
         generator(0, "crossplay", "a|b|0", 1, "answer", 0, 0, 0, 0)
         generator(0, "crossplay", "environment", 0)
@@ -136,10 +136,10 @@ def test_a_stream_says_what_it_is_for() -> None:
 def test_the_test_sees_a_stream_that_is_drawn_from_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from comity.players.base import Ask
+    from comity.players.base import Request
 
-    rng = Ask.rng
-    monkeypatch.setattr(Ask, "rng", lambda self, attempt=0, part="": rng(self, 0, part))
+    rng = Request.rng
+    monkeypatch.setattr(Request, "rng", lambda self, attempt=0, part="": rng(self, 0, part))
     assert twice(used(tmp_path, *TRIED))
 
 

@@ -33,7 +33,7 @@ from comity.evaluation.generalization.questions import (
 )
 from comity.evaluation.generalization.sampled_play import Played, Stage, play
 from comity.games.base import Game
-from comity.players.scripted.catalog import Script
+from comity.players.scripted.catalog import Strategy
 from comity.prompts.base import Prompt
 
 BASE = "base"
@@ -98,7 +98,7 @@ class Plan:
     """The prompts of the trainings, by name; `prompt` tells cells in them."""
     trained_on: Mapping[str, Game] = field(default_factory=dict)
     """Games of the trainings beyond `games`; asked about in the trained prompts alone."""
-    opponents: Mapping[str, Script] = field(default_factory=dict)
+    opponents: Mapping[str, Strategy] = field(default_factory=dict)
     """Scripts that are played against as well as Random, by name."""
     play_framings: tuple[str, ...] = ()
     """Further framings and off-task prompts in which the dilemma is played."""
@@ -121,7 +121,7 @@ class Plan:
             seat=subject.seat,
             fitting=fitting(self.games[self.dilemma]),
             trained=asked.prompt,
-            draws=DRAWS if prompt is not None and prompt.drawn else 1,
+            draws=DRAWS if prompt is not None and prompt.random_parameters else 1,
             trained_games=() if prompt is None else self._told_in(prompt, subject.seat),
         )
 

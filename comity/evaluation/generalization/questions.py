@@ -21,7 +21,7 @@ from comity.games.matrix.iterated import Iterated
 from comity.prompts import PROMPTS
 from comity.prompts.base import Prompt
 from comity.prompts.matrix.framings import DILEMMAS, is_prisoners_dilemma
-from comity.prompts.matrix.structured import square_stage
+from comity.prompts.matrix.structured import two_by_two_stage
 from comity.registry import build
 
 LAYOUTS = ("original", "columns", "rows", "reversed")
@@ -117,7 +117,7 @@ def structured_prompt(cell: Cell, stream: tuple[int | str, ...] = (0, "generaliz
     if cell.labels in RANDOM_LABELS:
         parameters["label_length"] = RANDOM_LABELS[cell.labels]
     prompt: Prompt = build("prompt", parameters, PROMPTS)
-    return prompt.varied(stream)
+    return prompt.sample_variant(stream)
 
 
 def told_by(trained: Mapping[str, Prompt]) -> MakePrompt:
@@ -125,7 +125,7 @@ def told_by(trained: Mapping[str, Prompt]) -> MakePrompt:
 
     def make(cell: Cell) -> Prompt:
         if cell.framing == AS_TRAINED:
-            return trained[cell.prompt].varied((0, "generalization", AS_TRAINED, cell.draw))
+            return trained[cell.prompt].sample_variant((0, "generalization", AS_TRAINED, cell.draw))
         return structured_prompt(cell)
 
     return make
@@ -208,7 +208,7 @@ class Grid:
 
 def fitting(game: Game) -> tuple[str, ...]:
     """The framings but `structured` whose words do not contradict the game's payoffs."""
-    dilemma = is_prisoners_dilemma(square_stage(game))
+    dilemma = is_prisoners_dilemma(two_by_two_stage(game))
     return tuple(one for one in FRAMINGS[1:] if dilemma or one not in DILEMMAS)
 
 
@@ -230,7 +230,7 @@ def ask(
         named, now = (labels[0], labels[1]), turn(cell.state, cell.seat)
         before: tuple[tuple[str, str], ...] = ()
         text = told.opening(game, now)
-        if not told.fresh and cell.state != START:
+        if not told.single_turn and cell.state != START:
             # A conversation comes to a state by the round before it.
             own = named["CD".index(cell.state[0])]
             before = ((told.opening(game, turn(START, cell.seat)), own),)

@@ -18,7 +18,7 @@ from comity.evaluation.moral.metrics import Answered
 from comity.evaluation.moral.published_protocol import Course, course, follow
 from comity.games.base import Game, Observation, Round, Turn
 from comity.games.randomness import generator
-from comity.players.scripted.catalog import Script
+from comity.players.scripted.catalog import Strategy
 from comity.prompts.answers import parse, parse_lenient
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _named(stage: Stage) -> tuple[str, ...]:
 
 
 def _reply(
-    script: Script,
+    script: Strategy,
     game: Game,
     seat: int,
     shown: Sequence[tuple[int, int]],

@@ -117,7 +117,7 @@ def reward_shares(
     for match, seed in enumerate(seeds):
         for seat in range(rewards.shape[1]):
             if (seed, seat) not in ranges:
-                ranges[seed, seat] = stake(reward, game.dealt(seed), seat).range
+                ranges[seed, seat] = stake(reward, game.sample_instance(seed), seat).range
             low, high = ranges[seed, seat]
             if high > low:
                 shares[match, seat] = (rewards[match, seat] - low) / (high - low)

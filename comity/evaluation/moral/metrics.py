@@ -27,7 +27,7 @@ from itertools import product
 import numpy as np
 
 from comity.errors import ComityError
-from comity.games.base import Game, Played
+from comity.games.base import Game, PlayedMatches
 from comity.games.matrix.iterated import Iterated
 from comity.rewards.base import Reward
 
@@ -147,7 +147,7 @@ def stake(reward: Reward, game: Game, seat: int = 0) -> Stake:
     def by_seat(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         return np.stack([mine, theirs], axis=1)[:, order][:, :, None]
 
-    happened = Played(
+    happened = PlayedMatches(
         intended=by_seat(own, other),
         moves=by_seat(played, other),
         payoffs=by_seat(table[played, other, 0], table[played, other, 1]),

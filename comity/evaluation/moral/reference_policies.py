@@ -21,10 +21,10 @@ from comity.errors import ComityError
 from comity.evaluation import payoff_ranges as ranges
 from comity.evaluation.moral.metrics import Answered, normalized, of_type, payoff_table, stake
 from comity.evaluation.moral.policy_tables import NULL_POLICIES
-from comity.games.base import Game, Observation, Played
+from comity.games.base import Game, Observation, PlayedMatches
 from comity.games.enumerate import Policy, final_states
 from comity.games.matrix.iterated import Iterated
-from comity.games.split.expected_payoffs import references
+from comity.games.split.expected_payoffs import reference_payoffs
 from comity.games.split.game import Split
 from comity.rewards.base import Reward
 
@@ -33,7 +33,7 @@ TOO_MANY = 50_000
 """Matches to enumerate, at most."""
 
 
-Followed = tuple[np.ndarray, Played]
+Followed = tuple[np.ndarray, PlayedMatches]
 """Every match that a policy may have, and its probability."""
 
 
@@ -56,7 +56,7 @@ def yardsticks(
         payoff_table(game)
     except ComityError:
         return {}
-    if game.dealt(0) is not game:
+    if game.sample_instance(0) is not game:
         return {}
     phases = []
     for first, name, reward in rewards:
@@ -89,14 +89,14 @@ def payoff_range(game: Game) -> Json:
     `{}` where payoffs are drawn per match or depend on a deal, and where there are too many
     joint moves to look at.
     """
-    if not isinstance(game, Iterated) or game.dealt(0) is not game:
+    if not isinstance(game, Iterated) or game.sample_instance(0) is not game:
         return {}
     found = ranges.payoff_range(game)
     return {} if found is None else {"payoffs": list(found)}
 
 
 def split_yardsticks(game: Game) -> Json:
-    """`items` and `references` of a split game, JSON-ready; `{}` for any other.
+    """`items` and `reference_payoffs` of a split game, JSON-ready; `{}` for any other.
 
     References are `{pair: {"points", "e1", "e2"}}` of `comity.games.split.expected_payoffs`: what a
     pair of scripts gets a round and seat, its split efficiency and its percent of the maximum. `{}`
@@ -106,7 +106,7 @@ def split_yardsticks(game: Game) -> Json:
         return {}
     found: Json = {}
     with suppress(ComityError):  # Where there are too many deals to list, there are no lines.
-        found = dict(references(game))
+        found = dict(reference_payoffs(game))
     return {"items": list(game.items), "references": found}
 
 
@@ -125,7 +125,7 @@ def _optima(game: Any, reward: Reward, opponent: Policy | None, seat: int) -> Js
 def _size(game: Any, opponent: Policy | None) -> float:
     """At most this many matches: the opponent may mix, and hands may tremble."""
     ways = (1 if opponent is None else 2) * (4 if game.noise else 1)
-    return float(len(game.starts(0)) * ways**game.length.longest)
+    return float(len(game.initial_distribution(0)) * ways**game.length.longest)
 
 
 def follow_nulls(game: Any, opponent: Policy | None, seat: int) -> dict[str, Followed]:
@@ -146,7 +146,7 @@ def _follow(table: np.ndarray, game: Any, opponent: Policy | None, seat: int) ->
 
     other = policy if opponent is None else opponent
     found = final_states(game, [policy, other] if seat == 0 else [other, policy])
-    return np.array([p for p, _ in found]), Played.from_histories(
+    return np.array([p for p, _ in found]), PlayedMatches.from_histories(
         [game.history(state) for _, state in found], [state.prior for _, state in found]
     )
 

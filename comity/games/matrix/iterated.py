@@ -88,31 +88,32 @@ class Iterated:
         """Names of the stage game's moves."""
         return self.stage.moves
 
-    def dealt(self, seed: int) -> "Iterated":
+    def sample_instance(self, seed: int) -> "Iterated":
         """Itself: the same rules in every match."""
         return self
 
     def start(self, seed: int) -> State:
         """First state of the match that this environment seed identifies."""
-        laws = self._prior_laws()
-        if laws is None:
+        distributions = self._prior_moves()
+        if distributions is None:
             return State(seed)
         # Drawn for every seat, also where its move is given: seats keep their draws.
         drawn = generator(seed, PRIOR).integers(len(self.moves), size=self.seats)
         prior = (
-            int(move) if len(law) > 1 else law[0] for move, law in zip(drawn, laws, strict=True)
+            int(move) if len(distribution) > 1 else distribution[0]
+            for move, distribution in zip(drawn, distributions, strict=True)
         )
         return State(seed, prior=tuple(prior))
 
-    def starts(self, seed: int) -> list[tuple[float, State]]:
+    def initial_distribution(self, seed: int) -> list[tuple[float, State]]:
         """All first states with their probabilities: what `start` draws from."""
-        laws = self._prior_laws()
-        if laws is None:
+        distributions = self._prior_moves()
+        if distributions is None:
             return [(1.0, State(seed))]
-        priors = list(product(*laws))
+        priors = list(product(*distributions))
         return [(1 / len(priors), State(seed, prior=prior)) for prior in priors]
 
-    def _prior_laws(self) -> list[list[Move]] | None:
+    def _prior_moves(self) -> list[list[Move]] | None:
         """For each seat the equally likely moves on display before round 0; None: nothing is."""
         if self.initial_state == "none":
             return None
@@ -144,11 +145,11 @@ class Iterated:
 
     def step(self, state: State, moves: Mapping[int, Reply]) -> State:
         """Plays the round with the chances that the seed holds for it."""
-        intended = self._answers(state, moves)
+        intended = self._intended(state, moves)
         number = len(state.history)
         played = tuple(
-            self._trembled(state.seed, number, seat, action)
-            for seat, action in enumerate(self._ruled(state, intended))
+            self._tremble(state.seed, number, seat, action)
+            for seat, action in enumerate(self._after_illegal_rule(state, intended))
         )
         chance = self._continuation(state, intended)
         continues = chance == 1 or (
@@ -158,8 +159,11 @@ class Iterated:
 
     def successors(self, state: State, moves: Mapping[int, Reply]) -> list[tuple[float, State]]:
         """Every outcome of the trembles and of the coin for another round."""
-        intended = self._answers(state, moves)
-        hands = [self._tremble_law(action) for action in self._ruled(state, intended)]
+        intended = self._intended(state, moves)
+        hands = [
+            self._tremble_distribution(action)
+            for action in self._after_illegal_rule(state, intended)
+        ]
         chance = self._continuation(state, intended)
         return [
             (weight, self._after(state, intended, tuple(a for _, a in joint), continues))
@@ -172,7 +176,7 @@ class Iterated:
         """Finished rounds, oldest first."""
         return state.history
 
-    def _answers(self, state: State, moves: Mapping[int, Reply]) -> tuple[Action, ...]:
+    def _intended(self, state: State, moves: Mapping[int, Reply]) -> tuple[Action, ...]:
         """Answers in seat order; a missing, superfluous or unknown one is a programming error."""
         if state.over:
             raise ValueError("the match is over")
@@ -187,7 +191,7 @@ class Iterated:
             raise ValueError(f"seat {seat} has no move {reply!r}")
         return int(reply)
 
-    def _ruled(self, state: State, intended: tuple[Action, ...]) -> tuple[Action, ...]:
+    def _after_illegal_rule(self, state: State, intended: tuple[Action, ...]) -> tuple[Action, ...]:
         """The moves after the rule for illegal answers."""
         if ILLEGAL not in intended or self.illegal in ("zero_all", "end_match"):
             return intended
@@ -201,7 +205,7 @@ class Iterated:
             for seat, action in enumerate(intended)
         )
 
-    def _trembled(self, seed: int, number: int, seat: int, action: Action) -> Action:
+    def _tremble(self, seed: int, number: int, seat: int, action: Action) -> Action:
         """The move that the hand really makes."""
         if self.noise == 0 or isinstance(action, Illegal):
             return action
@@ -213,7 +217,7 @@ class Iterated:
         shift = 1 + int(chance.integers(len(self.moves) - 1))
         return (action + shift) % len(self.moves)
 
-    def _tremble_law(self, action: Action) -> list[tuple[float, Action]]:
+    def _tremble_distribution(self, action: Action) -> list[tuple[float, Action]]:
         """All moves that the hand may make, with their probabilities."""
         if self.noise == 0 or isinstance(action, Illegal):
             return [(1.0, action)]

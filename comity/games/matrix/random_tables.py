@@ -16,7 +16,7 @@ from comity.games.matrix.stages import OUTCOMES, MatrixStage
 from comity.games.matrix.tables import COOPERATE_DEFECT, DEFAULT_LENGTH, LengthChoice
 from comity.games.randomness import PAYOFFS, generator
 
-TRIES = 10_000
+MAX_TRIES = 10_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class OrderedPayoffs:
             )
         self.draw(0)
 
-    def every(self, most: int) -> list[dict[str, int]] | None:
+    def enumerate_all(self, most: int) -> list[dict[str, int]] | None:
         """Own payoffs of all outcomes in every table that fits; None: there are more than `most`.
 
         All are equally likely.
@@ -64,7 +64,7 @@ class OrderedPayoffs:
     def draw(self, seed: int) -> dict[str, int]:
         """Own payoff of every outcome in the match of this environment seed."""
         rng = generator(seed, PAYOFFS)
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             numbers = rng.choice(self.high - self.low + 1, size=4, replace=False) + self.low
             found = dict(zip(self.order, sorted(map(int, numbers), reverse=True), strict=True))
             if self._fits(found):
@@ -79,20 +79,20 @@ class OrderedPayoffs:
 class RandomTables(Iterated):
     """An iterated game whose table every match draws; its own `stage` is one example."""
 
-    law: OrderedPayoffs
+    distribution: OrderedPayoffs
 
-    def dealt(self, seed: int) -> Iterated:
+    def sample_instance(self, seed: int) -> Iterated:
         """The match's game, with its own table."""
-        return self._with(self.law.draw(seed))
+        return self._with(self.distribution.draw(seed))
 
     def tables(self, most: int) -> tuple[list[Iterated], bool]:
         """Equally likely games, and whether they are all that matches may have.
 
         All of them, or, where there are more than `most`, those of the first `most` seeds.
         """
-        every = self.law.every(most)
+        every = self.distribution.enumerate_all(most)
         if every is None:
-            return [self.dealt(seed) for seed in range(most)], False
+            return [self.sample_instance(seed) for seed in range(most)], False
         return [self._with(payoff) for payoff in every], True
 
     def _with(self, payoff: dict[str, int]) -> Iterated:
@@ -122,12 +122,12 @@ def random_dilemma(
 
     Four different whole numbers from `low` to `high`.
     """
-    law = OrderedPayoffs(tuple(order), low, high, efficient)
+    distribution = OrderedPayoffs(tuple(order), low, high, efficient)
     return RandomTables(
-        stage=_stage(title, law.draw(0)),
+        stage=_stage(title, distribution.draw(0)),
         length=make_length(length),
         noise=noise,
         illegal=illegal,
         initial_state=initial_state,
-        law=law,
+        distribution=distribution,
     )

@@ -1,7 +1,7 @@
 """Stage games: what one round pays for the moves played in it.
 
-- `Stage`: what a stage game is. `situations` and `payoffs_to`: what there is to tell of one,
-  which is all that prompts know of it.
+- `Stage`: what a stage game is. `opponent_profiles` and `payoffs_own_first`: all that prompts
+  know of one.
 - `MatrixStage`: two seats that choose among the same k moves, and any payoff table.
 - `PublicGoods`: N seats that put in or keep.
 
@@ -46,10 +46,10 @@ class Stage(Protocol):
         ...
 
 
-TRIED = 10_000
+MAX_JOINT_MOVES = 10_000
 """Most joint moves that are looked at to find out whether seats are interchangeable."""
 
-MOST_SITUATIONS = 100
+MAX_OPPONENT_PROFILES = 100
 """Most situations that a prompt lists."""
 
 
@@ -57,12 +57,12 @@ def interchangeable(stage: Stage) -> bool:
     """What a seat earns depends on how many of the others play each move, not on who does.
 
     A stage may say so itself with an attribute of this name, which stages of many seats have to:
-    all joint moves are compared where it does not, if they are no more than `TRIED`.
+    all joint moves are compared where it does not, if they are no more than `MAX_JOINT_MOVES`.
     """
     said = getattr(stage, "interchangeable", None)
     if said is not None:
         return bool(said)
-    if len(stage.moves) ** stage.seats > TRIED:
+    if len(stage.moves) ** stage.seats > MAX_JOINT_MOVES:
         return False
     earned: dict[tuple[Any, ...], float] = {}
     for joint in product(range(len(stage.moves)), repeat=stage.seats):
@@ -73,16 +73,16 @@ def interchangeable(stage: Stage) -> bool:
     return True
 
 
-def situations(stage: Stage) -> list[tuple[Move, ...]]:
+def opponent_profiles(stage: Stage) -> list[tuple[Move, ...]]:
     """What the other seats may do, as far as it matters to one: its cases, in order.
 
     Each is the others' moves, `[seats - 1]`: in seat order, or sorted where they are
-    interchangeable. Raises `ComityError` where there are more than `MOST_SITUATIONS`.
+    interchangeable. Raises `ComityError` where there are more than `MAX_OPPONENT_PROFILES`.
     """
     moves, others = range(len(stage.moves)), stage.seats - 1
     alike = others > 1 and interchangeable(stage)
     count = math.comb(len(moves) + others - 1, others) if alike else len(moves) ** others
-    if count > MOST_SITUATIONS:
+    if count > MAX_OPPONENT_PROFILES:
         more = "" if alike else "; if only their numbers count, give it `interchangeable = True`"
         raise ComityError(
             f"{stage.title}: there are {count} things that {others} others can do, too many to "
@@ -93,7 +93,9 @@ def situations(stage: Stage) -> list[tuple[Move, ...]]:
     )
 
 
-def payoffs_to(stage: Stage, seat: int, own: Move, others: tuple[Move, ...]) -> tuple[float, ...]:
+def payoffs_own_first(
+    stage: Stage, seat: int, own: Move, others: tuple[Move, ...]
+) -> tuple[float, ...]:
     """What `seat` earns that plays `own`, then what the others earn, in seat order."""
     payoffs = stage.payoff((*others[:seat], own, *others[seat:]))
     return (payoffs[seat], *payoffs[:seat], *payoffs[seat + 1 :])

@@ -12,17 +12,17 @@ import numpy as np
 
 from comity.errors import ComityError
 
-Mixture = list[tuple[np.ndarray, np.ndarray]]
+ClaimDistribution = list[tuple[np.ndarray, np.ndarray]]
 """Claims int `[K, I]`, each with its probability `[K, I]`; items are independent."""
 
 
-class Rule(Protocol):
+class ClaimRule(Protocol):
     """How a seat claims; implementations are frozen dataclasses.
 
     What it claims of an item depends on this item's values and stock only.
     """
 
-    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> Mixture:
+    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
         """What the seat claims, from values `[K, S, I]` and stock `[K, I]`."""
         ...
 
@@ -42,12 +42,12 @@ class WelfareMaximizing:
     accepts whatever is worth something to anybody, because nothing is what it gets otherwise.
     """
 
-    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> Mixture:
+    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
         """One claim, for sure."""
         holds = values == values.max(axis=1, keepdims=True)
         holders = holds.sum(axis=1)
         before = holds[:, :seat].sum(axis=1)
-        return sure(holds[:, seat] * (stock // holders + (before < stock % holders)))
+        return certain(holds[:, seat] * (stock // holders + (before < stock % holders)))
 
     def accepts(
         self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
@@ -62,9 +62,9 @@ class WelfareMaximizing:
 class Greedy:
     """Everything. It accepts whatever is worth something to it."""
 
-    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> Mixture:
+    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
         """The stock."""
-        return sure(stock)
+        return certain(stock)
 
     def accepts(
         self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
@@ -74,7 +74,7 @@ class Greedy:
 
 
 @dataclass(frozen=True)
-class Always:
+class ConstantClaim:
     """The same number of units of every item, or all where there are fewer.
 
     It accepts what is worth as much to it as that.
@@ -87,22 +87,22 @@ class Always:
         if self.units < 0:
             raise ComityError(f"units must not be negative, not {self.units}")
 
-    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> Mixture:
+    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
         """That many."""
-        return sure(np.minimum(stock, self.units))
+        return certain(np.minimum(stock, self.units))
 
     def accepts(
         self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
     ) -> np.ndarray:
         """1 where the rest is worth what it would claim."""
-        return worth_it(values[:, seat], rest, np.minimum(stock, self.units))
+        return at_least_as_valuable(values[:, seat], rest, np.minimum(stock, self.units))
 
 
 @dataclass(frozen=True)
 class UniformRandom:
     """Any number of units of each item, equally likely. It accepts by a fair coin."""
 
-    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> Mixture:
+    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
         """Nothing to everything, item by item."""
         most = int(stock.max())
         return [
@@ -117,11 +117,11 @@ class UniformRandom:
         return np.full(len(rest), 0.5)
 
 
-def sure(claims: np.ndarray) -> Mixture:
+def certain(claims: np.ndarray) -> ClaimDistribution:
     """A claim with probability 1."""
     return [(np.ones(1), claims)]
 
 
-def worth_it(values: np.ndarray, rest: np.ndarray, claim: np.ndarray) -> np.ndarray:
+def at_least_as_valuable(values: np.ndarray, rest: np.ndarray, claim: np.ndarray) -> np.ndarray:
     """1.0 `[K]` where the units `rest` are worth at least as much as the units `claim`."""
     return ((values * rest).sum(axis=1) >= (values * claim).sum(axis=1)).astype(float)

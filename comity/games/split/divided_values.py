@@ -101,7 +101,7 @@ def as_values(rows: np.ndarray) -> Values:
     return tuple(tuple(float(v) for v in row) for row in rows)
 
 
-def _of_use(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _valid_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """bool `[A, B]`: every item is worth something to someone, and some item to both."""
     one, other = first[:, None] > 0, second[None] > 0
     fits: np.ndarray = np.logical_and((one | other).all(axis=-1), (one & other).any(axis=-1))
@@ -111,7 +111,7 @@ def _of_use(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of use int `[K, 2, items]`, and the numbers of their rows int `[K, 2]`."""
     listable(len(rows) ** 2)
-    index = np.argwhere(_of_use(rows, rows))
+    index = np.argwhere(_valid_pairs(rows, rows))
     return rows[index], index
 
 

@@ -14,24 +14,24 @@ from math import prod
 import numpy as np
 
 from comity.errors import ComityError
-from comity.games.split.claim_rules import Greedy, Rule, WelfareMaximizing
+from comity.games.split.claim_rules import ClaimRule, Greedy, WelfareMaximizing
 from comity.games.split.game import Split
 
-Reference = dict[str, list[float] | float]
+ReferencePayoffs = dict[str, list[float] | float]
 """`points` per round of each seat, as the game pays them; split efficiency `e1` = mean(points
 of all / most that all can get) and percent of the maximum `e2` = their sum / the sum of the
 most, before `shared_payoff` counts them for everybody."""
 
 CHUNK = 1 << 14
 """Deals at a time, so that they stay in the processor's cache."""
-FEW = 1 << 20
+MAX_TABLE_SIZE = 1 << 20
 """Different items that get a place in a table."""
 
-Pair = Sequence[Rule]
+RuleProfile = Sequence[ClaimRule]
 """Who claims how, `[seat]`."""
 
 
-def references(game: Split) -> dict[str, Reference]:
+def reference_payoffs(game: Split) -> dict[str, ReferencePayoffs]:
     """What scripted pairs get in a round of this game, by pair.
 
     `cooperators`: welfare-maximizers who know all values. `greedy`: everybody claims all.
@@ -39,15 +39,15 @@ def references(game: Split) -> dict[str, Reference]:
     of a cooperator, averaged over the seats that it can have. Raises `ComityError` where the
     law of deals has too many outcomes to list.
     """
-    return deepcopy(_references(game))
+    return deepcopy(_reference_payoffs(game))
 
 
 @lru_cache(maxsize=32)
-def _references(game: Split) -> dict[str, Reference]:
+def _reference_payoffs(game: Split) -> dict[str, ReferencePayoffs]:
     cooperator, greedy = WelfareMaximizing(), Greedy()
     seats = range(game.seats)
     alone = [[greedy if seat == one else cooperator for seat in seats] for one in seats]
-    cooperators, greedies, *mixed = expectations(
+    cooperators, greedies, *mixed = expected_round_payoffs(
         game, [[cooperator] * game.seats, [greedy] * game.seats, *alone]
     )
     points = np.array([found["points"] for found in mixed])
@@ -65,7 +65,7 @@ def _references(game: Split) -> dict[str, Reference]:
     }
 
 
-def expectations(game: Split, pairs: Sequence[Pair]) -> list[Reference]:
+def expected_round_payoffs(game: Split, pairs: Sequence[RuleProfile]) -> list[ReferencePayoffs]:
     """What seats get in a round that play by the rules of each pair.
 
     In a proposal, and where claims are seen, every seat is as likely to begin as every other,
@@ -73,11 +73,11 @@ def expectations(game: Split, pairs: Sequence[Pair]) -> list[Reference]:
     """
     points, share = np.zeros((len(pairs), game.seats)), np.zeros(len(pairs))
     best = worthy = 0.0
-    values, stock, chances = game.deals.outcomes()
+    values, stock, chances = game.instances.outcomes()
     each = np.ones(len(game.items))
     # Who sees all other claims, and has to make up the stock with them, accepts or refuses them.
     seen = game.finalization == "visible" and game.payment == "exact"
-    find = _proposed if game.finalization == "proposal" or seen else _claimed
+    find = _proposal_payoffs if game.finalization == "proposal" or seen else _claim_payoffs
     for part, got in find(game, pairs, values, stock):  # got: [K, P, S]
         most = (stock[part] * reduce(np.maximum, values[part].swapaxes(0, 1))) @ each
         chance = chances[part] * (most > 0)
@@ -97,13 +97,13 @@ def expectations(game: Split, pairs: Sequence[Pair]) -> list[Reference]:
     ]
 
 
-def _claimed(
-    game: Split, pairs: Sequence[Pair], values: np.ndarray, stock: np.ndarray
+def _claim_payoffs(
+    game: Split, pairs: Sequence[RuleProfile], values: np.ndarray, stock: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Expected points `[K, P, S]` of every pair where all seats claim, some deals at a time."""
-    worth, units, index = _different(values, stock)
+    worth, units, index = _distinct_items(values, stock)
     exact = game.payment == "exact"
-    found = [_of_an_item(exact, rules, worth, units) for rules in pairs]
+    found = [_item_payoffs(exact, rules, worth, units) for rules in pairs]
     gains = np.stack([gain for gain, _ in found], axis=1)
     fits = np.stack([fit for _, fit in found], axis=1)
     items = range(stock.shape[1])
@@ -119,7 +119,9 @@ def _claimed(
         yield part, got
 
 
-def _different(values: np.ndarray, stock: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _distinct_items(
+    values: np.ndarray, stock: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The different items: values `[D, S, 1]`, stock `[D, 1]`, and each deal's `[K, I]`."""
     code = np.zeros(stock.shape, dtype=np.int64)
     size = 1
@@ -132,7 +134,7 @@ def _different(values: np.ndarray, stock: np.ndarray) -> tuple[np.ndarray, np.nd
         code += whole
         size *= levels
     flat = code.ravel()
-    if size > FEW:
+    if size > MAX_TABLE_SIZE:
         _, first, index = np.unique(flat, return_index=True, return_inverse=True)
     else:
         place = np.full(size, -1)
@@ -141,21 +143,21 @@ def _different(values: np.ndarray, stock: np.ndarray) -> tuple[np.ndarray, np.nd
         first = place[known]
         place[known] = np.arange(len(first))
         index = place[flat]
-    deal, item = np.divmod(first, stock.shape[1])
-    worth = values[deal, :, item].astype(float)
-    return worth[:, :, None], stock[deal, item][:, None], index.reshape(stock.shape)
+    instance, item = np.divmod(first, stock.shape[1])
+    worth = values[instance, :, item].astype(float)
+    return worth[:, :, None], stock[instance, item][:, None], index.reshape(stock.shape)
 
 
-def _of_an_item(
-    exact: bool, rules: Pair, values: np.ndarray, stock: np.ndarray
+def _item_payoffs(
+    exact: bool, rules: RuleProfile, values: np.ndarray, stock: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expected points `[D, S]` of one item, and the probability `[D]` that its claims fit.
 
     Without `exact` claims always fit, after scaling down.
     """
-    laws = [rule.claims(values, stock, seat) for seat, rule in enumerate(rules)]
+    distributions = [rule.claims(values, stock, seat) for seat, rule in enumerate(rules)]
     units, fitting = np.zeros(values.shape), np.zeros(stock.shape)
-    for joint in product(*laws):
+    for joint in product(*distributions):
         weight = prod(chance for chance, _ in joint)
         claims = np.stack([claim for _, claim in joint], axis=1)
         total = claims.sum(axis=1)
@@ -169,8 +171,8 @@ def _of_an_item(
     return (values * units)[:, :, 0], fitting[:, 0]
 
 
-def _proposed(
-    game: Split, pairs: Sequence[Pair], values: np.ndarray, stock: np.ndarray
+def _proposal_payoffs(
+    game: Split, pairs: Sequence[RuleProfile], values: np.ndarray, stock: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Expected points `[K, P, S]` of every pair where the last seat responds to the others."""
     first = [0] if game.starter == "fixed" else range(game.seats)
@@ -178,22 +180,24 @@ def _proposed(
         part = slice(start, start + CHUNK)
         worth = values[part].astype(float)
         got = [
-            np.mean([_response(rules, worth, stock[part], seat) for seat in first], axis=0)
+            np.mean([_response_payoffs(rules, worth, stock[part], seat) for seat in first], axis=0)
             for rules in pairs
         ]
         yield part, np.stack(got, axis=1)
 
 
-def _response(rules: Pair, values: np.ndarray, stock: np.ndarray, first: int) -> np.ndarray:
+def _response_payoffs(
+    rules: RuleProfile, values: np.ndarray, stock: np.ndarray, first: int
+) -> np.ndarray:
     """Expected points `[K, S]` when this seat claims first, and the one before it responds."""
     seats = len(rules)
     *before, responder = [(first + later) % seats for later in range(seats)]
     units = np.zeros(values.shape, dtype=stock.dtype)
     for seat in before:
-        law = rules[seat].claims(values, stock, seat)
-        if len(law) > 1:
+        distribution = rules[seat].claims(values, stock, seat)
+        if len(distribution) > 1:
             raise ValueError("proposals that are drawn item by item are not enumerated")
-        units[:, seat] = law[0][1]
+        units[:, seat] = distribution[0][1]
     rest = stock - units.sum(axis=1)
     possible = (rest >= 0).all(axis=1)  # else they claim more than there is
     units[:, responder] = np.maximum(rest, 0)

@@ -18,8 +18,14 @@ from comity.errors import ComityError, lookup
 from comity.games.base import ILLEGAL, Action, Game, Illegal, Reply, Round, Turn
 from comity.games.lengths import Fixed, Length
 from comity.games.randomness import CONTINUE, STARTER, generator
-from comity.games.split.payment import ACCEPT, REJECT, allocation, claims_counted, nothing
-from comity.games.split.state import Deal, Deals, SplitObservation, SplitRound, SplitState
+from comity.games.split.payment import ACCEPT, REJECT, allocate, counted_claims, empty_allocation
+from comity.games.split.state import (
+    Instance,
+    InstanceDistribution,
+    SplitObservation,
+    SplitRound,
+    SplitState,
+)
 
 FINALIZATIONS: Final = {
     "together": "all seats claim in one step and see no claim of this round before",
@@ -56,7 +62,7 @@ class Split:
     """Talk, then claims; see the module's text."""
 
     title: str
-    deals: Deals
+    instances: InstanceDistribution
     messages: int = 1
     """Messages per seat and round: the most where `least_messages` is less."""
     least_messages: int | None = None
@@ -108,7 +114,7 @@ class Split:
     @property
     def seats(self) -> int:
         """Number of seats that the deals are for."""
-        return self.deals.seats
+        return self.instances.seats
 
     @property
     def least(self) -> int:
@@ -128,9 +134,9 @@ class Split:
     @property
     def items(self) -> tuple[str, ...]:
         """Names of the items."""
-        return self.deals.items
+        return self.instances.items
 
-    def dealt(self, seed: int) -> "Split":
+    def sample_instance(self, seed: int) -> "Split":
         """Itself: the same rules in every match."""
         return self
 
@@ -138,7 +144,7 @@ class Split:
         """First state of the match that this environment seed identifies."""
         return SplitState(seed)
 
-    def starts(self, seed: int) -> list[tuple[float, SplitState]]:
+    def initial_distribution(self, seed: int) -> list[tuple[float, SplitState]]:
         """The first state: the deals are given by the seed."""
         return [(1.0, self.start(seed))]
 
@@ -171,7 +177,7 @@ class Split:
                     seats=self.seats,
                     round=number,
                     history=state.history,
-                    deal=self.deals.draw(state.seed, number),
+                    instance=self.instances.draw(state.seed, number),
                     starter=starter,
                     messages=state.messages,
                     claimed=tuple(s in done for s in range(self.seats)),
@@ -239,21 +245,21 @@ class Split:
             text = moves[seat]
             if not isinstance(text, str | Illegal):
                 raise ValueError(f"a message is text, not {text!r}")
-            heard = "" if isinstance(text, Illegal) else text[: self.message_limit]
-            return replace(state, messages=(*state.messages, (seat, heard)))
-        deal = self.deals.draw(state.seed, len(state.history))
+            as_read = "" if isinstance(text, Illegal) else text[: self.message_limit]
+            return replace(state, messages=(*state.messages, (seat, as_read)))
+        instance = self.instances.draw(state.seed, len(state.history))
         exceeded = tuple(
             t.seat
             for t in turns
             if isinstance(moves[t.seat], str) and self.spent(t.seat, state.messages)
         )
         given = {t.seat: ILLEGAL if t.seat in exceeded else moves[t.seat] for t in turns}
-        answers = [(seat, self._checked(kind, reply, deal)) for seat, reply in given.items()]
+        answers = [(seat, self._checked(kind, reply, instance)) for seat, reply in given.items()]
         state = replace(state, intended=(*state.intended, *answers))
         settled = exceeded or len(state.intended) == self.seats
-        return self._paid(state, deal, exceeded) if settled else state
+        return self._paid(state, instance, exceeded) if settled else state
 
-    def _checked(self, kind: str, reply: Reply, deal: Deal) -> Any:
+    def _checked(self, kind: str, reply: Reply, instance: Instance) -> Any:
         """A claim, a response or ILLEGAL; anything else is a programming error."""
         if isinstance(reply, Illegal):
             return reply
@@ -261,10 +267,10 @@ class Split:
             if reply not in (ACCEPT, REJECT):
                 raise ValueError(f"a response is {ACCEPT} or {REJECT}, not {reply!r}")
             return reply
-        if not isinstance(reply, tuple) or len(reply) != len(deal.stock):
+        if not isinstance(reply, tuple) or len(reply) != len(instance.stock):
             raise ValueError(f"a claim has a number for each of {self.items}, not {reply!r}")
-        if not all(0 <= p <= q for p, q in zip(reply, deal.stock, strict=True)):
-            raise ValueError(f"the claim {reply} does not fit the stock {deal.stock}")
+        if not all(0 <= p <= q for p, q in zip(reply, instance.stock, strict=True)):
+            raise ValueError(f"the claim {reply} does not fit the stock {instance.stock}")
         return tuple(int(p) for p in reply)
 
     def _continuation(self, state: SplitState) -> float:
@@ -273,7 +279,7 @@ class Split:
             return 0.0
         return self.length.continuation(len(state.history))
 
-    def _paid(self, state: SplitState, deal: Deal, exceeded: tuple[int, ...]) -> SplitState:
+    def _paid(self, state: SplitState, instance: Instance, exceeded: tuple[int, ...]) -> SplitState:
         """The state with the round closed; `exceeded`: who ended it by a message too many."""
         answers = dict(state.intended)
         # Whom the round's end left without a claim did nothing illegal.
@@ -281,23 +287,23 @@ class Split:
             ILLEGAL if isinstance(answers.get(seat), Illegal) else 0 for seat in range(self.seats)
         )
         void = bool(exceeded) or (ILLEGAL in intended and self.illegal != "zero_claim")
-        claims, accepted = claims_counted(self, answers, deal)
-        received = allocation(self, claims, deal, accepted)
+        claims, accepted = counted_claims(self, answers, instance)
+        units = allocate(self, claims, instance, accepted)
         if void:
-            claims, received = (None,) * self.seats, nothing(self.seats, deal)
+            claims, units = (None,) * self.seats, empty_allocation(self.seats, instance)
         points = tuple(
-            float(sum(v * x for v, x in zip(deal.values[seat], received[seat], strict=True)))
+            float(sum(v * x for v, x in zip(instance.values[seat], units[seat], strict=True)))
             for seat in range(self.seats)
         )
         finished = SplitRound(
             intended=intended,
             moves=(ILLEGAL,) * self.seats if void else (0,) * self.seats,
             payoffs=(sum(points),) * self.seats if self.shared_payoff else points,
-            deal=deal,
+            instance=instance,
             starter=self.first_seat(state.seed, len(state.history)),
             messages=state.messages,
             claims=claims,
-            received=received,
+            allocation=units,
             accepted=accepted,
             exceeded=exceeded,
         )

@@ -28,7 +28,7 @@ _PAIRS: Final[dict[str, tuple[Pair, ...]]] = {
 
 
 @dataclass(frozen=True)
-class TypedValues:
+class GameTypeValues:
     """Two seats' values of one of the game types; see the module's text."""
 
     kinds: int
@@ -44,7 +44,7 @@ class TypedValues:
 
     def __post_init__(self) -> None:
         lookup("game type", self.type, _PAIRS)
-        if self.satisfying:
+        if self.satisfying_count:
             return
         if self.type == "10-1-exclusive" and self.kinds % 2:
             reason = "equal_sums needs an even number of items, because one seat gets more tens"
@@ -63,12 +63,12 @@ class TypedValues:
         return 1.0, 20.0 if self.type == "1-to-20" else 10.0
 
     @property
-    def satisfying(self) -> int:
+    def satisfying_count(self) -> int:
         """How many outcomes satisfy the constraints."""
         return _ways(self._rules, self.kinds, 0, False)
 
     @property
-    def all(self) -> int:
+    def unconstrained_count(self) -> int:
         """How many outcomes there are without constraints."""
         return len(_PAIRS[self.type]) ** self.kinds
 
@@ -78,7 +78,7 @@ class TypedValues:
 
     def draw(self, rng: np.random.Generator, stock: Stock) -> Values:
         """Item by item, each pair as likely as there are ways to go on after it."""
-        number = _below(rng, self.satisfying)
+        number = _below(rng, self.satisfying_count)
         chosen: list[Pair] = []
         total, differs = 0, False
         for left in reversed(range(self.kinds)):
@@ -95,7 +95,7 @@ class TypedValues:
 
     def outcomes(self, stock: Stock) -> tuple[np.ndarray, np.ndarray]:
         """Equally likely; whole numbers of 8 bits."""
-        count = listable(self.satisfying)
+        count = listable(self.satisfying_count)
         pairs = np.array(_PAIRS[self.type], dtype=np.int8)
         found = np.zeros((1, 2, 0), dtype=np.int8)
         for left in reversed(range(self.kinds)):

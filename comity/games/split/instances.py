@@ -1,7 +1,7 @@
 """Laws of deals: how much there is of each item, and what a unit is worth to whom.
 
-- `HandDeals`: hands of rock-paper-scissors decide the values.
-- `DrawnDeals`: a law of quantities (`comity.games.split.quantities`) and one of values
+- `HandInstances`: hands of rock-paper-scissors decide the values.
+- `SampledInstances`: a law of quantities (`comity.games.split.quantities`) and one of values
   (`valuations`, `divided_values`, `game_types`), in every round or for the match.
 
 Deals are derived from the environment seed and the round. Every law lists its outcomes.
@@ -18,22 +18,22 @@ import numpy as np
 from comity.errors import ComityError
 from comity.games.randomness import DEAL, generator
 from comity.games.split.quantities import Quantities, Stock, listable, per_item, positive
-from comity.games.split.state import Deal, Outcomes
+from comity.games.split.state import Instance, Outcomes
 from comity.games.split.valuations import Valuations
 
 HANDS: Final = ("rock", "paper", "scissors")
 BEATS: Final = {"rock": "scissors", "paper": "rock", "scissors": "paper"}
 """What each hand beats."""
 
-DEALT: Final = tuple(permutations(HANDS, 2))
+DISTINCT_HANDS: Final = tuple(permutations(HANDS, 2))
 """The six pairs of different hands, `[seat]`."""
 
-MOST_STOCKS: Final = 1000
+MAX_STOCKS: Final = 1000
 """Stocks for which values that depend on the stock are worked out."""
 
 
 @dataclass(frozen=True)
-class HandDeals:
+class HandInstances:
     """Two different hands are dealt; to the winning one a unit of anything is worth more."""
 
     items: tuple[str, ...] = ("coins",)
@@ -67,29 +67,33 @@ class HandDeals:
         """To the losing and to the winning hand."""
         return self.lose, self.win
 
-    def draw(self, seed: int, number: int) -> Deal:
+    def draw(self, seed: int, number: int) -> Instance:
         """The deal of round `number` in the match of this environment seed."""
         rng = generator(seed, DEAL, number)
         if not self.alternating_hands:
-            return self._deal(DEALT[int(rng.integers(len(DEALT)))])
+            return self._deal(DISTINCT_HANDS[int(rng.integers(len(DISTINCT_HANDS)))])
         winner = (int(generator(seed, DEAL).integers(2)) + number) % 2
         hand = HANDS[int(rng.integers(len(HANDS)))]
         return self._deal((hand, BEATS[hand]) if winner == 0 else (BEATS[hand], hand))
 
     def outcomes(self) -> Outcomes:
         """Six, equally likely in every round."""
-        deals = [self._deal(hands) for hands in DEALT]
-        values = np.array([deal.values for deal in deals], dtype=float)
-        return values, np.array([deal.stock for deal in deals]), np.full(len(deals), 1 / len(deals))
+        instances = [self._deal(hands) for hands in DISTINCT_HANDS]
+        values = np.array([instance.values for instance in instances], dtype=float)
+        return (
+            values,
+            np.array([instance.stock for instance in instances]),
+            np.full(len(instances), 1 / len(instances)),
+        )
 
-    def _deal(self, hands: tuple[str, ...]) -> Deal:
+    def _deal(self, hands: tuple[str, ...]) -> Instance:
         first = BEATS[hands[0]] == hands[1]
         worth = (self.win, self.lose) if first else (self.lose, self.win)
-        return Deal(self.stock, tuple((float(v),) * len(self.items) for v in worth), hands)
+        return Instance(self.stock, tuple((float(v),) * len(self.items) for v in worth), hands)
 
 
 @dataclass(frozen=True)
-class DrawnDeals:
+class SampledInstances:
     """Quantities from one law, values from another.
 
     What is not redrawn in every round is drawn once for the match.
@@ -103,14 +107,16 @@ class DrawnDeals:
 
     def __post_init__(self) -> None:
         check_items(self.items)
-        for law in (self.quantities, self.valuations):
-            if law.kinds != len(self.items):
-                raise ValueError(f"{law} is for {law.kinds} items, not {len(self.items)}")
+        for distribution in (self.quantities, self.valuations):
+            if distribution.kinds != len(self.items):
+                raise ValueError(
+                    f"{distribution} is for {distribution.kinds} items, not {len(self.items)}"
+                )
         if not self.valuations.needs_stock:
             return
         stocks = self.quantities.outcomes()[0].tolist()
-        if len(stocks) > MOST_STOCKS:
-            raise ComityError(f"{self.valuations.kind} values fit at most {MOST_STOCKS} stocks")
+        if len(stocks) > MAX_STOCKS:
+            raise ComityError(f"{self.valuations.kind} values fit at most {MAX_STOCKS} stocks")
         if len(stocks) > 1 and self.redraw_stock and not self.redraw_values:
             raise ComityError(
                 f"{self.valuations.kind} values fit one stock only: set redraw_values=true or "
@@ -144,7 +150,7 @@ class DrawnDeals:
         """The values of all items sum to the same for every seat."""
         return bool(getattr(self.valuations, "equal_sums", self.kind == "cut"))
 
-    def draw(self, seed: int, number: int) -> Deal:
+    def draw(self, seed: int, number: int) -> Instance:
         """The deal of round `number` in the match of this environment seed."""
         return _drawn(self, seed, number)
 
@@ -166,11 +172,11 @@ class DrawnDeals:
 
 
 @lru_cache(maxsize=4096)
-def _drawn(deals: DrawnDeals, seed: int, number: int) -> Deal:
+def _drawn(instances: SampledInstances, seed: int, number: int) -> Instance:
     """A round's deal, which every step of it and every match of its group asks for."""
-    stock = deals.quantities.draw(_stream(seed, number, deals.redraw_stock, "stock"))
-    rng = _stream(seed, number, deals.redraw_values, "values")
-    return Deal(stock, deals.valuations.draw(rng, stock))
+    stock = instances.quantities.draw(_stream(seed, number, instances.redraw_stock, "stock"))
+    rng = _stream(seed, number, instances.redraw_values, "values")
+    return Instance(stock, instances.valuations.draw(rng, stock))
 
 
 def _stream(seed: int, number: int, redrawn: bool, what: str) -> np.random.Generator:

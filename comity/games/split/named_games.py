@@ -12,10 +12,10 @@ from comity.errors import ComityError, lookup
 from comity.games.lengths import Fixed, Geometric, Length, make_length
 from comity.games.split.divided_values import ClassicValues, CutValues
 from comity.games.split.game import Split
-from comity.games.split.game_types import TypedValues
-from comity.games.split.instances import DrawnDeals, HandDeals, check_items
+from comity.games.split.game_types import GameTypeValues
+from comity.games.split.instances import HandInstances, SampledInstances, check_items
 from comity.games.split.quantities import QUANTITIES, FixedQuantities, Quantities, per_item
-from comity.games.split.state import Deals
+from comity.games.split.state import InstanceDistribution
 from comity.games.split.valuations import (
     BimodalValues,
     DistinctValues,
@@ -39,7 +39,7 @@ VALUATIONS: Final = {
     "distinct": DistinctValues,
     "bimodal": BimodalValues,
     "fixed": FixedValues,
-    "type": TypedValues,
+    "type": GameTypeValues,
 }
 """Every law of values by name."""
 
@@ -78,10 +78,10 @@ def trust_and_split(
     """
     items = _named(items)
     quantities = FixedQuantities(len(items), stock)
-    deals = DrawnDeals(items, quantities, UniformValues(len(items), low, high, seats))
+    instances = SampledInstances(items, quantities, UniformValues(len(items), low, high, seats))
     return Split(
         title="Trust and Split",
-        deals=deals,
+        instances=instances,
         **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
@@ -119,7 +119,7 @@ def trust_and_split_rps(
     units = per_item("stock", stock, len(items))
     return Split(
         title="Trust and Split with Rock-Paper-Scissors",
-        deals=HandDeals(items, units, win, lose, alternating_hands),
+        instances=HandInstances(items, units, win, lose, alternating_hands),
         **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
@@ -155,7 +155,7 @@ def trust_and_split_items(
     """
     return Split(
         title="Trust and Split with Items",
-        deals=_typed(items, stock, game_type, equal_sums, conflict),
+        instances=_typed(items, stock, game_type, equal_sums, conflict),
         **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
@@ -190,7 +190,7 @@ def split_no_talk(
     """
     return Split(
         title="Split",
-        deals=_typed(items, stock, game_type, equal_sums, conflict),
+        instances=_typed(items, stock, game_type, equal_sums, conflict),
         **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
@@ -227,7 +227,7 @@ def deal_or_no_deal(
     lookup("mode", mode, MODES)
     return Split(
         title="Deal or No Deal",
-        deals=_drawn(items, quantities, values, redraw_stock, redraw_values),
+        instances=_drawn(items, quantities, values, redraw_stock, redraw_values),
         **_talk(messages),
         message_limit=message_limit,
         finalization=finalization,
@@ -265,7 +265,7 @@ def ultimatum(
     worth = FixedValues(kinds, ((value,) * kinds,) * 2)
     return Split(
         title="Ultimatum",
-        deals=DrawnDeals(items, FixedQuantities(kinds, stock), worth),
+        instances=SampledInstances(items, FixedQuantities(kinds, stock), worth),
         **_talk(messages),
         message_limit=message_limit,
         finalization="proposal" if answers else "visible",
@@ -303,11 +303,11 @@ def _typed(
     game_type: str,
     equal_sums: bool,
     conflict: bool,
-) -> Deals:
+) -> InstanceDistribution:
     items = _named(items)
     kinds = len(items)
-    values = TypedValues(kinds, game_type, equal_sums, conflict)
-    return DrawnDeals(items, FixedQuantities(kinds, stock), values)
+    values = GameTypeValues(kinds, game_type, equal_sums, conflict)
+    return SampledInstances(items, FixedQuantities(kinds, stock), values)
 
 
 def _drawn(
@@ -316,7 +316,7 @@ def _drawn(
     values: str | Mapping[str, Any],
     redraw_stock: bool,
     redraw_values: bool,
-) -> Deals:
+) -> InstanceDistribution:
     """Deals of two laws by name; `classic` values go with quantities that leave no item out."""
     items = _named(items)
     kinds = len(items)
@@ -324,9 +324,9 @@ def _drawn(
     worth: Valuations = build("law of values", _sized(values, kinds), VALUATIONS)
     if worth.needs_stock and min(drawn.outcomes()[0].min(axis=0)) < 1:
         raise ComityError("classic values need every item: set quantities=whole (or fixed)")
-    return DrawnDeals(items, drawn, worth, redraw_stock, redraw_values)
+    return SampledInstances(items, drawn, worth, redraw_stock, redraw_values)
 
 
-def _sized(law: str | Mapping[str, Any], kinds: int) -> dict[str, Any]:
-    named = {"name": law} if isinstance(law, str) else dict(law)
+def _sized(distribution: str | Mapping[str, Any], kinds: int) -> dict[str, Any]:
+    named = {"name": distribution} if isinstance(distribution, str) else dict(distribution)
     return {**named, "kinds": kinds}

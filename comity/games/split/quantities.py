@@ -16,7 +16,7 @@ from comity.errors import ComityError
 
 Stock = tuple[int, ...]
 
-MOST_OUTCOMES = 4_000_000
+MAX_OUTCOMES = 4_000_000
 """A law with more outcomes is not listed."""
 
 TOTALS = (5, 6, 7)
@@ -209,8 +209,8 @@ def _between(cuts: list[int], total: int) -> Stock:
 
 def listable(count: int) -> int:
     """`count`, or a `ComityError` where so many outcomes would be too many."""
-    if count > MOST_OUTCOMES:
-        raise ComityError(f"{count} outcomes are too many to list (at most {MOST_OUTCOMES})")
+    if count > MAX_OUTCOMES:
+        raise ComityError(f"{count} outcomes are too many to list (at most {MAX_OUTCOMES})")
     return count
 
 

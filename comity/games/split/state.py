@@ -9,7 +9,7 @@ from comity.games.base import Action, Claim, Illegal, Observation, Round
 
 
 @dataclass(frozen=True)
-class Deal:
+class Instance:
     """What a round is about."""
 
     stock: tuple[int, ...]
@@ -19,7 +19,7 @@ class Deal:
     hands: tuple[str, ...] = ()
     """A card per seat that decides the values ("rock"); () where there are none."""
 
-    def best(self) -> float:
+    def max_welfare(self) -> float:
         """Points of the split that is best for all together: each item to whom it is worth most."""
         return float(sum(q * max(v) for q, *v in zip(self.stock, *self.values, strict=True)))
 
@@ -28,7 +28,7 @@ Outcomes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Values `[K, seats, items]`, stock int `[K, items]` and probability `[K]` of K deals."""
 
 
-class Deals(Protocol):
+class InstanceDistribution(Protocol):
     """The law of deals; implementations are frozen dataclasses (`comity.games.split.instances`)."""
 
     @property
@@ -54,7 +54,7 @@ class Deals(Protocol):
         """The least and the most that a unit can be worth."""
         ...
 
-    def draw(self, seed: int, number: int) -> Deal:
+    def draw(self, seed: int, number: int) -> Instance:
         """The deal of round `number` in the match of this environment seed."""
         ...
 
@@ -67,13 +67,13 @@ class Deals(Protocol):
 class SplitRound(Round):
     """One finished round; `intended` and `moves` are 0 for a claim and ILLEGAL for none."""
 
-    deal: Deal
+    instance: Instance
     starter: int
     messages: tuple[tuple[int, str], ...]
     """(seat, text as it was read) in order."""
     claims: tuple[Claim | None, ...]
     """What counted as claimed, `[seat]`; None: nothing was claimed."""
-    received: tuple[tuple[float, ...], ...]
+    allocation: tuple[tuple[float, ...], ...]
     """Units, `[seat][item]`."""
     accepted: bool | None = None
     """The response to a proposal; None where none is asked for."""
@@ -86,7 +86,7 @@ class SplitObservation(Observation):
     """What a seat is asked with. Prompts tell `seen_values`; only oracles use the deal itself."""
 
     history: tuple[SplitRound, ...] = ()
-    deal: Deal
+    instance: Instance
     starter: int
     messages: tuple[tuple[int, str], ...] = ()
     """Of this round so far."""
@@ -110,19 +110,19 @@ class SplitObservation(Observation):
         if not others or any(claim is None for claim in others):
             return None
         legal = [claim for claim in others if isinstance(claim, tuple)]
-        return tuple(q - sum(units) for q, *units in zip(self.deal.stock, *legal, strict=True))
+        return tuple(q - sum(units) for q, *units in zip(self.instance.stock, *legal, strict=True))
 
     @property
     def values(self) -> tuple[float, ...]:
         """What a unit is worth to this seat, `[item]`."""
-        return self.deal.values[self.seat]
+        return self.instance.values[self.seat]
 
     @property
     def seen_values(self) -> tuple[tuple[float, ...] | None, ...]:
         """What a unit is worth to each seat, `[seat][item]`; None where this seat cannot know."""
         return tuple(
             v if self.open_values or seat == self.seat else None
-            for seat, v in enumerate(self.deal.values)
+            for seat, v in enumerate(self.instance.values)
         )
 
 

@@ -32,7 +32,7 @@ KINDS: Final = {
     "classic": "all the stock is worth the same total to every seat; else as `cut`",
     "fixed": "the same in every match",
 }
-"""How values can arise (`Deals.kind`)."""
+"""How values can arise (`InstanceDistribution.kind`)."""
 
 
 class Valuations(Protocol):

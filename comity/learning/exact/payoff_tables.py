@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from comity.errors import ComityError
-from comity.games.base import Move, Observation, Played, Round
+from comity.games.base import Move, Observation, PlayedMatches, Round
 from comity.games.enumerate import Policy
 from comity.games.matrix.iterated import Iterated
 from comity.learning.exact.policy_gradient import exact_loss, expected_visits, trembling
@@ -40,7 +40,7 @@ def reward_table(game: Iterated, reward: Reward, seat: int = 0) -> Tensor:
     cases = [(state, joint) for state in shown for joint in product(range(k), repeat=2)]
     side = 1 if seat == 0 else -1  # own first to seat order
     moves = np.array([joint[::side] for _, joint in cases])[:, :, None]
-    played = Played(
+    played = PlayedMatches(
         intended=moves,
         moves=moves,
         payoffs=np.array([game.stage.payoff(joint[::side]) for _, joint in cases])[:, :, None],
@@ -81,7 +81,9 @@ def histories(
     _two_seats(game)
     k = len(game.moves)
     joints = list(product(range(k), repeat=2))
-    displayed = [state.prior for _, state in game.starts(0) if state.prior is not None]
+    displayed = [
+        state.prior for _, state in game.initial_distribution(0) if state.prior is not None
+    ]
     if displayed and game.length.longest == 1:
         displayed += [joint for joint in joints if joint not in displayed]
     priors: list[tuple[Move, ...] | None] = [None, *displayed]
@@ -147,7 +149,7 @@ def course(game: Iterated, seat: int = 0) -> tuple[int, float, Tensor | None]:
         raise ComityError("exact gradients need a constant chance that another round follows")
     k = len(game.moves)
     start = torch.zeros(1 + k * k, dtype=torch.float64)
-    for probability, state in game.starts(0):
+    for probability, state in game.initial_distribution(0):
         if state.prior is None:
             start[0] += probability
         else:

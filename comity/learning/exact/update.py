@@ -39,10 +39,10 @@ from comity.learning.learner import Learner
 from comity.learning.loss import Sums
 from comity.learning.training_batch import Lesson, TrainedDecision, read_terms
 from comity.players.base import Player
-from comity.players.language_model.player import LanguageModels, Policy
-from comity.players.scripted.catalog import Script
-from comity.players.scripted.player import ScriptedPlayer
-from comity.players.scripted.strategies import Scripted
+from comity.players.language_model.player import LanguageModelBackend, Policy
+from comity.players.scripted.catalog import Strategy
+from comity.players.scripted.player import StrategyPlayer
+from comity.players.scripted.strategies import MatrixStrategy
 from comity.prompts.answers import AnswerFormat, Constrained
 from comity.prompts.base import Prompt
 from comity.rewards.base import Reward
@@ -56,7 +56,7 @@ class ExactGradient:
         algorithm: Exact,
         game: Game,
         reward: Reward,
-        models: LanguageModels,
+        models: LanguageModelBackend,
         seats: Sequence[Player],
     ) -> None:
         """`seats`: who sits on both. Raises `ComityError` where enumeration does not apply."""
@@ -68,7 +68,7 @@ class ExactGradient:
         self._scripts = {
             seat: scripted_table(player.strategy, self._game, seat)
             for seat, player in enumerate(seats)
-            if isinstance(player, ScriptedPlayer)
+            if isinstance(player, StrategyPlayer)
         }
         self._prompts = {
             seat: [models.prompt.opening(game, t) for t in turns(self._game, models.prompt, seat)]
@@ -166,21 +166,21 @@ def enumerable(game: Game, prompt: Prompt, answer: AnswerFormat) -> Iterated:
     if not isinstance(game, Iterated) or game.seats != 2:
         what = "another game" if game.seats == 2 else f"{game.seats} seats"
         raise ComityError(f"algorithm exact needs a matrix game of two seats, not {what}")
-    if game.dealt(0) is not game:
+    if game.sample_instance(0) is not game:
         raise ComityError("algorithm exact needs one payoff table, not one drawn for every match")
     if not isinstance(answer, Constrained):
         raise ComityError(f"algorithm exact needs answer=constrained, not {answer.name}")
     if answer.thinking:
         raise ComityError("algorithm exact needs answers without thoughts; set answer.thinking=0")
-    if not prompt.fresh and game.length.longest > 1:
+    if not prompt.single_turn and game.length.longest > 1:
         raise ComityError(
             "algorithm exact needs prompts that show the last round alone: prompt=memory_one, "
             "or matches of one round"
         )
-    if prompt.drawn:
+    if prompt.random_parameters:
         raise ComityError(
-            f"algorithm exact needs one way of telling the game; set {', '.join(prompt.drawn)} "
-            "of the prompt to something that is not random"
+            f"algorithm exact needs one way of telling the game; set "
+            f"{', '.join(prompt.random_parameters)} of the prompt to something that is not random"
         )
     course(game)
     for seat in range(game.seats):
@@ -210,9 +210,9 @@ def turns(game: Iterated, prompt: Prompt, seat: int) -> list[Turn]:
     return [found[state] for state in sorted(found)]
 
 
-def scripted_table(strategy: Script, game: Iterated, seat: int) -> Tensor:
+def scripted_table(strategy: Strategy, game: Iterated, seat: int) -> Tensor:
     """A scripted player's probabilities in every state of a seat (see `policy_table`)."""
-    if not isinstance(strategy, Scripted):
+    if not isinstance(strategy, MatrixStrategy):
         raise ComityError("algorithm exact needs opponents that choose among moves")
     return policy_table(lambda known: strategy.probabilities(known, game), game, seat)
 

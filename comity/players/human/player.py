@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from comity.errors import ComityError
-from comity.players.base import Answer, Ask, Controller, Table, Talk
-from comity.players.human.input_parsing import UnreadableError, hint, read
+from comity.players.base import Controller, PlayerSession, Request, Response, Transcript
+from comity.players.human.input_parsing import InvalidInputError, hint, parse_input
 from comity.prompts.base import Prompt
 
 HELP = ("help", "?")
@@ -48,7 +48,7 @@ class QuitError(ComityError):
     exit_code = 130
 
 
-class NobodyError(ComityError):
+class NoHumanSeatError(ComityError):
     """There is nobody who could type."""
 
 
@@ -73,30 +73,30 @@ class HumanPlayer:
         return self is other
 
     @property
-    def host(self) -> "HumanPlayer":
+    def backend(self) -> "HumanPlayer":
         return self
 
-    def open(self) -> Table:
-        return _Sitting(self)
+    def open(self) -> PlayerSession:
+        return _HumanSession(self)
 
     def text(self, ids: Sequence[int]) -> str:
         return ""
 
 
-class _Sitting:
+class _HumanSession:
     """A person during one rollout."""
 
     def __init__(self, player: HumanPlayer) -> None:
-        self.talks: list[Talk] = []
+        self.transcripts: list[Transcript] = []
         self.recording = None
         self._player = player
         self._told: set[tuple[int, int]] = set()
         """(match, seat) whose rules were shown."""
 
-    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
-        return [self._ask(ask) for ask in asks]
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        return [self._respond(request) for request in requests]
 
-    def finish(self) -> dict[int, Answer]:
+    def finish(self) -> dict[int, Response]:
         """Nothing: answers are whole at once."""
         return {}
 
@@ -104,42 +104,44 @@ class _Sitting:
         """People are not asked what they would have done otherwise."""
         raise ComityError("matches with a person cannot branch off")
 
-    def _ask(self, ask: Ask) -> Answer:
-        player, turn = self._player, ask.turn
+    def _respond(self, request: Request) -> Response:
+        player, turn = self._player, request.turn
         prompt, screen, place = (
-            player.prompt.varied(ask.stream),
+            player.prompt.sample_variant(request.stream),
             player.screen,
-            (ask.match, turn.seat),
+            (request.match, turn.seat),
         )
-        first = prompt.fresh or place not in self._told
+        first = prompt.single_turn or place not in self._told
         self._told.add(place)
         tell = prompt.opening if first else prompt.following
         if player.shared:
             screen.turn_of(player.name)
         who = f"{player.name}, round" if player.shared else "Round"
-        screen.show(f"{who} {turn.round + 1}", tell(ask.game, turn))
-        labels = prompt.labels(ask.game)
+        screen.show(f"{who} {turn.round + 1}", tell(request.game, turn))
+        labels = prompt.labels(request.game)
         while True:
-            typed = self._read(hint(ask, labels))
+            typed = self._read(hint(request, labels))
             word = typed.strip().casefold()
             if word in HELP:
-                screen.show("The rules, and what is asked", prompt.opening(ask.game, turn))
+                screen.show("The rules, and what is asked", prompt.opening(request.game, turn))
                 screen.say("quit leaves; matches that are over stay recorded.")
                 continue
             if word in QUIT:
                 raise QuitError("you left")
             try:
-                reply = read(typed, ask, prompt, labels)
-            except UnreadableError as why:
+                reply = parse_input(typed, request, prompt, labels)
+            except InvalidInputError as why:
                 screen.complain(str(why))
                 continue
             legal = tuple(labels[move] for move in turn.legal)
-            return Answer(reply, typed.strip(), legal=legal, parse_status="legal" if legal else "")
+            return Response(
+                reply, typed.strip(), legal=legal, parse_status="legal" if legal else ""
+            )
 
     def _read(self, hint: str) -> str:
         try:
             return self._player.screen.read(hint)
         except EOFError:
-            raise NobodyError(
+            raise NoHumanSeatError(
                 "the input ended before the match did: play needs somebody at a terminal"
             ) from None

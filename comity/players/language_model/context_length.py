@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from comity.engines.local.sampling import SPARE
 from comity.games.base import ILLEGAL, Game, Reply, Turn
-from comity.games.lengths import Geometric, Shared
+from comity.games.lengths import Geometric, SampledLength
 from comity.games.randomness import CHECK
 from comity.players.language_model.generation import longest_answer
 from comity.prompts.answer_forms.forms import Form, Thinking
-from comity.prompts.answers import Attempts, Free, Written
+from comity.prompts.answers import Attempts, Free, GenerationFormat
 
 if TYPE_CHECKING:
-    from comity.players.language_model.player import LanguageModels
+    from comity.players.language_model.player import LanguageModelBackend
 
 ROUNDS = 6
 """Most rounds that are told one by one."""
@@ -27,7 +27,7 @@ SEEDS = 4
 """Matches that are told."""
 
 
-def check_context(models: "LanguageModels", game: Game, after: int = 0) -> None:
+def check_context(models: "LanguageModelBackend", game: Game, after: int = 0) -> None:
     """Whether the longest conversation fits the model.
 
     `after`: most tokens of a question after the match and its answer. Raises ComityError where
@@ -40,7 +40,7 @@ def check_context(models: "LanguageModels", game: Game, after: int = 0) -> None:
     limit.check(longest, "a conversation can take", f"; shorten it: {_keys(models, game)}")
 
 
-def longest_conversation(models: "LanguageModels", game: Game) -> int:
+def longest_conversation(models: "LanguageModelBackend", game: Game) -> int:
     """Tokens of the longest conversation that a seat can have.
 
     Every round is taken to be as long as the longest of some. What is drawn (values of items,
@@ -50,7 +50,7 @@ def longest_conversation(models: "LanguageModels", game: Game) -> int:
     rounds = getattr(getattr(game, "length", None), "longest", 1)
     firsts, steps, told, spread = [0], [0], [0], 0
     for choice in ("first", "last", "illegal"):
-        matches = [_told(models, game.dealt(seed), seed, choice) for seed in range(SEEDS)]
+        matches = [_told(models, game.sample_instance(seed), seed, choice) for seed in range(SEEDS)]
         for found in matches:
             firsts.append(found[0])
             steps += [after - before for before, after in pairwise(found)]
@@ -58,21 +58,21 @@ def longest_conversation(models: "LanguageModels", game: Game) -> int:
         least = min(map(len, matches))
         longest = [max(found[:least]) for found in matches]
         spread = max(spread, max(longest) - min(longest))
-    if models.prompt.fresh:  # Each question is a conversation, and shows a few rounds.
+    if models.prompt.single_turn:  # Each question is a conversation, and shows a few rounds.
         more = max(0, getattr(models.prompt, "memory", 1) - ROUNDS + 2) * max(steps)
         return max(told) + more + spread
     digits = 1 if rounds > 9 else 0  # Of the round's number.
     return max(firsts) + (rounds - 1) * (max(steps) + digits) + spread
 
 
-def _told(models: "LanguageModels", game: Any, seed: int, choice: str) -> list[int]:
+def _told(models: "LanguageModelBackend", game: Any, seed: int, choice: str) -> list[int]:
     """The longest conversation after each of some rounds, where everybody answers always so."""
-    chat, prompt = models.chat, models.prompt.varied((seed, CHECK))
+    chat, prompt = models.chat, models.prompt.sample_variant((seed, CHECK))
     law = getattr(game, "length", None)
     if law is not None:
-        game = replace(game, length=Shared(law, min(law.longest, ROUNDS)))
+        game = replace(game, length=SampledLength(law, min(law.longest, ROUNDS)))
     thought = _thought(models)
-    note = f"\n{thought.told()}" if thought else ""
+    note = f"\n{thought.format_request()}" if thought else ""
     sentences = [f"{one.sentence}\n" for one in models.exploration.instructions]
     aside = max((len(chat.plain(one)) for one in sentences), default=0)
     labels = prompt.labels(game)
@@ -84,7 +84,7 @@ def _told(models: "LanguageModels", game: Any, seed: int, choice: str) -> list[i
         replies: dict[int, Reply] = {}
         for turn in turns:
             seat = turn.seat
-            if prompt.fresh or seat not in lengths:
+            if prompt.single_turn or seat not in lengths:
                 lengths[seat] = len(chat.first(prompt.opening(game, turn) + note))
             else:
                 lengths[seat] += len(chat.next(prompt.following(game, turn) + note, ended=False))
@@ -102,7 +102,7 @@ def _told(models: "LanguageModels", game: Any, seed: int, choice: str) -> list[i
     return by_round
 
 
-def _answer(models: "LanguageModels", game: Game, turn: Turn, labels: Sequence[str]) -> int:
+def _answer(models: "LanguageModelBackend", game: Game, turn: Turn, labels: Sequence[str]) -> int:
     """Most tokens of all that a seat writes at its turn, and of complaints in between."""
     settings, chat = models.answer, models.chat
     thought = _thought(models)
@@ -124,7 +124,7 @@ def _answer(models: "LanguageModels", game: Game, turn: Turn, labels: Sequence[s
     return before + tries * once + (tries - 1) * complaint + more
 
 
-def _guided(models: "LanguageModels", form: Form | Thinking | None) -> int:
+def _guided(models: "LanguageModelBackend", form: Form | Thinking | None) -> int:
     """Most tokens that a grammar adds to those that are chosen: what is forced, a character's end
     and the closing.
     """
@@ -132,7 +132,7 @@ def _guided(models: "LanguageModels", form: Form | Thinking | None) -> int:
     return models.chat.length(form.longest) + SPARE + len(models.chat.plain(form.closing))
 
 
-def _reply(models: "LanguageModels", game: Any, turn: Turn, choice: str) -> Reply:
+def _reply(models: "LanguageModelBackend", game: Any, turn: Turn, choice: str) -> Reply:
     """What stands for an answer; messages are counted apart."""
     if turn.kind in ("message", "talk"):
         return ""
@@ -143,30 +143,30 @@ def _reply(models: "LanguageModels", game: Any, turn: Turn, choice: str) -> Repl
     if choice == "illegal" and (free or not turn.legal or noisy):
         return ILLEGAL
     if turn.kind == "claim":
-        stock: tuple[int, ...] = turn.observation.deal.stock  # type: ignore[attr-defined]
+        stock: tuple[int, ...] = turn.observation.instance.stock  # type: ignore[attr-defined]
         return stock if choice == "last" else (0,) * len(stock)
     return turn.legal[-1 if choice == "last" else 0]
 
 
-def _thought(models: "LanguageModels") -> Thinking | None:
+def _thought(models: "LanguageModelBackend") -> Thinking | None:
     """What comes before every answer, where something does."""
     form = models.answer
-    return Thinking(form.thinking) if isinstance(form, Written) and form.thinking else None
+    return Thinking(form.thinking) if isinstance(form, GenerationFormat) and form.thinking else None
 
 
-def _keys(models: "LanguageModels", game: Any) -> str:
+def _keys(models: "LanguageModelBackend", game: Any) -> str:
     """The settings that say how long conversations get."""
     law = getattr(game, "length", None)
     found = []
-    if law is not None and law.longest > 1 and not models.prompt.fresh:
+    if law is not None and law.longest > 1 and not models.prompt.single_turn:
         name = "cap" if isinstance(law, Geometric) else "rounds"
         found.append(f"game.length.{name} (now {law.longest})")
-    if getattr(game, "message_limit", 0) and isinstance(models.answer, Written):
+    if getattr(game, "message_limit", 0) and isinstance(models.answer, GenerationFormat):
         found.append(f"answer.message_tokens (now {models.answer.message_tokens})")
     if thought := _thought(models):
         found.append(f"answer.thinking (now {thought.limit})")
     if getattr(models.prompt, "memory", 1) > 1:
         found.append(f"prompt.memory (now {models.prompt.memory})")  # type: ignore[attr-defined]
-    if not models.prompt.fresh and game.moves and not hasattr(game, "message_limit"):
+    if not models.prompt.single_turn and game.moves and not hasattr(game, "message_limit"):
         found.append("prompt=memory_one (if the game can be told so)")
     return " or ".join(found) or "use another prompt"

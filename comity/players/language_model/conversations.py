@@ -9,7 +9,7 @@ re-tokenized. Answers come in two ways, both batched over all matches:
   grammar.
 
 A thinking block and failed attempts are answers of their own that come before the one that
-counts (`Answer.before`).
+counts (`Response.before`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 
 from comity.engines.local.session import Conversation, Session
 from comity.games.base import Action, Illegal
-from comity.players.base import Answer, Ask, Talk
+from comity.players.base import Request, Response, Transcript
 from comity.players.language_model import generation as writing
 from comity.players.language_model import scored_answers as choosing
 from comity.prompts.answer_forms.forms import Thinking
-from comity.prompts.answers import AnswerFormat, Attempts, Free, Written
+from comity.prompts.answers import AnswerFormat, Attempts, Free, GenerationFormat
 from comity.prompts.base import Prompt
-from comity.prompts.exploration import EXPLORATION, Explorable
+from comity.prompts.exploration import EXPLORATION, ExplorationPrompt
 
 if TYPE_CHECKING:
-    from comity.players.language_model.player import LanguageModels
+    from comity.players.language_model.player import LanguageModelBackend
 
 
 @dataclass
@@ -44,17 +44,17 @@ class Place:
 
 
 class Conversations:
-    """A host's table (`comity.players.base.Table`)."""
+    """A host's table (`comity.players.base.PlayerSession`)."""
 
-    def __init__(self, models: "LanguageModels") -> None:
-        self.talks: list[Talk] = []
+    def __init__(self, models: "LanguageModelBackend") -> None:
+        self.transcripts: list[Transcript] = []
         self.models = models
-        self.session = models.engine.session(models.record, models.dropping)
-        self.foreseen = False
+        self.session = models.engine.session(models.record, models.dropout_adapters)
+        self.prefetched = False
         """The questions after all joint moves were computed ahead."""
         self.shown: dict[tuple[int, int], tuple[Action, ...]] = {}
         """By (match, seat): the joint move after which those of all later rounds were."""
-        self.unfinished: list[writing.Unfinished] = []
+        self.pending: list[writing.PendingResponse] = []
         """Answers of which nothing but the action is known yet."""
         self._prompts: dict[int, tuple[Prompt, tuple[str, ...]]] = {}
         """By match: the prompt as told there, and its labels by move."""
@@ -68,89 +68,100 @@ class Conversations:
         """The session, of which a first learning step may reuse the passes."""
         return self.session
 
-    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
         """One answer per ask; all are one batch of the engine."""
-        places = [self._tell(ask) for ask in asks]
+        places = [self._tell(request) for request in requests]
         form = self.models.answer
-        given: list[Answer | None] = [None] * len(asks)
-        before: list[list[Answer]] = [[] for _ in asks]
+        given: list[Response | None] = [None] * len(requests)
+        before: list[list[Response]] = [[] for _ in requests]
         if isinstance(form, Free):
-            given = list(writing.freely(self, asks, places))
-        if isinstance(form, Written) and form.thinking:
-            for notes, thought in zip(before, writing.think(self, asks, places), strict=True):
+            given = list(writing.generate_free(self, requests, places))
+        if isinstance(form, GenerationFormat) and form.thinking:
+            for notes, thought in zip(
+                before, writing.generate_thinking(self, requests, places), strict=True
+            ):
                 notes.append(thought)
         if isinstance(form, Attempts):
-            given = list(writing.attempts(self, asks, places, before))
+            given = list(writing.generate_attempts(self, requests, places, before))
         # Whoever has no answer yet gives one of the legal ones.
-        scored = [i for i, ask in enumerate(asks) if given[i] is None and ask.turn.legal]
-        constrained = [i for i, ask in enumerate(asks) if given[i] is None and not ask.turn.legal]
-        for members, answered in ((scored, choosing.choose), (constrained, writing.constrained)):
+        scored = [
+            i for i, request in enumerate(requests) if given[i] is None and request.turn.legal
+        ]
+        constrained = [
+            i for i, request in enumerate(requests) if given[i] is None and not request.turn.legal
+        ]
+        for members, answered in (
+            (scored, choosing.score_and_sample),
+            (constrained, writing.generate_constrained),
+        ):
             if members:
                 found = answered(
                     self,
-                    [asks[i] for i in members],
+                    [requests[i] for i in members],
                     [places[i] for i in members],
                     [sum(one.kind == "attempt" for one in before[i]) for i in members],
                 )
                 for i, answer in zip(members, found, strict=True):
                     given[i] = answer
         return [
-            _after(_spared(answer, form), notes)
+            _with_previous(_without_illegal_training(answer, form), notes)
             for answer, notes in zip(given, before, strict=True)
             if answer is not None
         ]
 
-    def finish(self) -> dict[int, Answer]:
+    def finish(self) -> dict[int, Response]:
         """Answers that waited for their rests, by their conversation."""
         return writing.finish(self)
 
-    def _tell(self, ask: Ask) -> Place:
+    def _tell(self, request: Request) -> Place:
         """Append what the seat is told now."""
-        models, turn = self.models, ask.turn
-        prompt, _ = self.prompt(ask)
-        key = (ask.match, turn.seat)
+        models, turn = self.models, request.turn
+        prompt, _ = self.prompt(request)
+        key = (request.match, turn.seat)
         form = models.answer
-        thinking = form.thinking if isinstance(form, Written) else 0
-        note = f"\n{Thinking(thinking).told()}" if thinking else ""
+        thinking = form.thinking if isinstance(form, GenerationFormat) else 0
+        note = f"\n{Thinking(thinking).format_request()}" if thinking else ""
         ended: bool | None = None
-        if prompt.fresh or key not in self._open:
-            text = prompt.opening(ask.game, turn) + note
-            conversation = self.session.conversation(ask.player.adapter)
-            self.talks.append(Talk(ask.match, turn.seat, ask.player.adapter, conversation.ids))
-            self._open[key] = Place(len(self.talks) - 1, conversation)
+        if prompt.single_turn or key not in self._open:
+            text = prompt.opening(request.game, turn) + note
+            conversation = self.session.conversation(request.player.adapter)
+            self.transcripts.append(
+                Transcript(request.match, turn.seat, request.player.adapter, conversation.ids)
+            )
+            self._open[key] = Place(len(self.transcripts) - 1, conversation)
         else:
-            text = prompt.following(ask.game, turn) + note
+            text = prompt.following(request.game, turn) + note
             ended = self._open[key].ended
         place = self._open[key]
         place.marks.append((len(place.conversation.ids), place.ended))
         place.ended = False
-        instruction, ending = self._instruction(ask, prompt)
+        instruction, ending = self._instruction(request, prompt)
         if instruction:
             at = len(text) - len(ending + note)
             told, aside, rest = models.chat.with_aside(text, at, instruction, ended)
-            self.note("prompt", place, told)
-            self.note(EXPLORATION, place, aside)
-            self.note("prompt", place, rest)
+            self.append("prompt", place, told)
+            self.append(EXPLORATION, place, aside)
+            self.append("prompt", place, rest)
         elif ended is None:
-            self.note("prompt", place, models.opening_ids(text))
+            self.append("prompt", place, models.opening_ids(text))
         else:
-            self.note("prompt", place, models.chat.next(text, ended))
+            self.append("prompt", place, models.chat.next(text, ended))
         return place
 
-    def _instruction(self, ask: Ask, prompt: Prompt) -> tuple[str, str]:
+    def _instruction(self, request: Request, prompt: Prompt) -> tuple[str, str]:
         """What a learner is told for this round ("": nothing), and what the text goes on with.
 
         In a branch that is what the match itself was told: like the game's chances it does not
         follow from what anybody answers.
         """
         exploration = self.models.exploration
-        if not (exploration and ask.player.trained and isinstance(prompt, Explorable)):
+        if not (exploration and request.player.trained and isinstance(prompt, ExplorationPrompt)):
             return "", ""
-        stream = self._streams.setdefault(ask.match, ask.stream)
-        ending = prompt.ending(ask.game, ask.turn)
+        stream = self._streams.setdefault(request.match, request.stream)
+        ending = prompt.ending(request.game, request.turn)
         if ending is None:
             return "", ""
-        return exploration.drawn(stream, ask.turn.seat, ask.turn.round), ending
+        return exploration.sample_instruction(stream, request.turn.seat, request.turn.round), ending
 
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
         """Begin match `target` with what `source` had when its seats had answered so often.
@@ -164,85 +175,91 @@ class Conversations:
         for seat, count in answers.items():
             self._open.pop((target, seat), None)
             place = self._open.get((source, seat))
-            if place is None or count == 0 or self._prompts[source][0].fresh:
+            if place is None or count == 0 or self._prompts[source][0].single_turn:
                 continue
             now = (len(place.conversation.ids), place.ended)
             length, ended = [*place.marks, now][count]
-            talk = self.talks[place.number]
+            transcript = self.transcripts[place.number]
             conversation = self.session.fork(place.conversation, length)
-            pieces = [piece for piece in talk.pieces if piece[2] <= length]
-            self.talks.append(Talk(target, seat, talk.adapter, conversation.ids, pieces))
-            number = len(self.talks) - 1
+            pieces = [piece for piece in transcript.pieces if piece[2] <= length]
+            self.transcripts.append(
+                Transcript(target, seat, transcript.adapter, conversation.ids, pieces)
+            )
+            number = len(self.transcripts) - 1
             marks = place.marks[:count]
             self._open[target, seat] = Place(number, conversation, ended, marks)
 
     def mark(self) -> tuple[int, int]:
         """How many conversations there are, and how many distinct tokens."""
-        return len(self.talks), self.session.tokens
+        return len(self.transcripts), self.session.tokens
 
     def forget(self, mark: tuple[int, int]) -> None:
         """Back to a mark: conversations and tokens that came since are given up."""
         talks, tokens = mark
-        del self.talks[talks:]
+        del self.transcripts[talks:]
         self.session.rewind(tokens)
-        known = {talk.match for talk in self.talks}
+        known = {transcript.match for transcript in self.transcripts}
         self._open = {key: one for key, one in self._open.items() if one.number < talks}
         self.shown = {key: moves for key, moves in self.shown.items() if key[0] in known}
         self._prompts = {match: one for match, one in self._prompts.items() if match in known}
         self._streams = {match: one for match, one in self._streams.items() if match in known}
 
-    def prompt(self, ask: Ask) -> tuple[Prompt, tuple[str, ...]]:
+    def prompt(self, request: Request) -> tuple[Prompt, tuple[str, ...]]:
         """The prompt of the ask's match, and its labels by move."""
-        if ask.match not in self._prompts:
-            prompt = self.models.prompt.varied(ask.stream)
-            self._prompts[ask.match] = prompt, prompt.labels(ask.game)
-        return self._prompts[ask.match]
+        if request.match not in self._prompts:
+            prompt = self.models.prompt.sample_variant(request.stream)
+            self._prompts[request.match] = prompt, prompt.labels(request.game)
+        return self._prompts[request.match]
 
-    def legal(self, ask: Ask) -> tuple[str, ...]:
+    def legal(self, request: Request) -> tuple[str, ...]:
         """The legal answers as told."""
-        _, labels = self.prompt(ask)
-        return tuple(labels[move] for move in ask.turn.legal)
+        _, labels = self.prompt(request)
+        return tuple(labels[move] for move in request.turn.legal)
 
-    def note(self, kind: str, place: Place, ids: Sequence[int]) -> None:
+    def append(self, kind: str, place: Place, ids: Sequence[int]) -> None:
         """Append ids to a conversation, of a kind of `comity.players.base.PIECES`."""
         if ids:
             first = len(place.conversation.ids)
             place.conversation.append(ids)
-            self.talks[place.number].pieces.append((kind, first, len(place.conversation.ids)))
+            self.transcripts[place.number].pieces.append((kind, first, len(place.conversation.ids)))
 
-    def noted(self, kind: str, place: Place, start: int, end: int) -> None:
+    def record_piece(self, kind: str, place: Place, start: int, end: int) -> None:
         """Say what kind of ids already stand in a conversation at `start .. end - 1`."""
         if end > start:
-            self.talks[place.number].pieces.append((kind, start, end))
+            self.transcripts[place.number].pieces.append((kind, start, end))
 
-    def set_aside(self, place: Place, start: int) -> int:
+    def copy_transcript(self, place: Place, start: int) -> int:
         """A conversation of its own for the answer from `start` on, and its number.
 
         What was answered before is told in it.
         """
-        talk = self.talks[place.number]
+        transcript = self.transcripts[place.number]
         pieces = [
-            ("prompt" if k == "answer" and e <= start else k, b, e) for k, b, e in talk.pieces
+            ("prompt" if k == "answer" and e <= start else k, b, e) for k, b, e in transcript.pieces
         ]
-        self.talks.append(Talk(talk.match, talk.seat, talk.adapter, list(talk.ids), pieces))
-        return len(self.talks) - 1
+        self.transcripts.append(
+            Transcript(
+                transcript.match, transcript.seat, transcript.adapter, list(transcript.ids), pieces
+            )
+        )
+        return len(self.transcripts) - 1
 
-    def take_back(self, place: Place, length: int) -> None:
+    def revert(self, place: Place, length: int) -> None:
         """Shorten a conversation to what it was."""
         place.conversation.rewind(length)
-        pieces = self.talks[place.number].pieces
+        pieces = self.transcripts[place.number].pieces
         while pieces and pieces[-1][1] >= length:
             pieces.pop()
 
 
-def _spared(answer: Answer, form: AnswerFormat) -> Answer:
+def _without_illegal_training(answer: Response, form: AnswerFormat) -> Response:
     """The answer, not to be learned from where it is illegal and the format says so."""
     if isinstance(answer.action, Illegal) and not form.train_illegal:
         return replace(answer, trainable=False)
     return answer
 
 
-def _after(answer: Answer, before: Sequence[Answer]) -> Answer:
+def _with_previous(answer: Response, before: Sequence[Response]) -> Response:
     """The answer with what came before it."""
     if not before:
         return answer

@@ -1,6 +1,6 @@
 """Language models as players: a base model, or the base with an adapter.
 
-`LanguageModels` joins an engine (tokens), a chat format (text to tokens), a prompt (how the
+`LanguageModelBackend` joins an engine (tokens), a chat format (text to tokens), a prompt (how the
 game is told) and an answer format (how an answer is read). It is the host of every policy
 on that engine: all their turns of one step are one batch
 (`comity.players.language_model.conversations`).
@@ -18,7 +18,7 @@ from comity.players.base import Controller
 from comity.players.language_model.conversations import Conversations
 from comity.players.scripted.catalog import example_turns
 from comity.prompts.answer_forms.forms import Thinking
-from comity.prompts.answers import AnswerFormat, Attempts, Written
+from comity.prompts.answers import AnswerFormat, Attempts, GenerationFormat
 from comity.prompts.base import Prompt
 from comity.prompts.exploration import Exploration
 
@@ -28,7 +28,7 @@ class Policy:
     """Base model + named adapter + temperature, as a player."""
 
     name: str
-    host: "LanguageModels"
+    backend: "LanguageModelBackend"
     adapter: str | None = None
     temperature: float = 1.0
     version: int = -1
@@ -44,7 +44,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class LanguageModels:
+class LanguageModelBackend:
     """Everything that policies on one engine have in common."""
 
     engine: Engine
@@ -57,7 +57,7 @@ class LanguageModels:
     exploration: Exploration = Exploration()  # noqa: RUF009 (frozen)
     """What players who are trained are told now and then; nobody else is."""
 
-    dropping: frozenset[str] = frozenset()
+    dropout_adapters: frozenset[str] = frozenset()
     """Learners' adapters whose dropout is applied while they play."""
 
     def __hash__(self) -> int:
@@ -74,16 +74,16 @@ class LanguageModels:
         Tried on the answers of a first round and one after it.
         """
         form = self.answer
-        if not isinstance(form, Written):
+        if not isinstance(form, GenerationFormat):
             return
         if form.thinking:
-            self.grammars.compile(Thinking(form.thinking).guide)
+            self.grammars.compile(Thinking(form.thinking).decoding_pattern)
         if isinstance(form, Attempts) and form.fallback != "constrained":
             return
         for turn in example_turns(game):
             asked = self.prompt.form(game, turn)
             if asked is not None and not turn.legal:
-                self.grammars.compile(asked.guide)
+                self.grammars.compile(asked.decoding_pattern)
 
     def open(self) -> Conversations:
         return Conversations(self)

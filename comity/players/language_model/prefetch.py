@@ -17,74 +17,86 @@ from comity.engines.local.scoring import Answers, without_common_start
 from comity.engines.local.session import Choice
 from comity.games.base import Turn
 from comity.games.lengths import Fixed
-from comity.players.base import Ask, temperature
+from comity.players.base import Request, temperature
 
 if TYPE_CHECKING:
     from comity.players.language_model.conversations import Conversations
 
-FORESEEN = 9
+MAX_PREFETCHED_MOVES = 9
 """Most joint moves whose questions are computed ahead."""
 FEW_MATCHES = 4
 """Most answers of one step for which questions that are drawn are computed ahead: the passes of
 more are large enough."""
 
 
-def ahead(table: "Conversations", asks: Sequence[Ask], free: bool = False) -> list[Choice]:
+def prefetch_choices(
+    table: "Conversations", requests: Sequence[Request], free: bool = False
+) -> list[Choice]:
     """What later rounds may ask and be answered, as far as it was not computed already.
 
     `free`: the answers are sampled, so that nothing of them is told.
     """
     models = table.models
     prompt = models.prompt
-    if not prompt.fresh or getattr(prompt, "memory", 1) > 1:
+    if not prompt.single_turn or getattr(prompt, "memory", 1) > 1:
         return []
     if getattr(models.answer, "thinking", 0):  # a thought comes before the answer
         return []
-    later = _next_rounds if prompt.drawn else _other_moves
+    later = _next_rounds if prompt.random_parameters else _other_moves
     choices: dict[tuple[str | None, tuple[int, ...], Answers], Choice] = {}
-    for ask, turn in later(table, asks):
-        labels, common = table.legal(ask), list[int]()
+    for request, turn in later(table, requests):
+        labels, common = table.legal(request), list[int]()
         answers: Answers
         if free:
             answers = tuple(tuple(models.chat.answer(label)) for label in labels)
         else:
             common, answers = without_common_start(models.chat.answer_ids(labels))
-        text = table.prompt(ask)[0].opening(ask.game, turn)
+        text = table.prompt(request)[0].opening(request.game, turn)
         ids = (*models.opening_ids(text), *common)
-        if (ask.player.adapter, ids, answers) not in choices:
-            conversation = table.session.conversation(ask.player.adapter)
+        if (request.player.adapter, ids, answers) not in choices:
+            conversation = table.session.conversation(request.player.adapter)
             conversation.append(ids)
-            choice = Choice(conversation, answers, temperature(ask))
-            choices[ask.player.adapter, ids, answers] = choice
+            choice = Choice(conversation, answers, temperature(request))
+            choices[request.player.adapter, ids, answers] = choice
     return list(choices.values())
 
 
-def _other_moves(table: "Conversations", asks: Sequence[Ask]) -> Iterator[tuple[Ask, Turn]]:
+def _other_moves(
+    table: "Conversations", requests: Sequence[Request]
+) -> Iterator[tuple[Request, Turn]]:
     """A turn after each joint move, once in a rollout: matches of one game differ in no more."""
-    if table.foreseen:
+    if table.prefetched:
         return
-    table.foreseen = True
-    alike = {(ask.player.adapter, ask.turn.seat, ask.game): ask for ask in asks}
-    for ask in alike.values():
-        game, turn = ask.game, ask.turn
+    table.prefetched = True
+    alike = {
+        (request.player.adapter, request.turn.seat, request.game): request for request in requests
+    }
+    for request in alike.values():
+        game, turn = request.game, request.turn
         length = getattr(game, "length", None)
-        if length is None or length.longest == 1 or len(game.moves) ** game.seats > FORESEEN:
+        if (
+            length is None
+            or length.longest == 1
+            or len(game.moves) ** game.seats > MAX_PREFETCHED_MOVES
+        ):
             continue
         for joint in product(range(len(game.moves)), repeat=game.seats):
             known = replace(turn.observation, history=(), prior=joint)
-            yield ask, replace(turn, observation=known)
+            yield request, replace(turn, observation=known)
 
 
-def _next_rounds(table: "Conversations", asks: Sequence[Ask]) -> Iterator[tuple[Ask, Turn]]:
+def _next_rounds(
+    table: "Conversations", requests: Sequence[Request]
+) -> Iterator[tuple[Request, Turn]]:
     """The turns of all later rounds if they show the moves of this one, while those are new."""
-    if len(asks) > FEW_MATCHES:
+    if len(requests) > FEW_MATCHES:
         return
-    for ask in asks:
-        turn, length = ask.turn, getattr(ask.game, "length", None)
+    for request in requests:
+        turn, length = request.turn, getattr(request.game, "length", None)
         shown = turn.observation.last
-        place = (ask.match, turn.seat)
+        place = (request.match, turn.seat)
         if not isinstance(length, Fixed) or shown is None or table.shown.get(place) == shown:
             continue
         table.shown[place] = shown
         for later in range(turn.round + 1, length.rounds):
-            yield ask, replace(turn, round=later)
+            yield request, replace(turn, round=later)

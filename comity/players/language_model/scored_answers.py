@@ -11,40 +11,43 @@ import numpy as np
 
 from comity.engines.local.scoring import without_common_start
 from comity.engines.local.session import Choice
-from comity.players.base import Answer, Ask, temperature
-from comity.players.language_model.prefetch import ahead
+from comity.players.base import Request, Response, temperature
+from comity.players.language_model.prefetch import prefetch_choices
 
 if TYPE_CHECKING:
     from comity.players.language_model.conversations import Conversations, Place
 
 
-def choose(
-    table: "Conversations", asks: Sequence[Ask], places: Sequence["Place"], failed: Sequence[int]
-) -> list[Answer]:
+def score_and_sample(
+    table: "Conversations",
+    requests: Sequence[Request],
+    places: Sequence["Place"],
+    failed: Sequence[int],
+) -> list[Response]:
     """Score the legal answers and draw one from their exact distribution.
 
     `failed`: how many free attempts each ask had before.
     """
     models = table.models
     choices, legals = [], []
-    for ask, place in zip(asks, places, strict=True):
-        labels = table.legal(ask)
+    for request, place in zip(requests, places, strict=True):
+        labels = table.legal(request)
         common, answers = without_common_start(models.chat.answer_ids(labels))
-        table.note("prompt", place, common)
-        choices.append(Choice(place.conversation, answers, temperature(ask)))
+        table.append("prompt", place, common)
+        choices.append(Choice(place.conversation, answers, temperature(request)))
         legals.append(labels)
-    scored = table.session.score([*choices, *ahead(table, asks)])[: len(choices)]
+    scored = table.session.score([*choices, *prefetch_choices(table, requests)])[: len(choices)]
     results = []
-    for ask, place, attempt, choice, labels, logprobs in zip(
-        asks, places, failed, choices, legals, scored, strict=True
+    for request, place, attempt, choice, labels, logprobs in zip(
+        requests, places, failed, choices, legals, scored, strict=True
     ):
         probabilities = np.exp(logprobs)
-        picked = _draw(probabilities, ask.rng(attempt))
+        picked = _draw(probabilities, request.rng(attempt))
         start = len(place.conversation.ids)
-        table.note("answer", place, choice.answers[picked])
+        table.append("answer", place, choice.answers[picked])
         results.append(
-            Answer(
-                action=ask.turn.legal[picked],
+            Response(
+                action=request.turn.legal[picked],
                 text=labels[picked],
                 conversation=place.number,
                 start=start,
@@ -53,7 +56,7 @@ def choose(
                 legal=labels,
                 probabilities=tuple(float(p) for p in probabilities),
                 answers=choice.answers,
-                lenient_move=ask.turn.legal[picked],
+                lenient_move=request.turn.legal[picked],
                 parse_status="legal",
             )
         )

@@ -17,7 +17,7 @@ from comity.players.scripted import negotiators, strategies
 from comity.registry import own_parts
 
 
-class Script(Protocol):
+class Strategy(Protocol):
     """Somebody who answers by a rule: a strategy of two moves, or a negotiator."""
 
     @property
@@ -30,7 +30,7 @@ class Script(Protocol):
         ...
 
 
-SCRIPTED: dict[str, type[strategies.Scripted]] = {
+MATRIX_STRATEGIES: dict[str, type[strategies.MatrixStrategy]] = {
     "always_cooperate": strategies.AlwaysCooperate,
     "always_defect": strategies.AlwaysDefect,
     "tit_for_tat": strategies.TitForTat,
@@ -54,16 +54,16 @@ NEGOTIATORS: dict[str, type[negotiators.Negotiator]] = {
 }
 """Every strategy of split games by name."""
 
-SCRIPTS: dict[str, Callable[..., Script]] = {**SCRIPTED, **NEGOTIATORS}
+STRATEGIES: dict[str, Callable[..., Strategy]] = {**MATRIX_STRATEGIES, **NEGOTIATORS}
 """Every scripted player by name, of games of moves and of split games."""
 
 
-def all_scripts() -> dict[str, Callable[..., Script]]:
+def all_strategies() -> dict[str, Callable[..., Strategy]]:
     """Those, and the user's own."""
-    return {**own_parts("player"), **SCRIPTS}
+    return {**own_parts("player"), **STRATEGIES}
 
 
-def written(reply: Reply, game: Game) -> str:
+def reply_text(reply: Reply, game: Game) -> str:
     """How a script's answer is shown: the move's name, "3 hats, 0 books", or the message.
 
     Of a message, what the game's limit leaves of it.
@@ -78,13 +78,13 @@ def written(reply: Reply, game: Game) -> str:
     return game.moves[reply]
 
 
-def check_script(strategy: Script, game: Game, seat: int) -> None:
+def check_can_play(strategy: Strategy, game: Game, seat: int) -> None:
     """Raises `ComityError` where it cannot play: asked through a first round and a bad one."""
     rng = generator(0, CHECK, seat)
     for turn in example_turns(game):
         if turn.seat == seat:
             if turn.kind not in strategy.kinds:
-                able = SCRIPTED if turn.kind == "choose" else NEGOTIATORS
+                able = MATRIX_STRATEGIES if turn.kind == "choose" else NEGOTIATORS
                 raise ComityError(
                     f"{_name(strategy)} cannot play this game, which asks it to {turn.kind} "
                     f"({KINDS[turn.kind]}); who can: {', '.join(able)}"
@@ -100,15 +100,15 @@ def example_turns(game: Game) -> Iterator[Turn]:
         state = game.step(state, {turn.seat: _worst(turn) for turn in turns})
 
 
-def _name(strategy: Script) -> str:
+def _name(strategy: Strategy) -> str:
     """The name that a config has for it; a class of the user's own is called by its own name."""
     own = type(strategy)
-    return next((name for name, kind in SCRIPTS.items() if kind is own), own.__name__)
+    return next((name for name, kind in STRATEGIES.items() if kind is own), own.__name__)
 
 
 def _worst(turn: Turn) -> Reply:
     """A legal answer that is of no use to the others."""
     if turn.kind == "claim":
-        stock: Claim = turn.observation.deal.stock  # type: ignore[attr-defined]
+        stock: Claim = turn.observation.instance.stock  # type: ignore[attr-defined]
         return stock
     return "" if turn.kind in ("message", "talk") else turn.legal[-1]

@@ -13,13 +13,13 @@ import numpy as np
 
 from comity.games.base import Claim, Game, Reply, Turn
 from comity.games.split.claim_rules import (
-    Always,
+    ClaimDistribution,
+    ClaimRule,
+    ConstantClaim,
     Greedy,
-    Mixture,
-    Rule,
     UniformRandom,
     WelfareMaximizing,
-    worth_it,
+    at_least_as_valuable,
 )
 from comity.games.split.game import Split
 from comity.games.split.payment import ACCEPT, REJECT
@@ -33,7 +33,7 @@ class Negotiator:
     kinds: ClassVar[tuple[str, ...]] = ("message", "talk", "claim", "respond")
     """What it can be asked for (`comity.games.base.KINDS`)."""
 
-    def rule(self, known: SplitObservation) -> Rule:
+    def rule(self, known: SplitObservation) -> ClaimRule:
         """How it claims now, and what it accepts."""
         raise NotImplementedError
 
@@ -48,7 +48,7 @@ class Negotiator:
             raise ValueError(f"{type(self).__name__} plays split games only")
         if turn.kind == "message":
             return self.message(known, game)
-        values, stock = np.array([known.deal.values]), np.array([known.deal.stock])
+        values, stock = np.array([known.instance.values]), np.array([known.instance.stock])
         rule, rest = self.rule(known), known.rest
         accepts = False
         if rest is not None and min(rest) >= 0 and (turn.legal or game.payment == "exact"):
@@ -62,8 +62,8 @@ class Negotiator:
 
     def message(self, known: SplitObservation, game: Split) -> str:
         """A sentence about what this seat knows; cut where the game's limit is shorter."""
-        if known.deal.hands:
-            text = f"My hand is {known.deal.hands[known.seat]}."
+        if known.instance.hands:
+            text = f"My hand is {known.instance.hands[known.seat]}."
         else:
             worth = [f"{item} {v:g}" for item, v in zip(game.items, known.values, strict=True)]
             text = f"This is what one of each is worth to me: {', '.join(worth)}."
@@ -76,7 +76,7 @@ class WelfareMaximizer(Negotiator):
     Odd units of a tie go to lower seats. It accepts whatever is worth something to anybody.
     """
 
-    def rule(self, known: SplitObservation) -> Rule:
+    def rule(self, known: SplitObservation) -> ClaimRule:
         """It accepts whatever is worth something to anybody."""
         return WelfareMaximizing()
 
@@ -84,7 +84,7 @@ class WelfareMaximizer(Negotiator):
 class GreedyClaimer(Negotiator):
     """Claims everything; accepts whatever is worth something to it."""
 
-    def rule(self, known: SplitObservation) -> Rule:
+    def rule(self, known: SplitObservation) -> ClaimRule:
         """Without regard to values."""
         return Greedy()
 
@@ -97,11 +97,11 @@ class ConstantClaimer(Negotiator):
     """Of every item; all where there are fewer."""
 
     def __post_init__(self) -> None:
-        Always(self.units)  # refuses what cannot be claimed
+        ConstantClaim(self.units)  # refuses what cannot be claimed
 
-    def rule(self, known: SplitObservation) -> Rule:
+    def rule(self, known: SplitObservation) -> ClaimRule:
         """Without regard to values."""
-        return Always(self.units)
+        return ConstantClaim(self.units)
 
 
 class TitForTatClaimer(Negotiator):
@@ -113,13 +113,14 @@ class TitForTatClaimer(Negotiator):
     accepts what is worth as much to it as its own claim.
     """
 
-    def rule(self, known: SplitObservation) -> Rule:
+    def rule(self, known: SplitObservation) -> ClaimRule:
         """From the last round in which claims counted."""
         for played in reversed(known.history):
             others = [c for s, c in enumerate(played.claims) if s != known.seat and c is not None]
             if others:
                 return Reciprocal(
-                    tuple(max(claims) for claims in zip(*others, strict=True)), played.deal.stock
+                    tuple(max(claims) for claims in zip(*others, strict=True)),
+                    played.instance.stock,
                 )
         return WelfareMaximizingOnItsWorth()
 
@@ -127,7 +128,7 @@ class TitForTatClaimer(Negotiator):
 class RandomClaimer(Negotiator):
     """Claims any number of units of each item, all equally likely; accepts by a fair coin."""
 
-    def rule(self, known: SplitObservation) -> Rule:
+    def rule(self, known: SplitObservation) -> ClaimRule:
         """Without regard to values."""
         return UniformRandom()
 
@@ -141,7 +142,7 @@ class WelfareMaximizingOnItsWorth(WelfareMaximizing):
     ) -> np.ndarray:
         """1 where the rest is worth what it would claim."""
         ((_, claim),) = self.claims(values, stock, seat)
-        return worth_it(values[:, seat], rest, claim)
+        return at_least_as_valuable(values[:, seat], rest, claim)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Reciprocal(WelfareMaximizingOnItsWorth):
     of: Claim = ()
     """Stock that the claim was made on."""
 
-    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> Mixture:
+    def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
         """One claim, for sure."""
         before, claimed = np.array(self.of), np.array(self.claimed)
         scaled = (2 * claimed * stock + before) // np.maximum(2 * before, 1)
@@ -160,7 +161,7 @@ class Reciprocal(WelfareMaximizingOnItsWorth):
         return [(chance, np.where(before > 0, scaled, fresh))]
 
 
-def _drawn(mixture: Mixture, rng: np.random.Generator) -> Claim:
+def _drawn(mixture: ClaimDistribution, rng: np.random.Generator) -> Claim:
     """A claim of one deal, item by item."""
     if len(mixture) == 1:
         return tuple(int(p) for p in mixture[0][1][0])

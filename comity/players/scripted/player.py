@@ -4,54 +4,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comity.players.base import Answer, Ask, Controller, Table, Talk
-from comity.players.scripted.catalog import Script, written
+from comity.players.base import Controller, PlayerSession, Request, Response, Transcript
+from comity.players.scripted.catalog import Strategy, reply_text
 
 
 @dataclass(frozen=True)
-class ScriptedPlayer:
+class StrategyPlayer:
     """Plays a strategy; it is its own host."""
 
     name: str
-    strategy: Script
+    strategy: Strategy
     adapter: None = None
     version: int = -1
     trained: bool = False
     controller: Controller = "scripted"
 
     @property
-    def host(self) -> "ScriptedPlayer":
+    def backend(self) -> "StrategyPlayer":
         return self
 
-    def open(self) -> Table:
-        return _ScriptedTable(self.strategy)
+    def open(self) -> PlayerSession:
+        return _StrategySession(self.strategy)
 
     def text(self, ids: Sequence[int]) -> str:
         return ""
 
 
-class _ScriptedTable:
-    def __init__(self, strategy: Script) -> None:
-        self.talks: list[Talk] = []
+class _StrategySession:
+    def __init__(self, strategy: Strategy) -> None:
+        self.transcripts: list[Transcript] = []
         self.recording = None
         self._strategy = strategy
 
-    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
         answers = []
-        for ask in asks:
-            reply: Any = self._strategy.reply(ask.turn, ask.game, ask.rng())
-            law = self._law(ask)
-            answers.append(Answer(reply, written(reply, ask.game), probabilities=law))
+        for request in requests:
+            reply: Any = self._strategy.reply(request.turn, request.game, request.rng())
+            distribution = self._probabilities(request)
+            answers.append(
+                Response(reply, reply_text(reply, request.game), probabilities=distribution)
+            )
         return answers
 
-    def _law(self, ask: Ask) -> tuple[float, ...]:
+    def _probabilities(self, request: Request) -> tuple[float, ...]:
         """Probability of each move; () of strategies that do not say it."""
-        law = getattr(self._strategy, "probabilities", None)
-        if law is None or ask.turn.kind != "choose":
+        distribution = getattr(self._strategy, "probabilities", None)
+        if distribution is None or request.turn.kind != "choose":
             return ()
-        return tuple(float(p) for p in law(ask.turn.observation, ask.game))
+        return tuple(float(p) for p in distribution(request.turn.observation, request.game))
 
-    def finish(self) -> dict[int, Answer]:
+    def finish(self) -> dict[int, Response]:
         """Nothing: answers are whole at once."""
         return {}
 

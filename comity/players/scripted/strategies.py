@@ -26,7 +26,7 @@ DEFECT: Move = 1
 
 
 @dataclass(frozen=True)
-class Scripted:
+class MatrixStrategy:
     """A strategy; subclasses say with which probability it cooperates."""
 
     kinds: ClassVar[tuple[str, ...]] = ("choose",)
@@ -72,7 +72,7 @@ def others_cooperated(observation: Observation) -> list[bool]:
     ]
 
 
-class AlwaysCooperate(Scripted):
+class AlwaysCooperate(MatrixStrategy):
     """Cooperates always (Axelrod 1984)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
@@ -80,7 +80,7 @@ class AlwaysCooperate(Scripted):
         return 1.0
 
 
-class AlwaysDefect(Scripted):
+class AlwaysDefect(MatrixStrategy):
     """Defects always (Axelrod 1984)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
@@ -88,7 +88,7 @@ class AlwaysDefect(Scripted):
         return 0.0
 
 
-class TitForTat(Scripted):
+class TitForTat(MatrixStrategy):
     """Cooperates first, then does what the others did last (Rapoport; Axelrod 1980)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
@@ -112,7 +112,7 @@ class NoisyTitForTat(TitForTat):
         return meant * (1 - self.noise) + (1 - meant) * self.noise
 
 
-class SuspiciousTitForTat(Scripted):
+class SuspiciousTitForTat(MatrixStrategy):
     """Defects first, then does what the others did last (Boyd and Lorberbaum 1987)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
@@ -121,7 +121,7 @@ class SuspiciousTitForTat(Scripted):
 
 
 @dataclass(frozen=True)
-class GenerousTitForTat(Scripted):
+class GenerousTitForTat(MatrixStrategy):
     """Tit-for-tat that forgives a defection now and then (Nowak and Sigmund 1992)."""
 
     generosity: float | None = None
@@ -139,7 +139,7 @@ class GenerousTitForTat(Scripted):
         return deterring_generosity(game) if self.generosity is None else self.generosity
 
 
-class TitForTwoTats(Scripted):
+class TitForTwoTats(MatrixStrategy):
     """Defects only after two defections in a row (Axelrod 1980)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
@@ -148,7 +148,7 @@ class TitForTwoTats(Scripted):
         return float(len(last_two) < 2 or any(last_two))
 
 
-class GrimTrigger(Scripted):
+class GrimTrigger(MatrixStrategy):
     """Cooperates until the others defect once, then defects for good (Friedman 1971)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
@@ -156,7 +156,7 @@ class GrimTrigger(Scripted):
         return float(all(others_cooperated(observation)))
 
 
-class WinStayLoseShift(Scripted):
+class WinStayLoseShift(MatrixStrategy):
     """Cooperates first and whenever it did as the others did (Pavlov; Nowak and Sigmund 1993)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
@@ -168,7 +168,7 @@ class WinStayLoseShift(Scripted):
 
 
 @dataclass(frozen=True)
-class Random(Scripted):
+class Random(MatrixStrategy):
     """Cooperates with a constant probability (Axelrod 1980)."""
 
     p: float = 0.5
@@ -182,7 +182,7 @@ class Random(Scripted):
         return self.p
 
 
-class Alternator(Scripted):
+class Alternator(MatrixStrategy):
     """Cooperates and defects by turns, cooperation first (Axelrod 1984)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:

@@ -40,7 +40,7 @@ class ClaimForm:
         return self._written(words, SPACE, SPACE)
 
     @property
-    def guide(self) -> str:
+    def decoding_pattern(self) -> str:
         """With the names as they are listed, a space after commas, the delimiters' own gap."""
         if self.loose:
             return self.pattern
@@ -66,7 +66,7 @@ class ClaimForm:
         """Everything is claimed."""
         return self._with([str(most) for most in self.stock])
 
-    def shown(self) -> str:
+    def format_text(self) -> str:
         """With letters for the numbers."""
         return self._with(_LETTERS)
 
@@ -88,7 +88,7 @@ LISTED = 256
 
 
 @dataclass(frozen=True)
-class FinalForm:
+class DivisionForm:
     """A claim that states every seat's share, by name, the own first; they make up the stock."""
 
     delimiters: Delimiters
@@ -111,7 +111,7 @@ class FinalForm:
         return self._written(SPACE)
 
     @property
-    def guide(self) -> str:
+    def decoding_pattern(self) -> str:
         """With the delimiters' own gap, and numbers that add up where the ways are few to list."""
         if self.loose:
             return self.pattern
@@ -149,7 +149,7 @@ class FinalForm:
         nothing = [[0] * len(self.items)] * (len(self.names) - 2)
         return self._with([str(n) for share in [own, rest, *nothing] for n in share])
 
-    def shown(self) -> str:
+    def format_text(self) -> str:
         """With letters for the numbers."""
         return self._with(_LETTERS)
 

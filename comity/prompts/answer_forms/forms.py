@@ -1,11 +1,11 @@
 """What a written answer must look like: one object for the prompt, the parser and the grammar.
 
-- `Form`: what a prompt tells (`shown`), which texts are read (`pattern`), which of them a
-  grammar writes (`guide`), and what an answer means (`read`).
-- `MessageForm`, `ClaimForm`, `FinalForm`, `ChoiceForm`: talk, claims, claims that state every
-  seat's share, choices. `TalkForm`: a message, or a claim instead. `Thinking` is a block of
-  thought, which is written before any of them.
-- `normalized`: how what another player wrote is told.
+- `Form`: what a prompt tells (`format_text`), which texts are read (`pattern`), which of them a
+  grammar writes (`decoding_pattern`), and what an answer means (`read`).
+- `MessageForm`, `ClaimForm`, `DivisionForm`, `ChoiceForm`: talk, claims, claims that state every
+  seat's share, choices. `MessageOrClaimForm`: a message, or a claim instead. `Thinking` is a block
+  of thought, which is written before any of them.
+- `sanitize`: how what another player wrote is told.
 
 The grammars are those of the negotiation studies (arXiv 2511.19405), delimiters being
 parameters. Patterns are regular expressions of the whole answer; white space around an answer
@@ -18,10 +18,10 @@ from typing import Protocol
 
 from comity.errors import ComityError
 from comity.games.base import ILLEGAL, Illegal, Reply
-from comity.prompts.answer_forms.claims import ClaimForm, FinalForm
+from comity.prompts.answer_forms.claims import ClaimForm, DivisionForm
 from comity.prompts.answer_forms.delimiters import Delimiters, between
 from comity.prompts.answer_forms.patterns import BODY, SPACE, literal
-from comity.prompts.answer_forms.sanitize import normalized
+from comity.prompts.answer_forms.sanitize import sanitize
 
 THINK = Delimiters("<think>", "</think>")
 """Around a block of thought."""
@@ -29,12 +29,12 @@ THINK = Delimiters("<think>", "</think>")
 __all__ = [
     "ChoiceForm",
     "ClaimForm",
-    "FinalForm",
+    "DivisionForm",
     "Form",
     "MessageForm",
-    "TalkForm",
+    "MessageOrClaimForm",
     "Thinking",
-    "normalized",
+    "sanitize",
 ]
 
 
@@ -47,7 +47,7 @@ class Form(Protocol):
         ...
 
     @property
-    def guide(self) -> str:
+    def decoding_pattern(self) -> str:
         """What a grammar writes: as `pattern`, in one fixed layout unless the form is loose."""
         ...
 
@@ -64,7 +64,7 @@ class Form(Protocol):
         """
         ...
 
-    def shown(self) -> str:
+    def format_text(self) -> str:
         """The format as prompts tell it."""
         ...
 
@@ -92,7 +92,7 @@ class MessageForm:
         return f"{opens}{BODY}{{0,{self.limit}}}{closes}"
 
     @property
-    def guide(self) -> str:
+    def decoding_pattern(self) -> str:
         """As the pattern: white space belongs to the text."""
         return self.pattern
 
@@ -106,7 +106,7 @@ class MessageForm:
         """A message of one letter."""
         return f"{self.delimiters.opens}x{self.delimiters.closes}"
 
-    def shown(self) -> str:
+    def format_text(self) -> str:
         """With dots for the text."""
         return f"{self.delimiters.opens}...{self.delimiters.closes}"
 
@@ -116,15 +116,15 @@ class MessageForm:
         if not re.fullmatch(self.pattern, found):
             return ILLEGAL
         inner = found[len(self.delimiters.opens) : len(found) - len(self.delimiters.closes)]
-        return normalized(inner, self.limit)
+        return sanitize(inner, self.limit)
 
 
 @dataclass(frozen=True)
-class TalkForm:
+class MessageOrClaimForm:
     """A message, or the claim that ends the talk; how they begin tells which."""
 
     message: MessageForm
-    claim: ClaimForm | FinalForm
+    claim: ClaimForm | DivisionForm
     spent: bool = False
     """All messages are written: a grammar writes claims alone. A message is still read, as one
     too many."""
@@ -143,9 +143,13 @@ class TalkForm:
         return f"({self.message.pattern}|{self.claim.pattern})"
 
     @property
-    def guide(self) -> str:
+    def decoding_pattern(self) -> str:
         """The same with the guides; only the claim's where no message is left."""
-        return self.claim.guide if self.spent else f"({self.message.guide}|{self.claim.guide})"
+        return (
+            self.claim.decoding_pattern
+            if self.spent
+            else f"({self.message.decoding_pattern}|{self.claim.decoding_pattern})"
+        )
 
     @property
     def closing(self) -> str:
@@ -157,11 +161,11 @@ class TalkForm:
         """The longer of the two."""
         return max(self.message.longest, self.claim.longest, key=len)
 
-    def shown(self) -> str:
+    def format_text(self) -> str:
         """Both, or the claim alone."""
         if self.spent:
-            return self.claim.shown()
-        return f"{self.message.shown()} or {self.claim.shown()}"
+            return self.claim.format_text()
+        return f"{self.message.format_text()} or {self.claim.format_text()}"
 
     def read(self, text: str) -> Reply:
         """A claim or a message."""
@@ -192,7 +196,7 @@ class ChoiceForm:
         return self._written(SPACE)
 
     @property
-    def guide(self) -> str:
+    def decoding_pattern(self) -> str:
         """With the delimiters' own gap."""
         return self.pattern if self.loose else self._written(literal(self.delimiters.gap))
 
@@ -217,7 +221,7 @@ class ChoiceForm:
         """Every answer in the guide's layout, by label."""
         return tuple(between(self.delimiters, label) for label in self.labels)
 
-    def shown(self) -> str:
+    def format_text(self) -> str:
         """All answers."""
         return " or ".join(self.answers)
 
@@ -248,7 +252,7 @@ class Thinking:
         return MessageForm(self.delimiters, self.limit).pattern
 
     @property
-    def guide(self) -> str:
+    def decoding_pattern(self) -> str:
         """As the pattern."""
         return self.pattern
 
@@ -262,13 +266,13 @@ class Thinking:
         """A thought of one letter."""
         return MessageForm(self.delimiters, self.limit).longest
 
-    def shown(self) -> str:
+    def format_text(self) -> str:
         """With dots for the thought."""
-        return MessageForm(self.delimiters, self.limit).shown()
+        return MessageForm(self.delimiters, self.limit).format_text()
 
-    def told(self) -> str:
+    def format_request(self) -> str:
         """The sentence that a prompt adds to its request."""
-        return f"Before that, think in at most {self.limit} characters: {self.shown()}"
+        return f"Before that, think in at most {self.limit} characters: {self.format_text()}"
 
     def read(self, text: str) -> str | Illegal:
         """The thought as it was written."""

@@ -3,7 +3,7 @@
 import unicodedata
 
 
-def normalized(text: str, limit: int | None = None) -> str:
+def sanitize(text: str, limit: int | None = None) -> str:
     """How what another player wrote is told, so that it cannot pass for anything else.
 
     Every control character (Unicode Cc), invisible format character (Cf), separator of lines
@@ -15,10 +15,10 @@ def normalized(text: str, limit: int | None = None) -> str:
     other control tokens of a model are encoded as ordinary letters (`comity.engines.chat`).
     The length is kept, and doing it twice changes nothing.
     """
-    return "".join(map(_harmless, text if limit is None else text[:limit]))
+    return "".join(map(_sanitize_character, text if limit is None else text[:limit]))
 
 
-def _harmless(character: str) -> str:
+def _sanitize_character(character: str) -> str:
     if character.isascii() and character.isprintable():
         return {"<": "\u2039", ">": "\u203a"}.get(character, character)
     if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs"):

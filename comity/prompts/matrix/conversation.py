@@ -5,18 +5,18 @@ from typing import ClassVar
 
 from comity.errors import lookup
 from comity.games.base import Game, Illegal, Turn
-from comity.games.matrix.stages import payoffs_to
-from comity.prompts.base import OfLabels
+from comity.games.matrix.stages import payoffs_own_first
+from comity.prompts.base import LabelPrompt
 from comity.prompts.rendering import (
     NO_ANSWER,
-    Telling,
-    doing,
+    RenderOptions,
+    action_text,
     last_moves,
-    listed_situations,
+    listed_opponent_profiles,
     number,
-    picked,
-    told,
-    told_stage,
+    opponents_text,
+    picked_text,
+    stage_of,
 )
 
 FEEDBACK = {
@@ -27,12 +27,12 @@ FEEDBACK = {
 
 
 @dataclass(frozen=True)
-class Conversation(OfLabels):
+class Conversation(LabelPrompt):
     """Rules in plain sentences, then one short sentence a round."""
 
-    fresh: ClassVar[bool] = False
-    drawn: ClassVar[tuple[str, ...]] = ()
-    telling: Telling
+    single_turn: ClassVar[bool] = False
+    random_parameters: ClassVar[tuple[str, ...]] = ()
+    options: RenderOptions
     feedback: str = "both"
     """One of `FEEDBACK`."""
     state_error_rule: bool = False
@@ -41,26 +41,27 @@ class Conversation(OfLabels):
     def __post_init__(self) -> None:
         lookup("feedback", self.feedback, FEEDBACK)
 
-    def varied(self, stream: tuple[int | str, ...]) -> "Conversation":
+    def sample_variant(self, stream: tuple[int | str, ...]) -> "Conversation":
         """Itself: nothing is drawn."""
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
         """The label of each move, `[move]`."""
-        return self.telling.told_labels(game)
+        return self.options.move_labels(game)
 
     def opening(self, game: Game, turn: Turn) -> str:
         """Rules, the last joint move if there is one (a fictitious start), the question."""
-        telling = self.telling
+        options = self.options
         others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
-        slips, goal = telling.slips(game), telling.goal_sentence()
+        slips, goal = options.noise_sentence(game), options.goal_sentence()
         later = (
             "After every round you are told what they picked." if self.feedback == "other" else ""
         )
         wishes = " ".join(sentence for sentence in (slips, goal, later) if sentence)
         return (
-            f"You play {telling.called(game)} with {others} over several rounds. In every round, "
-            f"each of you picks {telling.choices(game)} at the same time. Then you get points:\n"
+            f"You play {options.game_phrase(game)} with {others} over several rounds. "
+            f"In every round, each of you picks {options.choices(game)} at the same time. "
+            "Then you get points:\n"
             f"{self._payoffs(game, turn.seat)}\n"
             f"{wishes + chr(10) if wishes else ''}"
             f"{self._question(game, turn)}"
@@ -83,13 +84,15 @@ class Conversation(OfLabels):
             counted = "" if isinstance(played, Illegal) else f", so {labels[played]} counted"
             own = f"You gave {NO_ANSWER}{counted}. "
         elif intended != played:
-            own = f"Your pick was changed to {told(played, labels)}. "
+            own = f"Your pick was changed to {action_text(played, labels)}. "
         others = turn.observation.own_first(finished.moves)[1:]
         void = any(isinstance(action, Illegal) for action in finished.moves)
         if own or isinstance(played, Illegal) or void or self.feedback == "other":
-            news = f"{own}{picked('They', others, labels)}."
+            news = f"{own}{picked_text('They', others, labels)}."
         else:
-            news = f"You {labels[played]}, they {', '.join(told(o, labels) for o in others)}."
+            news = (
+                f"You {labels[played]}, they {', '.join(action_text(o, labels) for o in others)}."
+            )
         return f"{news}{' Nobody got points.' if void else ''}"
 
     def ending(self, game: Game, turn: Turn) -> str | None:
@@ -98,24 +101,23 @@ class Conversation(OfLabels):
 
     def _question(self, game: Game, turn: Turn) -> str:
         """The last joint move, where the conversation opens with one, and how to answer."""
-        telling = self.telling
+        options = self.options
         last = last_moves(turn.observation, self.labels(game))
         before = f"Last round {last} " if last else ""
         wrong = (
-            f"Any answer but {telling.choices(game)} is an error. " if self.state_error_rule else ""
+            f"Any answer but {options.choices(game)} is an error. " if self.state_error_rule else ""
         )
-        return f"{before}{wrong}{telling.instruction(game)}"
+        return f"{before}{wrong}{options.instruction(game)}"
 
     def _payoffs(self, game: Game, seat: int) -> str:
         """A line for each own pick and what the others may do, own pick first."""
-        stage = told_stage(game)
-        labels, listed = self.labels(game), self.telling.listed(game)
+        stage = stage_of(game)
+        labels, listed = self.labels(game), self.options.listed_moves(game)
         lines = []
         for own in listed:
-            for others in listed_situations(stage, listed):
-                mine, *theirs = map(number, payoffs_to(stage, seat, own, others))
+            for others in listed_opponent_profiles(stage, listed):
+                mine, *theirs = map(number, payoffs_own_first(stage, seat, own, others))
                 both = f", they get {theirs[0]}" if stage.seats == 2 else ""
-                lines.append(
-                    f"You pick {labels[own]}, {doing(stage, others, labels)}: you get {mine}{both}."
-                )
+                they = opponents_text(stage, others, labels)
+                lines.append(f"You pick {labels[own]}, {they}: you get {mine}{both}.")
         return "\n".join(lines)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from comity.errors import ComityError
 from comity.games.base import Move
-from comity.games.matrix.stages import Stage, payoffs_to
+from comity.games.matrix.stages import Stage, payoffs_own_first
 from comity.prompts.rendering import number
 
 
@@ -47,7 +47,7 @@ class Facts:
 
     def points(self, own: Move, other: Move) -> tuple[str, str]:
         """What this seat gets and what the other gets."""
-        mine, theirs = payoffs_to(self.stage, self.seat, own, (other,))
+        mine, theirs = payoffs_own_first(self.stage, self.seat, own, (other,))
         return number(mine), number(theirs)
 
 
@@ -200,7 +200,7 @@ def is_prisoners_dilemma(stage: Stage) -> bool:
     found = []
     for seat in (0, 1):
         reward, sucker, temptation, punishment = (
-            payoffs_to(stage, seat, own, (other,))[0] for own in (0, 1) for other in (0, 1)
+            payoffs_own_first(stage, seat, own, (other,))[0] for own in (0, 1) for other in (0, 1)
         )
         found.append(temptation > reward > punishment > sucker)
     return all(found)

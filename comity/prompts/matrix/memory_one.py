@@ -4,46 +4,46 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from comity.games.base import Game, Turn
-from comity.games.matrix.stages import interchangeable, payoffs_to
-from comity.prompts.base import OfLabels
+from comity.games.matrix.stages import interchangeable, payoffs_own_first
+from comity.prompts.base import LabelPrompt
 from comity.prompts.rendering import (
-    Telling,
-    doing,
+    RenderOptions,
     last_moves,
-    listed_situations,
+    listed_opponent_profiles,
     number,
-    told_stage,
+    opponents_text,
+    stage_of,
 )
 
 
 @dataclass(frozen=True)
-class MemoryOne(OfLabels):
+class MemoryOne(LabelPrompt):
     """The whole game in one prompt; all decisions in the same state share it."""
 
-    fresh: ClassVar[bool] = True
-    drawn: ClassVar[tuple[str, ...]] = ()
-    telling: Telling
+    single_turn: ClassVar[bool] = True
+    random_parameters: ClassVar[tuple[str, ...]] = ()
+    options: RenderOptions
 
-    def varied(self, stream: tuple[int | str, ...]) -> "MemoryOne":
+    def sample_variant(self, stream: tuple[int | str, ...]) -> "MemoryOne":
         """Itself: nothing is drawn."""
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
         """The label of each move, `[move]`."""
-        return self.telling.told_labels(game)
+        return self.options.move_labels(game)
 
     def opening(self, game: Game, turn: Turn) -> str:
         """The whole prompt: setting, table, goal, last joint move, how to answer."""
-        telling = self.telling
+        options = self.options
         others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
         parts = [
-            f"You play {telling.called(game)} with {others}, again and again. Each time, "
-            f"everybody picks {telling.choices(game)}, all at once.",
+            f"You play {options.game_phrase(game)} with {others}, again and again. Each time, "
+            f"everybody picks {options.choices(game)}, all at once.",
             self._table(game, turn.seat),
-            telling.slips(game),
-            telling.goal_sentence(),
+            options.noise_sentence(game),
+            options.goal_sentence(),
             self._state(game, turn),
-            telling.instruction(game),
+            options.instruction(game),
         ]
         return "\n".join(part for part in parts if part)
 
@@ -53,9 +53,9 @@ class MemoryOne(OfLabels):
 
     def _table(self, game: Game, seat: int) -> str:
         """Points as a Markdown table; rows are this seat's pick."""
-        stage = told_stage(game)
-        labels, listed = self.labels(game), self.telling.listed(game)
-        columns = listed_situations(stage, listed)
+        stage = stage_of(game)
+        labels, listed = self.labels(game), self.options.listed_moves(game)
+        columns = listed_opponent_profiles(stage, listed)
         if stage.seats == 2:
             title = "Points (yours, theirs), by your pick (rows) and their pick (columns):"
             header = [labels[other] for (other,) in columns]
@@ -64,10 +64,10 @@ class MemoryOne(OfLabels):
             header = [str(others.count(0)) for others in columns]
         else:
             title = "Your points, by your pick (rows) and what they do (columns):"
-            header = [doing(stage, others, labels) for others in columns]
+            header = [opponents_text(stage, others, labels) for others in columns]
         told = slice(2 if stage.seats == 2 else 1)
         rows = [
-            [", ".join(map(number, payoffs_to(stage, seat, own, c)[told])) for c in columns]
+            [", ".join(map(number, payoffs_own_first(stage, seat, own, c)[told])) for c in columns]
             for own in listed
         ]
         lines = [["", *header], ["---"] * (1 + len(header))]

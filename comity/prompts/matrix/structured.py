@@ -18,7 +18,7 @@ from comity.errors import ComityError, lookup
 from comity.games.base import Game, Illegal, Move, Turn
 from comity.games.matrix.stages import Stage
 from comity.games.randomness import PROMPT, generator
-from comity.prompts.base import OfLabels, is_sentence, labels_for
+from comity.prompts.base import LabelPrompt, is_sentence, labels_for
 from comity.prompts.labels import (
     LENGTHS,
     ORDERS,
@@ -29,7 +29,7 @@ from comity.prompts.labels import (
     shuffled,
 )
 from comity.prompts.matrix.framings import FRAMINGS, Facts, check_framing, compose
-from comity.prompts.rendering import told_stage
+from comity.prompts.rendering import stage_of
 
 LAYOUTS = {
     "original": "rows and columns in the order of the moves",
@@ -55,14 +55,14 @@ PERSONAS = {
 
 
 @dataclass(frozen=True)
-class Structured(OfLabels):
+class Structured(LabelPrompt):
     """One question per decision that shows the payoffs and the last round, in seven parts."""
 
-    fresh: ClassVar[bool] = True
+    single_turn: ClassVar[bool] = True
 
     framing: str = "structured"
     """One of `FRAMINGS`."""
-    labels_named: str | tuple[str, ...] = "action12"
+    label_choice: str | tuple[str, ...] = "action12"
     """A name of `comity.prompts.labels.LABEL_SETS`, "random", or the labels themselves, by move."""
     label_length: int = 3
     """Letters of random labels: 2, 3 or 7."""
@@ -83,7 +83,7 @@ class Structured(OfLabels):
     memory: int = 1
     """Rounds of history that are shown."""
     stream: tuple[int | str, ...] = ()
-    """Identity of the match that it is told in; set by `varied`."""
+    """Identity of the match that it is told in; set by `sample_variant`."""
 
     def __post_init__(self) -> None:
         lookup("framing", self.framing, FRAMINGS)
@@ -103,13 +103,13 @@ class Structured(OfLabels):
             raise ComityError(
                 f"swap_labels must be true, false or random, not {self.swap_labels!r}"
             )
-        fixed_labels(self.labels_named)
+        fixed_labels(self.label_choice)
 
     @property
-    def drawn(self) -> tuple[str, ...]:
+    def random_parameters(self) -> tuple[str, ...]:
         """Names of the parameters that are random."""
         parameters = {
-            "labels": self.labels_named,
+            "labels": self.label_choice,
             "swap_labels": self.swap_labels,
             "layout": self.layout,
             "mention_order": self.mention_order,
@@ -117,11 +117,11 @@ class Structured(OfLabels):
         }
         return tuple(name for name, value in parameters.items() if value == RANDOM)
 
-    def varied(self, stream: tuple[int | str, ...]) -> "Structured":
+    def sample_variant(self, stream: tuple[int | str, ...]) -> "Structured":
         """This prompt as told in the match of this identity, everything of a match drawn."""
-        if not self.drawn:
+        if not self.random_parameters:
             return self
-        labels, swap, layout = self.labels_named, self.swap_labels, self.layout
+        labels, swap, layout = self.label_choice, self.swap_labels, self.layout
         if labels == RANDOM:
             labels = random_labels(stream, self.label_length, self.label_scope)
         if swap == RANDOM:
@@ -130,18 +130,18 @@ class Structured(OfLabels):
             layouts = [name for name in LAYOUTS if name != RANDOM]
             layout = layouts[generator(*stream, PROMPT, "layout").integers(len(layouts))]
         return replace(
-            self, labels_named=labels, swap_labels=swap, layout=layout, stream=tuple(stream)
+            self, label_choice=labels, swap_labels=swap, layout=layout, stream=tuple(stream)
         )
 
     def labels(self, game: Game) -> tuple[str, ...]:
         """The label of each move, `[move]`; of an unvaried prompt an example of random ones."""
-        one = self.varied((0,))
-        return labels_for(game, fixed_labels(one.labels_named), one.swap_labels is True)
+        one = self.sample_variant((0,))
+        return labels_for(game, fixed_labels(one.label_choice), one.swap_labels is True)
 
     def opening(self, game: Game, turn: Turn) -> str:
         """The whole prompt."""
-        one = self if self.stream or not self.drawn else self.varied((0,))
-        labels, stage = one.labels(game), square_stage(game)
+        one = self if self.stream or not self.random_parameters else self.sample_variant((0,))
+        labels, stage = one.labels(game), two_by_two_stage(game)
         check_framing(one.framing, stage)
         facts = Facts(
             stage=stage,
@@ -177,9 +177,9 @@ class Structured(OfLabels):
         ]
 
 
-def square_stage(game: Game) -> Stage:
+def two_by_two_stage(game: Game) -> Stage:
     """The stage game, or a `ComityError` where these prompts cannot tell it."""
-    stage = told_stage(game)
+    stage = stage_of(game)
     if stage.seats != 2:
         raise ComityError(
             f"structured prompts tell matrix games of two seats, not of {stage.seats}"

@@ -18,10 +18,10 @@ from comity.prompts.answer_forms.delimiters import Protocol
 from comity.prompts.answer_forms.forms import (
     ChoiceForm,
     ClaimForm,
-    FinalForm,
+    DivisionForm,
     Form,
     MessageForm,
-    TalkForm,
+    MessageOrClaimForm,
 )
 from comity.prompts.base import check_labels
 from comity.prompts.negotiation import wording as words
@@ -45,8 +45,8 @@ FINALIZATIONS = {
 class Negotiation:
     """Rules of talk and claims, then one short text a turn."""
 
-    fresh: ClassVar[bool] = False
-    drawn: ClassVar[tuple[str, ...]] = ()
+    single_turn: ClassVar[bool] = False
+    random_parameters: ClassVar[tuple[str, ...]] = ()
 
     names: tuple[str, ...] = NAMES
     """What the seats are called, `[seat]`; names beyond the game's seats are not used."""
@@ -65,13 +65,13 @@ class Negotiation:
         lookup("disclosure", self.disclosure, DISCLOSURES)
         lookup("finalization", self.finalization, FINALIZATIONS)
 
-    def varied(self, stream: tuple[int | str, ...]) -> "Negotiation":
+    def sample_variant(self, stream: tuple[int | str, ...]) -> "Negotiation":
         """Itself: nothing is drawn."""
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
         """The responses to a proposal as they are written; () in games without."""
-        split = self._told(game)
+        split = self._split_game(game)
         if not split.moves:
             return ()
         answers = self._response(split).answers
@@ -80,31 +80,31 @@ class Negotiation:
 
     def opening(self, game: Game, turn: Turn) -> str:
         """The rules, who one is, and what is new."""
-        split = self._told(game)
+        split = self._split_game(game)
         names = self.names[: split.seats]
-        finals = self._states_all(split)
+        finals = self._claims_state_division(split)
         return "\n".join(
             [
                 words.rules(split, names, finals),
                 *words.goal_sentence(self.goal),
                 f"You are {names[turn.seat]}.",
-                self._news(split, turn),
+                self._turn_text(split, turn),
             ]
         )
 
     def following(self, game: Game, turn: Turn) -> str:
         """What is new since this seat was last asked, and what to answer now."""
-        return self._news(self._told(game), turn)
+        return self._turn_text(self._split_game(game), turn)
 
     def ending(self, game: Game, turn: Turn) -> str | None:
         """What others wrote and the request; None after the seat's first turn in a round."""
-        if _spoken(_seen(turn), turn):
+        if _messages_seen(_split_observation(turn), turn):
             return None
-        return "\n".join(self._due(self._told(game), turn))
+        return "\n".join(self._request_lines(self._split_game(game), turn))
 
     def form(self, game: Game, turn: Turn) -> Form:
         """Of the message, claim or response that is due."""
-        split, seen = self._told(game), _seen(turn)
+        split, seen = self._split_game(game), _split_observation(turn)
         message = MessageForm(self.protocol.message, split.message_limit)
         if turn.kind == "message":
             return message
@@ -113,16 +113,16 @@ class Negotiation:
         if turn.kind not in ("talk", "claim"):
             raise ValueError(f"split games ask for no {turn.kind!r}")
         claim, spent = self._claim(split, seen), split.spent(turn.seat, seen.messages)
-        return TalkForm(message, claim, spent) if turn.kind == "talk" or spent else claim
+        return MessageOrClaimForm(message, claim, spent) if turn.kind == "talk" or spent else claim
 
-    def _claim(self, game: Split, seen: SplitObservation) -> ClaimForm | FinalForm:
-        items, stock = game.items, seen.deal.stock
-        if self._states_all(game):
+    def _claim(self, game: Split, seen: SplitObservation) -> ClaimForm | DivisionForm:
+        items, stock = game.items, seen.instance.stock
+        if self._claims_state_division(game):
             own_first = seen.own_first(self.names[: game.seats])
-            return FinalForm(self.protocol.final.of(items), own_first, items, stock)
+            return DivisionForm(self.protocol.final.of(items), own_first, items, stock)
         return ClaimForm(self.protocol.claim.of(items), items, stock)
 
-    def _told(self, game: Game) -> Split:
+    def _split_game(self, game: Game) -> Split:
         """The game as one that this prompt can tell, or a `ComityError`."""
         if not isinstance(game, Split):
             raise ComityError(
@@ -133,34 +133,34 @@ class Negotiation:
             raise ComityError(f"names has {len(self.names)} names for {game.seats} seats")
         return game
 
-    def _states_all(self, game: Split) -> bool:
+    def _claims_state_division(self, game: Split) -> bool:
         """Claims state everybody's share."""
         return game.finalization in ("in_turn", "visible") and self.finalization == "all"
 
     def _response(self, game: Split) -> ChoiceForm:
         return ChoiceForm(self.protocol.response.of(game.items), RESPONSES)
 
-    def _news(self, game: Split, turn: Turn) -> str:
+    def _turn_text(self, game: Split, turn: Turn) -> str:
         """What this seat does not know yet, and the request."""
-        seen, names = _seen(turn), self.names[: game.seats]
+        seen, names = _split_observation(turn), self.names[: game.seats]
         lines = []
-        if not _spoken(seen, turn):
+        if not _messages_seen(seen, turn):
             if seen.history:
                 lines += words.last_round(game, seen, names, full=self.disclosure == "full")
             lines.append(words.this_round(game, seen, names))
-        return "\n".join([*lines, *self._due(game, turn)])
+        return "\n".join([*lines, *self._request_lines(game, turn)])
 
-    def _due(self, game: Split, turn: Turn) -> list[str]:
+    def _request_lines(self, game: Split, turn: Turn) -> list[str]:
         """What others wrote since this seat last did, and the request."""
-        seen, names = _seen(turn), self.names[: game.seats]
-        heard = [
-            words.heard(names[seat], text, game.message_limit)
-            for seat, text in seen.messages[_spoken(seen, turn) :]
+        seen, names = _split_observation(turn), self.names[: game.seats]
+        messages = [
+            words.message_line(names[seat], text, game.message_limit)
+            for seat, text in seen.messages[_messages_seen(seen, turn) :]
         ]
-        return [*heard, words.request(game, turn, seen, names, self.form(game, turn))]
+        return [*messages, words.request(game, turn, seen, names, self.form(game, turn))]
 
 
-def _spoken(seen: SplitObservation, turn: Turn) -> int:
+def _messages_seen(seen: SplitObservation, turn: Turn) -> int:
     """Messages of this round up to the seat's last one; 0: this is its first turn in the round.
 
     For every seat claims at a round's end.
@@ -169,7 +169,7 @@ def _spoken(seen: SplitObservation, turn: Turn) -> int:
     return own[-1] + 1 if own else 0
 
 
-def _seen(turn: Turn) -> SplitObservation:
+def _split_observation(turn: Turn) -> SplitObservation:
     """The turn's observation; a programming error where it is of another game."""
     if not isinstance(turn.observation, SplitObservation):
         raise ValueError(f"a turn of a split game is due, not {turn!r}")

@@ -115,7 +115,7 @@ def _scoring(game: Split) -> str:
 
 def secret(game: Split) -> str:
     """What a seat knows of itself."""
-    if game.deals.kind == "hands":
+    if game.instances.kind == "hands":
         return "hand"
     return "value" if len(game.items) == 1 else "values"
 

@@ -6,12 +6,12 @@ from comity.errors import ComityError, nearest
 from comity.games.base import ILLEGAL, Claim, Turn
 from comity.games.split.game import Split
 from comity.games.split.state import SplitObservation, SplitRound
-from comity.prompts.answer_forms.claims import FinalForm, check_names
-from comity.prompts.answer_forms.forms import Form, TalkForm
+from comity.prompts.answer_forms.claims import DivisionForm, check_names
+from comity.prompts.answer_forms.forms import Form, MessageOrClaimForm
 from comity.prompts.answer_forms.patterns import singular
-from comity.prompts.answer_forms.sanitize import normalized
+from comity.prompts.answer_forms.sanitize import sanitize
 from comity.prompts.negotiation.steps import points, secret, steps
-from comity.prompts.rendering import in_a_row, number
+from comity.prompts.rendering import join_words, number
 
 GOALS = {
     "own": "Your goal is to get as many points as you can in total.",
@@ -42,7 +42,7 @@ def goal_sentence(goal: str) -> list[str]:
 def rules(game: Split, names: Sequence[str], finals: bool) -> str:
     """What holds in all rounds and for every seat; `finals`: claims state everybody's share."""
     many = game.length.longest > 1
-    who, goods = in_a_row(names, "and"), in_a_row(game.items, "and")
+    who, goods = join_words(names, "and"), join_words(game.items, "and")
     rounds = " over many rounds" if many else " in a single round"
     if many and _independent(game):
         rounds += ", each independent of the others"
@@ -58,21 +58,23 @@ def rules(game: Split, names: Sequence[str], finals: bool) -> str:
 
 def _independent(game: Split) -> bool:
     """Nothing of what is dealt in a round follows from another."""
-    deals = game.deals
-    kept = not (getattr(deals, "redraw_values", True) and getattr(deals, "redraw_stock", True))
+    instances = game.instances
+    kept = not (
+        getattr(instances, "redraw_values", True) and getattr(instances, "redraw_stock", True)
+    )
     return not kept and not _alternating(game)
 
 
 def _alternating(game: Split) -> bool:
     """The winning hand goes to the seats by turns."""
-    return bool(getattr(game.deals, "alternating_hands", False))
+    return bool(getattr(game.instances, "alternating_hands", False))
 
 
 def _values(game: Split, many: bool) -> list[str]:
     """How values arise, and with which odds."""
-    low, high = map(number, game.deals.value_range)
-    kind = game.deals.kind
-    unit = f"Each {in_a_row([singular(item) for item in game.items], 'and')}"
+    low, high = map(number, game.instances.value_range)
+    kind = game.instances.kind
+    unit = f"Each {join_words([singular(item) for item in game.items], 'and')}"
     if kind == "fixed":
         if low == high:
             return [f"{unit} is worth {points(low)} to everybody."]
@@ -91,22 +93,26 @@ def _values(game: Split, many: bool) -> list[str]:
     }.get(kind, _range(game, unit))
     when = "at random"
     if many:
-        redrawn = getattr(game.deals, "redraw_values", True)
+        redrawn = getattr(game.instances, "redraw_values", True)
         when = "anew in every round" if redrawn else "once for all rounds"
     sums = ""
     if kind == "classic":
         sums = "All items together are worth the same to everybody."
-    elif getattr(game.deals, "equal_sums", False):
+    elif getattr(game.instances, "equal_sums", False):
         sums = "One of each item, taken together, is worth the same to everybody."
     return [f"{worth}, drawn {when} with the same odds for everybody.", sums]
 
 
 def _range(game: Split, unit: str) -> str:
     """What units can be worth: one range for all items, or each item's own."""
-    low, high = map(number, game.deals.value_range)
-    law = getattr(game.deals, "valuations", None)
+    low, high = map(number, game.instances.value_range)
+    law = getattr(game.instances, "valuations", None)
     lows, highs = getattr(law, "low", None), getattr(law, "high", None)
-    if game.deals.kind != "uniform" or not isinstance(lows, tuple) or not isinstance(highs, tuple):
+    if (
+        game.instances.kind != "uniform"
+        or not isinstance(lows, tuple)
+        or not isinstance(highs, tuple)
+    ):
         return f"{unit} is worth {low} to {high} points to a player"
     if len({*zip(lows, highs, strict=True)}) == 1:
         return f"{unit} is worth {low} to {high} points to a player"
@@ -114,12 +120,12 @@ def _range(game: Split, unit: str) -> str:
         f"{number(least)} to {number(most)} per {singular(item)}"
         for item, least, most in zip(game.items, lows, highs, strict=True)
     ]
-    return f"A player's points are {in_a_row(own, 'and')}"
+    return f"A player's points are {join_words(own, 'and')}"
 
 
 def _visible(game: Split) -> str:
     """Who sees what."""
-    if game.deals.kind == "fixed" and len(set(game.deals.value_range)) == 1:
+    if game.instances.kind == "fixed" and len(set(game.instances.value_range)) == 1:
         return ""
     if game.open_values:
         return f"Everybody sees all {secret(game).rstrip('s')}s."
@@ -129,16 +135,16 @@ def _visible(game: Split) -> str:
 def this_round(game: Split, seen: SplitObservation, names: Sequence[str]) -> str:
     """The round's facts, as far as the seat knows them."""
     begin = f"Round {seen.round + 1}: " if game.length.longest > 1 else "There are "
-    parts = [f"{begin}{counted(seen.deal.stock, game.items)}."]
-    low, high = game.deals.value_range
+    parts = [f"{begin}{counted(seen.instance.stock, game.items)}."]
+    low, high = game.instances.value_range
     seats = [seen.seat, *(s for s in range(game.seats) if s != seen.seat and seen.open_values)]
     for seat in seats:
         whose = "Your" if seat == seen.seat else f"{names[seat]}'s"
-        if seen.deal.hands:
-            parts.append(f"{whose} hand is {seen.deal.hands[seat]}.")
+        if seen.instance.hands:
+            parts.append(f"{whose} hand is {seen.instance.hands[seat]}.")
         elif low != high:
             what = "values" if len(game.items) > 1 else "value"
-            parts.append(f"{whose} {what}: {worth(seen.deal.values[seat], game.items)}.")
+            parts.append(f"{whose} {what}: {worth(seen.instance.values[seat], game.items)}.")
     if game.messages or game.finalization != "together":
         first = seen.starter == seen.seat
         parts.append("You go first." if first else f"{names[seen.starter]} goes first.")
@@ -172,10 +178,10 @@ def _did(game: Split, ended: SplitRound, seat: int) -> list[str]:
     """What a seat had and did, as far as the game discloses it."""
     parts = []
     if "values" in game.disclosed:
-        values = worth(ended.deal.values[seat], game.items)
-        if ended.deal.hands:
-            parts.append(f"had {ended.deal.hands[seat]} ({values})")
-        elif len(set(game.deals.value_range)) > 1:
+        values = worth(ended.instance.values[seat], game.items)
+        if ended.instance.hands:
+            parts.append(f"had {ended.instance.hands[seat]} ({values})")
+        elif len(set(game.instances.value_range)) > 1:
             parts.append(f"had {'a value' if len(game.items) == 1 else 'values'} of {values}")
     if "claims" in game.disclosed:
         claim, asked = ended.claims[seat], _asked_for(game, ended, seat)
@@ -196,9 +202,9 @@ def _asked_for(game: Split, ended: SplitRound, seat: int) -> str:
     return "response" if responded else "claim"
 
 
-def heard(name: str, text: str, limit: int) -> str:
+def message_line(name: str, text: str, limit: int) -> str:
     """What another seat said, on a line of its own."""
-    told = normalized(text, limit).strip()
+    told = sanitize(text, limit).strip()
     return f"{name}: {told}" if told else f"{name} sent no message."
 
 
@@ -206,12 +212,14 @@ def request(
     game: Split, turn: Turn, seen: SplitObservation, names: Sequence[str], form: Form
 ) -> str:
     """What to answer now, and how."""
-    others = in_a_row(seen.own_first(tuple(names))[1:], "and")
+    others = join_words(seen.own_first(tuple(names))[1:], "and")
     if turn.kind == "message":
-        return f"Write to {others} now, at most {game.message_limit} characters: {form.shown()}"
+        return (
+            f"Write to {others} now, at most {game.message_limit} characters: {form.format_text()}"
+        )
     if turn.kind == "respond":
-        return f"{_claims_before(game, seen, names)}Accept or reject now: {form.shown()}"
-    if not isinstance(form, TalkForm):
+        return f"{_claims_before(game, seen, names)}Accept or reject now: {form.format_text()}"
+    if not isinstance(form, MessageOrClaimForm):
         return f"{_claims_before(game, seen, names)}{_claim_asked(game, seen, form)}"
     asked = _claim_asked(game, seen, form.claim)
     if form.spent:
@@ -219,25 +227,25 @@ def request(
     left = game.messages - sum(seat == turn.seat for seat, _ in seen.messages)
     return (
         f"Write to {others} now, at most {game.message_limit} characters ({left} "
-        f"{'message' if left == 1 else 'messages'} left): {form.message.shown()}\n"
+        f"{'message' if left == 1 else 'messages'} left): {form.message.format_text()}\n"
         f"Or end the talk with your claim. {asked}"
     )
 
 
 def _claim_asked(game: Split, seen: SplitObservation, form: Form) -> str:
     """To claim, with the range of every number and the format."""
-    stock, items = seen.deal.stock, game.items
-    ranges = in_a_row(
+    stock, items = seen.instance.stock, game.items
+    ranges = join_words(
         [f"0 {'to ' + str(q) + ' ' if q else ''}{i}" for q, i in zip(stock, items, strict=True)],
         "and",
     )
-    if isinstance(form, FinalForm):
+    if isinstance(form, DivisionForm):
         return (
             f"State the final split now, {ranges} for each player, {counted(stock, items)} in all, "
-            f"with numbers for the letters: {form.shown()}"
+            f"with numbers for the letters: {form.format_text()}"
         )
     letters = "a number for x" if len(items) == 1 else "numbers for the letters"
-    return f"Claim {ranges} for yourself now, with {letters}: {form.shown()}"
+    return f"Claim {ranges} for yourself now, with {letters}: {form.format_text()}"
 
 
 def _claims_before(game: Split, seen: SplitObservation, names: Sequence[str]) -> str:
@@ -246,14 +254,14 @@ def _claims_before(game: Split, seen: SplitObservation, names: Sequence[str]) ->
         already = [names[seat] for seat, done in enumerate(seen.claimed) if done]
         if not already:
             return ""
-        return f"{in_a_row(already, 'and')} {'have' if len(already) > 1 else 'has'} claimed. "
+        return f"{join_words(already, 'and')} {'have' if len(already) > 1 else 'has'} claimed. "
     parts = []
     for name, claim in zip(names, seen.claims, strict=True):
         if isinstance(claim, tuple):
             parts.append(f"{name} claims {counted(claim, game.items)}")
         elif claim is not None:
             parts.append(f"{name} made no valid claim")
-    told = in_a_row(parts, "and")
+    told = join_words(parts, "and")
     rest = seen.rest
     if rest is not None and min(rest) >= 0 and ILLEGAL not in seen.claims:
         told += f", which leaves you {counted(rest, game.items)}"
@@ -263,7 +271,7 @@ def _claims_before(game: Split, seen: SplitObservation, names: Sequence[str]) ->
 def counted(units: Claim, items: Sequence[str]) -> str:
     """'1 hat and 2 books'."""
     named = zip(units, items, strict=True)
-    return in_a_row([f"{n} {singular(item) if n == 1 else item}" for n, item in named], "and")
+    return join_words([f"{n} {singular(item) if n == 1 else item}" for n, item in named], "and")
 
 
 def worth(values: Sequence[float], items: Sequence[str]) -> str:
@@ -271,4 +279,4 @@ def worth(values: Sequence[float], items: Sequence[str]) -> str:
     if len(items) == 1:
         return f"{points(number(values[0]))} per {singular(items[0])}"
     named = zip(values, items, strict=True)
-    return in_a_row([f"{number(v)} per {singular(item)}" for v, item in named], "and")
+    return join_words([f"{number(v)} per {singular(item)}" for v, item in named], "and")

@@ -30,7 +30,7 @@ from comity.reports.summary.summary import HEALTH, REFERENCE
 
 Json = dict[str, Any]
 
-SCRIPTS = (
+STRATEGIES = (
     "elements.js",
     "save.js",
     "charts.js",
@@ -107,7 +107,7 @@ def render(summary: Json, matches: Json) -> str:
         "percents_of": lambda shares: {k: round(100.0 * v, 1) for k, v in shares.items()},
         "at": lambda lists, place: {key: values[place] for key, values in lists.items()},
     }
-    code, code_hash = script(*SCRIPTS)
+    code, code_hash = script(*STRATEGIES)
     cells = [cell for row in summary["crossplay"].values() for cell in row.values()]
     negotiated = columns(summary["negotiation"])
     return environment.get_template("page.html").render(

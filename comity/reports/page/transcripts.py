@@ -235,9 +235,9 @@ def _identity(decisions: list[Row], talks: dict[tuple[int, int], Row]) -> Any:
         seen = (row["text"], tuple(row["tokens"] or ()), tuple(row["legal"] or ()))
         done = (row["move"], row["played"], row["payoff"])
         place = (row["seat"], row["round"], row["step"], row["player"], row["adapter"])
-        dealt = tuple(tuple(row[name] or ()) for name in EXTRA[:4])
+        sample_instance = tuple(tuple(row[name] or ()) for name in EXTRA[:4])
         how = (row["message_as_read"], row["attempts"], row["constrained"], row["controller"])
-        said.append((place, seen, done, told, dealt, how))
+        said.append((place, seen, done, told, sample_instance, how))
     return tuple(said)
 
 
