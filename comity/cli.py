@@ -200,21 +200,41 @@ def report(
     print(f"page: {page}\nnumbers: {numbers}")
 
 
-@app.command("list", epilog="Example:  comity list rewards")
+@app.command(
+    "list",
+    epilog="""[bold]Examples[/bold]
+
+comity list rewards
+
+comity list experiments
+
+comity list experiments robust small
+""",
+)
 def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
             help="experiments, games, lengths, prompts, answers, rewards, players, algorithms, "
-            "opponent_pools, models or sinks; all if left out.",
+            "metrics, optimizers, adapters, opponent_pools, models, sinks, streams, or a group of "
+            "published settings: moral/regime, moral/opponent, moral/version, negotiation/game, "
+            "negotiation/method, negotiation/version; all if left out.",
             metavar="KIND",
+        ),
+    ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Only those with all of these words in their line.",
+            metavar="WORD ...",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
     """Show what there is to choose from, a sentence each."""
     from comity.commands.listing import catalog, show
 
-    show(catalog(kind))
+    show(catalog(kind, words or ()), not words)
 
 
 @models.command("list")

@@ -1,17 +1,22 @@
 """What there is to choose from: every game, reward, player ... with a sentence each.
 
 For whatever is chosen in the config the sentence is the first comment line of its YAML
-file; players and sinks are described by their classes.
+file; players and sinks are described by their classes. What imports numpy is imported where it
+is listed, so that the experiments are there at once.
 """
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from comity.config.groups import Sentences, options
-from comity.config.own_parts import own
 from comity.config.presets import experiments
-from comity.errors import lookup
-from comity.games.randomness import STREAMS
+from comity.errors import ComityError, lookup
 from comity.registry import sentences
+
+if TYPE_CHECKING:  # Imported where something is printed.
+    from rich.console import Console
 
 MODEL_PLAYERS: Sentences = {
     "learner": "A language model that is trained; both seats with it share one adapter.",
@@ -24,10 +29,13 @@ MODEL_PLAYERS: Sentences = {
 
 def choices(group: str) -> Sentences:
     """The options of a config group and the user's own parts beside them."""
+    from comity.config.own_parts import own
+
     return options(group) | sentences(own(group))
 
 
 def _rewards() -> Sentences:
+    from comity.config.own_parts import own
     from comity.rewards import REWARDS
 
     kinds = {**REWARDS, **own("reward")}
@@ -59,6 +67,20 @@ def _sinks() -> Sentences:
     return sentences(SINKS)
 
 
+def _streams() -> Sentences:
+    from comity.games.randomness import STREAMS
+
+    return {name: f"{what[0].upper()}{what[1:]}." for name, what in STREAMS.items()}
+
+
+BESIDE = 45
+"""Columns of a terminal that a sentence beside its name takes at least."""
+PARTS = (
+    *("moral/regime", "moral/opponent", "moral/version"),
+    *("negotiation/game", "negotiation/method", "negotiation/version"),
+)
+"""The groups whose options published experiments are made of."""
+
 KINDS: dict[str, Callable[[], Sentences]] = {
     "experiments": experiments,
     "games": lambda: choices("game"),
@@ -69,40 +91,81 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "players": _players,
     "algorithms": lambda: choices("algorithm"),
     "metrics": _metrics,
+    "optimizers": lambda: options("optimizer"),
+    "adapters": lambda: options("adapter"),
     "opponent_pools": lambda: options("opponent_pool"),
     "models": lambda: options("model"),
     "sinks": _sinks,
-    "streams": lambda: {name: f"{what[0].upper()}{what[1:]}." for name, what in STREAMS.items()},
+    "streams": _streams,
+    **{group: partial(options, group) for group in PARTS},
 }
 """What `comity list` knows, in its order."""
 
 
-def catalog(kind: str | None = None) -> dict[str, Sentences]:
-    """Names and sentences of one kind ("games" or "game"), or of all."""
+def catalog(kind: str | None = None, words: Sequence[str] = ()) -> dict[str, Sentences]:
+    """Names and sentences of one kind ("games" or "game"), or of all.
+
+    `words`: only those with all of these in their name or sentence, in any case of letters;
+    `ComityError` if there are none.
+    """
     if kind is None:
         return {name: load() for name, load in KINDS.items()}
     name = kind if kind in KINDS else f"{kind}s" if f"{kind}s" in KINDS else kind
-    return {name: lookup("kind", name, KINDS)()}
+    described = lookup("kind", name, KINDS)()
+    found = {
+        one: sentence
+        for one, sentence in described.items()
+        if all(word.lower() in f"{one} {sentence}".lower() for word in words)
+    }
+    if not found:
+        close = difflib.get_close_matches(" ".join(words), described, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ComityError(f"{name}: none has {' and '.join(words)}; {hint}see: comity list {name}")
+    return {name: found}
 
 
-def show(kinds: dict[str, dict[str, str]]) -> None:
-    """Prints names and sentences; in a terminal wrapped, in a pipe one line each."""
+def show(kinds: dict[str, Sentences], families: bool = False) -> None:
+    """Prints names and sentences; in a terminal wrapped, in a pipe one line each.
+
+    `families`: of experiments their overview instead.
+    """
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
+    several = len(kinds) > 1
     for number, (kind, described) in enumerate(kinds.items()):
-        if len(kinds) > 1:
+        if several:
             console.print(Text(f"{chr(10) if number else ''}{kind}", style="bold"))
-        if console.is_terminal:
-            table = Table.grid(padding=(0, 2))
-            table.add_column(no_wrap=True)
-            table.add_column()
-            for name, sentence in described.items():
-                table.add_row(Text(f"  {name}", style="cyan"), Text(sentence))
-            console.print(table)
+        if families and kind == "experiments":
+            from comity.commands.overview import overview
+
+            indent = "  " if several else ""
+            for line in overview(min(max(console.width, 60), 110) - len(indent)):
+                style = "bold" if line[:1] != " " else ""
+                console.print(Text(f"{indent}{line}" if line else "", style), soft_wrap=True)
+        elif console.is_terminal:
+            _show_in_terminal(console, described)
         else:
-            width = max(len(name) for name in described)
+            width = max(map(len, described))
             for name, sentence in described.items():
                 print(f"  {name:<{width}}  {sentence}")
+
+
+def _show_in_terminal(console: "Console", described: Sentences) -> None:
+    """Sentences beside the names, or below them where that leaves too little room."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    if console.width - max(map(len, described)) < BESIDE:
+        for name, sentence in described.items():
+            console.print(Text(f"  {name}", style="cyan"))
+            console.print(Padding(Text(sentence), (0, 0, 0, 6), expand=False))
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, sentence in described.items():
+        table.add_row(Text(f"  {name}", style="cyan"), Text(sentence))
+    console.print(table)

@@ -3,6 +3,7 @@
 The sentence is the first comment line of the option's YAML file.
 """
 
+from functools import cache
 from importlib import resources
 
 Sentences = dict[str, str]
@@ -11,6 +12,11 @@ Sentences = dict[str, str]
 
 def options(group: str) -> Sentences:
     """The options of a config group (`reward`), each with its file's first comment."""
+    return dict(_read(group))
+
+
+@cache
+def _read(group: str) -> Sentences:
     found = {}
     folder = resources.files("comity.configs").joinpath(group)
     for file in sorted(folder.iterdir(), key=lambda file: file.name.removesuffix(".yaml")):

@@ -51,6 +51,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Confi
         return run.path
 
     replace_module(monkeypatch, "comity.train", train=train)
+    replace_module(monkeypatch, "comity.commands.run", run=train)
     return calls
 
 
@@ -200,11 +201,58 @@ def test_every_kind_is_listed_with_sentences(comity: Run, kind: str) -> None:
     assert code == 0
     lines = out.splitlines()
     assert lines
+    assert comity("list", kind.removesuffix("s"))[1] == out
+    if kind == "experiments":  # An overview; its single lines are those of any filter.
+        lines = comity("list", kind, "")[1].splitlines()
     for line in lines:
         name, sentence = line.split(maxsplit=1)
         assert not name.startswith("_")
         assert sentence.endswith((".", "]")), line
-    assert comity("list", kind.removesuffix("s"))[1] == out
+
+
+@pytest.mark.parametrize("arguments", [["list", "experiments"], ["list"]])
+def test_the_overview_of_experiments_fits_80_columns(
+    comity: Run, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = comity(*arguments)[1].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip() == "Begin with")
+    end = next(i for i, line in enumerate(lines) if line.strip().startswith("comity train NAME"))
+    assert 50 < end - start < 130
+    assert max(map(len, lines[start:end])) <= 80
+    assert lines[start + 1].split()[0] == "smoke"
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["demo", "seeds"], ["demo", "demo-full"]),
+        (["ROBUST", "gae"], ["submission_tas_rps_ad_align_gae"]),
+        (["moral/small", "penalty", "tit-for-tat"], ["deontological-vs-tit-for-tat"]),
+    ],
+)
+def test_a_filter_lists_single_experiments(comity: Run, words: list[str], names: list[str]) -> None:
+    lines = comity("list", "experiments", *words)[1].splitlines()
+    for line in lines:
+        assert all(word.lower() in line.lower() for word in words)
+    for name in names:
+        assert any(line.split()[0].endswith(name) for line in lines)
+    assert len(lines) < 5
+
+
+def test_a_filter_of_any_kind(comity: Run) -> None:
+    names = [line.split()[0] for line in comity("list", "games", "stag")[1].splitlines()]
+    assert names == ["stag_hunt"]
+    code, out, err = comity("list", "games", "stagg")
+    assert (code, out) == (2, "")
+    assert err == (
+        "comity: games: none has stagg; did you mean stag_hunt? see: comity list games\n"
+    )
+
+
+def test_the_help_names_every_kind(comity: Run) -> None:
+    words = comity("list", "--help")[1].replace(",", " ").replace(";", " ").split()
+    assert set(KINDS) <= set(words)
 
 
 def test_everything_is_listed_at_once(comity: Run) -> None:

@@ -2,21 +2,28 @@
 
 import dataclasses
 import json
+import re
+from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import product
+from pathlib import Path
 
 import pytest
 
 from comity.commands.listing import catalog
 from comity.commands.study import check_study
 from comity.config.compose import arm_configs, compose
-from comity.config.presets import experiments
-from comity.config.presets import negotiation as negotiation_presets
+from comity.config.groups import options
+from comity.config.presets import FIRST, experiments
+from comity.config.presets.describe import MINUTES
+from comity.config.presets.families import families
 from comity.config.presets.moral import moral_cells
 from comity.config.schema import Config
 from comity.errors import ComityError
 from comity.experiments.build import Rules, check_training, phases
 from comity.learning.ppo.objective import PpoSettings
 
+ROOT = Path(__file__).parents[2]
 CELLS = dict(moral_cells())
 OPPONENTS = ("tit-for-tat", "random", "always-defect", "always-cooperate", "learner")
 REGIMES = (
@@ -52,21 +59,86 @@ def composed(name: str) -> Config:
     return compose(name)
 
 
-@pytest.mark.slow
-def test_no_two_experiments_are_one() -> None:
-    """Apart from their names: whoever runs a second one learns something else."""
+def repeated(names: Iterable[str]) -> list[list[str]]:
+    """The experiments whose configs are equal, apart from their names."""
     found: dict[str, list[str]] = {}
-    for name in experiments():
+    for name in names:
         tree = dataclasses.asdict(composed(name))
         del tree["name"], tree["composition"]
         found.setdefault(json.dumps(tree, sort_keys=True), []).append(name)
-    assert [names for names in found.values() if len(names) > 1] == []
+    return [names for names in found.values() if len(names) > 1]
 
 
-def test_no_two_presets_of_a_study_have_one_sentence() -> None:
-    """`comity list experiments` says how each differs from its neighbours."""
-    said = list(negotiation_presets.sentences().values())
-    assert sorted({one for one in said if said.count(one) > 1}) == []
+def check_sentence(name: str, sentence: str) -> None:
+    """It ends with the experiment's model and says where a GPU is needed."""
+    config = composed(name)
+    group = ROOT / "comity/configs/model"
+    (option,) = [
+        file.stem
+        for file in group.glob("*.yaml")
+        if re.search(rf"^name: {re.escape(config.model.name)}$", file.read_text(), re.MULTILINE)
+    ]
+    needs = ", GPU" if "GPU" in options("model")[option] else ""
+    end = re.search(r" ([\w.-]+?)(, GPU)?(, \d+ min on two cores)?\.$", sentence)
+    assert end is not None, sentence
+    assert (end[1], end[2] or "") == (option, needs), f"{name}: {sentence}"
+
+
+SMALL = [name for name in experiments() if "/small/" in name]
+
+
+def test_no_two_small_presets_are_one() -> None:
+    """Below small/ all have one model, so that those that differ in their model alone are one."""
+    assert len(SMALL) > 60
+    assert repeated(SMALL) == []
+    for name in SMALL:
+        check_sentence(name, experiments()[name])
+
+
+@pytest.mark.slow
+def test_no_two_experiments_are_one() -> None:
+    """Apart from their names: whoever runs a second one learns something else."""
+    assert repeated(experiments()) == []
+    for name, sentence in experiments().items():
+        check_sentence(name, sentence)
+
+
+def test_sentences_are_short_and_no_two_are_equal() -> None:
+    """`comity list experiments WORD` says how each differs from its neighbours."""
+    said = experiments()
+    assert [name for name, sentence in said.items() if len(sentence) > 120] == []
+    for study in ("moral", "robust", "myopic"):
+        own = [sentence for name, sentence in said.items() if name.startswith(f"{study}/")]
+        assert sorted({one for one in own if own.count(one) > 1}) == []
+
+
+def test_measured_times_are_those_of_experiments() -> None:
+    assert MINUTES.keys() <= experiments().keys()
+    for name, minutes in MINUTES.items():
+        assert experiments()[name].endswith(f", {minutes} min on two cores.")
+
+
+def overview_names() -> Iterator[str]:
+    """Every name that the overview stands for, read as a user reads it."""
+    yield from FIRST
+    for family in families():
+        yield from family.files
+        places = [place.split()[-1].removesuffix("NAME") for place in family.places]
+        if set(family.parts) == {"REGIME", "OPPONENT"}:
+            for place, regime, opponent in product(places, *family.parts.values()):
+                yield f"{place}{regime}-vs-{opponent}"
+            continue
+        below = dict(zip("FSM", places, strict=True))
+        for method, row in family.rows.items():
+            for game, sizes in row.sizes.items():
+                yield from (f"{below[size]}{game}_{method}" for size in sizes)
+        for name, row in family.others.items():
+            yield from (f"{below[size]}{name}" for size in row.sizes[""])
+
+
+def test_the_overview_stands_for_every_experiment_once() -> None:
+    names = list(overview_names())
+    assert sorted(names) == sorted(experiments())
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -8,34 +8,29 @@ from typing import Any
 from comity.config.groups import Sentences, folders, options
 from comity.config.presets import moral, negotiation, seeds
 
+FIRST = ("smoke", "demo", "ipd", "memory-one", "demo-full")
+"""What to begin with, in this order."""
+
 
 def experiments() -> Sentences:
-    """Experiments in files, also in folders, and the presets that are made of parts."""
+    """Every experiment with its sentence: what to begin with, other files, presets."""
     found = options("experiment")
-    for folder in sorted(folders("experiment")):
-        inside = options(f"experiment/{folder}")
-        found |= {f"{folder}/{name}": sentence for name, sentence in inside.items()}
-    return found | sentences()
+    found = {name: found[name] for name in (*FIRST, *sorted(found.keys() - {*FIRST}))}
+    return found | in_folders() | sentences()
 
 
-def sentences() -> dict[str, str]:
+def in_folders() -> Sentences:
+    """The experiments in files of folders (`moral/study`)."""
+    return {
+        f"{folder}/{name}": sentence
+        for folder in sorted(folders("experiment"))
+        for name, sentence in options(f"experiment/{folder}").items()
+    }
+
+
+def sentences() -> Sentences:
     """The sentence of every preset in `comity list experiments`."""
-    versions = options("moral/version")
-    regimes, opponents = options("moral/regime"), options("moral/opponent")
-
-    def first(sentence: str) -> str:
-        return sentence.split(";")[0].split(",")[0].rstrip(".")
-
-    split = negotiation.sentences()
-    split |= {
-        name: f"{split[experiment]} With its seeds: {', '.join(map(str, numbers))}."
-        for name, experiment, numbers in seeds.seed_studies()
-    }
-    return split | {
-        name: f"{first(regimes[part['regime']])}; {first(opponents[part['opponent']]).lower()}. "
-        f"{versions[part['version']]}"
-        for name, part in moral.moral_cells()
-    }
+    return moral.sentences() | negotiation.sentences() | seeds.sentences()
 
 
 class _Shared(dict[str, Any]):

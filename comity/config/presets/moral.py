@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from comity.config.groups import options
+from comity.config.groups import Sentences, options
+from comity.config.presets.describe import describe, gists
 
 FOLDERS = {
     "": "corrected",
@@ -16,6 +17,14 @@ FOLDERS = {
     "small/": "small",
 }
 """Where the cells of each version of the moral-alignment study stand below `moral/`."""
+
+MODELS = {
+    "corrected": "gemma-2-2b-it",
+    "as-published": "gemma-2-2b-it",
+    "as-executed": "gemma-2-2b-it",
+    "small": "smollm2-135m",
+}
+"""The model of each version."""
 
 
 def moral_cells() -> Iterator[tuple[str, dict[str, str]]]:
@@ -33,3 +42,19 @@ def moral_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
     for name, parts in moral_cells():
         defaults: list[Any] = [{f"/moral/{group}": option} for group, option in parts.items()]
         yield name, {"defaults": [*defaults, "_self_"], "name": name.replace("/", "-")}
+
+
+def sentences() -> Sentences:
+    """What `comity list experiments` says of every cell."""
+    regimes, opponents = gists("moral/regime"), gists("moral/opponent")
+    versions = gists("moral/version")
+    return {
+        name: describe(
+            name,
+            MODELS[part["version"]],
+            regimes[part["regime"]],
+            opponents[part["opponent"]],
+            versions[part["version"]],
+        )
+        for name, part in moral_cells()
+    }

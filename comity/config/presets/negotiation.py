@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.config.groups import options
+from comity.config.groups import Sentences
+from comity.config.presets.describe import describe, gists
 
 Tree = Mapping[str, Any]
 
+MODEL = "qwen2.5-7b-instruct"
+"""The model of all versions, unless a cell has its own."""
 FROZEN: Tree = {"seats": ["learner", "base"], "opponent_pool": None}
 """One seat learns against a frozen opponent; the preset says which one to put there."""
 
@@ -34,7 +37,7 @@ class Cell:
     """What is its own in the published size only; there it wins."""
     model: str | None = None
     small: bool = True
-    """There is one on the default model too; not of a cell that differs in its model alone."""
+    """There is one on the default model too; not of a cell that differs in its models alone."""
 
 
 def merged(*trees: Tree) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def _robust() -> Iterator[Cell]:
             "final",
             game,
             "ad_align",
-            "Both seats learn, nobody from the past.",
+            "Without an opponent pool.",
             {**shaped, "opponent_pool": None},
             aligned,
         )
@@ -86,10 +89,7 @@ def _robust() -> Iterator[Cell]:
                 "final",
                 game,
                 method,
-                "1000 iterations; groups of one have the batch's mean as their baseline with and "
-                "without it."
-                if game == "ipd"
-                else "The baseline is the batch's mean, not the group's.",
+                "1000 iterations, same baseline." if game == "ipd" else "Baseline: batch mean.",
                 merged(own, {"algorithm": {"baseline": "batch"}}),
                 merged(published, {"iterations": 1000} if game == "ipd" else {}),
                 small=game != "ipd",
@@ -97,14 +97,14 @@ def _robust() -> Iterator[Cell]:
         for model in ("qwen3-8b", "llama-3.1-8b-instruct", "gemma-3-4b-it"):
             short = model.replace("-instruct", "").replace("-it", "").replace(".", "_")
             name = f"{game}_naive_{short.replace('-', '_')}"
-            yield Cell(name, "final", game, "naive", f"On {model}.", model=model, small=False)
-    against = "The frozen opponent is `seats[1]`: put adapter:PATH of the aligned run there."
+            yield Cell(name, "final", game, "naive", model=model, small=False)
+    against = "Set seats[1] to adapter:PATH."  # The aligned run's, which stays frozen.
     yield Cell(
         "tas_naive_vs_gpt5_nano",
         "final",
         "tas_rps",
         "naive",
-        "The opponent behind an API is not built yet: the base model sits there.",
+        "The base model instead of GPT-5 nano.",  # API players are not built yet.
         {**FROZEN},
         {"iterations": 500, "checkpoint": {"every": 5}},
         small=False,
@@ -153,7 +153,7 @@ def _robust() -> Iterator[Cell]:
         "submission",
         "tas_rps",
         "ad_align",
-        "Advantages from a critic instead of the group.",
+        "A critic (GAE) instead of groups.",
         merged(averaged, {"algorithm": {"estimator": "gae", "lambda_max": 0.96}, "group_size": 1}),
         {"iterations": 2000},
         model="qwen3-8b",
@@ -204,9 +204,10 @@ def _myopic() -> Iterator[Cell]:
         "myopic",
         "tas_v1",
         "naive",
-        "The opponent behind an API is not built yet: the base model sits there.",
+        "The base model instead of GPT-4o.",  # API players are not built yet.
         {**FROZEN},
         {"iterations": 2000},
+        small=False,
     )
     yield Cell(
         "ultimatum",
@@ -217,9 +218,6 @@ def _myopic() -> Iterator[Cell]:
         published={"seed": 33, "iterations": 6000, "matches": 32},
     )
 
-
-SUBMISSION = "As submitted: the present advantage counts with the past ones."
-"""What the submission's cells differ in from those of the final release."""
 
 CELLS: dict[str, tuple[Cell, ...]] = {"robust": tuple(_robust()), "myopic": tuple(_myopic())}
 """Every published experiment by study."""
@@ -262,6 +260,11 @@ SMALL: dict[str, Tree] = {
 """What each game takes on the default model and two cores."""
 
 
+def _model(cell: Cell, small: bool) -> str | None:
+    """The model that a preset names; None: its version's, `MODEL`."""
+    return "smollm2-135m" if small else cell.model
+
+
 def nodes() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every preset's name and its config, for Hydra's ConfigStore."""
     for study, cells in CELLS.items():
@@ -273,8 +276,8 @@ def nodes() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
     own = merged(*((_SMALL, SMALL[cell.game], cell.own) if small else (cell.own, cell.published)))
-    # Aligned learners meet the past, unless the cell says that they do not. The submission's
-    # trained all seats of matches in which nobody was from the past.
+    # Aligned learners meet an opponent pool, unless the cell says that they do not. The
+    # submission's trained all seats of matches without a player from the pool.
     buffered = cell.method == "ad_align" and cell.version != "myopic"
     if buffered and cell.version == "submission":
         own["opponent_pool"] = {"trained": "all_live", **(own.get("opponent_pool") or {})}
@@ -284,7 +287,7 @@ def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
     if past is None:
         own.pop("opponent_pool", None)
     overrides: list[Any] = [] if past is None else [{"override /opponent_pool": "buffer"}]
-    model = "smollm2-135m" if small else cell.model
+    model = _model(cell, small)
     if model is not None:
         overrides.append({"override /model": model})
     parts = {"version": cell.version, "game": cell.game, "method": cell.method}
@@ -299,16 +302,25 @@ def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
     }
 
 
-def sentences() -> dict[str, str]:
+def summary(cell: Cell, game: bool = True, method: bool = True) -> str:
+    """What sets a cell apart in its study, the model aside; with its game and its method."""
+    games, methods = gists("negotiation/game"), gists("negotiation/method")
+    parts = (
+        games[cell.game] if game else "",
+        methods[cell.method] if method else "",
+        "As submitted." if cell.version == "submission" else "",
+        cell.says,
+    )
+    return " ".join(filter(None, parts))
+
+
+def sentences() -> Sentences:
     """What `comity list experiments` says of every preset."""
-    games, methods = options("negotiation/game"), options("negotiation/method")
     found = {}
     for study, cells in CELLS.items():
         for cell in cells:
-            method = methods[cell.method].rstrip(".")
-            era = SUBMISSION if cell.version == "submission" else ""
-            says = " ".join(filter(None, [f"{games[cell.game]}. {method}.", era, cell.says]))
-            found[f"{study}/{cell.name}"] = says
-            if cell.small:
-                found[f"{study}/small/{cell.name}"] = f"{says} The default model, small sizes."
+            says = summary(cell)
+            for small in (False, True) if cell.small else (False,):
+                name = f"{study}/{'small/' if small else ''}{cell.name}"
+                found[name] = describe(name, _model(cell, small) or MODEL, says)
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from comity.config.groups import Sentences
 from comity.config.presets import negotiation
 
 ROBUST_SEEDS = (0, 42, 1337)
@@ -34,11 +35,11 @@ def published_seeds(experiment: str) -> tuple[int, ...]:
 
 def seed_studies() -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """Name, experiment and seeds of every study that is an experiment with its published seeds."""
-    for name in negotiation.sentences():
-        study, _, cell = name.partition("/")
-        seeds = () if cell.startswith("small/") else published_seeds(name)
-        if seeds:
-            yield f"{study}/seeds/{cell}", name, seeds
+    for study, cells in negotiation.CELLS.items():
+        for cell in cells:
+            experiment = f"{study}/{cell.name}"
+            if seeds := published_seeds(experiment):
+                yield f"{study}/seeds/{cell.name}", experiment, seeds
 
 
 def seed_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -48,3 +49,13 @@ def seed_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
         arms: dict[str, list[str]] = {experiment.rpartition("/")[2]: []}
         own = {"name": name.replace("/", "-"), "study": {"seeds": list(seeds), "arms": arms}}
         yield name, {**nodes[experiment], **own}
+
+
+def sentences() -> Sentences:
+    """What `comity list experiments` says of every such study."""
+    plain = negotiation.sentences()
+    found = {}
+    for name, experiment, seeds in seed_studies():
+        few = f"Seeds {', '.join(map(str, seeds))}"
+        found[name] = f"{few if len(seeds) <= 5 else f'{len(seeds)} seeds'}: {plain[experiment]}"
+    return found
