@@ -1,8 +1,10 @@
 """The documentation's commands, configs and links are real."""
 
 import dataclasses
+import os
 import re
 import shlex
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,20 @@ from comity.commands.listing import MODEL_PLAYERS
 from comity.config.compose import compose
 from comity.config.schema import Config
 from comity.config.seats import check_seat
+from comity.evaluation.metrics import further_metrics
 from comity.evaluation.moral.metrics import stake
 from comity.experiments.build import Rules
 from comity.games import make_game
+from comity.games.base import Observation, Round
 from comity.players.scripted.catalog import STRATEGIES
-from comity.registry import build
+from comity.registry import build, own_parts
 from comity.rewards import REWARDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+
+ADDING = "docs/how-to/add-a-part.md"
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -36,7 +42,13 @@ TRAININGS = [
     for line in block.splitlines()
     if line.startswith("comity train ") and "--config-path" not in line
 ]
-FILES = [b for text in TEXTS.values() for b in blocks(text, "yaml") if "defaults:" in b]
+FILES = [
+    block
+    for text in TEXTS.values()
+    for block in blocks(text, "yaml")
+    if re.search(r"^defaults: *\[config\b|^defaults:\n *- config\b", block, flags=re.M)
+]
+"""Whole configs: an option of a group builds on others of its group."""
 
 
 def check_names(config: Config) -> None:
@@ -49,15 +61,17 @@ def check_names(config: Config) -> None:
 
 @pytest.fixture(autouse=True)
 def theories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reader's folder, with the module of the how-to on moral theories."""
+    """The reader's folder, with the modules of the how-tos on moral theories and on parts."""
     (module,) = [
         block
         for block in blocks(TEXTS["docs/how-to/own-moral-theory.md"], "python")
         if "class WorstOff" in block
     ]
     (tmp_path / "theories.py").write_text(module)
+    (tmp_path / "mine.py").write_text("\n".join(blocks(TEXTS[ADDING], "python")))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COMITY_PARTS", str(tmp_path / "theories.py"))
+    files = [str(tmp_path / "mine.py"), str(tmp_path / "theories.py")]
+    monkeypatch.setenv("COMITY_PARTS", os.pathsep.join(files))
 
 
 def test_the_how_to_on_moral_theories_is_right_about_its_numbers() -> None:
@@ -70,6 +84,33 @@ def test_the_how_to_on_moral_theories_is_right_about_its_numbers() -> None:
         "reward", {"name": "weighted", "terms": {"own": 0.5, "worst_off": 0.5}}, REWARDS
     )
     assert stake(weighted, game).values[0, 0, :2].tolist() == [[3, 0], [2, 1]]
+
+
+def test_the_parts_of_the_how_to_are_as_it_says() -> None:
+    written = [yaml.safe_load(block) for block in blocks(TEXTS[ADDING], "yaml")]
+    assert [block["name"] for block in written] == ["toll", "worst_off", "brief", "shared_credit"]
+    kinds = {
+        "toll": "stage",
+        "worst_off": "reward",
+        "brief": "prompt",
+        "shared_credit": "algorithm",
+    }
+    for block in written:
+        name = block.pop("name")
+        part = own_parts(kinds[name])[name]
+        made = part(**{key: value for key, value in block.items() if key != "defaults"})
+        assert made == part(), f"the YAML of {name} has other defaults"
+    player = build("player", "gradual", STRATEGIES)
+    (row,) = re.findall(r'`"gradual": \(([\d., ]+)\)`', TEXTS[ADDING])
+    dilemma = make_game({"name": "prisoners_dilemma"})
+    joints = [(), *([joint] for joint in product((0, 1), repeat=2))]
+    known = [
+        Observation(0, 2, len(seen), tuple(Round(one, one, (0.0, 0.0)) for one in seen))
+        for seen in joints
+    ]
+    chances = [player.probabilities(one, dilemma)[0] for one in known]
+    assert chances == [float(number) for number in row.split(",")]
+    assert further_metrics([])["forgiveness"] is None
 
 
 @pytest.mark.parametrize("command", sorted(set(TRAININGS)))
