@@ -28,10 +28,10 @@ from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.random_tables import RandomTables
 from comity.games.matrix.stages import MatrixStage
 from comity.games.split.game import Split
-from comity.players.scripted.catalog import NEGOTIATORS, SCRIPTED
+from comity.players.scripted.catalog import MATRIX_STRATEGIES, NEGOTIATORS
 from comity.prompts import PROMPTS
 from comity.rewards import REWARDS
-from comity.rewards.base import OfConduct
+from comity.rewards.base import ActionReward
 
 DOCS = Path(__file__).parent
 PAGES = ("rewards", "players", "games", "prompts")
@@ -81,7 +81,7 @@ def page(name: str) -> str:
 
 def rewards() -> str:
     """Every reward with its formula."""
-    shared = {field.name for field in fields(OfConduct)}
+    shared = {field.name for field in fields(ActionReward)}
     return table(
         ("reward", "what it is", "definition", "published as", "parameters"),
         (
@@ -103,7 +103,7 @@ def strategies() -> str:
         ("player", "parameters", "rule", "P(C) at the start; after CC, CD, DC, DD"),
         (
             (f"`{name}`", listed(parameters(kind)), described(kind), cooperation(kind()))
-            for name, kind in SCRIPTED.items()
+            for name, kind in MATRIX_STRATEGIES.items()
         ),
     )
 
