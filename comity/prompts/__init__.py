@@ -41,16 +41,16 @@ __all__ = [
     "Constrained",
     "Free",
     "Prompt",
-    "conversation",
-    "memory_one",
-    "negotiation",
+    "conversation_prompt",
+    "memory_one_prompt",
+    "negotiation_prompt",
     "parse",
     "parse_lenient",
-    "structured",
+    "structured_prompt",
 ]
 
 
-def conversation(
+def conversation_prompt(
     framing: str = "covert",
     labels: tuple[str, ...] | None = None,
     swap_labels: bool = False,
@@ -64,7 +64,7 @@ def conversation(
     )
 
 
-def memory_one(
+def memory_one_prompt(
     framing: str = "covert",
     labels: tuple[str, ...] | None = None,
     swap_labels: bool = False,
@@ -74,7 +74,7 @@ def memory_one(
     return MemoryOne(RenderOptions(framing, labels, swap_labels, goal))
 
 
-def structured(
+def structured_prompt(
     framing: str = "structured",
     labels: str | tuple[str, ...] = "action12",
     label_length: int = 3,
@@ -103,7 +103,7 @@ def structured(
     )
 
 
-def negotiation(
+def negotiation_prompt(
     names: tuple[str, ...] = NAMES,
     delimiters: str | Mapping[str, Sequence[str]] = "tags",
     goal: str = "own",
@@ -115,9 +115,9 @@ def negotiation(
 
 
 PROMPTS: dict[str, Callable[..., Prompt]] = {
-    "conversation": conversation,
-    "memory_one": memory_one,
-    "structured": structured,
-    "negotiation": negotiation,
+    "conversation": conversation_prompt,
+    "memory_one": memory_one_prompt,
+    "structured": structured_prompt,
+    "negotiation": negotiation_prompt,
 }
 """Every prompt by name; the factories' parameters are fields of the prompts' dataclasses."""

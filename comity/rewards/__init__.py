@@ -12,31 +12,11 @@ import numpy as np
 from comity.errors import ComityError
 from comity.games.base import Game, PlayedMatches
 from comity.rewards.base import BaseReward
-from comity.rewards.deontological import AntiDeontological, Deontological
-from comity.rewards.legal import Legal
-from comity.rewards.own import Altruist, AntiAltruist, Own
-from comity.rewards.peers import Peers
-from comity.rewards.utilitarian import AntiUtilitarian, Utilitarian
-from comity.rewards.virtue import Aggression, Equality, Inequality, Kindness, MixedVirtue
+from comity.rewards.catalog import SIMPLE_REWARDS
+from comity.rewards.deontological import Deontological
 from comity.rewards.weighted import Weighted
 
-REWARDS: dict[str, type[BaseReward]] = {
-    "own": Own,
-    "utilitarian": Utilitarian,
-    "deontological": Deontological,
-    "weighted": Weighted,
-    "equality": Equality,
-    "kindness": Kindness,
-    "mixed_virtue": MixedVirtue,
-    "altruist": Altruist,
-    "legal": Legal,
-    "peers": Peers,
-    "anti_utilitarian": AntiUtilitarian,
-    "anti_deontological": AntiDeontological,
-    "anti_altruist": AntiAltruist,
-    "inequality": Inequality,
-    "aggression": Aggression,
-}
+REWARDS: dict[str, type[BaseReward]] = {**SIMPLE_REWARDS, "weighted": Weighted}
 """Every reward by name."""
 
 
@@ -48,9 +28,7 @@ def all_rewards(trained: BaseReward) -> dict[str, BaseReward]:
     to every reward with a parameter of that name.
     """
     found: dict[str, BaseReward] = {
-        name: kind(**_inherited(kind, trained))
-        for name, kind in REWARDS.items()
-        if kind is not Weighted
+        name: kind(**_inherited(kind, trained)) for name, kind in SIMPLE_REWARDS.items()
     }
     found["own_deontological"] = Weighted(
         terms={

@@ -11,6 +11,7 @@ from comity.errors import ComityError
 from comity.games.base import Game, PlayedMatches
 from comity.registry import build
 from comity.rewards.base import BaseReward
+from comity.rewards.catalog import SIMPLE_REWARDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +57,11 @@ class Weighted(BaseReward):
 
 def _part(name: str, term: object) -> tuple[float, BaseReward]:
     """Weight and reward that one term names; `ComityError` where it names none."""
-    from comity.rewards import REWARDS  # here, since that dictionary lists this class
-
     parameters = dict(term) if isinstance(term, Mapping) else {"weight": term}
     weight = parameters.pop("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise ComityError(f"the weight of {name!r} must be a number, not {weight!r}")
     if not math.isfinite(weight):
         raise ComityError(f"the weight of {name!r} must be a finite number, not {weight}")
-    return float(weight), build("reward", {**parameters, "name": name}, REWARDS)
+    known: dict[str, type[BaseReward]] = {**SIMPLE_REWARDS, "weighted": Weighted}
+    return float(weight), build("reward", {**parameters, "name": name}, known)

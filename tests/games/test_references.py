@@ -191,7 +191,9 @@ def naive(game: Split, rules: list[ClaimRule]) -> tuple[np.ndarray, float, float
             weight = chance * np.prod([p for p, _ in joint])
             if weight == 0:
                 continue
-            received = allocate(game, tuple(claim for _, claim in joint), instance)
+            received = allocate(
+                tuple(claim for _, claim in joint), instance, game.payment == "exact"
+            )
             got = (np.array(received) * values).sum(axis=1)
             points += weight * got
             share += weight * got.sum() / instance.max_welfare()

@@ -23,9 +23,8 @@ from comity.games.split.game import (
     STARTERS,
     Split,
 )
-from comity.prompts import PROMPTS
+from comity.prompts import PROMPTS, negotiation_prompt
 from comity.prompts.answer_forms.forms import ChoiceForm, ClaimForm, DivisionForm, MessageForm
-from comity.prompts.negotiation import prompt as negotiation
 from comity.prompts.negotiation.wording import worth
 from comity.registry import build
 from tests.prompts.dealing import GivenInstances
@@ -81,7 +80,7 @@ def told(
     game: Split, answers: Answers = half, seed: int = 1, rounds: int = 3, **parameters: Any
 ) -> list[tuple[Turn, str]]:
     """Every turn of a match's first rounds with what the seat is told then."""
-    prompt = negotiation(**parameters)
+    prompt = negotiation_prompt(**parameters)
     state, texts, asked = game.start(seed), [], set()
     while (turns := game.turns(state)) and turns[0].round < rounds:
         replies: dict[int, Reply] = {}
@@ -435,7 +434,7 @@ def test_what_others_write_stays_on_its_line() -> None:
 
 @pytest.mark.parametrize("name", GAMES)
 def test_requests_show_the_form_that_is_read(name: str) -> None:
-    game, prompt = GAMES[name], negotiation()
+    game, prompt = GAMES[name], negotiation_prompt()
     for turn, text in told(game, rounds=2):
         form = prompt.form(game, turn)
         assert text.endswith(form.format_text())
@@ -456,7 +455,7 @@ def test_requests_show_the_form_that_is_read(name: str) -> None:
 
 
 def test_labels_are_responses() -> None:
-    prompt = negotiation(delimiters="final_release")
+    prompt = negotiation_prompt(delimiters="final_release")
     assert prompt.labels(ULTIMATUM) == (
         "<<proposal_start>> accept <<proposal_end>>", "<<proposal_start>> reject <<proposal_end>>"
     )  # fmt: skip

@@ -11,7 +11,7 @@ from comity.games import GAMES, make_game
 from comity.games.base import ILLEGAL, Action, Game, Turn
 from comity.games.matrix.iterated import Iterated
 from comity.games.split import named_games as negotiations
-from comity.prompts import PROMPTS, Prompt, conversation, memory_one, parse
+from comity.prompts import PROMPTS, Prompt, conversation_prompt, memory_one_prompt, parse
 from comity.prompts.rendering import number
 from comity.registry import build, sentences
 
@@ -132,7 +132,7 @@ def test_numbers_are_written_exactly() -> None:
 
 def test_the_conversation_of_the_demo() -> None:
     game = game_named("prisoners_dilemma")
-    prompt = conversation()
+    prompt = conversation_prompt()
     assert prompt.opening(game, first_turn(game)) == (
         "You play a game with the other player over several rounds. In every round, each of you "
         "picks A or B at the same time. Then you get points:\n"
@@ -153,7 +153,7 @@ OVERT = ("<Cooperate>", "<Defect>")
 def test_the_dilemma_of_the_split_studies_in_all_framings() -> None:
     """Overt, covert and restricted: told are the others' picks alone, and that slips are errors."""
     game = game_named("prisoners_dilemma", length={"name": "fixed", "rounds": 37})
-    overt = conversation("named", OVERT, feedback="other", state_error_rule=True)
+    overt = conversation_prompt("named", OVERT, feedback="other", state_error_rule=True)
     assert overt.opening(game, first_turn(game)) == (
         "You play the game Prisoner's Dilemma with the other player over several rounds. In every "
         "round, each of you picks <Cooperate> or <Defect> at the same time. Then you get points:\n"
@@ -170,7 +170,9 @@ def test_the_dilemma_of_the_split_studies_in_all_framings() -> None:
     assert overt.following(game, after(game, (0, 1), seat=1)) == "They picked <Cooperate>."
     for labels in (("<A>", "<B>"), ("A", "B"), ("C", "D")):
         for swap in (False, True):
-            covert = conversation("covert", labels, swap, feedback="other", state_error_rule=True)
+            covert = conversation_prompt(
+                "covert", labels, swap, feedback="other", state_error_rule=True
+            )
             text = covert.opening(game, first_turn(game))
             assert not re.search(BANNED, text, re.IGNORECASE) and "37" not in text
             assert f"Any answer but {labels[0]} or {labels[1]} is an error." in text
@@ -182,7 +184,7 @@ def test_the_dilemma_of_the_split_studies_in_all_framings() -> None:
 
 def test_news_of_the_others_alone() -> None:
     game = game_named("prisoners_dilemma", illegal="zero_all")
-    prompt = conversation(feedback="other")
+    prompt = conversation_prompt(feedback="other")
     joint = (ILLEGAL, 0)
     assert prompt.following(game, after(game, joint)) == (
         "You gave no valid answer. They picked A. Nobody got points."
@@ -196,7 +198,7 @@ def test_news_of_the_others_alone() -> None:
 
 def test_the_one_shot_prompt() -> None:
     game = game_named("prisoners_dilemma")
-    prompt = memory_one()
+    prompt = memory_one_prompt()
     assert prompt.opening(game, after(game, (1, 0))) == (
         "You play a game with the other player, again and again. Each time, everybody picks "
         "A or B, all at once.\n"
@@ -214,14 +216,14 @@ def test_the_one_shot_prompt() -> None:
 
 def test_swapped_labels_exchange_meanings_and_keep_the_order() -> None:
     game = game_named("prisoners_dilemma")
-    plain = conversation().opening(game, first_turn(game)).split("\n")
-    swapped = conversation(swap_labels=True).opening(game, first_turn(game)).split("\n")
+    plain = conversation_prompt().opening(game, first_turn(game)).split("\n")
+    swapped = conversation_prompt(swap_labels=True).opening(game, first_turn(game)).split("\n")
     different = [i for i, (a, b) in enumerate(zip(plain, swapped, strict=True)) if a != b]
     assert different == [1, 2, 3, 4]
     assert swapped[1] == "You pick A, they pick A: you get 1, they get 1."
     assert swapped[2] == "You pick A, they pick B: you get 5, they get 0."
     turn = after(game, (0, 1))
-    assert conversation(swap_labels=True).following(game, turn) == "You B, they A."
+    assert conversation_prompt(swap_labels=True).following(game, turn) == "You B, they A."
 
 
 @pytest.mark.parametrize("kind", TELLINGS)
@@ -247,7 +249,7 @@ def test_what_is_common_comes_first(kind: str) -> None:
 def test_a_fictitious_start_is_told_once() -> None:
     game = game_named("prisoners_dilemma", initial_state="uniform")
     seed = next(seed for seed in range(50) if game.start(seed).prior == (0, 1))
-    prompt = conversation()
+    prompt = conversation_prompt()
     assert "Last round you picked A and they picked B." in prompt.opening(
         game, first_turn(game, seed=seed)
     )
@@ -284,23 +286,23 @@ def test_illegal_answers_are_told_as_such(
     rule: str, joint: tuple[Action, ...], own: str, other: str
 ) -> None:
     game = game_named("prisoners_dilemma", illegal=rule)
-    prompt = conversation()
+    prompt = conversation_prompt()
     assert prompt.following(game, after(game, joint)) == own
     assert prompt.following(game, after(game, joint, seat=1)) == other
 
 
 def test_illegal_moves_in_one_shot_prompts() -> None:
     game = game_named("prisoners_dilemma", illegal="zero_all")
-    text = memory_one().opening(game, after(game, (0, ILLEGAL)))
+    text = memory_one_prompt().opening(game, after(game, (0, ILLEGAL)))
     assert "Last time you picked A and they gave no valid answer." in text
     trio = game_named("public_goods", seats=3, illegal="zero_all")
-    text = memory_one().opening(trio, after(trio, (0, ILLEGAL, 1)))
+    text = memory_one_prompt().opening(trio, after(trio, (0, ILLEGAL, 1)))
     assert "Last time you picked A and they picked no valid answer, B." in text
 
 
 def test_trembles_are_announced_and_told() -> None:
     game = game_named("prisoners_dilemma", noise=1.0)
-    prompt = conversation()
+    prompt = conversation_prompt()
     assert "With a chance of 100%" in prompt.opening(game, first_turn(game))
     turn = after(game, (0, 1))
     assert prompt.following(game, turn) == "Your pick was changed to B. They picked A."
@@ -309,7 +311,7 @@ def test_trembles_are_announced_and_told() -> None:
 
 def test_the_goal_can_be_left_out_and_the_number_of_rounds_is() -> None:
     game = game_named("prisoners_dilemma", length={"name": "fixed", "rounds": 37})
-    for factory in (conversation, memory_one):
+    for factory in (conversation_prompt, memory_one_prompt):
         assert "goal" in factory().opening(game, first_turn(game))
         text = factory(goal="none").opening(game, first_turn(game))
         assert "goal" not in text and "in total" not in text
@@ -318,7 +320,7 @@ def test_the_goal_can_be_left_out_and_the_number_of_rounds_is() -> None:
 
 def test_with_more_seats_every_other_is_told() -> None:
     game = game_named("public_goods", seats=3)
-    prompt = conversation()
+    prompt = conversation_prompt()
     assert "with 2 other players" in prompt.opening(game, first_turn(game))
     assert prompt.following(game, after(game, (0, 1, 0), seat=2)) == "You A, they A, B."
 
@@ -346,12 +348,12 @@ def test_unknown_news_are_refused() -> None:
 
 
 def test_labels_must_fit_the_game() -> None:
-    prompt: Prompt = conversation(labels=("A", "B"))
+    prompt: Prompt = conversation_prompt(labels=("A", "B"))
     with pytest.raises(ComityError, match=r"3 moves \(rock, paper, scissors\) and needs as many"):
         prompt.labels(game_named("matrix"))
     begins = make_game({"name": "matrix", "moves": ["go", "gone"], "payoffs": [[[0, 0]] * 2] * 2})
     with pytest.raises(ComityError, match="begins the label"):
-        conversation(framing="named").labels(begins)
+        conversation_prompt(framing="named").labels(begins)
 
 
 @pytest.mark.parametrize(
@@ -368,8 +370,8 @@ def test_wrong_parameters_are_refused(parameters: dict[str, object], complaint: 
 
 
 def test_prompts_say_whether_they_grow() -> None:
-    assert (conversation().single_turn, memory_one().single_turn) == (False, True)
+    assert (conversation_prompt().single_turn, memory_one_prompt().single_turn) == (False, True)
     game = game_named("prisoners_dilemma")
     turn = after(game, (0, 1))
-    assert memory_one().following(game, turn) == memory_one().opening(game, turn)
+    assert memory_one_prompt().following(game, turn) == memory_one_prompt().opening(game, turn)
     assert all(text.endswith(".") for text in sentences(PROMPTS).values())

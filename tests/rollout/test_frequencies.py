@@ -20,8 +20,8 @@ from scipy.stats import chi2, norm
 from comity.config.seats import scripted_player
 from comity.games.base import Game
 from comity.players.base import Response
-from comity.players.language_model.conversations import Conversations
 from comity.players.language_model.player import LanguageModelBackend
+from comity.players.language_model.session import LanguageModelSession
 from comity.players.scripted.player import StrategyPlayer
 from comity.prompts.exploration import EXPLORATION, Exploration, Instruction
 from comity.rollout.counterfactuals import counterfactual_returns
@@ -54,9 +54,9 @@ class Observed:
 def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observed]:
     """Notes every answer of every language model from now on."""
     found = Observed(defaultdict(list), Counter())
-    original = Conversations.answer
+    original = LanguageModelSession.answer
 
-    def answer(self: Conversations, requests: Any) -> list[Response]:
+    def answer(self: LanguageModelSession, requests: Any) -> list[Response]:
         answers = original(self, requests)
         for request, given in zip(requests, answers, strict=True):
             talk = self.transcripts[given.conversation]
@@ -79,7 +79,7 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observed]:
                 _note(found.drawn, kind, talk.ids, start, one)
         return answers
 
-    monkeypatch.setattr(Conversations, "answer", answer)
+    monkeypatch.setattr(LanguageModelSession, "answer", answer)
     yield found
 
 

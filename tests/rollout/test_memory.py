@@ -10,7 +10,7 @@ import pytest
 
 from comity.engines.local.attention import Pool, Recorded
 from comity.engines.local.session import Session
-from comity.players.language_model.conversations import Conversations
+from comity.players.language_model.session import LanguageModelSession
 from comity.rollout import counterfactuals as branches
 from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.play import Match, play
@@ -93,7 +93,7 @@ def test_alternatives_take_no_more_memory_than_one_part_of_them(
         def noted(runner: Any, part: Any, *more: Any, seen: Any = seen) -> Any:
             result = play_on(runner, part, *more)
             table = runner.sessions[models]
-            assert isinstance(table, Conversations)
+            assert isinstance(table, LanguageModelSession)
             seen.append((table.session.tokens, len(table.transcripts), len(table._open)))
             return result
 

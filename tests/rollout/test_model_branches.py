@@ -13,8 +13,8 @@ from comity.games.base import Game
 from comity.games.randomness import ANSWER, generator
 from comity.learning.credit.returns import discounted_returns, horizon_returns
 from comity.players.base import Request
-from comity.players.language_model.conversations import Conversations
 from comity.players.language_model.player import LanguageModelBackend
+from comity.players.language_model.session import LanguageModelSession
 from comity.prompts.negotiation import wording as negotiation_words
 from comity.rollout.counterfactuals import _counterfactuals, counterfactual_returns
 from comity.rollout.play import Match, Rollout, play
@@ -115,7 +115,7 @@ def test_an_alternative_is_asked_what_the_trunk_was_asked(name: str) -> None:
     rollout = kept(game, models)
     assert rollout.runner is not None
     table = rollout.runner.sessions[models]
-    assert isinstance(table, Conversations)
+    assert isinstance(table, LanguageModelSession)
     before = [(list(talk.ids), list(talk.pieces)) for talk in table.transcripts]
     records = copy.deepcopy([vars(d) for d in rollout.decisions])
     counterfactual_returns(rollout.runner, lambda p: p.payoffs, 0.9, 2)

@@ -287,8 +287,8 @@ class Split:
             ILLEGAL if isinstance(answers.get(seat), Illegal) else 0 for seat in range(self.seats)
         )
         void = bool(exceeded) or (ILLEGAL in intended and self.illegal != "zero_claim")
-        claims, accepted = counted_claims(self, answers, instance)
-        units = allocate(self, claims, instance, accepted)
+        claims, accepted = counted_claims(answers, instance, self.finalization == "proposal")
+        units = allocate(claims, instance, self.payment == "exact", accepted)
         if void:
             claims, units = (None,) * self.seats, empty_allocation(self.seats, instance)
         points = tuple(

@@ -1,6 +1,6 @@
 """How long a conversation can get, known before anything is played.
 
-A match is told as it would be, with the longest answers in place of a model's: each may use all
+A match is told as it would be, with the longest answers in context of a model's: each may use all
 of its tokens, and what other seats write may too. The result is a bound, which scored answers
 reach and written ones seldom do.
 """
@@ -8,18 +8,16 @@ reach and written ones seldom do.
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comity.engines.local.sampling import SPARE
 from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.lengths import Geometric, SampledLength
 from comity.games.randomness import CHECK
 from comity.players.language_model.generation import longest_answer
+from comity.players.language_model.model_setup import ModelSetup
 from comity.prompts.answer_forms.forms import Form, Thinking
 from comity.prompts.answers import Attempts, Free, GenerationFormat
-
-if TYPE_CHECKING:
-    from comity.players.language_model.player import LanguageModelBackend
 
 ROUNDS = 6
 """Most rounds that are told one by one."""
@@ -27,20 +25,20 @@ SEEDS = 4
 """Matches that are told."""
 
 
-def check_context(models: "LanguageModelBackend", game: Game, after: int = 0) -> None:
+def check_context(setup: ModelSetup, game: Game, after: int = 0) -> None:
     """Whether the longest conversation fits the model.
 
     `after`: most tokens of a question after the match and its answer. Raises ComityError where
     the model has no position for the last tokens, and warns where it was never trained on so many.
     """
-    limit = models.engine.positions
+    limit = setup.engine.positions
     if limit.most is None:
         return
-    longest = longest_conversation(models, game) + after
-    limit.check(longest, "a conversation can take", f"; shorten it: {_keys(models, game)}")
+    longest = longest_conversation(setup, game) + after
+    limit.check(longest, "a conversation can take", f"; shorten it: {_keys(setup, game)}")
 
 
-def longest_conversation(models: "LanguageModelBackend", game: Game) -> int:
+def longest_conversation(setup: ModelSetup, game: Game) -> int:
     """Tokens of the longest conversation that a seat can have.
 
     Every round is taken to be as long as the longest of some. What is drawn (values of items,
@@ -50,7 +48,7 @@ def longest_conversation(models: "LanguageModelBackend", game: Game) -> int:
     rounds = getattr(getattr(game, "length", None), "longest", 1)
     firsts, steps, told, spread = [0], [0], [0], 0
     for choice in ("first", "last", "illegal"):
-        matches = [_told(models, game.sample_instance(seed), seed, choice) for seed in range(SEEDS)]
+        matches = [_told(setup, game.sample_instance(seed), seed, choice) for seed in range(SEEDS)]
         for found in matches:
             firsts.append(found[0])
             steps += [after - before for before, after in pairwise(found)]
@@ -58,22 +56,22 @@ def longest_conversation(models: "LanguageModelBackend", game: Game) -> int:
         least = min(map(len, matches))
         longest = [max(found[:least]) for found in matches]
         spread = max(spread, max(longest) - min(longest))
-    if models.prompt.single_turn:  # Each question is a conversation, and shows a few rounds.
-        more = max(0, getattr(models.prompt, "memory", 1) - ROUNDS + 2) * max(steps)
+    if setup.prompt.single_turn:  # Each question is a conversation, and shows a few rounds.
+        more = max(0, getattr(setup.prompt, "memory", 1) - ROUNDS + 2) * max(steps)
         return max(told) + more + spread
     digits = 1 if rounds > 9 else 0  # Of the round's number.
     return max(firsts) + (rounds - 1) * (max(steps) + digits) + spread
 
 
-def _told(models: "LanguageModelBackend", game: Any, seed: int, choice: str) -> list[int]:
+def _told(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
     """The longest conversation after each of some rounds, where everybody answers always so."""
-    chat, prompt = models.chat, models.prompt.sample_variant((seed, CHECK))
+    chat, prompt = setup.chat, setup.prompt.sample_variant((seed, CHECK))
     law = getattr(game, "length", None)
     if law is not None:
         game = replace(game, length=SampledLength(law, min(law.longest, ROUNDS)))
-    thought = _thought(models)
+    thought = _thought(setup)
     note = f"\n{thought.format_request()}" if thought else ""
-    sentences = [f"{one.sentence}\n" for one in models.exploration.instructions]
+    sentences = [f"{one.sentence}\n" for one in setup.exploration.instructions]
     aside = max((len(chat.plain(one)) for one in sentences), default=0)
     labels = prompt.labels(game)
     lengths: dict[int, int] = {}
@@ -88,12 +86,12 @@ def _told(models: "LanguageModelBackend", game: Any, seed: int, choice: str) -> 
                 lengths[seat] = len(chat.first(prompt.opening(game, turn) + note))
             else:
                 lengths[seat] += len(chat.next(prompt.following(game, turn) + note, ended=False))
-            lengths[seat] += heard.pop(seat, 0) + aside + _answer(models, game, turn, labels)
-            replies[seat] = _reply(models, game, turn, choice)
+            lengths[seat] += heard.pop(seat, 0) + aside + _answer(setup, game, turn, labels)
+            replies[seat] = _reply(setup, game, turn, choice)
         for turn in turns:
             if turn.kind in ("message", "talk"):
                 form = prompt.form(game, turn)
-                most = longest_answer(models, "message", getattr(form, "message", form), ())
+                most = longest_answer(setup, "message", getattr(form, "message", form), ())
                 for other in range(game.seats):
                     if other != turn.seat:
                         heard[other] = heard.get(other, 0) + most
@@ -102,15 +100,15 @@ def _told(models: "LanguageModelBackend", game: Any, seed: int, choice: str) -> 
     return by_round
 
 
-def _answer(models: "LanguageModelBackend", game: Game, turn: Turn, labels: Sequence[str]) -> int:
+def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) -> int:
     """Most tokens of all that a seat writes at its turn, and of complaints in between."""
-    settings, chat = models.answer, models.chat
-    thought = _thought(models)
-    before = chat.length(thought.longest) + _guided(models, thought) if thought else 0
+    settings, chat = setup.answer, setup.chat
+    thought = _thought(setup)
+    before = chat.length(thought.longest) + _guided(setup, thought) if thought else 0
     legal = [labels[move] for move in turn.legal]
-    form = models.prompt.form(game, turn)
-    once = longest_answer(models, turn.kind, form, legal)
-    last = max(map(chat.length, legal)) if legal else once + _guided(models, form)
+    form = setup.prompt.form(game, turn)
+    once = longest_answer(setup, turn.kind, form, legal)
+    last = max(map(chat.length, legal)) if legal else once + _guided(setup, form)
     tries = settings.free_attempts if isinstance(settings, Attempts) else 0
     if isinstance(settings, Free):
         return once
@@ -124,19 +122,19 @@ def _answer(models: "LanguageModelBackend", game: Game, turn: Turn, labels: Sequ
     return before + tries * once + (tries - 1) * complaint + more
 
 
-def _guided(models: "LanguageModelBackend", form: Form | Thinking | None) -> int:
+def _guided(setup: ModelSetup, form: Form | Thinking | None) -> int:
     """Most tokens that a grammar adds to those that are chosen: what is forced, a character's end
     and the closing.
     """
     assert form is not None
-    return models.chat.length(form.longest) + SPARE + len(models.chat.plain(form.closing))
+    return setup.chat.length(form.longest) + SPARE + len(setup.chat.plain(form.closing))
 
 
-def _reply(models: "LanguageModelBackend", game: Any, turn: Turn, choice: str) -> Reply:
+def _reply(setup: ModelSetup, game: Any, turn: Turn, choice: str) -> Reply:
     """What stands for an answer; messages are counted apart."""
     if turn.kind in ("message", "talk"):
         return ""
-    form = models.answer
+    form = setup.answer
     free = isinstance(form, Free) or (isinstance(form, Attempts) and form.fallback == "illegal")
     # A pick that is changed is told like one that is missing.
     noisy = getattr(game, "noise", 0.0) > 0
@@ -148,25 +146,25 @@ def _reply(models: "LanguageModelBackend", game: Any, turn: Turn, choice: str) -
     return turn.legal[-1 if choice == "last" else 0]
 
 
-def _thought(models: "LanguageModelBackend") -> Thinking | None:
+def _thought(setup: ModelSetup) -> Thinking | None:
     """What comes before every answer, where something does."""
-    form = models.answer
+    form = setup.answer
     return Thinking(form.thinking) if isinstance(form, GenerationFormat) and form.thinking else None
 
 
-def _keys(models: "LanguageModelBackend", game: Any) -> str:
+def _keys(setup: ModelSetup, game: Any) -> str:
     """The settings that say how long conversations get."""
     law = getattr(game, "length", None)
     found = []
-    if law is not None and law.longest > 1 and not models.prompt.single_turn:
+    if law is not None and law.longest > 1 and not setup.prompt.single_turn:
         name = "cap" if isinstance(law, Geometric) else "rounds"
         found.append(f"game.length.{name} (now {law.longest})")
-    if getattr(game, "message_limit", 0) and isinstance(models.answer, GenerationFormat):
-        found.append(f"answer.message_tokens (now {models.answer.message_tokens})")
-    if thought := _thought(models):
+    if getattr(game, "message_limit", 0) and isinstance(setup.answer, GenerationFormat):
+        found.append(f"answer.message_tokens (now {setup.answer.message_tokens})")
+    if thought := _thought(setup):
         found.append(f"answer.thinking (now {thought.limit})")
-    if getattr(models.prompt, "memory", 1) > 1:
-        found.append(f"prompt.memory (now {models.prompt.memory})")  # type: ignore[attr-defined]
-    if not models.prompt.single_turn and game.moves and not hasattr(game, "message_limit"):
+    if getattr(setup.prompt, "memory", 1) > 1:
+        found.append(f"prompt.memory (now {setup.prompt.memory})")  # type: ignore[attr-defined]
+    if not setup.prompt.single_turn and game.moves and not hasattr(game, "message_limit"):
         found.append("prompt=memory_one (if the game can be told so)")
     return " or ".join(found) or "use another prompt"

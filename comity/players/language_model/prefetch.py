@@ -11,16 +11,13 @@ question that comes out otherwise than it was foreseen is computed when it comes
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
 
 from comity.engines.local.scoring import Answers, without_common_start
 from comity.engines.local.session import Choice
 from comity.games.base import Turn
 from comity.games.lengths import Fixed
 from comity.players.base import Request, temperature
-
-if TYPE_CHECKING:
-    from comity.players.language_model.conversations import Conversations
+from comity.players.language_model.conversation_log import ConversationLog
 
 MAX_PREFETCHED_MOVES = 9
 """Most joint moves whose questions are computed ahead."""
@@ -30,31 +27,31 @@ more are large enough."""
 
 
 def prefetch_choices(
-    table: "Conversations", requests: Sequence[Request], free: bool = False
+    log: ConversationLog, requests: Sequence[Request], free: bool = False
 ) -> list[Choice]:
     """What later rounds may ask and be answered, as far as it was not computed already.
 
     `free`: the answers are sampled, so that nothing of them is told.
     """
-    models = table.models
-    prompt = models.prompt
+    setup = log.setup
+    prompt = setup.prompt
     if not prompt.single_turn or getattr(prompt, "memory", 1) > 1:
         return []
-    if getattr(models.answer, "thinking", 0):  # a thought comes before the answer
+    if getattr(setup.answer, "thinking", 0):  # a thought comes before the answer
         return []
     later = _next_rounds if prompt.random_parameters else _other_moves
     choices: dict[tuple[str | None, tuple[int, ...], Answers], Choice] = {}
-    for request, turn in later(table, requests):
-        labels, common = table.legal(request), list[int]()
+    for request, turn in later(log, requests):
+        labels, common = log.legal(request), list[int]()
         answers: Answers
         if free:
-            answers = tuple(tuple(models.chat.answer(label)) for label in labels)
+            answers = tuple(tuple(setup.chat.answer(label)) for label in labels)
         else:
-            common, answers = without_common_start(models.chat.answer_ids(labels))
-        text = table.prompt(request)[0].opening(request.game, turn)
-        ids = (*models.opening_ids(text), *common)
+            common, answers = without_common_start(setup.chat.answer_ids(labels))
+        text = log.prompt(request)[0].opening(request.game, turn)
+        ids = (*setup.opening_ids(text), *common)
         if (request.player.adapter, ids, answers) not in choices:
-            conversation = table.session.conversation(request.player.adapter)
+            conversation = log.session.conversation(request.player.adapter)
             conversation.append(ids)
             choice = Choice(conversation, answers, temperature(request))
             choices[request.player.adapter, ids, answers] = choice
@@ -62,12 +59,12 @@ def prefetch_choices(
 
 
 def _other_moves(
-    table: "Conversations", requests: Sequence[Request]
+    log: ConversationLog, requests: Sequence[Request]
 ) -> Iterator[tuple[Request, Turn]]:
     """A turn after each joint move, once in a rollout: matches of one game differ in no more."""
-    if table.prefetched:
+    if log.prefetched:
         return
-    table.prefetched = True
+    log.prefetched = True
     alike = {
         (request.player.adapter, request.turn.seat, request.game): request for request in requests
     }
@@ -86,7 +83,7 @@ def _other_moves(
 
 
 def _next_rounds(
-    table: "Conversations", requests: Sequence[Request]
+    log: ConversationLog, requests: Sequence[Request]
 ) -> Iterator[tuple[Request, Turn]]:
     """The turns of all later rounds if they show the moves of this one, while those are new."""
     if len(requests) > FEW_MATCHES:
@@ -94,9 +91,9 @@ def _next_rounds(
     for request in requests:
         turn, length = request.turn, getattr(request.game, "length", None)
         shown = turn.observation.last
-        place = (request.match, turn.seat)
-        if not isinstance(length, Fixed) or shown is None or table.shown.get(place) == shown:
+        key = (request.match, turn.seat)
+        if not isinstance(length, Fixed) or shown is None or log.shown.get(key) == shown:
             continue
-        table.shown[place] = shown
+        log.shown[key] = shown
         for later in range(turn.round + 1, length.rounds):
             yield request, replace(turn, round=later)

@@ -5,51 +5,48 @@ the rest is scored.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from comity.engines.local.scoring import without_common_start
 from comity.engines.local.session import Choice
 from comity.players.base import Request, Response, temperature
+from comity.players.language_model.conversation_log import ConversationLog, SeatContext
 from comity.players.language_model.prefetch import prefetch_choices
-
-if TYPE_CHECKING:
-    from comity.players.language_model.conversations import Conversations, Place
 
 
 def score_and_sample(
-    table: "Conversations",
+    log: ConversationLog,
     requests: Sequence[Request],
-    places: Sequence["Place"],
+    contexts: Sequence[SeatContext],
     failed: Sequence[int],
 ) -> list[Response]:
     """Score the legal answers and draw one from their exact distribution.
 
     `failed`: how many free attempts each ask had before.
     """
-    models = table.models
+    setup = log.setup
     choices, legals = [], []
-    for request, place in zip(requests, places, strict=True):
-        labels = table.legal(request)
-        common, answers = without_common_start(models.chat.answer_ids(labels))
-        table.append("prompt", place, common)
-        choices.append(Choice(place.conversation, answers, temperature(request)))
+    for request, context in zip(requests, contexts, strict=True):
+        labels = log.legal(request)
+        common, answers = without_common_start(setup.chat.answer_ids(labels))
+        log.append("prompt", context, common)
+        choices.append(Choice(context.conversation, answers, temperature(request)))
         legals.append(labels)
-    scored = table.session.score([*choices, *prefetch_choices(table, requests)])[: len(choices)]
+    scored = log.session.score([*choices, *prefetch_choices(log, requests)])[: len(choices)]
     results = []
-    for request, place, attempt, choice, labels, logprobs in zip(
-        requests, places, failed, choices, legals, scored, strict=True
+    for request, context, attempt, choice, labels, logprobs in zip(
+        requests, contexts, failed, choices, legals, scored, strict=True
     ):
         probabilities = np.exp(logprobs)
         picked = _draw(probabilities, request.rng(attempt))
-        start = len(place.conversation.ids)
-        table.append("answer", place, choice.answers[picked])
+        start = len(context.conversation.ids)
+        log.append("answer", context, choice.answers[picked])
         results.append(
             Response(
                 action=request.turn.legal[picked],
                 text=labels[picked],
-                conversation=place.number,
+                conversation=context.number,
                 start=start,
                 tokens=choice.answers[picked],
                 logprob=float(logprobs[picked]),
