@@ -1,12 +1,11 @@
-"""The games room: rules and payoffs, nothing of text, models or torch.
+"""Rules and payoffs of games, without text, models or torch.
 
-- `base`: what a game is. `stages`: what one round pays. `lengths`: how many rounds.
-- `iterated`: a stage game repeated, with noise, illegal answers and starts.
-- `tables`: the named games. `random_tables`: payoffs drawn for every match.
-- `split`: talk, then claims. `negotiations`: the named split games. `instances`: what is dealt,
-  by laws of quantities (`quantities`) and values (`valuations`, `divided_values`,
-  `game_types`).
-- `enumerate`: exact expectations of small ones.
+- `base`: the interface of a game. `lengths`: the number of rounds. `randomness`: random streams.
+- `enumerate`: exact expectations of small games.
+- `matrix`: stage games (`stages`), the same repeated (`iterated`), named payoff tables (`tables`)
+  and payoff tables sampled per match (`random_tables`).
+- `split`: games of messages and claims (`game`), their instances (`instances`) and the named ones
+  (`named_games`).
 
 To add a game, write its factory and give it a line in `GAMES`.
 """
@@ -42,7 +41,7 @@ GAMES: dict[str, Callable[..., Game]] = {
 
 
 def make_game(config: Mapping[str, Any]) -> Game:
-    """The game that `{name: ..., **parameters}` describes; `ComityError` where it cannot be."""
+    """The game of a config block `{name: ..., **parameters}`; `ComityError` if it is invalid."""
     return build("game", config, GAMES, own_games)
 
 

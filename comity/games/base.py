@@ -1,13 +1,13 @@
-"""What a game is.
+"""The interface of a game.
 
-- `Game`: immutable rules. `start(seed)` gives a state, `turns(state)` says who is asked
-  now (nobody: the match is over), `step(state, moves)` gives the next state.
-- `Turn`: what one seat is asked: an observation and the legal moves.
-- `Round`: what happened in one round, as everybody saw it.
-- `PlayedMatches`: what happened in a batch of matches, as arrays; rewards and credit read it.
+- `Game`: immutable rules. `start(seed)` gives a state, `turns(state)` the seats to act (none: the
+  match is over), `step(state, moves)` the next state.
+- `Turn`: an observation of one seat and its legal moves.
+- `Round`: one finished round, as all seats saw it.
+- `PlayedMatches`: a batch of finished matches as arrays, the input of rewards and returns.
 
-Randomness is derived from (seed, round, seat) and never held by a state, so that a state
-can be copied, branched, replayed and enumerated at no cost.
+All randomness is derived from (seed, round, seat). A state holds no generator, so that it can be
+copied, branched, replayed and enumerated.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Illegal(Enum):
 
 
 ILLEGAL: Final = Illegal.ILLEGAL
-"""An answer that could not be read as a move. In arrays it is -1."""
+"""A response that could not be parsed as a move; -1 in arrays."""
 
 Action = Move | Illegal
 
@@ -36,7 +36,7 @@ Claim = tuple[int, ...]
 """Units of each item that a seat claims for itself, `[item]`."""
 
 Reply = Action | Claim | str
-"""What a seat answers a turn with: a choice, a claim or a message."""
+"""The response of a seat to a turn: a choice, a claim or a message."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Round:
     """One finished round."""
 
     intended: tuple[Action, ...]
-    """What each seat answered, `[seat]`; a legal claim counts as 0."""
+    """The move that each seat chose, `[seat]`; 0 for a legal claim."""
     moves: tuple[Action, ...]
-    """What was played after trembles and the game's rule for illegal answers, `[seat]`.
+    """The move that was played, after the rule for illegal answers and trembles, `[seat]`.
 
-    Stays ILLEGAL where the rule gives no move (then everybody saw that none was made).
+    ILLEGAL where the rule substitutes no move; all seats observe that.
     """
     payoffs: tuple[float, ...]
     """`[seat]`."""
@@ -56,49 +56,49 @@ class Round:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a seat knows when it is asked."""
+    """The information of one seat at its turn."""
 
     seat: int
     seats: int
     round: int
-    """0-based number of the round that is being played."""
+    """0-based number of the current round."""
     history: tuple[Round, ...]
     """All finished rounds, oldest first."""
     prior: tuple[Move, ...] | None = None
-    """Fictitious moves before round 0, `[seat]`, for games that start with a random state."""
+    """Fictitious moves before round 0, `[seat]`, for games with a random initial state."""
 
     @property
     def last(self) -> tuple[Action, ...] | None:
-        """Moves of the last round (or the fictitious ones), `[seat]`; None: nothing yet."""
+        """Moves of the last round (or the fictitious ones), `[seat]`; None: no move yet."""
         return self.history[-1].moves if self.history else self.prior
 
     def own_first(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """`values[seat]` reordered: this seat's, then the others' in seat order."""
+        """`values`, `[seat]`, reordered: this seat first, then the others in seat order."""
         return (values[self.seat], *(v for s, v in enumerate(values) if s != self.seat))
 
 
 KINDS = {
     "choose": "one of the game's moves",
-    "message": "a text that the other seats will read",
+    "message": "a text for the other seats",
     "talk": "a message, or instead of it the claim that ends the talk",
     "claim": "how many units of each item the seat takes",
     "respond": "to accept or to reject what another seat claimed",
 }
-"""What sort of answer a turn can ask for."""
+"""The kinds of response that a turn can request."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one seat is asked now."""
+    """One request to one seat."""
 
     seat: int
     round: int
     step: int
-    """Number of the step inside the round (0 where a round is one simultaneous move)."""
+    """Number of the step within the round (0 if a round is one simultaneous move)."""
     kind: str
-    """What sort of answer is due: a name in `KINDS`."""
+    """The requested kind of response: a name in `KINDS`."""
     legal: tuple[Move, ...]
-    """The moves to choose from; empty where no choice is due."""
+    """The moves to choose from; empty if the turn requests no choice."""
     observation: Observation
 
 
@@ -115,31 +115,30 @@ class Game(Protocol):
         ...
 
     def sample_instance(self, seed: int) -> "Game":
-        """The game as it is played in the match of this environment seed.
+        """The game of the match with this environment seed.
 
-        Another one than itself only where something of the rules is drawn for every match,
-        and then one with the same seats and moves.
+        The game itself, unless rules are sampled per match. Seats and moves stay the same.
         """
         ...
 
     def start(self, seed: int) -> Any:
-        """First state of the match that this environment seed identifies."""
+        """The initial state of the match with this environment seed."""
         ...
 
     def initial_distribution(self, seed: int) -> list[tuple[float, Any]]:
-        """All first states with their probabilities: what `start` draws from."""
+        """All initial states with their probabilities: the distribution of `start`."""
         ...
 
     def turns(self, state: Any) -> tuple[Turn, ...]:
-        """Who is asked now, in seat order; empty when the match is over."""
+        """The turns to take now, in seat order; empty when the match is over."""
         ...
 
     def step(self, state: Any, moves: Mapping[int, Reply]) -> Any:
-        """Next state when the asked seats answer so; draws its chance from the state's seed."""
+        """The next state; chance outcomes are derived from the state's seed."""
         ...
 
     def successors(self, state: Any, moves: Mapping[int, Reply]) -> list[tuple[float, Any]]:
-        """All next states with their probabilities: what `step` draws from."""
+        """All next states with their probabilities: the distribution of `step`."""
         ...
 
     def history(self, state: Any) -> tuple[Round, ...]:
@@ -149,24 +148,24 @@ class Game(Protocol):
 
 @dataclass(frozen=True)
 class PlayedMatches:
-    """What happened in a batch of matches. M matches, S seats, R the longest match's rounds."""
+    """A batch of matches as arrays: M matches, S seats, R rounds of the longest match."""
 
     intended: np.ndarray
-    """int `[M, S, R]`: what each seat answered; -1 illegal, and -1 where not alive."""
+    """int `[M, S, R]`: chosen moves; -1 if illegal or the match is over."""
     moves: np.ndarray
-    """int `[M, S, R]`: what was played (trembles and the illegal rule applied); -1 none."""
+    """int `[M, S, R]`: played moves, after the illegal rule and trembles; -1 none."""
     payoffs: np.ndarray
-    """float64 `[M, S, R]`; 0 where not alive."""
+    """float64 `[M, S, R]`; 0 after the end of the match."""
     alive: np.ndarray
     """bool `[M, R]`: the match had this round."""
     shown: np.ndarray
-    """int `[M, S, R]`: each seat's move that was on display before the round; -1 none."""
+    """int `[M, S, R]`: last moves that seats saw before the round; -1 none."""
 
     @staticmethod
     def from_histories(
         histories: list[tuple[Round, ...]], priors: list[tuple[Move, ...] | None] | None = None
     ) -> "PlayedMatches":
-        """Arrays from each match's finished rounds (and fictitious moves before them)."""
+        """Arrays of the finished rounds of each match, and of its fictitious moves."""
         matches = len(histories)
         seats = len(histories[0][0].moves)
         rounds = max(len(h) for h in histories)

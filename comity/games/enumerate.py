@@ -1,7 +1,7 @@
-"""Exact expectations by walking the whole game tree.
+"""Exact expectations by enumeration of the game tree.
 
-For small games only: a match of R rounds between policies that mix has (moves^seats)^R
-histories. It is the oracle that sampled play, credit and gradients are tested against.
+For small games only: with stochastic policies a match of R rounds has (moves^seats)^R histories.
+Tests compare sampled play, returns and gradients with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,23 +14,23 @@ import numpy as np
 from comity.games.base import Game, Observation, Round, Turn
 
 Policy = Callable[[Observation], Sequence[float]]
-"""Probability of every move, `[move]`, for what a seat knows."""
+"""Probability of every move, `[move]`, given an observation."""
 
 
 def enumerate_matches(
     game: Game, policies: Sequence[Policy], seed: int = 0
 ) -> list[tuple[float, tuple[Round, ...]]]:
-    """Every history that can happen, with its probability; `policies` is `[seat]`.
+    """Every possible history with its probability; `policies` is `[seat]`.
 
-    All chance is averaged over (start, trembles, length), so `seed` only labels the states.
-    Histories appear more than once where they come from different fictitious starts. Raises
-    `ValueError` where a policy's probabilities do not fit the game.
+    Enumerates initial states, trembles and lengths, so `seed` only labels the states. A history
+    is listed once for each fictitious joint move before it. Raises `ValueError` if the
+    probabilities of a policy do not fit the game.
     """
     return [(p, game.history(state)) for p, state in final_states(game, policies, seed)]
 
 
 def final_states(game: Game, policies: Sequence[Policy], seed: int = 0) -> list[tuple[float, Any]]:
-    """The same with each match's last state, which also knows how it began."""
+    """As `enumerate_matches`, with the final state of each match instead of its history."""
     if len(policies) != game.seats:
         raise ValueError(f"{game.seats} seats need as many policies, not {len(policies)}")
     matches: list[tuple[float, Any]] = []
@@ -54,7 +54,7 @@ def final_states(game: Game, policies: Sequence[Policy], seed: int = 0) -> list[
 
 
 def expected_payoffs(game: Game, policies: Sequence[Policy], seed: int = 0) -> np.ndarray:
-    """float64 `[seat]`: expected points of the whole match (the sum over its rounds)."""
+    """float64 `[seat]`: expected sum of payoffs over the rounds of a match."""
     total = np.zeros(game.seats)
     for probability, history in enumerate_matches(game, policies, seed):
         total += probability * np.sum([played.payoffs for played in history], axis=0)
@@ -62,7 +62,7 @@ def expected_payoffs(game: Game, policies: Sequence[Policy], seed: int = 0) -> n
 
 
 def _probabilities(policy: Policy, turn: Turn, moves: int) -> list[tuple[float, int]]:
-    """The moves that the policy may choose, with their probabilities."""
+    """The moves of positive probability, with their probabilities."""
     probabilities = [float(p) for p in policy(turn.observation)]
     if len(probabilities) != moves or min(probabilities) < 0:
         raise ValueError(f"a policy must give {moves} probabilities, not {probabilities}")

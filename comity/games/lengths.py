@@ -1,13 +1,13 @@
-"""How many rounds a match has.
+"""The number of rounds of a match.
 
-- `Length`: the chance that another round follows.
-- `Fixed`: always the same number of rounds.
-- `Geometric`: after each round another one with a constant probability, up to a cap.
+- `Length`: the probability that another round follows.
+- `Fixed`: a constant number of rounds.
+- `Geometric`: another round with constant probability, up to a cap.
 - `SampledLength`: any length with its number of rounds sampled beforehand, for matches that end
   together.
 
-The coin belongs to the environment seed, so matches of one group end together; with `draw` a
-training can also have all matches of an iteration, or of the run, end together.
+The number of rounds follows from the environment seed, so the matches of one group end together.
+With `draw`, all matches of an iteration or of a run end together.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,25 +24,25 @@ DRAWS = {
     "batch": "all matches of an iteration",
     "run": "all matches of a run's training",
 }
-"""Who shares a number of rounds that is drawn."""
+"""Which matches share one sampled number of rounds."""
 
 
 @runtime_checkable
 class Length(Protocol):
-    """A law of the number of rounds; every match has at least one."""
+    """A distribution of the number of rounds, at least one."""
 
     @property
     def longest(self) -> int:
-        """The most rounds that a match can have."""
+        """The maximal number of rounds."""
         ...
 
     @property
     def expected(self) -> float:
-        """The mean number of rounds."""
+        """The expected number of rounds."""
         ...
 
     def continuation(self, finished: int) -> float:
-        """Probability that another round follows when `finished` (at least 1) are over."""
+        """Probability of another round after `finished` (at least 1) rounds."""
         ...
 
 
@@ -82,7 +82,7 @@ class Geometric:
     continue_probability: float = 0.85
     cap: int = 30
     draw: str = "group"
-    """Whose number of rounds is the same in training: one of `DRAWS`."""
+    """Which matches have the same number of rounds in training: one of `DRAWS`."""
 
     def __post_init__(self) -> None:
         lookup("draw of a length", self.draw, DRAWS)
@@ -100,7 +100,7 @@ class Geometric:
 
     @property
     def expected(self) -> float:
-        """Sum over rounds of the probability that they are played."""
+        """Sum over rounds of their probability."""
         p = self.continue_probability
         return float(self.cap) if p == 1 else (1 - p**self.cap) / (1 - p)
 
@@ -111,7 +111,7 @@ class Geometric:
 
 @dataclass(frozen=True)
 class SampledLength:
-    """What came of a law: matches with this length end after `rounds`, and cannot know it."""
+    """A sample of another length: matches end after `rounds`, which players are not told."""
 
     distribution: Length
     rounds: int
@@ -126,12 +126,12 @@ class SampledLength:
 
     @property
     def longest(self) -> int:
-        """The law's: it is what players are told of."""
+        """That of the distribution, which prompts describe."""
         return self.distribution.longest
 
     @property
     def expected(self) -> float:
-        """The law's."""
+        """That of the distribution."""
         return self.distribution.expected
 
     def continuation(self, finished: int) -> float:
@@ -143,5 +143,5 @@ LENGTHS: dict[str, Callable[..., Length]] = {"fixed": Fixed, "geometric": Geomet
 
 
 def make_length(length: Length | Mapping[str, Any]) -> Length:
-    """A length as it is, or the one that `{name: fixed|geometric, ...}` describes."""
+    """A length as it is, or that of a config block `{name: fixed|geometric, ...}`."""
     return length if isinstance(length, Length) else build("length", length, LENGTHS)

@@ -1,18 +1,16 @@
-"""Randomness that is derived, never held.
+"""Random streams that are derived from names, never stored.
 
-A chance is identified by integers and words: `generator(seed, TREMBLE, round, seat)` is
-the same stream wherever and whenever it is asked for, and streams with different names
-are independent. So a state needs to hold nothing but its seed, and drawing one chance more
-or less never moves another.
+`generator(seed, TREMBLE, round, seat)` returns the same stream wherever it is called, and streams
+with different names are independent. A state therefore holds only its seed, and one draw more or
+less never changes another.
 
-A stream's name is whose it is (the run's seed; the match's environment seed; the run's seed,
-the iteration and the match; the like for a cross-play or an alternative), then a word for what
-is drawn (its purpose, a key of `STREAMS`), then the place: the seat, the round, the attempt. No
-two different chances have one name. Some are *read* as often as anybody asks and are always the
-same (what a match deals, how a prompt is shuffled); the others (`DRAWN_ONCE`) are drawn at one
-moment of the run and never again.
+A name begins with the owner: the run's seed; the environment seed of a match; the run's seed,
+iteration and match; or the like for a cross-play or a counterfactual. Then follow the purpose (a
+key of `STREAMS`) and the place: seat, round, attempt. No two random decisions share a name. Some
+streams are read repeatedly and give the same values every time (instances, prompt variants);
+those in `DRAWN_ONCE` are used at one point of the run only.
 
-`recorded_streams` lists the streams that a piece of work used.
+`recorded_streams` lists the streams that a piece of code used.
 """
 
 import hashlib
@@ -82,18 +80,18 @@ STREAMS: Final[dict[str, str]] = {
     GENERALIZATION: "orders or answer, game, episode, round: questions of `comity evaluate`; the "
     "policies that are compared answer with the same numbers",
 }
-"""Every purpose of a stream with its place and what is drawn from it."""
+"""Every purpose of a stream, with its place and what is drawn from it."""
 
 PREFIXES: Final = frozenset({BRANCH, CROSSPLAY})
-"""Words that say whose a stream is."""
+"""Words that belong to the owner of a stream."""
 
 DRAWN_ONCE: Final = frozenset({ANSWER, FOLLOWUP, TORCH, ADAPTER, CRITIC, VALUE_HEAD, MINIBATCHES})
-"""Purposes whose streams are drawn from at one moment of a run; the others may be read again."""
+"""Purposes whose streams are used once in a run; all others may be read again."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream as it was opened."""
+    """One use of a stream."""
 
     identity: tuple[int | str, ...]
     where: str
@@ -101,7 +99,7 @@ class Stream:
 
     @property
     def purpose(self) -> str:
-        """The word of its name that says what is drawn; "" where none does."""
+        """The purpose in its name; "" if there is none."""
         words = (part for part in self.identity if part in STREAMS and part not in PREFIXES)
         return str(next(words, ""))
 
@@ -113,11 +111,11 @@ _listeners: list[list[Stream]] = []
 
 
 def generator(*identity: SupportsIndex | str) -> np.random.Generator:
-    """The NumPy generator of the stream that these integers and strings name, at its start.
+    """A new NumPy generator for the stream with this name.
 
-    The whole identity is hashed (BLAKE2b, 128 bits) into one `SeedSequence`, because a
-    sequence given word by word confuses `(1, 2)` with `(1 + 2 * 2**32,)`. Stable over
-    processes, platforms and Python versions; integers may be negative or of any size.
+    The name is hashed (BLAKE2b, 128 bits) into one `SeedSequence`, because a sequence given word
+    by word confuses `(1, 2)` with `(1 + 2 * 2**32,)`. Stable over processes, platforms and Python
+    versions; integers may be negative or of any size.
     """
     words = [part if isinstance(part, str) else operator.index(part) for part in identity]
     if _listeners:
@@ -128,7 +126,7 @@ def generator(*identity: SupportsIndex | str) -> np.random.Generator:
 
 @contextmanager
 def recorded_streams() -> Iterator[list[Stream]]:
-    """Every stream that is opened inside the block, in order."""
+    """Record every stream that is used inside the block, in order."""
     found: list[Stream] = []
     _listeners.append(found)
     try:
@@ -138,7 +136,7 @@ def recorded_streams() -> Iterator[list[Stream]]:
 
 
 def _note(identity: tuple[int | str, ...]) -> None:
-    """Tell the listeners who opened a stream."""
+    """Record a stream and its caller for every open block."""
     caller = sys._getframe(2)
     where = f"{caller.f_globals.get('__name__', '')}.{caller.f_code.co_qualname}"
     for found in _listeners:

@@ -365,8 +365,11 @@ def test_redrawing_one_thing_does_not_move_the_other() -> None:
         ({"name": "trust_and_split", "low": -1}, "a range of whole numbers"),
         ({"name": "trust_and_split", "seats": 1}, "seats must be at least 2"),
         ({"name": "trust_and_split_rps", "win": 1, "lose": 2}, "win must be at least lose"),
-        ({"name": "deal_or_no_deal", "values": "worth"}, "unknown law of values 'worth'"),
-        ({"name": "deal_or_no_deal", "quantities": "few"}, "unknown law of quantities 'few'"),
+        ({"name": "deal_or_no_deal", "values": "worth"}, "unknown distribution of values 'worth'"),
+        (
+            {"name": "deal_or_no_deal", "quantities": "few"},
+            "unknown distribution of quantities 'few'",
+        ),
         ({"name": "deal_or_no_deal", "mode": "selfish"}, "unknown mode 'selfish'"),
         (
             {"name": "deal_or_no_deal", "quantities": "whole", "values": "classic"},

@@ -1,8 +1,8 @@
-"""A stage game repeated: the game that matches are played of.
+"""A stage game repeated over rounds.
 
-`Iterated` adds to a stage game its length, trembling hands, a rule for illegal answers and
-a start. A `State` is a frozen value; all chance is derived from its seed, so `step` always
-gives one of the `successors`, and copying or branching a match costs nothing.
+`Iterated` adds a length, trembles, a rule for illegal answers and an initial state to a stage
+game. A `State` is a frozen value; all chance outcomes are derived from its seed, so `step` always
+returns one of the `successors`, and branching a match copies nothing.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ ILLEGAL_RULES: Final = {
     "zero_all": "no move is made and the round pays 0 to every seat",
     "end_match": "no move is made, the round pays 0 to every seat and the match ends",
 }
-"""What happens when a seat's answer is no move."""
+"""The effect of an illegal answer."""
 
 STARTS: Final = {
     "none": "nothing was played before round 0",
@@ -38,7 +38,7 @@ class State:
     """A match between two rounds."""
 
     seed: int
-    """Environment seed: every chance of the match is derived from it."""
+    """Environment seed: all chance outcomes of the match are derived from it."""
     history: tuple[Round, ...] = ()
     over: bool = False
     prior: tuple[Move, ...] | None = None
@@ -47,16 +47,16 @@ class State:
 
 @dataclass(frozen=True)
 class Iterated:
-    """A stage game repeated; all seats move at once in every round.
+    """A stage game repeated; all seats move simultaneously in every round.
 
-    Order inside a round: answers, the rule for illegal answers, trembles, payoffs, the coin
-    for another round. Trembles also strike a move that the rule put in an answer's place.
+    Order within a round: choices, the rule for illegal answers, trembles, payoffs, continuation.
+    Trembles also apply to a move that the rule substituted.
     """
 
     stage: Stage
     length: Length = field(default_factory=Fixed)
     noise: float = 0.0
-    """Probability, per seat and round, that another move, uniformly random, is played."""
+    """Tremble probability per seat and round: another move, uniformly random, is played."""
     illegal: str = "as_defect"
     """One of `ILLEGAL_RULES`."""
     initial_state: str | tuple[str, ...] = "none"
@@ -80,12 +80,12 @@ class Iterated:
 
     @property
     def seats(self) -> int:
-        """Number of seats of the stage game."""
+        """The seats of the stage game."""
         return self.stage.seats
 
     @property
     def moves(self) -> tuple[str, ...]:
-        """Names of the stage game's moves."""
+        """The moves of the stage game."""
         return self.stage.moves
 
     def sample_instance(self, seed: int) -> "Iterated":
@@ -93,11 +93,11 @@ class Iterated:
         return self
 
     def start(self, seed: int) -> State:
-        """First state of the match that this environment seed identifies."""
+        """The initial state of the match with this environment seed."""
         distributions = self._prior_moves()
         if distributions is None:
             return State(seed)
-        # Drawn for every seat, also where its move is given: seats keep their draws.
+        # Also drawn for seats whose move is given, so that the other seats keep their draws.
         drawn = generator(seed, PRIOR).integers(len(self.moves), size=self.seats)
         prior = (
             int(move) if len(distribution) > 1 else distribution[0]
@@ -106,7 +106,7 @@ class Iterated:
         return State(seed, prior=tuple(prior))
 
     def initial_distribution(self, seed: int) -> list[tuple[float, State]]:
-        """All first states with their probabilities: what `start` draws from."""
+        """All initial states with their probabilities: the distribution of `start`."""
         distributions = self._prior_moves()
         if distributions is None:
             return [(1.0, State(seed))]
@@ -114,7 +114,7 @@ class Iterated:
         return [(1 / len(priors), State(seed, prior=prior)) for prior in priors]
 
     def _prior_moves(self) -> list[list[Move]] | None:
-        """For each seat the equally likely moves on display before round 0; None: nothing is."""
+        """The equally likely fictitious moves of each seat before round 0; None: there are none."""
         if self.initial_state == "none":
             return None
         rules = (
@@ -144,7 +144,7 @@ class Iterated:
         )
 
     def step(self, state: State, moves: Mapping[int, Reply]) -> State:
-        """Plays the round with the chances that the seed holds for it."""
+        """Play the round with the chance outcomes of the state's seed."""
         intended = self._intended(state, moves)
         number = len(state.history)
         played = tuple(
@@ -158,7 +158,7 @@ class Iterated:
         return self._after(state, intended, played, continues)
 
     def successors(self, state: State, moves: Mapping[int, Reply]) -> list[tuple[float, State]]:
-        """Every outcome of the trembles and of the coin for another round."""
+        """Every outcome of trembles and continuation."""
         intended = self._intended(state, moves)
         hands = [
             self._tremble_distribution(action)
@@ -177,7 +177,7 @@ class Iterated:
         return state.history
 
     def _intended(self, state: State, moves: Mapping[int, Reply]) -> tuple[Action, ...]:
-        """Answers in seat order; a missing, superfluous or unknown one is a programming error."""
+        """Choices in seat order; `ValueError` if one is missing, superfluous or unknown."""
         if state.over:
             raise ValueError("the match is over")
         if set(moves) != set(range(self.seats)):
@@ -206,26 +206,26 @@ class Iterated:
         )
 
     def _tremble(self, seed: int, number: int, seat: int, action: Action) -> Action:
-        """The move that the hand really makes."""
+        """The move after a possible tremble."""
         if self.noise == 0 or isinstance(action, Illegal):
             return action
         chance = generator(seed, TREMBLE, number, seat)
         if chance.random() >= self.noise:
             return action
-        # A shift instead of a move is drawn: matches of one group then share the chance
+        # Drawing a shift instead of a move makes the matches of a group share the outcome
         # whatever their moves are.
         shift = 1 + int(chance.integers(len(self.moves) - 1))
         return (action + shift) % len(self.moves)
 
     def _tremble_distribution(self, action: Action) -> list[tuple[float, Action]]:
-        """All moves that the hand may make, with their probabilities."""
+        """All moves after a possible tremble, with their probabilities."""
         if self.noise == 0 or isinstance(action, Illegal):
             return [(1.0, action)]
         slip = self.noise / (len(self.moves) - 1)
         return [(1 - self.noise if m == action else slip, m) for m in range(len(self.moves))]
 
     def _continuation(self, state: State, intended: tuple[Action, ...]) -> float:
-        """Probability that another round follows the one being played."""
+        """Probability that another round follows the current one."""
         if self.illegal == "end_match" and ILLEGAL in intended:
             return 0.0
         return self.length.continuation(len(state.history) + 1)

@@ -1,7 +1,7 @@
-"""Symmetric games of two moves whose payoffs are drawn anew for every match.
+"""Symmetric games of two moves whose payoffs are sampled per match.
 
-What is fixed is the order of the four payoffs, which is what makes a dilemma of its kind;
-the numbers are not, so that a policy cannot learn them by heart.
+The order of the four payoffs is fixed and defines the dilemma; the numbers vary, so that a policy
+cannot memorize them.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ MAX_TRIES = 10_000
 
 @dataclass(frozen=True)
 class OrderedPayoffs:
-    """Four different whole numbers in a given order; all that fit are equally likely."""
+    """Four distinct integers in a given order, uniform over all that satisfy the constraints."""
 
     order: tuple[str, ...]
-    """`OUTCOMES` from the one that pays a seat most to the one that pays it least."""
+    """`OUTCOMES` from a seat's largest payoff to its smallest."""
     low: int
     """Least payoff."""
     high: int
@@ -44,11 +44,11 @@ class OrderedPayoffs:
         self.draw(0)
 
     def enumerate_all(self, most: int) -> list[dict[str, int]] | None:
-        """Own payoffs of all outcomes in every table that fits; None: there are more than `most`.
+        """Own payoffs by outcome for every possible table; None if there are more than `most`.
 
         All are equally likely.
         """
-        # That many are cheap to look at; of a longer range nothing is listed.
+        # Larger ranges are too expensive to enumerate.
         if comb(self.high - self.low + 1, 4) > 100 * most:
             return None
         found = [
@@ -62,7 +62,7 @@ class OrderedPayoffs:
         return not self.efficient or 2 * payoff["CC"] > payoff["CD"] + payoff["DC"]
 
     def draw(self, seed: int) -> dict[str, int]:
-        """Own payoff of every outcome in the match of this environment seed."""
+        """Own payoff of every outcome in the match with this environment seed."""
         rng = generator(seed, PAYOFFS)
         for _ in range(MAX_TRIES):
             numbers = rng.choice(self.high - self.low + 1, size=4, replace=False) + self.low
@@ -77,18 +77,18 @@ class OrderedPayoffs:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomTables(Iterated):
-    """An iterated game whose table every match draws; its own `stage` is one example."""
+    """An iterated game with a payoff table sampled per match; `stage` is one example."""
 
     distribution: OrderedPayoffs
 
     def sample_instance(self, seed: int) -> Iterated:
-        """The match's game, with its own table."""
+        """The game with the table of this match."""
         return self._with(self.distribution.draw(seed))
 
     def tables(self, most: int) -> tuple[list[Iterated], bool]:
-        """Equally likely games, and whether they are all that matches may have.
+        """Equally likely games, and whether these are all possible ones.
 
-        All of them, or, where there are more than `most`, those of the first `most` seeds.
+        If there are more than `most`, those of the first `most` seeds.
         """
         every = self.distribution.enumerate_all(most)
         if every is None:
@@ -118,7 +118,7 @@ def random_dilemma(
     illegal: str = "as_defect",
     initial_state: str | tuple[str, ...] = "none",
 ) -> RandomTables:
-    """A dilemma whose payoffs are drawn for every match, in the order of the prisoner's.
+    """A dilemma whose payoffs are sampled per match, by default in the order of the prisoner's.
 
     Four different whole numbers from `low` to `high`.
     """

@@ -1,9 +1,9 @@
-"""Stage games: what one round pays for the moves played in it.
+"""Stage games: the payoffs of one round.
 
-- `Stage`: what a stage game is. `opponent_profiles` and `payoffs_own_first`: all that prompts
-  know of one.
-- `MatrixStage`: two seats that choose among the same k moves, and any payoff table.
-- `PublicGoods`: N seats that put in or keep.
+- `Stage`: the interface of a stage game. Prompts describe it by its `opponent_profiles` and
+  `payoffs_own_first` only.
+- `MatrixStage`: two seats with the same k moves and any payoff table.
+- `PublicGoods`: the linear public goods game of N seats.
 
 A stage game knows nothing of rounds, noise or time; `comity.games.matrix.iterated` repeats it.
 """
@@ -21,7 +21,7 @@ PayoffTable = tuple[tuple[tuple[float, float], ...], ...]
 
 
 OUTCOMES = ("CC", "CD", "DC", "DD")
-"""Joint moves of two seats with two moves, the own one first; C is move 0."""
+"""Joint moves of two seats with two moves, own move first; C is move 0."""
 
 
 @runtime_checkable
@@ -47,17 +47,17 @@ class Stage(Protocol):
 
 
 MAX_JOINT_MOVES = 10_000
-"""Most joint moves that are looked at to find out whether seats are interchangeable."""
+"""Most joint moves that are compared to detect interchangeable seats."""
 
 MAX_OPPONENT_PROFILES = 100
-"""Most situations that a prompt lists."""
+"""Most opponent profiles that a prompt lists."""
 
 
 def interchangeable(stage: Stage) -> bool:
-    """What a seat earns depends on how many of the others play each move, not on who does.
+    """Whether payoffs depend on how many others play each move, not on which of them do.
 
-    A stage may say so itself with an attribute of this name, which stages of many seats have to:
-    all joint moves are compared where it does not, if they are no more than `MAX_JOINT_MOVES`.
+    A stage can declare it with an attribute of this name. Otherwise all joint moves are compared;
+    with more than `MAX_JOINT_MOVES` of them the result is False.
     """
     said = getattr(stage, "interchangeable", None)
     if said is not None:
@@ -74,10 +74,10 @@ def interchangeable(stage: Stage) -> bool:
 
 
 def opponent_profiles(stage: Stage) -> list[tuple[Move, ...]]:
-    """What the other seats may do, as far as it matters to one: its cases, in order.
+    """Every joint move of the other seats, `[seats - 1]` each, as far as payoffs differ.
 
-    Each is the others' moves, `[seats - 1]`: in seat order, or sorted where they are
-    interchangeable. Raises `ComityError` where there are more than `MAX_OPPONENT_PROFILES`.
+    In seat order, or sorted if the seats are interchangeable. Raises `ComityError` if there are
+    more than `MAX_OPPONENT_PROFILES`.
     """
     moves, others = range(len(stage.moves)), stage.seats - 1
     alike = others > 1 and interchangeable(stage)
@@ -96,16 +96,16 @@ def opponent_profiles(stage: Stage) -> list[tuple[Move, ...]]:
 def payoffs_own_first(
     stage: Stage, seat: int, own: Move, others: tuple[Move, ...]
 ) -> tuple[float, ...]:
-    """What `seat` earns that plays `own`, then what the others earn, in seat order."""
+    """Payoff of `seat` with the move `own`, then those of the others in seat order."""
     payoffs = stage.payoff((*others[:seat], own, *others[seat:]))
     return (payoffs[seat], *payoffs[:seat], *payoffs[seat + 1 :])
 
 
 @dataclass(frozen=True)
 class MatrixStage:
-    """Two seats, k moves each, and a payoff for both in every cell.
+    """Two seats, k moves each, and two payoffs in every cell.
 
-    Lists are taken for tuples. Raises `ComityError` where names or numbers are wrong.
+    Accepts lists for tuples. Raises `ComityError` if names or numbers are invalid.
     """
 
     title: str
@@ -120,7 +120,7 @@ class MatrixStage:
 
     @property
     def seats(self) -> int:
-        """Two."""
+        """2."""
         return 2
 
     def payoff(self, moves: tuple[Move, ...]) -> tuple[float, ...]:
@@ -131,9 +131,9 @@ class MatrixStage:
 
 @dataclass(frozen=True)
 class PublicGoods:
-    """N seats; each owns `contribution` points and puts them into the pot or keeps them.
+    """N seats; each owns `contribution` points and contributes or keeps them.
 
-    The pot is multiplied and shared equally among all seats, also those who kept theirs:
+    Contributions are multiplied and shared equally among all seats:
     seat s earns `contribution * (kept_s + multiplier * contributors / seats)`. It is a
     social dilemma where 1 < multiplier < seats (the linear public goods game, Ledyard 1995).
     """
@@ -165,7 +165,7 @@ class PublicGoods:
         return ("cooperate", "defect")
 
     def payoff(self, moves: tuple[Move, ...]) -> tuple[float, ...]:
-        """What each seat kept and its share of the pot."""
+        """The points that each seat kept plus its share."""
         contributors = sum(move == 0 for move in moves)
         share = self.contribution * self.multiplier * contributors / self.seats
         return tuple(share + (self.contribution if move == 1 else 0.0) for move in moves)

@@ -1,7 +1,7 @@
-"""The named matrix games, and one for your own table.
+"""The named matrix games, and a factory for custom payoff tables.
 
-Each is a factory with the parameters of `Iterated`; the tables are the field's usual ones.
-Cells are (seat 0, seat 1); rows are seat 0's moves, cooperation first.
+Each factory takes the parameters of `Iterated`; the tables are the usual ones of the literature.
+Cells are (seat 0, seat 1); rows are the moves of seat 0, cooperation first.
 """
 
 import inspect
@@ -18,7 +18,7 @@ DEFAULT_LENGTH = Fixed(10)
 
 
 def _named(sentence: str, stage: MatrixStage) -> Callable[..., Iterated]:
-    """The factory of a fixed table."""
+    """A factory for a fixed payoff table."""
 
     def factory(
         length: LengthChoice = DEFAULT_LENGTH,
@@ -33,7 +33,7 @@ def _named(sentence: str, stage: MatrixStage) -> Callable[..., Iterated]:
 
 
 def repeated(name: str, kind: Callable[..., Stage]) -> Callable[..., Iterated]:
-    """The factory of games that repeat a stage, which is made by `kind` of its own parameters."""
+    """A factory for games that repeat a stage; `kind` makes the stage from its own parameters."""
 
     def factory(
         length: LengthChoice = DEFAULT_LENGTH,
@@ -44,7 +44,7 @@ def repeated(name: str, kind: Callable[..., Stage]) -> Callable[..., Iterated]:
     ) -> Iterated:
         return Iterated(kind(**parameters), make_length(length), noise, illegal, initial_state)
 
-    # What is known of a factory is read from its signature.
+    # Config checks read the signature of a factory.
     *rules, _ = inspect.signature(factory).parameters.values()
     own = inspect.signature(kind).parameters
     if taken := [rule.name for rule in rules if rule.name in own]:

@@ -1,8 +1,8 @@
-"""Rules of claiming, as arrays over many deals.
+"""Rules for claims, vectorized over many instances.
 
-A rule says what a seat claims when it knows everybody's values, and whether it accepts what
-another seat leaves it. Scripted negotiators and exact references share them. Shapes: K deals,
-S seats, I items; values are points per unit.
+A rule gives a seat's claim when all values are known, and whether it accepts what another claim
+leaves. Strategies and exact expectations share them. Shapes: K instances, S seats, I items; values
+are points per unit.
 """
 
 from dataclasses import dataclass
@@ -13,37 +13,37 @@ import numpy as np
 from comity.errors import ComityError
 
 ClaimDistribution = list[tuple[np.ndarray, np.ndarray]]
-"""Claims int `[K, I]`, each with its probability `[K, I]`; items are independent."""
+"""Pairs of probabilities `[K, I]` and claims int `[K, I]`; items are independent."""
 
 
 class ClaimRule(Protocol):
-    """How a seat claims; implementations are frozen dataclasses.
+    """A rule for claims; implementations are frozen dataclasses.
 
-    What it claims of an item depends on this item's values and stock only.
+    The claim of an item depends on the values and the stock of this item only.
     """
 
     def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
-        """What the seat claims, from values `[K, S, I]` and stock `[K, I]`."""
+        """Distribution of the seat's claims, given values `[K, S, I]` and stock `[K, I]`."""
         ...
 
     def accepts(
         self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
     ) -> np.ndarray:
-        """Probability `[K]` that the seat accepts the units `rest` `[K, I]`, the others' being
-        what is then left of the stock."""
+        """Probability `[K]` that the seat accepts the units `rest` `[K, I]`; the other seats get
+        the remainder of the stock."""
         ...
 
 
 @dataclass(frozen=True)
 class WelfareMaximizing:
-    """All of what is worth most to the seat, nothing of what is worth more to another.
+    """Claims an item if no other seat values it more.
 
-    Seats to whom an item is worth the same divide it evenly; odd units go to lower seats. It
-    accepts whatever is worth something to anybody, because nothing is what it gets otherwise.
+    Seats with equal values divide the item evenly; odd units go to lower seats. Accepts any split
+    with positive welfare, because a rejection gives 0.
     """
 
     def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
-        """One claim, for sure."""
+        """A deterministic claim."""
         holds = values == values.max(axis=1, keepdims=True)
         holders = holds.sum(axis=1)
         before = holds[:, :seat].sum(axis=1)
@@ -52,7 +52,7 @@ class WelfareMaximizing:
     def accepts(
         self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
     ) -> np.ndarray:
-        """1 where the split is worth anything."""
+        """1 where the split has positive welfare."""
         own = (values[:, seat] * rest).sum(axis=1)
         others = (np.delete(values, seat, axis=1).max(axis=1) * (stock - rest)).sum(axis=1)
         return (own + others > 0).astype(float)
@@ -60,7 +60,7 @@ class WelfareMaximizing:
 
 @dataclass(frozen=True)
 class Greedy:
-    """Everything. It accepts whatever is worth something to it."""
+    """Claims the whole stock. Accepts any positive own payoff."""
 
     def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
         """The stock."""
@@ -69,41 +69,41 @@ class Greedy:
     def accepts(
         self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
     ) -> np.ndarray:
-        """1 where it gains."""
+        """1 where its payoff is positive."""
         return ((values[:, seat] * rest).sum(axis=1) > 0).astype(float)
 
 
 @dataclass(frozen=True)
 class ConstantClaim:
-    """The same number of units of every item, or all where there are fewer.
+    """Claims the same number of units of every item, or the stock if it is smaller.
 
-    It accepts what is worth as much to it as that.
+    Accepts what is worth at least as much to it as this claim.
     """
 
     units: int = 5
-    """Of every item."""
+    """Units of every item."""
 
     def __post_init__(self) -> None:
         if self.units < 0:
             raise ComityError(f"units must not be negative, not {self.units}")
 
     def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
-        """That many."""
+        """`units`, at most the stock."""
         return certain(np.minimum(stock, self.units))
 
     def accepts(
         self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
     ) -> np.ndarray:
-        """1 where the rest is worth what it would claim."""
+        """1 where the rest is worth at least its own claim."""
         return at_least_as_valuable(values[:, seat], rest, np.minimum(stock, self.units))
 
 
 @dataclass(frozen=True)
 class UniformRandom:
-    """Any number of units of each item, equally likely. It accepts by a fair coin."""
+    """Claims a uniformly random number of units of each item. Accepts with probability 1/2."""
 
     def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
-        """Nothing to everything, item by item."""
+        """Uniform on 0 to the stock, independently by item."""
         most = int(stock.max())
         return [
             (np.where(units <= stock, 1 / (stock + 1), 0.0), np.full_like(stock, units))

@@ -1,7 +1,7 @@
-"""Values that divide a total: the two laws of Deal or No Deal.
+"""The two value distributions of Deal or No Deal, in which values divide a total.
 
-Two seats. A pair of values is *of use* where every item is worth something to someone, and
-some item to both.
+For two seats. A pair of value vectors is *valid* if every item has positive value for some seat,
+and some item for both.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from comity.games.split.valuations import Values
 
 @dataclass(frozen=True)
 class CutValues:
-    """A total divided by sorted uniform cuts, for each seat, until the pair is of use.
+    """A total divided by sorted uniform cuts for each seat, conditioned on a valid pair.
 
-    The redrawing is done exactly, by weights, so that it ends.
+    Sampled from the exact weights, without rejection.
     """
 
     kinds: int
@@ -43,38 +43,38 @@ class CutValues:
 
     @property
     def acceptance(self) -> float:
-        """Probability that a pair drawn by cuts is of use."""
+        """Probability that two independent vectors form a valid pair."""
         _, ways, _ = _cut_pairs(self.total, self.kinds)
         return float(ways.sum() / (self.total + 1) ** (2 * (self.kinds - 1)))
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """The least and the largest part of a pair of use."""
+        """Minimum and maximum over all valid pairs."""
         values, _, _ = _cut_pairs(self.total, self.kinds)
         return float(values.min()), float(values.max())
 
     def draw(self, rng: np.random.Generator, stock: Stock) -> Values:
-        """A pair by its weight."""
+        """A valid pair, sampled by its weight."""
         values, _, edges = _cut_pairs(self.total, self.kinds)
         chosen = int(np.searchsorted(edges, rng.integers(edges[-1]), side="right"))
         return as_values(values[chosen])
 
     def outcomes(self, stock: Stock) -> tuple[np.ndarray, np.ndarray]:
-        """Weighted by the number of cuts that give them."""
+        """All valid pairs, weighted by the number of cuts that give them."""
         values, ways, _ = _cut_pairs(self.total, self.kinds)
         return values, ways / ways.sum()
 
 
 @dataclass(frozen=True)
 class ClassicValues:
-    """Uniform over the pairs of use in which all the stock is worth `total` to each seat.
+    """Uniform over the valid pairs in which the stock is worth `total` to each seat.
 
     The values of Deal or No Deal (arXiv 1706.05125).
     """
 
     kinds: int
     total: int = 10
-    """What the whole stock is worth to a seat."""
+    """Value of the whole stock for each seat."""
 
     kind: ClassVar[str] = "classic"
     needs_stock: ClassVar[bool] = True
@@ -82,11 +82,11 @@ class ClassicValues:
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """From nothing to a single unit that is worth everything."""
+        """From 0 to the total (a single unit with all the value)."""
         return 0.0, float(self.total)
 
     def draw(self, rng: np.random.Generator, stock: Stock) -> Values:
-        """Uniform over the pairs that fit the stock."""
+        """Uniform over the valid pairs for this stock."""
         pairs = _classic_pairs(stock, self.total)
         return as_values(pairs[int(rng.integers(len(pairs)))])
 
@@ -102,14 +102,14 @@ def as_values(rows: np.ndarray) -> Values:
 
 
 def _valid_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """bool `[A, B]`: every item is worth something to someone, and some item to both."""
+    """bool `[A, B]`: every item has positive value for some seat, some item for both."""
     one, other = first[:, None] > 0, second[None] > 0
     fits: np.ndarray = np.logical_and((one | other).all(axis=-1), (one & other).any(axis=-1))
     return fits
 
 
 def _pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of use int `[K, 2, items]`, and the numbers of their rows int `[K, 2]`."""
+    """Valid pairs int `[K, 2, items]`, and their row numbers int `[K, 2]`."""
     listable(len(rows) ** 2)
     index = np.argwhere(_valid_pairs(rows, rows))
     return rows[index], index
@@ -117,7 +117,7 @@ def _pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=16)
 def _cut_pairs(total: int, kinds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of use int `[K, 2, kinds]`, the number of cuts of each, and its running sum."""
+    """Valid pairs int `[K, 2, kinds]`, the number of cuts of each, and its cumulative sum."""
     parts, ways = cut_parts(total, kinds)
     values, index = _pairs(parts)
     weights = ways[index].prod(axis=1)
@@ -126,7 +126,7 @@ def _cut_pairs(total: int, kinds: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 @lru_cache(maxsize=256)
 def _classic_pairs(stock: Stock, total: int) -> np.ndarray:
-    """Pairs of use int `[K, 2, items]` in which the stock is worth `total` to both seats."""
+    """Valid pairs int `[K, 2, items]` in which the stock is worth `total` to both seats."""
     most = [range(total // q + 1) if q else range(1) for q in stock]
     listable(prod(map(len, most)))
     rows = [row for row in product(*most) if sum(np.multiply(row, stock)) == total]

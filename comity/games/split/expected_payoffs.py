@@ -1,8 +1,8 @@
-"""Exact expectations of split games between rules of claiming, by enumeration of all deals.
+"""Exact expected payoffs of claim rules in split games, by enumeration of all instances.
 
-What seats get in a round depends on the deal and the claims only, so a mean over the outcomes
-of the law of deals is exact; nobody's messages matter to a rule. Rules treat every item by
-itself, so they are asked about each different item once, and deals look their items up.
+The payoffs of a round depend on the instance and the claims only, and rules ignore messages, so a
+mean over all instances is exact. Rules treat items independently: each distinct item is evaluated
+once, and instances look their items up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,26 +18,26 @@ from comity.games.split.claim_rules import ClaimRule, Greedy, WelfareMaximizing
 from comity.games.split.game import Split
 
 ReferencePayoffs = dict[str, list[float] | float]
-"""`points` per round of each seat, as the game pays them; split efficiency `e1` = mean(points
-of all / most that all can get) and percent of the maximum `e2` = their sum / the sum of the
-most, before `shared_payoff` counts them for everybody."""
+"""`points` per round of each seat, as the game pays them; split efficiency `e1` = mean(welfare /
+maximal welfare) and percent of the maximum `e2` = sum(welfare) / sum(maximal welfare), both
+before `shared_payoff` is applied."""
 
 CHUNK = 1 << 14
-"""Deals at a time, so that they stay in the processor's cache."""
+"""Instances per block, so that arrays fit into the processor's cache."""
 MAX_TABLE_SIZE = 1 << 20
-"""Different items that get a place in a table."""
+"""Most distinct items for a lookup table instead of sorting."""
 
 RuleProfile = Sequence[ClaimRule]
-"""Who claims how, `[seat]`."""
+"""A claim rule per seat, `[seat]`."""
 
 
 def reference_payoffs(game: Split) -> dict[str, ReferencePayoffs]:
-    """What scripted pairs get in a round of this game, by pair.
+    """Expected payoffs per round of three profiles of strategies.
 
-    `cooperators`: welfare-maximizers who know all values. `greedy`: everybody claims all.
-    `greedy_vs_cooperator`: one greedy seat among cooperators, `points` of the greedy seat and
-    of a cooperator, averaged over the seats that it can have. Raises `ComityError` where the
-    law of deals has too many outcomes to list.
+    `cooperators`: all seats maximize welfare, knowing all values. `greedy`: all seats claim
+    everything. `greedy_vs_cooperator`: one greedy seat among cooperators; `points` of the greedy
+    seat and of a cooperator, averaged over the positions of the greedy seat. Raises `ComityError`
+    if there are too many instances to enumerate.
     """
     return deepcopy(_reference_payoffs(game))
 
@@ -66,16 +66,17 @@ def _reference_payoffs(game: Split) -> dict[str, ReferencePayoffs]:
 
 
 def expected_round_payoffs(game: Split, pairs: Sequence[RuleProfile]) -> list[ReferencePayoffs]:
-    """What seats get in a round that play by the rules of each pair.
+    """Expected payoffs per round for each profile of rules.
 
-    In a proposal, and where claims are seen, every seat is as likely to begin as every other,
-    unless seat 0 always does.
+    With proposals or visible claims, each seat starts with equal probability, unless seat 0
+    always does.
     """
     points, share = np.zeros((len(pairs), game.seats)), np.zeros(len(pairs))
     best = worthy = 0.0
     values, stock, chances = game.instances.outcomes()
     each = np.ones(len(game.items))
-    # Who sees all other claims, and has to make up the stock with them, accepts or refuses them.
+    # If the last seat sees all other claims and claims must add up to the stock, it can only
+    # accept or reject them.
     seen = game.finalization == "visible" and game.payment == "exact"
     find = _proposal_payoffs if game.finalization == "proposal" or seen else _claim_payoffs
     for part, got in find(game, pairs, values, stock):  # got: [K, P, S]
@@ -100,7 +101,7 @@ def expected_round_payoffs(game: Split, pairs: Sequence[RuleProfile]) -> list[Re
 def _claim_payoffs(
     game: Split, pairs: Sequence[RuleProfile], values: np.ndarray, stock: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Expected points `[K, P, S]` of every pair where all seats claim, some deals at a time."""
+    """Expected points `[K, P, S]` of every profile if all seats claim, by blocks of instances."""
     worth, units, index = _distinct_items(values, stock)
     exact = game.payment == "exact"
     found = [_item_payoffs(exact, rules, worth, units) for rules in pairs]
@@ -112,7 +113,7 @@ def _claim_payoffs(
         got = np.zeros((len(index[part]), *gains.shape[1:]))
         for item in items:
             gain = gains[index[part, item]]
-            for other in items if exact else ():  # paid only if all the others fit as well
+            for other in items if exact else ():  # paid only if all other items fit as well
                 if other != item:
                     gain *= fits[index[part, other], :, None]
             got += gain
@@ -122,7 +123,7 @@ def _claim_payoffs(
 def _distinct_items(
     values: np.ndarray, stock: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The different items: values `[D, S, 1]`, stock `[D, 1]`, and each deal's `[K, I]`."""
+    """Distinct items: values `[D, S, 1]`, stock `[D, 1]`, and their indices `[K, I]`."""
     code = np.zeros(stock.shape, dtype=np.int64)
     size = 1
     for numbers in (stock, *values.swapaxes(0, 1)):
@@ -153,7 +154,7 @@ def _item_payoffs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expected points `[D, S]` of one item, and the probability `[D]` that its claims fit.
 
-    Without `exact` claims always fit, after scaling down.
+    Unless `exact`, claims are scaled down and always fit.
     """
     distributions = [rule.claims(values, stock, seat) for seat, rule in enumerate(rules)]
     units, fitting = np.zeros(values.shape), np.zeros(stock.shape)
@@ -174,7 +175,7 @@ def _item_payoffs(
 def _proposal_payoffs(
     game: Split, pairs: Sequence[RuleProfile], values: np.ndarray, stock: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Expected points `[K, P, S]` of every pair where the last seat responds to the others."""
+    """Expected points `[K, P, S]` of every profile if the last seat responds to the others."""
     first = [0] if game.starter == "fixed" else range(game.seats)
     for start in range(0, len(values), CHUNK):
         part = slice(start, start + CHUNK)
@@ -189,7 +190,7 @@ def _proposal_payoffs(
 def _response_payoffs(
     rules: RuleProfile, values: np.ndarray, stock: np.ndarray, first: int
 ) -> np.ndarray:
-    """Expected points `[K, S]` when this seat claims first, and the one before it responds."""
+    """Expected points `[K, S]` if the seat `first` starts and the one before it responds."""
     seats = len(rules)
     *before, responder = [(first + later) % seats for later in range(seats)]
     units = np.zeros(values.shape, dtype=stock.dtype)

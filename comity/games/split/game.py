@@ -1,13 +1,12 @@
-"""Split games: seats talk, then each claims a part of what there is.
+"""Split games: seats exchange messages, then each claims a part of a stock of items.
 
-A round of `Split`: a deal is dealt (how much there is of each item, what a unit is worth to
-whom); seats send their messages in turn, the starting seat first; then they claim, and points
-are paid. Messages earn nothing. Where seats need not write all their messages, a seat ends the
-talk by giving its claim instead of a message, and the others claim as well. Trust and Split,
-Deal or No Deal, the split without talk and the ultimatum game are all `Split` with other
-parameters (`comity.games.split.named_games`).
+A round of `Split`: an instance is sampled (units of each item, values per unit and seat); seats
+send messages in turn, the starting seat first; then they claim, and points are paid. Messages are
+cheap talk. If seats need not send all their messages, a seat ends the exchange by claiming instead
+of writing, and the others claim as well. Trust and Split, Deal or No Deal, the split without talk
+and the ultimatum game are all `Split` with other parameters (`comity.games.split.named_games`).
 
-What is dealt is drawn from (seed, round), so that matches of a group share it.
+Instances are derived from (seed, round), so that the matches of a group share them.
 """
 
 from collections.abc import Mapping
@@ -59,31 +58,31 @@ RESPONSES: Final = ("accept", "reject")
 
 @dataclass(frozen=True)
 class Split:
-    """Talk, then claims; see the module's text."""
+    """Messages, then claims; see the module docstring."""
 
     title: str
     instances: InstanceDistribution
     messages: int = 1
-    """Messages per seat and round: the most where `least_messages` is less."""
+    """Messages per seat and round; the maximum if `least_messages` is less."""
     least_messages: int | None = None
-    """After so many a seat may end the talk by claiming; None: all are written. Who may end it
-    and writes a message more than the most ends the round, which then pays 0 to everybody."""
+    """Number of messages after which a seat may claim instead; None: all are sent. With such a
+    choice, a message beyond the maximum ends the round, which then pays 0 to every seat."""
     message_limit: int = 500
-    """Characters of a message; what is longer is cut."""
+    """Most characters of a message; longer ones are truncated."""
     finalization: str = "together"
     """One of `FINALIZATIONS`."""
     payment: str = "proportional"
-    """One of `PAYMENTS`; a proposal that is accepted gives the rest to the other seat."""
+    """One of `PAYMENTS`; an accepted proposal gives the rest to the other seat."""
     open_values: bool = False
-    """Every seat knows what the items are worth to the others."""
+    """Every seat knows the values of the others."""
     shared_payoff: bool = False
-    """Every seat is paid the sum of what all got."""
+    """Every seat is paid the sum of all seats' points."""
     starter: str = "alternate"
     """One of `STARTERS`."""
     illegal: str = "zero_claim"
     """One of `ILLEGAL_RULES`."""
     disclosed: tuple[str, ...] = ("claims", "values", "points")
-    """Names in `DISCLOSED`: what is told of a round when it is over."""
+    """Names in `DISCLOSED`: what seats learn about a finished round."""
     length: Length = field(default_factory=Fixed)
 
     def __post_init__(self) -> None:
@@ -113,27 +112,27 @@ class Split:
 
     @property
     def seats(self) -> int:
-        """Number of seats that the deals are for."""
+        """The seats of the instances."""
         return self.instances.seats
 
     @property
     def least(self) -> int:
-        """Messages that a seat has to write before it may end the talk."""
+        """Messages that a seat has to send before it may claim."""
         return self.messages if self.least_messages is None else self.least_messages
 
     @property
     def open_ended(self) -> bool:
-        """Seats may end the talk before all messages are written."""
+        """Seats may claim before all messages are sent."""
         return self.least < self.messages
 
     @property
     def moves(self) -> tuple[str, ...]:
-        """Responses to a proposal; nothing is chosen from a list otherwise."""
+        """Responses to a proposal; () in games without proposals."""
         return RESPONSES if self.finalization == "proposal" else ()
 
     @property
     def items(self) -> tuple[str, ...]:
-        """Names of the items."""
+        """Item names."""
         return self.instances.items
 
     def sample_instance(self, seed: int) -> "Split":
@@ -141,23 +140,23 @@ class Split:
         return self
 
     def start(self, seed: int) -> SplitState:
-        """First state of the match that this environment seed identifies."""
+        """The initial state of the match with this environment seed."""
         return SplitState(seed)
 
     def initial_distribution(self, seed: int) -> list[tuple[float, SplitState]]:
-        """The first state: the deals are given by the seed."""
+        """The only initial state: the seed determines the instances."""
         return [(1.0, self.start(seed))]
 
     def first_seat(self, seed: int, number: int) -> int:
         """The seat that begins round `number`."""
         if self.starter == "fixed":
             return 0
-        if self.starter == "by_group_parity":  # `group_seed` sees to the remainder
+        if self.starter == "by_group_parity":  # `group_seed` sets the remainder
             return (seed + number) % self.seats
         return (int(generator(seed, STARTER).integers(self.seats)) + number) % self.seats
 
     def turns(self, state: SplitState) -> tuple[Turn, ...]:
-        """Whose message, claim or response is due."""
+        """The seats whose message, claim or response is due."""
         if state.over:
             return ()
         number = len(state.history)
@@ -189,10 +188,10 @@ class Split:
         )
 
     def _due(self, state: SplitState, starter: int) -> tuple[list[int], str]:
-        """Who is asked now, and for what."""
+        """The seats to act now, and the kind of their response."""
         said, claims = len(state.messages), state.intended
         if not claims and said < self.messages * self.seats:
-            # Whose turn it is has written as often as there were whole laps before.
+            # The seat has sent one message per completed cycle.
             kind = "message" if said // self.seats < self.least else "talk"
             return [(starter + said) % self.seats], kind
         if self.finalization == "together":
@@ -203,11 +202,11 @@ class Split:
         return [(first + len(claims)) % self.seats], "respond" if responds else "claim"
 
     def spent(self, seat: int, messages: tuple[tuple[int, str], ...]) -> bool:
-        """The seat has written the most that it may, so that one more ends the round."""
+        """The seat has sent its last message; another one would end the round."""
         return self.open_ended and sum(who == seat for who, _ in messages) == self.messages
 
     def step(self, state: SplitState, moves: Mapping[int, Reply]) -> SplitState:
-        """The next state; a round that ends is paid, and the seed's coin is thrown."""
+        """The next state; at the end of a round, payoffs and the continuation of the match."""
         after = self._answered(state, moves)
         if len(after.history) == len(state.history):
             return after
@@ -221,7 +220,7 @@ class Split:
     def successors(
         self, state: SplitState, moves: Mapping[int, Reply]
     ) -> list[tuple[float, SplitState]]:
-        """Both outcomes of the coin for another round; deals are given by the seed."""
+        """Both outcomes of the continuation; the seed determines the instances."""
         after = self._answered(state, moves)
         if len(after.history) == len(state.history):
             return [(1.0, after)]
@@ -234,7 +233,7 @@ class Split:
         return state.history
 
     def _answered(self, state: SplitState, moves: Mapping[int, Reply]) -> SplitState:
-        """The state with the answers of this step; the coin for another round not yet thrown."""
+        """The state after the responses of this step, before the continuation is decided."""
         turns = self.turns(state)
         if not turns:
             raise ValueError("the match is over")
@@ -260,7 +259,7 @@ class Split:
         return self._paid(state, instance, exceeded) if settled else state
 
     def _checked(self, kind: str, reply: Reply, instance: Instance) -> Any:
-        """A claim, a response or ILLEGAL; anything else is a programming error."""
+        """A claim, a response or ILLEGAL; `ValueError` for anything else."""
         if isinstance(reply, Illegal):
             return reply
         if kind == "respond":
@@ -274,15 +273,15 @@ class Split:
         return tuple(int(p) for p in reply)
 
     def _continuation(self, state: SplitState) -> float:
-        """Probability that another round follows the one that was just paid."""
+        """Probability that another round follows the one that just ended."""
         if self.illegal == "end_match" and ILLEGAL in state.history[-1].intended:
             return 0.0
         return self.length.continuation(len(state.history))
 
     def _paid(self, state: SplitState, instance: Instance, exceeded: tuple[int, ...]) -> SplitState:
-        """The state with the round closed; `exceeded`: who ended it by a message too many."""
+        """The state after the round; `exceeded`: seats that sent a message too many."""
         answers = dict(state.intended)
-        # Whom the round's end left without a claim did nothing illegal.
+        # A seat that could not claim because the round ended did nothing illegal.
         intended: tuple[Action, ...] = tuple(
             ILLEGAL if isinstance(answers.get(seat), Illegal) else 0 for seat in range(self.seats)
         )
@@ -311,7 +310,7 @@ class Split:
 
 
 def group_seed(game: Game, seed: int, group: int) -> int:
-    """The environment seed of a group, with the remainder that `by_group_parity` reads."""
+    """The environment seed of a group, with the remainder that `by_group_parity` needs."""
     if isinstance(game, Split) and game.starter == "by_group_parity":
         return seed + (group - seed) % game.seats
     return seed

@@ -1,8 +1,8 @@
 """The game types of the split studies: values of 1 and 10, or 1 to 20, under constraints.
 
-The law is uniform on the outcomes that satisfy the constraints (arXiv 2511.19405's splits).
-It is drawn exactly: only the difference between the two seats' values of an item matters to
-the constraints, and how many ways there are to go on is counted, so nothing is redrawn.
+Uniform over the outcomes that satisfy the constraints (arXiv 2511.19405's splits). Sampling is
+exact and without rejection: the constraints depend only on the differences between the two seats'
+values, and the number of completions of a partial outcome is counted.
 """
 
 from collections import defaultdict
@@ -18,7 +18,7 @@ from comity.games.split.quantities import Stock, listable
 from comity.games.split.valuations import Values
 
 Pair = tuple[int, int]
-"""What an item is worth to the two seats."""
+"""Values of one item for the two seats."""
 
 _PAIRS: Final[dict[str, tuple[Pair, ...]]] = {
     "10-1-exclusive": ((10, 1), (1, 10)),
@@ -29,15 +29,15 @@ _PAIRS: Final[dict[str, tuple[Pair, ...]]] = {
 
 @dataclass(frozen=True)
 class GameTypeValues:
-    """Two seats' values of one of the game types; see the module's text."""
+    """Values of one of the game types, for two seats; see the module docstring."""
 
     kinds: int
     type: str = "10-1-ties"
     """One of `10-1-exclusive`, `10-1-ties`, `1-to-20`."""
     equal_sums: bool = True
-    """The values of all items sum to the same for both seats."""
+    """Both seats have the same sum of values over items."""
     conflict: bool = False
-    """Some item is worth more to one seat than to the other."""
+    """At least one item has different values for the two seats."""
 
     needs_stock: ClassVar[bool] = False
     seats: ClassVar[int] = 2
@@ -64,12 +64,12 @@ class GameTypeValues:
 
     @property
     def satisfying_count(self) -> int:
-        """How many outcomes satisfy the constraints."""
+        """Number of outcomes that satisfy the constraints."""
         return _ways(self._rules, self.kinds, 0, False)
 
     @property
     def unconstrained_count(self) -> int:
-        """How many outcomes there are without constraints."""
+        """Number of outcomes without constraints."""
         return len(_PAIRS[self.type]) ** self.kinds
 
     @property
@@ -77,7 +77,7 @@ class GameTypeValues:
         return (self.type, self.equal_sums, self.conflict)
 
     def draw(self, rng: np.random.Generator, stock: Stock) -> Values:
-        """Item by item, each pair as likely as there are ways to go on after it."""
+        """Sampled item by item; a pair is weighted by its number of completions."""
         number = _below(rng, self.satisfying_count)
         chosen: list[Pair] = []
         total, differs = 0, False
@@ -103,7 +103,7 @@ class GameTypeValues:
         return found, np.full(count, 1 / count)
 
     def _extended(self, found: np.ndarray, pairs: np.ndarray, left: int) -> np.ndarray:
-        """Beginnings `[K, 2, items]` with another item, as far as they can be completed."""
+        """Partial outcomes `[K, 2, items]` with one more item, if they can be completed."""
         totals = np.subtract(*found.sum(axis=2, dtype=int).T)
         differ = (found[:, 0] != found[:, 1]).any(axis=1)
         steps = np.subtract(*pairs.T.astype(int))
@@ -130,7 +130,7 @@ class GameTypeValues:
 
 @lru_cache(maxsize=8)
 def _by_difference(kind: str) -> dict[int, list[Pair]]:
-    """The pairs of a type by how much more the item is worth to seat 0."""
+    """The pairs of a type by the difference between seat 0's and seat 1's value."""
     found: dict[int, list[Pair]] = defaultdict(list)
     for first, second in _PAIRS[kind]:
         found[first - second].append((first, second))
@@ -139,7 +139,7 @@ def _by_difference(kind: str) -> dict[int, list[Pair]]:
 
 @lru_cache(maxsize=65_536)
 def _ways(rules: tuple[str, bool, bool], left: int, total: int, differs: bool) -> int:
-    """Ways to value `left` more items when so far seat 0's sum is larger by `total`."""
+    """Completions with `left` more items if seat 0's sum is larger by `total` so far."""
     kind, equal_sums, conflict = rules
     if not left:
         return int((total == 0 or not equal_sums) and (differs or not conflict))
@@ -153,6 +153,6 @@ def _ways(rules: tuple[str, bool, bool], left: int, total: int, differs: bool) -
 
 
 def _below(rng: np.random.Generator, count: int) -> int:
-    """A whole number below `count`, however large; uniform up to one part in 2^64."""
+    """An integer below `count` of any size; uniform up to one part in 2^64."""
     size = count.bit_length() // 8 + 9
     return count * int.from_bytes(rng.bytes(size), "big") >> (8 * size)

@@ -1,10 +1,11 @@
-"""Laws of deals: how much there is of each item, and what a unit is worth to whom.
+"""Distributions of instances: units of each item, and values per unit for each seat.
 
 - `HandInstances`: hands of rock-paper-scissors decide the values.
-- `SampledInstances`: a law of quantities (`comity.games.split.quantities`) and one of values
-  (`valuations`, `divided_values`, `game_types`), in every round or for the match.
+- `SampledInstances`: a distribution of quantities (`comity.games.split.quantities`) and one of
+  values (`valuations`, `divided_values`, `game_types`), sampled per round or per match.
 
-Deals are derived from the environment seed and the round. Every law lists its outcomes.
+Instances are derived from the environment seed and the round. Every distribution can list all its
+outcomes.
 """
 
 from dataclasses import dataclass
@@ -29,12 +30,12 @@ DISTINCT_HANDS: Final = tuple(permutations(HANDS, 2))
 """The six pairs of different hands, `[seat]`."""
 
 MAX_STOCKS: Final = 1000
-"""Stocks for which values that depend on the stock are worked out."""
+"""Most stocks for which values that depend on the stock are computed."""
 
 
 @dataclass(frozen=True)
 class HandInstances:
-    """Two different hands are dealt; to the winning one a unit of anything is worth more."""
+    """Two different hands; all items have a higher value per unit for the winning seat."""
 
     items: tuple[str, ...] = ("coins",)
     stock: Stock = (10,)
@@ -42,7 +43,7 @@ class HandInstances:
     lose: float = 1.0
     """Points per unit to the winning and to the losing hand."""
     alternating_hands: bool = False
-    """The hands of the first round are drawn; then the seats win by turns."""
+    """The winner of the first round is random; then the seats alternate."""
 
     seats: ClassVar[int] = 2
     kind: ClassVar[str] = "hands"
@@ -64,11 +65,11 @@ class HandInstances:
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """To the losing and to the winning hand."""
+        """Values for the losing and the winning seat."""
         return self.lose, self.win
 
     def draw(self, seed: int, number: int) -> Instance:
-        """The deal of round `number` in the match of this environment seed."""
+        """The instance of round `number` in the match with this environment seed."""
         rng = generator(seed, DEAL, number)
         if not self.alternating_hands:
             return self._deal(DISTINCT_HANDS[int(rng.integers(len(DISTINCT_HANDS)))])
@@ -77,7 +78,7 @@ class HandInstances:
         return self._deal((hand, BEATS[hand]) if winner == 0 else (BEATS[hand], hand))
 
     def outcomes(self) -> Outcomes:
-        """Six, equally likely in every round."""
+        """The six pairs of hands, equally likely in every round."""
         instances = [self._deal(hands) for hands in DISTINCT_HANDS]
         values = np.array([instance.values for instance in instances], dtype=float)
         return (
@@ -94,9 +95,9 @@ class HandInstances:
 
 @dataclass(frozen=True)
 class SampledInstances:
-    """Quantities from one law, values from another.
+    """Quantities from one distribution, values from another.
 
-    What is not redrawn in every round is drawn once for the match.
+    Each is sampled in every round, or once for the match.
     """
 
     items: tuple[str, ...]
@@ -123,39 +124,39 @@ class SampledInstances:
                 "redraw_stock=false"
             )
         for stock in stocks:
-            self.valuations.outcomes(tuple(stock))  # refuses a stock that no values fit
+            self.valuations.outcomes(tuple(stock))  # raises if no values fit the stock
 
     @property
     def seats(self) -> int:
-        """Number of seats that the values are for."""
+        """The seats of the values."""
         return self.valuations.seats
 
     @property
     def most(self) -> Stock:
-        """The most units that there can be of each item, `[item]`."""
+        """Maximal units of each item, `[item]`."""
         return self.quantities.most
 
     @property
     def kind(self) -> str:
-        """How values arise: a name in `comity.games.split.valuations.KINDS`."""
+        """The kind of values: a name in `comity.games.split.valuations.KINDS`."""
         return self.valuations.kind
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """The least and the most that a unit can be worth."""
+        """Minimal and maximal value per unit."""
         return self.valuations.value_range
 
     @property
     def equal_sums(self) -> bool:
-        """The values of all items sum to the same for every seat."""
+        """Every seat has the same sum of values over items."""
         return bool(getattr(self.valuations, "equal_sums", self.kind == "cut"))
 
     def draw(self, seed: int, number: int) -> Instance:
-        """The deal of round `number` in the match of this environment seed."""
+        """The instance of round `number` in the match with this environment seed."""
         return _drawn(self, seed, number)
 
     def outcomes(self) -> Outcomes:
-        """Every stock with all the values that it can come with."""
+        """All stocks with all their possible values."""
         stocks, chances = self.quantities.outcomes()
         found = [self.valuations.outcomes(tuple(stock)) for stock in stocks.tolist()]
         count = listable(sum(len(values) for values, _ in found))
@@ -173,7 +174,7 @@ class SampledInstances:
 
 @lru_cache(maxsize=4096)
 def _drawn(instances: SampledInstances, seed: int, number: int) -> Instance:
-    """A round's deal, which every step of it and every match of its group asks for."""
+    """The instance of a round; cached, since every step and every match of a group reads it."""
     stock = instances.quantities.draw(_stream(seed, number, instances.redraw_stock, "stock"))
     rng = _stream(seed, number, instances.redraw_values, "values")
     return Instance(stock, instances.valuations.draw(rng, stock))
@@ -184,11 +185,11 @@ def _stream(seed: int, number: int, redrawn: bool, what: str) -> np.random.Gener
 
 
 FORBIDDEN: Final = '<>{}":,'
-"""Marks that answers are written with."""
+"""Characters that answer formats use."""
 
 
 def check_items(items: tuple[str, ...]) -> None:
-    """`ComityError` unless every item has a name that no answer can confuse with another's."""
+    """`ComityError` unless item names are valid and cannot be confused in answers."""
     if not items:
         raise ComityError("items needs at least one name")
     seen: dict[str, str] = {}
@@ -208,7 +209,7 @@ def check_items(items: tuple[str, ...]) -> None:
 
 
 def _forms(name: str) -> set[str]:
-    """A name in lower case and whatever its singular may be."""
+    """A name in lower case and its possible singulars."""
     word = name.casefold()
     forms = {word}
     for ending, instead in (("s", ""), ("es", ""), ("ies", "y")):

@@ -1,7 +1,7 @@
 """The split games of the studies of negotiation, each a factory of `Split`.
 
 Trust and Split in three forms, the split without talk, Deal or No Deal, and the ultimatum
-game. Factories differ in their deals and in the defaults of the rules; the rules that all
+game. Factories differ in their instances and in the defaults of the rules; the rules that all
 of them take are in `docs/reference/games.md`.
 """
 
@@ -41,7 +41,7 @@ VALUATIONS: Final = {
     "fixed": FixedValues,
     "type": GameTypeValues,
 }
-"""Every law of values by name."""
+"""Every distribution of values by name."""
 
 MODES: Final = {
     "basic": "every seat is paid what it got",
@@ -52,7 +52,7 @@ RESPONSE_FORMS: Final = {
     "answer": "the other accepts or rejects",
     "division": "the other writes the division that it agrees to, which has to match the claim",
 }
-"""How a proposal is answered in the ultimatum."""
+"""The form of the response to an ultimatum."""
 
 
 def trust_and_split(
@@ -279,7 +279,7 @@ def ultimatum(
 
 
 def _talk(messages: Messages) -> dict[str, Any]:
-    """The fields of `Split` that say how much is written."""
+    """The fields of `Split` for the number of messages."""
     if isinstance(messages, int):
         return {"messages": messages}
     for name in messages:
@@ -292,7 +292,7 @@ def _talk(messages: Messages) -> dict[str, Any]:
 
 
 def _named(items: Sequence[str]) -> tuple[str, ...]:
-    """The items, checked before anything is made for them."""
+    """The item names as a tuple, checked."""
     check_items(tuple(items))
     return tuple(items)
 
@@ -317,11 +317,11 @@ def _drawn(
     redraw_stock: bool,
     redraw_values: bool,
 ) -> InstanceDistribution:
-    """Deals of two laws by name; `classic` values go with quantities that leave no item out."""
+    """Instances from two named distributions; `classic` values need at least one of each item."""
     items = _named(items)
     kinds = len(items)
-    drawn: Quantities = build("law of quantities", _sized(quantities, kinds), QUANTITIES)
-    worth: Valuations = build("law of values", _sized(values, kinds), VALUATIONS)
+    drawn: Quantities = build("distribution of quantities", _sized(quantities, kinds), QUANTITIES)
+    worth: Valuations = build("distribution of values", _sized(values, kinds), VALUATIONS)
     if worth.needs_stock and min(drawn.outcomes()[0].min(axis=0)) < 1:
         raise ComityError("classic values need every item: set quantities=whole (or fixed)")
     return SampledInstances(items, drawn, worth, redraw_stock, redraw_values)

@@ -1,6 +1,6 @@
-"""Laws of quantities: how many units there are of each item.
+"""Distributions of quantities: the units of each item.
 
-A law lists its outcomes exactly (`outcomes`) and draws from them (`draw`).
+Each can list its outcomes exactly (`outcomes`) and sample from them (`draw`).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ from comity.errors import ComityError
 Stock = tuple[int, ...]
 
 MAX_OUTCOMES = 4_000_000
-"""A law with more outcomes is not listed."""
+"""Distributions with more outcomes are not listed."""
 
 TOTALS = (5, 6, 7)
-"""Units of all items together in Deal or No Deal."""
+"""Total units of all items in Deal or No Deal."""
 
 
 class Quantities(Protocol):
-    """A law of stocks; implementations are frozen dataclasses."""
+    """A distribution of stocks; implementations are frozen dataclasses."""
 
     @property
     def kinds(self) -> int:
@@ -33,7 +33,7 @@ class Quantities(Protocol):
 
     @property
     def most(self) -> Stock:
-        """The most units that there can be of each item, `[item]`."""
+        """Maximal units of each item, `[item]`."""
         ...
 
     def draw(self, rng: np.random.Generator) -> Stock:
@@ -51,7 +51,7 @@ class FixedQuantities:
 
     kinds: int
     units: int | Sequence[int] = 10
-    """Of each item, or one number for all."""
+    """Per item, or one number for all items."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", per_item("stock", self.units, self.kinds))
@@ -78,9 +78,9 @@ class RandomQuantities:
     kinds: int
     low: int | Sequence[int] = 1
     high: int | Sequence[int] = 10
-    """Both included; of each item, or one number for all."""
+    """Inclusive bounds, per item or one number for all items."""
     even: bool = False
-    """Even numbers only, so that every item can be halved."""
+    """Even numbers only, so that every item can be divided in half."""
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
@@ -99,7 +99,7 @@ class RandomQuantities:
 
     @property
     def most(self) -> Stock:
-        """The largest number of each."""
+        """The largest number of each item."""
         return tuple(choice[-1] for choice in self._choices())
 
     def draw(self, rng: np.random.Generator) -> Stock:
@@ -115,10 +115,10 @@ class RandomQuantities:
 
 @dataclass(frozen=True)
 class CutQuantities:
-    """A uniform total, divided by sorted uniform cuts; there may be none of an item.
+    """A uniform total, divided by sorted uniform cuts; an item may have 0 units.
 
-    The cuts are independent and uniform on 0..total; what lies between neighbours are the
-    quantities (Deal or No Deal as the studies of iterated negotiation have it).
+    The cuts are independent and uniform on 0..total; the quantities are their differences (Deal
+    or No Deal in the studies of iterated negotiation).
     """
 
     kinds: int
@@ -133,7 +133,7 @@ class CutQuantities:
         return (max(self.totals),) * self.kinds
 
     def draw(self, rng: np.random.Generator) -> Stock:
-        """Drawn as it is said."""
+        """The total, then the cuts."""
         total = self.totals[int(rng.integers(len(self.totals)))]
         cuts = sorted(int(c) for c in rng.integers(0, total + 1, size=self.kinds - 1))
         return _between(cuts, total)
@@ -150,7 +150,7 @@ class CutQuantities:
 
 @dataclass(frozen=True)
 class WholeQuantities:
-    """A uniform total, then uniform among its divisions with at least one unit of every item.
+    """A uniform total, then a uniform division with at least one unit of every item.
 
     The stocks of Deal or No Deal with `classic` values (arXiv 1706.05125).
     """
@@ -163,7 +163,7 @@ class WholeQuantities:
 
     @property
     def most(self) -> Stock:
-        """What is left of the largest total when every other item has one unit."""
+        """The largest total with one unit of every other item."""
         return (max(self.totals) - self.kinds + 1,) * self.kinds
 
     def _divisions(self, total: int) -> np.ndarray:
@@ -175,7 +175,7 @@ class WholeQuantities:
         return tuple(int(q) for q in divisions[int(rng.integers(len(divisions)))])
 
     def outcomes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every total as likely as every other."""
+        """All totals equally likely."""
         divisions = [self._divisions(total) for total in self.totals]
         weights = [np.full(len(d), 1 / len(d) / len(divisions)) for d in divisions]
         return np.concatenate(divisions), np.concatenate(weights)
@@ -187,12 +187,12 @@ QUANTITIES: dict[str, Callable[..., Quantities]] = {
     "cut": CutQuantities,
     "whole": WholeQuantities,
 }
-"""Every law of quantities by name."""
+"""Every distribution of quantities by name."""
 
 
 @lru_cache(maxsize=64)
 def cut_parts(total: int, kinds: int) -> tuple[np.ndarray, np.ndarray]:
-    """All divisions of a total int `[K, kinds]`, zeros allowed, and how many cuts give each."""
+    """All divisions of a total int `[K, kinds]`, zeros allowed, and the number of cuts of each."""
     parts, ways = [], []
     for cuts in combinations_with_replacement(range(total + 1), kinds - 1):
         parts.append(_between(list(cuts), total))
@@ -208,7 +208,7 @@ def _between(cuts: list[int], total: int) -> Stock:
 
 
 def listable(count: int) -> int:
-    """`count`, or a `ComityError` where so many outcomes would be too many."""
+    """`count`; raises `ComityError` above `MAX_OUTCOMES`."""
     if count > MAX_OUTCOMES:
         raise ComityError(f"{count} outcomes are too many to list (at most {MAX_OUTCOMES})")
     return count

@@ -1,4 +1,4 @@
-"""What there is to split, and what seats know and did: the values that `Split` works on."""
+"""Instances, observations and states of `Split`."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,26 +10,26 @@ from comity.games.base import Action, Claim, Illegal, Observation, Round
 
 @dataclass(frozen=True)
 class Instance:
-    """What a round is about."""
+    """The stock and the values of a round."""
 
     stock: tuple[int, ...]
     """Units of each item, `[item]`."""
     values: tuple[tuple[float, ...], ...]
     """Points per unit, `[seat][item]`."""
     hands: tuple[str, ...] = ()
-    """A card per seat that decides the values ("rock"); () where there are none."""
+    """A hand per seat that decides the values ("rock"); () in games without hands."""
 
     def max_welfare(self) -> float:
-        """Points of the split that is best for all together: each item to whom it is worth most."""
+        """Maximal welfare (sum of points): each item goes to the seat that values it most."""
         return float(sum(q * max(v) for q, *v in zip(self.stock, *self.values, strict=True)))
 
 
 Outcomes = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Values `[K, seats, items]`, stock int `[K, items]` and probability `[K]` of K deals."""
+"""Values `[K, seats, items]`, stock int `[K, items]` and probability `[K]` of K instances."""
 
 
 class InstanceDistribution(Protocol):
-    """The law of deals; implementations are frozen dataclasses (`comity.games.split.instances`)."""
+    """A distribution of instances; implementations are in `comity.games.split.instances`."""
 
     @property
     def seats(self) -> int: ...
@@ -41,25 +41,25 @@ class InstanceDistribution(Protocol):
 
     @property
     def most(self) -> tuple[int, ...]:
-        """The most units that there can be of each item, `[item]`."""
+        """Maximal units of each item, `[item]`."""
         ...
 
     @property
     def kind(self) -> str:
-        """How values arise: a name in `comity.games.split.valuations.KINDS`."""
+        """The kind of values: a name in `comity.games.split.valuations.KINDS`."""
         ...
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """The least and the most that a unit can be worth."""
+        """Minimal and maximal value per unit."""
         ...
 
     def draw(self, seed: int, number: int) -> Instance:
-        """The deal of round `number` in the match of this environment seed."""
+        """The instance of round `number` in the match with this environment seed."""
         ...
 
     def outcomes(self) -> Outcomes:
-        """All deals that a round can have; `ComityError` where they are too many to list."""
+        """All instances of a round; `ComityError` if there are too many to list."""
         ...
 
 
@@ -70,41 +70,42 @@ class SplitRound(Round):
     instance: Instance
     starter: int
     messages: tuple[tuple[int, str], ...]
-    """(seat, text as it was read) in order."""
+    """(seat, text as the others read it), in order."""
     claims: tuple[Claim | None, ...]
-    """What counted as claimed, `[seat]`; None: nothing was claimed."""
+    """The claim that counted, `[seat]`; None: no claim."""
     allocation: tuple[tuple[float, ...], ...]
     """Units, `[seat][item]`."""
     accepted: bool | None = None
-    """The response to a proposal; None where none is asked for."""
+    """The response to a proposal; None in games without proposals."""
     exceeded: tuple[int, ...] = ()
-    """Seats that wrote a message more than the most, which ended the round."""
+    """Seats that sent a message too many, which ended the round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitObservation(Observation):
-    """What a seat is asked with. Prompts tell `seen_values`; only oracles use the deal itself."""
+    """The information of a seat. Prompts show `seen_values`; only oracles read `instance`."""
 
     history: tuple[SplitRound, ...] = ()
     instance: Instance
     starter: int
     messages: tuple[tuple[int, str], ...] = ()
-    """Of this round so far."""
+    """The messages of this round so far."""
     claimed: tuple[bool, ...] = ()
-    """Who has claimed in this round, `[seat]`."""
+    """Whether each seat has claimed in this round, `[seat]`."""
     claims: tuple[Claim | Illegal | None, ...] = ()
-    """What was claimed in this round, `[seat]`; None: nothing yet, or this seat does not see it."""
+    """Claims of this round, `[seat]`; None: not yet, or hidden from this seat."""
     open_values: bool = False
 
     @property
     def last(self) -> tuple[Action, ...] | None:
-        """None: there is no joint move that would be a state."""
+        """None: split games have no joint move as a state."""
         return None
 
     @property
     def rest(self) -> Claim | None:
-        """What the claims of all others leave to this seat, below 0 where they claim more than
-        there is; None unless it has seen them all. An illegal one claims nothing.
+        """Units that the claims of all others leave, negative if they exceed the stock.
+
+        None unless this seat has seen all of them. An illegal claim claims nothing.
         """
         others = [claim for seat, claim in enumerate(self.claims) if seat != self.seat]
         if not others or any(claim is None for claim in others):
@@ -114,12 +115,12 @@ class SplitObservation(Observation):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """What a unit is worth to this seat, `[item]`."""
+        """Value per unit for this seat, `[item]`."""
         return self.instance.values[self.seat]
 
     @property
     def seen_values(self) -> tuple[tuple[float, ...] | None, ...]:
-        """What a unit is worth to each seat, `[seat][item]`; None where this seat cannot know."""
+        """Values per unit, `[seat][item]`; None for seats whose values are hidden."""
         return tuple(
             v if self.open_values or seat == self.seat else None
             for seat, v in enumerate(self.instance.values)
@@ -134,5 +135,5 @@ class SplitState:
     history: tuple[SplitRound, ...] = ()
     messages: tuple[tuple[int, str], ...] = ()
     intended: tuple[tuple[int, Claim | Illegal], ...] = ()
-    """(seat, answer) of those who have claimed in this round, in order."""
+    """(seat, claim) of this round, in order."""
     over: bool = False

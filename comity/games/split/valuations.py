@@ -1,8 +1,8 @@
-"""Laws of values: what a unit of each item is worth to each seat.
+"""Distributions of values: points per unit of each item for each seat.
 
-A law lists its outcomes exactly (`outcomes`) and draws from them (`draw`); both are told the
-stock, on which only the values of `classic` depend. Here are the independent ones; values that
-divide a total are in `comity.games.split.divided_values`, the game types with constraints in
+Each can list its outcomes exactly (`outcomes`) and sample from them (`draw`). Both get the stock,
+on which only `classic` values depend. This module has the independent ones; values that divide a
+total are in `comity.games.split.divided_values`, game types with constraints in
 `comity.games.split.game_types`.
 """
 
@@ -32,11 +32,11 @@ KINDS: Final = {
     "classic": "all the stock is worth the same total to every seat; else as `cut`",
     "fixed": "the same in every match",
 }
-"""How values can arise (`InstanceDistribution.kind`)."""
+"""Every kind of values (`InstanceDistribution.kind`)."""
 
 
 class Valuations(Protocol):
-    """A law of values; implementations are frozen dataclasses."""
+    """A distribution of values; implementations are frozen dataclasses."""
 
     @property
     def kinds(self) -> int:
@@ -58,7 +58,7 @@ class Valuations(Protocol):
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """The least and the most that a unit can be worth."""
+        """Minimal and maximal value per unit."""
         ...
 
     def draw(self, rng: np.random.Generator, stock: Stock) -> Values:
@@ -72,12 +72,12 @@ class Valuations(Protocol):
 
 @dataclass(frozen=True)
 class UniformValues:
-    """Whole numbers from low to high, every seat's and item's by itself."""
+    """Uniform integers from low to high, independently by seat and item."""
 
     kinds: int
     low: int | Sequence[int] = 1
     high: int | Sequence[int] = 20
-    """Both included; of each item, or one number for all."""
+    """Inclusive bounds, per item or one number for all items."""
     seats: int = 2
 
     kind: ClassVar[str] = "uniform"
@@ -114,7 +114,7 @@ class UniformValues:
 
 @dataclass(frozen=True)
 class DistinctValues:
-    """Whole numbers from low to high; to one seat no two items are worth the same."""
+    """Integers from low to high; each seat's values are distinct."""
 
     kinds: int
     low: int = 1
@@ -154,12 +154,12 @@ class DistinctValues:
 
 @dataclass(frozen=True)
 class BimodalValues:
-    """A fair coin for every seat and item: uniform on the low range, or on the high one."""
+    """Uniform on the low or on the high range with probability 1/2, by seat and item."""
 
     kinds: int
     low: tuple[int, int] = (1, 3)
     high: tuple[int, int] = (8, 10)
-    """First and last whole number of each range."""
+    """Inclusive bounds of each range."""
     seats: int = 2
 
     kind: ClassVar[str] = "bimodal"
@@ -187,7 +187,7 @@ class BimodalValues:
         return tuple(tuple(one() for _ in range(self.kinds)) for _ in range(self.seats))
 
     def outcomes(self, stock: Stock) -> tuple[np.ndarray, np.ndarray]:
-        """Weighted where the ranges are of different size."""
+        """Weighted if the ranges differ in size."""
         modes = [range(first, last + 1) for first, last in (self.low, self.high)]
         chance = {v: 0.5 / len(mode) for mode in modes for v in mode}
         check_small([range(len(chance))] * self.kinds, self.seats)
@@ -236,24 +236,24 @@ class FixedValues:
 
 
 def check_small(choices: Sequence[Sequence[int]], seats: int) -> None:
-    """`ComityError` where so many independent values are too many to list."""
+    """`ComityError` if there are too many combinations of independent values to list."""
     listable(prod(map(len, choices)) ** seats)
 
 
 def independent(rows: Sequence[tuple[int, ...]], seats: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every seat has any of these rows, equally likely: values `[K, seats, items]`, `[K]`."""
+    """All combinations of rows over seats, uniform: values `[K, seats, items]`, weights `[K]`."""
     count = listable(len(rows) ** seats)
     index = np.indices((len(rows),) * seats).reshape(seats, -1).T
     return np.array(rows)[index], np.full(count, 1 / count)
 
 
 def check_seats(seats: int) -> None:
-    """`ComityError` unless somebody shares with somebody."""
+    """`ComityError` unless there are at least two seats."""
     if seats < 2:
         raise ComityError(f"seats must be at least 2, not {seats}")
 
 
 def check_range(name: str, bounds: tuple[int, ...]) -> None:
-    """`ComityError` unless there are whole numbers of at least 0 between two bounds."""
+    """`ComityError` unless two bounds enclose integers of at least 0."""
     if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1]:
         raise ComityError(f"{name} must be a range of whole numbers from 0, not {list(bounds)}")
