@@ -37,6 +37,8 @@ DOCS = Path(__file__).parent
 PAGES = ("rewards", "players", "games", "prompts")
 ITERATED = tuple(inspect.signature(GAMES["prisoners_dilemma"]).parameters)
 """Parameters of all iterated games; the configuration's page has them."""
+RENAMED = {"label_choice": "labels"}
+"""Parameters by the field that they become, where that has another name."""
 SPLIT = {"items", "stock", *(field.name for field in fields(Split))}
 """Parameters of all split games; the template has them."""
 
@@ -241,7 +243,7 @@ def parameters(
 def field_sentences(factory: Callable[..., Any]) -> dict[str, str]:
     """Below every field of the dataclass that is made, also of fields that are dataclasses.
 
-    The factory's parameter has the field's name, without `_named`.
+    The factory's parameter has the field's name, or the one that `RENAMED` gives it.
     """
     kind = factory if inspect.isclass(factory) else get_type_hints(factory).get("return")
     if not (inspect.isclass(kind) and is_dataclass(kind)):
@@ -264,7 +266,8 @@ def own_sentences(kind: type) -> dict[str, str]:
     for field, below in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
             text = inspect.cleandoc(ast.literal_eval(below.value))
-            name = ast.unparse(field.target).removesuffix("_named")
+            name = ast.unparse(field.target)
+            name = RENAMED.get(name, name)
             found[name] = with_choices(" ".join(text.split()), sys.modules[kind.__module__])
     return found
 

@@ -13,6 +13,7 @@ from comity.commands.play_setup import play_config, trained_seats
 from comity.commands.run import run as train
 from comity.config.compose import compose
 from comity.errors import ComityError
+from comity.evaluation.metrics import METRICS
 from comity.experiments.build import Rules
 from comity.games import make_game
 from comity.prompts import PROMPTS
@@ -181,7 +182,7 @@ def test_a_run_of_own_parts_with_a_cross_play(tmp_path: Path) -> None:
     assert {row.player for row in rows} == {"fair", "gradual", "gradual(patience=0.1)", "base"}
     (line,) = (folder / "fair" / "seed-0" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["rewards"].keys() >= {"own", "peers", "mixed_virtue"}
-    assert json.loads(line)["metrics"].keys() == {"forgiveness", "retaliation"}
+    assert json.loads(line)["metrics"].keys() == {"forgiveness", *METRICS}
 
 
 def test_they_are_played_at_the_terminal(

@@ -74,7 +74,10 @@ MATCH = play([(C, C), (C, D), (D, D), (D, C)])
 
 
 def test_a_match_by_hand():
-    assert metrics.iteration_metrics(MATCH) == {
+    found = metrics.iteration_metrics(MATCH)
+    further = found.pop("metrics")
+    assert further.keys() == metrics.METRICS.keys() and further["retaliation"] == 2 / 3
+    assert found == {
         "cooperation": 4 / 8,
         "payoff": (3 + 3 + 0 + 5 + 1 + 1 + 5 + 0) / 8,
         "outcomes": {"CC": 0.25, "CD": 0.25, "DC": 0.25, "DD": 0.25},
@@ -93,7 +96,6 @@ def test_a_match_by_hand():
             "scripted": {"matches": 0, "cooperation": None, "payoff": None},
             "human": {"matches": 0, "cooperation": None, "payoff": None},
         },
-        "metrics": {"retaliation": 2 / 3},
         "negotiation": {},
     }
     # Seat 0 after CD and DD: D, D. Seat 1 after DD: C (after DC the other had cooperated).
@@ -104,7 +106,9 @@ def test_metrics_of_ones_own_are_counts(tmp_path, monkeypatch):
     file = tmp_path / "mine.py"
     monkeypatch.setenv("COMITY_PARTS", str(file))
     file.write_text("METRICS = {'first': lambda decisions: (decisions[0].move, 1)}")
-    assert metrics.further_metrics(MATCH) == {"first": 0.0, "retaliation": 2 / 3}
+    found = metrics.further_metrics(MATCH)
+    assert found.keys() == {"first", *metrics.METRICS}
+    assert (found["first"], found["retaliation"]) == (0.0, 2 / 3)
     file = tmp_path / "wrong.py"
     monkeypatch.setenv("COMITY_PARTS", str(file))
     file.write_text("METRICS = {'wrong': lambda decisions: 0.5}")
