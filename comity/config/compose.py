@@ -89,6 +89,11 @@ def check(config: Config) -> None:
     for instruction in config.exploration:
         check_limits(instruction, "exploration.")
     _share_out(config)
+    if not re.search(r"[^\W_]", config.name) or re.search(r"[/\\]", config.name):
+        raise ComityError(
+            f"name: {config.name!r} is no name for a folder; give one with letters or digits and "
+            "without slashes"
+        )
     if config.seat_assignment not in ("fixed", "random"):
         raise ComityError(
             f"seat_assignment: {config.seat_assignment!r} is neither fixed nor random"
@@ -111,7 +116,13 @@ def check(config: Config) -> None:
     for seed in config.study.seeds if config.study else ():
         if not 0 <= seed <= LARGEST_SEED:
             raise ComityError(f"study.seeds: {seed} must be at least 0 and at most {LARGEST_SEED}")
-    for arm in config.study.arms if config.study else ():
+    arms = list(config.study.arms) if config.study else []
+    for arm in arms:
+        if [other.casefold() for other in arms].count(arm.casefold()) > 1:
+            raise ComityError(
+                f"study.arms: {arm!r} and another arm differ in case alone, and so would share a "
+                "folder on some file systems; rename one"
+            )
         if not re.fullmatch(r"[\w.-]+", arm) or arm.startswith("."):
             raise ComityError(
                 f"study.arms: {arm!r} is no name for a folder; use letters, digits, - and _"

@@ -37,7 +37,10 @@ def plain_errors(where: str = "") -> Iterator[None]:
     except yaml.YAMLError as error:
         raise ComityError(f"not readable YAML: {one_line(error)}") from error
     except (AttributeError, TypeError, ValueError) as error:  # Hydra lets some through.
-        raise ComityError(one_line(error)) from error
+        text = one_line(error)
+        if "group override must be a string" in text:
+            text = "a config group takes the name of an option, as in reward=own; see `comity list`"
+        raise ComityError(text) from error
 
 
 @contextmanager
@@ -87,11 +90,29 @@ def explain(error: Exception) -> str:
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or cause.key
         message = (cause.msg or str(cause)).splitlines()[0]
+        if key and (wanted := _wrong_type(str(key), message)):
+            return where + wanted
         return where + (f"{key}: {message}" if key else message)
     unknown_group = re.search(r"Could not override '([^']+)'\.\s+No match", str(error))
     if unknown_group:
         return f"unknown config group {unknown_group[1]!r}; see `comity list`"
     return one_line(error)
+
+
+def _wrong_type(key: str, message: str) -> str:
+    """What a key takes, where OmegaConf says it in its own types; "" where it does not."""
+    if message.endswith("is not a ListConfig, list or tuple."):
+        return f"{key}: is a list; write '{key}=[one,another]'"
+    if re.search(r"is not a subclass of \w+Config\.", message):
+        return (
+            f"{key}: is a block of settings; write {key}.SETTING=VALUE or "
+            f"'{key}={{SETTING: VALUE}}'"
+        )
+    found = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", message)
+    kinds = {"Integer": "a whole number", "Float": "a number"}
+    if found and found[2] in kinds:
+        return f"{key}: {found[1]!r} is not {kinds[found[2]]}"
+    return ""
 
 
 def explain_override(override: str) -> str:

@@ -98,6 +98,8 @@ def elsewhere(key: str) -> str:
 
     `optimizer.lr`: "optimizer.learning_rate"; `reward.terms`: "reward=weighted, which has it".
     """
+    if is_key(key):
+        return ""  # It exists, in a block that is null.
     block, _, last = key.rpartition(".")
     if block in GROUPS and (choices := _choices(block, last)):
         return f"only {block}={' or '.join(choices)} has it"
