@@ -10,7 +10,7 @@ from comity.errors import ComityError
 from comity.games import GAMES, make_game
 from comity.games.base import ILLEGAL, Action, Game, Turn
 from comity.games.matrix.iterated import Iterated
-from comity.games.split import named_games as negotiations
+from comity.games.split.game import Split
 from comity.prompts import PROMPTS, Prompt, conversation_prompt, memory_one_prompt, parse
 from comity.prompts.rendering import number
 from comity.registry import build, sentences
@@ -31,7 +31,7 @@ BANNED = (
     "dilemma|prisoner|cooperat|defect|stag|hare|hunt|chicken|swerve|straight|bach|stravinsky|"
     "volunteer|wait|public|goods|contribut|pot\\b|share|betray|trust|fair|rock|paper|scissors|matrix"
 )
-TOLD = [name for name, factory in GAMES.items() if factory.__module__ != negotiations.__name__]
+TOLD = [name for name, factory in GAMES.items() if factory.__annotations__["return"] is not Split]
 """The games that these prompts tell: stage games that repeat."""
 LABELS = {None: None, "words": ["action1", "action2", "action3"], "odd": ["X", "Yes", "no way"]}
 
