@@ -1,7 +1,7 @@
 """The rewards room: pure functions from what happened to a number per seat and round.
 
 A payoff is what the game pays; a reward is what a learner is trained on. To add a reward,
-write a file with a frozen dataclass and give it a line in `REWARDS`.
+write a file with a frozen dataclass and give it a line in `SIMPLE_REWARDS` (`catalog`).
 """
 
 from dataclasses import fields, is_dataclass
