@@ -18,9 +18,9 @@ from comity.engines.local.devices import choose_device
 from comity.engines.local.models import load_model
 from comity.errors import ComityError
 from comity.experiments.build import Experiment, Rules
-from comity.learning.training_batch import Lesson
+from comity.learning.training_batch import TrainingSequence
 from comity.rollout.play import Match, Rollout
-from comity.train import lessons
+from comity.train import training_sequences
 
 SAME = (
     *("workload", "quick", "updates", "decisions", "tokens_sampled", "matmul_gflops", "matches"),
@@ -41,7 +41,7 @@ class Task:
     """Folder of the adapter, in PEFT format."""
     rollout: Rollout
     """What we played."""
-    lessons: list[Lesson]
+    sequences: list[TrainingSequence]
     """The conversations that we learned on, with the advantages."""
 
     @staticmethod
@@ -57,7 +57,7 @@ class Task:
             ],
             adapter=folder,
             rollout=replace(rollout, recording=None),  # It would hold on to our model.
-            lessons=lessons(rollout, MAIN, config.temperature),
+            sequences=training_sequences(rollout, MAIN, config.temperature),
         )
 
     def model(self) -> PeftModel:

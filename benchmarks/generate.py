@@ -11,8 +11,9 @@ from peft import PeftModel
 from benchmarks.common import Task, line_of, padded, quickest, single_tokens, timed
 from comity.commands.bench import forget_peak_memory, peak_memory_mb
 from comity.config.seats import MAIN
+from comity.engines.local.conversation import Conversation
 from comity.engines.local.engine import Engine
-from comity.engines.local.session import Choice, Conversation
+from comity.engines.local.session import ScoreRequest
 from comity.games import make_game
 from comity.games.base import Game
 from comity.players.language_model.player import LanguageModelBackend, Policy
@@ -32,7 +33,7 @@ class Generate:
         self.batch = batch
         self.sampled = self.illegal = self.tokens = 0
 
-    def session(self, record: int = 0, dropping: Any = ()) -> "Generate":
+    def session(self, record: int = 0, dropout_adapters: Any = ()) -> "Generate":
         return self
 
     @property
@@ -46,7 +47,7 @@ class Generate:
     def conversation(self, adapter: str | None) -> Conversation:
         return Conversation(adapter)
 
-    def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
+    def score(self, choices: Sequence[ScoreRequest]) -> list[np.ndarray]:
         """log-probability of each legal answer, `[K]` per choice."""
         results = []
         for first in range(0, len(choices), self.batch):

@@ -8,8 +8,8 @@ from peft import PeftModel
 
 from benchmarks.common import Task, line_of, padded, quickest, single_tokens, timed
 from comity.commands.bench import forget_peak_memory, peak_memory_mb
-from comity.engines.token_masks import masked
-from comity.learning.training_batch import Lesson, TrainedDecision
+from comity.engines.token_masks import apply_masks
+from comity.learning.training_batch import TrainedDecision, TrainingSequence
 
 FULL_LOGITS_BYTES = 4e9
 """Most bytes of logits that a micro-batch is tried with."""
@@ -19,21 +19,21 @@ MICROBATCH_TOKENS = 8192
 
 def predicting(decision: TrainedDecision) -> list[int]:
     """Where a decision's terms are predicted: one if it was scored, else one for each token."""
-    return [place - 1 for place in decision.places][: len(decision.behavior)]
+    return [place - 1 for place in decision.token_indices][: len(decision.behavior)]
 
 
 def padded_logprobs(
-    model: PeftModel, batch: Sequence[Lesson], pad: int, everywhere: bool
+    model: PeftModel, batch: Sequence[TrainingSequence], pad: int, everywhere: bool
 ) -> torch.Tensor:
-    """log-probability of every term, float32 `[N]`, lesson by lesson.
+    """log-probability of every term, float32 `[N]`, sequence by sequence.
 
-    Of a move among the labels, or of every token that was chosen under its mask; all lessons
+    Of a move among the labels, or of every token that was chosen under its mask; all sequences
     of a batch have the same kind of answers. `everywhere`: the model computes the logits of
     all positions, not only of those that somebody's decision needs.
     """
-    ids, mask = padded([lesson.ids[:-1] for lesson in batch], pad)
-    decisions = [d for lesson in batch for d in lesson.decisions]
-    rows = [b for b, lesson in enumerate(batch) for d in lesson.decisions for _ in d.behavior]
+    ids, mask = padded([sequence.ids[:-1] for sequence in batch], pad)
+    decisions = [d for sequence in batch for d in sequence.decisions]
+    rows = [b for b, sequence in enumerate(batch) for d in sequence.decisions for _ in d.behavior]
     positions = [position for d in decisions for position in predicting(d)]
     kept = sorted(set(positions))
     place = {position: i for i, position in enumerate(kept)}
@@ -55,33 +55,41 @@ def padded_logprobs(
         chosen = [d.answers.index(d.tokens) for d in decisions]
     else:
         full = logits[index.squeeze(1), column.squeeze(1)].float() / temperatures
-        table = masked(full, [m for d in decisions for m in d.masks or (None,) * len(d.tokens)])
+        table = apply_masks(
+            full, [m for d in decisions for m in d.masks or (None,) * len(d.tokens)]
+        )
         chosen = [token for d in decisions for token in d.tokens]
     picked = torch.tensor(chosen, device=table.device)[:, None]
     return torch.log_softmax(table, dim=1).gather(1, picked).squeeze(1)
 
 
 def padded_gradient(
-    model: PeftModel, batch: Sequence[Lesson], pad: int, everywhere: bool, z: float
+    model: PeftModel,
+    batch: Sequence[TrainingSequence],
+    pad: int,
+    everywhere: bool,
+    denominator: float,
 ) -> None:
-    """Add the policy gradient of some lessons; `z` is the number of terms of all."""
+    """Add the policy gradient of some sequences; `denominator` is the number of terms of all."""
     logprobs = padded_logprobs(model, batch, pad, everywhere)
-    advantages = [d.advantage for lesson in batch for d in lesson.decisions for _ in d.behavior]
-    loss = -(torch.tensor(advantages, device=logprobs.device) * logprobs).sum() / z
+    advantages = [d.advantage for sequence in batch for d in sequence.decisions for _ in d.behavior]
+    loss = -(torch.tensor(advantages, device=logprobs.device) * logprobs).sum() / denominator
     torch.autograd.backward(loss)
 
 
-def terms(lessons: Sequence[Lesson]) -> int:
+def terms(sequences: Sequence[TrainingSequence]) -> int:
     """Scored decisions and sampled tokens."""
-    return sum(len(d.behavior) for lesson in lessons for d in lesson.decisions)
+    return sum(len(d.behavior) for sequence in sequences for d in sequence.decisions)
 
 
-def logits_bytes(lessons: Sequence[Lesson], model: PeftModel, everywhere: bool) -> float:
-    """Bytes of logits that each lesson adds to a micro-batch, at most."""
-    positions = {p for lesson in lessons for d in lesson.decisions for p in predicting(d)}
-    kept = max(len(lesson.ids) for lesson in lessons) if everywhere else len(positions)
+def logits_bytes(
+    sequences: Sequence[TrainingSequence], model: PeftModel, everywhere: bool
+) -> float:
+    """Bytes of logits that each sequence adds to a micro-batch, at most."""
+    positions = {p for sequence in sequences for d in sequence.decisions for p in predicting(d)}
+    kept = max(len(sequence.ids) for sequence in sequences) if everywhere else len(positions)
     # Tokens that were chosen from the whole vocabulary are normalized in float32.
-    written = [one for one in lessons if not one.decisions[0].answers]
+    written = [one for one in sequences if not one.decisions[0].answers]
     whole = 4 * max((terms([one]) for one in written), default=0)
     vocabulary: int = model.config.get_text_config().vocab_size
     return float(vocabulary * (kept * model.dtype.itemsize + whole))
@@ -89,14 +97,14 @@ def logits_bytes(lessons: Sequence[Lesson], model: PeftModel, everywhere: bool) 
 
 def run(task: Task, ours: dict[str, Any], everywhere: bool) -> dict[str, Any]:
     """One update on all conversations, in micro-batches of the quickest size."""
-    model, ordered = task.model(), sorted(task.lessons, key=lambda one: len(one.ids))
+    model, ordered = task.model(), sorted(task.sequences, key=lambda one: len(one.ids))
     optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
-    z = float(terms(ordered))
+    denominator = float(terms(ordered))
     fit = int(FULL_LOGITS_BYTES / logits_bytes(ordered, model, everywhere))
     most = max(1, min(len(ordered), fit, MICROBATCH_TOKENS // len(ordered[-1].ids)))
 
-    def gradient(batch: Sequence[Lesson]) -> None:
-        padded_gradient(model, batch, task.pad, everywhere, z)
+    def gradient(batch: Sequence[TrainingSequence]) -> None:
+        padded_gradient(model, batch, task.pad, everywhere, denominator)
 
     gradient(ordered[-1:])
     size = quickest(

@@ -29,13 +29,13 @@ from comity.files import write_atomically
 from comity.games.base import Game
 from comity.games.enumerate import Policy
 from comity.games.matrix.random_tables import RandomTables
-from comity.learning.credit.advantages import Layout, credited
-from comity.learning.credit.critic import judge
+from comity.learning.advantages import StepRewards, estimate_advantages
 from comity.learning.credit.returns import discounted_returns
+from comity.learning.critic import predict_values
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.reinforce import Reinforce
 from comity.learning.state.checkpoints import Checkpoints
-from comity.learning.training_batch import lessons
+from comity.learning.training_batch import training_sequences
 from comity.players.scripted.strategies import MatrixStrategy
 from comity.rewards import log_rewards
 from comity.rewards.base import Reward
@@ -109,9 +109,9 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             computed = experiment.engine.tokens_computed
 
             matches = experiment.matches(iteration)
-            branching = getattr(rules.algorithm, "branching", False)
+            needs_alternatives = getattr(rules.algorithm, "needs_alternatives", False)
             game = experiment.game(iteration)
-            rollout = play(game, matches, iteration, task.playing, keep=branching)
+            rollout = play(game, matches, iteration, task.playing, keep=needs_alternatives)
             tokens_played = experiment.engine.tokens_computed - computed
             # Before the update: whoever answered is asked.
             asked = follow_ups(rollout, matches, iteration, config)
@@ -224,23 +224,23 @@ def credit(
     algorithm, alive = experiment.rules.algorithm, rollout.played.alive
     groups = np.arange(alive.shape[0]) // experiment.config.group_size
     steps = algorithm.credit_steps if isinstance(algorithm, Reinforce) else "rounds"
-    layout = Layout.of(rollout.decisions, rewards, alive, steps)
+    step_rewards = StepRewards.of(rollout.decisions, rewards, alive, steps)
     if isinstance(algorithm, Reinforce):
         iteration = rollout.decisions[0].iteration if rollout.decisions else 0
-        judged = judge(rollout, layout, experiment.learners, algorithm)
-        result = credited(
-            *(layout.rewards, layout.alive, algorithm, groups),
-            *(layout.trained, iteration, judged.values),
+        estimates = predict_values(rollout, step_rewards, experiment.learners, algorithm)
+        result = estimate_advantages(
+            *(step_rewards.rewards, step_rewards.alive, algorithm, groups),
+            *(step_rewards.trained, iteration, estimates.values),
             alternatives=tried(rollout, experiment, algorithm, reward or experiment.rules.reward),
         )
-        judged.teach(result.targets)
-        returns, credits = result.returns, result.credit
+        estimates.set_value_targets(result.value_targets)
+        returns, credits = result.returns, result.advantages
     else:
         # Exact learns nothing from what was sampled; PPO makes advantages in its update.
-        returns = discounted_returns(layout.rewards, layout.alive, algorithm.discount)
+        returns = discounted_returns(step_rewards.rewards, step_rewards.alive, algorithm.discount)
         credits = np.full_like(returns, np.nan)
     first = min((d.match for d in rollout.decisions), default=0)
-    for d, place in zip(rollout.decisions, layout.places, strict=True):
+    for d, place in zip(rollout.decisions, step_rewards.decision_steps, strict=True):
         d.reward = float(rewards[d.match - first, d.seat, d.round])
         d.return_, d.advantage = float(returns[place]), float(credits[place])
 
@@ -284,12 +284,14 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
         rows = experiment.exact.update(experiment.learners)
     else:
         rows = [
-            learner.update(lessons(rollout, name, experiment.config.temperature), rollout.recording)
+            learner.update(
+                training_sequences(rollout, name, experiment.config.temperature), rollout.recording
+            )
             for name, learner in experiment.learners.items()
         ]
         for learner in experiment.learners.values():
             if isinstance(learner, PpoLearner):
-                for source, advantage in learner.credited.items():
+                for source, advantage in learner.mean_advantages.items():
                     rollout.decisions[source].advantage = advantage
     if len(rows) <= 1:
         return rows[0] if rows else {}

@@ -89,7 +89,9 @@ def test_workloads_give_one_line_each(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session, "WORTHWHILE", 0)  # Else B5's passes are too small, now and then.
+    monkeypatch.setattr(
+        session, "MIN_TOKENS_PER_PASS", 0
+    )  # Else B5's passes are too small, now and then.
     output = tmp_path / "lines.jsonl"
     main(["A", "A-distinct"], True, tiny, "float32", "cpu", output)
     main(["B", "B5", "C"], True, tiny, "float32", "cpu", output)
@@ -240,26 +242,28 @@ def test_generate_plays_the_matches_that_we_play(world: World) -> None:
 def test_padded_training_has_our_probabilities_and_our_gradient(
     of: str, everywhere: bool, request: pytest.FixtureRequest
 ) -> None:
-    """Lessons of unlike lengths: every second one ends with its first decision."""
+    """Sequences of unlike lengths: every second one ends with its first decision."""
     world: World = request.getfixturevalue(of)
-    full = world.task.lessons
-    lessons = [
-        type(one)(one.ids[: one.decisions[0].places[-1] + 1], one.decisions[:1]) if i % 2 else one
+    full = world.task.sequences
+    sequences = [
+        type(one)(one.ids[: one.decisions[0].token_indices[-1] + 1], one.decisions[:1])
+        if i % 2
+        else one
         for i, one in enumerate(full)
     ]
-    decisions = [d for lesson in lessons for d in lesson.decisions]
+    decisions = [d for sequence in sequences for d in sequence.decisions]
     assert len({round(d.advantage, 6) for d in decisions}) > 1
     model, pad = world.task.model(), world.task.pad
-    logprobs = padded_logprobs(model, lessons, pad, everywhere)
+    logprobs = padded_logprobs(model, sequences, pad, everywhere)
     behavior = torch.tensor([b for d in decisions for b in d.behavior])
-    assert len(behavior) == terms(lessons) >= len(decisions)
+    assert len(behavior) == terms(sequences) >= len(decisions)
     torch.testing.assert_close(logprobs.detach(), behavior, atol=1e-3, rtol=0)
 
-    padded_gradient(model, lessons[:3], pad, everywhere, terms(lessons))
-    padded_gradient(model, lessons[3:], pad, everywhere, terms(lessons))
+    padded_gradient(model, sequences[:3], pad, everywhere, terms(sequences))
+    padded_gradient(model, sequences[3:], pad, everywhere, terms(sequences))
     learner = world.experiment.learners[MAIN]
     learner.optimizer.zero_grad(set_to_none=True)
-    learner.accumulate(lessons)
+    learner.accumulate_gradients(sequences)
     theirs = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     assert len(theirs) == len(learner.parameters)
     for name, parameter in learner.parameters.items():
@@ -354,7 +358,7 @@ def test_the_peers_lines_have_our_keys_and_give_ratios(world: World) -> None:
         assert line["decisions"] == ours["decisions"]
         assert line["tokens_computed"] > ours["tokens_played"]
     assert theirs["padded"]["tokens_learned"] == sum(
-        len(lesson.ids) - 1 for lesson in world.task.lessons
+        len(sequence.ids) - 1 for sequence in world.task.sequences
     )
     assert ratios({"A": ours, "A-distinct": ours}, {"A": theirs}).keys() == {
         f"{work} {part}"

@@ -102,7 +102,7 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
             dict.fromkeys(
                 f"{one.name}, seed {one.seed}: after {one.iteration} iterations, as {wrong}"
                 for one in policies
-                for wrong in one.checkpoint.passed_over
+                for wrong in one.checkpoint.skipped
             )
         ),
         "asked": conditions(plan, subjects, policies),
@@ -175,7 +175,7 @@ def _respondents(
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
     # What needs the size of the model's output, now that it is there.
     rows = engine.head.vocabulary
-    formats = {system: one.within(rows) for system, one in formats.items()}
+    formats = {system: one.for_vocabulary(rows) for system, one in formats.items()}
     handles: dict[tuple[str, int | None], str | None] = {}
     for number, policy in enumerate(policies):
         handle = f"evaluate:{number}"  # no learner has a colon in its name

@@ -1,21 +1,21 @@
-"""Text to tokens, once: how a conversation grows without ever being tokenized again.
+"""Incremental tokenization of chats: each text is tokenized once, when it is appended.
 
-A chat template renders a whole conversation to one string. A session instead appends: what
-is told, then what the model answers, then what is told next. `ChatFormat` finds the
-template's fixed parts by rendering a conversation of marker words and cutting it at them:
+A chat template renders a whole conversation to one string. A session instead appends a user's
+text, the sampled answer, the next user's text, and so on. `ChatFormat` finds the template's
+fixed parts by rendering a conversation of marker words and splitting it at them:
 
-    before | user's text | to_answer | answer | answer_end + to_user | user's text | ...
+    conversation_start | user's text | generation_prompt | answer | answer_end + user_header |
+    user's text | ...
 
-`to_answer` is the generation prompt, so whatever the template puts there (Qwen3's empty
-think block) stands in front of every answer. A tokenizer without a chat template tells
-plain text: the user's text, a line with "Answer:", and the answer after a space, ended by
-a line break.
+Whatever the template puts into its generation prompt (Qwen3's empty think block) stands in
+front of every answer. A tokenizer without a chat template gets plain text: the user's text, a
+line with "Answer:", and the answer after a space, ended by a line break.
 
-Labels written `⟦id⟧` may stand for single tokens of the vocabulary, whatever their text
-(`ChatFormat.numbered`): tokens that hardly occur in texts have no meaning of their own.
+Labels written `⟦id⟧` stand for single tokens of the vocabulary, whatever their text
+(`ChatFormat.with_token_labels`): tokens that hardly occur in texts carry no meaning.
 
-Text that is told may hold anything, also other models' words: a control token spelled out
-in it is encoded as ordinary letters and can never close a turn or open another.
+User text may hold anything, including other models' messages. A control token spelled out in
+it is encoded as ordinary letters and can never end a turn or begin one.
 """
 
 import re
@@ -24,51 +24,58 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from comity.engines.chat_template import answering, render
-from comity.engines.control_tokens import broken, control_tokens, line_breaks, spelling
+from comity.engines.chat_template import render, split_generation_prompt
+from comity.engines.control_tokens import (
+    control_pattern,
+    control_tokens,
+    line_breaks,
+    split_control_tokens,
+)
 from comity.errors import ComityError
 
 _MARKS = ("Comity1question", "Comity2answer", "Comity3question")
-_NUMBERED = re.compile(r"⟦(\d+)⟧")
-_REMEMBERED = 4096
-"""Texts whose ids are kept."""
+_TOKEN_LABEL = re.compile(r"⟦(\d+)⟧")
+_MAX_CACHED_TEXTS = 4096
+"""Most texts whose ids are cached."""
 
 
 @dataclass(frozen=True)
 class ChatFormat:
     """The fixed parts of a tokenizer's conversations, as text."""
 
-    before: str
-    """What stands before the user's first text: system prompt and user header."""
-    to_answer: str
-    """From the end of the user's text to where the model answers."""
+    conversation_start: str
+    """System prompt and user header, up to the user's first text."""
+    generation_prompt: str
+    """From the end of the user's text to the start of the answer."""
     answer_prefix: str
-    """What an answer starts with that the model itself must write (a space in plain text)."""
+    """Text that the model must generate at the start of an answer (a space in plain text)."""
     answer_end: str
-    """What ends an answer; the model may sample it, else it is appended."""
-    to_user: str
+    """Text that ends an answer; appended unless the model samples it."""
+    user_header: str
     """From the end of the answer's turn to the user's next text."""
     end_ids: frozenset[int]
-    """Ids that end an answer when they are sampled."""
+    """Stop tokens: ids that end an answer when they are sampled."""
     closing_ids: frozenset[int]
-    """Those of them that say nothing else. In plain text tokens like `.` and a line break end
-    an answer too, and what stands before the line break belongs to it."""
+    """Those of `end_ids` without text of the answer. In plain text, tokens such as `.` with a
+    line break end an answer too, and the text before the line break belongs to it."""
     tokenizer: Any = field(repr=False, compare=False)
-    control: re.Pattern[str] = field(repr=False, compare=False)
+    control_pattern: re.Pattern[str] = field(repr=False, compare=False)
     """Matches every control token spelled out in text."""
-    rows: int | None = None
-    """How many of the tokens the model has, where it lacks some (`within`)."""
-    tokens: Mapping[str, int] = field(default_factory=dict, compare=False)
-    """Labels that are single tokens of these ids."""
-    _seen: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    vocabulary_size: int | None = None
+    """Size of the model's vocabulary, where the tokenizer's is larger (`for_vocabulary`)."""
+    label_tokens: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Labels that stand for single tokens, with their ids."""
+    _ids_by_text: dict[str, tuple[int, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     """Ids of texts that were encoded before."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, system: str | None = None) -> "ChatFormat":
         """The format of the tokenizer's chat template, or the plain one where it has none.
 
-        `system` is the system prompt; None leaves it to the template. Raises ComityError
-        where the template refuses it or cannot tell a growing conversation.
+        `system` is the system prompt; None: the template's own. Raises ComityError where the
+        template refuses it or does not render conversations incrementally.
         """
         if tokenizer.chat_template is None:
             return cls._plain(tokenizer, system)
@@ -83,16 +90,16 @@ class ChatFormat:
             )
         before, rest = whole.split(first)
         between, rest = rest.split(answer)
-        after, to_answer = rest.split(second)
-        if render(tokenizer, [question], system) != before + first + to_answer:
+        after, generation_prompt = rest.split(second)
+        if render(tokenizer, [question], system) != before + first + generation_prompt:
             raise ComityError(
                 "the model's chat template rewrites its beginning when the conversation grows"
                 + ("; leave model.system empty" if system else "; use another model")
             )
         known = {token.content for token in tokenizer.added_tokens_decoder.values()}
-        to_answer, prefix = answering(to_answer, between, known)
-        control = spelling(control_tokens(tokenizer))
-        # The turn ends with the first control token, if only white space stands before it.
+        generation_prompt, prefix = split_generation_prompt(generation_prompt, between, known)
+        control = control_pattern(control_tokens(tokenizer))
+        # The turn ends with the first control token if only white space precedes it.
         found = control.search(after)
         closed = found is not None and not after[: found.start()].strip()
         ends = {tokenizer.eos_token_id} - {None}
@@ -102,19 +109,19 @@ class ChatFormat:
             ends.add(tokenizer.convert_tokens_to_ids(found.group()))
             cut = found.end()
         elif after.lstrip(" ").startswith("\n"):
-            # A template of plain words: its lines end as those without a template do.
+            # A template without control tokens: a line break ends a turn, as in plain text.
             lines = line_breaks(tokenizer)
             cut = after.index("\n") + 1
         return cls(
-            before=before,
-            to_answer=to_answer,
+            conversation_start=before,
+            generation_prompt=generation_prompt,
             answer_prefix=prefix,
             answer_end=after[:cut],
-            to_user=after[cut:],
+            user_header=after[cut:],
             end_ids=frozenset(ends.union(lines)),
-            closing_ids=_closing(ends, lines),
+            closing_ids=_closing_ids(ends, lines),
             tokenizer=tokenizer,
-            control=control,
+            control_pattern=control,
         )
 
     @classmethod
@@ -123,26 +130,31 @@ class ChatFormat:
         begins = tokenizer.bos_token is not None and encoded[0] == tokenizer.bos_token_id
         ends, lines = {tokenizer.eos_token_id} - {None}, line_breaks(tokenizer)
         return cls(
-            before=(tokenizer.bos_token if begins else "") + (f"{system}\n\n" if system else ""),
-            to_answer="\nAnswer:",
+            conversation_start=(tokenizer.bos_token if begins else "")
+            + (f"{system}\n\n" if system else ""),
+            generation_prompt="\nAnswer:",
             answer_prefix=" ",
             answer_end="\n",
-            to_user="",
+            user_header="",
             end_ids=frozenset(ends.union(lines)),
-            closing_ids=_closing(ends, lines),
+            closing_ids=_closing_ids(ends, lines),
             tokenizer=tokenizer,
-            control=spelling(control_tokens(tokenizer)),
+            control_pattern=control_pattern(control_tokens(tokenizer)),
         )
 
-    def numbered(self, labels: Sequence[str]) -> "ChatFormat":
-        """This format, in which labels written `⟦id⟧` are the tokens with these ids.
+    def with_token_labels(self, labels: Sequence[str]) -> "ChatFormat":
+        """This format with labels written `⟦id⟧` encoded as the tokens with these ids.
 
         Raises ComityError for ids that are not in the vocabulary or mark the turns.
         """
-        found = {label: int(match[1]) for label in labels if (match := _NUMBERED.fullmatch(label))}
-        fixed = self.before + self.to_answer + self.answer_end + self.to_user
-        marks = {match.group() for match in self.control.finditer(fixed)}
-        known = len(self.tokenizer) if self.rows is None else self.rows
+        found = {
+            label: int(match[1]) for label in labels if (match := _TOKEN_LABEL.fullmatch(label))
+        }
+        fixed = (
+            self.conversation_start + self.generation_prompt + self.answer_end + self.user_header
+        )
+        marks = {match.group() for match in self.control_pattern.finditer(fixed)}
+        known = len(self.tokenizer) if self.vocabulary_size is None else self.vocabulary_size
         for label, number in found.items():
             if number >= known:
                 raise ComityError(f"label {label!r}: the model's vocabulary has {known} tokens")
@@ -152,103 +164,110 @@ class ChatFormat:
                     f"label {label!r} is {text!r}, which marks turns in the model's conversations; "
                     "choose other ids"
                 )
-        return replace(self, tokens=found, _seen={}) if found else self
+        return replace(self, label_tokens=found, _ids_by_text={}) if found else self
 
-    def within(self, rows: int, labels: Sequence[str] = ()) -> "ChatFormat":
-        """This format for a model with so many rows: tokens beyond them are spelled in letters.
+    def for_vocabulary(self, vocabulary_size: int, labels: Sequence[str] = ()) -> "ChatFormat":
+        """This format for a model with a smaller vocabulary: missing tokens are spelled in letters.
 
         Some tokenizers have more tokens than the model (Gemma-3-1B's: one for images). Raises
-        ComityError where such a token is no mere addition, marks turns, or is a label.
+        ComityError where a missing token is no added token, marks turns, or is a label.
         """
         size = max(self.tokenizer.get_vocab().values()) + 1
-        if size <= rows:
+        if size <= vocabulary_size:
             return self
-        numbers = f"the tokenizer has {size} tokens, the model {rows}"
+        numbers = f"the tokenizer has {size} tokens, the model {vocabulary_size}"
         added = {i: one.content for i, one in self.tokenizer.added_tokens_decoder.items()}
-        beyond = {i: text for i, text in added.items() if i >= rows}
-        fixed = set(self._encode(self.before + self.to_answer + self.answer_end + self.to_user))
-        if size - rows > len(beyond) or not fixed.isdisjoint(beyond):
+        beyond = {i: text for i, text in added.items() if i >= vocabulary_size}
+        fixed = set(
+            self._encode(
+                self.conversation_start
+                + self.generation_prompt
+                + self.answer_end
+                + self.user_header
+            )
+        )
+        if size - vocabulary_size > len(beyond) or not fixed.isdisjoint(beyond):
             raise ComityError(
                 f"the model lacks tokens that its conversations need: {numbers}; use the tokenizer "
                 "that the model was trained with, or resize the model's embedding"
             )
         unknown = [re.escape(text) for text in beyond.values() if text]
         for label in labels:
-            if self.tokens.get(label, 0) >= rows or re.search("|".join(unknown) or "(?!)", label):
+            if self.label_tokens.get(label, 0) >= vocabulary_size or re.search(
+                "|".join(unknown) or "(?!)", label
+            ):
                 raise ComityError(
                     f"label {label!r} is a token that the model does not have: {numbers}; choose "
                     "another label, or resize the model's embedding"
                 )
         return replace(
             self,
-            control=spelling(control_tokens(self.tokenizer) | beyond),
+            control_pattern=control_pattern(control_tokens(self.tokenizer) | beyond),
             end_ids=self.end_ids - beyond.keys(),
             closing_ids=self.closing_ids - beyond.keys(),
-            rows=rows,
-            _seen={},
+            vocabulary_size=vocabulary_size,
+            _ids_by_text={},
         )
 
-    def first(self, text: str) -> list[int]:
-        """Ids from the start of a conversation to where the model answers `text`."""
-        return self._told(self._before(None), text)
+    def encode_first_prompt(self, text: str) -> list[int]:
+        """Ids of a conversation's start, the first user text and the generation prompt."""
+        return self._encode_turn(self._prefix(None), text)
 
-    def next(self, text: str, ended: bool) -> list[int]:
-        """Ids to append after an answer, to where the model answers `text`.
+    def encode_next_prompt(self, text: str, ended: bool) -> list[int]:
+        """Ids to append after an answer: its end, the next user text and the generation prompt.
 
-        `ended`: the model sampled one of `end_ids` itself, so it is not told again.
+        `ended`: the model sampled one of `end_ids`, so the end is not appended again.
         """
-        return self._told(self._before(ended), text)
+        return self._encode_turn(self._prefix(ended), text)
 
-    def with_aside(
-        self, text: str, at: int, aside: str, ended: bool | None
+    def encode_with_insertion(
+        self, text: str, at: int, insertion: str, ended: bool | None
     ) -> tuple[list[int], list[int], list[int]]:
-        """The ids of `first` (`ended` None) or `next` in two parts, and a line to stand between.
+        """Ids of a first (`ended` None) or next prompt in two parts, and of a line between them.
 
-        Parts one and three together are exactly the ids without the line, whatever the tokenizer
-        makes of the joint; the second holds `aside` as a line of its own, to be told before the
-        text's character `at`, at the beginning or end of a line. Where the tokenizer joins the
-        characters around `at` in one token, it is told after that.
+        Parts one and three together are exactly the ids of the prompt without the line; part two
+        holds `insertion` as a line of its own, before the text's character `at`, which is at the
+        beginning or end of a line. If one token spans `at`, the line comes after that token.
         """
-        before = self._before(ended)
-        whole = self._told(before, text)
-        if self.control.search(text):
-            head = self._encode(before) + self._ordinary(text[:at])
+        before = self._prefix(ended)
+        whole = self._encode_turn(before, text)
+        if self.control_pattern.search(text):
+            head = self._encode(before) + self._encode_plain(text[:at])
         else:
             head = self._encode(before + text[:at])
         cut = 0
         while cut < len(head) and cut < len(whole) and head[cut] == whole[cut]:
             cut += 1
         exact = cut == len(head)
-        # Where a line ends in the middle of a token, the token is its end and the line break.
-        line = f"\n{aside}" if exact and text[:at][-1:] not in ("", "\n") else f"{aside}\n"
+        # If the line ends inside a token, that token holds its end and the line break.
+        line = f"\n{insertion}" if exact and text[:at][-1:] not in ("", "\n") else f"{insertion}\n"
         cut += not exact
-        return whole[:cut], self._ordinary(line), whole[cut:]
+        return whole[:cut], self._encode_plain(line), whole[cut:]
 
-    def answer(self, text: str) -> list[int]:
-        """Ids of an answer as the model would write it where it is asked, without its end."""
-        before = self._encode(self.to_answer)
-        joined = self._encode(self.to_answer + self.answer_prefix + text)
-        if joined[: len(before)] == before and not self.control.search(text):
+    def encode_answer(self, text: str) -> list[int]:
+        """Ids of an answer as the model generates it after a prompt, without its end."""
+        before = self._encode(self.generation_prompt)
+        joined = self._encode(self.generation_prompt + self.answer_prefix + text)
+        if joined[: len(before)] == before and not self.control_pattern.search(text):
             return joined[len(before) :]
-        return self._ordinary(self.answer_prefix + text)
+        return self._encode_plain(self.answer_prefix + text)
 
-    def plain(self, text: str) -> list[int]:
-        """Ids of a text by itself, in which control tokens are ordinary letters."""
-        return self._ordinary(text)
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of a text by itself; control tokens in it are ordinary letters."""
+        return self._encode_plain(text)
 
-    def length(self, text: str) -> int:
-        """Tokens of an answer."""
-        return len(self.answer(text))
+    def answer_length(self, text: str) -> int:
+        """Number of tokens of an answer."""
+        return len(self.encode_answer(text))
 
-    def answer_ids(self, labels: list[str] | tuple[str, ...]) -> list[list[int]]:
-        """Ids of each label as an answer; they can be told apart when scored as a whole.
+    def encode_labels(self, labels: list[str] | tuple[str, ...]) -> list[list[int]]:
+        """Ids of each label as an answer; none is a prefix of another.
 
-        Raises ComityError for a label that has no ids of its own (none at all, or unknown
-        letters), and for two of which one's ids begin with the other's: their
-        probabilities would overlap.
+        Raises ComityError for a label without ids of its own (none at all, or unknown letters),
+        and where one label's ids begin with another's: their probabilities would overlap.
         """
-        all_ids = [self.answer(label) for label in labels]
-        bare = self.answer("")
+        all_ids = [self.encode_answer(label) for label in labels]
+        bare = self.encode_answer("")
         unknown = self.tokenizer.unk_token_id
         for label, ids in zip(labels, all_ids, strict=True):
             if not label.strip() or not ids or ids == bare:
@@ -271,18 +290,18 @@ class ChatFormat:
                     )
         return all_ids
 
-    def said(self, ids: Sequence[int]) -> str:
-        """The text of an answer with these ids, without what ended it."""
+    def answer_text(self, ids: Sequence[int]) -> str:
+        """The text of an answer with these ids, without its end."""
         if not ids or ids[-1] not in self.end_ids:
             return self.decode(ids)
         if ids[-1] in self.closing_ids:
             return self.decode(ids[:-1])
-        # No token before it holds a line break: it would have been the end.
+        # No earlier token holds a line break: it would have ended the answer.
         return self.decode(ids).partition("\n")[0]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The exact text of `ids`, control tokens included."""
-        labels = {number: label for label, number in self.tokens.items()}
+        labels = {number: label for label, number in self.label_tokens.items()}
         if labels.keys().isdisjoint(ids):
             return self._decode(list(ids))
         parts: list[str] = []
@@ -297,47 +316,53 @@ class ChatFormat:
         )
         return text
 
-    def _before(self, ended: bool | None) -> str:
-        """What stands before a text: of a conversation (None), or after an answer."""
+    def _prefix(self, ended: bool | None) -> str:
+        """Text before a user's text: at a conversation's start (None) or after an answer."""
         if ended is None:
-            return self.before
-        return self.to_user if ended else self.answer_end + self.to_user
+            return self.conversation_start
+        return self.user_header if ended else self.answer_end + self.user_header
 
-    def _told(self, before: str, text: str) -> list[int]:
-        """Ids of `before`, `text` and `to_answer`; only the fixed parts hold control tokens.
+    def _encode_turn(self, before: str, text: str) -> list[int]:
+        """Ids of `before`, `text` and the generation prompt; `text` has no control tokens.
 
-        Encoded as one string, so that tokens form across the joints as the template's own
-        rendering has them, unless `text` spells a control token.
+        Encoded as one string, so that tokens span the joints as in the template's own rendering,
+        unless `text` spells a control token.
         """
-        if not self.control.search(text):
-            return self._encode(before + text + self.to_answer)
-        return self._encode(before) + self._ordinary(text) + self._encode(self.to_answer)
+        if not self.control_pattern.search(text):
+            return self._encode(before + text + self.generation_prompt)
+        return (
+            self._encode(before) + self._encode_plain(text) + self._encode(self.generation_prompt)
+        )
 
-    def _ordinary(self, text: str) -> list[int]:
-        """Ids of `text`, in which control tokens are ordinary letters."""
-        return [token for part in broken(text, self.control) for token in self._encode(part)]
+    def _encode_plain(self, text: str) -> list[int]:
+        """Ids of `text` with control tokens encoded as ordinary letters."""
+        return [
+            token
+            for part in split_control_tokens(text, self.control_pattern)
+            for token in self._encode(part)
+        ]
 
     def _encode(self, text: str) -> list[int]:
-        # Many matches say the same few things; and a call of the tokenizer costs 0.1 ms.
-        if text not in self._seen:
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
+        # Many matches share the same few texts, and a call of the tokenizer costs 0.1 ms.
+        if text not in self._ids_by_text:
+            if len(self._ids_by_text) >= _MAX_CACHED_TEXTS:
+                self._ids_by_text.clear()
             ids: list[int] = []
-            for part in self._cut(text):
-                if part in self.tokens:
-                    ids.append(self.tokens[part])
+            for part in self._split_labels(text):
+                if part in self.label_tokens:
+                    ids.append(self.label_tokens[part])
                 elif part:
                     ids += self.tokenizer.encode(part, add_special_tokens=False)
-            self._seen[text] = tuple(ids)
-        return list(self._seen[text])
+            self._ids_by_text[text] = tuple(ids)
+        return list(self._ids_by_text[text])
 
-    def _cut(self, text: str) -> list[str]:
-        """A text with each label that is a token as a part of its own."""
-        if not self.tokens:
+    def _split_labels(self, text: str) -> list[str]:
+        """The text split so that each label in `label_tokens` is a part of its own."""
+        if not self.label_tokens:
             return [text]
-        return re.split("(" + "|".join(map(re.escape, self.tokens)) + ")", text)
+        return re.split("(" + "|".join(map(re.escape, self.label_tokens)) + ")", text)
 
 
-def _closing(ends: set[int], lines: Mapping[int, str]) -> frozenset[int]:
-    """The ends that say nothing else: control tokens, and line breaks with blanks before them."""
+def _closing_ids(ends: set[int], lines: Mapping[int, str]) -> frozenset[int]:
+    """The end tokens without text: control tokens, and line breaks after at most blanks."""
     return frozenset(ends.union(i for i, text in lines.items() if not text.strip()))

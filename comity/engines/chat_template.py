@@ -1,8 +1,8 @@
-"""Chat templates: rendering them, and closing the thinking that they open.
+"""Rendering chat templates, and closing the thinking block that some of them open.
 
-Answers are the labels, claims and messages that a game asks for, so the model does not think
-before them. Templates that can leave thinking out are asked to. Others open a block of thought
-in front of every answer: it is closed again, empty.
+Answers are the labels, claims and messages that a game asks for, without thinking before them.
+Templates with a switch for thinking get it turned off. Where a template opens a thinking block
+in front of every answer, the block is closed again, empty.
 """
 
 import re
@@ -11,22 +11,22 @@ from typing import Any
 from comity.errors import ComityError
 
 DATE = "26 Jul 2024"
-"""What templates that tell today's date are given: runs must not depend on the day."""
+"""The date for templates that print today's: runs must not depend on the day."""
 _SAME_DAY = "{% macro strftime_now(format) %}" + DATE + "{% endmacro %}\n"
-"""Stands before a template and takes the place of its clock."""
+"""Put before a template, it replaces the template's clock."""
 _NO_THINKING = {"enable_thinking": False, "thinking": False}
-"""What templates call it."""
+"""Names of the switch in templates."""
 
 _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|◁[^◁▷\s]+▷")
 _CLOSES = re.compile(r"[<\[◁]\|?(/|end_|end▁)", re.IGNORECASE)
 _NAMED = re.compile(r"(start|begin)([_▁])", re.IGNORECASE)
 """<|START_THINKING|> ... <|END_THINKING|>, <|begin_of_thought|> ... <|end_of_thought|>."""
 _THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)
-"""What tags of thoughts are called."""
+"""What names of thinking tags contain."""
 
 
 def render(tokenizer: Any, messages: list[dict[str, str]], system: str | None) -> str:
-    """The template's rendering up to where the model answers."""
+    """The conversation as the template renders it, up to where the model answers."""
     opening = [{"role": "system", "content": system}] if system else []
     try:
         text: str = tokenizer.apply_chat_template(
@@ -37,48 +37,53 @@ def render(tokenizer: Any, messages: list[dict[str, str]], system: str | None) -
             date_string=DATE,
             **_NO_THINKING,
         )
-    except Exception as problem:  # templates raise what they like
+    except Exception as problem:  # templates raise errors of any type
         what = "refuses a system prompt" if system else "cannot be used"
         advice = "leave model.system empty" if system else "use another model"
         raise ComityError(f"the model's chat template {what} ({problem}); {advice}") from problem
     return text
 
 
-def answering(to_answer: str, between: str, known: set[str]) -> tuple[str, str]:
-    """What is told in front of an answer, and what the model writes itself before it.
+def split_generation_prompt(
+    generation_prompt: str, between: str, known: set[str]
+) -> tuple[str, str]:
+    """The part of the prompt in front of an answer, and the prefix that the model must generate.
 
-    `to_answer`: what the template renders where the model answers. `between`: what it renders
-    between a question and an answer that was given. `known`: all added tokens. Raises
-    ComityError where thinking is opened and nobody knows what closes it.
+    `generation_prompt`: as the template renders it. `between`: what the template renders between
+    a question and a past answer. `known`: all added tokens. Raises ComityError for an open
+    thinking block with an unknown closing tag.
     """
-    rest = between.removeprefix(to_answer)
-    inside = _thought(to_answer) and not _CLOSES.match(rest.lstrip())
-    if inside or not between.startswith(to_answer):
-        return to_answer + _closing(to_answer, between, known), ""
-    # An answer's own header may stand there only where the answer is told; spaces before an
-    # answer belong to its first token.
-    told = rest.rstrip(" ") if rest.strip() else ""
-    return to_answer + told, rest.removeprefix(told)
+    rest = between.removeprefix(generation_prompt)
+    inside = _open_thought(generation_prompt) and not _CLOSES.match(rest.lstrip())
+    if inside or not between.startswith(generation_prompt):
+        return generation_prompt + _close_thinking(generation_prompt, between, known), ""
+    # Some templates render an answer's header only with a past answer. Spaces before an answer
+    # belong to its first token.
+    in_prompt = rest.rstrip(" ") if rest.strip() else ""
+    return generation_prompt + in_prompt, rest.removeprefix(in_prompt)
 
 
-def _closing(to_answer: str, between: str, known: set[str]) -> str:
-    """What closes that which is opened in front of answers, but not in front of past ones."""
+def _close_thinking(generation_prompt: str, between: str, known: set[str]) -> str:
+    """The text that closes the thinking block that the generation prompt opens; "" for none."""
     same = 0
-    while same < min(len(to_answer), len(between)) and to_answer[same] == between[same]:
+    while (
+        same < min(len(generation_prompt), len(between))
+        and generation_prompt[same] == between[same]
+    ):
         same += 1
-    # Two tags may begin with the same letters; a thought is none of an answer's header.
-    inside = [tag for tag in _TAG.finditer(to_answer) if tag.start() <= same < tag.end()]
-    thought = _thought(to_answer)
+    # Two tags may begin with the same letters. A thinking tag is not part of an answer's header.
+    inside = [tag for tag in _TAG.finditer(generation_prompt) if tag.start() <= same < tag.end()]
+    thought = _open_thought(generation_prompt)
     same = min([same, *(tag.start() for tag in inside), *([thought.start()] if thought else [])])
-    opened = to_answer[same:]
-    left = _left_open(opened)
+    opened = generation_prompt[same:]
+    left = _unclosed_tags(opened)
     ends = [tag.end() for tag in _TAG.finditer(opened) if _CLOSES.match(tag[0])]
-    # What stands before past answers as well is their header.
+    # Text that also stands before past answers is their header.
     if not left or (not thought and between.endswith(opened[max(ends, default=0) :])):
         return ""
     tag = left[-1]
     close = (
-        _NAMED.sub(lambda found: _like(found[1], "end") + found[2], tag, count=1)
+        _NAMED.sub(lambda found: _match_case(found[1], "end") + found[2], tag, count=1)
         if _NAMED.search(tag)
         else re.sub(r"^([<\[◁]\|?)", r"\1/", tag)
     )
@@ -91,15 +96,19 @@ def _closing(to_answer: str, between: str, known: set[str]) -> str:
     )
 
 
-def _thought(to_answer: str) -> re.Match[str] | None:
-    """The tag that opens a thought in which a text ends."""
-    found = [tag for tag in _TAG.finditer(to_answer) if not to_answer[tag.end() :].strip()]
+def _open_thought(generation_prompt: str) -> re.Match[str] | None:
+    """The tag of the thinking block that a text ends in."""
+    found = [
+        tag
+        for tag in _TAG.finditer(generation_prompt)
+        if not generation_prompt[tag.end() :].strip()
+    ]
     opens = found and _THOUGHT.search(found[0][0]) and not _CLOSES.match(found[0][0])
     return found[0] if opens else None
 
 
-def _left_open(text: str) -> list[str]:
-    """The tags that a text opens and does not close; what closes one is taken to close the last."""
+def _unclosed_tags(text: str) -> list[str]:
+    """The tags that a text opens and does not close; each closing tag closes the last one."""
     left: list[str] = []
     for tag in _TAG.findall(text):
         if not _CLOSES.match(tag):
@@ -109,6 +118,6 @@ def _left_open(text: str) -> list[str]:
     return left
 
 
-def _like(example: str, word: str) -> str:
-    """`word` in the case of another."""
+def _match_case(example: str, word: str) -> str:
+    """`word` in upper case if `example` is, else as it is."""
     return word.upper() if example.isupper() else word

@@ -1,9 +1,9 @@
-"""Control tokens: what marks turns and ends, and is never spelled by ordinary text.
+"""Control tokens: they mark turns and ends, and ordinary text never produces them.
 
-In plain text, which has no such tokens, a line break ends an answer (`line_breaks`).
+In plain text, without such tokens, a line break ends an answer (`line_breaks`).
 
-Text that is told or written may hold anything, also other models' words. Where it spells a
-control token, its letters are encoded, never the token.
+Prompts and answers may hold any text, including other models' messages. Where it spells a
+control token, the letters are encoded, never the token.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 
 def control_tokens(tokenizer: Any) -> dict[int, str]:
     """Texts by id: the special tokens, and other added ones that the chat template uses."""
-    # A dictionary where the tokenizer has several templates.
+    # A dictionary if the tokenizer has several templates.
     template = str(tokenizer.chat_template or "")
     return {
         token_id: token.content
@@ -22,16 +22,16 @@ def control_tokens(tokenizer: Any) -> dict[int, str]:
     }
 
 
-def spelling(control: Mapping[int, str]) -> re.Pattern[str]:
-    """Matches every control token spelled out in text."""
-    # Longest first: of two that start alike the tokenizer takes the longer.
+def control_pattern(control: Mapping[int, str]) -> re.Pattern[str]:
+    """A pattern that matches every control token spelled out in text."""
+    # Longest first: of two with a common prefix the tokenizer takes the longer.
     ordered = sorted(set(control.values()) - {""}, key=lambda text: (-len(text), text))
     return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
 
 
-def broken(text: str, control: re.Pattern[str]) -> Iterator[str]:
-    """`text` in parts to be encoded one by one: each control token in it is cut after its
-    first letter.
+def split_control_tokens(text: str, control: re.Pattern[str]) -> Iterator[str]:
+    """`text` in parts to be encoded one by one: each control token is split after its first
+    letter.
     """
     while found := control.search(text):
         cut = found.start() + 1
@@ -40,21 +40,21 @@ def broken(text: str, control: re.Pattern[str]) -> Iterator[str]:
     yield text
 
 
-def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    """From any text to ids without control tokens."""
-    control = spelling(control_tokens(tokenizer))
+def plain_text_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+    """A function from any text to ids without control tokens."""
+    control = control_pattern(control_tokens(tokenizer))
 
     def encode(text: str) -> list[int]:
-        parts = broken(text, control)
+        parts = split_control_tokens(text, control)
         return [i for part in parts for i in tokenizer.encode(part, add_special_tokens=False)]
 
     return encode
 
 
 def line_breaks(tokenizer: Any) -> dict[int, str]:
-    """The tokens that hold a line break, and what each says before it.
+    """The tokens that hold a line break, each with its text before the break.
 
-    Many tokenizers join line breaks with one another, or with what stands before them.
+    Many tokenizers merge line breaks with one another or with preceding characters.
     """
     ids = list(range(len(tokenizer)))
     texts = tokenizer.batch_decode([[i] for i in ids], clean_up_tokenization_spaces=False)

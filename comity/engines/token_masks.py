@@ -1,9 +1,9 @@
-"""Which tokens may follow: one bit for every token of the output layer.
+"""Token masks for constrained decoding: one bit per token of the output layer.
 
-A mask is what a grammar allows at one place. Sampling draws from the softmax over the tokens
-that it allows, and learning reads log-probabilities and entropies of that very distribution,
-so masks are kept with what was sampled. There are few different ones: equal masks of one
-vocabulary are one object (see `comity.engines.grammar`).
+A grammar gives a mask for each sampled position. Tokens are sampled from the softmax over the
+allowed ones, and training computes log-probabilities and entropies of the same distribution,
+so each sample keeps its masks. Equal masks of one vocabulary are one object (see
+`comity.engines.grammar`).
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ import torch
 
 
 @dataclass(frozen=True, eq=False)
-class Mask:
-    """The tokens that are allowed at one place; compared by identity."""
+class TokenMask:
+    """The tokens that are allowed at one position; compared by identity."""
 
     bits: bytes = field(repr=False)
     """Bit `t % 8` of byte `t // 8` is 1 where token t is allowed; tokens beyond are not."""
     count: int
-    """How many tokens it allows."""
+    """Number of allowed tokens."""
 
     @property
     def tokens(self) -> np.ndarray:
-        """Ids that are allowed, int64, ascending."""
+        """Ids of the allowed tokens, int64, ascending."""
         bits = np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), bitorder="little")
         return np.flatnonzero(bits)
 
@@ -33,14 +33,14 @@ class Mask:
         return byte < len(self.bits) and bool(self.bits[byte] >> (token & 7) & 1)
 
 
-def restricts(masks: Sequence[Mask | None] | None) -> bool:
-    """Something is forbidden somewhere."""
+def any_restricted(masks: Sequence[TokenMask | None] | None) -> bool:
+    """Whether any of the masks exists."""
     return masks is not None and any(mask is not None for mask in masks)
 
 
-def masked(logits: torch.Tensor, masks: Sequence[Mask | None] | None) -> torch.Tensor:
-    """`logits [R, V]` with -inf where row r's mask allows nothing; None allows everything."""
-    if not restricts(masks):
+def apply_masks(logits: torch.Tensor, masks: Sequence[TokenMask | None] | None) -> torch.Tensor:
+    """`logits [R, V]` with -inf for the tokens that a row's mask forbids; None allows all."""
+    if not any_restricted(masks):
         return logits
     assert masks is not None
     different = list(dict.fromkeys(masks))
@@ -66,11 +66,11 @@ def entropies(
 ) -> torch.Tensor:
     """Entropy in nats of each row of `logprobs [R, V]`, `[R]`.
 
-    With `top_k`, of the k likeliest tokens' distribution, renormalized. `restricted`: some
-    may be -inf; they add nothing, and no gradient.
+    With `top_k`, the entropy of the k likeliest tokens, renormalized. `restricted`: some may be
+    -inf; they contribute neither entropy nor gradient.
     """
     if top_k is not None and top_k < logprobs.shape[1]:
         logprobs = torch.log_softmax(logprobs.topk(top_k, dim=-1).values, dim=-1)
-    # What is forbidden is exp(-inf) = 0 times something finite, and so is its gradient.
+    # A forbidden token contributes exp(-inf) = 0 times a finite number, and so does its gradient.
     finite = logprobs.clamp(min=-1e4) if restricted else logprobs
     return -(logprobs.exp() * finite).sum(dim=-1)

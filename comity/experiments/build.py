@@ -25,9 +25,15 @@ from comity.games.base import Game
 from comity.games.lengths import SampledLength
 from comity.games.randomness import ENVIRONMENT, LENGTH, SEAT_ASSIGNMENT, generator
 from comity.games.split.game import group_seed
-from comity.learning.algorithms import ALGORITHMS, Algorithm, Exact, check_corrected, check_paid
-from comity.learning.credit.critic import check_critic
-from comity.learning.exact.update import ExactGradient, enumerable, scripted_table
+from comity.learning.algorithms import (
+    ALGORITHMS,
+    Algorithm,
+    Exact,
+    check_illegal_rewards,
+    check_importance_weights,
+)
+from comity.learning.critic import check_critic
+from comity.learning.exact_gradient import ExactGradient, check_enumerable, scripted_policy_table
 from comity.learning.factory import make_learner
 from comity.learning.learner import RESETS, Learner, OptimizerSettings
 from comity.players.base import Player
@@ -120,10 +126,10 @@ class Rules:
 
     def check_exact(self, config: Config) -> None:
         """Raises `ComityError` where the algorithm `exact` does not apply."""
-        game = enumerable(self.game, self.prompt, self.answer)
+        game = check_enumerable(self.game, self.prompt, self.answer)
         for number, seat in enumerate(config.seats):
             if is_scripted(seat):
-                scripted_table(scripted_player(seat).strategy, game, number)
+                scripted_policy_table(scripted_player(seat).strategy, game, number)
         if config.phases or config.seat_assignment != "fixed":
             raise ComityError("algorithm exact knows no phases and needs seat_assignment=fixed")
         if config.adapter.dropout > 0:
@@ -156,8 +162,8 @@ def check_training(config: Config) -> None:
     check_past(config, rules.game, rules.algorithm)
     if rules.exploration:
         rules.exploration.check(rules.prompt)
-        check_corrected(rules.algorithm)
-    check_paid(rules.algorithm, rules.answer)
+        check_importance_weights(rules.algorithm)
+    check_illegal_rewards(rules.algorithm, rules.answer)
     check_sinks(config.sinks)
     if all(learner_of(seat) is None for seat in config.seats):
         raise ComityError("nobody learns: `seats` needs at least one learner")
@@ -185,16 +191,16 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
     check_quantization(model.quantization, choose_device(model.device))
     chat = ChatFormat.from_tokenizer(shared_tokenizer(model.name), model.system)
     # Labels at once, what needs the size of the model's output when it is there.
-    chat = chat.numbered(labels := rules.prompt.labels(rules.game))
-    chat.answer_ids(labels)
+    chat = chat.with_token_labels(labels := rules.prompt.labels(rules.game))
+    chat.encode_labels(labels)
     for one in rules.exploration.instructions:
-        if found := chat.control.search(one.sentence):
+        if found := chat.control_pattern.search(one.sentence):
             raise ComityError(
                 f"exploration: {one.sentence!r} spells {found.group()!r}, which marks turns in the "
                 "model's conversations; write it without"
             )
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
-    chat = chat.within(engine.head.vocabulary, labels)
+    chat = chat.for_vocabulary(engine.head.vocabulary, labels)
     models = LanguageModelBackend(
         engine, chat, rules.prompt, rules.answer, record, rules.exploration
     )
@@ -202,7 +208,9 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
     after = 0
     if config.record.followups:
         questions = config.record.questions.values()
-        after = max((len(chat.next(one, ended=False)) for one in questions), default=0)
+        after = max(
+            (len(chat.encode_next_prompt(one, ended=False)) for one in questions), default=0
+        )
         after += config.record.followup_tokens
     check_context(models, rules.game, after)
     return models
@@ -244,7 +252,7 @@ class Experiment:
         through which a gradient would travel slower than through one new pass over everything.
         Nor where alternatives are played, which nothing is learned from.
         """
-        if getattr(self.rules.algorithm, "branching", False):
+        if getattr(self.rules.algorithm, "needs_alternatives", False):
             return 0
         if not self.rules.prompt.single_turn or self.config.adapter.dropout > 0:
             return 0

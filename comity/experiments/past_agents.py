@@ -21,7 +21,7 @@ from comity.errors import ComityError
 from comity.games.base import Game
 from comity.games.randomness import PAST, generator
 from comity.learning.algorithms import Algorithm, Exact
-from comity.learning.credit.critic import check_valued
+from comity.learning.critic import check_valued_seats
 from comity.learning.learner import Learner
 from comity.learning.state.snapshots import Snapshot, Snapshots, find_adapters
 from comity.players.base import Player
@@ -73,7 +73,7 @@ def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:
             f"opponent_pool.capacity: {settings.capacity} less {len(names)} learners leaves no "
             "snapshot; give more, or opponent_pool.count_learners=false"
         )
-    check_valued(algorithm, bool(settings.scripted), "opponent_pool.scripted: ")
+    check_valued_seats(algorithm, bool(settings.scripted), "opponent_pool.scripted: ")
     for spec in settings.scripted:
         if not is_scripted(spec):
             raise ComityError(
@@ -131,10 +131,10 @@ class PastAgents:
     def open(self, run: Path, iteration: int) -> None:
         """Begin in a run's folder, or go on there with an iteration."""
         self._snapshots = Snapshots(run)
-        self._snapshots.forget_from(iteration)
-        if self._settings.initial_snapshots is not None and not self._snapshots.started:
+        self._snapshots.remove_from(iteration)
+        if self._settings.initial_snapshots is not None and not self._snapshots.has_earlier_run:
             self.check_start()
-            self._snapshots.start(self._given())
+            self._snapshots.copy_earlier_run(self._given())
 
     def begin(self, iteration: int) -> None:
         """Settle whom this iteration's matches face, and take the snapshot that is due."""

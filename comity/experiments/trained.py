@@ -8,7 +8,7 @@ from comity.config.schema import Config
 from comity.config.seats import MAIN, learner_of
 from comity.errors import ComityError
 from comity.evaluation.generalization.grid import BASE
-from comity.learning.state.checkpoints import Policies, newest_policies
+from comity.learning.state.checkpoints import SavedPolicies, newest_policies
 from comity.reports.loading.folders import study_runs
 from comity.runs.folder import stored_config
 from comity.runs.provenance import check_same_config, located
@@ -24,7 +24,7 @@ class Trained:
     seat: int
     adapter: Path
     config: Config
-    checkpoint: Policies
+    checkpoint: SavedPolicies
     """Where the adapter is from, and which newer checkpoints it stands in for."""
 
     @property

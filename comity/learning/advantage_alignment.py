@@ -1,4 +1,4 @@
-"""The algorithm Advantage Alignment: REINFORCE with aligned credits.
+"""The algorithm Advantage Alignment: REINFORCE with aligned advantages.
 
 The mathematics is in `comity.learning.credit.advantage_alignment`.
 """
@@ -8,24 +8,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from comity.learning.credit.advantage_alignment import AlignmentSettings, aligned
+from comity.learning.credit.advantage_alignment import AlignmentSettings, align_advantages
 from comity.learning.credit.returns import CreditBatch, baseline, horizon_returns
 from comity.learning.reinforce import Reinforce
 
 
 @dataclass(frozen=True)
 class AdvantageAlignment(Reinforce):
-    """REINFORCE whose credit counts the other seats' advantages too (arXiv 2406.14662).
+    """REINFORCE with advantages that include the other seats' (arXiv 2406.14662).
 
-    The first parameters are those of `Reinforce`; whitening is of the finished credit.
+    The first parameters are those of `Reinforce`; whitening applies to the aligned advantages.
     """
 
     uses_all_seats: ClassVar[bool] = True
 
     whiten: bool | str = False
-    """Scale credits to deviation 1: over the whole batch (true), per "round", or not."""
+    """Scale advantages to deviation 1: over the whole batch (true), per "round", or not."""
     form: str = "past"
-    """How the weight of the others is made (see
+    """Form of the weight of the others' advantages (see
     `comity.learning.credit.advantage_alignment.FORMS`)."""
     weight: float = 1.0
     """Weight of the others' part; 0: naive learning."""
@@ -44,9 +44,9 @@ class AdvantageAlignment(Reinforce):
     variance_match: bool = False
     """Scale the others' part to the own one's deviation at the last step (legacy)."""
     branched: bool = False
-    """In that weight, the past is judged by alternatives to its decisions (branch form)."""
+    """In that weight, use advantages over alternatives to past decisions (branch form)."""
     include_trunk: bool = True
-    """What was decided counts among its alternatives there."""
+    """Count the decision itself among its alternatives there."""
     anneal_matches: int | None = None
     """Halve `weight` after so many matches, down to 0.1; null: it stays."""
 
@@ -55,8 +55,8 @@ class AdvantageAlignment(Reinforce):
         self.alignment()
 
     @property
-    def branching(self) -> bool:
-        """Alternatives are played."""
+    def needs_alternatives(self) -> bool:
+        """Whether alternatives are sampled and played."""
         return self.branched or self.estimator == "branches"
 
     def alignment(self) -> AlignmentSettings:
@@ -79,12 +79,12 @@ class AdvantageAlignment(Reinforce):
         settings = self.alignment()
         weight = settings.weight_at(batch.iteration, len(advantages))
         branched = self._branch_advantages(batch) if self.branched else None
-        return aligned(
+        return align_advantages(
             advantages, batch.alive, settings, weight, branched, batch.present, batch.trained
         )
 
     def _branch_advantages(self, batch: CreditBatch) -> np.ndarray:
-        """What the weight is made of in the branch form: mean returns of what could be decided."""
+        """Advantages for the weight in the branch form: mean returns over alternatives."""
         if batch.alternatives is None:
             raise ValueError("the branch form needs alternatives")
         credit = self.credit()

@@ -1,4 +1,4 @@
-"""The algorithms by name: what an `algorithm:` block in a config may say."""
+"""Algorithms by name, with their settings: the `algorithm:` block of a config."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from comity.prompts.answers import AnswerFormat
 class Exact:
     """The expected policy gradient by enumeration; needs prompts with a memory of one round.
 
-    Matches are still played and recorded: they measure what was learned and teach nothing.
+    Matches are still played and recorded, for evaluation only, not for training.
     """
 
     discount: float = 0.9
@@ -50,8 +50,8 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
 """Every algorithm by name."""
 
 
-def check_corrected(algorithm: Algorithm) -> None:
-    """Raises `ComityError` unless importance weights correct for what is removed."""
+def check_importance_weights(algorithm: Algorithm) -> None:
+    """Raises `ComityError` unless importance weights correct for removed instructions."""
     if isinstance(algorithm, Exact):
         why = "algorithm exact learns nothing from matches"
     elif isinstance(algorithm, PpoSettings):
@@ -66,10 +66,10 @@ def check_corrected(algorithm: Algorithm) -> None:
     )
 
 
-def check_paid(algorithm: Algorithm, answer: AnswerFormat) -> None:
-    """Raises `ComityError` where what is not learned from would take its reward along.
+def check_illegal_rewards(algorithm: Algorithm, answer: AnswerFormat) -> None:
+    """Raises `ComityError` if leaving illegal answers out would drop their rewards.
 
-    PPO over rounds makes its returns from the very decisions that it learns from.
+    PPO over rounds computes its returns from the trained decisions alone.
     """
     rounds = isinstance(algorithm, PpoSettings) and algorithm.horizon == "rounds"
     if rounds and not answer.train_illegal:

@@ -1,4 +1,4 @@
-"""From an algorithm's settings to a learner: its adapter, its optimizer, and what else it needs."""
+"""Makes a learner from an algorithm's settings: its adapter, its optimizer and its critic."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from comity.engines.local.engine import Engine
 from comity.games.randomness import ADAPTER, MINIBATCHES, VALUE_HEAD, generator
 from comity.learning.algorithms import Algorithm
-from comity.learning.credit.critic import new_critic
+from comity.learning.critic import new_critic
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.ppo.learner import PpoLearner
@@ -26,19 +26,19 @@ def make_learner(
     """A new learner under this name, with an adapter of this shape.
 
     `shape`: as `Adapters.add` takes it, and "dropout_in" (`comity.config.schema.DROPOUT_IN`).
-    `updates`: how many there will be in all. Its first weights follow from `run_seed` and `name`.
+    `updates`: their total number. The initial weights follow from `run_seed` and `name`.
     """
 
     def seed(purpose: str) -> int:
         return int(generator(run_seed, purpose, name).integers(2**31))
 
     shape = dict(shape)
-    dropping = shape.pop("dropout_in", "learning") != "playing"
+    apply_dropout = shape.pop("dropout_in", "learning") != "playing"
     engine.adapters.add(name, **shape, seed=seed(ADAPTER))
     common: dict[str, Any] = {
         "updates": updates,
         "microbatch_tokens": getattr(algorithm, "microbatch_tokens", None),
-        "dropout": dropping and shape.get("dropout", 0.0) > 0,
+        "dropout": apply_dropout and shape.get("dropout", 0.0) > 0,
     }
     if isinstance(algorithm, PpoSettings):
         more: dict[str, Any] = {

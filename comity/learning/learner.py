@@ -1,46 +1,43 @@
 """A learner: an adapter with an optimizer.
 
-`update` takes one iteration's lessons and makes one Adam step (`step`, whatever the gradient
-comes from). What the conversations share
-is computed once; micro-batches bound the memory and change nothing (see `policy_loss`).
-Adapter weights and Adam's moments are float32 whatever the base model's type.
+`update` takes one iteration's training sequences and makes one Adam step (`step`, for any
+source of gradients). The sequences' common prefix is computed once; micro-batches bound the
+memory without changing results (see `policy_loss`). Adapter weights and Adam's moments are
+float32 whatever the base model's type.
 """
 
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
 
-from comity.engines.local.engine import Engine, TrunkReading
+from comity.engines.local.engine import Engine, SharedPrefix
 from comity.engines.local.session import Session
 from comity.errors import ComityError, WorkError, lookup
-from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
+from comity.learning.loss import LossSettings, LossSums, Terms, policy_loss
 from comity.learning.normalization import Denominators
-from comity.learning.reference_policy import Reference
+from comity.learning.reference_policy import ReferencePolicy
 from comity.learning.training_batch import (
-    Lesson,
-    TermReading,
-    common_beginning,
-    measure,
+    TermOutputs,
+    TrainingSequence,
+    common_prefix,
+    compute_terms,
+    evaluate_terms,
     micro_batches,
-    read_terms,
 )
 
-if TYPE_CHECKING:
-    from comity.learning.credit.critic import Critic
 
-
-def turn_shares(
-    lessons: Sequence[Lesson], turns: Sequence[str] | None, device: torch.device
+def turn_mask(
+    sequences: Sequence[TrainingSequence], turns: Sequence[str] | None, device: torch.device
 ) -> torch.Tensor | None:
-    """1 for every term of the kinds of turns in `turns`, else 0, float32 `[N]`; None: all."""
+    """1 for every term of a kind of turn in `turns`, else 0, float32 `[N]`; None: all are 1."""
     if turns is None:
         return None
-    found = [d for lesson in lessons for d in lesson.decisions]
+    found = [d for sequence in sequences for d in sequence.decisions]
     return torch.tensor([float(d.kind in turns) for d in found for _ in d.behavior], device=device)
 
 
@@ -49,7 +46,7 @@ SCHEDULES = {
     "linear": "falls in a line to 0 at the end of the run",
     "cosine": "falls along half a cosine to 0 at the end of the run",
 }
-"""How the learning rate goes on after its warmup."""
+"""Schedules of the learning rate after warmup."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class OptimizerSettings:
         lookup("schedule", self.schedule, SCHEDULES)
 
     def rate(self, update: int, updates: int) -> float:
-        """Learning rate of the update with this number (from 0) out of so many."""
+        """Learning rate of update number `update` (from 0) of `updates`."""
         if update < self.warmup:
             return self.learning_rate * (update + 1) / self.warmup
         done = (update - self.warmup) / max(1, updates - self.warmup)
@@ -87,11 +84,29 @@ RESETS = {
     "kl": "the weight of the divergence from the base model",
     "value_head": "the value head's weights",
 }
-"""What may start anew when a phase of a run begins; the adapter is always handed over."""
+"""What may be reset when a phase of a run begins; the adapter is always kept."""
+
+
+class ValueModel(Protocol):
+    """Predicts and learns the values of a learner's states (`comity.learning.critic.Critic`)."""
+
+    adapter: str
+
+    def values(self, sequences: Sequence[TrainingSequence]) -> dict[int, float]: ...
+
+    def set_targets(self, sequences: Sequence[TrainingSequence]) -> None: ...
+
+    def train_step(self) -> dict[str, Any]: ...
+
+    def reset(self, parts: Collection[str]) -> None: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore_state(self, state: dict[str, Any]) -> None: ...
 
 
 class Learner:
-    """One adapter, its optimizer, and the number of updates it has seen."""
+    """One adapter, its optimizer, and its number of updates."""
 
     def __init__(
         self,
@@ -103,7 +118,7 @@ class Learner:
         microbatch_tokens: int | None = None,
         dropout: bool = False,
     ) -> None:
-        """`updates`: how many there will be in all, for the schedule.
+        """`updates`: their total number, for the schedule.
 
         `microbatch_tokens`: most distinct tokens with gradients at a time; None: all.
         """
@@ -115,71 +130,73 @@ class Learner:
         self._updates = updates
         self._microbatch_tokens = microbatch_tokens
         self._dropout = dropout
-        self.reference = Reference(engine)
+        self.reference = ReferencePolicy(engine)
         self.parameters = engine.adapters.parameters(adapter)
         self.optimizer = self._new_optimizer()
-        self.critic: Critic | None = None
-        """Values for this learner's advantages, where the algorithm wants any."""
+        self.critic: ValueModel | None = None
+        """Predicts values for this learner's advantages, if the algorithm uses any."""
 
-    def _trained(self) -> list[torch.nn.Parameter]:
-        """Everything that the optimizer changes."""
+    def _trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """The optimizer's parameters."""
         return list(self.parameters.values())
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            self._trained(),
+            self._trainable_parameters(),
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
-            fused=True,  # One pass over the memory: three times as quick on two cores.
+            fused=True,  # One pass over the memory: three times as fast on two cores.
         )
 
     def reset(self, parts: Collection[str]) -> None:
-        """Start some of `RESETS` anew, where it has them."""
+        """Reset some of `RESETS`, if the learner has them."""
         if "optimizer" in parts:
             self.optimizer = self._new_optimizer()
         if self.critic is not None:
             self.critic.reset(parts)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides adapter and optimizer (see `learning.states`)."""
+        """State besides adapter and optimizer, for checkpoints (see `comity.learning.state`)."""
         return {} if self.critic is None else {"critic": self.critic.state()}
 
     def restore_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Restore what `state` returned."""
         if self.critic is not None:
             self.critic.restore_state(state["critic"])
 
-    def update(self, lessons: Sequence[Lesson], recording: Session | None = None) -> dict[str, Any]:
-        """One step on all lessons, or `epochs` of them; what they saw, for the metrics.
+    def update(
+        self, sequences: Sequence[TrainingSequence], recording: Session | None = None
+    ) -> dict[str, Any]:
+        """One step on all sequences, or `epochs` of them; returns metrics.
 
-        With a recording of the rollout, the passes of playing are reused where it has them.
+        With a recording of the rollout, its forward passes are reused where possible.
 
-        Raises `WorkError` before a step if the loss or the gradient is not finite: the
-        weights then are still the last good ones.
+        Raises `WorkError` before a step if the loss or the gradient is not finite, so that the
+        weights are still valid.
         """
-        if not lessons:
+        if not sequences:
             rate = self.rate
             self.version += 1
             row: dict[str, Any] = {"learning_rate": rate, "decisions": 0}
         else:
-            decisions = sum(len(lesson.decisions) for lesson in lessons)
-            row = self.step(lambda: self.accumulate(lessons, recording), decisions)
+            decisions = sum(len(sequence.decisions) for sequence in sequences)
+            row = self.step(lambda: self.accumulate_gradients(sequences, recording), decisions)
         if self.critic is not None:
-            seen = self.critic.learn()
+            seen = self.critic.train_step()
             tokens = seen.pop("tokens_learned", 0) + row.get("tokens_learned", 0)
             row |= {**seen, "tokens_learned": tokens}
         return row
 
-    def step(self, accumulate: Callable[[], Sums], decisions: int) -> dict[str, Any]:
-        """Steps on the gradient that `accumulate` adds to the parameters' `.grad`.
+    def step(self, accumulate_gradients: Callable[[], LossSums], decisions: int) -> dict[str, Any]:
+        """Steps on the gradient that `accumulate_gradients` adds to the parameters' `.grad`.
 
-        `decisions`: how many it is made of. Returns and raises what `update` does.
+        `decisions`: their number in the batch. Returns and raises what `update` does.
         """
-        computed = self._computed()
-        sums, norm, steps = Sums(), 0.0, self._loss.epochs
+        computed = self._tokens_computed()
+        sums, norm, steps = LossSums(), 0.0, self._loss.epochs
         for _ in range(steps):
-            seen = accumulate()
-            norm += self.descend(seen.loss)
+            seen = accumulate_gradients()
+            norm += self.optimizer_step(seen.loss)
             sums.add(seen)
         rate = self.rate
         self.version += 1
@@ -195,46 +212,48 @@ class Learner:
             "gradient_norm": norm / steps,
             "learning_rate": rate,
             "decisions": decisions,
-            "tokens_learned": self._computed() - computed,
+            "tokens_learned": self._tokens_computed() - computed,
         }
 
-    def now(self, lessons: Sequence[Lesson], recording: Session | None = None) -> TermReading:
-        """The present policy's terms as they are: without dropout, without gradients."""
+    def current_terms(
+        self, sequences: Sequence[TrainingSequence], recording: Session | None = None
+    ) -> TermOutputs:
+        """The terms under the current policy, without dropout and gradients."""
         top = self._loss.entropy_top_k
-        return measure(self._engine, lessons, self.adapter, recording, top)
+        return evaluate_terms(self._engine, sequences, self.adapter, recording, top)
 
     @property
     def entropy_weight(self) -> float:
-        """Of the entropy bonus; without any, its gradient is not computed."""
+        """Weight of the entropy bonus; if it is 0, the entropy's gradient is not computed."""
         return self._loss.entropy
 
-    def _computed(self) -> int:
-        """Tokens computed so far, but for those that depend on what is remembered already."""
+    def _tokens_computed(self) -> int:
+        """Tokens computed so far, without those that depend on the reference policy's cache."""
         return self._engine.tokens_computed - self.reference.tokens
 
     @property
     def rate(self) -> float:
-        """Learning rate of the present update."""
+        """Learning rate of the current update."""
         return self.settings.rate(self.version, self._updates)
 
-    def descend(self, loss: float) -> float:
-        """One optimizer step on what lies in `.grad`; the gradient's norm before clipping.
+    def optimizer_step(self, loss: float) -> float:
+        """One optimizer step on `.grad`; returns the gradient's norm before clipping.
 
         Raises `WorkError` before the step if the loss or the gradient is not finite, and after it
-        if a weight is not: what has diverged is never kept as a checkpoint.
+        if a weight is not: diverged weights are never saved in a checkpoint.
         """
         if not math.isfinite(loss):
             raise WorkError(f"the loss of adapter {self.adapter!r} is {loss}")
         clip = self.settings.gradient_clip
         limit = math.inf if clip is None else clip
-        norm = float(torch.nn.utils.clip_grad_norm_(self._trained(), limit))
+        norm = float(torch.nn.utils.clip_grad_norm_(self._trainable_parameters(), limit))
         if not math.isfinite(norm):
             raise WorkError(f"the gradient of adapter {self.adapter!r} has norm {norm}")
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if not all(torch.isfinite(weight).all() for weight in self._trained()):
+        if not all(torch.isfinite(weight).all() for weight in self._trainable_parameters()):
             raise WorkError(
                 f"weights of adapter {self.adapter!r} are not finite after a step at learning "
                 f"rate {self.rate:g}; lower optimizer.learning_rate"
@@ -242,7 +261,7 @@ class Learner:
         return norm
 
     def load(self, folder: Path) -> None:
-        """Take over the weights that are saved in a folder (PEFT format), of the same base."""
+        """Load saved weights from a folder (PEFT format), of the same base model."""
         self._engine.adapters.check_base(folder)
         saved = load_file(str(folder / "adapter_model.safetensors"))
         known = {f"base_model.model.{name}.weight" for name in self.parameters}
@@ -254,78 +273,80 @@ class Learner:
                 raise ComityError(f"the adapter in {folder} does not fit: it lacks {name}")
             parameter.data.copy_(weights)
 
-    def accumulate(self, lessons: Sequence[Lesson], recording: Session | None = None) -> Sums:
+    def accumulate_gradients(
+        self, sequences: Sequence[TrainingSequence], recording: Session | None = None
+    ) -> LossSums:
         """Add the gradient of the whole batch's loss to the parameters' `.grad`."""
-        denominators = Denominators(lessons, self._loss.normalization)
-        sums = Sums()
+        denominators = Denominators(sequences, self._loss.normalization)
+        sums = LossSums()
 
-        def loss(run: Sequence[Lesson], reading: TermReading) -> torch.Tensor:
-            device = reading.logprobs.device
+        def loss(run: Sequence[TrainingSequence], outputs: TermOutputs) -> torch.Tensor:
+            device = outputs.logprobs.device
             found = [d for one in run for d in one.decisions]
             owner = torch.tensor(
                 [n for n, d in enumerate(found) for _ in d.behavior], device=device
             )
-            z, advantages = (
+            denominator, advantages = (
                 torch.tensor(values, dtype=torch.float32, device=device)[owner]
                 for values in (denominators.of(found), [d.advantage for d in found])
             )
-            now = self.now(run) if self._dropout else None
+            now = self.current_terms(run) if self._dropout else None
             terms = Terms(
-                logprobs=reading.logprobs,
+                logprobs=outputs.logprobs,
                 behavior=torch.tensor([b for d in found for b in d.behavior], device=device),
                 advantages=advantages,
-                entropy=reading.entropy,
+                entropy=outputs.entropy,
                 reference=self.reference.logprobs(run) if self._loss.kl > 0 else None,
                 decisions=owner,
-                bonus=turn_shares(run, self._loss.entropy_turns, device),
-                now=None if now is None else now.logprobs,
-                entropy_now=None if now is None else now.entropy,
+                bonus=turn_mask(run, self._loss.entropy_turns, device),
+                current_logprobs=None if now is None else now.logprobs,
+                current_entropy=None if now is None else now.entropy,
             )
-            return policy_loss(terms, self._loss, z, sums)
+            return policy_loss(terms, self._loss, denominator, sums)
 
-        self.backward(lessons, loss, recording)
+        self.backward(sequences, loss, recording)
         return sums
 
     def backward(
         self,
-        lessons: Sequence[Lesson],
-        loss: Callable[[Sequence[Lesson], TermReading], torch.Tensor],
+        sequences: Sequence[TrainingSequence],
+        loss: Callable[[Sequence[TrainingSequence], TermOutputs], torch.Tensor],
         recording: Session | None = None,
     ) -> None:
         """Add the gradient of `loss`, summed over micro-batches, to the parameters' `.grad`.
 
-        `loss(some lessons, their reading)` gives those lessons' part of the whole loss. What all
-        lessons begin with is computed once; what the recording holds, not at all.
+        `loss(sequences, outputs)` returns these sequences' part of the whole loss. The common
+        prefix of all sequences is computed once; recorded passes are not computed again.
         """
-        if recording is not None and recording.holds(self.adapter):
-            reading = self._read(lessons, recording=recording)
+        if recording is not None and recording.has_recorded(self.adapter):
+            outputs = self._compute_terms(sequences, recording=recording)
             self._engine.tokens_reused += recording.tokens
-            loss(lessons, reading).backward()
+            loss(sequences, outputs).backward()
             recording.release()
             return
-        shared = common_beginning(lessons)
+        shared = common_prefix(sequences)
         budget = math.inf if self._microbatch_tokens is None else self._microbatch_tokens
-        runs = micro_batches(lessons, len(shared), budget)
-        trunk = None
+        runs = micro_batches(sequences, len(shared), budget)
+        shared_prefix = None
         if len(runs) > 1 and shared:
-            trunk = self._engine.trunk(shared, self.adapter, self._dropout)
+            shared_prefix = self._engine.shared_prefix(shared, self.adapter, self._dropout)
         for run in runs:
-            loss(run, self._read(run, trunk)).backward()
-        if trunk is not None:
-            trunk.backward()
+            loss(run, self._compute_terms(run, shared_prefix)).backward()
+        if shared_prefix is not None:
+            shared_prefix.backward()
 
-    def _read(
+    def _compute_terms(
         self,
-        run: Sequence[Lesson],
-        trunk: TrunkReading | None = None,
+        run: Sequence[TrainingSequence],
+        shared_prefix: SharedPrefix | None = None,
         recording: Session | None = None,
-    ) -> TermReading:
-        """Some lessons, with gradients."""
-        return read_terms(
+    ) -> TermOutputs:
+        """The terms of some sequences, with gradients."""
+        return compute_terms(
             self._engine,
             run,
             self.adapter,
-            trunk,
+            shared_prefix,
             dropout=self._dropout,
             recording=recording,
             entropy_top_k=self._loss.entropy_top_k,

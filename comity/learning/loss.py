@@ -1,26 +1,26 @@
 """The policy-gradient loss of a batch of sampled terms; a pure function of tensors.
 
-A *term* is what got one probability: a scored answer as a whole, or one token of a freely
-sampled answer. For term n with log-probability l_n, advantage A_n, log-probability b_n when
-it was sampled, reference log-probability ref_n and entropy H_n (negotiation papers' token
-loss; k3 estimator: Schulman 2020, "Approximating KL Divergence"):
+A *term* has one probability: a scored answer as a whole, or one token of a freely sampled
+answer. For term n with log-probability l_n, advantage A_n, log-probability b_n when it was
+sampled, reference log-probability ref_n and entropy H_n (the negotiation papers' token loss; k3
+estimator: Schulman 2020, "Approximating KL Divergence"):
 
     rho_n = stop_gradient(min(exp(clamp(l_n - b_n, -40, 40)), cap))          (1 without a cap)
     d_n   = ref_n - l_n
     loss  = sum_n (1/Z_n) [ -rho_n A_n l_n + kl rho_n (e^d_n - d_n - 1) - entropy e_n H_n ]
 
-e_n is 1, or 0 where the bonus is for other kinds of turns. With dropout in learning, l_n is read
-twice: what is differentiated with it, the numbers inside rho_n and the reports without it.
+e_n is 1, or 0 where the bonus is for other kinds of turns. With dropout in training, l_n is
+computed twice: with dropout where it is differentiated, without it in rho_n and in metrics.
 
 With `ratio_clip` epsilon the first part is the clipped surrogate (Schulman et al. 2017; with the
 credit of Advantage Alignment: Proximal Advantage Alignment, arXiv 2406.14662):
 
     -min(r_n A_n, clamp(r_n, 1 - epsilon, 1 + epsilon) A_n)
 
-where r_n is rho_n without its cap, and differentiable by l_n.
+where r_n is rho_n without its cap, and differentiable in l_n.
 
-Z is what `comity.learning.normalization` says. `per_step`, l_n - b_n in rho_n is summed over
-the terms of n's decision: the weight of the whole answer.
+Z is defined in `comity.learning.normalization`. With `per_step`, l_n - b_n in rho_n is summed
+over the terms of n's decision: the weight of the whole answer.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ IMPORTANCE_LEVELS = {
     "per_token": "each term has the weight of its own probabilities",
     "per_step": "all terms of a decision have the product of their weights",
 }
-"""What an importance weight belongs to."""
+"""Levels of importance weights."""
 
 TURNS = {
     "choose": "one of the game's moves",
@@ -44,11 +44,11 @@ TURNS = {
     "respond": "to accept or to reject",
     "think": "a thinking block before any of them",
 }
-"""Every kind of turn that an entropy bonus may be for."""
+"""Every kind of turn that an entropy bonus may be restricted to."""
 
 
 def check_turns(turns: Sequence[str] | None) -> None:
-    """Raises `ComityError` for what is no kind of turn, and where none is named."""
+    """Raises `ComityError` for an unknown kind of turn, and for an empty list."""
     if turns is None:
         return
     if not turns:
@@ -68,9 +68,9 @@ class LossSettings:
     normalization: str = "decisions"
     """A name in `NORMALIZATIONS`."""
     importance_cap: float | None = 2.0
-    """Largest importance weight between playing and learning; null: no weights."""
+    """Largest importance weight between play and training; null: no weights."""
     entropy_top_k: int | None = None
-    """How many of the likeliest tokens a sampled token's entropy is of; null: all."""
+    """Number of likeliest tokens in a sampled token's entropy; null: all."""
     importance_level: str = "per_token"
     """A name in `IMPORTANCE_LEVELS`."""
     ratio_clip: float | None = None
@@ -78,7 +78,7 @@ class LossSettings:
     epochs: int = 1
     """Optimizer steps on one batch."""
     entropy_turns: tuple[str, ...] | None = None
-    """Kinds of turns that the entropy bonus is for (`TURNS`); None: all."""
+    """Kinds of turns with an entropy bonus (`TURNS`); None: all."""
 
     def __post_init__(self) -> None:
         lookup("level of importance weights", self.importance_level, IMPORTANCE_LEVELS)
@@ -108,25 +108,25 @@ class Terms:
     logprobs: torch.Tensor
     """Under the weights being trained, differentiable."""
     behavior: torch.Tensor
-    """As sampled."""
+    """When sampled."""
     advantages: torch.Tensor
     entropy: torch.Tensor
-    """Of the distribution that the term was drawn from, differentiable."""
+    """Of the distribution that the term was sampled from, differentiable."""
     reference: torch.Tensor | None = None
     """Under the base model; None where kl is 0."""
     decisions: torch.Tensor | None = None
-    """Number of each term's decision, from 0, int64 `[N]`; needed for weights per step alone."""
+    """Index of each term's decision, from 0, int64 `[N]`; only for weights per step."""
     bonus: torch.Tensor | None = None
-    """e_n, the share of the entropy bonus; None: 1 for all."""
-    now: torch.Tensor | None = None
-    """`logprobs` without dropout, as they are compared and reported; None: there is no dropout."""
-    entropy_now: torch.Tensor | None = None
+    """e_n, the factor of the entropy bonus; None: 1 for all."""
+    current_logprobs: torch.Tensor | None = None
+    """`logprobs` without dropout, for ratios and metrics; None: there is no dropout."""
+    current_entropy: torch.Tensor | None = None
     """`entropy` likewise."""
 
 
 @dataclass
-class Sums:
-    """What a loss reports, added up over micro-batches; divide by `terms`."""
+class LossSums:
+    """Metrics of a loss, summed over micro-batches; divide by `terms`."""
 
     loss: float = 0.0
     """Already divided by Z."""
@@ -135,11 +135,11 @@ class Sums:
     importance: float = 0.0
     importance_max: float = 0.0
     clipped: int = 0
-    """Terms whose ratio was clipped, so that their advantage had no gradient."""
+    """Terms with a clipped ratio, whose advantage had no gradient."""
     terms: int = 0
 
-    def add(self, other: "Sums") -> None:
-        """Add up what another step saw."""
+    def add(self, other: "LossSums") -> None:
+        """Add the sums of another step."""
         self.loss += other.loss
         self.kl += other.kl
         self.entropy += other.entropy
@@ -150,15 +150,14 @@ class Sums:
 
 
 def policy_loss(
-    terms: Terms, settings: LossSettings, z: float | torch.Tensor, sums: Sums
+    terms: Terms, settings: LossSettings, denominator: float | torch.Tensor, sums: LossSums
 ) -> torch.Tensor:
-    """The scalar loss of some of a batch's terms, and its parts added to `sums`.
+    """The scalar loss of some of a batch's terms; adds its metrics to `sums`.
 
-    `z`: what each term is divided by, one number or `[N]`. The terms of a decision must not be
-    torn apart.
+    `denominator`: Z, one number or `[N]`. All terms of a decision must be in the same call.
     """
-    now = terms.logprobs.detach() if terms.now is None else terms.now
-    change = now - terms.behavior
+    current = terms.logprobs.detach() if terms.current_logprobs is None else terms.current_logprobs
+    change = current - terms.behavior
     if settings.importance_level == "per_step":
         assert terms.decisions is not None
         whole = change.new_zeros(int(terms.decisions.max()) + 1)
@@ -172,7 +171,7 @@ def policy_loss(
     if settings.ratio_clip is None:
         loss = -(rho * terms.advantages * terms.logprobs)
     else:
-        # Also of a whole answer's weight each term has its own part of the gradient.
+        # Each term has its own part of the gradient, also of a whole answer's weight.
         ratio = weight * torch.exp(terms.logprobs - terms.logprobs.detach())
         least, most = 1 - settings.ratio_clip, 1 + settings.ratio_clip
         free, bound = ratio * terms.advantages, ratio.clamp(least, most) * terms.advantages
@@ -183,14 +182,14 @@ def policy_loss(
         difference = (terms.reference - terms.logprobs).clamp(-40, 40)
         k3 = torch.exp(difference) - difference - 1
         loss = loss + settings.kl * rho * k3
-        gap = (terms.reference - now).clamp(-40, 40)
+        gap = (terms.reference - current).clamp(-40, 40)
         sums.kl += float((torch.exp(gap) - gap - 1).sum())
     if settings.entropy > 0:
         bonus = terms.entropy if terms.bonus is None else terms.bonus * terms.entropy
         loss = loss - settings.entropy * bonus
-    total = (loss / z).sum()
+    total = (loss / denominator).sum()
     sums.loss += float(total.detach())
-    entropy = terms.entropy if terms.entropy_now is None else terms.entropy_now
+    entropy = terms.entropy if terms.current_entropy is None else terms.current_entropy
     sums.entropy += float(entropy.detach().sum())
     sums.importance += float(weight.sum())
     sums.importance_max = max(sums.importance_max, float(weight.max()))

@@ -1,7 +1,7 @@
-"""REINFORCE: its settings, and what an algorithm that is derived from it may change.
+"""REINFORCE: its settings, and the hooks for algorithms derived from it.
 
-Subclasses have other defaults and fields, and other credits (`Reinforce.combined`);
-`comity.learning.advantage_alignment` is one.
+Subclasses have other defaults and fields, and other advantages (`Reinforce.combined`);
+`comity.learning.advantage_alignment` is an example.
 """
 
 from collections.abc import Mapping
@@ -34,16 +34,16 @@ class Reinforce:
     """REINFORCE (Williams 1992) on sampled matches, with a baseline."""
 
     uses_all_seats: ClassVar[bool] = False
-    """Credits count the advantages of seats that are not trained, so baselines pool them too."""
+    """Whether advantages depend on seats that are not trained; baselines then pool all seats."""
 
     discount: float = 0.9
     """Weight of the next round's reward relative to this round's."""
     baseline: str = "batch"
-    """What is taken off each return (see `comity.learning.credit.returns.BASELINES`)."""
+    """What is subtracted from each return (see `comity.learning.credit.returns.BASELINES`)."""
     whiten: bool | str = True
     """Scale advantages to deviation 1: over the whole batch (true), per "round", or not.
 
-    "center" only takes the mean off."""
+    "center" only subtracts the mean."""
     kl: float = 0.0
     """Weight of the divergence from the base model (k3 estimator)."""
     entropy: float = 0.0
@@ -51,11 +51,11 @@ class Reinforce:
     normalization: str = "decisions"
     """What the loss is divided by (see `comity.learning.normalization.NORMALIZATIONS`)."""
     importance_cap: float | None = 2.0
-    """Largest importance weight between playing and learning; null: no weights."""
+    """Largest importance weight between play and training; null: no weights."""
     entropy_top_k: int | None = None
-    """How many of the likeliest tokens a sampled token's entropy is of; null: all."""
+    """Number of likeliest tokens in a sampled token's entropy; null: all."""
     entropy_turns: tuple[str, ...] | None = None
-    """Kinds of turns that the bonus is for (see `comity.learning.loss.TURNS`); null: all."""
+    """Kinds of turns with an entropy bonus (see `comity.learning.loss.TURNS`); null: all."""
     importance_level: str = "per_token"
     """Importance weights "per_token", or "per_step": their product over a decision's tokens."""
     ratio_clip: float | None = None
@@ -67,13 +67,13 @@ class Reinforce:
     reward_scale: float = 1.0
     """Rewards are divided by it before they become returns."""
     visitation_discount: bool = False
-    """Multiply credits by discount^t (the gradient of the discounted return)."""
+    """Multiply advantages by discount^t (the gradient of the discounted return)."""
     credit_steps: str = "rounds"
-    """Credit whole "rounds", talk included, or the single "steps" of the game."""
+    """Unit of credit: whole "rounds", messages included, or single "steps" of the game."""
     estimator: str = "baseline"
-    """Where advantages come from (see `ESTIMATORS`)."""
+    """Source of advantages (see `ESTIMATORS`)."""
     alternatives: int = 0
-    """Alternatives that are sampled to every decision and played on; 0: none."""
+    """Alternatives that are sampled for every decision and played on; 0: none."""
     branch_depth: int | None = None
     """Rounds that alternatives are played on after their own; null: to the end of the match."""
     lambda_max: float = 0.95
@@ -83,7 +83,7 @@ class Reinforce:
     critic_loss: str = "huber"
     """How the critic's error is measured: "huber" or "squared"."""
     critic_optimizer: Mapping[str, Any] | None = None
-    """What of `optimizer` is otherwise for the critic, such as {learning_rate: 1e-5}."""
+    """Settings of `optimizer` that differ for the critic, such as {learning_rate: 1e-5}."""
 
     def __post_init__(self) -> None:
         self.credit()
@@ -98,18 +98,18 @@ class Reinforce:
             raise ComityError(f"lambda_anneal must be positive or null, not {self.lambda_anneal}")
 
     @property
-    def branching(self) -> bool:
-        """Alternatives are played."""
+    def needs_alternatives(self) -> bool:
+        """Whether alternatives are sampled and played."""
         return self.estimator == "branches"
 
     def _check_branches(self) -> None:
         if self.alternatives < 0 or (self.branch_depth is not None and self.branch_depth < 0):
             raise ComityError("alternatives and branch_depth must not be negative")
-        if self.branching != (self.alternatives > 0):
+        if self.needs_alternatives != (self.alternatives > 0):
             raise ComityError(
                 "alternatives are for estimator=branches or branched=true: give both or none"
             )
-        if self.branching and self.credit_steps != "rounds":
+        if self.needs_alternatives and self.credit_steps != "rounds":
             raise ComityError("alternatives are credited by rounds; leave credit_steps=rounds")
 
     def credit(self) -> CreditSettings:
@@ -123,10 +123,10 @@ class Reinforce:
         )
 
     def combined(self, advantages: np.ndarray, batch: CreditBatch) -> np.ndarray:
-        """What decisions are trained with, `[match, seat, step]`: here their own advantages.
+        """The advantages for training, `[match, seat, step]`: here unchanged.
 
-        Called once for a batch with every seat's advantages, before whitening. An algorithm
-        that credits differently overrides it.
+        Called once per batch with every seat's advantages, before whitening. Other algorithms
+        override it.
         """
         return advantages
 

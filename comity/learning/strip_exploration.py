@@ -1,9 +1,9 @@
-"""What was told for exploration is taken out before anything is learned.
+"""Removes exploration instructions from conversations before training.
 
-A decision is sampled in a context that holds instructions (`comity.prompts.exploration`), and
-learned from in the same context without them: their token spans are removed, and what stands
-after them moves up. The probabilities as sampled stay those of the context that held them, so
-importance weights correct for the difference.
+A decision is sampled in a context with instructions (`comity.prompts.exploration`), but trained
+in the same context without them: their token spans are removed, and later tokens move up. The
+recorded probabilities are those of the context with instructions, so importance weights correct
+for the difference.
 """
 
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ from comity.rollout.records import Conversation
 
 
 @dataclass(frozen=True)
-class Remainder:
-    """A conversation without its instructions."""
+class StrippedConversation:
+    """A conversation without its exploration instructions."""
 
     ids: tuple[int, ...]
     removed: tuple[tuple[int, int], ...] = ()
-    """(first, end) of every stretch that is missing, in the whole conversation's counting."""
+    """(first, end) of every removed span, in indices of the whole conversation."""
 
     @staticmethod
-    def of(talk: Conversation) -> "Remainder":
-        """All of a conversation that is learned from."""
-        removed = tuple((p.start, p.end) for p in talk.pieces if p.kind == EXPLORATION)
+    def of(conversation: Conversation) -> "StrippedConversation":
+        """Strip a conversation."""
+        removed = tuple((p.start, p.end) for p in conversation.pieces if p.kind == EXPLORATION)
         ids: list[int] = []
         after = 0
         for first, end in removed:
-            ids += talk.ids[after:first]
+            ids += conversation.ids[after:first]
             after = end
-        return Remainder((*ids, *talk.ids[after:]), removed)
+        return StrippedConversation((*ids, *conversation.ids[after:]), removed)
 
-    def place(self, index: int) -> int:
-        """Where the conversation's id at `index`, which is not removed, stands here."""
+    def index_of(self, index: int) -> int:
+        """New index of the id at `index` in the whole conversation, which must not be removed."""
         return index - sum(end - first for first, end in self.removed if end <= index)

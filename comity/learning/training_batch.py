@@ -1,8 +1,8 @@
-"""Sampled decisions as the learner reads them again: which rows, which answers.
+"""Training batches: sampled decisions as sequences, and their terms with gradients.
 
-A `Lesson` is one conversation with the decisions that are trained in it. `read_terms` runs a
-set of lessons through the engine with gradients and returns the log-probability and the
-entropy of every term, from the very same masked distributions that were sampled from.
+A `TrainingSequence` is one conversation with its trained decisions. `compute_terms` runs a batch
+of sequences through the engine with gradients and returns the log-probability and entropy of
+every term, under the same masked distributions that were sampled from.
 """
 
 from collections.abc import Sequence
@@ -10,53 +10,53 @@ from dataclasses import dataclass
 
 import torch
 
-from comity.engines.local.engine import Engine, TrunkReading
+from comity.engines.local.engine import Engine, SharedPrefix
 from comity.engines.local.scoring import Answers, answer_logprobs, later_tokens
 from comity.engines.local.session import Session
-from comity.engines.token_masks import Mask
-from comity.learning.strip_exploration import Remainder
+from comity.engines.token_masks import TokenMask
+from comity.learning.strip_exploration import StrippedConversation
 from comity.rollout.play import Rollout
 
 
 @dataclass(frozen=True)
 class TrainedDecision:
-    """One decision that is learned from."""
+    """One trained decision."""
 
     start: int
-    """Index in the conversation that its offsets count from."""
+    """Index in the conversation that `offsets` are relative to."""
     tokens: tuple[int, ...]
-    """Its chosen tokens."""
+    """Its sampled tokens."""
     answers: Answers
-    """The legal answers that it was drawn from; () where it was sampled freely."""
+    """The legal answers that it was sampled from; () if it was sampled token by token."""
     behavior: tuple[float, ...]
-    """Log-probability of each term as sampled: one for a scored answer, else one per token."""
+    """Log-probability of each term when sampled: one for a scored answer, else one per token."""
     advantage: float
     temperature: float = 1.0
     reward: float = 0.0
-    """For algorithms that make advantages themselves."""
+    """For algorithms that estimate advantages themselves."""
     source: int = 0
-    """Number of the decision in its rollout; a later one of the same seat is larger."""
+    """Index of the decision in its rollout; increases within a seat."""
     trajectory: tuple[int, int] = (0, 0)
     """Match and seat."""
     round: int | None = None
-    """That its reward is for; None: one of its own."""
+    """The round that its reward is for; None: a round of its own."""
     offsets: tuple[int, ...] = ()
-    """Of each chosen token, from `start`: what is forced lies between; (): one by one."""
-    masks: tuple[Mask | None, ...] = ()
-    """What each token was chosen from; (): the whole vocabulary."""
+    """Offset of each sampled token from `start`, with forced tokens between; (): consecutive."""
+    masks: tuple[TokenMask | None, ...] = ()
+    """Mask of each token; (): the whole vocabulary."""
     kind: str = ""
-    """What was asked for (`comity.learning.loss.TURNS`)."""
+    """Kind of turn (`comity.learning.loss.TURNS`)."""
 
     @property
-    def places(self) -> Sequence[int]:
-        """Index of each chosen token in the conversation."""
+    def token_indices(self) -> Sequence[int]:
+        """Index of each sampled token in the conversation."""
         if self.offsets:
             return [self.start + offset for offset in self.offsets]
         return range(self.start, self.start + len(self.tokens))
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSequence:
     """One conversation and its trained decisions."""
 
     ids: tuple[int, ...]
@@ -65,32 +65,36 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class TermReading:
-    """All N terms of a set of lessons, lesson by lesson."""
+class TermOutputs:
+    """The N terms of a batch, sequence by sequence."""
 
     logprobs: torch.Tensor
     """float32 `[N]`."""
     entropy: torch.Tensor
-    """Of the distribution that the term was drawn from, float32 `[N]`."""
+    """Entropy of the distribution that the term was sampled from, float32 `[N]`."""
     hidden: torch.Tensor
-    """Last hidden state where the term is predicted, in the model's type, `[N, H]`."""
+    """Last hidden state that predicts the term, in the model's type, `[N, H]`."""
 
 
-def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
-    """The conversations in which an adapter made trained decisions, as the learner reads them.
+def training_sequences(
+    rollout: Rollout, adapter: str, temperature: float
+) -> list[TrainingSequence]:
+    """The conversations with trained decisions of an adapter, as training sequences.
 
-    That is without what was told for exploration (`comity.learning.strip_exploration`).
+    They do not contain exploration instructions (`comity.learning.strip_exploration`).
     """
-    talks: dict[int, Remainder] = {}
+    conversations: dict[int, StrippedConversation] = {}
     decisions: dict[int, list[TrainedDecision]] = {}
     given = zip(rollout.decisions, rollout.answers, rollout.masks, strict=True)
     for source, (d, answers, masks) in enumerate(given):
         if d.trained and d.adapter == adapter and d.tokens:
-            if d.conversation not in talks:
-                talks[d.conversation] = Remainder.of(rollout.conversations[d.conversation])
+            if d.conversation not in conversations:
+                conversations[d.conversation] = StrippedConversation.of(
+                    rollout.conversations[d.conversation]
+                )
             decisions.setdefault(d.conversation, []).append(
                 TrainedDecision(
-                    start=talks[d.conversation].place(d.start),
+                    start=conversations[d.conversation].index_of(d.start),
                     tokens=tuple(d.tokens),
                     answers=answers,
                     behavior=(d.logprob,) if answers else tuple(d.token_logprobs),
@@ -106,49 +110,53 @@ def lessons(rollout: Rollout, adapter: str, temperature: float) -> list[Lesson]:
                 )
             )
     return [
-        Lesson(talks[number].ids[: found[-1].places[-1] + 1], tuple(found))
+        TrainingSequence(conversations[number].ids[: found[-1].token_indices[-1] + 1], tuple(found))
         for number, found in decisions.items()
     ]
 
 
-def read_terms(
+def compute_terms(
     engine: Engine,
-    lessons: Sequence[Lesson],
+    sequences: Sequence[TrainingSequence],
     adapter: str | None,
-    trunk: TrunkReading | None = None,
+    shared_prefix: SharedPrefix | None = None,
     gradients: bool = True,
     dropout: bool = False,
     recording: Session | None = None,
     entropy_top_k: int | None = None,
     entropy_gradient: bool = True,
-) -> TermReading:
+) -> TermOutputs:
     """Log-probability, entropy and hidden state of every term.
 
     With `entropy_top_k` the entropy of a freely sampled token is that of the k likeliest.
-    Without `entropy_gradient`, which spares the time of it, it may have none.
-    With a recording of the rollout that holds all of it, nothing is computed anew.
+    Without `entropy_gradient`, which saves time, the entropy may have no gradient. If a recording
+    of the rollout has all tokens, its passes are reused.
     """
-    # The last token of a sequence predicts nothing that is trained, so it is not computed.
-    sequences = [lesson.ids[:-1] for lesson in lessons]
+    # The last token of a sequence predicts no trained token, so it is not computed.
+    token_ids = [sequence.ids[:-1] for sequence in sequences]
     branch_index: dict[tuple[int, ...], int] = {}
-    for lesson in lessons:
-        for decision in lesson.decisions:
+    for sequence in sequences:
+        for decision in sequence.decisions:
             for prefix in later_tokens(decision.answers).prefix:
-                branch = (*lesson.ids[: decision.start], *prefix)
+                branch = (*sequence.ids[: decision.start], *prefix)
                 if branch not in branch_index:
-                    branch_index[branch] = len(sequences)
-                    sequences.append(branch)
-    recorded = recording.recorded(sequences, adapter) if recording is not None else None
-    reading = recorded or engine.read(sequences, adapter, trunk, gradients, dropout)
+                    branch_index[branch] = len(token_ids)
+                    token_ids.append(branch)
+    recorded_states = (
+        recording.recorded_states(token_ids, adapter) if recording is not None else None
+    )
+    states = recorded_states or engine.hidden_states(
+        token_ids, adapter, shared_prefix, gradients, dropout
+    )
 
     scored: dict[tuple[Answers, float], list[tuple[int, int, list[int], int]]] = {}
-    free: dict[float, list[tuple[int, int, int, Mask | None]]] = {}
+    free: dict[float, list[tuple[int, int, int, TokenMask | None]]] = {}
     count = 0
-    for rows, lesson in zip(reading.rows, lessons, strict=False):
-        for decision in lesson.decisions:
+    for rows, sequence in zip(states.rows, sequences, strict=False):
+        for decision in sequence.decisions:
             if decision.answers:
                 later = [
-                    reading.rows[branch_index[(*lesson.ids[: decision.start], *prefix)]][-1]
+                    states.rows[branch_index[(*sequence.ids[: decision.start], *prefix)]][-1]
                     for prefix in later_tokens(decision.answers).prefix
                 ]
                 chosen = decision.answers.index(decision.tokens)
@@ -158,13 +166,15 @@ def read_terms(
                 count += 1
             else:
                 masks = decision.masks or (None,) * len(decision.tokens)
-                for place, token, mask in zip(decision.places, decision.tokens, masks, strict=True):
+                for place, token, mask in zip(
+                    decision.token_indices, decision.tokens, masks, strict=True
+                ):
                     free.setdefault(decision.temperature, []).append(
                         (count, rows[place - 1], token, mask)
                     )
                     count += 1
 
-    hidden, device = reading.hidden, reading.hidden.device
+    hidden, device = states.hidden, states.hidden.device
     places: list[int] = []
     predicting: list[int] = []
     logprob_parts: list[torch.Tensor] = []
@@ -206,27 +216,27 @@ def read_terms(
             entropy_parts.append(entropy)
         back = torch.empty(count, dtype=torch.int64, device=device)
         back[torch.tensor(places, device=device)] = torch.arange(count, device=device)
-        return TermReading(
+        return TermOutputs(
             torch.cat(logprob_parts)[back],
             torch.cat(entropy_parts)[back],
             hidden.index_select(0, torch.tensor(predicting, device=device)[back]),
         )
 
 
-def measure(
+def evaluate_terms(
     engine: Engine,
-    lessons: Sequence[Lesson],
+    sequences: Sequence[TrainingSequence],
     adapter: str | None,
     recording: Session | None = None,
     entropy_top_k: int | None = None,
-) -> TermReading:
-    """Every term as it is: without dropout and without gradients.
+) -> TermOutputs:
+    """Every term without dropout and without gradients.
 
-    Whatever is reported, compared or paid for is read so, also where dropout is on in learning.
+    Metrics, importance ratios and rewards use these, also where training uses dropout.
     """
-    return read_terms(
+    return compute_terms(
         engine,
-        lessons,
+        sequences,
         adapter,
         gradients=False,
         recording=recording,
@@ -235,38 +245,40 @@ def measure(
     )
 
 
-def common_beginning(lessons: Sequence[Lesson]) -> tuple[int, ...]:
-    """The longest run of ids that all lessons begin with before anything is predicted."""
-    first = min(lesson.ids for lesson in lessons)
-    last = max(lesson.ids for lesson in lessons)
-    limit = min(d.start for lesson in lessons for d in lesson.decisions) - 1
+def common_prefix(sequences: Sequence[TrainingSequence]) -> tuple[int, ...]:
+    """The longest common prefix of all sequences before their first predicted token."""
+    first = min(sequence.ids for sequence in sequences)
+    last = max(sequence.ids for sequence in sequences)
+    limit = min(d.start for sequence in sequences for d in sequence.decisions) - 1
     length = 0
     while length < limit and first[length] == last[length]:
         length += 1
     return first[:length]
 
 
-def micro_batches(lessons: Sequence[Lesson], shared: int, budget: float) -> list[list[Lesson]]:
-    """Lessons in runs of at most `budget` distinct tokens beyond the first `shared` ones.
+def micro_batches(
+    sequences: Sequence[TrainingSequence], shared: int, budget: float
+) -> list[list[TrainingSequence]]:
+    """Sequences in micro-batches of at most `budget` distinct tokens after the `shared` ones.
 
-    Sorted, so that lessons that begin alike stay together. One lesson longer than the
-    budget is a run of its own.
+    Sorted, so that sequences with a common prefix stay together. A sequence longer than the
+    budget is a micro-batch of its own.
     """
-    runs: list[list[Lesson]] = []
+    runs: list[list[TrainingSequence]] = []
     used = 0
-    for lesson in sorted(lessons, key=lambda one: one.ids):
-        alike = _alike(runs[-1][-1].ids, lesson.ids) if runs else shared
-        new = len(lesson.ids) - max(alike, shared)
+    for sequence in sorted(sequences, key=lambda one: one.ids):
+        alike = _common_prefix_length(runs[-1][-1].ids, sequence.ids) if runs else shared
+        new = len(sequence.ids) - max(alike, shared)
         if not runs or used + new > budget:
             runs.append([])
-            used, new = 0, len(lesson.ids) - shared
-        runs[-1].append(lesson)
+            used, new = 0, len(sequence.ids) - shared
+        runs[-1].append(sequence)
         used += new
     return runs
 
 
-def _alike(one: Sequence[int], other: Sequence[int]) -> int:
-    """Number of ids with which both begin."""
+def _common_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common prefix."""
     count = 0
     for a, b in zip(one, other, strict=False):
         if a != b:

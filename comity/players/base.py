@@ -19,7 +19,7 @@ from comity.games.randomness import ANSWER, generator
 if TYPE_CHECKING:  # People and scripts play without torch.
     from comity.engines.local.scoring import Answers
     from comity.engines.local.session import Session
-    from comity.engines.token_masks import Mask
+    from comity.engines.token_masks import TokenMask
 
 Controller = Literal["live", "frozen", "past", "scripted", "human"]
 """What kind of player decided."""
@@ -90,12 +90,12 @@ class Response:
     """What the answer turned out to be (`comity.prompts.answers.PARSE_STATUSES`); scripts: ""."""
     offsets: tuple[int, ...] = ()
     """Place of each chosen token, from `start`; (): they follow one another."""
-    masks: "tuple[Mask | None, ...]" = ()
+    masks: "tuple[TokenMask | None, ...]" = ()
     """What each token was chosen from, under a grammar; (): the whole vocabulary."""
     grammar: str = ""
     """The regular expression that it was sampled under; "": none."""
     finish_reason: str = ""
-    """Why sampling stopped (`comity.engines.local.sampling.Drawn`); "": not sampled token by token.
+    """Why sampling stopped (`comity.engines.local.sampling.Sample`); "": not sampled by token.
     """
     kind: str = ""
     """"think" or "attempt" for what came before the answer that counts; else "": it counts."""

@@ -8,7 +8,7 @@ and learned from nowhere.
 
 from collections.abc import Mapping, Sequence
 
-from comity.engines.local.session import Draw
+from comity.engines.local.sampling import SampleRequest
 from comity.games.randomness import FOLLOWUP, generator
 from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.rollout.play import Match, Rollout
@@ -63,11 +63,11 @@ def _ask_questions(
         transcript = rollout.conversations[answer.conversation]
         end = len(transcript.ids)
         ids = transcript.ids[:end]
-        told = backend.chat.next(question, ended=ids[-1] in stop)
+        told = backend.chat.encode_next_prompt(question, ended=ids[-1] in stop)
         talked = session.conversation(player.adapter)
         talked.append([*ids, *told])
         rng = generator(*match.stream, FOLLOWUP, answer.seat, name)
-        draws.append(Draw(talked, max_tokens, stop, rng, player.temperature))
+        draws.append(SampleRequest(talked, max_tokens, stop, rng, player.temperature))
         pieces.append(
             [p for p in transcript.pieces if p.end <= end]
             + [Piece("prompt", end, end + len(told), backend.text(told))]
@@ -79,7 +79,7 @@ def _ask_questions(
     ):
         place = (match.number, answer.seat)
         step[place] = step.get(place, answer.step) + 1
-        text = backend.chat.said(drawn.ids)
+        text = backend.chat.answer_text(drawn.ids)
         start = before[-1].end
         conversation = Conversation(
             iteration=answer.iteration,

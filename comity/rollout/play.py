@@ -16,7 +16,7 @@ from comity.rollout.records import Conversation, Decision, Piece
 if TYPE_CHECKING:  # People and scripts play without torch.
     from comity.engines.local.scoring import Answers
     from comity.engines.local.session import Session
-    from comity.engines.token_masks import Mask
+    from comity.engines.token_masks import TokenMask
 
 __all__ = ["Match", "Rollout", "play"]
 
@@ -29,7 +29,7 @@ class Rollout:
     """In order of play: step by step, match by match, seat by seat."""
     answers: "list[Answers]"
     """For each decision the legal answers' ids that were scored; () for written answers."""
-    masks: "list[tuple[Mask | None, ...]]"
+    masks: "list[tuple[TokenMask | None, ...]]"
     """For each decision the masks that its tokens were sampled under; () where there were none."""
     conversations: list[Conversation]
     """`conversations[d.conversation]` holds decision d."""
@@ -69,7 +69,7 @@ def play(
     recordings = [table.recording for table in sessions if table.recording is not None]
     if not keep:
         for session in recordings:
-            if not session.recording:  # Nobody asks it for anything any more.
+            if not session.is_recording:  # Nobody asks it for anything any more.
                 session.release()
     return Rollout(
         decisions=runner.decisions,

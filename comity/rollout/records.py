@@ -101,7 +101,7 @@ class Decision:
     grammar: str = ""
     """The regular expression that it was sampled under; "": none."""
     finish_reason: str = ""
-    """Why sampling stopped (`comity.engines.local.sampling.Drawn`); "": not sampled token by token.
+    """Why sampling stopped (`comity.engines.local.sampling.Sample`); "": not sampled by token.
     """
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from comity.engines.local.adapters import lora
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model
-from comity.engines.local.session import Choice
+from comity.engines.local.session import ScoreRequest
 from comity.errors import ComityError, WorkError
 from tests.tiny import assert_agree, make_tiny
 
@@ -68,7 +68,7 @@ def scores(engine: Engine, adapter: str | None) -> np.ndarray:
     talks = [session.conversation(adapter) for _ in IDS]
     for talk, ids in zip(talks, IDS, strict=True):
         talk.append(ids)
-    return np.array(session.score([Choice(talk, ANSWERS) for talk in talks]))
+    return np.array(session.score([ScoreRequest(talk, ANSWERS) for talk in talks]))
 
 
 def machine(base: Path) -> Engine:
@@ -324,7 +324,7 @@ def test_an_adapter_may_be_called_anything(name: str, base: Path, tmp_path: Path
 def test_no_adapter_of_that_name() -> None:
     with (
         pytest.raises(ComityError, match="no adapter named 'nobody'"),
-        lora.Routes().of((("nobody", 0, 3),)),
+        lora.RowRouting().active((("nobody", 0, 3),)),
     ):
         pass
 

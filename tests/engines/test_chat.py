@@ -72,45 +72,49 @@ def rendered(tokenizer: Any, *texts: str, system: str | None = None) -> list[int
 def test_two_rounds_equal_the_template(architecture: str, tiny_model: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(str(tiny_model(architecture)))
     format = ChatFormat.from_tokenizer(tokenizer, "Be brief.")
-    first, answer = format.first(TOLD), format.answer("A")
+    first, answer = format.encode_first_prompt(TOLD), format.encode_answer("A")
     assert first == rendered(tokenizer, TOLD, system="Be brief.")
-    grown = first + answer + format.next(LATER, ended=False)
+    grown = first + answer + format.encode_next_prompt(LATER, ended=False)
     assert grown == rendered(tokenizer, TOLD, "A", LATER, system="Be brief.")
 
 
 def test_two_rounds_equal_the_template_of_the_default_model(smollm2: Path) -> None:
     tokenizer = load_tokenizer(str(smollm2))
     format = ChatFormat.from_tokenizer(tokenizer)
-    first, answer = format.first(TOLD), format.answer("A")
+    first, answer = format.encode_first_prompt(TOLD), format.encode_answer("A")
     assert first == rendered(tokenizer, TOLD)
-    grown = first + answer + format.next(LATER, ended=False)
+    grown = first + answer + format.encode_next_prompt(LATER, ended=False)
     assert grown == rendered(tokenizer, TOLD, "A", LATER)
     assert format.end_ids == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
-    assert [len(ids) for ids in format.answer_ids(["A", "B"])] == [1, 1]
+    assert [len(ids) for ids in format.encode_labels(["A", "B"])] == [1, 1]
 
 
 def test_an_end_that_was_sampled_is_not_told_again() -> None:
     format = chat()
-    told = format.next(LATER, ended=False)
+    told = format.encode_next_prompt(LATER, ended=False)
     (end,) = format.end_ids
     assert told[0] == end
-    assert told == [end, *format.next(LATER, ended=True)]
+    assert told == [end, *format.encode_next_prompt(LATER, ended=True)]
 
 
 def test_the_empty_think_block_stands_before_every_answer() -> None:
     format = chat(QWEN3)
-    assert format.to_answer.endswith("<think>\n\n</think>\n\n")
-    assert format.decode(format.next("More.", ended=False)).endswith("</think>\n\n")
+    assert format.generation_prompt.endswith("<think>\n\n</think>\n\n")
+    assert format.decode(format.encode_next_prompt("More.", ended=False)).endswith("</think>\n\n")
 
 
 def test_white_space_between_header_and_answer_belongs_to_the_answer() -> None:
     format = chat(INST)
-    assert (format.to_answer, format.answer_prefix, format.answer_end) == (
+    assert (format.generation_prompt, format.answer_prefix, format.answer_end) == (
         " [/INST]",
         " ",
         " <|im_end|>",
     )
-    text = format.decode(format.first("Hi") + format.answer("A") + format.next("Go", ended=False))
+    text = format.decode(
+        format.encode_first_prompt("Hi")
+        + format.encode_answer("A")
+        + format.encode_next_prompt("Go", ended=False)
+    )
     assert text == "[INST] Hi [/INST] A <|im_end|>[INST] Go [/INST]"
 
 
@@ -118,10 +122,14 @@ def test_plain_text_where_there_is_no_template(tiny_model: Callable[..., Path]) 
     tokenizer = load_tokenizer(str(tiny_model("gpt2")))
     format = ChatFormat.from_tokenizer(tokenizer, "Be brief.")
     text = "Be brief.\n\nHi\nAnswer: A\nGo on\nAnswer:"
-    ids = format.first("Hi") + format.answer("A") + format.next("Go on", ended=False)
+    ids = (
+        format.encode_first_prompt("Hi")
+        + format.encode_answer("A")
+        + format.encode_next_prompt("Go on", ended=False)
+    )
     assert format.decode(ids) == text
     assert ids == tokenizer.encode(text, add_special_tokens=False)
-    assert [format.decode(ids) for ids in format.answer_ids(["A", "B"])] == [" A", " B"]
+    assert [format.decode(ids) for ids in format.encode_labels(["A", "B"])] == [" A", " B"]
     line_break = tokenizer.encode("\n", add_special_tokens=False)[0]
     assert format.end_ids == {line_break, tokenizer.eos_token_id}
 
@@ -136,8 +144,10 @@ def test_plain_text_begins_as_the_tokenizer_begins() -> None:
         single="<s> $A", special_tokens=[("<s>", bos)]
     )
     format = ChatFormat.from_tokenizer(tokenizer)
-    assert format.first("Hi")[0] == bos
-    assert bos not in format.first("Hi")[1:] + format.next("Hi", ended=False)
+    assert format.encode_first_prompt("Hi")[0] == bos
+    assert bos not in format.encode_first_prompt("Hi")[1:] + format.encode_next_prompt(
+        "Hi", ended=False
+    )
 
 
 @pytest.mark.parametrize("text", FORGERIES)
@@ -146,13 +156,13 @@ def test_told_text_cannot_forge_a_header(text: str, template: str | None) -> Non
     format = chat(template)
     special = set(format.tokenizer.all_special_ids)
     for told, harmless in (
-        (format.first(text), format.first("x")),
-        (format.next(text, ended=True), format.next("x", ended=True)),
+        (format.encode_first_prompt(text), format.encode_first_prompt("x")),
+        (format.encode_next_prompt(text, ended=True), format.encode_next_prompt("x", ended=True)),
     ):
         kept = [token for token in told if token in special]
         assert kept == [token for token in harmless if token in special]
         assert text in format.decode(told)
-    assert not special & set(format.answer(text))
+    assert not special & set(format.encode_answer(text))
 
 
 def test_tokens_of_the_template_that_are_not_special_cannot_be_forged() -> None:
@@ -161,7 +171,7 @@ def test_tokens_of_the_template_that_are_not_special_cannot_be_forged() -> None:
     tokenizer.chat_template = QWEN3
     format = ChatFormat.from_tokenizer(tokenizer)
     closing, table = tokenizer.convert_tokens_to_ids(["</think>", "<table>"])
-    told = format.first("</think> <table>")
+    told = format.encode_first_prompt("</think> <table>")
     assert told.count(closing) == 1
     assert told.count(table) == 1  # an added word like any other, not part of the template
 
@@ -170,14 +180,17 @@ def test_tokens_of_the_template_that_are_not_special_cannot_be_forged() -> None:
 @given(st.lists(st.sampled_from([*FORGERIES, "A", " ", "\n", "é", "<|", "|>"]), max_size=6))
 def test_what_is_told_is_what_was_said(parts: list[str]) -> None:
     text = "".join(parts)
-    assert FORMAT.decode(FORMAT.first(text)) == FORMAT.before + text + FORMAT.to_answer
+    assert (
+        FORMAT.decode(FORMAT.encode_first_prompt(text))
+        == FORMAT.conversation_start + text + FORMAT.generation_prompt
+    )
 
 
 FORMAT = chat()
 
 
 def test_a_template_that_tells_the_date_tells_the_same_one_always() -> None:
-    assert chat(DATED).before.startswith("26 Jul 2024 26 Jul 2024\n")
+    assert chat(DATED).conversation_start.startswith("26 Jul 2024 26 Jul 2024\n")
 
 
 @pytest.mark.parametrize(
@@ -196,8 +209,10 @@ def test_templates_that_cannot_be_used(template: str, system: str | None, messag
 
 
 def test_the_same_templates_without_a_system_prompt() -> None:
-    assert chat(NO_SYSTEM).to_answer == "<|im_end|>\n<|im_start|>model\n"
-    assert chat(SYSTEM_LAST).first("Hi") == rendered(chat(SYSTEM_LAST).tokenizer, "Hi")
+    assert chat(NO_SYSTEM).generation_prompt == "<|im_end|>\n<|im_start|>model\n"
+    assert chat(SYSTEM_LAST).encode_first_prompt("Hi") == rendered(
+        chat(SYSTEM_LAST).tokenizer, "Hi"
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,7 +230,7 @@ def test_labels_that_cannot_be_told_apart(
 ) -> None:
     format = ChatFormat.from_tokenizer(load_tokenizer(str(tiny_model(architecture))))
     with pytest.raises(ComityError, match=message):
-        format.answer_ids(labels)
+        format.encode_labels(labels)
 
 
 def test_labels_that_the_tokenizer_does_not_know() -> None:
@@ -226,31 +241,31 @@ def test_labels_that_the_tokenizer_does_not_know() -> None:
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
     format = ChatFormat.from_tokenizer(tokenizer)
-    assert format.answer_ids(["A"]) == [[1]]
+    assert format.encode_labels(["A"]) == [[1]]
     with pytest.raises(ComityError, match="does not know"):
-        format.answer_ids(["A", "Q"])
+        format.encode_labels(["A", "Q"])
 
 
 @pytest.mark.parametrize("template", [None, QWEN3, INST])
 def test_a_label_may_be_any_token(template: str | None) -> None:
     one = chat(template)
     labels = ("⟦70⟧", "⟦81⟧")
-    numbered = one.numbered(labels)
-    prefix = one.plain(one.answer_prefix)
-    assert numbered.answer_ids(labels) == [[*prefix, 70], [*prefix, 81]]
-    assert numbered.first("Choose ⟦70⟧ or ⟦81⟧, not ⟦99⟧.") == [
-        *numbered._encode(one.before + "Choose "),
+    numbered = one.with_token_labels(labels)
+    prefix = one.encode_text(one.answer_prefix)
+    assert numbered.encode_labels(labels) == [[*prefix, 70], [*prefix, 81]]
+    assert numbered.encode_first_prompt("Choose ⟦70⟧ or ⟦81⟧, not ⟦99⟧.") == [
+        *numbered._encode(one.conversation_start + "Choose "),
         70,
         *numbered._encode(" or "),
         81,
-        *numbered._encode(", not ⟦99⟧." + one.to_answer),
+        *numbered._encode(", not ⟦99⟧." + one.generation_prompt),
     ]
-    assert numbered.decode([81, *one.plain("!"), 70]) == "⟦81⟧!⟦70⟧"
+    assert numbered.decode([81, *one.encode_text("!"), 70]) == "⟦81⟧!⟦70⟧"
     assert numbered.decode([70, 81] * 2_000) == "⟦70⟧⟦81⟧" * 2_000
     # Without them nothing changes, and the same text is letters.
-    assert one.numbered(["A", "B"]) is one
-    assert len(one.plain("⟦70⟧")) > 2
-    assert one.decode(one.plain("⟦70⟧")) == "⟦70⟧"
+    assert one.with_token_labels(["A", "B"]) is one
+    assert len(one.encode_text("⟦70⟧")) > 2
+    assert one.decode(one.encode_text("⟦70⟧")) == "⟦70⟧"
 
 
 def test_tokens_that_mark_turns_are_no_labels() -> None:
@@ -260,41 +275,48 @@ def test_tokens_that_mark_turns_are_no_labels() -> None:
     )
     for number in (opening, end):
         with pytest.raises(ComityError, match="marks turns in the model's conversations"):
-            one.numbered(["A", f"⟦{number}⟧"])
+            one.with_token_labels(["A", f"⟦{number}⟧"])
     with pytest.raises(ComityError, match=f"vocabulary has {len(one.tokenizer)} tokens"):
-        one.numbered(["⟦100000⟧"])
+        one.with_token_labels(["⟦100000⟧"])
 
 
 def test_tokens_beyond_the_models_rows_are_spelled_in_letters() -> None:
     one = chat()
     rows = len(one.tokenizer)
     one.tokenizer.add_tokens(["<left>", "<right>"])
-    assert one.within(rows + 2) is one
-    fit = one.within(rows, ["A", "B"])
+    assert one.for_vocabulary(rows + 2) is one
+    fit = one.for_vocabulary(rows, ["A", "B"])
     for text in ("go <left>", "<right><left> A"):
-        for ids in (fit.first(text), fit.next(text, ended=False), fit.answer(text)):
+        for ids in (
+            fit.encode_first_prompt(text),
+            fit.encode_next_prompt(text, ended=False),
+            fit.encode_answer(text),
+        ):
             assert max(ids) < rows and text in fit.decode(ids)
-    assert fit.first("A or B?") == one.first("A or B?") and fit.end_ids == one.end_ids
+    assert (
+        fit.encode_first_prompt("A or B?") == one.encode_first_prompt("A or B?")
+        and fit.end_ids == one.end_ids
+    )
     for label in ("<left>", "go <right>"):
         with pytest.raises(ComityError, match=f"tokenizer has {rows + 2} tokens, the model {rows}"):
-            one.within(rows, ["A", label])
-    numbered = one.numbered(["A", f"⟦{rows + 1}⟧"])
+            one.for_vocabulary(rows, ["A", label])
+    numbered = one.with_token_labels(["A", f"⟦{rows + 1}⟧"])
     with pytest.raises(ComityError, match=f"label '⟦{rows + 1}⟧'.*the model {rows}"):
-        numbered.within(rows, ["A", f"⟦{rows + 1}⟧"])
+        numbered.for_vocabulary(rows, ["A", f"⟦{rows + 1}⟧"])
     with pytest.raises(ComityError, match=f"vocabulary has {rows} tokens"):
-        fit.numbered([f"⟦{rows}⟧"])
+        fit.with_token_labels([f"⟦{rows}⟧"])
 
 
 def test_a_model_without_the_tokens_of_its_turns_is_refused() -> None:
     one = chat()
     with pytest.raises(ComityError, match=f"has {len(one.tokenizer)} tokens, the model 300"):
-        one.within(300)  # ordinary tokens
+        one.for_vocabulary(300)  # ordinary tokens
     tokenizer = make_tokenizer()
     rows = len(tokenizer)
     tokenizer.add_tokens(["<turn>"])
     tokenizer.chat_template = "{% for m in messages %}<turn>{{ m.content }}<|im_end|>{% endfor %}"
     with pytest.raises(ComityError, match=f"has {rows + 1} tokens, the model {rows}"):
-        ChatFormat.from_tokenizer(tokenizer).within(rows)
+        ChatFormat.from_tokenizer(tokenizer).for_vocabulary(rows)
 
 
 def test_an_end_without_a_row_is_no_end() -> None:
@@ -303,4 +325,4 @@ def test_an_end_without_a_row_is_no_end() -> None:
     tokenizer.add_special_tokens({"eos_token": "<end>"})
     one = ChatFormat.from_tokenizer(tokenizer)
     assert rows in one.end_ids
-    assert rows not in one.within(rows).end_ids | one.within(rows).closing_ids
+    assert rows not in one.for_vocabulary(rows).end_ids | one.for_vocabulary(rows).closing_ids

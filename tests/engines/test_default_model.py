@@ -7,13 +7,13 @@ import torch
 from comity.engines.chat import ChatFormat
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
-from comity.learning.training_batch import read_terms
+from comity.learning.training_batch import compute_terms
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS
 from comity.registry import build
 from comity.rollout.play import Rollout
-from comity.train import lessons
+from comity.train import training_sequences
 from tests.worlds import dilemma, learner, play_matches
 
 BFLOAT16_TOLERANCE = 0.1
@@ -44,7 +44,7 @@ def test_float32_probabilities_are_those_of_plain_transformers() -> None:
         ids = rollout.conversations[d.conversation].ids[: d.start]
         with torch.no_grad():
             logits = plain(input_ids=torch.tensor([ids])).logits[0, -1].double()
-        pair = [models.chat.answer_ids((label,))[0][-1] for label in d.legal]
+        pair = [models.chat.encode_labels((label,))[0][-1] for label in d.legal]
         expected = torch.softmax(logits[pair], -1).numpy()
         np.testing.assert_allclose(d.probabilities, expected, atol=1e-4)
     check_learner(models, rollout, 1e-4)
@@ -57,7 +57,7 @@ def test_bfloat16_agrees_within_the_stated_tolerance() -> None:
 
 
 def check_learner(models: LanguageModelBackend, rollout: Rollout, tolerance: float) -> None:
-    found = lessons(rollout, "main", 1.0)
-    logprobs = read_terms(models.engine, found, "main", gradients=False).logprobs
+    found = training_sequences(rollout, "main", 1.0)
+    logprobs = compute_terms(models.engine, found, "main", gradients=False).logprobs
     behavior = [b for one in found for d in one.decisions for b in d.behavior]
     np.testing.assert_allclose(logprobs.numpy(), behavior, atol=tolerance)

@@ -10,14 +10,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from comity.engines.local import kv_cache as windows
-from comity.engines.local import packing, scoring
+from comity.engines.local import kv_buffers, packing, scoring
 from comity.engines.local import session as session_module
+from comity.engines.local.conversation import Conversation
 from comity.engines.local.engine import Engine
-from comity.engines.local.packing import Lane, _alike
-from comity.engines.local.sampling import Drawn
+from comity.engines.local.packing import _group_segments
+from comity.engines.local.prefix_tree import Segment
+from comity.engines.local.sampling import Sample, SampleRequest
 from comity.engines.local.scoring import Answers
-from comity.engines.local.session import Choice, Conversation, Draw
+from comity.engines.local.session import ScoreRequest
 from tests.tiny import ARCHITECTURES, assert_agree, make_tiny
 
 
@@ -107,7 +108,9 @@ def test_growing_conversations_score_like_plain_forwards(architecture: str) -> N
     long: Answers = ((40, 50, 60), (40, 51), (99,), (120, 7))
     for round_ in range(4):
         answers = [short if (i + round_) % 2 else long for i in range(len(conversations))]
-        got = session.score([Choice(c, a) for c, a in zip(conversations, answers, strict=True)])
+        got = session.score(
+            [ScoreRequest(c, a) for c, a in zip(conversations, answers, strict=True)]
+        )
         for conversation, legal, logprobs in zip(conversations, answers, got, strict=True):
             expected = plain_choice(plain, conversation.adapter, conversation.ids, legal)
             assert_agree(logprobs, expected, torch.float32)
@@ -126,18 +129,18 @@ def test_identical_conversations_and_prefixes_are_computed_once() -> None:
     for conversation in conversations:
         conversation.append(rules)
     answers: Answers = ((5,), (6,))
-    first = session.score([Choice(c, answers) for c in conversations])
+    first = session.score([ScoreRequest(c, answers) for c in conversations])
     assert engine.tokens_computed == 30
     assert all(np.array_equal(first[0], other) for other in first)
     for i, conversation in enumerate(conversations):
         conversation.append([5 if i < 4 else 6, 11, 12])
-    session.score([Choice(c, answers) for c in conversations])
+    session.score([ScoreRequest(c, answers) for c in conversations])
     assert engine.tokens_computed == 36
-    session.score([Choice(c, answers) for c in conversations])
+    session.score([ScoreRequest(c, answers) for c in conversations])
     assert engine.tokens_computed == 36, "asking again must cost nothing"
     inside = session.conversation("a0")
     inside.append(rules[:10])
-    (got,) = session.score([Choice(inside, answers)])
+    (got,) = session.score([ScoreRequest(inside, answers)])
     assert engine.tokens_computed == 37, "only the one place whose output was not kept"
     np.testing.assert_allclose(
         got, plain_choice(PlainCache("llama", engine), "a0", rules[:10], answers), atol=1e-4
@@ -152,7 +155,7 @@ def test_a_foreseen_answer_needs_no_pass_of_its_own() -> None:
     foreseeing, plain = engine.session(), engine.session()
     conversation = foreseeing.conversation("a0")
     conversation.append(question)
-    foreseeing.foresee([Choice(conversation, legal)])
+    foreseeing.prefetch([ScoreRequest(conversation, legal)])
     # Which of two single tokens comes next is read off the output of what stands before.
     after = ((50,), (51,))
     for answer, passes in (((), 0), ((40,), 0), ((40, 41), 0), ((44,), 1)):
@@ -160,9 +163,9 @@ def test_a_foreseen_answer_needs_no_pass_of_its_own() -> None:
         for each in (one, other):
             each.append([*question, *answer])
         before = engine.tokens_computed
-        (seen,) = foreseeing.score([Choice(one, after)])
+        (seen,) = foreseeing.score([ScoreRequest(one, after)])
         assert engine.tokens_computed - before == passes
-        (expected,) = plain.score([Choice(other, after)])
+        (expected,) = plain.score([ScoreRequest(other, after)])
         np.testing.assert_allclose(seen, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -177,7 +180,7 @@ def test_passes_are_cut_at_the_token_limit() -> None:
         conversations = [session.conversation(None) for _ in texts]
         for conversation, text in zip(conversations, texts, strict=True):
             conversation.append(text)
-        results.append(session.score([Choice(c, ((3,), (4, 5))) for c in conversations]))
+        results.append(session.score([ScoreRequest(c, ((3,), (4, 5))) for c in conversations]))
     np.testing.assert_allclose(results[0], results[1], atol=1e-4)
 
 
@@ -193,11 +196,11 @@ def families() -> list[list[int]]:
 def test_lanes_of_few_tokens_are_grouped_by_what_they_share() -> None:
     paths = families()
     order = np.random.default_rng(0).permutation(len(paths))
-    lanes = [Lane(paths[i], len(paths[i]) - 1, [7], None) for i in order]
-    groups = _alike(lanes)
+    segments = [Segment(paths[i], len(paths[i]) - 1, [7], None) for i in order]
+    groups = _group_segments(segments)
     assert sorted(i for members, _ in groups for i in members) == list(range(len(paths)))
     for members, shared in groups:
-        theirs = [lanes[i].path for i in members]
+        theirs = [segments[i].path for i in members]
         assert all(path[:shared] == theirs[0][:shared] for path in theirs)
     assert sorted(shared for members, shared in groups if len(members) > 1) == [400, 400]
 
@@ -216,16 +219,16 @@ def test_what_is_shared_is_attended_to_as_if_it_were_not(architecture: str) -> N
     answers: Answers = ((40,), (41, 50), (41, 60))
     seen: list[int] = []
     for _ in range(3):
-        got = session.score([Choice(c, answers) for c in conversations])
+        got = session.score([ScoreRequest(c, answers) for c in conversations])
         for conversation, logprobs in zip(conversations, got, strict=True):
             expected = plain_choice(plain, conversation.adapter, conversation.ids, answers)
             np.testing.assert_allclose(logprobs, expected, atol=1e-4)
-        lanes = []
+        segments = []
         for i, conversation in enumerate(conversations):
             conversation.append(random_ids(rng, 1 + i % 5))
             path = list(conversation._slots) + [10_000 + 10 * i + n for n in range(1 + i % 5)]
-            lanes.append(Lane(path, len(conversation._slots), path[-1 - i % 5 :], None))
-        seen += [shared for members, shared in _alike(lanes)]
+            segments.append(Segment(path, len(conversation._slots), path[-1 - i % 5 :], None))
+        seen += [shared for members, shared in _group_segments(segments)]
     assert max(seen) >= 300, "something was shared"
 
 
@@ -239,7 +242,7 @@ def test_free_tokens_have_the_probabilities_of_a_plain_forward(architecture: str
     for i in range(5):
         conversation = session.conversation("a0" if i % 2 else None)
         conversation.append(random_ids(rng, 6 + i))
-        draws.append(Draw(conversation, 9, frozenset({1}), np.random.default_rng(i)))
+        draws.append(SampleRequest(conversation, 9, frozenset({1}), np.random.default_rng(i)))
     before = [list(d.conversation.ids) for d in draws]
     for draw, ids, drawn in zip(draws, before, session.sample(draws), strict=True):
         assert draw.conversation.ids == [*ids, *drawn.ids]
@@ -251,17 +254,17 @@ def test_free_tokens_have_the_probabilities_of_a_plain_forward(architecture: str
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_long_answers_in_windows_are_those_of_gathered_keys(
+def test_long_answers_in_buffers_are_those_of_gathered_keys(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lanes that begin alike, part, end early and outgrow the window; two adapters."""
     engine = make_engine(architecture, adapters=2)
-    monkeypatch.setattr(windows, "SPARE", 3)
-    made: list[windows.Window] = []
-    new = windows.Window
-    monkeypatch.setattr(windows, "Window", lambda *a: made.append(new(*a)) or made[-1])
+    monkeypatch.setattr(kv_buffers, "BUFFER_MARGIN", 3)
+    made: list[kv_buffers.KVBuffer] = []
+    new = kv_buffers.KVBuffer
+    monkeypatch.setattr(kv_buffers, "KVBuffer", lambda *a: made.append(new(*a)) or made[-1])
 
-    def sampled() -> list[Drawn]:
+    def sampled() -> list[Sample]:
         session = engine.session()
         rng = np.random.default_rng(4)
         rules = random_ids(rng, 300)
@@ -270,12 +273,12 @@ def test_long_answers_in_windows_are_those_of_gathered_keys(
             conversation = session.conversation(f"a{i % 2}")
             conversation.append([*rules, *random_ids(np.random.default_rng(i // 4), 5 + i // 4)])
             ends = frozenset(range(1 + i))
-            draws.append(Draw(conversation, 25, ends, np.random.default_rng([3, i]), 2.0))
+            draws.append(SampleRequest(conversation, 25, ends, np.random.default_rng([3, i]), 2.0))
         return session.sample(draws)
 
     windowed, count = sampled(), len(made)
-    assert 0 < count < 15, "25 passes of several blocks go on in the same windows"
-    monkeypatch.setattr(windows, "MOST", 0)
+    assert 0 < count < 15, "25 passes of several blocks continue in the same buffers"
+    monkeypatch.setattr(kv_buffers, "MAX_BUFFER_TOKENS", 0)
     gathered = sampled()
     assert len(made) == count
     assert len({len(one.ids) for one in gathered}) > 3, "answers end at different lengths"
@@ -293,7 +296,9 @@ def test_sampled_tokens_follow_the_distribution_and_temperature() -> None:
     for i in range(count):
         conversation = session.conversation(None)
         conversation.append(ids)
-        draws.append(Draw(conversation, 1, frozenset(), np.random.default_rng([7, i]), 0.7))
+        draws.append(
+            SampleRequest(conversation, 1, frozenset(), np.random.default_rng([7, i]), 0.7)
+        )
     tokens = np.array([drawn.ids[0] for drawn in session.sample(draws)])
     probabilities = torch.softmax(plain_logprobs("llama", ids, None)[-1] / 0.7, -1).numpy()
     likeliest = np.argsort(probabilities)[-5:]
@@ -316,10 +321,10 @@ def test_learner_and_engine_agree(architecture: str, dtype: torch.dtype) -> None
     conversations = [session.conversation("a0") for _ in texts]
     for conversation, text in zip(conversations, texts, strict=True):
         conversation.append(text)
-    played = np.array(session.score([Choice(c, answers) for c in conversations]))
-    for trunk in (None, engine.trunk(rules, "a0")):
-        reading = engine.read(texts, "a0", trunk)
-        ends = torch.stack([reading.hidden[rows[-1]] for rows in reading.rows])
+    played = np.array(session.score([ScoreRequest(c, answers) for c in conversations]))
+    for shared_prefix in (None, engine.shared_prefix(rules, "a0")):
+        states = engine.hidden_states(texts, "a0", shared_prefix)
+        ends = torch.stack([states.hidden[rows[-1]] for rows in states.rows])
         learned = torch.log_softmax(engine.head.logits(ends, torch.tensor([40, 41])), -1)
         assert_agree(learned.detach(), played, dtype, most=0.15)
 
@@ -349,14 +354,14 @@ def test_gradients_equal_peft_and_do_not_depend_on_sharing(architecture: str) ->
         return found
 
     everything = list(range(len(texts)))
-    reading = engine.read(texts, "a0")
-    loss(reading.rows, reading.hidden, everything).backward()
+    states = engine.hidden_states(texts, "a0")
+    loss(states.rows, states.hidden, everything).backward()
     whole = gradient()
-    trunk = engine.trunk(rules, "a0")
+    shared_prefix = engine.shared_prefix(rules, "a0")
     for which in ([0], [1, 2], [3]):
-        reading = engine.read([texts[i] for i in which], "a0", trunk)
-        loss(reading.rows, reading.hidden, which).backward()
-    trunk.backward()
+        states = engine.hidden_states([texts[i] for i in which], "a0", shared_prefix)
+        loss(states.rows, states.hidden, which).backward()
+    shared_prefix.backward()
     parts = gradient()
 
     saved = Path(mkdtemp())
@@ -380,7 +385,7 @@ def test_gradients_equal_peft_and_do_not_depend_on_sharing(architecture: str) ->
 
 def test_long_free_texts_are_scored_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = make_engine("gemma2", adapters=1)
-    monkeypatch.setattr(scoring, "LOGITS", 7 * engine.head.vocabulary)
+    monkeypatch.setattr(scoring, "MAX_LOGITS", 7 * engine.head.vocabulary)
     hidden = torch.randn(50, engine.model.config.hidden_size, requires_grad=True)
     tokens = torch.randint(0, 300, (50,))
     logprobs, entropy = engine.head.token_logprobs(hidden, tokens, 0.8)
@@ -416,11 +421,11 @@ def test_lanes_attend_span_by_span_as_all_at_once(
     parameters = list(engine.adapters.parameters("a0").values())
     found = []
     for span in (5, 1000):
-        monkeypatch.setattr(packing, "SPAN", span)
-        reading = engine.read(texts, "a0")
-        ends = torch.stack([reading.hidden[rows[-1]] for rows in reading.rows])
+        monkeypatch.setattr(packing, "SPAN_QUERIES", span)
+        states = engine.hidden_states(texts, "a0")
+        ends = torch.stack([states.hidden[rows[-1]] for rows in states.rows])
         gradient = torch.autograd.grad((ends * torch.arange(1.0, 5.0)[:, None]).sum(), parameters)
-        found.append((reading.hidden.detach(), gradient))
+        found.append((states.hidden.detach(), gradient))
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
     for one, other in zip(found[0][1], found[1][1], strict=True):
         assert torch.allclose(one, other, atol=1e-4 * float(other.abs().max()) + 1e-6)
@@ -434,7 +439,7 @@ def test_a_merged_adapter_says_the_same(architecture: str) -> None:
     routes = engine.adapters.routes
 
     def hidden(adapter: str | None) -> torch.Tensor:
-        return engine.read([ids], adapter, gradients=False).hidden
+        return engine.hidden_states([ids], adapter, gradients=False).hidden
 
     plain = {name: hidden(name) for name in ("a0", "a1", None)}
     assert not torch.allclose(plain["a0"], plain[None], atol=1e-3)
@@ -451,14 +456,15 @@ def test_a_merged_adapter_says_the_same(architecture: str) -> None:
 def test_what_is_sampled_does_not_depend_on_merging(monkeypatch: pytest.MonkeyPatch) -> None:
     merged = []
     for many in (1, 1000):
-        monkeypatch.setattr(session_module, "MANY_TOKENS", many)
+        monkeypatch.setattr(session_module, "MERGE_MIN_TOKENS", many)
         engine = make_engine("llama", adapters=1)
         session = engine.session()
         talks = [session.conversation("a0") for _ in range(3)]
         for i, talk in enumerate(talks):
             talk.append(random_ids(np.random.default_rng(i), 9))
         draws = [
-            Draw(talk, 12, frozenset(), np.random.default_rng(i)) for i, talk in enumerate(talks)
+            SampleRequest(talk, 12, frozenset(), np.random.default_rng(i))
+            for i, talk in enumerate(talks)
         ]
         merged.append(session.sample(draws))
     for one, other in zip(*merged, strict=True):
@@ -475,7 +481,7 @@ def test_new_adapter_changes_nothing_and_is_drawn_from_its_seed() -> None:
     conversations = [Conversation(None), Conversation("x")]
     for conversation in conversations:
         conversation.append(ids)
-    base, fresh = session.score([Choice(c, ((3,), (9,))) for c in conversations])
+    base, fresh = session.score([ScoreRequest(c, ((3,), (9,))) for c in conversations])
     np.testing.assert_allclose(base, fresh, atol=1e-6)
     for a, b in zip(
         engine.adapters.parameters("x").values(),

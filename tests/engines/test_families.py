@@ -203,7 +203,7 @@ def test_large_models_are_checked_in_their_own_type(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check, "FLOAT32_BYTES", 0)
-    monkeypatch.setattr(check, "EXACT", 0.0)  # would refuse everything
+    monkeypatch.setattr(check, "FLOAT32_TOLERANCE", 0.0)  # would refuse everything
     check._CHECKED.clear()
     model = tiny(kind).to(torch.bfloat16)
     if FAMILIES[kind][0] == RIGHT:
@@ -241,12 +241,12 @@ def test_a_part_of_attention_that_is_ignored_is_seen(kind: str, ignored: str) ->
 def test_an_adapter_that_is_computed_otherwise_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """An adapter's rows that end one row too early."""
     check._CHECKED.clear()
-    real = lora_layers.Routes.of
+    real = lora_layers.RowRouting.active
 
     def careless(self: Any, routes: Any, dropout: bool = False) -> Any:
         return real(self, tuple((n, first, end - (n is not None)) for n, first, end in routes))
 
-    monkeypatch.setattr(lora_layers.Routes, "of", careless)
+    monkeypatch.setattr(lora_layers.RowRouting, "active", careless)
     with pytest.raises(ComityError, match="type 'llama' are not supported"):
         Engine(tiny("llama"))
 
@@ -275,9 +275,9 @@ def test_positions_that_depend_on_the_longest_conversation_end_there(
     if kind == "phi3":
         more |= {"max_position_embeddings": 96, "original_max_position_embeddings": 24}
     engine = Engine(AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SHAPE | more)))
-    engine.read([list(range(3, 27))], None, gradients=False)
+    engine.hidden_states([list(range(3, 27))], None, gradients=False)
     with pytest.raises(ComityError, match="a conversation has 25 tokens, and the model has 24"):
-        engine.read([list(range(3, 28))], None, gradients=False)
+        engine.hidden_states([list(range(3, 28))], None, gradients=False)
 
 
 def test_the_docs_have_the_table() -> None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from comity.engines.chat import ChatFormat
-from comity.engines.grammar import Grammars, Matcher
+from comity.engines.grammar import GrammarCompiler, Matcher
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
-from comity.engines.local.session import Choice, Draw, Drawn, Session
-from comity.engines.token_masks import entropies, masked
+from comity.engines.local.sampling import Sample, SampleRequest
+from comity.engines.local.session import ScoreRequest, Session
+from comity.engines.token_masks import apply_masks, entropies
 from comity.errors import ComityError
 from tests.tiny import make_tokenizer
 from tests.worlds import tiny_folder
@@ -31,8 +32,8 @@ def tokenizer() -> Any:
 
 
 @cache
-def grammars() -> Grammars:
-    return Grammars(ChatFormat.from_tokenizer(tokenizer()))
+def grammars() -> GrammarCompiler:
+    return GrammarCompiler(ChatFormat.from_tokenizer(tokenizer()))
 
 
 @cache
@@ -55,10 +56,10 @@ def draw(
     told: str = "What do you say?",
     closing: str = "",
     temperature: float = 1.0,
-) -> Draw:
+) -> SampleRequest:
     conversation = session.conversation(adapter)
     conversation.append(tokenizer().encode(told))
-    return Draw(
+    return SampleRequest(
         conversation,
         limit,
         frozenset([tokenizer().eos_token_id]),
@@ -69,7 +70,7 @@ def draw(
     )
 
 
-def sampled(draws: list[Draw], session: Session) -> list[tuple[Drawn, str]]:
+def sampled(draws: list[SampleRequest], session: Session) -> list[tuple[Sample, str]]:
     """What was drawn, and the whole answer's text without its end."""
     starts = [len(d.conversation.ids) for d in draws]
     found = session.sample(draws)
@@ -89,7 +90,7 @@ def sampled(draws: list[Draw], session: Session) -> list[tuple[Drawn, str]]:
 
 def walk(matcher: Matcher, rng: np.random.Generator) -> tuple[list[int], int]:
     """A random answer, and how many of its tokens were chosen."""
-    tokens, chosen = list(matcher.forced()), 0
+    tokens, chosen = list(matcher.fast_forward()), 0
     while not matcher.finished:
         token = int(rng.choice(matcher.mask().tokens))
         matcher.accept(token)
@@ -97,19 +98,19 @@ def walk(matcher: Matcher, rng: np.random.Generator) -> tuple[list[int], int]:
         if token in matcher.end_ids:
             assert matcher.finished
             break
-        tokens += [token, *matcher.forced()]
+        tokens += [token, *matcher.fast_forward()]
     return tokens, chosen
 
 
 def test_what_must_follow_is_forced_and_what_may_is_masked() -> None:
     matcher = grammars().compile("(3|4) hats, 5 books").start()
-    assert matcher.forced() == []
+    assert matcher.fast_forward() == []
     text = [tokenizer().decode([int(t)]) for t in matcher.mask().tokens]
     assert text == ["3", "4"]
     matcher.accept(tokenizer().encode("3")[0])
-    assert matcher.forced() == tokenizer().encode(" hats, 5 books")
+    assert matcher.fast_forward() == tokenizer().encode(" hats, 5 books")
     assert matcher.finished and matcher.accepting
-    assert matcher.forced() == []
+    assert matcher.fast_forward() == []
 
 
 def test_an_end_may_be_chosen_only_where_the_pattern_may_end() -> None:
@@ -124,7 +125,7 @@ def test_an_end_may_be_chosen_only_where_the_pattern_may_end() -> None:
     assert end in matcher.mask()
     assert matcher.mask().count == len(matcher.mask().tokens) >= 2
     matcher.accept(end)
-    assert matcher.finished and matcher.forced() == []
+    assert matcher.finished and matcher.fast_forward() == []
 
 
 def test_the_same_set_is_the_same_object() -> None:
@@ -132,7 +133,7 @@ def test_the_same_set_is_the_same_object() -> None:
     masks = []
     for first in ("A", "B"):
         matcher = grammar.start()
-        matcher.forced()
+        matcher.fast_forward()
         matcher.accept(tokenizer().encode(first)[0])
         masks.append(matcher.mask())
     assert masks[0] is masks[1]
@@ -142,7 +143,7 @@ def test_the_same_set_is_the_same_object() -> None:
 def test_control_tokens_stay_outside() -> None:
     control = set(tokenizer().all_special_ids)
     spelled = grammars().compile(r"a<\|im_start\|>b").start()
-    tokens = spelled.forced()
+    tokens = spelled.fast_forward()
     assert tokenizer().decode(tokens) == "a<|im_start|>b"
     assert not control & set(tokens)
     anything = grammars().compile(r"(?s:.){1,9}").start()
@@ -219,7 +220,7 @@ def byte_pairs(listed: bool, merged: bool) -> PreTrainedTokenizerFast:
 def test_tokens_behind_control_tokens_keep_their_places(listed: bool, merged: bool) -> None:
     made = byte_pairs(listed, merged)
     ids = made.convert_tokens_to_ids
-    few = Grammars(ChatFormat.from_tokenizer(made))
+    few = GrammarCompiler(ChatFormat.from_tokenizer(made))
     control = {ids(text) for text in ("<s>", "<u>", "<e>")}
     for token in set(made.get_vocab().values()) - control:
         assert few.usable(token)
@@ -237,7 +238,7 @@ def test_tokens_behind_control_tokens_keep_their_places(listed: bool, merged: bo
 
 def test_what_the_tokenizer_cannot_write_is_taken_out_or_refused() -> None:
     some = words("hat", "s", "3", "Ġ", ",", "x")
-    few = Grammars(ChatFormat.from_tokenizer(some))
+    few = GrammarCompiler(ChatFormat.from_tokenizer(some))
     matcher = few.compile("(hats|coats|3 hats)").start()
     assert [some.convert_ids_to_tokens(int(t)) for t in matcher.mask().tokens] == ["hat", "3"]
     for i in range(20):
@@ -250,7 +251,7 @@ def test_what_the_tokenizer_cannot_write_is_taken_out_or_refused() -> None:
 
 def test_a_tokenizer_whose_tokens_are_no_bytes_is_refused() -> None:
     with pytest.raises(ComityError, match="cannot be used with grammars") as caught:
-        Grammars(ChatFormat.from_tokenizer(words("hat", byte_level=False)))
+        GrammarCompiler(ChatFormat.from_tokenizer(words("hat", byte_level=False)))
     assert "\n" not in str(caught.value)
 
 
@@ -258,11 +259,11 @@ def test_an_end_that_is_a_letter_too_ends_and_is_never_inside() -> None:
     """Plain-text models end an answer with a line break."""
     plain = make_tokenizer(chat=False)
     (line,) = plain.encode("\n")
-    lines = Grammars(ChatFormat.from_tokenizer(plain))
+    lines = GrammarCompiler(ChatFormat.from_tokenizer(plain))
     with pytest.raises(ComityError, match="cannot write"):
         lines.compile("a\nb")
     matcher = lines.compile(r"a[ \n]?b?").start()
-    matcher.forced()
+    matcher.fast_forward()
     assert {line, plain.eos_token_id} <= set(matcher.mask().tokens.tolist())
     matcher.accept(line)
     assert matcher.finished
@@ -270,10 +271,10 @@ def test_an_end_that_is_a_letter_too_ends_and_is_never_inside() -> None:
 
 def test_masks_have_the_width_of_the_output_layer() -> None:
     size = len(tokenizer())
-    few = Grammars(ChatFormat.from_tokenizer(tokenizer()), vocabulary=100)
+    few = GrammarCompiler(ChatFormat.from_tokenizer(tokenizer()), vocabulary=100)
     assert few.compile("[^<]{1,9}").start().mask().tokens.max() < 100
     mask = grammars().compile("[^<]{1,9}").start().mask()
-    wide = masked(torch.zeros(2, size + 90), [mask, None])
+    wide = apply_masks(torch.zeros(2, size + 90), [mask, None])
     assert torch.isneginf(wide[0, size:]).all()
     assert int((wide[0] == 0).sum()) == mask.count
     assert bool((wide[1] == 0).all())
@@ -331,11 +332,11 @@ def test_forced_tokens_cost_no_step() -> None:
         assert machine.tokens_computed - before == told + 1 + between
         # A whole answer that is forced costs nothing at all.
         other = draw(session, "nothing to say", 0)
-        assert sampled([other], session)[0][0] == Drawn([], [], [], [], "grammar")
+        assert sampled([other], session)[0][0] == Sample([], [], [], [], "grammar")
         assert len(passes) == 2
         # The conversation goes on: what was told at the end is computed now.
         one.conversation.append([9])
-        session.score([Choice(one.conversation, ((5,), (6,)))])
+        session.score([ScoreRequest(one.conversation, ((5,), (6,)))])
         assert len(passes) == 3
         assert machine.tokens_computed - before == len(one.conversation.ids)
     finally:
@@ -370,11 +371,11 @@ def test_every_cut_message_can_be_closed() -> None:
 def test_grammars_adapters_and_free_text_in_one_batch() -> None:
     """Each answer is what it is alone, whatever is drawn beside it."""
 
-    def batch(session: Session) -> list[Draw]:
+    def batch(session: Session) -> list[SampleRequest]:
         free = draw(session, "x", 5, 4, "a0", "Free")
         return [
             draw(session, CLAIM, 0, 50, "a1", "One"),
-            Draw(free.conversation, 4, free.stop, free.rng),
+            SampleRequest(free.conversation, 4, free.stop, free.rng),
             draw(session, MESSAGE, 1, 50, "a0", "Two", temperature=0.7),
             draw(session, "(yes|no)", 2, 50, None, "Three"),
         ]
@@ -402,7 +403,7 @@ def test_choices_follow_the_masked_distribution() -> None:
     told = list(draws[0].conversation.ids)
     tokens = np.array([one.ids[0] for one in session.sample(draws)])
     digits = [tokenizer().encode(d)[0] for d in "01234"]
-    hidden = engine().read([told], None, gradients=False).hidden[-1:]
+    hidden = engine().hidden_states([told], None, gradients=False).hidden[-1:]
     probabilities = torch.softmax(engine().head.logits(hidden)[0, digits] / 0.8, -1).numpy()
     for digit, p in zip(digits, probabilities, strict=True):
         assert abs((tokens == digit).mean() - p) < 4.5 * np.sqrt(p * (1 - p) / count) + 1e-9
@@ -417,7 +418,7 @@ def test_masked_entropy_is_the_naive_one(top_k: int | None) -> None:
     logits = torch.tensor(rng.normal(size=(4, 350)) * 3, dtype=torch.float32)
     patterns = ["[0-9]", "(3|4)", "[^<]{1,9}"]
     masks = [*(grammars().compile(p).start().mask() for p in patterns), None]
-    got = entropies(torch.log_softmax(masked(logits, masks), -1), top_k)
+    got = entropies(torch.log_softmax(apply_masks(logits, masks), -1), top_k)
     for row, mask, value in zip(logits.double().numpy(), masks, got, strict=True):
         allowed = range(350) if mask is None else [t for t in range(350) if t in mask]
         weights = sorted((np.exp(row[t]) for t in allowed), reverse=True)[:top_k]
@@ -433,7 +434,7 @@ def test_entropy_under_a_mask_has_a_finite_gradient() -> None:
         chosen = mask.tokens
         with torch.no_grad():
             logits[0, chosen[0]] = 1.0
-        entropies(torch.log_softmax(masked(logits, [mask]), -1), top_k).sum().backward()
+        entropies(torch.log_softmax(apply_masks(logits, [mask]), -1), top_k).sum().backward()
         assert logits.grad is not None and torch.isfinite(logits.grad).all()
         p = 1 / (1 + np.exp(-1.0))
         # dH/dz of a pair is -p (1 - p) (z - z').
@@ -449,7 +450,7 @@ def test_the_default_model_says_something_and_claims() -> None:
     model = load_model("smollm2-135m", "float32", "cpu")
     real = load_tokenizer("smollm2-135m")
     machine = Engine(model)
-    regular = Grammars(ChatFormat.from_tokenizer(real), machine.head.vocabulary)
+    regular = GrammarCompiler(ChatFormat.from_tokenizer(real), machine.head.vocabulary)
     session = machine.session()
     conversation = session.conversation(None)
     conversation.append(real.encode("user: Greet the other player in a few words.\nassistant:"))
@@ -463,7 +464,9 @@ def test_the_default_model_says_something_and_claims() -> None:
     ):
         start = len(conversation.ids)
         matcher = regular.compile(pattern).start()
-        (one,) = session.sample([Draw(conversation, limit, stop, rng, 0.7, matcher, closing)])
+        (one,) = session.sample(
+            [SampleRequest(conversation, limit, stop, rng, 0.7, matcher, closing)]
+        )
         texts.append(real.decode(conversation.ids[start:]))
         assert re.fullmatch(pattern, texts[-1])
         answers.append((start, one))

@@ -10,10 +10,10 @@ import torch
 from comity.engines.local import scoring
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model
-from comity.engines.local.sampling import Draw, draw_tokens
-from comity.engines.local.scoring import Head
+from comity.engines.local.sampling import SampleRequest, sample_tokens
+from comity.engines.local.scoring import LMHead
 from comity.engines.local.sequence_probabilities import sequence_logprobs
-from comity.engines.local.session import Choice
+from comity.engines.local.session import ScoreRequest
 from comity.errors import ComityError, WorkError
 from tests.tiny import make_tiny
 
@@ -31,13 +31,13 @@ def rounded(folder: Path) -> Engine:
     return Engine(load_model(str(folder), "bfloat16", "cpu"))
 
 
-def hidden_states(rows: int, head: Head) -> torch.Tensor:
+def hidden_states(rows: int, head: LMHead) -> torch.Tensor:
     """In bfloat16, so large that logits reach 30: bfloat16 keeps them to an eighth."""
     generator = torch.Generator().manual_seed(1)
     return (8 * torch.randn((rows, head.weight.shape[1]), generator=generator)).bfloat16()
 
 
-def exact(head: Head, hidden: torch.Tensor) -> torch.Tensor:
+def exact(head: LMHead, hidden: torch.Tensor) -> torch.Tensor:
     """float64 log-probabilities `[R, vocabulary]` of the same rounded numbers."""
     return torch.log_softmax(hidden.double() @ head.weight.double().t(), dim=-1)
 
@@ -70,7 +70,7 @@ def test_probabilities_of_tokens_are_not_rounded(
 def test_sampled_tokens_have_the_exact_probability(rounded: Engine) -> None:
     hidden = hidden_states(6, rounded.head)
     points = np.linspace(0.05, 0.95, 6).tolist()
-    tokens, logprobs = draw_tokens(rounded.head, hidden, range(6), [1.0] * 6, points, [None] * 6)
+    tokens, logprobs = sample_tokens(rounded.head, hidden, range(6), [1.0] * 6, points, [None] * 6)
     wanted = exact(rounded.head, hidden)
     np.testing.assert_allclose(logprobs, wanted[range(6), tokens], atol=1e-4)
 
@@ -81,8 +81,8 @@ def test_log_odds_of_whole_sequences_are_not_rounded(rounded: Engine) -> None:
     rng = np.random.default_rng(2)
     contexts = [rng.integers(3, 300, 15).tolist() for _ in range(20)]
     found = sequence_logprobs(rounded, contexts, [[[40], [41]]] * 20, None)
-    reading = rounded.read(contexts, None, gradients=False)
-    wanted = exact(rounded.head, reading.hidden[[rows[-1] for rows in reading.rows]])
+    states = rounded.hidden_states(contexts, None, gradients=False)
+    wanted = exact(rounded.head, states.hidden[[rows[-1] for rows in states.rows]])
     np.testing.assert_allclose(
         [[float(one[0]), float(other[0])] for one, other in found], wanted[:, 40:42], atol=1e-3
     )
@@ -101,29 +101,29 @@ def score(engine: Engine) -> None:
     talks = [session.conversation(name) for name in ("good", "bad")]
     for talk in talks:
         talk.append(IDS)
-    session.score([Choice(talk, ((40,), (41,))) for talk in talks])
+    session.score([ScoreRequest(talk, ((40,), (41,))) for talk in talks])
 
 
 def sample(engine: Engine) -> None:
     session = engine.session()
     talk = session.conversation("bad")
     talk.append(IDS)
-    session.sample([Draw(talk, 3, frozenset(), np.random.default_rng(0))])
+    session.sample([SampleRequest(talk, 3, frozenset(), np.random.default_rng(0))])
 
 
 def learn(engine: Engine) -> None:
-    engine.read([IDS], "bad")
+    engine.hidden_states([IDS], "bad")
 
 
-def trunk(engine: Engine) -> None:
-    engine.trunk(IDS, "bad")
+def shared_prefix(engine: Engine) -> None:
+    engine.shared_prefix(IDS, "bad")
 
 
 def sequences(engine: Engine) -> None:
     sequence_logprobs(engine, [IDS], [[[40], [41, 42]]], "bad")
 
 
-PATHS = [score, sample, learn, trunk, sequences]
+PATHS = [score, sample, learn, shared_prefix, sequences]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -149,8 +149,8 @@ def test_an_output_layer_that_gives_no_numbers_is_refused(
         engine.adapters.add(name, rank=2)
     engine.model.lm_head.weight.data[7, 3] = float("inf")
     with pytest.raises(WorkError, match="not finite"):
-        if path in (learn, trunk):
-            hidden = engine.read([IDS[:5]], "good").hidden
+        if path in (learn, shared_prefix):
+            hidden = engine.hidden_states([IDS[:5]], "good").hidden
             engine.head.token_logprobs(hidden, torch.tensor(IDS[1:6]))
         else:
             path(engine)

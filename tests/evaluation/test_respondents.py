@@ -36,9 +36,9 @@ def test_label_probabilities_are_those_of_transformers(
     respondent = ModelRespondent(models.engine, models.chat, temperature=temperature)
     found = respondent.chances(questions())
     for question, chances in zip(questions(), found, strict=True):
-        context = models.chat.first(question.text)
+        context = models.chat.encode_first_prompt(question.text)
         for label, (spelled, ended) in zip(LABELS, chances, strict=True):
-            answer = models.chat.answer(label)
+            answer = models.chat.encode_answer(label)
             table = reference([*context, *answer], architecture, temperature)[len(context) - 1 :]
             log = sum(float(table[i, token]) for i, token in enumerate(answer))
             end = sum(float(table[len(answer), e].exp()) for e in models.chat.end_ids)
@@ -70,7 +70,7 @@ def test_chunks_and_adapters_change_nothing_they_should_not() -> None:
 def test_replies_are_reproducible_and_within_the_budget() -> None:
     models = tiny_models("llama")
     respondent = ModelRespondent(models.engine, models.chat, "main")
-    longest = max(len(models.chat.answer(label)) for label in LABELS)
+    longest = max(len(models.chat.encode_answer(label)) for label in LABELS)
     assert respondent.budget(questions()) == longest + SPARE_TOKENS
 
     def streams() -> list[np.random.Generator]:
@@ -89,7 +89,7 @@ def test_sampled_answers_have_the_exact_probabilities(temperature: float) -> Non
     streams = [np.random.default_rng([7, i]) for i in range(count)]
     replies = respondent.replies([question] * count, streams)
     table = sequence_logprobs(
-        models.engine, [models.chat.first(question.text)],
+        models.engine, [models.chat.encode_first_prompt(question.text)],
         [[[token] for token in range(models.engine.head.vocabulary)]], None, temperature,
     )[0]  # fmt: skip
     chances = np.exp([one[0] for one in table])

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError
 from comity.learning.advantage_alignment import AdvantageAlignment
+from comity.learning.advantages import StepRewards, estimate_advantages
 from comity.learning.credit.advantage_alignment import (
     FORMS,
     AlignmentSettings,
-    aligned,
+    align_advantages,
     alignment_weights,
 )
-from comity.learning.credit.advantages import Layout, credited
 from comity.learning.credit.returns import baseline, discounted_returns
 from comity.learning.reinforce import Reinforce
 from comity.rollout.records import Decision
@@ -47,7 +47,7 @@ def test_worked_vectors(
 ) -> None:
     one = AlignmentSettings(**{"weight": 0.5, "discount": 0.9, **settings})
     np.testing.assert_allclose(alignment_weights(PAIR, ALIVE, one)[0, 0], weights, atol=1e-12)
-    np.testing.assert_allclose(aligned(PAIR, ALIVE, one)[0, 0], credit, atol=1e-12)
+    np.testing.assert_allclose(align_advantages(PAIR, ALIVE, one)[0, 0], credit, atol=1e-12)
 
 
 def test_the_order_is_sign_clip_average_start() -> None:
@@ -157,14 +157,14 @@ def test_every_option_equals_the_loop(
     advantages, alive = batch["advantages"], batch["alive"]
     branched = batch["branched"] if branch else None
     present, trained = batch["present"], batch["trained"]
-    ours = aligned(advantages, alive, chosen, None, branched, present, trained)
+    ours = align_advantages(advantages, alive, chosen, None, branched, present, trained)
     own = advantages if branched is None else branched
     expected = loop_aligned(advantages, alive, chosen, own, present, trained)
     np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
     # What lies behind the end is not read.
     here = np.broadcast_to(alive[:, None, :], advantages.shape)
     spoiled = np.where(here, advantages, np.nan)
-    again = aligned(spoiled, alive, chosen, None, branched, present, trained)
+    again = align_advantages(spoiled, alive, chosen, None, branched, present, trained)
     np.testing.assert_array_equal(ours, again)
 
 
@@ -183,11 +183,15 @@ def test_finite_at_discount_0(form: str) -> None:
 
 def test_peers_count_alike_for_two_seats_and_not_for_three() -> None:
     mean, total = AlignmentSettings("present"), AlignmentSettings("present", peers="sum")
-    np.testing.assert_array_equal(aligned(PAIR, ALIVE, mean), aligned(PAIR, ALIVE, total))
+    np.testing.assert_array_equal(
+        align_advantages(PAIR, ALIVE, mean), align_advantages(PAIR, ALIVE, total)
+    )
     three = np.array([[[1.0], [2.0], [6.0]]])
     alive = np.ones((1, 1), bool)
-    np.testing.assert_allclose(aligned(three, alive, mean)[0, :, 0], [1 + 4, 2 + 7, 6 + 9])
-    np.testing.assert_allclose(aligned(three, alive, total)[0, :, 0], [1 + 8, 2 + 14, 6 + 18])
+    np.testing.assert_allclose(align_advantages(three, alive, mean)[0, :, 0], [1 + 4, 2 + 7, 6 + 9])
+    np.testing.assert_allclose(
+        align_advantages(three, alive, total)[0, :, 0], [1 + 8, 2 + 14, 6 + 18]
+    )
 
 
 def test_the_weight_is_halved_down_to_a_tenth() -> None:
@@ -254,7 +258,7 @@ def loops(one: dict[str, np.ndarray], discount: float) -> np.ndarray:
 def test_untrained_seats_have_the_same_advantages_and_count_as_peers() -> None:
     one = batch()
     settings = AdvantageAlignment(0.8, "leave_one_out", alignment_discount=0.7, weight=0.6)
-    ours = credited(**one, algorithm=settings).credit
+    ours = estimate_advantages(**one, algorithm=settings).advantages
     advantages = loops(one, 0.8)
     alignment = AlignmentSettings(weight=0.6, discount=0.7)
     everybody = np.ones(advantages.shape[:2], bool)
@@ -270,25 +274,27 @@ def test_the_sum_of_advantages_is_the_advantage_of_the_sum(baseline_name: str) -
     one = batch(1, seats=3)
     form_1 = AdvantageAlignment(0.9, baseline_name, form="sum", peers="sum")
     everybody = {**one, "trained": np.ones((6, 3), bool)}
-    ours = credited(**everybody, algorithm=form_1).credit
+    ours = estimate_advantages(**everybody, algorithm=form_1).advantages
     together = np.broadcast_to(one["rewards"].sum(axis=1, keepdims=True), one["rewards"].shape)
     form_2 = Reinforce(0.9, baseline_name, whiten=False)
-    theirs = credited(**{**everybody, "rewards": together}, algorithm=form_2).credit
+    theirs = estimate_advantages(**{**everybody, "rewards": together}, algorithm=form_2).advantages
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
 def test_weight_0_is_reinforce_to_the_last_bit() -> None:
     one = {**batch(2), "trained": np.ones((6, 2), bool)}
-    naive = credited(**one, algorithm=Reinforce(0.9, "leave_one_out", whiten=True)).credit
+    naive = estimate_advantages(
+        **one, algorithm=Reinforce(0.9, "leave_one_out", whiten=True)
+    ).advantages
     settings = AdvantageAlignment(0.9, "leave_one_out", whiten=True, weight=0.0)
-    np.testing.assert_array_equal(credited(**one, algorithm=settings).credit, naive)
+    np.testing.assert_array_equal(estimate_advantages(**one, algorithm=settings).advantages, naive)
 
 
 @pytest.mark.parametrize("whiten", [True, "round", "center"])
 def test_the_finished_credit_is_whitened_over_what_is_trained(whiten: bool | str) -> None:
     one = batch(3)
-    plain = credited(**one, algorithm=AdvantageAlignment(whiten=False)).credit
-    ours = credited(**one, algorithm=AdvantageAlignment(whiten=whiten)).credit
+    plain = estimate_advantages(**one, algorithm=AdvantageAlignment(whiten=False)).advantages
+    ours = estimate_advantages(**one, algorithm=AdvantageAlignment(whiten=whiten)).advantages
     valid = one["alive"][:, None, :] & one["trained"][:, :, None]
     for t in range(4) if whiten == "round" else [slice(None)]:
         pool = plain[..., t][valid[..., t]]
@@ -301,18 +307,22 @@ def test_the_finished_credit_is_whitened_over_what_is_trained(whiten: bool | str
 
 def test_scale_visitation_and_annealing_reach_the_credit() -> None:
     one = batch(4)
-    plain = credited(**one, algorithm=AdvantageAlignment(weight=0.8))
+    plain = estimate_advantages(**one, algorithm=AdvantageAlignment(weight=0.8))
     halved = AdvantageAlignment(weight=0.8, anneal_matches=6)
-    later = credited(**one, algorithm=halved, iteration=1)
-    expected = credited(**one, algorithm=AdvantageAlignment(weight=0.4)).credit
-    np.testing.assert_array_equal(later.credit, expected)
-    fading = credited(**one, algorithm=AdvantageAlignment(weight=0.8, visitation_discount=True))
-    np.testing.assert_allclose(fading.credit, plain.credit * 0.9 ** np.arange(4))
-    scaled = credited(**one, algorithm=AdvantageAlignment(weight=0.8, reward_scale=5.0))
+    later = estimate_advantages(**one, algorithm=halved, iteration=1)
+    expected = estimate_advantages(**one, algorithm=AdvantageAlignment(weight=0.4)).advantages
+    np.testing.assert_array_equal(later.advantages, expected)
+    fading = estimate_advantages(
+        **one, algorithm=AdvantageAlignment(weight=0.8, visitation_discount=True)
+    )
+    np.testing.assert_allclose(fading.advantages, plain.advantages * 0.9 ** np.arange(4))
+    scaled = estimate_advantages(**one, algorithm=AdvantageAlignment(weight=0.8, reward_scale=5.0))
     np.testing.assert_allclose(scaled.returns, plain.returns / 5)
     # The others' part is a product of two advantages.
     own = plain.returns - baseline(plain.returns, one["alive"], "batch")
-    np.testing.assert_allclose(scaled.credit, own / 5 + (plain.credit - own) / 25, atol=1e-12)
+    np.testing.assert_allclose(
+        scaled.advantages, own / 5 + (plain.advantages - own) / 25, atol=1e-12
+    )
 
 
 def asked(match: int, seat: int, round: int, step: int, trained: bool = True) -> Decision:
@@ -328,13 +338,13 @@ def test_talk_belongs_to_its_round_or_is_a_step_of_its_own() -> None:
     ]
     rewards = np.array([[[3.0, 4.0], [5.0, 6.0]], [[7.0, 0.0], [8.0, 0.0]]])
     alive = np.array([[1, 1], [1, 0]], dtype=bool)
-    rounds = Layout.of(found, rewards, alive, "rounds")
+    rounds = StepRewards.of(found, rewards, alive, "rounds")
     np.testing.assert_array_equal(rounds.rewards, rewards)
     np.testing.assert_array_equal(rounds.trained, [[False, True], [True, True]])
-    assert rounds.places[:4] == ((0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 1, 0))
-    assert rounds.places[7:] == ((0, 1, 1), (1, 0, 0), (1, 1, 0))
-    steps = Layout.of(found, rewards, alive, "steps")
+    assert rounds.decision_steps[:4] == ((0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 1, 0))
+    assert rounds.decision_steps[7:] == ((0, 1, 1), (1, 0, 0), (1, 1, 0))
+    steps = StepRewards.of(found, rewards, alive, "steps")
     np.testing.assert_array_equal(steps.rewards[0], [[0, 0, 3, 0, 0, 4], [0, 0, 5, 0, 0, 6]])
     np.testing.assert_array_equal(steps.rewards[1, :, :1], [[7], [8]])
     np.testing.assert_array_equal(steps.alive.sum(axis=1), [6, 1])
-    assert [place[2] for place in steps.places] == [0, 1, 2, 2, 3, 4, 5, 5, 0, 0]
+    assert [place[2] for place in steps.decision_steps] == [0, 1, 2, 2, 3, 4, 5, 5, 0, 0]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.learning.advantage_alignment import AdvantageAlignment
-from comity.learning.credit.advantages import credited
+from comity.learning.advantages import estimate_advantages
 from comity.learning.reinforce import Reinforce
 
 NAN = float("nan")
@@ -30,16 +30,16 @@ def test_branches_worked_example() -> None:
         "alternatives": 2,
         "baseline": "batch",
     }
-    found = credited(rewards, alive, Reinforce(**settings), alternatives=alternatives)
+    found = estimate_advantages(rewards, alive, Reinforce(**settings), alternatives=alternatives)
     # Nothing was tried: the other match is the baseline (2 - 4 and 2 - 1.5).
-    assert found.credit == pytest.approx(tree([[[0.5, 0.5, -2]], [[0.5, 2, -1]]]))
+    assert found.advantages == pytest.approx(tree([[[0.5, 0.5, -2]], [[0.5, 2, -1]]]))
     # Over one round more: (1, 1, 2) and (1, 4, 4); where nothing was tried, as before.
     near = Reinforce(**settings, branch_depth=1)
-    found = credited(rewards, alive, near, alternatives=alternatives)
-    assert found.credit == pytest.approx(tree([[[0, 0.5, -2]], [[0.5, 2, -1]]]))
+    found = estimate_advantages(rewards, alive, near, alternatives=alternatives)
+    assert found.advantages == pytest.approx(tree([[[0, 0.5, -2]], [[0.5, 2, -1]]]))
     scaled = Reinforce(**settings, reward_scale=2)
-    found = credited(rewards, alive, scaled, alternatives=alternatives)
-    assert found.credit == pytest.approx(tree([[[0.25, 0.25, -1]], [[0.25, 1, -0.5]]]))
+    found = estimate_advantages(rewards, alive, scaled, alternatives=alternatives)
+    assert found.advantages == pytest.approx(tree([[[0.25, 0.25, -1]], [[0.25, 1, -0.5]]]))
 
 
 def test_the_branch_form_worked_example() -> None:
@@ -57,14 +57,16 @@ def test_the_branch_form_worked_example() -> None:
     # Returns (5, 2), (1.5, 1) and (0, 0), (5.5, 5); advantages (5, 2), (-4, -4) and reversed.
     # With the trunk: (3x2+5)/4 = 2.75 against (3x6+0)/4 = 4.5: -1.75; (3x3+1.5)/4 = 2.625
     # against 5.5, for nothing was tried: -2.875.
-    found = credited(rewards, alive, AdvantageAlignment(**common), alternatives=alternatives)
+    found = estimate_advantages(
+        rewards, alive, AdvantageAlignment(**common), alternatives=alternatives
+    )
     w = 0.25 * np.array([-1.75, -2.875])
-    assert found.credit[0] == pytest.approx(tree([[5, 2 - 4 * w[0]], [-4, -4 + 2 * w[1]]]))
-    assert found.credit[1] == pytest.approx(tree([[-5, -2 - 4 * w[0]], [4, 4 + 2 * w[1]]]))
+    assert found.advantages[0] == pytest.approx(tree([[5, 2 - 4 * w[0]], [-4, -4 + 2 * w[1]]]))
+    assert found.advantages[1] == pytest.approx(tree([[-5, -2 - 4 * w[0]], [4, 4 + 2 * w[1]]]))
     without = AdvantageAlignment(**common, include_trunk=False)
-    found = credited(rewards, alive, without, alternatives=alternatives)
+    found = estimate_advantages(rewards, alive, without, alternatives=alternatives)
     w = 0.25 * np.array([2 - 6, 3 - 5.5])
-    assert found.credit[0] == pytest.approx(tree([[5, 2 - 4 * w[0]], [-4, -4 + 2 * w[1]]]))
+    assert found.advantages[0] == pytest.approx(tree([[5, 2 - 4 * w[0]], [-4, -4 + 2 * w[1]]]))
 
 
 @given(
@@ -99,7 +101,7 @@ def test_credit_is_the_loop(
         branch_depth=depth,
         baseline=baseline,  # type: ignore[arg-type]
     )
-    found = credited(rewards, alive, settings, groups, alternatives=tried).credit
+    found = estimate_advantages(rewards, alive, settings, groups, alternatives=tried).advantages
 
     def ahead(m: int, i: int, t: int, longest: int | None) -> float:
         last = lengths[m] if longest is None else min(lengths[m], t + longest + 1)

@@ -9,7 +9,7 @@ import torch
 from comity.errors import ComityError
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
-from comity.learning.training_batch import lessons
+from comity.learning.training_batch import training_sequences
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts
 from comity.rollout.play import Rollout
@@ -30,7 +30,7 @@ def played(matches: int, rounds: int = 1, **answer: object) -> tuple[LanguageMod
     )
     head = models.engine.head
     head.bias = torch.zeros(head.vocabulary)
-    head.bias[[models.chat.answer(label)[0] for label in LABELS]] = LIKELY
+    head.bias[[models.chat.encode_answer(label)[0] for label in LABELS]] = LIKELY
     policy = learner(models)
     return models, play_matches(dilemma(rounds), (policy, policy), matches)
 
@@ -41,7 +41,7 @@ def score(models: LanguageModelBackend, rollout: Rollout) -> float:
         d.advantage = 1.0
     settings = LossSettings(normalization="sum", importance_cap=None)
     one = Learner(models.engine, "main", OptimizerSettings(), settings, 9)
-    one.accumulate(lessons(rollout, "main", 1.0))
+    one.accumulate_gradients(training_sequences(rollout, "main", 1.0))
     found = torch.cat([p.grad.flatten() for p in one.parameters.values() if p.grad is not None])
     one.optimizer.zero_grad(set_to_none=True)
     return float(found.norm()) / len(rollout.played.alive)

@@ -11,8 +11,8 @@ from comity.learning.credit.returns import (
     CreditSettings,
     advantages,
     baseline,
-    by_steps,
     discounted_returns,
+    expand_rounds,
     whiten,
 )
 
@@ -170,7 +170,7 @@ def test_rounds_open_into_their_steps():
     """Two talk in turn and claim (3 steps), or only claim (1); the discount counts steps."""
     rewards = np.array([[[6.0, 4.0]], [[2.0, 9.0]]])
     alive, steps = np.array([[1, 1], [1, 0]]), np.array([[3, 1], [1, 7]])
-    opened, living, first = by_steps(rewards, alive, steps)
+    opened, living, first = expand_rounds(rewards, alive, steps)
     np.testing.assert_array_equal(opened[:, 0], [[0, 0, 6, 4], [2, 0, 0, 0]])
     np.testing.assert_array_equal(living, [[1, 1, 1, 1], [1, 0, 0, 0]])
     np.testing.assert_array_equal(first[alive == 1], [0, 3, 0])
@@ -182,7 +182,7 @@ def test_rounds_open_into_their_steps():
 def test_opened_rounds_equal_the_loop(batch: dict[str, np.ndarray], seed: int):
     rewards, alive = batch["rewards"], batch["alive"]
     steps = np.random.default_rng(seed).integers(1, 4, size=alive.shape)
-    opened, living, first = by_steps(rewards, alive, steps)
+    opened, living, first = expand_rounds(rewards, alive, steps)
     for b, i in np.ndindex(rewards.shape[:2]):
         expected: list[float] = []
         for t in range(rewards.shape[2]):
@@ -311,4 +311,4 @@ def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="trained"):
         baseline(np.zeros((2, 1, 3)), np.ones((2, 3), dtype=bool), "batch", trained=np.ones(2))
     with pytest.raises(ValueError, match="one step"):
-        by_steps(np.zeros((2, 1, 3)), np.ones((2, 3)), np.zeros((2, 3), dtype=int))
+        expand_rounds(np.zeros((2, 1, 3)), np.ones((2, 3)), np.zeros((2, 3), dtype=int))

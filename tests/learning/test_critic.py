@@ -10,13 +10,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from comity.engines.local.scoring import Head
+from comity.engines.local.scoring import LMHead
 from comity.errors import ComityError, WorkError
 from comity.experiments.build import Rules
 from comity.learning.advantage_alignment import AdvantageAlignment
+from comity.learning.advantages import StepRewards, estimate_advantages
 from comity.learning.algorithms import Algorithm
-from comity.learning.credit.advantages import Layout, credited
-from comity.learning.credit.critic import Critic, critic_losses, critic_optimizer, judge
+from comity.learning.critic import Critic, critic_losses, critic_optimizer, predict_values
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.reinforce import Reinforce
@@ -47,19 +47,19 @@ def world(prompt: str = "conversation", architecture: str = "llama") -> Language
     )
 
 
-def played(models: LanguageModelBackend, rounds: int = 3) -> tuple[Rollout, Layout]:
+def played(models: LanguageModelBackend, rounds: int = 3) -> tuple[Rollout, StepRewards]:
     """Two matches of a learner against the base model."""
     rollout = play_matches(dilemma(rounds), (learner(models), Policy("base", models, None, 1.0)), 2)
     rewards = rollout.played.payoffs
-    return rollout, Layout.of(rollout.decisions, rewards, rollout.played.alive, "rounds")
+    return rollout, StepRewards.of(rollout.decisions, rewards, rollout.played.alive, "rounds")
 
 
 @pytest.mark.parametrize("prompt", ["conversation", "memory_one"])
 def test_values_are_those_of_plain_peft_at_the_first_decision(prompt: str, tmp_path: Path) -> None:
     models = world(prompt)
-    rollout, layout = played(models)
+    rollout, step_rewards = played(models)
     one, critic = make(models)
-    values = judge(rollout, layout, {"main": one}, GAE).values
+    values = predict_values(rollout, step_rewards, {"main": one}, GAE).values
     assert values is not None and values.shape == (2, 2, 3)
     assert np.isnan(values[:, 1]).all(), "the base model is not judged where nobody needs it"
 
@@ -78,38 +78,44 @@ def test_values_are_those_of_plain_peft_at_the_first_decision(prompt: str, tmp_p
 
 def test_alignment_judges_everybody_and_trains_on_its_own() -> None:
     models = world()
-    rollout, layout = played(models)
+    rollout, step_rewards = played(models)
     one, critic = make(models)
-    judged = judge(rollout, layout, {"main": one}, AdvantageAlignment(estimator="gae"))
-    assert judged.values is not None and np.isfinite(judged.values).all()
-    judged.teach(np.arange(12.0).reshape(2, 2, 3))
-    taught = [d.advantage for lesson in critic._lessons for d in lesson.decisions]
+    estimates = predict_values(
+        rollout, step_rewards, {"main": one}, AdvantageAlignment(estimator="gae")
+    )
+    assert estimates.values is not None and np.isfinite(estimates.values).all()
+    estimates.set_value_targets(np.arange(12.0).reshape(2, 2, 3))
+    taught = [d.advantage for sequence in critic._sequences for d in sequence.decisions]
     assert sorted(taught) == [0, 1, 2, 6, 7, 8]  # seat 0 alone
-    naive = judge(rollout, layout, {"main": one}, AdvantageAlignment(estimator="gae", weight=0.0))
+    naive = predict_values(
+        rollout, step_rewards, {"main": one}, AdvantageAlignment(estimator="gae", weight=0.0)
+    )
     assert naive.values is not None and np.isnan(naive.values[:, 1]).all()
 
 
 def taught(models: LanguageModelBackend, budget: int, loss: str) -> tuple[Critic, np.ndarray]:
-    rollout, layout = played(models)
+    rollout, step_rewards = played(models)
     one, critic = make(models, budget, loss)
-    judged = judge(rollout, layout, {"main": one}, GAE)
-    judged.teach(np.random.default_rng(0).normal(scale=3, size=layout.rewards.shape))
-    assert judged.values is not None
-    return critic, judged.values[:, 0]
+    estimates = predict_values(rollout, step_rewards, {"main": one}, GAE)
+    estimates.set_value_targets(
+        np.random.default_rng(0).normal(scale=3, size=step_rewards.rewards.shape)
+    )
+    assert estimates.values is not None
+    return critic, estimates.values[:, 0]
 
 
 def grads(critic: Critic, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, float]:
     """The gradient that `learn` would descend, and its loss."""
     found: list[Any] = []
 
-    def descend(total: float) -> float:
-        whole = [p.grad.flatten() for p in critic._trained() if p.grad is not None]
+    def optimizer_step(total: float) -> float:
+        whole = [p.grad.flatten() for p in critic._trainable_parameters() if p.grad is not None]
         found.extend([torch.cat(whole), total])
         critic.optimizer.zero_grad(set_to_none=True)
         return 0.0
 
-    monkeypatch.setattr(critic, "descend", descend)
-    critic.learn()
+    monkeypatch.setattr(critic, "optimizer_step", optimizer_step)
+    critic.train_step()
     return found[0], found[1]
 
 
@@ -132,28 +138,28 @@ def test_a_critic_learns_its_targets_and_leaves_the_policy_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     models = world()
-    rollout, layout = played(models)
+    rollout, step_rewards = played(models)
     one, critic = make(models)
 
     def refused(*_: object) -> None:
         raise AssertionError("the language-model head was run")
 
-    monkeypatch.setattr(Head, "logits", refused)
+    monkeypatch.setattr(LMHead, "logits", refused)
     before = {name: p.detach().clone() for name, p in one.parameters.items()}
     own = {name: p.detach().clone() for name, p in critic.parameters.items()}
-    targets = np.full(layout.rewards.shape, 4.0)
+    targets = np.full(step_rewards.rewards.shape, 4.0)
     losses = []
     for _ in range(12):
-        judged = judge(rollout, layout, {"main": one}, GAE)
-        judged.teach(targets)
-        row = critic.learn()
+        estimates = predict_values(rollout, step_rewards, {"main": one}, GAE)
+        estimates.set_value_targets(targets)
+        row = critic.train_step()
         losses.append(row["critic_loss"])
         assert row["critic_gradient_norm"] > 0
     assert losses[-1] < losses[0] / 3
     assert critic.version == 12
     assert all(torch.equal(before[name], p) for name, p in one.parameters.items())
     assert not all(torch.equal(own[name], p) for name, p in critic.parameters.items())
-    critic.learn()  # nothing was taught since
+    critic.train_step()  # nothing was taught since
     assert critic.version == 13
 
 
@@ -161,21 +167,23 @@ def test_a_critic_learns_its_targets_and_leaves_the_policy_alone(
 def test_values_that_are_no_numbers_are_refused(value: float) -> None:
     """NaN would be taken for a state that nobody was asked about."""
     models = world()
-    rollout, layout = played(models)
+    rollout, step_rewards = played(models)
     one, critic = make(models)
     critic.value_head.linear.weight.data[0, 3] = value
     with pytest.raises(WorkError, match="critic 'main:critic' gives values that are not finite"):
-        judge(rollout, layout, {"main": one}, GAE)
+        predict_values(rollout, step_rewards, {"main": one}, GAE)
 
 
 def test_a_state_comes_back_bit_for_bit() -> None:
     models = world()
-    rollout, layout = played(models)
+    rollout, step_rewards = played(models)
     one, critic = make(models)
 
     def step() -> float:
-        judge(rollout, layout, {"main": one}, GAE).teach(np.ones(layout.rewards.shape))
-        return float(critic.learn()["critic_loss"])
+        predict_values(rollout, step_rewards, {"main": one}, GAE).set_value_targets(
+            np.ones(step_rewards.rewards.shape)
+        )
+        return float(critic.train_step()["critic_loss"])
 
     step()
     kept = {k: _copied(v) for k, v in one.state().items()}
@@ -195,11 +203,13 @@ def _copied(tree: Any) -> Any:
 
 def test_a_phase_can_start_the_head_and_the_moments_anew() -> None:
     models = world()
-    rollout, layout = played(models)
+    rollout, step_rewards = played(models)
     one, critic = make(models)
     first = critic.value_head.linear.weight.detach().clone()
-    judge(rollout, layout, {"main": one}, GAE).teach(np.ones(layout.rewards.shape))
-    critic.learn()
+    predict_values(rollout, step_rewards, {"main": one}, GAE).set_value_targets(
+        np.ones(step_rewards.rewards.shape)
+    )
+    critic.train_step()
     assert critic.optimizer.state
     one.reset(["value_head"])
     assert torch.equal(critic.value_head.linear.weight, first) and critic.optimizer.state
@@ -212,21 +222,21 @@ def test_credit_by_gae_is_the_return_less_the_value_at_lambda_one() -> None:
     rewards, values = random.normal(size=(2, 4, 2, 3))
     alive = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=bool)
     settings = Reinforce(0.8, whiten=False, estimator="gae", lambda_max=1.0, reward_scale=2.0)
-    found = credited(rewards, alive, settings, values=values)
+    found = estimate_advantages(rewards, alive, settings, values=values)
     expected = np.where(alive[:, None, :], found.returns - values, 0.0)
-    np.testing.assert_allclose(found.credit, expected, atol=1e-12)
-    np.testing.assert_allclose(found.targets, found.returns, atol=1e-12)
+    np.testing.assert_allclose(found.advantages, expected, atol=1e-12)
+    np.testing.assert_allclose(found.value_targets, found.returns, atol=1e-12)
     # Annealed, lambda is 0 at first: one step ahead and no further.
     rising = replace(settings, lambda_anneal=10.0)
     ahead = np.concatenate([values[:, :, 1:] * alive[:, None, 1:], np.zeros((4, 2, 1))], axis=2)
     one_step = np.where(alive[:, None, :], rewards / 2 + 0.8 * ahead - values, 0.0)
     np.testing.assert_allclose(
-        credited(rewards, alive, rising, values=values).credit, one_step, atol=1e-12
+        estimate_advantages(rewards, alive, rising, values=values).advantages, one_step, atol=1e-12
     )
-    later = credited(rewards, alive, rising, iteration=10**5, values=values).credit
+    later = estimate_advantages(rewards, alive, rising, iteration=10**5, values=values).advantages
     np.testing.assert_allclose(later, expected, atol=1e-12)
     with pytest.raises(ValueError, match="values"):
-        credited(rewards, alive, settings)
+        estimate_advantages(rewards, alive, settings)
 
 
 def test_losses_by_hand() -> None:

@@ -18,8 +18,13 @@ from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
-from comity.learning.reference_policy import Reference
-from comity.learning.training_batch import Lesson, TermReading, lessons, measure
+from comity.learning.reference_policy import ReferencePolicy
+from comity.learning.training_batch import (
+    TermOutputs,
+    TrainingSequence,
+    evaluate_terms,
+    training_sequences,
+)
 from comity.players.language_model.player import LanguageModelBackend
 from tests.train.small import small
 from tests.worlds import dilemma, learner, play_matches, tiny_models
@@ -30,7 +35,7 @@ ANSWERS = {"scored": {"name": "constrained"}, "sampled": {"name": "free", "max_t
 
 def world(
     answer: str = "scored", prompt: str = "memory_one"
-) -> tuple[LanguageModelBackend, list[Lesson]]:
+) -> tuple[LanguageModelBackend, list[TrainingSequence]]:
     block = {"name": prompt, "labels": ["action1", "action22"]}
     models = tiny_models(prompt=block, answer=ANSWERS[answer], adapters=())
     models.engine.adapters.add("main", rank=4, alpha=8, dropout=DROPOUT, seed=0)
@@ -41,12 +46,12 @@ def world(
     rollout = play_matches(dilemma(3), (policy, policy), 4)
     for number, d in enumerate(rollout.decisions):
         d.advantage = d.reward = float(number % 3) - 1.0
-    return models, lessons(rollout, "main", 1.0)
+    return models, training_sequences(rollout, "main", 1.0)
 
 
-def true_divergence(models: LanguageModelBackend, found: list[Lesson]) -> float:
-    now = measure(models.engine, found, "main").logprobs
-    gap = now - Reference(models.engine).logprobs(found)
+def true_divergence(models: LanguageModelBackend, found: list[TrainingSequence]) -> float:
+    now = evaluate_terms(models.engine, found, "main").logprobs
+    gap = now - ReferencePolicy(models.engine).logprobs(found)
     return float(gap.sum()) / sum(len(one.decisions) for one in found)
 
 
@@ -67,18 +72,18 @@ def test_ppo_sees_the_true_divergence(
     """Reported, paid for and followed by the controller; so are ratios, entropies and values."""
     models, found = world(answer)
     expected = true_divergence(models, found)
-    entropy = float(measure(models.engine, found, "main").entropy.mean())
+    entropy = float(evaluate_terms(models.engine, found, "main").entropy.mean())
     rows, learners = [], []
     for dropout in (True, False):
         made = proximal(models, dropout, budget, **shape)
-        made.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        made.optimizer_step = lambda loss: 0.0  # type: ignore[method-assign]
         rows.append(made.update(found))
         learners.append(made)
         made.optimizer.zero_grad(set_to_none=True)
     dropped, plain = rows
     assert dropped["kl"] == pytest.approx(expected, abs=1e-5) == plain["kl"]
     assert learners[0].kl.coefficient == pytest.approx(learners[1].kl.coefficient, rel=1e-9)
-    assert learners[0].credited == pytest.approx(learners[1].credited, abs=1e-4)
+    assert learners[0].mean_advantages == pytest.approx(learners[1].mean_advantages, abs=1e-4)
     assert dropped["value_mean"] == pytest.approx(plain["value_mean"], abs=1e-5)
     for key in ("ratio_mean", "ratio_min", "ratio_max"):
         assert dropped[key] == pytest.approx(1.0, abs=1e-5)
@@ -91,7 +96,7 @@ def test_the_gradient_is_of_the_reading_with_dropout() -> None:
     for dropout, seed in ((False, 0), (True, 0), (True, 1), (True, 0)):
         torch.manual_seed(seed)
         made = proximal(models, dropout)
-        made.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        made.optimizer_step = lambda loss: 0.0  # type: ignore[method-assign]
         made.update(found)
         grads = [p.grad.flatten() for p in made.parameters.values() if p.grad is not None]
         found_by.append(torch.cat(grads))
@@ -104,16 +109,16 @@ def test_the_gradient_is_of_the_reading_with_dropout() -> None:
 def test_later_ratios_are_those_of_the_policy_as_it_is() -> None:
     """Of the second epoch's ratio, against a reading of the weights after the first step."""
     models, found = world()
-    before = measure(models.engine, found, "main").logprobs
+    before = evaluate_terms(models.engine, found, "main").logprobs
     made = proximal(models, epochs=2, kl=0.0, ratio_limit=None)
     steps = []
-    descend = made.descend
+    optimizer_step = made.optimizer_step
 
     def noted(loss: float) -> float:
-        steps.append(measure(models.engine, found, "main").logprobs)
-        return descend(loss)
+        steps.append(evaluate_terms(models.engine, found, "main").logprobs)
+        return optimizer_step(loss)
 
-    made.descend = noted  # type: ignore[method-assign]
+    made.optimizer_step = noted  # type: ignore[method-assign]
     row = made.update(found)
     second = torch.exp(steps[1] - before)
     both = torch.cat([torch.ones_like(second), second])
@@ -132,7 +137,7 @@ def test_importance_weights_divergence_and_entropy_of_reinforce_are_without_drop
     rows = []
     for dropout in (True, False):
         made = Learner(models.engine, "main", OptimizerSettings(), settings, 9, None, dropout)
-        made.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        made.optimizer_step = lambda loss: 0.0  # type: ignore[method-assign]
         rows.append(made.update(found))
         made.optimizer.zero_grad(set_to_none=True)
     dropped, plain = rows
@@ -149,24 +154,24 @@ def test_no_reading_without_gradients_exceeds_the_engines_tokens(
     shape: dict[str, int], prompt: str, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, found = world(answer, prompt)
-    whole = measure(models.engine, found, "main")
-    base = Reference(models.engine).logprobs(found)
+    whole = evaluate_terms(models.engine, found, "main")
+    base = ReferencePolicy(models.engine).logprobs(found)
     sizes: list[int] = []
     forward = Engine.forward
 
-    def counted(self: Engine, packing: Any, *more: Any, **keywords: Any) -> torch.Tensor:
+    def counted(self: Engine, batch: Any, *more: Any, **keywords: Any) -> torch.Tensor:
         if not torch.is_grad_enabled():
-            sizes.append(len(packing))
-        return forward(self, packing, *more, **keywords)
+            sizes.append(len(batch))
+        return forward(self, batch, *more, **keywords)
 
     monkeypatch.setattr(Engine, "forward", counted)
     monkeypatch.setattr(Engine, "max_tokens", 23)
     other = tiny_models(adapters=()).engine  # Nothing is remembered of another engine.
-    cut = measure(models.engine, found, "main")
+    cut = evaluate_terms(models.engine, found, "main")
     torch.testing.assert_close(cut.logprobs, whole.logprobs, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(cut.entropy, whole.entropy, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(cut.hidden, whole.hidden, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(Reference(other).logprobs(found), base, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ReferencePolicy(other).logprobs(found), base, atol=1e-4, rtol=1e-4)
     for dropout in (True, False):
         proximal(models, dropout, 40, **shape).update(found)
     assert len(sizes) > 10 and max(sizes) <= 23
@@ -181,13 +186,13 @@ def test_ratios_are_exactly_one_however_the_batch_is_cut(budget: int | None, ans
     assert row["clipped"] == 0.0
 
 
-def test_the_first_reading_is_of_all_terms_in_the_order_of_the_lessons() -> None:
-    """Two equal lessons among others keep their places."""
+def test_the_first_outputs_cover_all_terms_in_the_order_of_the_sequences() -> None:
+    """Two equal sequences among others keep their places."""
     models, found = world()
     shuffled = [found[2], found[0], found[2], *found[3:]]
-    together = measure(models.engine, shuffled, "main").logprobs
-    alone = [measure(models.engine, [one], "main") for one in shuffled]
-    assert all(isinstance(one, TermReading) for one in alone)
+    together = evaluate_terms(models.engine, shuffled, "main").logprobs
+    alone = [evaluate_terms(models.engine, [one], "main") for one in shuffled]
+    assert all(isinstance(one, TermOutputs) for one in alone)
     torch.testing.assert_close(
         together, torch.cat([one.logprobs for one in alone]), atol=1e-5, rtol=1e-5
     )
@@ -198,25 +203,25 @@ def test_dropout_while_playing_is_in_what_answers_are_drawn_from_and_in_nothing_
     """The recorded probabilities are those that were drawn from; learning reads the policy."""
     models, found = world()
     plain = [b for one in found for d in one.decisions for b in d.behavior]
-    dropping = replace(models, dropout_adapters=frozenset({"main"}))
+    dropout_adapters = replace(models, dropout_adapters=frozenset({"main"}))
     seen = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        policy = learner(dropping)
+        policy = learner(dropout_adapters)
         rollout = play_matches(dilemma(3), (policy, policy), 4)
         for d in rollout.decisions:
             d.advantage = d.reward = 1.0
-        some = lessons(rollout, "main", 1.0)
+        some = training_sequences(rollout, "main", 1.0)
         seen.append([b for one in some for d in one.decisions for b in d.behavior])
-        first = measure(models.engine, some, "main").logprobs
+        first = evaluate_terms(models.engine, some, "main").logprobs
         assert not torch.allclose(first, torch.tensor(seen[-1]), atol=1e-3)
         # Nobody else's is dropped, and the base has nothing to drop.
-        torch.testing.assert_close(first, measure(models.engine, some, "main").logprobs)
+        torch.testing.assert_close(first, evaluate_terms(models.engine, some, "main").logprobs)
     assert seen[0] == seen[1] != seen[2]
     assert plain != seen[0]
     other = replace(models, dropout_adapters=frozenset({"another"}))
     policy = learner(other)
-    again = lessons(play_matches(dilemma(3), (policy, policy), 4), "main", 1.0)
+    again = training_sequences(play_matches(dilemma(3), (policy, policy), 4), "main", 1.0)
     assert [b for one in again for d in one.decisions for b in d.behavior] == plain
 
 
@@ -243,13 +248,13 @@ def test_accumulated_passes_are_one_step_on_the_mean_of_their_gradients(dropout:
         made = proximal(models, dropout, **shape)
         taken = []
 
-        def descend(loss: float) -> float:
+        def optimizer_step(loss: float) -> float:
             grads = [p.grad.flatten() for p in made.parameters.values() if p.grad is not None]
             taken.append(torch.cat(grads))
             made.optimizer.zero_grad(set_to_none=True)
             return 0.0
 
-        made.descend = descend  # type: ignore[method-assign]
+        made.optimizer_step = optimizer_step  # type: ignore[method-assign]
         torch.manual_seed(5)
         row = made.update(found)
         return torch.stack(taken).mean(dim=0), row | {"taken": len(taken)}

@@ -14,8 +14,8 @@ from comity.learning.exact.policy_gradient import (
     expected_return,
     mirrored,
     reinforce_surrogate,
-    trembling,
     uniform_start,
+    with_trembles,
 )
 
 DILEMMA = torch.tensor([[3.0, 0.0], [5.0, 1.0]], dtype=torch.float64)
@@ -144,7 +144,7 @@ def test_mirrored_swaps_the_two_moves():
 
 
 def test_trembling_plays_another_move_that_often():
-    ours = trembling(torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]]), 0.1)
+    ours = with_trembles(torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]]), 0.1)
     expected = torch.tensor([[0.9, 0.05, 0.05], [0.22, 0.305, 0.475]])
     torch.testing.assert_close(ours, expected)
 

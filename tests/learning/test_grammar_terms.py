@@ -11,17 +11,23 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from comity.engines.grammar import Grammars
+from comity.engines.grammar import GrammarCompiler
 from comity.engines.local import scoring, session
-from comity.engines.local.session import Draw, Drawn, Session
+from comity.engines.local.sampling import Sample, SampleRequest
+from comity.engines.local.session import Session
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
-from comity.learning.reference_policy import Reference
-from comity.learning.training_batch import Lesson, TrainedDecision, micro_batches, read_terms
+from comity.learning.reference_policy import ReferencePolicy
+from comity.learning.training_batch import (
+    TrainedDecision,
+    TrainingSequence,
+    compute_terms,
+    micro_batches,
+)
 from comity.players.language_model.player import LanguageModelBackend
 from comity.rollout.play import Rollout
 from comity.rollout.records import Conversation
-from comity.train import lessons
+from comity.train import training_sequences
 from tests.runs.rows import DECISION_ROW
 from tests.worlds import tiny_folder, tiny_models
 
@@ -35,14 +41,14 @@ def negotiated(
     models: LanguageModelBackend,
     adapters: Sequence[str] = ("main", "main", "other", "other"),
     record: int = 0,
-) -> tuple[dict[str, list[Lesson]], list[tuple[int, Drawn]], Session]:
+) -> tuple[dict[str, list[TrainingSequence]], list[tuple[int, Sample]], Session]:
     """Conversations of a message, a claim, a word and free text, all in one batch."""
     chat, engine = models.chat, models.engine
-    grammars = Grammars(chat, engine.head.vocabulary)
+    grammars = GrammarCompiler(chat, engine.head.vocabulary)
     session = engine.session(record)
     talks = [session.conversation(adapter) for adapter in adapters]
     found: list[list[TrainedDecision]] = [[] for _ in talks]
-    answers: list[tuple[int, Drawn]] = []
+    answers: list[tuple[int, Sample]] = []
     rng = np.random.default_rng(11)
     for turn, (pattern, limit, closing) in enumerate(
         [(MESSAGE, 5, "</m>"), (CLAIM, 9, ""), (WORD, 9, ""), ("", 4, "")]
@@ -50,13 +56,19 @@ def negotiated(
         draws, starts = [], []
         for i, talk in enumerate(talks):
             told = "You play a game with another player." if i < 3 else "Other words."
-            talk.append(chat.first(told) if turn == 0 else chat.next("And now?", False))
+            talk.append(
+                chat.encode_first_prompt(told)
+                if turn == 0
+                else chat.encode_next_prompt("And now?", False)
+            )
             starts.append(len(talk.ids))
             matcher = grammars.compile(pattern).start() if pattern else None
             close = tuple(chat.tokenizer.encode(closing)) if closing else ()
             stream = np.random.default_rng([turn, i])
             draws.append(
-                Draw(talk, limit, frozenset(chat.end_ids), stream, TEMPERATURE, matcher, close)
+                SampleRequest(
+                    talk, limit, frozenset(chat.end_ids), stream, TEMPERATURE, matcher, close
+                )
             )
         drawn = session.sample(draws)
         answers += zip(starts, drawn, strict=True)
@@ -77,10 +89,12 @@ def negotiated(
                     masks=tuple(one.masks),
                 )
             )
-    by_adapter: dict[str, list[Lesson]] = {}
+    by_adapter: dict[str, list[TrainingSequence]] = {}
     for adapter, talk, decisions in zip(adapters, talks, found, strict=True):
         by_adapter.setdefault(adapter, []).append(
-            Lesson(tuple(talk.ids[: decisions[-1].places[-1] + 1]), tuple(decisions))
+            TrainingSequence(
+                tuple(talk.ids[: decisions[-1].token_indices[-1] + 1]), tuple(decisions)
+            )
         )
     return by_adapter, answers, session
 
@@ -103,17 +117,17 @@ def test_the_learner_reads_what_was_sampled_and_nothing_that_was_forced(architec
     forced = sum(one.offsets[-1] + 1 - len(one.ids) for _, one in answers)
     assert forced > 40, "much of it is forced"
     for adapter, theirs in found.items():
-        behavior = [b for lesson in theirs for d in lesson.decisions for b in d.behavior]
-        reading = read_terms(models.engine, theirs, adapter, gradients=False)
-        assert len(reading.logprobs) == sum(
-            len(d.tokens) for lesson in theirs for d in lesson.decisions
+        behavior = [b for sequence in theirs for d in sequence.decisions for b in d.behavior]
+        outputs = compute_terms(models.engine, theirs, adapter, gradients=False)
+        assert len(outputs.logprobs) == sum(
+            len(d.tokens) for sequence in theirs for d in sequence.decisions
         )
-        np.testing.assert_allclose(reading.logprobs.numpy(), behavior, atol=1e-4)
+        np.testing.assert_allclose(outputs.logprobs.numpy(), behavior, atol=1e-4)
         assert all(
-            lesson.ids[place] == token
-            for lesson in theirs
-            for d in lesson.decisions
-            for place, token in zip(d.places, d.tokens, strict=True)
+            sequence.ids[place] == token
+            for sequence in theirs
+            for d in sequence.decisions
+            for place, token in zip(d.token_indices, d.tokens, strict=True)
         )
 
 
@@ -129,20 +143,20 @@ def test_gradients_are_those_of_plain_peft_with_explicit_masks(
         kl=0.2, entropy=0.3, normalization="tokens", importance_cap=None, entropy_top_k=top_k
     )
     one = make_learner(models, settings)
-    sums = one.accumulate(found["main"])
+    sums = one.accumulate_gradients(found["main"])
     got = gradient(one)
 
     models.engine.adapters.save("main", tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tiny_folder(architecture), dtype=torch.float32)
     base = AutoModelForCausalLM.from_pretrained(tiny_folder(architecture), dtype=torch.float32)
     twin = PeftModel.from_pretrained(plain, str(tmp_path), is_trainable=True)
-    z = sum(len(d.tokens) for lesson in found["main"] for d in lesson.decisions)
+    z = sum(len(d.tokens) for sequence in found["main"] for d in sequence.decisions)
     total = 0.0
-    for lesson in found["main"]:
-        ids = torch.tensor([lesson.ids])
+    for sequence in found["main"]:
+        ids = torch.tensor([sequence.ids])
         logits, before = twin(input_ids=ids).logits[0], base(input_ids=ids).logits[0].detach()
-        for d in lesson.decisions:
-            for place, token, mask in zip(d.places, d.tokens, d.masks, strict=True):
+        for d in sequence.decisions:
+            for place, token, mask in zip(d.token_indices, d.tokens, d.masks, strict=True):
                 barrier = torch.zeros(logits.shape[1])
                 if mask is not None:
                     barrier[[t for t in range(len(barrier)) if t not in mask]] = -torch.inf
@@ -174,17 +188,17 @@ def test_neither_micro_batches_nor_chunks_change_anything(monkeypatch: pytest.Mo
     found, _, _ = negotiated(models, ("main",) * 4)
     settings = LossSettings(kl=0.1, entropy=0.05, normalization="tokens", entropy_top_k=4)
     whole = make_learner(models, settings)
-    sums = whole.accumulate(found["main"])
+    sums = whole.accumulate_gradients(found["main"])
     expected = gradient(whole)
     seen = []
     logits = models.engine.head.logits
-    monkeypatch.setattr(scoring, "LOGITS", 7 * models.engine.head.vocabulary)
+    monkeypatch.setattr(scoring, "MAX_LOGITS", 7 * models.engine.head.vocabulary)
     monkeypatch.setattr(
         models.engine.head, "logits", lambda hidden: seen.append(len(hidden)) or logits(hidden)
     )
     cut = make_learner(models, settings, budget=40)
     assert len(micro_batches(found["main"], 0, 40)) > 1
-    cut_sums = cut.accumulate(found["main"])
+    cut_sums = cut.accumulate_gradients(found["main"])
     assert max(seen) == 7
     largest = max(float(g.abs().max()) for g in expected.values())
     for name, got in gradient(cut).items():
@@ -194,12 +208,12 @@ def test_neither_micro_batches_nor_chunks_change_anything(monkeypatch: pytest.Mo
 
 
 def test_the_passes_of_playing_give_the_same_terms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "WORTHWHILE", 0)
+    monkeypatch.setattr(session, "MIN_TOKENS_PER_PASS", 0)
     models = tiny_models()
     found, _, recording = negotiated(models, ("main", "main"), record=10_000)
-    fresh = read_terms(models.engine, found["main"], "main")
+    fresh = compute_terms(models.engine, found["main"], "main")
     computed = models.engine.tokens_computed
-    again = read_terms(models.engine, found["main"], "main", recording=recording)
+    again = compute_terms(models.engine, found["main"], "main", recording=recording)
     assert models.engine.tokens_computed == computed
     torch.testing.assert_close(again.logprobs, fresh.logprobs, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(again.entropy, fresh.entropy, atol=1e-4, rtol=1e-4)
@@ -212,20 +226,23 @@ def test_the_reference_has_the_same_masks(several: bool) -> None:
     theirs = found["main"]
     if not several:
         theirs = [
-            Lesson(lesson.ids[: lesson.decisions[1].places[-1] + 1], (lesson.decisions[1],))
-            for lesson in theirs
+            TrainingSequence(
+                sequence.ids[: sequence.decisions[1].token_indices[-1] + 1],
+                (sequence.decisions[1],),
+            )
+            for sequence in theirs
         ]
     expected = []
     base = AutoModelForCausalLM.from_pretrained(tiny_folder("llama"), dtype=torch.float32)
     with torch.no_grad():
-        for lesson in theirs:
-            logits = base(input_ids=torch.tensor([lesson.ids])).logits[0] / TEMPERATURE
-            for d in lesson.decisions:
-                for place, token, mask in zip(d.places, d.tokens, d.masks, strict=True):
+        for sequence in theirs:
+            logits = base(input_ids=torch.tensor([sequence.ids])).logits[0] / TEMPERATURE
+            for d in sequence.decisions:
+                for place, token, mask in zip(d.token_indices, d.tokens, d.masks, strict=True):
                     row = logits[place - 1]
                     among = row if mask is None else row[torch.from_numpy(mask.tokens)]
                     expected.append(float(row[token] - torch.logsumexp(among, 0)))
-    got = Reference(models.engine).logprobs(theirs)
+    got = ReferencePolicy(models.engine).logprobs(theirs)
     np.testing.assert_allclose(got.numpy(), expected, atol=1e-4)
 
 
@@ -239,8 +256,8 @@ def test_the_entropy_bonus_raises_entropy_under_masks(top_k: int | None) -> None
     ]
 
     def entropy() -> float:
-        reading = read_terms(models.engine, quiet, "main", gradients=False, entropy_top_k=top_k)
-        return float(reading.entropy.mean())
+        outputs = compute_terms(models.engine, quiet, "main", gradients=False, entropy_top_k=top_k)
+        return float(outputs.entropy.mean())
 
     before = entropy()
     one = make_learner(models, LossSettings(entropy=1.0, entropy_top_k=top_k))
@@ -249,12 +266,12 @@ def test_the_entropy_bonus_raises_entropy_under_masks(top_k: int | None) -> None
     assert entropy() > before + 0.01
 
 
-def test_lessons_end_with_the_last_chosen_token() -> None:
+def test_sequences_end_with_the_last_chosen_token() -> None:
     models = tiny_models(adapters=("main", "other"))
     found, _, _ = negotiated(models, ("main",))
-    (lesson,) = found["main"]
+    (sequence,) = found["main"]
     # Only message and claim; the claim ends with forced tokens.
-    first, second = lesson.decisions[:2]
+    first, second = sequence.decisions[:2]
     decisions = [
         replace(
             DECISION_ROW,
@@ -272,15 +289,15 @@ def test_lessons_end_with_the_last_chosen_token() -> None:
         decisions,
         [(), ()],
         [first.masks, second.masks],
-        [Conversation(0, 0, 0, 0, "main", list(lesson.ids))],
+        [Conversation(0, 0, 0, 0, "main", list(sequence.ids))],
         None,  # type: ignore[arg-type]  # What was played is of no interest here.
     )
-    (made,) = lessons(rollout, "main", TEMPERATURE)
-    assert made.ids == lesson.ids[: second.start + second.offsets[-1] + 1]
+    (made,) = training_sequences(rollout, "main", TEMPERATURE)
+    assert made.ids == sequence.ids[: second.start + second.offsets[-1] + 1]
     assert made.ids[-1] == second.tokens[-1]
     assert [d.masks for d in made.decisions] == [first.masks, second.masks]
     assert [d.offsets for d in made.decisions] == [first.offsets, second.offsets]
-    reading = read_terms(models.engine, [made], "main", gradients=False)
+    outputs = compute_terms(models.engine, [made], "main", gradients=False)
     np.testing.assert_allclose(
-        reading.logprobs.numpy(), [*first.behavior, *second.behavior], atol=1e-4
+        outputs.logprobs.numpy(), [*first.behavior, *second.behavior], atol=1e-4
     )

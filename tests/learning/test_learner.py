@@ -12,11 +12,16 @@ from transformers import AutoModelForCausalLM
 
 from comity.errors import ComityError, WorkError
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
-from comity.learning.training_batch import Lesson, common_beginning, micro_batches, read_terms
+from comity.learning.loss import LossSettings, LossSums, Terms, policy_loss
+from comity.learning.training_batch import (
+    TrainingSequence,
+    common_prefix,
+    compute_terms,
+    micro_batches,
+)
 from comity.players.language_model.player import LanguageModelBackend
 from comity.rollout.play import Rollout
-from comity.train import lessons
+from comity.train import training_sequences
 from tests.tiny import assert_agree
 from tests.worlds import dilemma, learner, play_matches, tiny_folder, tiny_models
 
@@ -26,14 +31,14 @@ LABELS = (["A", "B"], ["action1", "action2"], ["apple", "zoo"])
 
 def played(
     models: LanguageModelBackend, matches: int = 4, temperature: float = 1.0
-) -> tuple[Rollout, list[Lesson]]:
+) -> tuple[Rollout, list[TrainingSequence]]:
     """Some matches with advantages that differ from decision to decision."""
     policy = learner(models, temperature=temperature)
     rollout = play_matches(dilemma(3), (policy, policy), matches)
     rng = np.random.default_rng(3)
     for decision in rollout.decisions:
         decision.advantage = float(rng.normal())
-    return rollout, lessons(rollout, "main", temperature)
+    return rollout, training_sequences(rollout, "main", temperature)
 
 
 def make_learner(
@@ -59,13 +64,13 @@ def test_the_learner_reads_what_the_engine_played(
         prompt={"name": prompt, "labels": labels}, answer={"name": answer}, dtype=dtype
     )
     rollout, found = played(models, 3, temperature=0.8)
-    reading = read_terms(models.engine, found, "main", gradients=False)
+    outputs = compute_terms(models.engine, found, "main", gradients=False)
     behavior = [b for one in found for d in one.decisions for b in d.behavior]
-    assert_agree(reading.logprobs, behavior, models.engine.dtype)
-    assert (reading.entropy >= -1e-6).all()
+    assert_agree(outputs.logprobs, behavior, models.engine.dtype)
+    assert (outputs.entropy >= -1e-6).all()
     if answer == "constrained":
         assert len(behavior) == len(rollout.decisions)
-        assert float(reading.entropy.max()) <= math.log(2) + 1e-5
+        assert float(outputs.entropy.max()) <= math.log(2) + 1e-5
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
@@ -80,11 +85,11 @@ def test_micro_batches_do_not_change_the_gradient(
     _, found = played(models)
     loss = LossSettings(kl=0.1, entropy=0.05, normalization="tokens")
     whole = make_learner(models, loss)
-    whole_sums = whole.accumulate(found)
+    whole_sums = whole.accumulate_gradients(found)
     expected = gradient(whole)
     cut = make_learner(models, loss, budget=12)
-    assert len(micro_batches(found, len(common_beginning(found)), 12)) > 2
-    cut_sums = cut.accumulate(found)
+    assert len(micro_batches(found, len(common_prefix(found)), 12)) > 2
+    cut_sums = cut.accumulate_gradients(found)
     largest = max(float(g.abs().max()) for g in expected.values())
     for name, got in gradient(cut).items():
         assert torch.allclose(got, expected[name], atol=3e-5 * largest), name
@@ -97,13 +102,13 @@ def test_the_gradient_is_that_of_a_naive_loop_over_plain_peft(tmp_path: object) 
     models = tiny_models("qwen3")
     rollout, found = played(models)
     one = make_learner(models, LossSettings(importance_cap=None))
-    one.accumulate(found)
+    one.accumulate_gradients(found)
     got = gradient(one)
 
     models.engine.adapters.save("main", tmp_path)  # type: ignore[arg-type]
     plain = AutoModelForCausalLM.from_pretrained(tiny_folder("qwen3"), dtype=torch.float32)
     twin = PeftModel.from_pretrained(plain, str(tmp_path), is_trainable=True)
-    pair = torch.tensor([models.chat.answer_ids(["A", "B"])[i][-1] for i in (0, 1)])
+    pair = torch.tensor([models.chat.encode_labels(["A", "B"])[i][-1] for i in (0, 1)])
     for d in rollout.decisions:
         ids = rollout.conversations[d.conversation].ids[: d.start]
         logits = twin(input_ids=torch.tensor([ids])).logits[0, -1, pair]
@@ -131,7 +136,7 @@ def test_the_loss_by_hand() -> None:
         entropy=torch.tensor([0.3, 0.4]),
         reference=torch.tensor([-1.2, -0.5]),
     )
-    sums = Sums()
+    sums = LossSums()
     loss = policy_loss(batch, LossSettings(kl=0.5, entropy=0.1, importance_cap=2.0), 2.0, sums)
     k3 = math.exp(-0.2) + 0.2 - 1
     # Weights: 1, and exp(1.5) cut to 2.
@@ -153,7 +158,7 @@ def test_updates_make_good_decisions_likelier() -> None:
     rollout, _ = played(models)
     for d in rollout.decisions:
         d.advantage = 1.0 if d.move == 0 else -1.0
-    found = lessons(rollout, "main", 1.0)
+    found = training_sequences(rollout, "main", 1.0)
     one = make_learner(models, LossSettings())
 
     def cooperation() -> float:
@@ -175,13 +180,13 @@ def test_the_entropy_bonus_raises_entropy_and_kl_pulls_to_the_base(sign: int) ->
     rollout, found = played(models)
     for d in rollout.decisions:
         d.advantage = 0.0
-    found = lessons(rollout, "main", 1.0)
+    found = training_sequences(rollout, "main", 1.0)
 
     def state() -> tuple[float, float]:
-        reading = read_terms(models.engine, found, "main", gradients=False)
-        reference = read_terms(models.engine, found, None, gradients=False).logprobs
-        distance = (reading.logprobs - reference).abs().mean()
-        return float(reading.entropy.mean()), float(distance)
+        outputs = compute_terms(models.engine, found, "main", gradients=False)
+        reference = compute_terms(models.engine, found, None, gradients=False).logprobs
+        distance = (outputs.logprobs - reference).abs().mean()
+        return float(outputs.entropy.mean()), float(distance)
 
     before = state()
     # Small steps: Adam's first ones have full length, and the entropy begins near its maximum.
@@ -202,14 +207,14 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step() -> None:
     one = make_learner(models, LossSettings())
     before = {name: p.detach().clone() for name, p in one.parameters.items()}
     broken = [
-        Lesson(
-            lesson.ids,
+        TrainingSequence(
+            sequence.ids,
             tuple(
                 type(d)(d.start, d.tokens, d.answers, d.behavior, float("nan"), d.temperature)
-                for d in lesson.decisions
+                for d in sequence.decisions
             ),
         )
-        for lesson in found
+        for sequence in found
     ]
     with pytest.raises(WorkError, match="nan"):
         one.update(broken)
@@ -224,9 +229,9 @@ def test_learning_rate_schedules() -> None:
     assert OptimizerSettings(learning_rate=2.0).rate(7, 8) == 2.0
 
 
-def test_runs_of_lessons_respect_the_budget() -> None:
+def test_micro_batches_respect_the_budget() -> None:
     _, found = played(tiny_models(), 6)
-    shared = len(common_beginning(found))
+    shared = len(common_prefix(found))
     runs = micro_batches(found, shared, 40)
     assert sorted(one.ids for run in runs for one in run) == sorted(one.ids for one in found)
     for run in runs:

@@ -10,11 +10,16 @@ import torch
 
 from comity.errors import ComityError
 from comity.learning.learner import Learner, OptimizerSettings
-from comity.learning.loss import LossSettings, Sums, Terms, policy_loss
+from comity.learning.loss import LossSettings, LossSums, Terms, policy_loss
 from comity.learning.normalization import NORMALIZATIONS, Denominators
-from comity.learning.training_batch import Lesson, TrainedDecision, common_beginning, micro_batches
+from comity.learning.training_batch import (
+    TrainedDecision,
+    TrainingSequence,
+    common_prefix,
+    micro_batches,
+)
 from comity.players.language_model.player import LanguageModelBackend
-from comity.train import lessons
+from comity.train import training_sequences
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 
@@ -23,11 +28,11 @@ def decision(trajectory: tuple[int, int], tokens: int, advantage: float) -> Trai
 
 
 UNEQUAL = [
-    Lesson((0,), (decision((0, 0), 3, 1.0), decision((0, 0), 1, 2.0))),
-    Lesson((0,), (decision((0, 1), 2, 3.0),)),
-    Lesson((0,), (decision((1, 0), 5, 4.0),)),
+    TrainingSequence((0,), (decision((0, 0), 3, 1.0), decision((0, 0), 1, 2.0))),
+    TrainingSequence((0,), (decision((0, 1), 2, 3.0),)),
+    TrainingSequence((0,), (decision((1, 0), 5, 4.0),)),
     # The same trajectory in another conversation, as one-shot prompts have it.
-    Lesson((0,), (decision((1, 0), 1, 5.0),)),
+    TrainingSequence((0,), (decision((1, 0), 1, 5.0),)),
 ]
 
 
@@ -76,7 +81,7 @@ def test_losses_equal_the_loop(normalization: str) -> None:
         torch.tensor([d.advantage for d in found])[owner],
         torch.zeros(12),
     )
-    ours = policy_loss(batch, LossSettings(importance_cap=None), z, Sums())
+    ours = policy_loss(batch, LossSettings(importance_cap=None), z, LossSums())
     assert float(ours) == pytest.approx(loop_loss(list(logprobs), normalization))
 
 
@@ -108,7 +113,7 @@ def terms(**changes: Any) -> Terms:
 def test_importance_weights_by_hand(level: str, cap: float | None, rho: list[float]) -> None:
     logprobs = torch.tensor([-1.0, -0.5, -2.0], requires_grad=True)
     settings = LossSettings(importance_cap=cap, importance_level=level)
-    loss = policy_loss(terms(logprobs=logprobs), settings, 2.0, Sums())
+    loss = policy_loss(terms(logprobs=logprobs), settings, 2.0, LossSums())
     loss.backward()
     assert logprobs.grad is not None
     np.testing.assert_allclose(
@@ -130,7 +135,7 @@ def test_the_clipped_surrogate_by_hand(
 ) -> None:
     logprobs = torch.tensor([-1.0, -0.5, -2.0], requires_grad=True)
     settings = LossSettings(importance_level=level, ratio_clip=clip)
-    batch, sums = terms(logprobs=logprobs, advantages=torch.tensor(advantages)), Sums()
+    batch, sums = terms(logprobs=logprobs, advantages=torch.tensor(advantages)), LossSums()
     loss = policy_loss(batch, settings, 2.0, sums)
     loss.backward()
     expected, gradient, clipped = 0.0, [], 0
@@ -168,21 +173,21 @@ def stepped(**settings: Any) -> tuple[list[float], list[float]]:
         d.advantage = (-1.0) ** number
     optimizer = OptimizerSettings(learning_rate=3e-2, gradient_clip=None)
     one = Learner(models.engine, "main", optimizer, LossSettings(**settings), updates=3)
-    accumulate, descend = one.accumulate, one.descend
+    accumulate_gradients, optimizer_step = one.accumulate_gradients, one.optimizer_step
     means: list[float] = []
     norms: list[float] = []
 
-    def accumulated(*given: Any) -> Sums:
-        sums = accumulate(*given)
+    def accumulated(*given: Any) -> LossSums:
+        sums = accumulate_gradients(*given)
         means.append(sums.importance / sums.terms)
         return sums
 
     def descended(loss: float) -> float:
-        norms.append(descend(loss))
+        norms.append(optimizer_step(loss))
         return norms[-1]
 
-    one.accumulate, one.descend = accumulated, descended  # type: ignore[method-assign]
-    row = one.update(lessons(rollout, "main", 1.0))
+    one.accumulate_gradients, one.optimizer_step = accumulated, descended  # type: ignore[method-assign]
+    row = one.update(training_sequences(rollout, "main", 1.0))
     assert one.version == 1
     assert row["importance_mean"] == pytest.approx(np.mean(means))
     assert row["gradient_norm"] == pytest.approx(np.mean(norms))
@@ -208,7 +213,7 @@ def test_importance_weights_stay_finite() -> None:
     far = terms(behavior=torch.tensor([-300.0, -300.0, 300.0]))
     for level in ("per_token", "per_step"):
         settings = LossSettings(importance_cap=2.0, importance_level=level)
-        sums = Sums()
+        sums = LossSums()
         assert math.isfinite(float(policy_loss(far, settings, 1.0, sums)))
         assert sums.importance_max == pytest.approx(math.exp(40), rel=1e-4)
 
@@ -216,10 +221,12 @@ def test_importance_weights_stay_finite() -> None:
 def test_terms_of_weight_0_are_not_in_the_graph() -> None:
     entropy = torch.zeros(3, requires_grad=True)
     logprobs = torch.zeros(3, requires_grad=True)
-    policy_loss(terms(logprobs=logprobs, entropy=entropy), LossSettings(), 1.0, Sums()).backward()
+    policy_loss(
+        terms(logprobs=logprobs, entropy=entropy), LossSettings(), 1.0, LossSums()
+    ).backward()
     assert entropy.grad is None and logprobs.grad is not None
     policy_loss(
-        terms(logprobs=logprobs, entropy=entropy), LossSettings(entropy=0.5), 2.0, Sums()
+        terms(logprobs=logprobs, entropy=entropy), LossSettings(entropy=0.5), 2.0, LossSums()
     ).backward()
     # A descent on the loss raises the entropy.
     np.testing.assert_allclose(entropy.grad, [-0.25] * 3)  # type: ignore[arg-type]
@@ -228,10 +235,10 @@ def test_terms_of_weight_0_are_not_in_the_graph() -> None:
 # In the learner.
 
 
-def lessons_of(models: LanguageModelBackend) -> list[Lesson]:
+def lessons_of(models: LanguageModelBackend) -> list[TrainingSequence]:
     """Matches of two and of four rounds, free answers of several tokens."""
     policy = learner(models)
-    found: list[Lesson] = []
+    found: list[TrainingSequence] = []
     for first, rounds in ((0, 2), (10, 4)):
         rollout = play_matches(dilemma(rounds), (policy, policy), 2, seed=first)
         rng = np.random.default_rng(first)
@@ -239,15 +246,15 @@ def lessons_of(models: LanguageModelBackend) -> list[Lesson]:
             d.match += first
             d.advantage = float(rng.normal())
             d.token_logprobs = [b + float(rng.normal(scale=0.3)) for b in d.token_logprobs]
-        found += lessons(rollout, "main", 1.0)
+        found += training_sequences(rollout, "main", 1.0)
     return found
 
 
 def gradient(
-    models: LanguageModelBackend, found: list[Lesson], loss: LossSettings, budget: int
+    models: LanguageModelBackend, found: list[TrainingSequence], loss: LossSettings, budget: int
 ) -> torch.Tensor:
     one = Learner(models.engine, "main", OptimizerSettings(), loss, 10, budget)
-    one.accumulate(found)
+    one.accumulate_gradients(found)
     whole = torch.cat([p.grad.flatten() for p in one.parameters.values() if p.grad is not None])
     one.optimizer.zero_grad(set_to_none=True)
     return whole
@@ -260,7 +267,7 @@ def test_only_minibatch_depends_on_the_cut(level: str) -> None:
     )
     found = lessons_of(models)
     assert len({len(d.tokens) for one in found for d in one.decisions}) > 1
-    assert len(micro_batches(found, len(common_beginning(found)), 40)) > 1
+    assert len(micro_batches(found, len(common_prefix(found)), 40)) > 1
     for name in NORMALIZATIONS:
         loss = LossSettings(0.1, 0.05, name, importance_level=level)
         whole, cut = (gradient(models, found, loss, budget) for budget in (10**6, 40))

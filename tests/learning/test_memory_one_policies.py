@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from comity.learning.advantage_alignment import AdvantageAlignment
-from comity.learning.credit.advantages import credited
+from comity.learning.advantages import estimate_advantages
 from comity.learning.exact.policy_gradient import expected_return
 from comity.learning.reinforce import Reinforce
 
@@ -42,7 +42,7 @@ def trained(algorithm: Reinforce, seed: int, shared: bool = True) -> np.ndarray:
                 states[:, :, t] = 1 + 2 * own + own[:, ::-1]
             moves[:, :, t] = dice[:, :, t] >= chances[[0, 1], states[:, :, t]]
         rewards = PAYOFFS[moves, moves[:, ::-1]]
-        credit = credited(rewards, alive, algorithm, iteration=iteration).credit
+        credit = estimate_advantages(rewards, alive, algorithm, iteration=iteration).advantages
         # d log pi / d logit is (1 if C) - P(C); the mean over decisions.
         gradient = np.zeros((2, 5))
         for seat in (0, 1):

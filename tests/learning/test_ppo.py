@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from comity.errors import ComityError
 from comity.learning.credit.gae import gae
 from comity.learning.learner import OptimizerSettings
 from comity.learning.loss import LossSettings
-from comity.learning.ppo.batch import Batch
+from comity.learning.ppo.batch import PpoBatch
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import (
     KlController,
@@ -24,8 +23,8 @@ from comity.learning.ppo.objective import (
     value_losses,
     whitened,
 )
-from comity.learning.training_batch import Lesson, TermReading, TrainedDecision
-from comity.train import lessons
+from comity.learning.training_batch import TermOutputs, TrainedDecision, TrainingSequence
+from comity.train import training_sequences
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 numbers = st.floats(-5, 5)
@@ -153,14 +152,14 @@ def test_wrong_settings_are_refused(settings: dict[str, object], complaint: str)
 
 def world(
     answer: str = "constrained", prompt: str = "memory_one", **settings: object
-) -> tuple[PpoLearner, list[Lesson]]:
-    """A learner, and lessons whose rewards differ."""
+) -> tuple[PpoLearner, list[TrainingSequence]]:
+    """A learner, and sequences whose rewards differ."""
     models = tiny_models(prompt={"name": prompt}, answer={"name": answer})
     policy = learner(models)
     rollout = play_matches(dilemma(3), (policy, policy), 3)
     for number, d in enumerate(rollout.decisions):
         d.reward = float(number % 3) - (2.0 if d.move == 1 else 0.0)
-    found = lessons(rollout, "main", 1.0)
+    found = training_sequences(rollout, "main", 1.0)
     ppo = PpoSettings(**{"value_dropout": 0.0, **settings})  # type: ignore[arg-type]
     optimizer = OptimizerSettings(learning_rate=1e-2, gradient_clip=None)
     one = PpoLearner(models.engine, "main", optimizer, LossSettings(), updates=10, ppo=ppo)
@@ -190,18 +189,18 @@ def test_micro_batches_change_nothing() -> None:
     for budget in (10_000, 40):
         one, found = world("free", epochs=1, kl=0.1)
         one._microbatch_tokens = budget
-        one.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        one.optimizer_step = lambda loss: 0.0  # type: ignore[method-assign]
         one.update(found)
-        gradients.append(torch.cat([p.grad.flatten() for p in one._trained()]))
+        gradients.append(torch.cat([p.grad.flatten() for p in one._trainable_parameters()]))
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
 
 
 def test_a_ratio_beyond_the_limit_takes_no_step() -> None:
     one, found = world(epochs=3, ratio_limit=1e-6)
-    before = [p.detach().clone() for p in one._trained()]
+    before = [p.detach().clone() for p in one._trainable_parameters()]
     row = one.update(found)
     assert (row["steps"], row["steps_skipped"]) == (0, 3)
-    assert all(torch.equal(a, b) for a, b in zip(before, one._trained(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, one._trainable_parameters(), strict=True))
 
 
 def test_what_is_rewarded_becomes_likelier() -> None:
@@ -221,13 +220,13 @@ def test_horizons() -> None:
         epochs=1, kl=0.0, whiten=False, normalize_scores=False, horizon="rounds", gae_lambda=1.0
     )
     ahead.update(found)
-    decisions = {d.source: d for lesson in found for d in lesson.decisions}
+    decisions = {d.source: d for sequence in found for d in sequence.decisions}
     for source, d in decisions.items():
         later = [
             o for o in decisions.values() if o.trajectory == d.trajectory and o.source > source
         ]
         # The values are alike: both have the same weights and seed.
-        gap = ahead.credited[source] - own.credited[source]
+        gap = ahead.mean_advantages[source] - own.mean_advantages[source]
         assert gap == pytest.approx(sum(o.reward for o in later), abs=1e-4)
 
 
@@ -238,7 +237,7 @@ def test_the_divergence_is_paid_for() -> None:
         for p in one.value_head.parameters():
             p.zero_()
     silent = [
-        Lesson(x.ids, tuple(type(d)(**{**vars(d), "reward": 0.0}) for d in x.decisions))
+        TrainingSequence(x.ids, tuple(type(d)(**{**vars(d), "reward": 0.0}) for d in x.decisions))
         for x in found
     ]
     row = one.update(silent)
@@ -246,7 +245,7 @@ def test_the_divergence_is_paid_for() -> None:
     pairs = zip([d for x in silent for d in x.decisions], reference, strict=True)
     gaps = {d.source: d.behavior[0] - float(r) for d, r in pairs}
     for source, gap in gaps.items():
-        assert one.credited[source] == pytest.approx(-0.5 * gap, abs=1e-4)
+        assert one.mean_advantages[source] == pytest.approx(-0.5 * gap, abs=1e-4)
     assert row["kl"] == pytest.approx(np.mean(list(gaps.values())), abs=1e-4)
 
 
@@ -278,16 +277,15 @@ def test_with_the_horizon_rounds_talk_and_claim_are_paid_once() -> None:
         TrainedDecision(1, (7,) * terms, (), (0.0,) * terms, 0.0, source=source, round=source // 3)
         for source, terms in enumerate((2, 1, 3, 1, 2, 1))
     ]
-    order = [4, 0, 5, 2, 1, 3]  # as lessons may come
-    lessons = [Lesson((7,) * 9, (decisions[i],)) for i in order]
+    order = [4, 0, 5, 2, 1, 3]  # as sequences may come
+    sequences = [TrainingSequence((7,) * 9, (decisions[i],)) for i in order]
     scores = {source: (6.0, 10.0)[source // 3] for source in range(6)}
 
     def advantages(ppo: PpoSettings) -> dict[int, float]:
-        learner = SimpleNamespace(ppo=ppo, value_head=lambda hidden: hidden[:, 0])
-        batch = Batch(learner, lessons, scores)  # type: ignore[arg-type]
+        batch = PpoBatch(ppo, sequences, scores)
         terms = torch.zeros(10)
-        batch.take(TermReading(terms, terms, torch.zeros(10, 2)))
-        return batch.credited()
+        batch.prepare(TermOutputs(terms, terms, torch.zeros(10, 2)), values=terms)
+        return batch.mean_advantages()
 
     # The first round's 6, and half of the second round's 10.
     assert advantages(settings) == {0: 11.0, 1: 11.0, 2: 11.0, 3: 10.0, 4: 10.0, 5: 10.0}

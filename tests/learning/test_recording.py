@@ -14,7 +14,7 @@ from comity.learning.ppo.objective import PpoSettings
 from comity.players.base import Player
 from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.rollout.play import Rollout
-from comity.train import lessons
+from comity.train import training_sequences
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 LIMIT = 5_000
@@ -23,7 +23,7 @@ LIMIT = 5_000
 @pytest.fixture(autouse=True)
 def _small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' games are so small that recording their passes would not be worth it."""
-    monkeypatch.setattr(session, "WORTHWHILE", 0)
+    monkeypatch.setattr(session, "MIN_TOKENS_PER_PASS", 0)
 
 
 def recorded_play(
@@ -42,11 +42,11 @@ def recorded_play(
 
 def gradient(one: Learner, rollout: Rollout, reuse: bool) -> tuple[torch.Tensor, int]:
     """Gradient of the first step, and how many tokens were computed for it."""
-    one.descend = lambda loss: 0.0  # type: ignore[method-assign]
+    one.optimizer_step = lambda loss: 0.0  # type: ignore[method-assign]
     computed = one._engine.tokens_computed
-    one.update(lessons(rollout, "main", 1.0), rollout.recording if reuse else None)
-    found = torch.cat([p.grad.flatten() for p in one._trained() if p.grad is not None])
-    for parameter in one._trained():
+    one.update(training_sequences(rollout, "main", 1.0), rollout.recording if reuse else None)
+    found = torch.cat([p.grad.flatten() for p in one._trainable_parameters() if p.grad is not None])
+    for parameter in one._trainable_parameters():
         parameter.grad = None
     return found, one._engine.tokens_computed - computed
 
@@ -85,7 +85,7 @@ def test_later_epochs_read_anew() -> None:
     _, once = gradient(make("ppo", models), rollout, reuse=False)
     one = make("ppo", models, epochs=4)
     computed = models.engine.tokens_computed
-    row = one.update(lessons(rollout, "main", 1.0), rollout.recording)
+    row = one.update(training_sequences(rollout, "main", 1.0), rollout.recording)
     assert row["steps"] == 4
     assert models.engine.tokens_computed - computed == 3 * once
 
@@ -94,16 +94,16 @@ def test_a_recording_is_used_once() -> None:
     models, rollout = recorded_play()
     recording = rollout.recording
     assert recording is not None
-    assert recording.holds("main")
+    assert recording.has_recorded("main")
     gradient(make("reinforce", models), rollout, reuse=True)
-    assert not recording.holds("main")
+    assert not recording.has_recorded("main")
 
 
 def test_too_many_tokens_end_the_recording() -> None:
     """The rollout goes on as ever, and the learner reads for itself."""
     models, rollout = recorded_play(record=60)
     assert rollout.recording is not None
-    assert not rollout.recording.holds("main")
+    assert not rollout.recording.has_recorded("main")
     assert [d.move for d in rollout.decisions] == [d.move for d in recorded_play()[1].decisions]
     found, computed = gradient(make("reinforce", models), rollout, reuse=True)
     assert computed > 0
@@ -112,11 +112,11 @@ def test_too_many_tokens_end_the_recording() -> None:
 
 def test_many_small_passes_end_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """One new pass over all is quicker than the way back through each of them."""
-    monkeypatch.setattr(session, "WORTHWHILE", 100)
+    monkeypatch.setattr(session, "MIN_TOKENS_PER_PASS", 100)
     models, rollout = recorded_play(answer="free")
     _, plain = recorded_play(answer="free", record=0)
     assert rollout.recording is not None
-    assert not rollout.recording.holds("main")
+    assert not rollout.recording.has_recorded("main")
     assert [d.tokens for d in rollout.decisions] == [d.tokens for d in plain.decisions]
     _, computed = gradient(make("reinforce", models), rollout, reuse=True)
     assert computed > 0
@@ -129,8 +129,8 @@ def test_a_second_adapter_ends_the_recording(second: str | None) -> None:
     opponent: Player = Policy("opponent", models, second)
     rollout = play_matches(dilemma(3), (learner(models), opponent), 3)
     assert rollout.recording is not None
-    assert not rollout.recording.holds("main")
-    assert not rollout.recording.holds(second)
+    assert not rollout.recording.has_recorded("main")
+    assert not rollout.recording.has_recorded(second)
 
 
 def test_learners_of_one_engine_remember_the_base_together() -> None:
@@ -139,11 +139,11 @@ def test_learners_of_one_engine_remember_the_base_together() -> None:
     rows = []
     for _ in range(2):
         one = make("ppo", models, kl=0.1)
-        one.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        one.optimizer_step = lambda loss: 0.0  # type: ignore[method-assign]
         computed = models.engine.tokens_computed
-        rows.append(one.update(lessons(rollout, "main", 1.0)))
+        rows.append(one.update(training_sequences(rollout, "main", 1.0)))
         rows[-1]["computed"] = models.engine.tokens_computed - computed
-        for parameter in one._trained():
+        for parameter in one._trainable_parameters():
             parameter.grad = None
     assert rows[1].pop("computed") < rows[0].pop("computed")
     assert rows[0] == rows[1]

@@ -11,17 +11,17 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from comity.engines.local.sampling import Answering
+from comity.engines.local.sampling import SamplingState
 from comity.engines.local.session import Session
 from comity.games.base import Game
 from comity.games.randomness import ANSWER, generator
-from comity.learning.credit.advantages import Layout
-from comity.learning.credit.critic import Critic, judge
+from comity.learning.advantages import StepRewards
+from comity.learning.critic import Critic, predict_values
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.reinforce import Reinforce
-from comity.learning.strip_exploration import Remainder
-from comity.learning.training_batch import lessons, micro_batches, read_terms
+from comity.learning.strip_exploration import StrippedConversation
+from comity.learning.training_batch import compute_terms, micro_batches, training_sequences
 from comity.players.base import Request
 from comity.players.language_model import scored_answers as choosing
 from comity.players.language_model.player import LanguageModelBackend, Policy
@@ -76,16 +76,16 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From now on answers are kept; from the call of the result on they are given again."""
     kept: list[Any] = []
     again: Iterator[Any] | None = None
-    go_on, draw = Session.go_on, choosing._draw
+    continue_sampling, draw = Session.continue_sampling, choosing._draw
 
-    def gone_on(self: Session, answers: Sequence[Answering], wait: bool = False) -> None:
+    def gone_on(self: Session, answers: Sequence[SamplingState], allow_pause: bool = False) -> None:
         if again is not None:
             for one, drawn in zip(answers, next(again), strict=True):
                 for token, logprob in zip(drawn.ids, drawn.logprobs, strict=True):
-                    one.take(token, logprob)
+                    one.accept(token, logprob)
             return
-        go_on(self, answers)
-        kept.append([one.drawn() for one in answers])
+        continue_sampling(self, answers)
+        kept.append([one.result() for one in answers])
 
     def picked(probabilities: np.ndarray, rng: np.random.Generator) -> int:
         if again is not None:
@@ -93,7 +93,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         kept.append(draw(probabilities, rng))
         return int(kept[-1])
 
-    monkeypatch.setattr(Session, "go_on", gone_on)
+    monkeypatch.setattr(Session, "continue_sampling", gone_on)
     monkeypatch.setattr(choosing, "_draw", picked)
 
     def repeat() -> None:
@@ -117,7 +117,7 @@ def test_what_remains_are_the_ids_of_a_match_without_instructions(
     spans = 0
     assert len(explored.conversations) == len(plain.conversations)
     for with_them, without in zip(explored.conversations, plain.conversations, strict=True):
-        remainder = Remainder.of(with_them)
+        remainder = StrippedConversation.of(with_them)
         assert list(remainder.ids) == without.ids
         assert len(without.ids) == len(with_them.ids) - sum(b - a for a, b in remainder.removed)
         for piece in with_them.pieces:
@@ -129,16 +129,16 @@ def test_what_remains_are_the_ids_of_a_match_without_instructions(
     for d, e in zip(explored.decisions, plain.decisions, strict=True):
         assert (d.text, d.tokens, d.offsets, d.kind) == (e.text, e.tokens, e.offsets, e.kind)
         if d.start >= 0:
-            remainder = Remainder.of(explored.conversations[d.conversation])
-            assert remainder.place(d.start) == e.start
+            remainder = StrippedConversation.of(explored.conversations[d.conversation])
+            assert remainder.index_of(d.start) == e.start
             moved += d.start != e.start
     assert moved > 3
     for adapter in ("main", "b"):
-        ours, theirs = (lessons(one, adapter, 1.0) for one in (explored, plain))
+        ours, theirs = (training_sequences(one, adapter, 1.0) for one in (explored, plain))
         assert [x.ids for x in ours] == [x.ids for x in theirs]
         for one, other in zip(ours, theirs, strict=True):
-            assert [list(d.places) for d in one.decisions] == [
-                list(d.places) for d in other.decisions
+            assert [list(d.token_indices) for d in one.decisions] == [
+                list(d.token_indices) for d in other.decisions
             ]
 
 
@@ -241,18 +241,20 @@ def test_behavior_is_prompted_and_what_is_learned_is_not(
     models.engine.adapters.save("main", tmp_path)
     base = AutoModelForCausalLM.from_pretrained(tiny_folder("llama"), dtype=torch.float32)
     twin = PeftModel.from_pretrained(base, str(tmp_path))
-    found = lessons(rollout, "main", 1.0)
-    reading = read_terms(models.engine, found, "main", gradients=False).logprobs.tolist()
-    terms = iter(reading)
+    found = training_sequences(rollout, "main", 1.0)
+    outputs = compute_terms(models.engine, found, "main", gradients=False).logprobs.tolist()
+    terms = iter(outputs)
     differ = 0
-    for lesson in found:
-        for one in lesson.decisions:
+    for sequence in found:
+        for one in sequence.decisions:
             d = rollout.decisions[one.source]
             talk = rollout.conversations[d.conversation]
             assert list(one.behavior) == d.token_logprobs
             sampled = plain_logprobs(twin, talk.ids, places(d))
             assert d.token_logprobs == pytest.approx(sampled, abs=1e-4)
-            learned = plain_logprobs(twin, Remainder.of(talk).ids, list(one.places))
+            learned = plain_logprobs(
+                twin, StrippedConversation.of(talk).ids, list(one.token_indices)
+            )
             ours = [next(terms) for _ in one.tokens]
             assert ours == pytest.approx(learned, abs=1e-4)
             differ += not np.allclose(sampled, learned, atol=1e-3)
@@ -263,22 +265,24 @@ def test_the_weights_of_an_update_are_between_the_two(
     free: tuple[LanguageModelBackend, Rollout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, rollout = free
-    found = lessons(rollout, "main", 1.0)
-    reading = read_terms(models.engine, found, "main", gradients=False).logprobs
-    behavior = torch.tensor([b for lesson in found for d in lesson.decisions for b in d.behavior])
-    rho = (reading - behavior).exp()
+    found = training_sequences(rollout, "main", 1.0)
+    outputs = compute_terms(models.engine, found, "main", gradients=False).logprobs
+    behavior = torch.tensor(
+        [b for sequence in found for d in sequence.decisions for b in d.behavior]
+    )
+    rho = (outputs - behavior).exp()
     settings = LossSettings(kl=0.1, importance_cap=2.0)
     one = Learner(models.engine, "main", OPTIMIZER, settings, 9)
-    monkeypatch.setattr(one, "descend", lambda loss: 0.0)
+    monkeypatch.setattr(one, "optimizer_step", lambda loss: 0.0)
     row = one.update(found, rollout.recording)
     assert row["importance_mean"] == pytest.approx(float(rho.mean()), abs=1e-4)
     assert row["importance_max"] == pytest.approx(float(rho.max()), abs=1e-4)
     assert row["importance_max"] > 1.1, "instructions change what is answered"
     # The reference, too, reads what the learner reads.
     reference = one.reference.logprobs(found)
-    again = read_terms(models.engine, found, None, gradients=False).logprobs
+    again = compute_terms(models.engine, found, None, gradients=False).logprobs
     assert torch.equal(reference, again)
-    gap = reference - reading
+    gap = reference - outputs
     k3 = (gap.exp() - gap - 1).mean()
     assert row["kl"] == pytest.approx(float(k3), abs=1e-4)
 
@@ -289,7 +293,7 @@ def test_conversations_that_become_one_are_computed_once() -> None:
     rollout = rolled(game, models, 1)
     (talk,) = [t for t in rollout.conversations if t.adapter == "main"]
     own = [d for d in rollout.decisions if d.adapter == "main"]
-    at, line = talk.pieces[0].end - 3, models.chat.plain("\nSay little.")
+    at, line = talk.pieces[0].end - 3, models.chat.encode_text("\nSay little.")
     copies = [talk, replace(talk, ids=[*talk.ids[:at], *line, *talk.ids[at:]], pieces=[])]
     copies[1].pieces = [Piece(EXPLORATION, at, at + len(line), "")]
     moved = [replace(d, conversation=1, match=1, start=d.start + len(line)) for d in own]
@@ -305,15 +309,15 @@ def test_conversations_that_become_one_are_computed_once() -> None:
     once = replace(both, decisions=own, answers=[()] * len(own), masks=[()] * len(own))
     costs = []
     for one in (once, both):
-        found = lessons(one, "main", 1.0)
+        found = training_sequences(one, "main", 1.0)
         before = models.engine.tokens_computed
-        reading = read_terms(models.engine, found, "main", gradients=False)
+        outputs = compute_terms(models.engine, found, "main", gradients=False)
         costs.append(models.engine.tokens_computed - before)
-        assert len({lesson.ids for lesson in found}) == 1
+        assert len({sequence.ids for sequence in found}) == 1
         assert len(micro_batches(found, 0, len(found[0].ids))) == 1
     assert costs[0] == costs[1] > 0
-    half = len(reading.logprobs) // 2
-    assert torch.equal(reading.logprobs[:half], reading.logprobs[half:])
+    half = len(outputs.logprobs) // 2
+    assert torch.equal(outputs.logprobs[:half], outputs.logprobs[half:])
 
 
 def test_the_critic_judges_what_is_learned_from(free: tuple[LanguageModelBackend, Rollout]) -> None:
@@ -332,20 +336,20 @@ def test_the_critic_judges_what_is_learned_from(free: tuple[LanguageModelBackend
         learners[name] = one
     talks, decisions = [], []
     for talk in rollout.conversations:
-        talks.append(replace(talk, ids=list(Remainder.of(talk).ids), pieces=[]))
+        talks.append(replace(talk, ids=list(StrippedConversation.of(talk).ids), pieces=[]))
     for d in rollout.decisions:
-        remainder = Remainder.of(rollout.conversations[d.conversation])
-        decisions.append(replace(d, start=remainder.place(d.start)))
+        remainder = StrippedConversation.of(rollout.conversations[d.conversation])
+        decisions.append(replace(d, start=remainder.index_of(d.start)))
     bare = replace(rollout, conversations=talks, decisions=decisions)
     values: list[Any] = []
     taught: list[Any] = []
     for one in (rollout, bare):
-        layout = Layout.of(one.decisions, one.played.payoffs, one.played.alive, "rounds")
-        judged = judge(one, layout, learners, Reinforce(estimator="gae"))
-        assert judged.values is not None and np.isfinite(judged.values).all()
-        values.append(judged.values)
-        judged.teach(np.ones(layout.rewards.shape))
-        taught.append([learner.critic._lessons for learner in learners.values()])
+        step_rewards = StepRewards.of(one.decisions, one.played.payoffs, one.played.alive, "rounds")
+        estimates = predict_values(one, step_rewards, learners, Reinforce(estimator="gae"))
+        assert estimates.values is not None and np.isfinite(estimates.values).all()
+        values.append(estimates.values)
+        estimates.set_value_targets(np.ones(step_rewards.rewards.shape))
+        taught.append([learner.critic._sequences for learner in learners.values()])
     assert np.array_equal(*values)
     assert taught[0] == taught[1]
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from comity.learning.credit.critic import Critic
+from comity.learning.critic import Critic
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
-from comity.learning.reference_policy import Reference
-from comity.learning.training_batch import Lesson, lessons, measure
+from comity.learning.reference_policy import ReferencePolicy
+from comity.learning.training_batch import TrainingSequence, evaluate_terms, training_sequences
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.negotiation.prompt import Negotiation
 from tests.players.talking import Terse, split
@@ -35,7 +35,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 STEP = 2e-3
 
 
-def world(answer: str, dropout: float = 0.0) -> tuple[LanguageModelBackend, list[Lesson]]:
+def world(answer: str, dropout: float = 0.0) -> tuple[LanguageModelBackend, list[TrainingSequence]]:
     if answer == "grammar":
         models = tiny_models(prompt={"name": "negotiation"}, answer=ANSWERS[answer])
         terse: Negotiation = Terse()
@@ -47,7 +47,7 @@ def world(answer: str, dropout: float = 0.0) -> tuple[LanguageModelBackend, list
     rollout = play_matches(game, (policy, policy), 3)
     for d in rollout.decisions:
         d.advantage = d.reward = 0.0
-    found = lessons(rollout, "main", 1.0)
+    found = training_sequences(rollout, "main", 1.0)
     assert any(d.answers for one in found for d in one.decisions) == (
         answer in ("scored", "thinking", "attempts")
     )
@@ -57,7 +57,7 @@ def world(answer: str, dropout: float = 0.0) -> tuple[LanguageModelBackend, list
     return models, found
 
 
-def paid(found: list[Lesson], sign: float = 1.0) -> list[Lesson]:
+def paid(found: list[TrainingSequence], sign: float = 1.0) -> list[TrainingSequence]:
     """The first decision of every conversation is better than the others."""
     return [
         replace(
@@ -72,14 +72,16 @@ def paid(found: list[Lesson], sign: float = 1.0) -> list[Lesson]:
     ]
 
 
-def entropy(models: LanguageModelBackend, found: list[Lesson], top: int | None = None) -> float:
-    return float(measure(models.engine, found, "main", entropy_top_k=top).entropy.mean())
+def entropy(
+    models: LanguageModelBackend, found: list[TrainingSequence], top: int | None = None
+) -> float:
+    return float(evaluate_terms(models.engine, found, "main", entropy_top_k=top).entropy.mean())
 
 
-def far_from_base(models: LanguageModelBackend, found: list[Lesson]) -> float:
+def far_from_base(models: LanguageModelBackend, found: list[TrainingSequence]) -> float:
     """Mean k3 of the terms, which is 0 where the policy is the base and positive elsewhere."""
-    now = measure(models.engine, found, "main").logprobs
-    gap = Reference(models.engine).logprobs(found) - now
+    now = evaluate_terms(models.engine, found, "main").logprobs
+    gap = ReferencePolicy(models.engine).logprobs(found) - now
     return float((gap.exp() - gap - 1).mean())
 
 
@@ -128,12 +130,12 @@ for kind in ("decisions", "tokens", "trajectory", "minibatch", "sum"):
 def test_what_is_better_becomes_likelier(kind: str, answer: str) -> None:
     models, found = world(answer)
     better = paid(found)
-    before = measure(models.engine, better, "main").logprobs
+    before = evaluate_terms(models.engine, better, "main").logprobs
     made = POLICY[kind](models)
     made.update(better)
-    change = measure(models.engine, better, "main").logprobs - before
+    change = evaluate_terms(models.engine, better, "main").logprobs - before
     decisions = [d for one in better for d in one.decisions]
-    credit = made.credited if isinstance(made, PpoLearner) else {}
+    credit = made.mean_advantages if isinstance(made, PpoLearner) else {}
     better_by = [credit.get(d.source, d.advantage) for d in decisions for _ in d.behavior]
     assert float((change * torch.tensor(better_by)).mean()) > 1e-3
 
@@ -159,18 +161,18 @@ def test_the_entropy_bonus_raises_entropy(kind: str, top: int | None, answer: st
 
 @pytest.mark.parametrize("kind", ["reinforce", "ppo"])
 def test_the_bonus_of_one_kind_of_turn_is_the_gradient_of_its_entropy(kind: str) -> None:
-    """Against the bonus on lessons that hold the others' decisions not at all."""
+    """Against the bonus on sequences without the others' decisions."""
     models, found = world("grammar")
     kinds = {d.kind for one in found for d in one.decisions}
     assert kinds == {"message", "claim"}
 
-    def gradient(some: list[Lesson], turns: tuple[str, ...] | None) -> torch.Tensor:
+    def gradient(some: list[TrainingSequence], turns: tuple[str, ...] | None) -> torch.Tensor:
         made = (
             reinforce(models, entropy=1.0, entropy_turns=turns, normalization="sum")
             if kind == "reinforce"
             else proximal(models, entropy=1.0, entropy_turns=turns)
         )
-        made.descend = lambda loss: 0.0  # type: ignore[method-assign]
+        made.optimizer_step = lambda loss: 0.0  # type: ignore[method-assign]
         made.update(some)
         result = torch.cat(
             [p.grad.flatten() for p in made.parameters.values() if p.grad is not None]
@@ -183,7 +185,8 @@ def test_the_bonus_of_one_kind_of_turn_is_the_gradient_of_its_entropy(kind: str)
     parts = []
     for turn in sorted(kinds):
         alone = [
-            Lesson(one.ids, tuple(d for d in one.decisions if d.kind == turn)) for one in found
+            TrainingSequence(one.ids, tuple(d for d in one.decisions if d.kind == turn))
+            for one in found
         ]
         mine, theirs = gradient(found, (turn,)), gradient([o for o in alone if o.decisions], None)
         torch.testing.assert_close(mine, theirs, atol=1e-4 * float(together.abs().max()), rtol=1e-3)
@@ -211,14 +214,14 @@ def test_the_divergence_that_is_paid_for_falls(answer: str) -> None:
     a step on these samples lowers what was above the reference and raises what was below it.
     """
     models, found = world(answer)
-    before = measure(models.engine, found, "main").logprobs
-    gap = before - Reference(models.engine).logprobs(found)
+    before = evaluate_terms(models.engine, found, "main").logprobs
+    gap = before - ReferencePolicy(models.engine).logprobs(found)
     fixed = {"kl_controller": "fixed", "gae_lambda": 0.0, "discount": 0.0}
     made = proximal(models, kl=1.0, **fixed)
     row = made.update(found)
     decisions = sum(len(one.decisions) for one in found)
     assert row["kl"] == pytest.approx(float(gap.sum()) / decisions, rel=1e-3, abs=1e-5)
-    after = measure(models.engine, found, "main").logprobs
+    after = evaluate_terms(models.engine, found, "main").logprobs
     assert float((gap * (after - before)).sum()) < -1e-5
 
 
@@ -253,8 +256,8 @@ def test_the_critic_comes_nearer_to_its_targets(answer: str, loss: str) -> None:
     ]
     losses = []
     for _ in range(3):
-        critic.teach(states)
-        losses.append(critic.learn()["critic_loss"])
+        critic.set_targets(states)
+        losses.append(critic.train_step()["critic_loss"])
     assert losses[0] > losses[1] > losses[2]
 
 
@@ -274,7 +277,7 @@ def test_a_weight_above_the_cap_counts_as_the_cap(answer: str) -> None:
             for o in paid(found)
         ]
         made = reinforce(models, **settings)
-        made.accumulate(some)
+        made.accumulate_gradients(some)
         result = torch.cat(
             [p.grad.flatten() for p in made.parameters.values() if p.grad is not None]
         )

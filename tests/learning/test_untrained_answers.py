@@ -13,11 +13,11 @@ from comity.evaluation.metrics import iteration_metrics
 from comity.experiments.build import check_training
 from comity.games.base import Game
 from comity.learning.advantage_alignment import AdvantageAlignment
-from comity.learning.credit.advantages import Credited, Layout, credited
+from comity.learning.advantages import AdvantageEstimates, StepRewards, estimate_advantages
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.loss import LossSettings
 from comity.learning.reinforce import Reinforce
-from comity.learning.training_batch import lessons
+from comity.learning.training_batch import training_sequences
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts, Constrained, Free
 from comity.rollout.play import Rollout
@@ -48,20 +48,20 @@ def rolled(
     return models, play_matches(game, (learner(models), learner(models, "b")), matches)
 
 
-def credit(rollout: Rollout, algorithm: Reinforce) -> tuple[Layout, Credited]:
+def credit(rollout: Rollout, algorithm: Reinforce) -> tuple[StepRewards, AdvantageEstimates]:
     played = rollout.played
-    layout = Layout.of(rollout.decisions, played.payoffs, played.alive, "rounds")
-    result = credited(
-        layout.rewards,
-        layout.alive,
+    step_rewards = StepRewards.of(rollout.decisions, played.payoffs, played.alive, "rounds")
+    result = estimate_advantages(
+        step_rewards.rewards,
+        step_rewards.alive,
         algorithm,
-        np.zeros(len(layout.alive), dtype=int),
-        layout.trained,
+        np.zeros(len(step_rewards.alive), dtype=int),
+        step_rewards.trained,
     )
-    for d, place in zip(rollout.decisions, layout.places, strict=True):
+    for d, place in zip(rollout.decisions, step_rewards.decision_steps, strict=True):
         d.reward = float(played.payoffs[d.match, d.seat, d.round])
-        d.return_, d.advantage = float(result.returns[place]), float(result.credit[place])
-    return layout, result
+        d.return_, d.advantage = float(result.returns[place]), float(result.advantages[place])
+    return step_rewards, result
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -111,23 +111,23 @@ def test_returns_and_baselines_see_the_rewards_of_what_is_not_learned_from(
 ) -> None:
     _, usual = rolled(name, True)
     _, spared = rolled(name, False)
-    (layout, ours), (other, theirs) = credit(spared, algorithm), credit(usual, algorithm)
-    assert layout.trained.all() and np.array_equal(layout.trained, other.trained)
+    (step_rewards, ours), (other, theirs) = credit(spared, algorithm), credit(usual, algorithm)
+    assert step_rewards.trained.all() and np.array_equal(step_rewards.trained, other.trained)
     assert np.array_equal(ours.returns, theirs.returns)
-    assert np.array_equal(ours.credit, theirs.credit)
+    assert np.array_equal(ours.advantages, theirs.advantages)
     if name == "one round":
         # A seat's baseline is the mean of all other matches, whatever was answered there.
         payoffs = usual.played.payoffs[:, 0, 0]
         if algorithm.baseline == "leave_one_out":
             expected = payoffs - (payoffs.sum() - payoffs) / (len(payoffs) - 1)
-            assert ours.credit[:, 0, 0] == pytest.approx(expected)
+            assert ours.advantages[:, 0, 0] == pytest.approx(expected)
 
 
 def gradient(
     models: LanguageModelBackend, rollout: Rollout, settings: LossSettings
 ) -> torch.Tensor:
     one = Learner(models.engine, "main", OptimizerSettings(), settings, 9)
-    one.accumulate(lessons(rollout, "main", 1.0))
+    one.accumulate_gradients(training_sequences(rollout, "main", 1.0))
     found = torch.cat([p.grad.flatten() for p in one.parameters.values() if p.grad is not None])
     for parameter in one.parameters.values():
         parameter.grad = None

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from comity.engines.local.session import Session
-from comity.engines.token_masks import Mask
+from comity.engines.token_masks import TokenMask
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.split.game import Split
-from comity.learning.training_batch import read_terms
+from comity.learning.training_batch import compute_terms
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answer_forms.forms import Form
 from comity.prompts.negotiation.prompt import Negotiation
 from comity.rollout.play import Rollout
 from comity.rollout.records import Decision
-from comity.train import lessons
+from comity.train import training_sequences
 
 
 def split(name: str = "trust_and_split_rps", rounds: int = 2, **parameters: Any) -> Game:
@@ -81,14 +81,14 @@ def told(models: LanguageModelBackend, prompt: type[Negotiation]) -> LanguageMod
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, tuple[int, ...]]]:
     """From now on: adapter and ids of every conversation whenever tokens are sampled for it."""
     seen: list[tuple[str | None, tuple[int, ...]]] = []
-    original: Callable[..., Any] = Session.go_on
+    original: Callable[..., Any] = Session.continue_sampling
 
-    def go_on(self: Session, answers: Any, *more: Any) -> Any:
-        conversations = [one.draw.conversation for one in answers]
+    def continue_sampling(self: Session, answers: Any, *more: Any) -> Any:
+        conversations = [one.request.conversation for one in answers]
         seen.extend((one.adapter, tuple(one.ids)) for one in conversations)
         return original(self, answers, *more)
 
-    monkeypatch.setattr(Session, "go_on", go_on)
+    monkeypatch.setattr(Session, "continue_sampling", continue_sampling)
     return seen
 
 
@@ -130,24 +130,24 @@ def check_learning(rollout: Rollout, models: LanguageModelBackend, temperature: 
     for number, d in enumerate(rollout.decisions):
         d.advantage = d.reward = float(number)
     for adapter in sorted({d.adapter for d in rollout.decisions if d.trained and d.adapter}):
-        found = lessons(rollout, adapter, temperature)
-        behavior = [b for lesson in found for d in lesson.decisions for b in d.behavior]
+        found = training_sequences(rollout, adapter, temperature)
+        behavior = [b for sequence in found for d in sequence.decisions for b in d.behavior]
         for recording in (None, rollout.recording):
-            reading = read_terms(
+            reading = compute_terms(
                 models.engine, found, adapter, gradients=False, recording=recording
             )
             np.testing.assert_allclose(reading.logprobs.numpy(), behavior, atol=1e-4)
         read = set()
-        for lesson in found:
-            for one in lesson.decisions:
+        for sequence in found:
+            for one in sequence.decisions:
                 d = rollout.decisions[one.source]
                 talk = rollout.conversations[d.conversation]
                 assert d.trained and d.adapter == adapter
-                assert list(lesson.ids) == talk.ids[: len(lesson.ids)]
-                assert list(one.places) == places(d) and list(one.tokens) == d.tokens
+                assert list(sequence.ids) == talk.ids[: len(sequence.ids)]
+                assert list(one.token_indices) == places(d) and list(one.tokens) == d.tokens
                 if one.masks:
                     pairs = zip(one.masks, one.tokens, strict=True)
-                    assert all(isinstance(m, Mask) and token in m for m, token in pairs)
+                    assert all(isinstance(m, TokenMask) and token in m for m, token in pairs)
                 read.add(one.source)
         trained = {
             i

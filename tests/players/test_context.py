@@ -114,15 +114,15 @@ def positioned(folder: Path, architecture: str, most: int) -> str:
 )
 def test_whether_the_limit_can_be_passed(architecture: str, learned: bool, tmp_path: Path) -> None:
     model = load_model(positioned(tmp_path, architecture, 64), "float32", "cpu")
-    from comity.engines.local.context_limit import positions
+    from comity.engines.local.context_limit import context_limit
 
-    assert (positions(model).most, positions(model).learned) == (64, learned)
+    assert (context_limit(model).max_tokens, context_limit(model).is_hard) == (64, learned)
 
 
 def test_the_places_of_pictures_are_not_those_of_text() -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from comity.engines.local.context_limit import positions
+    from comity.engines.local.context_limit import context_limit
 
     wide = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8}
@@ -131,8 +131,8 @@ def test_the_places_of_pictures_are_not_those_of_text() -> None:
     both = AutoConfig.for_model(
         "gemma3", text_config=text, vision_config=vision, mm_tokens_per_image=1
     )
-    found = positions(AutoModelForCausalLM.from_config(both))
-    assert (found.most, found.learned) == (512, False)
+    found = context_limit(AutoModelForCausalLM.from_config(both))
+    assert (found.max_tokens, found.is_hard) == (512, False)
 
 
 def small(folder: str, rounds: int, *more: str) -> Any:
@@ -158,17 +158,17 @@ def test_gpt2_is_refused_before_anything_runs_and_llama_warned_of(tmp_path: Path
 def test_what_could_not_be_foreseen_is_told_in_a_sentence(tmp_path: Path) -> None:
     """Not an IndexError out of the model."""
     engine = Engine(load_model(positioned(tmp_path, "gpt2", 64), "float32", "cpu"))
-    engine.read([list(range(3, 67))], None, gradients=False)
+    engine.hidden_states([list(range(3, 67))], None, gradients=False)
     with pytest.raises(ComityError, match=r"65 tokens.*64 positions"):
-        engine.read([list(range(3, 68))], None, gradients=False)
+        engine.hidden_states([list(range(3, 68))], None, gradients=False)
 
 
 def test_a_warning_names_what_makes_conversations_long() -> None:
     models = told(
         tiny_models(prompt={"name": "negotiation"}, answer={**TALK, "thinking": 9}), Terse
     )
-    models.engine.positions = replace(models.engine.positions, most=50)
+    models.engine.context_limit = replace(models.engine.context_limit, max_tokens=50)
     with pytest.warns(ComityWarning, match=r"rounds \(now 2\).*message_tokens.*thinking"):
         check_context(models, split())
-    models.engine.positions = replace(models.engine.positions, most=None)
+    models.engine.context_limit = replace(models.engine.context_limit, max_tokens=None)
     check_context(models, split())

@@ -23,9 +23,9 @@ def played(
     passes: list[int] = []
     forward = Engine.forward
 
-    def counted(engine: Engine, packing: Any, *rest: Any, **more: Any) -> Any:
-        passes.append(len(packing))
-        return forward(engine, packing, *rest, **more)
+    def counted(engine: Engine, batch: Any, *rest: Any, **more: Any) -> Any:
+        passes.append(len(batch))
+        return forward(engine, batch, *rest, **more)
 
     policy = learner(tiny_models(prompt=prompt, answer=answer or {"name": "constrained"}))
     with monkeypatch.context() as patch:

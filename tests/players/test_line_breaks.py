@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from comity.engines.chat import ChatFormat
-from comity.engines.grammar import Grammars
+from comity.engines.grammar import GrammarCompiler
 from comity.engines.local.engine import Engine
 from comity.evaluation.generalization.policies import ModelRespondent
 from comity.evaluation.generalization.questions import Cell, Question
@@ -65,17 +65,17 @@ def test_messages_and_claims_end_with_a_line_break_too() -> None:
     chat = ChatFormat.from_tokenizer(tokenizer)
     ids = [tokenizer.encode(text)[0] for text in said]
     assert ids[-1] in chat.end_ids - chat.closing_ids
-    assert chat.said(ids) == "<m>hi</m2>"
-    assert chat.said(ids[:-1]) == "<m>hi</m2"
+    assert chat.answer_text(ids) == "<m>hi</m2>"
+    assert chat.answer_text(ids[:-1]) == "<m>hi</m2"
 
 
 def test_under_a_grammar_every_blank_line_ends_and_none_stands_inside() -> None:
     chat = ChatFormat.from_tokenizer(tokenizer_with(*ENDS, ">\n", "x\n"))
-    grammars = Grammars(chat)
+    grammars = GrammarCompiler(chat)
     matcher = grammars.compile(r"(?s:[^<]){1,9}").start()
     texts = {chat.decode([int(t)]) for t in matcher.mask().tokens}
     assert not any("\n" in text for text in texts)
-    matcher.accept(chat.plain("x")[0])
+    matcher.accept(chat.encode_text("x")[0])
     ends = {chat.decode([int(t)]) for t in matcher.mask().tokens} - texts
     assert ends == {*ENDS, "<|endoftext|>"}
 

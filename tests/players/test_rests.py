@@ -18,14 +18,14 @@ NUMBERS = ("logprob", "token_logprobs")
 
 def played(
     monkeypatch: pytest.MonkeyPatch,
-    wait: bool,
+    allow_pause: bool,
     tokens: int,
     illegal: str,
     train: bool = True,
     prompt: dict[str, Any] = PROMPT,
 ) -> tuple[Rollout, int]:
     """A rollout, and how often the engine was run."""
-    go_on, forward = Session.go_on, Engine.forward
+    continue_sampling, forward = Session.continue_sampling, Engine.forward
     passes = 0
 
     def counted(*given: Any, **more: Any) -> Any:
@@ -37,8 +37,12 @@ def played(
     policy = learner(tiny_models(prompt=prompt, answer=answer))
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "forward", counted)
-        if not wait:
-            patch.setattr(Session, "go_on", lambda self, answers, wait=False: go_on(self, answers))
+        if not allow_pause:
+            patch.setattr(
+                Session,
+                "continue_sampling",
+                lambda self, answers, allow_pause=False: continue_sampling(self, answers),
+            )
         game = dilemma(4, illegal=illegal)
         return play_matches(game, (policy, policy), 6), passes
 
@@ -75,12 +79,17 @@ def test_legal_ones_do_not_wait(monkeypatch: pytest.MonkeyPatch, illegal: str) -
     """Tokens are picked from a few, so that answers of all kinds come about."""
     short = {**PROMPT, "labels": ["A", "B"]}
     chat = tiny_models(prompt=short).chat
-    few = [*chat.answer("A"), *chat.answer("B"), *chat.answer("x"), *sorted(chat.end_ids)]
+    few = [
+        *chat.encode_answer("A"),
+        *chat.encode_answer("B"),
+        *chat.encode_answer("x"),
+        *sorted(chat.end_ids),
+    ]
 
     def picked(head: Any, hidden: Any, rows: Sequence[int], heat: Any, points: Any, masks: Any):  # type: ignore[no-untyped-def]
         return [few[int(point * len(few))] for point in points], list(np.log(points))
 
-    monkeypatch.setattr(session, "draw_tokens", picked)
+    monkeypatch.setattr(session, "sample_tokens", picked)
     plain, _ = played(monkeypatch, False, 9, illegal, prompt=short)
     waited, _ = played(monkeypatch, True, 9, illegal, prompt=short)
     check_alike(waited, plain)

@@ -130,7 +130,7 @@ def test_learner_and_engine_agree_in_split_games(variant: str) -> None:
 def test_learner_and_engine_agree_in_the_dilemma(
     prompt: str, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "WORTHWHILE", 0)
+    monkeypatch.setattr(session, "MIN_TOKENS_PER_PASS", 0)
     models = replace(
         tiny_models(
             prompt={"name": prompt, "labels": ["d", "m"]},
@@ -142,7 +142,7 @@ def test_learner_and_engine_agree_in_the_dilemma(
     )
     rollout = play_matches(dilemma(2), (learner(models), learner(models)), 3)
     check_conversations(rollout, models)
-    assert (rollout.recording is not None) and rollout.recording.holds("main") == (
+    assert (rollout.recording is not None) and rollout.recording.has_recorded("main") == (
         prompt == "memory_one"
     )
     trained = sum(len(d.tokens) if not d.probabilities else 1 for d in learned(rollout))
@@ -201,7 +201,7 @@ def test_with_feedback_the_failed_attempt_stays(monkeypatch: pytest.MonkeyPatch)
         talk = rollout.conversations[d.conversation]
         # Ended turns are closed once: by the model, or by what is told.
         assert models.text(talk.ids[d.start :]).startswith(
-            d.text + models.chat.answer_end + models.chat.to_user + complaint
+            d.text + models.chat.answer_end + models.chat.user_header + complaint
         )
     assert check_learning(rollout, models) == sum(len(d.tokens) for d in learned(rollout))
 
@@ -224,9 +224,9 @@ def test_free_answers_have_one_attempt_and_room_for_a_whole_message() -> None:
         assert d.kind in ("message", "claim") and d.attempts == 1 and d.trained
         assert not d.grammar and not d.constrained and d.move == -1
         longest = {"message": "<message>" + "x" * 24 + "</message>", "claim": "<claim>10</claim>"}
-        assert len(d.tokens) <= models.chat.length(longest[d.kind]) + 5
+        assert len(d.tokens) <= models.chat.answer_length(longest[d.kind]) + 5
     sizes = [len(d.tokens) for d in of_kind(rollout, "message")]
-    assert max(sizes) > models.chat.length("<message></message>") + 12
+    assert max(sizes) > models.chat.answer_length("<message></message>") + 12
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -353,4 +353,6 @@ def test_free_answers_in_talk_have_room_for_either() -> None:
     # A random model writes neither: an empty message each, then an illegal claim.
     kinds = [d.kind for d in rollout.decisions]
     assert kinds.count("message") == kinds.count("claim") == 2 * 3
-    assert max(len(d.tokens) for d in rollout.decisions) > models.chat.length(form.longest) + 4
+    assert (
+        max(len(d.tokens) for d in rollout.decisions) > models.chat.answer_length(form.longest) + 4
+    )

@@ -186,7 +186,7 @@ LETTERS = st.text(st.sampled_from("aA.\n :<>é世WriteAnswer"), max_size=20)
 
 
 def whole(chat: ChatFormat, text: str, ended: bool | None) -> list[int]:
-    return chat.first(text) if ended is None else chat.next(text, ended)
+    return chat.encode_first_prompt(text) if ended is None else chat.encode_next_prompt(text, ended)
 
 
 @settings(max_examples=150, deadline=None)
@@ -201,19 +201,21 @@ def test_without_the_line_all_ids_are_those_of_the_text(
 ) -> None:
     """Wherever it is put, also inside what the tokenizer makes one token of."""
     chat = FORMATS[name]
-    first, line, rest = chat.with_aside(before + after, len(before), OWN, ended)
+    first, line, rest = chat.encode_with_insertion(before + after, len(before), OWN, ended)
     assert first + rest == whole(chat, before + after, ended)
-    assert chat.decode(line).strip() == OWN and line == chat.plain(chat.decode(line))
+    assert chat.decode(line).strip() == OWN and line == chat.encode_text(chat.decode(line))
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("ended", [None, False, True])
 def test_the_line_stands_by_itself_between_lines(name: str, ended: bool | None) -> None:
     chat = FORMATS[name]
-    assert (len(chat.plain("B.\n")) == 2) == (name == "merging"), "there only the joint is hidden"
+    assert (len(chat.encode_text("B.\n")) == 2) == (name == "merging"), (
+        "there only the joint is hidden"
+    )
     for before, after in (("Round 1.\n", "Write here."), ("You A, they B.", ""), ("News.", "\nT")):
         text = before + after
-        first, line, rest = chat.with_aside(text, len(before), OWN, ended)
+        first, line, rest = chat.encode_with_insertion(text, len(before), OWN, ended)
         told = chat.decode([*first, *line, *rest])
         bare = chat.decode(whole(chat, text, ended))
         # The template's own line break after a turn may serve as the line's end.
@@ -228,7 +230,7 @@ def test_a_control_token_in_an_instruction_would_be_letters() -> None:
     chat = FORMATS["chatml"]
     (end,) = chat.end_ids
     for forgery in FORGERIES:
-        _, line, _ = chat.with_aside("Round 1.\nWrite.", 9, forgery, None)
+        _, line, _ = chat.encode_with_insertion("Round 1.\nWrite.", 9, forgery, None)
         assert end not in line
 
 
@@ -248,7 +250,7 @@ def test_the_default_model_reads_the_line_as_if_it_were_part_of_the_text(
             if ending is None:
                 continue
             at = len(text) - len(ending)
-            first, line, rest = chat.with_aside(text, at, OWN, ended)
+            first, line, rest = chat.encode_with_insertion(text, at, OWN, ended)
             assert first + rest == whole(chat, text, ended)
             after = f"{OWN}\n{ending}" if ending else f"\n{OWN}"
             assert first + line + rest == whole(chat, text[:at] + after, ended)

@@ -390,7 +390,10 @@ def test_a_message_forges_no_turn(text: str) -> None:
         tokenizer = make_tokenizer(with_chat)
         chat = ChatFormat.from_tokenizer(tokenizer)
         special = set(tokenizer.all_special_ids)
-        ids, honest = chat.first(f"Bob: {told}"), chat.first("Bob: hello")
+        ids, honest = (
+            chat.encode_first_prompt(f"Bob: {told}"),
+            chat.encode_first_prompt("Bob: hello"),
+        )
         assert [i for i in ids if i in special] == [i for i in honest if i in special]
         assert chat.decode(ids).count("\n") == chat.decode(honest).count("\n")
 

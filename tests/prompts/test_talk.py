@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from comity.engines.chat import ChatFormat
-from comity.engines.grammar import Grammars
+from comity.engines.grammar import GrammarCompiler
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import ILLEGAL, Reply, Turn
@@ -122,7 +122,7 @@ def test_what_is_told_is_what_is_read_and_what_a_grammar_writes(
     """At every turn both formats are told, read and written, or the claim's alone."""
     game = replace(TALK, finalization=finalization)
     prompt = negotiation_prompt(delimiters=delimiters, finalization=stated)
-    grammars = Grammars(ChatFormat.from_tokenizer(TOKENIZER))
+    grammars = GrammarCompiler(ChatFormat.from_tokenizer(TOKENIZER))
     state, kinds = game.start(1), []
     while (turns := game.turns(state))[0].round == 0:
         turn = turns[0]
@@ -156,7 +156,7 @@ def test_what_is_told_is_what_is_read_and_what_a_grammar_writes(
 TOKENIZER = make_tokenizer()
 
 
-def writes(grammars: Grammars, guide: str, text: str) -> bool:
+def writes(grammars: GrammarCompiler, guide: str, text: str) -> bool:
     """The grammar lets these tokens stand, and end there."""
     matcher = grammars.compile(guide).start()
     tokens = TOKENIZER.encode(text, add_special_tokens=False)

@@ -171,7 +171,7 @@ def world(way: str) -> tuple[Game, LanguageModelBackend]:
     if way in CHOICES:
         prompt = {"name": "conversation", "labels": LABELS}
         models = tiny_models(prompt=prompt, answer=CHOICES[way], noise=0.1)
-        head, labels = models.engine.head, [models.chat.answer(label) for label in LABELS]
+        head, labels = models.engine.head, [models.chat.encode_answer(label) for label in LABELS]
         head.bias = torch.zeros(head.vocabulary)
         head.bias[[ids[0] for ids in labels]] = LIKELY
         return dilemma(1), models

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from comity.engines.local.attention import Pool, Recorded
+from comity.engines.local.kv_cache import DifferentiableCache, KVCache
 from comity.engines.local.session import Session
 from comity.players.language_model.session import LanguageModelSession
 from comity.rollout import counterfactuals as branches
@@ -49,15 +49,15 @@ def test_no_cache_of_an_earlier_iteration_lives_while_the_next_one_plays(
         alive.append(sum(one() is not None for one in kept))
         kept.append(weakref.ref(self._cache))
 
-    pool: Callable[[Recorded], Pool] = Recorded.pool
+    detached: Callable[[DifferentiableCache], KVCache] = DifferentiableCache.detached
 
-    def pooled(self: Recorded) -> Pool:
-        made = pool(self)
+    def watched(self: DifferentiableCache) -> KVCache:
+        made = detached(self)
         kept.append(weakref.ref(made))
         return made
 
     monkeypatch.setattr(Session, "__init__", begin)
-    monkeypatch.setattr(Recorded, "pool", pooled)
+    monkeypatch.setattr(DifferentiableCache, "detached", watched)
     gc.disable()
     try:
         train(small(tmp_path, *RUNS[name]), report=False)
@@ -73,7 +73,7 @@ def test_a_released_session_holds_no_memory() -> None:
     policy = learner(models)
     rollout = play_matches(dilemma(2), (policy, policy), 2)
     assert rollout.recording is not None
-    assert rollout.recording.tokens == 0 and not rollout.recording.recording
+    assert rollout.recording.tokens == 0 and not rollout.recording.is_recording
 
 
 @pytest.mark.parametrize("prompt", ["conversation", "memory_one"])

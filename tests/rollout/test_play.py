@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from comity.engines.local.scoring import without_common_start
-from comity.engines.token_masks import Mask
+from comity.engines.local.scoring import split_common_prefix
+from comity.engines.token_masks import TokenMask
 from comity.games.base import Game
 from comity.players.base import Request, Response
 from comity.players.language_model.player import Policy
@@ -70,7 +70,7 @@ def test_records_hold_what_was_chosen(prompt: str, answer: str, labels: list[str
 
 def test_records_tell_how_an_answer_was_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a grammar: where the chosen tokens stand, what they were chosen from, why it ended."""
-    player, mask = script("always_cooperate"), Mask(b"\x0c", 2)
+    player, mask = script("always_cooperate"), TokenMask(b"\x0c", 2)
     table = player.open()
 
     def answer(requests: Sequence[Request]) -> list[Response]:
@@ -154,9 +154,9 @@ def test_probabilities_follow_the_temperature() -> None:
 
 
 def test_what_all_answers_begin_with_is_told() -> None:
-    assert without_common_start([[5, 6, 1], [5, 6, 2]]) == ([5, 6], ((1,), (2,)))
-    assert without_common_start([[5], [6, 5]]) == ([], ((5,), (6, 5)))
-    assert without_common_start([[7, 8]]) == ([7], ((8,),))
+    assert split_common_prefix([[5, 6, 1], [5, 6, 2]]) == ([5, 6], ((1,), (2,)))
+    assert split_common_prefix([[5], [6, 5]]) == ([], ((5,), (6, 5)))
+    assert split_common_prefix([[7, 8]]) == ([7], ((8,),))
 
 
 def test_three_seats_of_public_goods() -> None:

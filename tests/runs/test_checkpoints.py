@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from comity.errors import ComityError, WorkError
-from comity.learning.state.checkpoints import Checkpoints, damage
+from comity.learning.state.checkpoints import Checkpoints, find_damage
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,7 +115,7 @@ def test_old_ones_keep_their_adapters_only(checkpoints: Checkpoints) -> None:
             "main/adapter_model.safetensors",
             "manifest.json",
         ]
-        assert damage(checkpoints.path(number)) is None
+        assert find_damage(checkpoints.path(number)) is None
 
 
 def test_at_least_one_is_kept(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_kills_at_any_moment_leave_a_checkpoint_to_continue_from(tmp_path: Path)
         assert number >= highest
         highest = number
         for kept in checkpoints.numbers():
-            assert damage(checkpoints.path(kept)) is None
+            assert find_damage(checkpoints.path(kept)) is None
         if found:
             adapter = (found[1] / "main" / "adapter_model.safetensors").read_bytes()
             assert adapter == b"%08d" % number * 20000

@@ -12,7 +12,7 @@ from comity.errors import ComityError
 from comity.games.base import Game, Turn
 from comity.learning.algorithms import Exact
 from comity.learning.credit.returns import advantages
-from comity.learning.exact.update import ExactGradient, enumerable
+from comity.learning.exact_gradient import ExactGradient, check_enumerable
 from comity.learning.learner import Learner, OptimizerSettings
 from comity.learning.reinforce import Reinforce
 from comity.players.base import Player
@@ -25,7 +25,7 @@ from comity.prompts.base import Prompt
 from comity.registry import build
 from comity.rewards import REWARDS
 from comity.rollout.play import Match, play
-from comity.train import lessons
+from comity.train import training_sequences
 from tests.worlds import dilemma, learner, tiny_models
 
 BATCHES, MATCHES = 16, 100
@@ -70,7 +70,7 @@ def sampled(
         )
         for d in rollout.decisions:
             d.advantage = float(credited[d.match, d.seat, d.round])
-        one.accumulate(lessons(rollout, "main", TEMPERATURE))
+        one.accumulate_gradients(training_sequences(rollout, "main", TEMPERATURE))
         gradients.append(taken(one))
     return gradients
 
@@ -84,7 +84,7 @@ def exact(
 ) -> Gradient:
     one = make_learner(models, algorithm)
     gradient = ExactGradient(algorithm, game, REWARDS[reward](), models, players)
-    gradient.accumulate("main", gradient.faced())
+    gradient.accumulate_gradients("main", gradient.current_policies())
     return taken(one)
 
 
@@ -147,7 +147,9 @@ def test_what_the_update_reports_is_what_sampling_reports_on_average() -> None:
     rollout = play(game, [Match(m, m, m, players, ("row", m)) for m in range(200)])
     for d in rollout.decisions:
         d.advantage = 0.0
-    sums = make_learner(models, algorithm).accumulate(lessons(rollout, "main", 1.0))
+    sums = make_learner(models, algorithm).accumulate_gradients(
+        training_sequences(rollout, "main", 1.0)
+    )
     gradient = ExactGradient(Exact(**WEIGHTS), game, REWARDS["own"](), models, players)
     (row,) = gradient.update({"main": make_learner(models, Exact(**WEIGHTS))})
     assert row["entropy"] == pytest.approx(sums.entropy / sums.terms, abs=0.03)
@@ -163,7 +165,7 @@ def test_defection_rises_in_every_update_against_always_cooperate() -> None:
     one = make_learner(models, Exact())
     defection = []
     for _ in range(8):
-        table = gradient.faced()[0]
+        table = gradient.current_policies()[0]
         # Against always_cooperate only these states occur: start, CC and DC.
         defection.append([float(table[state, 1]) for state in (0, 1, 3)])
         gradient.update({"main": one})
@@ -183,7 +185,7 @@ def test_two_learners_step_against_each_other_as_they_were() -> None:
     learners = {
         name: Learner(models.engine, name, settings, Exact().loss(), 10) for name in ("one", "two")
     }
-    gradient.accumulate("two", gradient.faced())
+    gradient.accumulate_gradients("two", gradient.current_policies())
     alone = taken(learners["two"])
     rows = gradient.update(learners)
     norm = float(torch.stack([g.square().sum() for g in alone.values()]).sum().sqrt())
@@ -195,9 +197,9 @@ def test_a_match_of_one_round_needs_no_memory() -> None:
     models = tiny_models()
     players = (learner(models), script("grim_trigger"))
     gradient = ExactGradient(Exact(), dilemma(1), REWARDS["own"](), models, players)
-    assert gradient.faced()[0].shape == gradient.faced()[1].shape == (1, 2)
-    sums = gradient.accumulate("main", gradient.faced())
-    cooperation = float(gradient.faced()[0][0, 0])
+    assert gradient.current_policies()[0].shape == gradient.current_policies()[1].shape == (1, 2)
+    sums = gradient.accumulate_gradients("main", gradient.current_policies())
+    cooperation = float(gradient.current_policies()[0][0, 0])
     assert sums.loss == pytest.approx(-(3 * cooperation + 5 * (1 - cooperation)), abs=1e-5)
 
 
@@ -224,7 +226,11 @@ class RoundsTold:
 
 def test_prompts_that_show_more_than_the_last_round_are_refused() -> None:
     memory_one = build("prompt", {"name": "memory_one"}, PROMPTS)
-    assert enumerable(dilemma(4, noise=0.1, initial_state="uniform"), memory_one, Constrained())
+    assert check_enumerable(
+        dilemma(4, noise=0.1, initial_state="uniform"), memory_one, Constrained()
+    )
     with pytest.raises(ComityError, match="prompt=memory_one"):
-        enumerable(dilemma(4), RoundsTold(memory_one), Constrained())
-    assert enumerable(dilemma(2), RoundsTold(memory_one), Constrained()), "the round is the state"
+        check_enumerable(dilemma(4), RoundsTold(memory_one), Constrained())
+    assert check_enumerable(dilemma(2), RoundsTold(memory_one), Constrained()), (
+        "the round is the state"
+    )

@@ -82,7 +82,7 @@ def test_what_the_untrained_earn_moves_no_advantage_of_the_trained(
             found.append(np.array([[d.advantage] for d in rollout.decisions]))
         assert np.allclose(found[0][trained], found[1][trained])
         assert not np.allclose(found[0][~trained], found[1][~trained])
-        mine = comity.train.lessons(rollout, "main", 1.0)
+        mine = comity.train.training_sequences(rollout, "main", 1.0)
         assert {d.trajectory for one in mine for d in one.decisions} == {
             (match, match // 2 % 2) for match in range(4)
         }
@@ -531,7 +531,7 @@ def test_snapshots_from_a_number_on_are_forgotten(tmp_path: Path) -> None:
     for version in (1, 2, 12):
         snapshots.save("a", version, lambda folder: (folder / "x").write_text("x") and None)
     (tmp_path / "opponent_pool/a/.tmp-1-000003").mkdir()
-    snapshots.forget_from(2)
+    snapshots.remove_from(2)
     assert [p.name for p in (tmp_path / "opponent_pool/a").iterdir()] == ["000001"]
     (one,) = snapshots.of("a")
     assert (one.handle, one.version, one.label) == ("a@000001", 1, "000001")

@@ -314,7 +314,7 @@ def test_damage_to_what_is_not_read_does_not_count(
             continue
         flip(path)
     (policy,) = trained_policies(run)
-    assert policy.checkpoint.number == 4 and not policy.checkpoint.passed_over
+    assert policy.checkpoint.number == 4 and not policy.checkpoint.skipped
     assert not [one for one in recwarn if issubclass(one.category, ComityWarning)]
 
 
@@ -327,7 +327,7 @@ def test_an_older_checkpoint_is_used_with_a_warning(
         (policy,) = trained_policies(run)
     assert policy.checkpoint.number == 2
     assert policy.adapter == run / "checkpoints/000002/main"
-    assert file in policy.checkpoint.passed_over[0]
+    assert file in policy.checkpoint.skipped[0]
 
 
 # Moved and copied

@@ -20,7 +20,7 @@ from comity.evaluation.metrics import OUTCOMES, STATES
 from comity.experiments.build import Experiment
 from comity.runs.folder import RunFolder, read_decisions
 from comity.runs.progress import Progress
-from comity.train import credit, lessons, play, train, train_run
+from comity.train import credit, play, train, train_run, training_sequences
 from tests.train.small import failing, metrics, only_folder, overrides, small
 from tests.worlds import tiny_folder
 
@@ -80,7 +80,7 @@ def test_peft_loads_the_adapter_and_answers_as_the_engine_would(
         logits = PeftModel.from_pretrained(plain, str(folder))(ids).logits
         engine.adapters.load("again", folder)
         try:
-            hidden = engine.read([ids[0].tolist()], "again", gradients=False).hidden
+            hidden = engine.hidden_states([ids[0].tolist()], "again", gradients=False).hidden
             assert torch.allclose(engine.head.logits(hidden), logits[0], atol=1e-4)
         finally:
             engine.adapters.remove("again")
@@ -188,7 +188,7 @@ def test_a_learner_updates_its_own_adapter_and_nothing_else(tmp_path: Path) -> N
     with Experiment(config) as experiment:
         rollout = play(experiment.rules.game, experiment.matches(0))
         credit(rollout, experiment.rules.reward(rollout.played, experiment.rules.game), experiment)
-        mine = lessons(rollout, "a", 1.0)
+        mine = training_sequences(rollout, "a", 1.0)
         seats = {rollout.conversations[d.conversation].seat for d in rollout.decisions}
         assert seats == {0, 1}
         assert sum(len(one.decisions) for one in mine) == len(rollout.decisions) / 2

@@ -1,4 +1,4 @@
-"""How many tokens a model can place: one more is an error, or beyond what it was trained on."""
+"""A model's context limit: more tokens are an error, or beyond its training."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,48 +9,49 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
-"""What configs call it."""
+"""Names of the limit in configs."""
 _LEARNED = ("wpe", "position", "pos_emb")
-"""Parts of the names that tables of positions have."""
+"""Parts of the names of learned position embeddings."""
 
 _NOT_TEXT = ("vision", "visual", "image", "audio", "speech")
-"""Parts of the names of towers that read other things (Gemma-3's pictures have places, too)."""
+"""Parts of the names of non-text encoders (Gemma-3's image encoder has positions, too)."""
 
 
 @dataclass(frozen=True)
-class Positions:
-    """A model's limit."""
+class ContextLimit:
+    """A model's context limit."""
 
-    most: int | None
+    max_tokens: int | None
     """Tokens of the longest conversation; None: the config names no limit."""
-    learned: bool
-    """Each position has a vector of its own, so that there is none after the last; or all are
-    turned anew beyond it, which no cache allows. Otherwise (rotary positions and the like) the
-    model goes on, though it never saw such distances."""
+    is_hard: bool
+    """Whether more tokens are impossible: position embeddings are learned, or rotary positions
+    are rescaled beyond the limit, which invalidates the KV cache. Otherwise (plain rotary
+    positions and the like) the model extrapolates beyond its training."""
 
     def check(self, tokens: int, what: str, advice: str = "") -> None:
-        """Raises ComityError where there is no position for the last of so many tokens; warns
-        where the model was never trained on so many. `what`: whose they are, with a verb.
+        """Raises ComityError for more tokens than a hard limit; warns for more than a soft one.
+
+        `what`: the beginning of the message, a subject and a verb.
         """
-        if self.most is None or tokens <= self.most:
+        if self.max_tokens is None or tokens <= self.max_tokens:
             return
-        if self.learned:
+        if self.is_hard:
             raise ComityError(
-                f"{what} {tokens} tokens, and the model has {self.most} positions{advice}"
+                f"{what} {tokens} tokens, and the model has {self.max_tokens} positions{advice}"
             )
         warn(
-            f"{what} {tokens} tokens, and the model was made for {self.most}: beyond them its "
-            f"answers mean little{advice}"
+            f"{what} {tokens} tokens, and the model was made for {self.max_tokens}: beyond them "
+            f"its answers mean little{advice}"
         )
 
 
-def positions(model: "PreTrainedModel") -> Positions:
-    """The limit that the model's config names, and whether it can be passed."""
+def context_limit(model: "PreTrainedModel") -> ContextLimit:
+    """The limit of the model's config, and whether it is hard."""
     from torch import nn
 
     config: Any = model.config.get_text_config()
     named = [getattr(config, key, None) for key in _KEYS]
-    most = next((one for one in named if isinstance(one, int) and one > 0), None)
+    max_tokens = next((one for one in named if isinstance(one, int) and one > 0), None)
     tables = [
         module.num_embeddings
         for name, module in model.named_modules()
@@ -59,19 +60,19 @@ def positions(model: "PreTrainedModel") -> Positions:
         and not any(part in name for part in _NOT_TEXT)
     ]
     if tables:
-        # Some keep a few vectors apart (OPT: two), which the config does not count.
-        most = min(tables) if most is None else min(most, *tables)
-    turned = _turned(model)
-    if turned:
-        most = min(turned) if most is None else min(most, *turned)
-    return Positions(most, bool(tables or turned))
+        # Some reserve a few embeddings (OPT: two), which the config does not count.
+        max_tokens = min(tables) if max_tokens is None else min(max_tokens, *tables)
+    rope_limits = _dynamic_rope_limits(model)
+    if rope_limits:
+        max_tokens = min(rope_limits) if max_tokens is None else min(max_tokens, *rope_limits)
+    return ContextLimit(max_tokens, bool(tables or rope_limits))
 
 
-def _turned(model: "PreTrainedModel") -> list[int]:
-    """Up to how many tokens rotary positions do not depend on the longest conversation.
+def _dynamic_rope_limits(model: "PreTrainedModel") -> list[int]:
+    """Most tokens for which dynamic rotary positions do not depend on the sequence length.
 
-    Beyond, those of the kinds "dynamic" and "longrope" change for all tokens, also for those
-    whose keys are cached, and by the longest sequence of a pass.
+    Beyond, the types "dynamic" and "longrope" rescale all positions, including those of cached
+    keys, by the longest sequence of a pass.
     """
     found = []
     for module in model.modules():

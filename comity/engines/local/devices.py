@@ -1,6 +1,6 @@
-"""Where a model computes, and how its numbers are stored: device, type, quantization.
+"""Device, data type and quantization of a model.
 
-torch is imported where it is used, so that listing the models costs nothing.
+torch is imported inside the functions, so that listing the models is fast.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16")
 QUANTIZATIONS = {
     "nf4": "4-bit NormalFloat weights, computed with in the model's type (Dettmers et al. 2023)",
 }
-"""How a base model's weights may be stored; what is trained stays float32."""
+"""Storage formats of a base model's weights; adapters stay float32."""
 
 
 def choose_device(device: str) -> "torch.device":

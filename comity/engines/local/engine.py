@@ -1,12 +1,12 @@
 """The in-process engine: tokens in, tokens and log-probabilities out.
 
-It knows token ids, adapters and hidden states; it has never heard of a game.
+It handles token ids, adapters and hidden states, and knows nothing about games.
 
 - `Engine` holds one base model and its adapters, and runs packed forward passes.
-- `Engine.session()` opens a `Session` (session.py): conversations that grow, with a cache.
-- `Engine.read(sequences)` is the same forward pass with gradients, for learning: whole
-  sequences at once, every distinct token computed once; `Engine.trunk` computes what all
-  of them share one time for several micro-batches.
+- `Engine.session()` opens a `Session` (session.py): growing conversations over a KV cache.
+- `Engine.hidden_states(sequences)` is the same forward pass for training, with gradients: whole
+  sequences at once, every distinct token computed once. `Engine.shared_prefix` computes their
+  common prefix one time for several micro-batches.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,41 +18,46 @@ from transformers import AttentionInterface, PreTrainedModel
 from comity.engines.local import attention
 from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.adapters.lora_layers import model_body
-from comity.engines.local.attention import Cache, Pass
-from comity.engines.local.context_limit import positions
-from comity.engines.local.model_check import check_model, supported
-from comity.engines.local.packing import Lane, Packing, Reading, TokenTree, pack
-from comity.engines.local.scoring import Head
-from comity.engines.local.session import Session, passes
+from comity.engines.local.attention import ForwardContext
+from comity.engines.local.context_limit import context_limit
+from comity.engines.local.kv_cache import Cache, KVCache, PrefixCache
+from comity.engines.local.model_check import check_model, unsupported_errors
+from comity.engines.local.packing import HiddenStates, PackedBatch, pack
+from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
+from comity.engines.local.scoring import LMHead
+from comity.engines.local.session import Session
 from comity.errors import WorkError
 
-# Here and not beside the function: sessions and records need no transformers, nor do reports.
+# Registered here, not in `attention`: sessions, records and reports do not import transformers.
 AttentionInterface.register(attention.NAME, attention.packed_attention)
 
 
-class TrunkReading:
-    """What all sequences share, computed once; its gradients are gathered, then pushed through.
+class SharedPrefix:
+    """The common prefix of all sequences, computed once, with accumulated gradients.
 
-    Micro-batches see detached keys and values whose `.grad` adds up over all of them;
-    `backward()` then carries the sum through the trunk's own graph. The result equals the
-    gradient of one pass over everything.
+    Micro-batches see detached keys and values whose `.grad` accumulates over all of them;
+    `backward()` then propagates the sum through the prefix's own graph. The result equals the
+    gradient of a single pass over everything.
     """
 
-    def __init__(self, ids: Sequence[int], cache: attention.Trunk) -> None:
+    def __init__(self, ids: Sequence[int], cache: PrefixCache) -> None:
         self.ids = list(ids)
-        self._seen = cache.seen
-        self.leaves = attention.Trunk(
-            {layer: key.detach().requires_grad_() for layer, (key, _) in cache.seen.items()},
-            {layer: value.detach().requires_grad_() for layer, (_, value) in cache.seen.items()},
+        self._computed = cache.computed
+        self.leaves = PrefixCache(
+            {layer: key.detach().requires_grad_() for layer, (key, _) in cache.computed.items()},
+            {
+                layer: value.detach().requires_grad_()
+                for layer, (_, value) in cache.computed.items()
+            },
         )
 
-    def fresh(self) -> attention.Trunk:
-        """The trunk as a cache for one more micro-batch."""
-        return attention.Trunk(self.leaves.keys, self.leaves.values)
+    def new_cache(self) -> PrefixCache:
+        """A cache that begins with the prefix, for one more micro-batch."""
+        return PrefixCache(self.leaves.keys, self.leaves.values)
 
     def backward(self) -> None:
         outputs, gradients = [], []
-        for layer, (key, value) in self._seen.items():
+        for layer, (key, value) in self._computed.items():
             for output, leaf in (
                 (key, self.leaves.keys[layer]),
                 (value, self.leaves.values[layer]),
@@ -65,25 +70,25 @@ class TrunkReading:
 
 
 class Engine:
-    """One base model in memory, any number of adapters."""
+    """One base model in memory with any number of adapters."""
 
     max_tokens = 16_384
-    """Most tokens of one forward pass without gradients; more are computed in several."""
+    """Most tokens of one forward pass without gradients; more are split into several passes."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Raises `ComityError` where the model is of a kind that packed passes do not compute."""
+        """Raises `ComityError` for model types that packed passes do not support."""
         own_attention = model.config._attn_implementation
         self.model = model.eval().requires_grad_(False)
-        with supported(model):
+        with unsupported_errors(model):
             self.model.set_attn_implementation(attention.NAME)
-            self.head = Head(model)
-            self.positions = positions(model)
+            self.head = LMHead(model)
+            self.context_limit = context_limit(model)
             self._body = model_body(model)
             self.adapters = Adapters(model)
         self.tokens_computed = 0
-        """Distinct tokens computed so far, all passes."""
+        """Distinct tokens computed so far, in all passes."""
         self.tokens_reused = 0
-        """Tokens whose passes of playing were learned from, so far."""
+        """Tokens whose forward passes during play were reused for training, so far."""
         check_model(self, own_attention)
         self.tokens_computed = 0
 
@@ -95,92 +100,97 @@ class Engine:
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
-    def session(self, record: int = 0, dropping: Collection[str | None] = ()) -> Session:
-        """Conversations over one cache; `record`, `dropping`: see `Session`."""
-        return Session(self, record, dropping)
+    def session(self, record: int = 0, dropout_adapters: Collection[str | None] = ()) -> Session:
+        """Conversations over one cache; `record`, `dropout_adapters`: see `Session`."""
+        return Session(self, record, dropout_adapters)
 
     def forward(
-        self, packing: Packing, cache: Cache, dropping: Collection[str | None] = ()
+        self, batch: PackedBatch, cache: Cache, dropout_adapters: Collection[str | None] = ()
     ) -> torch.Tensor:
-        """Last hidden states `[N, H]` of a packing."""
-        self.tokens_computed += len(packing)
-        if self.positions.learned and len(packing):
-            self.positions.check(int(packing.positions.max()) + 1, "a conversation has")
-        with self.adapters.routes.of(packing.routes, dropping):
+        """Last hidden states `[N, H]` of a packed batch."""
+        self.tokens_computed += len(batch)
+        if self.context_limit.is_hard and len(batch):
+            self.context_limit.check(int(batch.positions.max()) + 1, "a conversation has")
+        with self.adapters.routes.active(batch.routes, dropout_adapters):
             output = self._body(
-                input_ids=packing.tokens[None],
-                position_ids=packing.positions[None],
+                input_ids=batch.tokens[None],
+                position_ids=batch.positions[None],
                 use_cache=False,
-                forward_pass=Pass(packing, cache),
+                forward_context=ForwardContext(batch, cache),
             )
         hidden: torch.Tensor = output.last_hidden_state[0]
-        self._refuse_infinite(hidden.detach(), packing)
+        self._refuse_infinite(hidden.detach(), batch)
         return hidden
 
-    def _refuse_infinite(self, hidden: torch.Tensor, packing: Packing) -> None:
-        """Raises `WorkError` where hidden states are not numbers, naming whose they are.
+    def _refuse_infinite(self, hidden: torch.Tensor, batch: PackedBatch) -> None:
+        """Raises `WorkError` for hidden states that are not finite, naming their adapter.
 
-        Probabilities made of them would be none: a policy of NaN would "always" do one thing.
+        With NaN probabilities a policy would silently always choose the same action.
         """
         if torch.isfinite(hidden).all():
             return
-        for adapter, first, end in packing.routes:
+        for adapter, first, end in batch.routes:
             if not torch.isfinite(hidden[first:end]).all():
                 raise WorkError(
-                    f"{self.adapters.described(adapter)} gives values that are not finite "
+                    f"{self.adapters.describe(adapter)} gives values that are not finite "
                     "(NaN or infinite); its weights have diverged or are damaged"
                 )
 
-    def trunk(self, ids: Sequence[int], adapter: str | None, dropout: bool = False) -> TrunkReading:
-        """Compute a common beginning with gradients, to be used by several `read` calls."""
-        tree = TokenTree()
+    def shared_prefix(
+        self, ids: Sequence[int], adapter: str | None, dropout: bool = False
+    ) -> SharedPrefix:
+        """Compute a common prefix with gradients, for several calls of `hidden_states`."""
+        tree = PrefixTree()
         slots, _ = tree.insert(tree.root(adapter), ids)
-        cache = attention.Trunk()
-        lane = Lane(slots, 0, list(ids), adapter)
-        self.forward(pack([lane], 0, self.device), cache, {adapter} if dropout else ())
-        return TrunkReading(ids, cache)
+        cache = PrefixCache()
+        segment = Segment(slots, 0, list(ids), adapter)
+        self.forward(pack([segment], 0, self.device), cache, {adapter} if dropout else ())
+        return SharedPrefix(ids, cache)
 
-    def read(
+    def hidden_states(
         self,
         sequences: Sequence[Sequence[int]],
         adapter: str | None,
-        trunk: TrunkReading | None = None,
+        shared_prefix: SharedPrefix | None = None,
         gradients: bool = True,
         dropout: bool = False,
-    ) -> Reading:
+    ) -> HiddenStates:
         """Hidden states of whole sequences under one adapter, each distinct token once.
 
-        With a trunk, every sequence must begin with the trunk's ids. Without gradients no pass has
-        more than `max_tokens` tokens.
+        With a shared prefix, every sequence must begin with its ids. Without gradients, no pass
+        has more than `max_tokens` tokens.
         """
-        dropping = {adapter} if dropout else ()
-        tree = TokenTree()
+        dropout_adapters = {adapter} if dropout else ()
+        tree = PrefixTree()
         root = tree.root(adapter)
         shared: list[int] = []
-        if trunk is not None and trunk.ids:
-            shared, _ = tree.insert(root, trunk.ids)
+        if shared_prefix is not None and shared_prefix.ids:
+            shared, _ = tree.insert(root, shared_prefix.ids)
             root = shared[-1]
-        lanes, rows = [], []
+        segments, rows = [], []
         for ids in sequences:
             tail = ids[len(shared) :]
             slots, known = tree.insert(root, tail)
             path = shared + slots
             rows.append([slot - len(shared) for slot in path])
             if known < len(tail):
-                lanes.append(Lane(path, len(shared) + known, tail[known:], adapter))
-        if not gradients and trunk is None:
-            return Reading(self._in_passes(lanes, dropping), rows)
-        cache = trunk.fresh() if trunk is not None else attention.Trunk()
-        packing = pack(lanes, len(shared), self.device)
+                segments.append(Segment(path, len(shared) + known, tail[known:], adapter))
+        if not gradients and shared_prefix is None:
+            return HiddenStates(self._hidden_without_gradients(segments, dropout_adapters), rows)
+        cache = shared_prefix.new_cache() if shared_prefix is not None else PrefixCache()
+        batch = pack(segments, len(shared), self.device)
         with nullcontext() if gradients else torch.no_grad():
-            return Reading(self.forward(packing, cache, dropping), rows)
+            return HiddenStates(self.forward(batch, cache, dropout_adapters), rows)
 
     @torch.no_grad()
-    def _in_passes(self, lanes: list[Lane], dropping: Collection[str | None]) -> torch.Tensor:
-        """Hidden states of lanes that begin with slot 0, `[N, H]`, without gradients."""
-        parts = passes(lanes, self.max_tokens)
-        cache: Cache = attention.Trunk() if len(parts) == 1 else attention.Pool()
+    def _hidden_without_gradients(
+        self, segments: list[Segment], dropout_adapters: Collection[str | None]
+    ) -> torch.Tensor:
+        """Hidden states of segments whose slots begin with 0, `[N, H]`, without gradients."""
+        parts = split_passes(segments, self.max_tokens)
+        cache: Cache = PrefixCache() if len(parts) == 1 else KVCache()
         hidden = [
-            self.forward(pack(some, slot, self.device), cache, dropping) for slot, some in parts
+            self.forward(pack(some, slot, self.device), cache, dropout_adapters)
+            for slot, some in parts
         ]
         return hidden[0] if len(hidden) == 1 else torch.cat(hidden)

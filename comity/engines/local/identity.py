@@ -1,9 +1,8 @@
-"""What identifies a base model: its name, its revision, and a hash of its weights.
+"""Identity of a base model: its name, its revision, and a hash of its weights.
 
-An adapter belongs to the weights that it was trained on. They may lie elsewhere on another
-machine, so a path identifies nothing; `BaseModel.weights` is the same wherever they lie, and
-however the files are cut (one file or shards). Only bytes of the weights count, neither
-`config.json` nor the tokenizer.
+An adapter belongs to the weights that it was trained on. Their path differs between machines;
+`BaseModel.weights` does not depend on it, nor on the sharding of the files. It hashes only the
+weights, neither `config.json` nor the tokenizer.
 """
 
 import hashlib
@@ -24,16 +23,16 @@ from comity.files import write_atomically
 from comity.safe_reading import read_object
 
 BASE_FILE = "base.json"
-"""Beside an adapter's files: the base model that it was trained on."""
+"""File beside an adapter's: the base model that it was trained on."""
 THREADS = 4
-"""Tensors that are hashed at once."""
+"""Tensors that are hashed in parallel."""
 BLOCK = 16_000_000
-"""Bytes that are read at once."""
+"""Bytes that are read at a time."""
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model, as it is named beside what was trained on it."""
+    """The identity of a base model, saved beside the adapters trained on it."""
 
     name: str
     """From `comity list models`, `owner/name` of a Hugging Face repository, or a folder's name."""
@@ -50,7 +49,7 @@ class BaseModel:
 
     @staticmethod
     def read(folder: Path) -> "BaseModel | None":
-        """What stands beside an adapter in `folder`; None where nothing does."""
+        """The base model named beside an adapter in `folder`; None where there is no such file."""
         file = folder / BASE_FILE
         if not file.exists():
             return None
@@ -61,15 +60,15 @@ class BaseModel:
             raise ComityError(f"cannot read {file}: it does not name a base model") from error
 
     def write(self, folder: Path) -> None:
-        """Put it beside an adapter in `folder`."""
+        """Save it beside an adapter in `folder`."""
         write_atomically(folder / BASE_FILE, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def weights_fingerprint(folder: Path) -> str:
     """`sha256:` and the hash of all weights in a model's folder: names, types, shapes, bytes.
 
-    The whole of them is read (0.7 s for 1 GB on one core), once in a process unless a file
-    changed. Raises `ComityError` where there are none, or they are no safetensors.
+    Reads all weights (0.7 s for 1 GB on one core), once per process unless a file changes.
+    Raises `ComityError` where there are none, or they are no safetensors.
     """
     files = _weight_files(Path(folder))
     if not files:
@@ -82,31 +81,32 @@ def weights_fingerprint(folder: Path) -> str:
 
 
 def check_base(folder: Path, ours: BaseModel | None) -> None:
-    """Raises `ComityError` where an adapter's folder says that it is of another base model.
+    """Raises `ComityError` if an adapter's folder names another base model.
 
-    By the hash of its weights where that is known: Comity writes it beside its adapters, and
-    a base in a folder of this machine has one; else by the name and revision in the adapter's
-    config, without the path. An adapter that names no base at all is taken with a warning.
+    Compares weight hashes where the base's is known: from the file that Comity writes beside its
+    adapters, or from a local folder that the adapter's config names. Otherwise compares name and
+    revision in the adapter's config, without the path. An adapter without a base is accepted
+    with a warning.
     """
     try:
         saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         name, revision = saved.get("base_model_name_or_path"), saved.get("revision")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ComityError(f"cannot read adapter_config.json in {folder}: {error}") from error
-    noted = BaseModel.read(folder)
+    recorded = BaseModel.read(folder)
     if ours is None:
         return
     named = base_name(name) if isinstance(name, str) and name else None
-    if noted is None and named and Path(str(name)).expanduser().is_dir():
-        with suppress(ComityError):  # a folder without weights says nothing
-            noted = BaseModel.of(Path(str(name)).expanduser())
-    if noted is not None and noted.weights != ours.weights:
+    if recorded is None and named and Path(str(name)).expanduser().is_dir():
+        with suppress(ComityError):  # a folder without weights has no hash
+            recorded = BaseModel.of(Path(str(name)).expanduser())
+    if recorded is not None and recorded.weights != ours.weights:
         raise ComityError(
-            f"the adapter in {folder} is of the base model {base_name(noted.name)!r} with "
-            f"weights {noted.weights[:15]}, not of {base_name(ours.name)!r} with weights "
+            f"the adapter in {folder} is of the base model {base_name(recorded.name)!r} with "
+            f"weights {recorded.weights[:15]}, not of {base_name(ours.name)!r} with weights "
             f"{ours.weights[:15]}"
         )
-    if noted is not None and named in (None, base_name(noted.name)):
+    if recorded is not None and named in (None, base_name(recorded.name)):
         return
     if named is None:
         warnings.warn(
@@ -129,7 +129,7 @@ def check_base(folder: Path, ours: BaseModel | None) -> None:
 
 
 def base_name(path: str) -> str:
-    """A model's name without where it lies: of `owner/name`, a folder, or a file of a cache."""
+    """A model's name without its location: of `owner/name`, a folder, or a path in a cache."""
     for part in path.split("/"):
         if part.startswith("models--"):
             return part.rpartition("--")[2]
@@ -138,12 +138,12 @@ def base_name(path: str) -> str:
 
 
 def is_commit(revision: str | None) -> bool:
-    """A revision that always names the same files: a commit, no branch."""
+    """Whether a revision is a commit, which always names the same files, unlike a branch."""
     return revision is not None and re.fullmatch("[0-9a-f]{40}", revision) is not None
 
 
 _PACKAGED = {f"{name}-{entry.sha256[:16]}": name for name, entry in MODELS.items()}
-"""By the name of its converted folder."""
+"""Packaged models by the name of their converted folder."""
 
 
 def _named(folder: Path) -> tuple[str, str | None]:
@@ -158,7 +158,7 @@ def _named(folder: Path) -> tuple[str, str | None]:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files that transformers reads a model's weights from."""
+    """The files from which transformers reads a model's weights."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file() or not index.is_file():
         whole = folder / "model.safetensors"
@@ -172,7 +172,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=64)
 def _fingerprint(files: tuple[tuple[Path, int, int, int], ...]) -> str:
-    """Of files with their sizes, times of change and inodes, which only tell changes."""
+    """Hash of all tensors; `files`: (file, size, time of change, inode), to detect changes."""
     tensors = [tensor for file, *_ in files for tensor in _tensors(file)]
     with ThreadPoolExecutor(THREADS) as pool:
         lines = sorted(pool.map(lambda tensor: _line(*tensor), tensors))
@@ -180,7 +180,7 @@ def _fingerprint(files: tuple[tuple[Path, int, int, int], ...]) -> str:
 
 
 def _tensors(file: Path) -> list[tuple[Path, str, dict[str, Any], int]]:
-    """(file, name, entry of the header, where its bytes count from) of each tensor."""
+    """(file, name, entry of the header, offset of the data section) of each tensor."""
     with file.open("rb") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
         if length > file.stat().st_size:
@@ -191,7 +191,7 @@ def _tensors(file: Path) -> list[tuple[Path, str, dict[str, Any], int]]:
 
 
 def _line(file: Path, name: str, entry: dict[str, Any], start: int) -> str:
-    """A tensor in one line, its bytes as their hash."""
+    """A tensor in one line: name, type, shape and the hash of its bytes."""
     begin, end = entry["data_offsets"]
     digest = hashlib.sha256()
     with file.open("rb") as opened:
@@ -202,7 +202,7 @@ def _line(file: Path, name: str, entry: dict[str, Any], start: int) -> str:
 
 
 def _blocks(opened: BinaryIO, left: int) -> Any:
-    """The next `left` bytes, some at a time."""
+    """The next `left` bytes, in blocks."""
     while left > 0:
         block = opened.read(min(left, BLOCK))
         if not block:

@@ -1,164 +1,104 @@
-"""Keys and values of lanes that go on token by token, laid out lane by lane.
+"""Key-value caches: keys and values of all slots of a prefix tree, layer by layer.
 
-The cache holds every slot once, in the order in which slots were computed; a lane's slots
-lie scattered in it. Gathering them anew for each token would copy whole conversations again
-and again. While answers are sampled, the same lanes ask for one token after another: a
-`Window` gathers what they saw so far once, and from then on only adds the new slots.
+- `KVCache`: for playing, without gradients.
+- `PrefixCache`: a prefix that was computed before, with gradients, for learning.
+- `DifferentiableCache`: several passes with their graphs, for learning from played matches.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 
-from comity.engines.local.packing import Lane
 
-MOST = 16_384
-"""Most places (lanes x tokens) of a pass's windows; more lanes are gathered anew for each token."""
-SPARE = 64
-"""Places that a lane has left when its window is made or must grow."""
+class Cache(Protocol):
+    """Keys and values of all slots, layer by layer."""
 
-Layer = tuple[torch.Tensor, torch.Tensor]
-"""Keys and values of one layer."""
-
-
-@dataclass(eq=False)
-class Window:
-    """Some lanes with the same first `shared` slots, as they were in the last pass."""
-
-    shared: int
-    lanes: int
-    """How many of them."""
-    common: dict[int, Layer]
-    """By layer: `[heads, shared, dim]`."""
-    own: dict[int, Layer]
-    """By layer: `[lanes, heads, places, dim]`; zero where a lane has no slot."""
+    def extend(
+        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store `[N, heads, dim]` at `first_slot`; returns all slots', `[slots, heads, dim]`."""
+        ...
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one pass adds to a window, the same for all layers."""
-
-    window: Window
-    shared: torch.Tensor
-    """int64 `[shared]`: slots that all lanes begin with."""
-    kept: torch.Tensor | None
-    """int64 `[B]`: the window's lane that each lane goes on from; None: the same, in order."""
-    lanes: torch.Tensor
-    """int64 `[T]`: lane of each slot that is added."""
-    places: torch.Tensor
-    """int64 `[T]`: its place in the lane."""
-    slots: torch.Tensor
-    """int64 `[T]`: the slot; for a new window `[B, width]`, padded with any slot."""
-    width: int
-    """Places of the longest lane."""
-
-    def extend(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[Layer, Layer]:
-        """Keys and values of one layer, of the shared slots and of each lane's own.
-
-        `keys`, `values`: the cache's, `[slots, heads, dim]`. Returns `[heads, shared, dim]` and
-        `[B, heads, width, dim]`.
-        """
-        window = self.window
-        if layer not in window.common:
-            window.common[layer] = self._common(keys), self._common(values)
-        old_key, old_value = window.own.get(layer, (None, None))
-        key, value = self._extended(old_key, keys), self._extended(old_value, values)
-        window.own[layer] = key, value
-        return window.common[layer], (key[:, :, : self.width], value[:, :, : self.width])
-
-    def _common(self, new: torch.Tensor) -> torch.Tensor:
-        return new.index_select(0, self.shared).transpose(0, 1).contiguous()
-
-    def _extended(self, old: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
-        heads, dim = new.shape[1:]
-        if old is None:
-            whole = new.index_select(0, self.slots.flatten()).view(*self.slots.shape, heads, dim)
-            return _longer(whole.transpose(1, 2), self.width + SPARE)
-        if self.kept is not None:
-            old = old.index_select(0, self.kept)
-        if old.shape[2] < self.width:
-            old = _longer(old, self.width + SPARE)
-        old[self.lanes, :, self.places] = new.index_select(0, self.slots)
-        return old
-
-
-def _longer(tensor: torch.Tensor, places: int) -> torch.Tensor:
-    """`[lanes, heads, places, dim]` with zeros after what was there."""
-    lanes, heads, before, dim = tensor.shape
-    longer = tensor.new_zeros((lanes, heads, places, dim))
-    longer[:, :, :before] = tensor
-    return longer
-
-
-class Windows:
-    """The windows of a session while it samples."""
+class KVCache:
+    """Keys and values kept between forward passes, without gradients."""
 
     def __init__(self) -> None:
-        self._last: dict[int, tuple[Window, int]] = {}
-        """By last slot: where a lane stood in the last pass."""
-        self._next: dict[int, tuple[Window, int]] = {}
-        """The same for the present pass."""
-        self._places = 0
-        """Of the present pass's windows."""
+        self._keys: dict[int, torch.Tensor] = {}
+        self._values: dict[int, torch.Tensor] = {}
 
-    def turn(self) -> None:
-        """Another pass begins."""
-        self._last, self._next, self._places = self._next, {}, 0
-
-    def step(self, lanes: Sequence[Lane], shared: int, device: torch.device) -> Step | None:
-        """What a block of lanes adds to its window; None: they are too many.
-
-        The window is that of the last pass where all lanes go on from there, else a new one.
-        """
-        width = max(len(lane.path) for lane in lanes) - shared
-        if self._places + len(lanes) * width > MOST:
-            return None
-        self._places += len(lanes) * width
-        window, kept = self._before(lanes, shared)
-        new: list[tuple[int, int]] = []
-        slots: list[Any]
-        if window is None:
-            window, kept = Window(shared, len(lanes), {}, {}), list(range(len(lanes)))
-            missing = [shared + width - len(lane.path) for lane in lanes]
-            slots = [
-                [*lane.path[shared:], *[lane.path[-1]] * more]
-                for lane, more in zip(lanes, missing, strict=True)
-            ]
-        else:
-            new = [
-                (row, place)
-                for row, lane in enumerate(lanes)
-                for place in range(lane.start, len(lane.path))
-            ]
-            slots = [lanes[row].path[place] for row, place in new]
-        same = kept == list(range(window.lanes))
-        window.lanes = len(lanes)
-        self._next.update({lane.path[-1]: (window, row) for row, lane in enumerate(lanes)})
-
-        def index(values: Sequence[Any]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.int64, device=device)
-
-        return Step(
-            window=window,
-            shared=index(lanes[0].path[:shared]),
-            kept=None if same else index(kept),
-            lanes=index([row for row, _ in new]),
-            places=index([place - shared for _, place in new]),
-            slots=index(slots),
-            width=width,
+    def extend(
+        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        end = first_slot + key.shape[0]
+        keys, values = (
+            _grown(kept.get(layer), first_slot, end, new)
+            for kept, new in ((self._keys, key), (self._values, value))
         )
+        keys[first_slot:end] = key
+        values[first_slot:end] = value
+        self._keys[layer], self._values[layer] = keys, values
+        return keys, values
 
-    def _before(self, lanes: Sequence[Lane], shared: int) -> tuple[Window | None, list[int]]:
-        """The one window that all lanes go on from, and from which of its lanes; None: none."""
-        found = [self._last.get(lane.path[lane.start - 1]) for lane in lanes if lane.start]
-        known = [one for one in found if one is not None]
-        if len(known) < len(lanes):
-            return None, []
-        window = known[0][0]
-        # What one block adds to a window is not for another block of the same pass.
-        taken = any(window is other for other, _ in self._next.values())
-        if taken or window.shared != shared or any(other is not window for other, _ in known):
-            return None, []
-        return window, [row for _, row in known]
+
+def _grown(kept: torch.Tensor | None, used: int, end: int, like: torch.Tensor) -> torch.Tensor:
+    """A tensor with room for `end` slots; grows by at least half, so that copies are rare."""
+    if kept is not None and kept.shape[0] >= end:
+        return kept
+    capacity = max(end, used + used // 2, 256)
+    grown = like.new_empty((capacity, *like.shape[1:]))
+    if kept is not None:
+        grown[:used] = kept[:used]
+    return grown
+
+
+class PrefixCache:
+    """Keys and values of a computed prefix, followed by the batch's own, for training.
+
+    `keys[layer]`, `values[layer]`: `[T, heads, dim]`; none for an empty prefix.
+    """
+
+    def __init__(
+        self,
+        keys: dict[int, torch.Tensor] | None = None,
+        values: dict[int, torch.Tensor] | None = None,
+    ) -> None:
+        self.keys = keys or {}
+        self.values = values or {}
+        self.computed: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        """The batch's own keys and values by layer."""
+
+    def extend(
+        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.computed[layer] = (key, value)
+        if layer not in self.keys:
+            return key, value
+        return torch.cat([self.keys[layer], key]), torch.cat([self.values[layer], value])
+
+
+class DifferentiableCache:
+    """Keys and values of all slots with their autograd graphs, for training on played passes.
+
+    Nothing is written in place, so gradients flow through all earlier passes.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[int, list[torch.Tensor]] = {}
+        self._values: dict[int, list[torch.Tensor]] = {}
+
+    def extend(
+        self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = self._keys.setdefault(layer, []), self._values.setdefault(layer, [])
+        keys.append(key)
+        values.append(value)
+        return torch.cat(keys), torch.cat(values)
+
+    def detached(self) -> KVCache:
+        """The same keys and values without gradients."""
+        cache = KVCache()
+        for layer, keys in self._keys.items():
+            key, value = torch.cat(keys).detach(), torch.cat(self._values[layer]).detach()
+            cache.extend(layer, 0, key, value)
+        return cache

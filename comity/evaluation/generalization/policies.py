@@ -16,8 +16,8 @@ import numpy as np
 
 from comity.engines.chat import ChatFormat
 from comity.engines.local.engine import Engine
+from comity.engines.local.sampling import SampleRequest
 from comity.engines.local.sequence_probabilities import sequence_logprobs
-from comity.engines.local.session import Draw
 from comity.evaluation.generalization.questions import Question
 
 SPARE_TOKENS = 4
@@ -52,13 +52,13 @@ class ModelRespondent:
         """float64 `[question, label, 2]`; every distinct token is computed once."""
         ends = sorted(self.chat.closing_ids)
         contexts = [self._told(question) for question in questions]
-        answers = [self._format(question).answer_ids(question.labels) for question in questions]
+        answers = [self._format(question).encode_labels(question.labels) for question in questions]
         longest = max(
             len(context) + len(ids)
             for context, labels in zip(contexts, answers, strict=True)
             for ids in labels
         )
-        self.engine.positions.check(longest + SPARE_TOKENS, "a question takes")
+        self.engine.context_limit.check(longest + SPARE_TOKENS, "a question takes")
         sequences = [[[*ids, end] for ids in labels for end in ends or [0]] for labels in answers]
         logprobs = sequence_logprobs(
             self.engine, contexts, sequences, self.adapter, self.temperature
@@ -77,19 +77,27 @@ class ModelRespondent:
     def budget(self, questions: Sequence[Question]) -> int:
         """Most tokens of a sampled answer: the longest label's and `SPARE_TOKENS`."""
         labels = {label: self._format(q) for q in questions for label in q.labels}
-        return max(len(chat.answer(label)) for label, chat in labels.items()) + SPARE_TOKENS
+        return max(len(chat.encode_answer(label)) for label, chat in labels.items()) + SPARE_TOKENS
 
     def _format(self, question: Question) -> ChatFormat:
         """The chat format, in which labels may be tokens of the vocabulary."""
-        return self.chat.numbered(question.labels)
+        return self.chat.with_token_labels(question.labels)
 
     def _told(self, question: Question) -> list[int]:
         """Ids of the conversation up to where the question is answered."""
         chat, ids = self._format(question), list[int]()
         for number, (text, answered) in enumerate(question.before):
-            ids += chat.next(text, ended=False) if number else chat.first(text)
-            ids += chat.answer(answered)
-        return ids + (chat.next(question.text, ended=False) if ids else chat.first(question.text))
+            ids += (
+                chat.encode_next_prompt(text, ended=False)
+                if number
+                else chat.encode_first_prompt(text)
+            )
+            ids += chat.encode_answer(answered)
+        return ids + (
+            chat.encode_next_prompt(question.text, ended=False)
+            if ids
+            else chat.encode_first_prompt(question.text)
+        )
 
     def replies(
         self, questions: Sequence[Question], streams: Sequence[np.random.Generator]
@@ -101,8 +109,10 @@ class ModelRespondent:
         for question, stream in zip(questions, streams, strict=True):
             conversation = session.conversation(self.adapter)
             conversation.append(self._told(question))
-            draws.append(Draw(conversation, limit, stop, stream, temperature=self.temperature))
+            draws.append(
+                SampleRequest(conversation, limit, stop, stream, temperature=self.temperature)
+            )
         return [
-            self._format(question).said(drawn.ids)
+            self._format(question).answer_text(drawn.ids)
             for question, drawn in zip(questions, session.sample(draws), strict=True)
         ]

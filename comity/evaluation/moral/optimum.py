@@ -17,7 +17,7 @@ from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES
 from comity.games.enumerate import Policy
 from comity.games.matrix.iterated import Iterated
-from comity.learning.exact.payoff_tables import course, policy_table, reward_table
+from comity.learning.exact.payoff_tables import horizon, policy_table, reward_table
 from comity.rewards.base import Reward
 
 DISCOUNTS = (0.0, 0.9)
@@ -39,7 +39,7 @@ def optimum(
         raise ComityError("the optimum is known for two moves without noise")
     first, payoff = np.split(reward_table(game, reward, seat).numpy(), [1])
     opening, law = np.split(policy_table(opponent, game, 1 - seat).numpy(), [1])
-    rounds, continuation, start = course(game, seat)
+    rounds, continuation, start = horizon(game, seat)
     if not len(law):  # A single round after which nothing comes: there is only the start.
         return {"start": _better(first[0] @ opening[0])}
     # The opponent's states have its own move first; ours have ours.

@@ -1,18 +1,17 @@
-"""Advantage Alignment: credit that also counts what a decision does to the other seats.
+"""Advantage Alignment: advantages that include those of the other seats.
 
-After Duque et al. 2024, "Advantage Alignment Algorithms" (arXiv 2406.14662), and the forms
-that arXiv 2511.19405 and its code gave it. With the seat's own advantages A^i, a discount g of
-its own, and
+After Duque et al. 2024, "Advantage Alignment Algorithms" (arXiv 2406.14662), with the variants
+of arXiv 2511.19405 and its code. With the seat's own advantages A^i, a separate discount g, and
 
     S_0 = 0,   S_t = g (S_{t-1} + A^i_{t-1}),   that is   S_t = sum over k < t of g^(t-k) A^i_k
 
-the weight w_t of the other seats' advantages is one of `FORMS`, is then changed as the
-settings say (sign, clip, division by t + 1, w_0 = 1, in this order), and the credit is
+the weight w_t of the other seats' advantages is one of `FORMS`, then modified by the settings
+(sign, clip, division by t + 1, w_0 = 1, in this order), and the aligned advantage is
 
     C^i_t = A^i_t + weight * w_t * sum over seats j != i of omega * A^j_t
 
-with omega = 1 / (N - 1) or 1 for N seats (`PEERS`). Where the seat has done well so far
-(w > 0), what is good for the others is good for it: they will be inclined to return it.
+with omega = 1 / (N - 1) or 1 for N seats (`PEERS`). Where a seat has done well so far (w > 0),
+actions that benefit the others are reinforced.
 
 Everything is a pure function on float64 arrays `[match, seat, step]` with `alive`, bool
 `[match, step]`, as in `comity.learning.credit.returns`. S is a recursion and never divides by the
@@ -39,10 +38,10 @@ PEERS: dict[str, str] = {
     "mean": "omega = 1 / (N - 1): the mean over the other seats",
     "sum": "omega = 1: the sum over the other seats",
 }
-"""How the other seats' advantages are put together; alike for two seats."""
+"""How the other seats' advantages are aggregated; no difference for two seats."""
 
 LEAST_WEIGHT = 0.1
-"""Where annealing of the weight ends."""
+"""Lower bound of the annealed weight."""
 
 SMALLEST_DEVIATION = 1e-10
 """Added to the deviation that `variance_match` divides by."""
@@ -50,14 +49,14 @@ SMALLEST_DEVIATION = 1e-10
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How the other seats' advantages enter a seat's credit."""
+    """Settings of Advantage Alignment."""
 
     form: str = "past"
     """A name in `FORMS`."""
     weight: float = 1.0
     """Weight of the others' part (beta); 0: naive learning."""
     discount: float = 0.9
-    """Weight of an own advantage relative to one of a step later, in [0, 1]."""
+    """Weight of an own advantage relative to one a step later, in [0, 1]."""
     sign: bool = False
     """Only the sign of w counts; needs weight 1."""
     clip: float | None = None
@@ -90,9 +89,8 @@ class AlignmentSettings:
     def weight_at(self, iteration: int, matches: int) -> float:
         """The weight in an iteration (counted from 0) of a run with so many matches in each.
 
-        Halved for every `anneal_matches` matches that were finished before, down to 0.1 (or the
-        weight itself where that is less). It depends on these numbers alone, so that a resumed
-        run goes on exactly.
+        Halved for every `anneal_matches` finished matches, down to 0.1 (or the weight itself if
+        that is less). It depends on these numbers alone, so that resumed runs are identical.
         """
         if self.anneal_matches is None:
             return self.weight
@@ -110,8 +108,8 @@ def alignment_weights(
 ) -> np.ndarray:
     """w, float64 `[match, seat, step]`; 0 where the match is over.
 
-    `branched`, of the same shape, takes the place of the own advantages: those of alternatives
-    that were tried at every step (the branch form).
+    `branched`, of the same shape, replaces the own advantages by those of alternatives that were
+    played at every step (the branch form).
     """
     own = _masked(advantages if branched is None else branched, alive)
     g, steps = settings.discount, own.shape[2]
@@ -139,7 +137,7 @@ def alignment_weights(
     return _masked(w, alive)
 
 
-def aligned(
+def align_advantages(
     advantages: np.ndarray,
     alive: np.ndarray,
     settings: AlignmentSettings,
@@ -148,10 +146,10 @@ def aligned(
     present: np.ndarray | None = None,
     trained: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The credit C, float64 `[match, seat, step]`; 0 where the match is over.
+    """The aligned advantages C, float64 `[match, seat, step]`; 0 where the match is over.
 
     `weight` replaces the settings' (see `AlignmentSettings.weight_at`). `present`, bool
-    `[match, seat]`: the seat takes part (default: all do); an absent one adds nothing and gets
+    `[match, seat]`: the seat takes part (default: all do); an absent one contributes and receives
     nothing. `trained`, bool `[match, seat]`, matters for `variance_match` alone.
     """
     own = _masked(advantages, alive)
@@ -167,11 +165,11 @@ def aligned(
     if present is not None:
         part = np.where(present[:, :, None], part, 0.0)
     if settings.variance_match:
-        part = part * _match(own, part, alive, trained)
+        part = part * _deviation_ratio(own, part, alive, trained)
     return own + weight * part
 
 
-def _match(
+def _deviation_ratio(
     own: np.ndarray, part: np.ndarray, alive: np.ndarray, trained: np.ndarray | None
 ) -> np.ndarray:
     """`[1, seat, 1]`: deviation of the own advantages over that of the others' part.

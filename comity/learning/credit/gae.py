@@ -1,7 +1,7 @@
 """Generalized advantage estimation: advantages from rewards and the values of a critic.
 
 After Schulman et al. 2016, "High-Dimensional Continuous Control Using Generalized Advantage
-Estimation", equations 11 to 16. Pure functions; the values are constants in it.
+Estimation", equations 11 to 16. Pure functions; values are treated as constants.
 """
 
 import math
@@ -19,8 +19,8 @@ def gae(
     """Generalized advantages of trajectories of n terms, float64 `[..., n]`.
 
     delta_t = r_t + g_t V_{t+1} - V_t;  A_t = delta_t + g_t lam A_{t+1}, with g_t =
-    `discounts[..., t]` between term t and the next (the last one's is not used: nothing
-    follows). All arguments are `[..., n]`, or broadcast to it.
+    `discounts[..., t]` between term t and the next (the last one's is not used). All arguments
+    are `[..., n]`, or broadcast to it.
     """
     r, v = np.asarray(rewards, dtype=np.float64), np.asarray(values, dtype=np.float64)
     g = np.broadcast_to(np.asarray(discounts, dtype=np.float64), r.shape)
@@ -40,9 +40,9 @@ def gae_advantages(
     """Advantages and the critic's targets A + V, float64 `[match, seat, step]` each.
 
     `rewards`, `values`: `[match, seat, step]`; `alive`: bool `[match, step]`. Both results are 0
-    where the match is over; the last step that was played is followed by nothing. A value is
-    NaN where the seat was not asked: there it is taken to be r_t + discount * V_{t+1}, so that
-    the step has no error of its own and hands the next one's on.
+    where the match is over; the value after the last played step is 0. A value is NaN where the
+    seat made no decision: it is replaced by r_t + discount * V_{t+1}, so that the step has no TD
+    error of its own and passes the next one's on.
     """
     if values.shape != rewards.shape or alive.shape != (rewards.shape[0], rewards.shape[2]):
         raise ValueError(
@@ -56,13 +56,13 @@ def gae_advantages(
         following = values[:, :, t + 1] if t + 1 < rewards.shape[2] else 0.0
         carried = rewards[:, :, t] + discount * following
         values[:, :, t] = np.where(np.isnan(values[:, :, t]), carried, values[:, :, t])
-    # What lies behind the end is 0 throughout, so that the discount into it does not matter.
+    # Entries after the end are 0, so that the discount into them does not matter.
     advantages = gae(rewards, values, discount, lam)
     return advantages, advantages + values
 
 
 def annealed_lambda(lambda_max: float, tau: float | None, iteration: int) -> float:
-    """lambda after so many finished iterations: lambda_max (2 / (1 + e^(-k/tau)) - 1).
+    """lambda after k = `iteration` finished iterations: lambda_max (2 / (1 + e^(-k/tau)) - 1).
 
     It rises from 0 to `lambda_max`; without `tau` it is `lambda_max` from the start.
     """

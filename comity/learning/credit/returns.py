@@ -1,21 +1,20 @@
-"""Credit: from the rewards of a batch of matches to what each decision is trained with.
+"""Returns, baselines and whitening: from the rewards of a batch of matches to advantages.
 
-Rewards become discounted returns, a baseline is taken off, and the advantages may be
-whitened. Everything here is a pure function on float64 arrays `[match, seat, round]` with
-`alive`, bool `[match, round]`: the match had this round. M matches, S seats, R rounds of the
-longest match. Finished rounds never enter a sum and always come out as 0.
+Rewards become discounted returns, a baseline is subtracted, and the advantages may be whitened.
+All functions are pure, on float64 arrays `[match, seat, round]` with `alive`, bool
+`[match, round]`: whether the match had this round. M matches, S seats, R rounds of the longest
+match. Rounds after a match's end never enter a sum and are 0 in results.
 
-A *step* is what is credited: a round (talk belongs to its round), or with `by_steps` each step
-of the game. Where it says round below, that is meant; a discount counts them.
+The unit of credit is a round (messages belong to their round), or with `expand_rounds` each step
+of the game; "round" below means either. Discounts apply per unit.
 
-`trained`, bool `[match, seat]`, says which seats are trained (default: all). Only their
-entries are pooled into baselines and whitening moments; the other seats' entries still get
-an advantage, by the same formula.
+`trained`, bool `[match, seat]`, marks the trained seats (default: all). Only their entries are
+pooled into baselines and whitening moments; the other seats' entries still get advantages, by
+the same formula.
 
-Every baseline but `batch_mean` leaves out the *whole* match of the entry, so that it does not
-depend on the decision that it judges and the policy gradient stays unbiased (Williams 1992,
-section 4; Kool, van Hoof and Welling 2019, "Buy 4 REINFORCE Samples, Get a Baseline for
-Free!").
+Every baseline but `batch_mean` leaves out the entry's *whole* match, so that it does not depend
+on the entry's decision and the policy gradient stays unbiased (Williams 1992, section 4; Kool,
+van Hoof and Welling 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!").
 """
 
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ CREDIT_STEPS: dict[str, str] = {
     "rounds": "whole rounds: all that a seat says in a round has the round's credit",
     "steps": "single steps: the round is paid at its last step, and the discount counts steps",
 }
-"""Everything that credit can be counted in, each with a sentence."""
+"""The units of credit, each with a sentence."""
 
 SMALLEST_DEVIATION = 1e-9
 """Added to the standard deviation, so that equal advantages whiten to 0 and not to NaN."""
@@ -64,7 +63,7 @@ class CreditSettings:
     reward_scale: float = 1.0
     """Rewards are divided by it first."""
     visitation_discount: bool = False
-    """Multiply credits by discount^t, as the gradient of the discounted return has it."""
+    """Multiply advantages by discount^t, as in the gradient of the discounted return."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.discount <= 1.0:
@@ -78,7 +77,7 @@ class CreditSettings:
 
 @dataclass(frozen=True)
 class CreditBatch:
-    """A batch of matches as an algorithm may look at it when it makes credits of advantages.
+    """A batch of matches, for algorithms that combine advantages (`Reinforce.combined`).
 
     M matches, S seats, T steps. Rewards and alternatives are divided by the reward's scale.
     """
@@ -88,15 +87,15 @@ class CreditBatch:
     alive: np.ndarray
     """bool `[M, T]`."""
     groups: np.ndarray | None = None
-    """Group of each match, `[M]`; None: all are one."""
+    """Group of each match, `[M]`; None: one group."""
     trained: np.ndarray | None = None
     """bool `[M, S]`: the seat is trained; None: all are."""
     present: np.ndarray | None = None
     """bool `[M, S]`: the seat takes part; None: all do."""
     iteration: int = 0
-    """How many iterations were finished before, for what is annealed."""
+    """Number of finished iterations, for annealing."""
     alternatives: np.ndarray | None = None
-    """`[M, S, T]`: mean return of what could have been decided instead (NaN: nothing was tried)."""
+    """`[M, S, T]`: mean return of alternative decisions (NaN: none were played)."""
 
 
 def advantages(
@@ -106,22 +105,22 @@ def advantages(
     groups: np.ndarray | None = None,
     trained: np.ndarray | None = None,
 ) -> np.ndarray:
-    """float64 `[match, seat, round]`: return minus baseline, whitened if asked for.
+    """float64 `[match, seat, round]`: return minus baseline, whitened if configured.
 
-    `groups`, int `[match]`, is needed by the baseline `leave_one_out` alone.
+    `groups`, int `[match]`, is only used by the baseline `leave_one_out`.
     """
     returns = discounted_returns(rewards / settings.reward_scale, alive, settings.discount)
     result = returns - baseline(returns, alive, settings.baseline, groups, trained)
-    return finished(result, alive, settings, trained)
+    return postprocess(result, alive, settings, trained)
 
 
-def finished(
+def postprocess(
     credit: np.ndarray,
     alive: np.ndarray,
     settings: CreditSettings,
     trained: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The last touches: whitening and the visitation's discount, if asked for, in this order.
+    """Whitening and the visitation discount, if configured, in this order.
 
     float64 `[match, seat, round]`; 0 where the match is over.
     """
@@ -133,10 +132,10 @@ def finished(
     return np.where(alive[:, None, :], credit, 0.0)
 
 
-def by_steps(
+def expand_rounds(
     rewards: np.ndarray, alive: np.ndarray, steps: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rounds opened into their steps: rewards, alive, and each round's first step.
+    """Expands rounds into their steps: rewards, alive, and each round's first step.
 
     `steps`, int `[match, round]`: how many steps the round had (only where alive). The rewards,
     float64 `[match, seat, step]`, stand at each round's last step; alive is bool
@@ -158,7 +157,7 @@ def by_steps(
 def discounted_returns(rewards: np.ndarray, alive: np.ndarray, discount: float) -> np.ndarray:
     """G_t = sum over s >= t of discount^(s-t) r_s, float64 `[match, seat, round]`.
 
-    Each return looks ahead from its own round; it is not multiplied by discount^t (see
+    Each return is discounted from its own round on; it is not multiplied by discount^t (see
     `comity.learning.exact.policy_gradient` for what that means for the gradient, and
     `CreditSettings.visitation_discount`).
     """
@@ -175,7 +174,7 @@ def discounted_returns(rewards: np.ndarray, alive: np.ndarray, discount: float) 
 def horizon_returns(
     rewards: np.ndarray, alive: np.ndarray, discount: float, depth: int | None
 ) -> np.ndarray:
-    """Returns over a round and the `depth` after it, `[match, seat, round]`; None: over all."""
+    """Returns over a round and the next `depth` rounds, `[match, seat, round]`; None: over all."""
     if depth is None:
         return discounted_returns(rewards, alive, discount)
     _check(rewards, alive)
@@ -193,19 +192,19 @@ def baseline(
     groups: np.ndarray | None = None,
     trained: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What is taken off each return, float64 `[match, seat, round]`; `kind` in `BASELINES`.
+    """The baseline of each return, float64 `[match, seat, round]`; `kind` in `BASELINES`.
 
-    Where the pool is empty (a single match, a group of one, nobody else played so long) the
-    baseline is 0 and the advantage is the return itself. With `leave_one_out` and groups of
-    one match this is so everywhere; nothing falls back to the whole batch silently.
+    Where the pool is empty (a single match, a group of one, no other match this long) the
+    baseline is 0 and the advantage is the return itself. With `leave_one_out` and groups of one
+    match this is the case everywhere; there is no fallback to the whole batch.
 
-    Bias. A baseline that does not depend on a match's own decisions leaves the expected
-    gradient as it is. This holds for every leave-one-out pool here. For `shared` it holds
-    because the other seats of the same match are left out too: their returns depend on this
-    seat's decision, and leaving out only the own entry would bias self-play. Seats with
-    different expected payoffs make `shared` noisier than `batch`, not biased; in symmetric
-    self-play it is the steadier one, with S times as many entries. `batch_mean` includes the
-    match itself and shrinks the expected gradient by (n-1)/n in a pool of n.
+    Bias. A baseline that does not depend on a match's own decisions does not change the expected
+    gradient. This holds for every leave-one-out pool here; for `shared` because the other seats
+    of the same match are left out too: their returns depend on this seat's decision, and leaving
+    out only the own entry would bias self-play. Seats with different expected payoffs make
+    `shared` noisier than `batch`, not biased; in symmetric self-play its variance is lower, with
+    S times as many entries. `batch_mean` includes the match itself and shrinks the expected
+    gradient by (n-1)/n in a pool of n.
     """
     lookup("baseline", kind, BASELINES)
     _check(returns, alive)
@@ -219,8 +218,8 @@ def baseline(
     else:
         pools = np.zeros(len(returns), dtype=np.intp)
 
-    # Per match: what it adds to its pool's sum and count. Axes that are pooled are summed
-    # and kept with length 1, so that all kinds go on alike.
+    # Contributions of each match to its pool's sum and count. Pooled axes are summed and kept
+    # with length 1, so that all kinds are treated alike below.
     pooled_axis = {"batch_pooled": 2, "shared": 1}.get(kind)
     sums = np.where(valid, returns, 0.0)
     counts = valid.astype(np.float64)
@@ -238,8 +237,8 @@ def whiten(advantages: np.ndarray, valid: np.ndarray, scope: str = "all") -> np.
 
     Mean and deviation (n - 1 in the denominator) are those of the entries in `valid`, bool
     of the same shape: of all of them together (`all`) or of each round's (`round`). With
-    `center` only the mean of all is taken off. The other entries are mapped by the same
-    numbers. A single valid entry becomes 0; where there is none, nothing changes.
+    `center` only the mean of all is subtracted. The other entries are transformed by the same
+    numbers. A single valid entry becomes 0; without any, nothing changes.
     """
     lookup("scope of whitening", scope, WHITENING)
     axes = (0, 1) if scope == "round" else (0, 1, 2)
@@ -261,7 +260,7 @@ def _pool_sums(values: np.ndarray, pools: np.ndarray) -> np.ndarray:
 
 
 def _valid(values: np.ndarray, alive: np.ndarray, trained: np.ndarray | None) -> np.ndarray:
-    """bool `[match, seat, round]`: trained entries of rounds that were played."""
+    """bool `[match, seat, round]`: trained entries of played rounds."""
     valid = np.broadcast_to(alive[:, None, :].astype(bool), values.shape)
     if trained is None:
         return valid

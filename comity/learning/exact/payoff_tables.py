@@ -1,13 +1,13 @@
-"""From games, rewards and strategies to the tables of `comity.learning.exact.policy_gradient`.
+"""Tables for `comity.learning.exact.policy_gradient` from games, rewards and strategies.
 
 - `reward_table`: a seat's reward for every state and joint move.
-- `policy_table`: a strategy's probabilities in every state; refused where it remembers more.
+- `policy_table`: a strategy's probabilities in every state; refused for longer memories.
 - `game_loss`: the exact loss of one seat in a whole game, with its length, start and noise.
-- `game_visits`: how often each state is decided in there.
-- `histories`: what a seat may know in each state, to try whether only the last round matters.
+- `game_visits`: expected decisions in each state of such a game.
+- `histories`: observations in each state, to test whether only the last round matters.
 
-States are numbered as there: 0 is the start, 1 + k*own + other the last joint move, each from
-the seat's own side.
+States are numbered likewise: 0 is the start, 1 + k*own + other the last joint move, from the
+seat's own perspective.
 """
 
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ from comity.errors import ComityError
 from comity.games.base import Move, Observation, PlayedMatches, Round
 from comity.games.enumerate import Policy
 from comity.games.matrix.iterated import Iterated
-from comity.learning.exact.policy_gradient import exact_loss, expected_visits, trembling
+from comity.learning.exact.policy_gradient import exact_loss, expected_visits, with_trembles
 from comity.rewards.base import Reward
 
 LONGEST_MEMORY_TRIED = 3
-"""Rounds in the histories on which `policy_table` tries whether only the last one matters."""
+"""Rounds in the histories on which `policy_table` tests whether only the last one matters."""
 
 
 def reward_table(game: Iterated, reward: Reward, seat: int = 0) -> Tensor:
     """float64 `[1 + k*k, k, k]`: the seat's reward by state, own move and other's move.
 
-    Every combination is one match of one round in which both moves were meant and played.
+    Every combination is one match of one round in which both moves were intended and played.
     `ComityError` unless the game has two seats.
     """
     _two_seats(game)
@@ -51,32 +51,34 @@ def reward_table(game: Iterated, reward: Reward, seat: int = 0) -> Tensor:
 
 
 def policy_table(policy: Policy, game: Iterated, seat: int = 0) -> Tensor:
-    """float64 `[1 + k*k, k]`: what the policy plays on that seat in every state.
+    """float64 `[1 + k*k, k]`: the policy's probabilities on that seat in every state.
 
     `[1, k]` where a match is one round without fictitious moves before it. `ComityError` where
-    the policy does not always answer alike to the same last joint move (grim trigger,
-    alternator): tried on `histories`.
+    the policy depends on more than the last joint move (grim trigger, alternator): tested on
+    `histories`.
     """
-    laws: dict[int, tuple[float, ...]] = {}
+    distributions: dict[int, tuple[float, ...]] = {}
     for state, observation in histories(game, seat):
-        law = tuple(policy(observation))
-        if laws.setdefault(state, law) != law:
+        distribution = tuple(policy(observation))
+        if distributions.setdefault(state, distribution) != distribution:
             raise ComityError(
                 "exact gradients need players that go by the last round alone; "
                 "this one remembers more"
             )
-    return torch.tensor([laws[state] for state in sorted(laws)], dtype=torch.float64)
+    return torch.tensor(
+        [distributions[state] for state in sorted(distributions)], dtype=torch.float64
+    )
 
 
 def histories(
     game: Iterated, seat: int, longest: int = LONGEST_MEMORY_TRIED
 ) -> Iterator[tuple[int, Observation]]:
-    """Each state with everything that may have led to it, at most `longest` rounds back.
+    """Each state with the observations of all histories that lead to it, up to `longest` rounds.
 
     Fictitious moves before round 0 count as a round. States in the order of their numbers
-    as they first occur; only the start where a match is one round from nothing. Where it is one
-    round after a fictitious move, states that no start leads to are among them too, so that
-    tables are whole.
+    as they first occur; only the start where a match is one round without fictitious moves. Where
+    it is one round after a fictitious move, unreachable states are included too, so that tables
+    are complete.
     """
     _two_seats(game)
     k = len(game.moves)
@@ -111,20 +113,20 @@ def game_loss(
 ) -> Tensor:
     """`exact_loss` of one seat in a match of `game`, a scalar.
 
-    `log_probs`, `opponent` and `objective` as in `exact_loss`. Trembles are accounted for as
-    in the game: the learner answers for what it meant. A reward that tells meant moves from
-    played ones has no table in a game with noise, nor has a length whose law changes from
-    round to round.
+    `log_probs`, `opponent` and `objective` as in `exact_loss`. Trembles are
+    as in the game: the learner's probabilities are those of intended moves. Rewards that depend
+    on intended moves have no table in a game with noise, and neither have lengths whose
+    continuation probability changes.
     """
-    rounds, continuation, start = course(game, seat)
+    rounds, continuation, start = horizon(game, seat)
     learner = log_probs.exp()
     other = learner.detach() if opponent is None else opponent
     return exact_loss(
-        trembling(learner, game.noise).log() if game.noise else log_probs,
+        with_trembles(learner, game.noise).log() if game.noise else log_probs,
         reward_table(game, reward, seat),
         rounds,
         discount,
-        trembling(other, game.noise),
+        with_trembles(other, game.noise),
         start,
         continuation,
         objective,
@@ -133,19 +135,19 @@ def game_loss(
 
 def game_visits(policy: Tensor, opponent: Tensor, game: Iterated, seat: int = 0) -> Tensor:
     """`expected_visits` in a match of `game`, of a seat with these probabilities."""
-    rounds, continuation, start = course(game, seat)
-    noisy = trembling(policy, game.noise), trembling(opponent.to(policy), game.noise)
+    rounds, continuation, start = horizon(game, seat)
+    noisy = with_trembles(policy, game.noise), with_trembles(opponent.to(policy), game.noise)
     return expected_visits(*noisy, rounds, start, continuation)
 
 
-def course(game: Iterated, seat: int = 0) -> tuple[int, float, Tensor | None]:
-    """Most rounds, the chance that another one follows, and the seat's states before round 0.
+def horizon(game: Iterated, seat: int = 0) -> tuple[int, float, Tensor | None]:
+    """Maximal rounds, continuation probability, and distribution over states before round 0.
 
-    `ComityError` where that chance is not the same after every round.
+    `ComityError` if the continuation probability is not the same after every round.
     """
     rounds = game.length.longest
-    laws = {game.length.continuation(finished) for finished in range(1, rounds)} or {1.0}
-    if len(laws) > 1:
+    distributions = {game.length.continuation(finished) for finished in range(1, rounds)} or {1.0}
+    if len(distributions) > 1:
         raise ComityError("exact gradients need a constant chance that another round follows")
     k = len(game.moves)
     start = torch.zeros(1 + k * k, dtype=torch.float64)
@@ -154,7 +156,7 @@ def course(game: Iterated, seat: int = 0) -> tuple[int, float, Tensor | None]:
             start[0] += probability
         else:
             start[1 + k * state.prior[seat] + state.prior[1 - seat]] += probability
-    return rounds, laws.pop(), start
+    return rounds, distributions.pop(), start
 
 
 def _two_seats(game: Iterated) -> None:
@@ -168,6 +170,6 @@ def _observation(
     prior: tuple[Move, ...] | None,
     game: Iterated,
 ) -> Observation:
-    """What the seat knows after these joint moves."""
+    """The seat's observation after these joint moves."""
     rounds = tuple(Round(joint, joint, game.stage.payoff(joint)) for joint in history)
     return Observation(seat=seat, seats=2, round=len(rounds), history=rounds, prior=prior)

@@ -1,10 +1,10 @@
-"""The policy gradient without sampling: matches of two memory-one players, enumerated.
+"""The exact policy gradient: matches of two memory-one players, enumerated.
 
-A policy that sees only the last joint move has 1 + k*k states for k moves: state 0 is the
+A policy that observes only the last joint move has 1 + k*k states for k moves: state 0 is the
 start (nothing shown yet), state 1 + k*own + other is "I played `own`, the other played
 `other`". A policy is a table of probabilities `[1 + k*k, k]`, each row summing to 1; a table
-of one row `[1, k]` answers the same in every state, which is all there is to a one-shot game.
-Each seat's table is written from its own side. When the learner is in state 1 + k*a + b its
+of one row `[1, k]` is the same in every state, as in a one-shot game.
+Each seat's table is from its own perspective. When the learner is in state 1 + k*a + b its
 opponent is in state 1 + k*b + a, the mirrored state (`mirrored`); the start mirrors to itself.
 
 With learner pi, opponent q, rewards r(s, a, b) and the start distribution d_0, for rounds
@@ -14,7 +14,7 @@ t = 0..T-1 and discount g:
     Q_t(s, a) = sum_b q(b|mirror s) [r(s, a, b) + g V_{t+1}(1 + k*a + b)],      V_T = 0
     V_t(s)    = sum_a pi(a|s) Q_t(s, a)
 
-Two gradients go by the name of the policy gradient, and they differ where 0 < g < 1 and
+Two gradients are called the policy gradient, and they differ where 0 < g < 1 and
 T > 1 (Nota and Thomas 2020, "Is the Policy Gradient a Gradient?"):
 
 - *discounted*: the gradient of J = E[sum_t g^t r_t] = sum_s d_0(s) V_0(s), by the policy
@@ -24,14 +24,14 @@ T > 1 (Nota and Thomas 2020, "Is the Policy Gradient a Gradient?"):
 
   `expected_return` is J itself; autograd differentiates it.
 - *undiscounted visitation*: the same sum without g^t. It is what REINFORCE computes in
-  expectation when each decision is weighted by the return from its own round on, as
-  `comity.learning.credit.returns.discounted_returns` gives it, and what is trained in practice. It
-  is no function's gradient in general. `reinforce_surrogate` has it as its derivative.
+  expectation when each decision is weighted by the return from its own round on
+  (`comity.learning.credit.returns.discounted_returns`), as is usual in practice. In general it
+  is not the gradient of any function. `reinforce_surrogate` has it as its derivative.
 
-Games of random length fit too: where a round is followed by another with probability p
-(`continuation`), up to a cap, T is the cap, d_{t+1} above is multiplied by p (it no longer
-sums to 1: the match may be over), and so is V_{t+1}. Trembling hands are put into the tables
-with `trembling`.
+Random lengths are supported: if a round is followed by another with probability p
+(`continuation`), up to a cap, T is the cap, and d_{t+1} and V_{t+1} above are multiplied by p
+(d_{t+1} no longer sums to 1: the match may be over). `with_trembles` applies trembling-hand
+noise to the tables.
 """
 
 import torch
@@ -43,7 +43,7 @@ OBJECTIVES: dict[str, str] = {
     "reinforce": "the gradient that sampled REINFORCE averages to (undiscounted visitation)",
     "discounted": "the gradient of the discounted sum of rewards",
 }
-"""What `exact_loss` can descend, each with a sentence."""
+"""Objectives of `exact_loss`, each with a sentence."""
 
 
 def expected_return(
@@ -57,7 +57,7 @@ def expected_return(
 ) -> Tensor:
     """J = E[sum_t discount^t r_t] of the learner, a scalar; differentiable in every tensor.
 
-    `learner`, `opponent`: tables `[1 + k*k, k]` or `[1, k]`, each from its own side.
+    `learner`, `opponent`: tables `[1 + k*k, k]` or `[1, k]`, each from its own perspective.
     `rewards`: the learner's, `[k, k]` by (own move, other's move), or `[1 + k*k, k, k]` where
     they also depend on the learner's state. `start`: distribution over the learner's states
     before round 0, `[1 + k*k]`; default: the start state (see `uniform_start`).
@@ -82,12 +82,12 @@ def reinforce_surrogate(
     start: Tensor | None = None,
     continuation: float = 1.0,
 ) -> Tensor:
-    """A scalar whose gradient in `learner` is what REINFORCE's is on average.
+    """A scalar whose gradient in `learner` is the expected gradient of REINFORCE.
 
     sum_t sum_s d_t(s) sum_a pi(a|s) Q_t(s, a) with d_t and Q_t held constant: the sum over a
     match of grad log pi(a_t|s_t) G_t, in expectation, where G_t is discounted from round t on.
-    Any baseline that does not depend on the match leaves it as it is. Only the gradient has a
-    meaning. Equal to that of `expected_return` where discount is 1 or rounds is 1. Arguments
+    Any baseline that does not depend on the match leaves it unchanged. Only the gradient is
+    meaningful. Equal to that of `expected_return` where discount is 1 or rounds is 1. Arguments
     as there.
     """
     learner, opponent, rewards = _tables(learner, opponent, rewards)
@@ -97,7 +97,7 @@ def reinforce_surrogate(
         values = learner.new_zeros(learner.shape[0])
         weights = torch.zeros_like(learner)
         for states in reversed(reached):
-            # What follows (a, b) is state 1 + k*a + b, whatever the state before.
+            # After (a, b) the state is 1 + k*a + b, whatever the state before.
             outcomes = rewards + continuation * discount * values[1:].reshape(k, k)
             action_values = (outcomes * _mirror_rows(opponent)[:, None, :]).sum(dim=2)
             values = (learner * action_values).sum(dim=1)
@@ -112,7 +112,7 @@ def expected_visits(
     start: Tensor | None = None,
     continuation: float = 1.0,
 ) -> Tensor:
-    """How often the learner decides in each state of a match, on average: `[1 + k*k]`.
+    """Expected number of the learner's decisions in each state of a match: `[1 + k*k]`.
 
     Constant (no gradient); its sum is the expected number of rounds. Arguments as in
     `expected_return`.
@@ -137,16 +137,16 @@ def exact_loss(
 
     `log_probs`: the learner's at every state, `[1 + k*k, k]` (or `[1, k]`), normalized over
     the k moves, differentiable. `opponent`: the other seat's table of probabilities; None:
-    self-play against a copy of the learner that sees the mirrored states. Either way the
-    opponent is a constant, as naive learning has it: nothing is credited for changing what
-    the other will learn. `rewards`: this seat's, as in `expected_return`. Where one adapter
+    self-play against a copy of the learner that observes the mirrored states. Either way the
+    opponent is constant, as in naive learning: the loss does not include effects on the other's
+    learning. `rewards`: this seat's, as in `expected_return`. Where one adapter
     plays both seats of a game that is not symmetric, add the losses of the two seats, each
     with its own rewards.
 
     Divide by `rounds` (the expected number, where it is random) to compare with a loss that
     is averaged over the decisions of a batch.
-    Raises ValueError where the probabilities of a state do not sum to 1 (illegal answers have
-    no place in the enumeration).
+    Raises ValueError if the probabilities of a state do not sum to 1 (the enumeration has no
+    illegal answers).
     """
     lookup("objective", objective, OBJECTIVES)
     learner = log_probs.exp()
@@ -170,8 +170,8 @@ def uniform_start(moves: int) -> Tensor:
     return states
 
 
-def trembling(policy: Tensor, noise: float) -> Tensor:
-    """The table when, with probability `noise`, one of the other moves is played instead."""
+def with_trembles(policy: Tensor, noise: float) -> Tensor:
+    """The table if, with probability `noise`, one of the other moves is played instead."""
     others = (policy.sum(dim=1, keepdim=True) - policy) / (policy.shape[1] - 1)
     return (1.0 - noise) * policy + noise * others
 
@@ -191,7 +191,7 @@ def _tables(learner: Tensor, opponent: Tensor, rewards: Tensor) -> tuple[Tensor,
 def _reached(
     learner: Tensor, opponent: Tensor, rounds: int, start: Tensor | None, continuation: float
 ) -> list[Tensor]:
-    """For each round the probability of deciding in each state then, `[1 + k*k]`."""
+    """For each round the distribution over states, `[1 + k*k]`."""
     reached = [_start(learner, start)]
     for _ in range(rounds - 1):
         joint = _joint(reached[-1], learner, opponent)

@@ -1,27 +1,24 @@
-"""One batch of a PPO update: what is held constant during its steps, and what they reported.
+"""One batch of a PPO update: its constants during the steps, and the steps' metrics.
 
-- `Batch`: log-probabilities, values, advantages and returns from before the first step.
-- `Seen`: sums over the steps, for the metrics.
+- `PpoBatch`: log-probabilities, values, advantages and returns from before the first step.
+- `UpdateStatistics`: sums over the steps, for the metrics.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from comity.learning.credit.gae import gae
-from comity.learning.ppo.objective import whitened
-from comity.learning.training_batch import Lesson, TermReading, TrainedDecision
-
-if TYPE_CHECKING:
-    from comity.learning.ppo.learner import PpoLearner
+from comity.learning.ppo.objective import PpoSettings, whitened
+from comity.learning.training_batch import TermOutputs, TrainedDecision, TrainingSequence
 
 
 @dataclass(frozen=True)
-class Old:
-    """What terms were before the first step; float32 `[n]` each."""
+class RolloutTerms:
+    """Terms under the policy that played, before the first step; float32 `[n]` each."""
 
     logprobs: torch.Tensor
     values: torch.Tensor
@@ -30,62 +27,74 @@ class Old:
     entropy: torch.Tensor
 
 
-class Batch:
-    """One batch with everything that is held constant during its steps."""
+class PpoBatch:
+    """One batch with its constants during the steps."""
 
     def __init__(
-        self, learner: "PpoLearner", lessons: Sequence[Lesson], scores: dict[int, float]
+        self,
+        settings: PpoSettings,
+        sequences: Sequence[TrainingSequence],
+        scores: dict[int, float],
     ) -> None:
-        self.lessons = lessons
-        self._learner = learner
+        """`scores`: the normalized reward of each decision, by its source."""
+        self.sequences = sequences
+        self._settings = settings
         self._scores = scores
-        self._places: dict[int, tuple[int, int]] = {}
-        """Of each decision, by source: its first term and the end of its terms."""
-        self.taken = False
+        self._term_ranges: dict[int, tuple[int, int]] = {}
+        """(first term, end of terms) of each decision, by source."""
+        self.prepared = False
         self.divergence = 0.0
         """Mean over decisions of log pi - log ref of the whole answer, in nats."""
         self.values = np.zeros(0)
 
-    def take(self, reading: TermReading, lessons: Sequence[Lesson] | None = None) -> None:
-        """Make advantages and returns from a reading of all lessons (in this order)."""
-        learner = self._learner
-        lessons = self.lessons if lessons is None else lessons
-        decisions = [d for lesson in lessons for d in lesson.decisions]
+    def prepare(
+        self,
+        outputs: TermOutputs,
+        values: torch.Tensor,
+        reference: torch.Tensor | None = None,
+        kl_coefficient: float = 0.0,
+        sequences: Sequence[TrainingSequence] | None = None,
+    ) -> None:
+        """Compute advantages and returns from the outputs of all sequences, in this order.
+
+        `values`, float32 `[n]`: of every term. `reference`, float32 `[n]`: log-probabilities under
+        the reference policy; None: no KL penalty.
+        """
+        sequences = self.sequences if sequences is None else sequences
+        decisions = [d for sequence in sequences for d in sequence.decisions]
         place = 0
         for d in decisions:
-            self._places[d.source] = (place, place + len(d.behavior))
+            self._term_ranges[d.source] = (place, place + len(d.behavior))
             place += len(d.behavior)
-        device = reading.logprobs.device
-        logprobs = reading.logprobs.detach()
-        with torch.no_grad():
-            values = learner.value_head(reading.hidden.detach())
+        device = outputs.logprobs.device
+        logprobs = outputs.logprobs.detach()
         rewards = np.zeros(place)
-        if learner.ppo.kl > 0:
-            gap = (logprobs - learner.reference.logprobs(lessons)).double().cpu().numpy()
-            rewards -= learner.kl.coefficient * gap
+        if reference is not None:
+            gap = (logprobs - reference).double().cpu().numpy()
+            rewards -= kl_coefficient * gap
             self.divergence = float(gap.sum()) / len(decisions)
-        for d in self._paid(decisions):
-            rewards[self._places[d.source][1] - 1] += self._scores[d.source]
+        for d in self._rewarded(decisions):
+            rewards[self._term_ranges[d.source][1] - 1] += self._scores[d.source]
         self.values = values.double().cpu().numpy()
         advantages = self._advantages(decisions, rewards)
         returns = advantages + self.values
-        if learner.ppo.whiten:
+        if self._settings.whiten:
             advantages = whitened(advantages)
-        self._all = Old(
+        self._all = RolloutTerms(
             logprobs=logprobs,
             values=values,
             advantages=torch.tensor(advantages, dtype=torch.float32, device=device),
             returns=torch.tensor(returns, dtype=torch.float32, device=device),
-            entropy=reading.entropy.detach(),
+            entropy=outputs.entropy.detach(),
         )
-        self.taken = True
+        self.prepared = True
 
-    def _paid(self, decisions: Sequence[TrainedDecision]) -> Sequence[TrainedDecision]:
-        """Whose score counts: with the horizon "rounds" a round is paid once, at its last answer.
+    def _rewarded(self, decisions: Sequence[TrainedDecision]) -> Sequence[TrainedDecision]:
+        """Decisions that get their score: with the horizon "rounds", a round's last answer.
 
-        A bandit of its own, every answer of a round has the round's score.
+        With the horizon "answer", every answer of a round gets the round's score.
         """
-        if self._learner.ppo.horizon != "rounds":
+        if self._settings.horizon != "rounds":
             return decisions
         last: dict[tuple[object, ...], TrainedDecision] = {}
         for d in sorted(decisions, key=lambda one: one.source):
@@ -94,7 +103,7 @@ class Batch:
 
     def _advantages(self, decisions: Sequence[TrainedDecision], rewards: np.ndarray) -> np.ndarray:
         """Generalized advantages of all terms, trajectory by trajectory."""
-        ppo = self._learner.ppo
+        ppo = self._settings
         trajectories: dict[tuple[int, ...], list[TrainedDecision]] = {}
         for d in decisions:
             key = d.trajectory if ppo.horizon == "rounds" else (d.source,)
@@ -105,9 +114,9 @@ class Batch:
             discounts: list[float] = []
             ordered = sorted(found, key=lambda one: one.source)
             for d, following in zip(ordered, [*ordered[1:], None], strict=True):
-                first, end = self._places[d.source]
+                first, end = self._term_ranges[d.source]
                 terms += range(first, end)
-                # With "rounds" the discount acts between rounds, not between the tokens of an
+                # With "rounds", the discount applies between rounds, not between the tokens of an
                 # answer or the answers of a round.
                 inside = 1.0 if ppo.horizon == "rounds" else ppo.discount
                 same = following is not None and _round(following) == _round(d)
@@ -117,24 +126,24 @@ class Batch:
             )
         return advantages
 
-    def of(self, lessons: Sequence[Lesson]) -> Old:
-        """The constants of some lessons' terms, in the order of their reading."""
+    def of(self, sequences: Sequence[TrainingSequence]) -> RolloutTerms:
+        """The constants of some sequences' terms, in the order of `compute_terms`."""
         index = torch.tensor(
             [
                 term
-                for lesson in lessons
-                for d in lesson.decisions
-                for term in range(*self._places[d.source])
+                for sequence in sequences
+                for d in sequence.decisions
+                for term in range(*self._term_ranges[d.source])
             ],
             device=self._all.logprobs.device,
         )
-        return Old(**{key: value[index] for key, value in vars(self._all).items()})
+        return RolloutTerms(**{key: value[index] for key, value in vars(self._all).items()})
 
-    def credited(self) -> dict[int, float]:
+    def mean_advantages(self) -> dict[int, float]:
         """Mean advantage of each decision's terms, by source."""
         return {
             source: float(self._all.advantages[first:end].mean())
-            for source, (first, end) in self._places.items()
+            for source, (first, end) in self._term_ranges.items()
         }
 
 
@@ -143,8 +152,8 @@ def _round(d: TrainedDecision) -> tuple[object, ...]:
     return (*d.trajectory, d.source if d.round is None else ("round", d.round))
 
 
-class Seen:
-    """What the steps of one update reported."""
+class UpdateStatistics:
+    """Metrics of one update, summed over its steps."""
 
     def __init__(self) -> None:
         self.loss = self.norm = self.policy = self.value = self.entropy = 0.0

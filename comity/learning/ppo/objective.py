@@ -1,15 +1,14 @@
-"""Proximal policy optimization: its pieces, each a pure function or a few numbers with a rule.
+"""Components of proximal policy optimization: settings, losses, KL controller, running moments.
 
-After Schulman et al. 2017 ("Proximal Policy Optimization Algorithms"), in the form that
-language-model training gave it (Ziegler et al. 2019, "Fine-Tuning Language Models from Human
-Preferences"; Stiennon et al. 2020): a divergence from the base model is paid for term by
-term, and the score of an answer is added to its last term. A *term* is what got one
-probability (see `comity.learning.loss`): an answer that was scored as a whole, or one token
-of a freely sampled one. A *trajectory* is the terms that credit may pass between
-(`comity.learning.credit.gae`): those of one answer, or of all of a seat's answers in a match
-(`HORIZONS`).
+After Schulman et al. 2017 ("Proximal Policy Optimization Algorithms"), in its form for language
+models (Ziegler et al. 2019, "Fine-Tuning Language Models from Human Preferences"; Stiennon et
+al. 2020): each term has a penalty for its divergence from the base model, and the score of an
+answer is added to its last term. A *term* has one probability (see `comity.learning.loss`): a
+scored answer as a whole, or one token of a freely sampled one. A *trajectory* for generalized
+advantage estimation (`comity.learning.credit.gae`) has the terms of one answer, or of all of a
+seat's answers in a match (`HORIZONS`).
 
-`comity.learning.ppo.learner` puts the pieces together.
+`comity.learning.ppo.learner` combines the components.
 """
 
 from dataclasses import dataclass
@@ -24,13 +23,13 @@ HORIZONS = {
     "answer": "credit stays inside an answer: every decision is a bandit's (as published)",
     "rounds": "credit passes from round to round of a match",
 }
-"""How far back generalized advantage estimation carries credit."""
+"""Trajectories of generalized advantage estimation."""
 
 KL_CONTROLLERS = {
     "fixed": "the coefficient stays as it is",
     "adaptive": "the coefficient follows the divergence toward a target (Ziegler et al. 2019)",
 }
-"""How the weight of the divergence goes on."""
+"""Controllers of the KL coefficient."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class PpoSettings:
     """Proximal policy optimization with a value head (Schulman et al. 2017)."""
 
     discount: float = 1.0
-    """Weight of what follows: per term with horizon "answer", per round with "rounds"."""
+    """Discount: per term with horizon "answer", per round with "rounds"."""
     gae_lambda: float = 0.95
     """Lambda of generalized advantage estimation (Schulman et al. 2016)."""
     horizon: str = "answer"
@@ -62,9 +61,9 @@ class PpoSettings:
     entropy: float = 0.0
     """Weight of the entropy bonus."""
     entropy_turns: tuple[str, ...] | None = None
-    """Kinds of turns that it is for (see `comity.learning.loss.TURNS`); null: all."""
+    """Kinds of turns with an entropy bonus (see `comity.learning.loss.TURNS`); null: all."""
     kl: float = 0.2
-    """First weight of the divergence from the base model; 0: none, and no reference pass."""
+    """Initial weight of the divergence from the base model; 0: none, and no reference pass."""
     kl_controller: str = "adaptive"
     """One of `KL_CONTROLLERS`."""
     kl_target: float = 6.0
@@ -123,7 +122,7 @@ class RunningMoments:
         return float(np.sqrt(self.squares / (self.count - 1))) if self.count > 1 else 0.0
 
     def add(self, values: np.ndarray) -> None:
-        """Take in a batch, `[n]`."""
+        """Add a batch, `[n]`."""
         if not len(values):
             return
         count, mean = len(values), float(np.mean(values))
@@ -140,13 +139,13 @@ class RunningMoments:
 
 @dataclass
 class KlController:
-    """The present weight of the divergence from the base model."""
+    """The current weight of the divergence from the base model."""
 
     coefficient: float
     settings: PpoSettings
 
     def update(self, divergence: float, decisions: int) -> None:
-        """Follow the mean divergence of an answer, in nats, seen over so many decisions.
+        """Adapt to the mean divergence of an answer, in nats, over so many decisions.
 
         coefficient *= 1 + clip(divergence / target - 1, -0.2, 0.2) * decisions / horizon
         """

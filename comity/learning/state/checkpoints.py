@@ -1,13 +1,13 @@
-"""Checkpoints: whole or not there, and believed only after their checksums are.
+"""Checkpoints: written atomically, and loaded only if their checksums match.
 
     checkpoints/000010/manifest.json              size and SHA-256 of every other file
     checkpoints/000010/main/adapter_model.safetensors
     checkpoints/000010/main/adapter_config.json
     checkpoints/000010/...                        optimizer, counters, random states
 
-A checkpoint is written into a folder with a passing name, forced to the disk and renamed.
-The last few stay complete, so that a run can continue from the one before if the newest is
-damaged; of older ones only the adapters stay, so that a policy's history can be evaluated.
+A checkpoint is written into a temporary folder, synchronized to the disk and renamed. The last
+few stay complete, so that a run can continue from an earlier one if the newest is damaged; of
+older ones only the adapters are kept, so that past policies can be evaluated.
 """
 
 import hashlib
@@ -24,22 +24,22 @@ from comity.safe_reading import read_object
 MANIFEST = "manifest.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = frozenset({"adapter_model.safetensors", ADAPTER_CONFIG, BASE_FILE})
-"""What stays of a checkpoint that is not kept whole: PEFT's own names, and the base model's."""
+"""Files that are kept of old checkpoints: PEFT's, and the base model's identity."""
 
 FORMAT = 1
 """Version of the manifest."""
 
 
 @dataclass(frozen=True)
-class Policies:
+class SavedPolicies:
     """The adapters of a checkpoint."""
 
     number: int
-    """Iterations that they were trained for."""
+    """Finished iterations."""
     folder: Path
     """Holds a folder for each learner."""
-    passed_over: tuple[str, ...]
-    """What is wrong with newer checkpoints, which they stand in for; empty: they are the newest."""
+    skipped: tuple[str, ...]
+    """Damage of newer checkpoints, which are skipped; empty: this is the newest."""
 
 
 class Checkpoints:
@@ -48,7 +48,7 @@ class Checkpoints:
     def __init__(
         self, folder: Path | str, keep: int = 2, warn: Callable[[str], None] = warn
     ) -> None:
-        """`keep` newest ones stay whole; `warn` is told of checkpoints that are damaged."""
+        """`keep`: newest checkpoints that stay complete; `warn`: called for damaged ones."""
         if keep < 1:
             raise ComityError(f"checkpoint.keep: {keep} must be at least 1")
         self.folder = Path(folder)
@@ -58,11 +58,11 @@ class Checkpoints:
             remove_partial(self.folder)
 
     def save(self, iteration: int, write: Callable[[Path], None]) -> Path:
-        """Keeps what `write` puts into the folder that it is given, as number `iteration`.
+        """Saves the files that `write` puts into a given folder as checkpoint `iteration`.
 
-        On return it is on the disk and the oldest ones are thinned. Raises `WorkError` if
-        it cannot be written; the checkpoints before it are then as they were. Whatever
-        else `write` raises passes through, with the same promise.
+        On return it is on the disk, and older ones are reduced to their adapters. Raises
+        `WorkError` if it cannot be written; other errors of `write` pass through. In both cases
+        earlier checkpoints are unchanged.
         """
         final = self.path(iteration)
 
@@ -76,17 +76,17 @@ class Checkpoints:
         return final
 
     def numbers(self) -> list[int]:
-        """Numbers of all checkpoints, whole or thinned, oldest first."""
+        """Numbers of all checkpoints, complete or reduced, oldest first."""
         return numbers(self.folder)
 
     def latest(self) -> tuple[int, Path] | None:
-        """The newest whole checkpoint that its manifest confirms, or None.
+        """The newest complete checkpoint that its manifest confirms, or None.
 
-        A damaged one is passed over with a warning that names what is wrong with it.
+        Damaged ones are skipped with a warning that names the damage.
         """
         for number in reversed(self.numbers()):
             path = self.path(number)
-            wrong = damage(path)
+            wrong = find_damage(path)
             if wrong is None:
                 if _whole(path):
                     return number, path
@@ -95,11 +95,11 @@ class Checkpoints:
         return None
 
     def path(self, number: int) -> Path:
-        """Where a checkpoint is."""
+        """Folder of a checkpoint."""
         return self.folder / f"{number:06d}"
 
     def _thin(self) -> None:
-        """Leaves only the adapters of all but the newest `keep` undamaged-looking ones."""
+        """Reduces all but the newest `keep` checkpoints to their adapters."""
         for number in self.numbers()[: -self.keep]:
             path = self.path(number)
             doomed = [
@@ -108,43 +108,43 @@ class Checkpoints:
                 if p.is_file() and p.name not in ADAPTER_FILES and p != path / MANIFEST
             ]
             if doomed or _whole(path):
-                # The manifest first: killed in between, it does not miss what is gone.
+                # The manifest first: if the process is killed in between, it lists no missing file.
                 write_manifest(path, whole=False)
                 for p in doomed:
                     p.unlink()
 
 
-def newest_policies(run: Path) -> Policies:
+def newest_policies(run: Path) -> SavedPolicies:
     """The adapters of a run's newest checkpoint in which they are undamaged.
 
-    For whoever reads nothing else: damage to other files does not count. Where it is not the
-    newest of all, a warning says so. Raises `ComityError` where there is none.
+    Damage of other files is ignored. Warns if newer checkpoints were skipped. Raises
+    `ComityError` if there is none.
     """
     folder = run / "checkpoints"
-    passed_over: list[str] = []
+    skipped: list[str] = []
     for number in reversed(numbers(folder)):
         path = folder / f"{number:06d}"
-        wrong = damage(path, ADAPTER_FILES)
+        wrong = find_damage(path, ADAPTER_FILES)
         if wrong is None:
-            if passed_over:
-                warn(f"{run}: the policies after {number} iterations are used: {passed_over[0]}")
-            return Policies(number, path, tuple(passed_over))
-        passed_over.append(f"checkpoint {path.name} is damaged ({wrong})")
-    damaged = f" ({passed_over[0]})" if passed_over else ""
+            if skipped:
+                warn(f"{run}: the policies after {number} iterations are used: {skipped[0]}")
+            return SavedPolicies(number, path, tuple(skipped))
+        skipped.append(f"checkpoint {path.name} is damaged ({wrong})")
+    damaged = f" ({skipped[0]})" if skipped else ""
     raise ComityError(f"{run} has no good checkpoint{damaged}; train it first")
 
 
 def numbers(folder: Path) -> list[int]:
-    """Numbers of the checkpoints in a folder, whole or thinned, oldest first."""
+    """Numbers of the checkpoints in a folder, complete or reduced, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.name.isascii())
 
 
-def damage(path: Path, only: Collection[str] | None = None) -> str | None:
-    """What is wrong with a checkpoint, in a few words; None if its manifest confirms it.
+def find_damage(path: Path, only: Collection[str] | None = None) -> str | None:
+    """The damage of a checkpoint, in a few words; None if its manifest confirms it.
 
-    `only`: names of files; what is wrong with others does not count.
+    `only`: names of files to check; damage of others is ignored.
     """
     try:
         manifest = read_object(path / MANIFEST)
@@ -176,7 +176,7 @@ def damage(path: Path, only: Collection[str] | None = None) -> str | None:
 
 
 def _whole(path: Path) -> bool:
-    """The manifest says that the run can continue from here."""
+    """Whether the checkpoint is complete, so that a run can continue from it."""
     try:
         return bool(read_object(path / MANIFEST)["whole"])
     except (ComityError, KeyError):
@@ -184,7 +184,7 @@ def _whole(path: Path) -> bool:
 
 
 def write_manifest(path: Path, *, whole: bool) -> None:
-    """Writes down size and checksum of the folder's files; `damage` reads it."""
+    """Writes sizes and checksums of the folder's files, for `find_damage`."""
     files = {
         p.relative_to(path).as_posix(): {"size": p.stat().st_size, "sha256": _checksum(p)}
         for p in sorted(path.rglob("*"))

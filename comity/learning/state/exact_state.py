@@ -1,8 +1,8 @@
-"""States on the disk: optimizers and random number generators, exactly and without pickle.
+"""Exact states of optimizers and random number generators on disk, without pickle.
 
-A state is a tree of dictionaries, lists, tuples, numbers, strings and tensors. It becomes
-one safetensors file: the tensors as they are, bit for bit, and the tree in the file's
-metadata as JSON with numbered places where the tensors go.
+A state is a tree of dictionaries, lists, tuples, numbers, strings and tensors. It is saved as
+one safetensors file: the tensors bit for bit, and the tree as JSON in the file's metadata, with
+numbered placeholders for the tensors.
 """
 
 import json
@@ -23,16 +23,16 @@ FORMAT = "comity.state/1"
 
 
 def save_state(path: Path, state: Any) -> None:
-    """Writes a tree; `load_state` gives an equal one back (tensors on the CPU).
+    """Writes a tree; `load_state` returns an equal one (tensors on the CPU).
 
     Not atomic: checkpoints write into a folder that is renamed as a whole. Raises
-    `WorkError` on a full disk and `TypeError` for values that such a tree cannot hold.
+    `WorkError` on a full disk and `TypeError` for unsupported values.
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = json.dumps(_pack(state, tensors))
     with writing(path):
         try:
-            # One key only: safetensors writes several in an order that differs from time to time.
+            # One key only: safetensors writes several in an arbitrary order.
             save_file(tensors, path, metadata={FORMAT: tree})
         except SafetensorError as error:
             raise OSError(str(error)) from error
@@ -51,12 +51,12 @@ def load_state(path: Path) -> Any:
 
 
 def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Writes everything that the optimizer knows besides the weights themselves."""
+    """Writes the optimizer's state without the weights themselves."""
     save_state(path, optimizer.state_dict())
 
 
 def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Brings an optimizer over the same weights into the saved state, bit for bit.
+    """Restores the saved state of an optimizer over the same weights, bit for bit.
 
     Raises `ComityError` if the file belongs to an optimizer of other weights.
     """
@@ -65,8 +65,8 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
         optimizer.load_state_dict(state)
     except (KeyError, TypeError, ValueError) as error:
         raise ComityError(f"{path} is the state of another optimizer: {error}") from error
-    # torch casts what it loads to each weight's type; state that was kept more precisely
-    # than its weight (float32 moments of bfloat16 weights) is put back as it was saved.
+    # torch casts loaded state to each weight's type; state of higher precision (float32 moments
+    # of bfloat16 weights) is restored as saved.
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     for number, weight in zip(numbers, weights, strict=True):
@@ -97,7 +97,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Puts the generators back to where `random_state` found them."""
+    """Restores the generators to a state from `random_state`."""
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -107,7 +107,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """`value` as JSON that says of every container which kind it was."""
+    """`value` as JSON with the type of every container."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, torch.Tensor):
@@ -125,7 +125,7 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _unpack(value: Any, tensor: Any) -> Any:
-    """What `_pack` packed; `tensor(name)` gives the tensors."""
+    """The inverse of `_pack`; `tensor(name)` returns the tensors."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

@@ -1,4 +1,4 @@
-"""Snapshots: what a learner's adapter was earlier in its run, kept as an opponent for later.
+"""Snapshots: a learner's past adapters, kept for the opponent pool.
 
     opponent_pool/main/000010/
         adapter_model.safetensors, adapter_config.json  the learner `main` after 10 updates (PEFT)
@@ -6,9 +6,9 @@
         manifest.json                                   size and SHA-256 of all of them
     opponent_pool-initial/main/000040/...               copied from an earlier run, likewise
 
-A snapshot appears whole or not at all. Unlike checkpoints, from which a run continues, they are
-all kept. A run that continues from iteration n forgets those of n updates and more, which it
-takes again; so it has the same ones as a run that was never stopped.
+A snapshot is written atomically. Unlike checkpoints, from which a run continues, all of them are
+kept. A run that resumes at iteration n removes those of n updates and more and takes them again;
+so it has the same snapshots as a run without interruption.
 """
 
 import re
@@ -20,21 +20,21 @@ from pathlib import Path
 from comity.engines.local.identity import BASE_FILE
 from comity.errors import ComityError, WorkError
 from comity.files import remove_partial, write_folder_atomically, writing
-from comity.learning.state.checkpoints import ADAPTER_FILES, damage, write_manifest
+from comity.learning.state.checkpoints import ADAPTER_FILES, find_damage, write_manifest
 
 START = "start-"
-"""What the labels of snapshots of an earlier run begin with."""
+"""Prefix of labels of an earlier run's snapshots."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One learner as it was once."""
+    """A learner's adapter after some number of updates."""
 
     learner: str
     label: str
-    """Updates that it had seen, in six digits; `start-` and a folder's name: an earlier run's."""
+    """Its number of updates in six digits; for an earlier run's, `start-` and a folder's name."""
     version: int
-    """Updates that it had seen."""
+    """Its number of updates."""
     folder: Path
 
     @property
@@ -43,8 +43,8 @@ class Snapshot:
         return f"{self.learner}@{self.label}"
 
     def check(self) -> None:
-        """Raises `WorkError` unless its files are as they were written."""
-        wrong = damage(self.folder)
+        """Raises `WorkError` unless its files are intact."""
+        wrong = find_damage(self.folder)
         if wrong is not None:
             raise WorkError(f"the snapshot {self.folder} is damaged: {wrong}; bring it back")
 
@@ -65,14 +65,14 @@ class Snapshots:
         ]
 
     def save(self, learner: str, version: int, write: Callable[[Path], None]) -> None:
-        """Keep the adapter that `write` puts into the folder that it is given."""
-        # One level after the other: the run's folder itself is never made anew.
+        """Save the adapter that `write` puts into a given folder."""
+        # One level at a time: the run's folder itself is never recreated.
         with writing(self._own):
             self._own.mkdir(exist_ok=True)
         _save(self._own / learner / f"{version:06d}", write)
 
-    def forget_from(self, version: int) -> None:
-        """Remove those of so many updates and more, and what was left half-written."""
+    def remove_from(self, version: int) -> None:
+        """Remove snapshots of `version` updates and more, and partially written ones."""
         for learner in _folders(self._own):
             remove_partial(learner)
             for folder in _folders(learner):
@@ -80,11 +80,11 @@ class Snapshots:
                     shutil.rmtree(folder)
 
     @property
-    def started(self) -> bool:
-        """Adapters of an earlier run were copied already."""
+    def has_earlier_run(self) -> bool:
+        """Whether adapters of an earlier run were copied already."""
         return self._start.is_dir()
 
-    def start(self, given: Mapping[str, Sequence[Path]]) -> None:
+    def copy_earlier_run(self, given: Mapping[str, Sequence[Path]]) -> None:
         """Copy adapters for each learner, all of them or none."""
 
         def write(root: Path) -> None:
@@ -94,7 +94,7 @@ class Snapshots:
                     target.mkdir(parents=True)
                     for name in sorted(ADAPTER_FILES):
                         if name == BASE_FILE and not (folder / name).exists():
-                            continue  # adapters of other programs have none
+                            continue  # adapters of other programs have no such file
                         shutil.copyfile(folder / name, target / name)
                     write_manifest(target, whole=False)
 
@@ -104,8 +104,8 @@ class Snapshots:
 def find_adapters(folder: Path, learner: str) -> list[Path]:
     """The adapters for a learner below a folder: a run's `opponent_pool` or `checkpoints`, or any.
 
-    Those in `LEARNER/*`, else those in `*/LEARNER`, else those in `*`. Raises `ComityError`
-    where there is none, or where two would be called alike.
+    Those in `LEARNER/*`, else those in `*/LEARNER`, else those in `*`. Raises `ComityError` if
+    there is none, or if two would have the same label.
     """
     for pattern in (f"{learner}/*", f"*/{learner}", "*"):
         found = [p for p in sorted(folder.glob(pattern)) if (p / "adapter_config.json").is_file()]
@@ -126,14 +126,14 @@ def find_adapters(folder: Path, learner: str) -> list[Path]:
 
 
 def label(folder: Path, learner: str) -> str:
-    """What tells an adapter's folder from others: `000010` of `000010/main`, else its name."""
+    """The label of an adapter's folder: `000010` for `000010/main`, else its name."""
     name = folder.parent.name if folder.name == learner else folder.name
-    # A dot would not do in the name of a module of the model.
+    # It becomes part of a module's name, where a dot is not allowed.
     return re.sub(r"[^\w-]", "_", name)
 
 
 def version_of(folder: Path) -> int:
-    """Updates that a snapshot had seen: the number that its folder is named by, else 0."""
+    """A snapshot's number of updates, from its folder's name; 0 if that is no number."""
     return int(folder.name) if folder.name.isdigit() else 0
 
 
@@ -146,7 +146,7 @@ def _save(final: Path, write: Callable[[Path], None]) -> None:
 
 
 def _folders(root: Path) -> list[Path]:
-    """The finished folders in a folder, by name."""
+    """The completely written folders in a folder, sorted by name."""
     if not root.is_dir():
         return []
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from comity.engines.local.sampling import SPARE
+from comity.engines.local.sampling import UTF8_CONTINUATION_BYTES
 from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.lengths import Geometric, SampledLength
 from comity.games.randomness import CHECK
@@ -31,8 +31,8 @@ def check_context(setup: ModelSetup, game: Game, after: int = 0) -> None:
     `after`: most tokens of a question after the match and its answer. Raises ComityError where
     the model has no position for the last tokens, and warns where it was never trained on so many.
     """
-    limit = setup.engine.positions
-    if limit.most is None:
+    limit = setup.engine.context_limit
+    if limit.max_tokens is None:
         return
     longest = longest_conversation(setup, game) + after
     limit.check(longest, "a conversation can take", f"; shorten it: {_keys(setup, game)}")
@@ -72,7 +72,7 @@ def _told(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
     thought = _thought(setup)
     note = f"\n{thought.format_request()}" if thought else ""
     sentences = [f"{one.sentence}\n" for one in setup.exploration.instructions]
-    aside = max((len(chat.plain(one)) for one in sentences), default=0)
+    aside = max((len(chat.encode_text(one)) for one in sentences), default=0)
     labels = prompt.labels(game)
     lengths: dict[int, int] = {}
     heard: dict[int, int] = {}
@@ -83,9 +83,11 @@ def _told(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
         for turn in turns:
             seat = turn.seat
             if prompt.single_turn or seat not in lengths:
-                lengths[seat] = len(chat.first(prompt.opening(game, turn) + note))
+                lengths[seat] = len(chat.encode_first_prompt(prompt.opening(game, turn) + note))
             else:
-                lengths[seat] += len(chat.next(prompt.following(game, turn) + note, ended=False))
+                lengths[seat] += len(
+                    chat.encode_next_prompt(prompt.following(game, turn) + note, ended=False)
+                )
             lengths[seat] += heard.pop(seat, 0) + aside + _answer(setup, game, turn, labels)
             replies[seat] = _reply(setup, game, turn, choice)
         for turn in turns:
@@ -104,11 +106,11 @@ def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) ->
     """Most tokens of all that a seat writes at its turn, and of complaints in between."""
     settings, chat = setup.answer, setup.chat
     thought = _thought(setup)
-    before = chat.length(thought.longest) + _guided(setup, thought) if thought else 0
+    before = chat.answer_length(thought.longest) + _guided(setup, thought) if thought else 0
     legal = [labels[move] for move in turn.legal]
     form = setup.prompt.form(game, turn)
     once = longest_answer(setup, turn.kind, form, legal)
-    last = max(map(chat.length, legal)) if legal else once + _guided(setup, form)
+    last = max(map(chat.answer_length, legal)) if legal else once + _guided(setup, form)
     tries = settings.free_attempts if isinstance(settings, Attempts) else 0
     if isinstance(settings, Free):
         return once
@@ -117,7 +119,7 @@ def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) ->
     constrained = isinstance(settings, Attempts) and settings.fallback == "constrained"
     if not (isinstance(settings, Attempts) and settings.retry_feedback == "append"):
         return before + (max(once, last) if constrained else once)
-    complaint = len(chat.next(settings.complaint, ended=False))
+    complaint = len(chat.encode_next_prompt(settings.complaint, ended=False))
     more = complaint + last if constrained else 0
     return before + tries * once + (tries - 1) * complaint + more
 
@@ -127,7 +129,11 @@ def _guided(setup: ModelSetup, form: Form | Thinking | None) -> int:
     and the closing.
     """
     assert form is not None
-    return setup.chat.length(form.longest) + SPARE + len(setup.chat.plain(form.closing))
+    return (
+        setup.chat.answer_length(form.longest)
+        + UTF8_CONTINUATION_BYTES
+        + len(setup.chat.encode_text(form.closing))
+    )
 
 
 def _reply(setup: ModelSetup, game: Any, turn: Turn, choice: str) -> Reply:

@@ -7,8 +7,9 @@ re-tokenized.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from comity.engines.local.sampling import Answering
-from comity.engines.local.session import Conversation, Session
+from comity.engines.local.conversation import Conversation
+from comity.engines.local.sampling import SamplingState
+from comity.engines.local.session import Session
 from comity.games.base import Action
 from comity.players.base import Request, Transcript
 from comity.players.language_model.model_setup import ModelSetup
@@ -32,7 +33,7 @@ class SeatContext:
 class PendingResponse:
     """A free answer that is illegal however it goes on."""
 
-    answering: Answering
+    answering: SamplingState
     request: Request
     context: SeatContext
     start: int

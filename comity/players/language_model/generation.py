@@ -8,8 +8,8 @@ message is cut and closed; a claim that is cut cannot be read and is illegal.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from comity.engines.local.sampling import Answering
-from comity.engines.local.session import Choice, Draw, Drawn
+from comity.engines.local.sampling import Sample, SampleRequest, SamplingState
+from comity.engines.local.session import ScoreRequest
 from comity.games.base import ILLEGAL, Action, Illegal, Reply
 from comity.players.base import Request, Response, temperature
 from comity.players.language_model.conversation_log import (
@@ -32,7 +32,7 @@ from comity.prompts.answers import (
 
 FEW_ANSWERS = 64
 """Most free answers whose legal beginnings are computed with their questions."""
-SPARE = 4
+SPARE_TOKENS = 4
 """Tokens beyond those of the longest legal answer."""
 
 
@@ -43,7 +43,7 @@ def generate_thinking(
     form = log.setup.answer
     assert isinstance(form, GenerationFormat)
     block = Thinking(form.thinking)
-    most = log.setup.chat.length(block.longest) + form.thinking
+    most = log.setup.chat.answer_length(block.longest) + form.thinking
     everybody = len(requests)
     drawn = _sample_constrained(
         log, requests, contexts, [block] * everybody, [most] * everybody, [0] * everybody, "think"
@@ -75,7 +75,9 @@ def generate_free(
     illegal already then waits in `log.pending`: the rests of all rounds are sampled
     together.
     """
-    return _sample_free(log, requests, contexts, attempt=0, wait=log.setup.prompt.single_turn)
+    return _sample_free(
+        log, requests, contexts, attempt=0, allow_pause=log.setup.prompt.single_turn
+    )
 
 
 def finish(log: ConversationLog) -> dict[int, Response]:
@@ -83,7 +85,7 @@ def finish(log: ConversationLog) -> dict[int, Response]:
     unfinished, log.pending = log.pending, []
     if not unfinished:
         return {}
-    log.session.go_on([one.answering for one in unfinished])
+    log.session.continue_sampling([one.answering for one in unfinished])
     return {one.context.number: _parse_free(log, one) for one in unfinished}
 
 
@@ -118,7 +120,7 @@ def generate_attempts(
             answer = replace(answer, kind="attempt", trainable=form.train_attempts)
             if form.retry_feedback == "append":
                 before[i].append(answer)
-                said = log.setup.chat.next(form.complaint, contexts[i].ended)
+                said = log.setup.chat.encode_next_prompt(form.complaint, contexts[i].ended)
                 contexts[i].ended = False
                 log.append("prompt", contexts[i], said)
             else:
@@ -157,10 +159,10 @@ def longest_answer(setup: ModelSetup, kind: str, form: Form | None, labels: Sequ
     if given is not None:
         return given
     if form is None:
-        return SPARE + max(chat.length(label) for label in labels)
+        return SPARE_TOKENS + max(chat.answer_length(label) for label in labels)
     # A free text may have a token for every character.
     body = form.limit if isinstance(form, MessageForm) else 0
-    return SPARE + chat.length(form.longest) + body
+    return SPARE_TOKENS + chat.answer_length(form.longest) + body
 
 
 def _budget(log: ConversationLog, request: Request, form: Form | None) -> int:
@@ -183,14 +185,14 @@ def _sample_constrained(
     starts = [len(context.conversation.ids) for context in contexts]
     drawn = log.session.sample(
         [
-            Draw(
+            SampleRequest(
                 context.conversation,
                 budget,
                 frozenset(setup.chat.end_ids),
                 request.rng(attempt, part),
                 temperature(request),
                 matcher=setup.grammars.compile(form.decoding_pattern).start(),
-                closing=tuple(setup.chat.plain(form.closing)),
+                closing=tuple(setup.chat.encode_text(form.closing)),
             )
             for request, context, form, budget, attempt in zip(
                 requests, contexts, forms, budgets, attempts, strict=True
@@ -208,29 +210,29 @@ def _sample_free(
     requests: Sequence[Request],
     contexts: Sequence[SeatContext],
     attempt: int,
-    wait: bool = False,
+    allow_pause: bool = False,
 ) -> list[Response]:
     """Sample from the whole vocabulary, and read what was written.
 
-    With `wait`, only until it is known to be illegal.
+    With `allow_pause`, only until it is known to be illegal.
     """
     setup = log.setup
     forms = [log.prompt(request)[0].form(request.game, request.turn) for request in requests]
     _prefetch(log, requests, contexts, forms)
     begun = []
     for request, context, form in zip(requests, contexts, forms, strict=True):
-        draw = Draw(
+        draw = SampleRequest(
             context.conversation,
             _budget(log, request, form),
             frozenset(setup.chat.end_ids),
             request.rng(attempt),
             temperature(request),
-            settled=_illegal_for_certain(log, request) if form is None else None,
+            may_pause=_illegal_for_certain(log, request) if form is None else None,
         )
         begun.append(
-            PendingResponse(Answering(draw), request, context, len(context.conversation.ids))
+            PendingResponse(SamplingState(draw), request, context, len(context.conversation.ids))
         )
-    log.session.go_on([one.answering for one in begun], wait)
+    log.session.continue_sampling([one.answering for one in begun], allow_pause)
     results = []
     for one in begun:
         if one.answering.stop:
@@ -249,7 +251,7 @@ def _illegal_for_certain(log: ConversationLog, request: Request) -> Callable[[Se
 
 def _parse_free(log: ConversationLog, written: PendingResponse) -> Response:
     """What was written, now that all of it is there."""
-    request, one = written.request, written.answering.drawn()
+    request, one = written.request, written.answering.result()
     form = log.prompt(request)[0].form(request.game, request.turn)
     read = form.read if form is not None else lambda text: ILLEGAL
     answer = _answer(log, written.context, written.start, one, read)
@@ -280,19 +282,20 @@ def _prefetch(
     later = prefetch_choices(log, requests, free=True)
     chat = log.setup.chat
     now = [
-        Choice(
-            context.conversation, tuple(tuple(chat.answer(label)) for label in log.legal(request))
+        ScoreRequest(
+            context.conversation,
+            tuple(tuple(chat.encode_answer(label)) for label in log.legal(request)),
         )
         for request, context in zip(requests, contexts, strict=True)
     ]
-    log.session.foresee([*now, *later])
+    log.session.prefetch([*now, *later])
 
 
 def _answer(
     log: ConversationLog,
     context: SeatContext,
     start: int,
-    drawn: Drawn,
+    drawn: Sample,
     read: Callable[[str], Reply],
     grammar: str = "",
 ) -> Response:
@@ -306,7 +309,7 @@ def _answer(
         at = start + end
     log.record_piece("prompt", context, at, len(ids))
     context.ended = drawn.stopped
-    text = log.setup.chat.said(ids[start:])
+    text = log.setup.chat.answer_text(ids[start:])
     action = read(text)
     return Response(
         action=action,

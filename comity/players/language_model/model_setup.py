@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from comity.engines.chat import ChatFormat
-from comity.engines.grammar import Grammars, shared_grammars
+from comity.engines.grammar import GrammarCompiler, shared_grammar_compiler
 from comity.engines.local.engine import Engine
 from comity.prompts.answers import AnswerFormat
 from comity.prompts.base import Prompt
@@ -32,9 +32,9 @@ class ModelSetup:
         return id(self)
 
     @cached_property
-    def grammars(self) -> Grammars:
+    def grammars(self) -> GrammarCompiler:
         """The grammars of the model's tokenizer; built on first use."""
-        return shared_grammars(self.chat, self.engine.head.vocabulary)
+        return shared_grammar_compiler(self.chat, self.engine.head.vocabulary)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
@@ -42,4 +42,4 @@ class ModelSetup:
 
     def opening_ids(self, text: str) -> list[int]:
         """Ids of a conversation's first prompt, up to where the model answers."""
-        return self.chat.first(text)
+        return self.chat.encode_first_prompt(text)

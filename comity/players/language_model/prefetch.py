@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from comity.engines.local.scoring import Answers, without_common_start
-from comity.engines.local.session import Choice
+from comity.engines.local.scoring import Answers, split_common_prefix
+from comity.engines.local.session import ScoreRequest
 from comity.games.base import Turn
 from comity.games.lengths import Fixed
 from comity.players.base import Request, temperature
@@ -28,7 +28,7 @@ more are large enough."""
 
 def prefetch_choices(
     log: ConversationLog, requests: Sequence[Request], free: bool = False
-) -> list[Choice]:
+) -> list[ScoreRequest]:
     """What later rounds may ask and be answered, as far as it was not computed already.
 
     `free`: the answers are sampled, so that nothing of them is told.
@@ -40,20 +40,20 @@ def prefetch_choices(
     if getattr(setup.answer, "thinking", 0):  # a thought comes before the answer
         return []
     later = _next_rounds if prompt.random_parameters else _other_moves
-    choices: dict[tuple[str | None, tuple[int, ...], Answers], Choice] = {}
+    choices: dict[tuple[str | None, tuple[int, ...], Answers], ScoreRequest] = {}
     for request, turn in later(log, requests):
         labels, common = log.legal(request), list[int]()
         answers: Answers
         if free:
-            answers = tuple(tuple(setup.chat.answer(label)) for label in labels)
+            answers = tuple(tuple(setup.chat.encode_answer(label)) for label in labels)
         else:
-            common, answers = without_common_start(setup.chat.answer_ids(labels))
+            common, answers = split_common_prefix(setup.chat.encode_labels(labels))
         text = log.prompt(request)[0].opening(request.game, turn)
         ids = (*setup.opening_ids(text), *common)
         if (request.player.adapter, ids, answers) not in choices:
             conversation = log.session.conversation(request.player.adapter)
             conversation.append(ids)
-            choice = Choice(conversation, answers, temperature(request))
+            choice = ScoreRequest(conversation, answers, temperature(request))
             choices[request.player.adapter, ids, answers] = choice
     return list(choices.values())
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from comity.engines.local.scoring import without_common_start
-from comity.engines.local.session import Choice
+from comity.engines.local.scoring import split_common_prefix
+from comity.engines.local.session import ScoreRequest
 from comity.players.base import Request, Response, temperature
 from comity.players.language_model.conversation_log import ConversationLog, SeatContext
 from comity.players.language_model.prefetch import prefetch_choices
@@ -29,9 +29,9 @@ def score_and_sample(
     choices, legals = [], []
     for request, context in zip(requests, contexts, strict=True):
         labels = log.legal(request)
-        common, answers = without_common_start(setup.chat.answer_ids(labels))
+        common, answers = split_common_prefix(setup.chat.encode_labels(labels))
         log.append("prompt", context, common)
-        choices.append(Choice(context.conversation, answers, temperature(request)))
+        choices.append(ScoreRequest(context.conversation, answers, temperature(request)))
         legals.append(labels)
     scored = log.session.score([*choices, *prefetch_choices(log, requests)])[: len(choices)]
     results = []

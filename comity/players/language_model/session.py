@@ -97,14 +97,14 @@ class LanguageModelSession(ConversationLog):
         instruction, ending = self._instruction(request, prompt)
         if instruction:
             at = len(text) - len(ending + note)
-            told, aside, rest = setup.chat.with_aside(text, at, instruction, ended)
+            told, aside, rest = setup.chat.encode_with_insertion(text, at, instruction, ended)
             self.append("prompt", context, told)
             self.append(EXPLORATION, context, aside)
             self.append("prompt", context, rest)
         elif ended is None:
             self.append("prompt", context, setup.opening_ids(text))
         else:
-            self.append("prompt", context, setup.chat.next(text, ended))
+            self.append("prompt", context, setup.chat.encode_next_prompt(text, ended))
         return context
 
     def _instruction(self, request: Request, prompt: Prompt) -> tuple[str, str]:

@@ -1,9 +1,9 @@
-"""Adapters that other programs saved: what of PEFT's formats is computed right, and nothing else.
+"""Reading adapters in PEFT's format, restricted to plain LoRA.
 
-PEFT's LoRA has dozens of settings. Some change what the layers compute (DoRA, activation by
-tokens), some the base model (PiSSA, OLoRA), some bring weights of their own (`modules_to_save`).
-Here stands the list of settings under which an adapter is just two thin matrices for each of
-its modules; every other one is refused by its name, and so is every other tensor.
+PEFT's LoRA has dozens of settings. Some change the layers' computation (DoRA, activation by
+tokens), some the base model (PiSSA, OLoRA), some add weights (`modules_to_save`). This module
+lists the settings under which an adapter is just two low-rank matrices per module; all other
+settings and tensors are refused by name.
 """
 
 import json
@@ -26,7 +26,7 @@ from comity.errors import ComityError, nearest
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-FREE = frozenset(
+UNCONSTRAINED = frozenset(
     {
         "alpha_pattern",
         "auto_mapping",
@@ -49,39 +49,39 @@ FREE = frozenset(
         "use_rslora",
     }
 )
-"""Settings that may have any value: computed, or of no meaning for saved weights. (The shape of
-the file's matrices does not depend on `fan_in_fan_out`; `eva_config` is how A was drawn.)"""
-VALUES: dict[str, tuple[Any, ...]] = {
+"""Settings with any value: supported, or without meaning for saved weights. (The shape of the
+file's matrices does not depend on `fan_in_fan_out`; `eva_config` is for the initialization.)"""
+ALLOWED_VALUES: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "task_type": (None, "CAUSAL_LM"),
     "bias": ("none",),
     "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
 }
-"""Settings that may have these values. Other ways to begin (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA)
-change the base model, so that the saved matrices belong to a base that is not there."""
-SECONDS = 0.5
-"""Longest time that one match with a regular expression of a config may take."""
+"""Settings with their supported values. Other initializations (PiSSA, OLoRA, CorDA, LoftQ,
+LoRA-GA) change the base model, so that the saved matrices belong to a different base."""
+REGEX_TIMEOUT = 0.5
+"""Time limit in seconds of one regular-expression match from a config."""
 _PREFIX, _ENDS = "base_model.model.", (".lora_A.weight", ".lora_B.weight")
 _NAME = regex.compile(r"\^?[\w.-]+\$?")
 
 
 @dataclass(frozen=True)
 class SavedAdapter:
-    """An adapter's matrices and scales by module, as a file has them."""
+    """An adapter's matrices and scales by module, as saved."""
 
     down: dict[str, torch.Tensor]
     """A, `[rank, in]`."""
     up: dict[str, torch.Tensor]
     """B, `[out, rank]`."""
     scale: dict[str, float]
-    """What `B A x` is multiplied by."""
+    """Factor of `B A x`."""
 
 
 def read_adapter(folder: Path, modules: Collection[str]) -> SavedAdapter:
     """The adapter in a folder, for a model with these linear modules.
 
-    Raises `ComityError` for a setting or a tensor that would not be computed, naming it, and
-    unless the weights are just those that the config says.
+    Raises `ComityError` for an unsupported setting or tensor, naming it, and unless the weights
+    are exactly those that the config specifies.
     """
     for file in (CONFIG, WEIGHTS):
         if not (folder / file).is_file():
@@ -119,10 +119,10 @@ def read_adapter(folder: Path, modules: Collection[str]) -> SavedAdapter:
 
 
 def resolve_targets(targets: object, modules: Collection[str], able: Collection[str]) -> set[str]:
-    """The modules that names, or one regular expression, stand for; all of them in `able`.
+    """The modules that names, or one regular expression, match; all of them in `able`.
 
-    A name stands for every module that it ends, at a dot. Raises `ComityError` for one that
-    stands for none, or also for a module that cannot get an adapter.
+    A name matches every module whose name ends with it, at a dot. Raises `ComityError` for a
+    name that matches no module, or one that cannot get an adapter.
     """
     if not isinstance(targets, str | list | tuple) or not targets:
         raise ComityError("adapter.targets: give all-linear, or a list of modules' names")
@@ -151,18 +151,20 @@ def resolve_targets(targets: object, modules: Collection[str], able: Collection[
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """The settings, after a look at each of them."""
+    """The config, after checking each setting."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ComityError(f"cannot read {CONFIG} in {folder}: {error}") from error
     if not isinstance(config, dict):
         raise ComityError(f"cannot read {CONFIG} in {folder}: it holds no settings")
-    # The type first: the other settings of another type are not LoRA's.
+    # The type first: other types have other settings.
     for name, value in sorted(config.items(), key=lambda item: (item[0] != "peft_type", item[0])):
-        if name in FREE or (name in VALUES and any(_same(value, v) for v in VALUES[name])):
+        if name in UNCONSTRAINED or (
+            name in ALLOWED_VALUES and any(_equal_typed(value, v) for v in ALLOWED_VALUES[name])
+        ):
             continue
-        if name not in VALUES and (value in (None, False) or value == {} or value == []):
+        if name not in ALLOWED_VALUES and (value in (None, False) or value == {} or value == []):
             continue  # switched off
         raise ComityError(
             f"the adapter in {folder} has {name}={json.dumps(value)[:60]}, which Comity does not "
@@ -174,7 +176,7 @@ def _config(folder: Path) -> dict[str, Any]:
     patterns = {key: config.get(key) or {} for key in ("rank_pattern", "alpha_pattern")}
     for key, values in (("r", {"": rank}), ("lora_alpha", {"": alpha}), *patterns.items()):
         if not isinstance(values, Mapping) or not all(
-            _number(value, whole=key[0] == "r") for value in values.values()
+            _is_positive_number(value, whole=key[0] == "r") for value in values.values()
         ):
             raise ComityError(f"the adapter in {folder}: {key} is no positive number")
         for name in values:
@@ -185,12 +187,12 @@ def _config(folder: Path) -> dict[str, Any]:
     return {**config, "r": rank, "lora_alpha": alpha, **patterns}
 
 
-def _same(value: object, allowed: object) -> bool:
-    """Equal, and of one type: 1 is not true."""
+def _equal_typed(value: object, allowed: object) -> bool:
+    """Equal and of the same type: 1 is not true."""
     return type(value) is type(allowed) and value == allowed
 
 
-def _number(value: object, whole: bool) -> bool:
+def _is_positive_number(value: object, whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         return False
     return 0 < value < math.inf and value <= sys.float_info.max
@@ -218,7 +220,7 @@ def _matrices(
 
 
 def _targets(config: Mapping[str, Any], modules: Collection[str]) -> set[str]:
-    """The modules that the config says have matrices."""
+    """The modules that have matrices according to the config."""
     plain: dict[str, Any] = {}
     for key in ("target_modules", "exclude_modules"):
         value = config.get(key)
@@ -242,14 +244,14 @@ def _targets(config: Mapping[str, Any], modules: Collection[str]) -> set[str]:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """A regular expression matches a whole name; `TimeoutError` where that takes too long."""
-    return regex.fullmatch(pattern, name, timeout=SECONDS) is not None
+    """Whether a regular expression matches a whole name; `TimeoutError` if it takes too long."""
+    return regex.fullmatch(pattern, name, timeout=REGEX_TIMEOUT) is not None
 
 
 def _scale(
     folder: Path, config: Mapping[str, Any], module: str, down: torch.Tensor, up: torch.Tensor
 ) -> float:
-    """alpha / rank of one module; under rsLoRA over the root of the rank."""
+    """alpha / rank of one module; with rsLoRA alpha / sqrt(rank)."""
     rank, alpha = (
         config[pattern].get(get_pattern_key(config[pattern], module), config[key])
         for pattern, key in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha"))

@@ -1,15 +1,15 @@
-"""Adapters by explicit handle: peft makes and saves them; we only run them.
+"""Multi-adapter LoRA: PEFT creates and saves the adapters, this module runs them.
 
-A packed forward pass holds rows of several adapters (and of none). Which rows belong to
-which adapter is said once per pass in `Routes`; every LoRA layer then adds each adapter's
-low-rank product to that adapter's rows alone. There is no "current" adapter; while many
-tokens are sampled under one adapter it may be merged (`Adapters.merged`), to the same effect.
+A packed forward pass holds rows of several adapters (and of none). `RowRouting` assigns rows to
+adapters for the pass; every LoRA layer adds each adapter's low-rank product to that adapter's
+rows. There is no "active" adapter. While many tokens are sampled under one adapter it may be
+merged (`Adapters.merged`), with the same results.
 
-Adapter weights stay float32 (small updates would be lost in bfloat16) and are cast to the
-activations' type where they are used; casting two thin matrices costs nothing, while
-peft's own forward casts the activations up and down in every layer.
+Adapter weights stay float32 (bfloat16 would lose small updates) and are cast to the activations'
+type where they are used. Casting two thin matrices costs little, while PEFT's own forward casts
+the activations up and down in every layer.
 
-The base is everybody's: its weights are compared before and after an adapter is put in.
+All adapters share the base model, so its weights are compared before and after an insertion.
 """
 
 import re
@@ -27,13 +27,13 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from comity.engines.local.adapters.files import CONFIG, WEIGHTS, read_adapter, resolve_targets
-from comity.engines.local.adapters.lora_layers import Routes, linear_layers, packed_forward
+from comity.engines.local.adapters.lora_layers import RowRouting, linear_layers, packed_forward
 from comity.engines.local.identity import BaseModel, check_base
 from comity.errors import ComityError, WorkError
 
 ALL = "all-linear"
 MERGED_BYTES = 2_000_000_000
-"""Most memory for weights that an adapter is merged into."""
+"""Most memory for copies of weights with a merged adapter."""
 
 
 class Adapters:
@@ -42,21 +42,21 @@ class Adapters:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._peft: PeftModel | None = None
-        self._made = 0
-        self.routes = Routes()
+        self._count = 0
+        self.routes = RowRouting()
         self._folders: dict[str, Path] = {}
-        """Where adapters were loaded from."""
+        """Folders that adapters were loaded from, by name."""
         self.targets = linear_layers(model)
         """Names of the modules that can get an adapter."""
-        self._sums: dict[str, tuple[int, int]] = {}
-        """Of the base's weights, as they were before the first adapter."""
+        self._weight_checksums: dict[str, tuple[int, int]] = {}
+        """Checksums of the base's weights from before the first adapter."""
 
     @property
     def names(self) -> list[str]:
         return [name for name in self.routes.modules if name is not None]
 
-    def described(self, name: str | None) -> str:
-        """An adapter, for messages."""
+    def describe(self, name: str | None) -> str:
+        """An adapter's description for messages."""
         if name is None:
             return "the base model"
         folder = self._folders.get(name)
@@ -72,12 +72,12 @@ class Adapters:
         targets: object = ALL,
         seed: int = 0,
     ) -> None:
-        """A new adapter that changes nothing yet (B = 0); A is drawn from `seed` alone.
+        """A new adapter without effect yet (B = 0); A is initialized from `seed` alone.
 
         `targets`: "all-linear" (every linear layer but the output layer) or module names.
-        Raises `ComityError` for a name that stands for no such layer, or also for others.
+        Raises `ComityError` for a name that matches no such layer, or other modules too.
         """
-        self._refuse_known(name)
+        self._check_new_name(name)
         everything = targets == ALL
         chosen = (
             self.targets if everything else resolve_targets(targets, self._modules(), self.targets)
@@ -90,10 +90,10 @@ class Adapters:
     def load(self, name: str, folder: Path) -> None:
         """An adapter in PEFT format, from a folder.
 
-        Raises `ComityError` where it is of another base, has settings or tensors that are not
-        computed (`comity.engines.local.adapters.files`), or its weights do not fit this model.
+        Raises `ComityError` for an adapter of another base, for unsupported settings or tensors
+        (`comity.engines.local.adapters.files`), and for weights that do not fit this model.
         """
-        self._refuse_known(name)
+        self._check_new_name(name)
         for file in (CONFIG, WEIGHTS):
             if not (folder / file).is_file():
                 raise ComityError(f"no adapter in {folder}: {file} is missing")
@@ -115,12 +115,12 @@ class Adapters:
             ) from error
 
     def check_base(self, folder: Path) -> None:
-        """Raises `ComityError` where an adapter's folder says that it is of another base model."""
+        """Raises `ComityError` if an adapter's folder names another base model."""
         check_base(folder, self.base)
 
     @cached_property
     def base(self) -> BaseModel | None:
-        """What identifies the base model; None for one that was not loaded from a folder."""
+        """Identity of the base model; None unless it was loaded from a folder."""
         folder = Path(self._model.config.name_or_path or "")
         if not self._model.config.name_or_path or not folder.is_dir():
             return None
@@ -129,7 +129,7 @@ class Adapters:
     def save(self, name: str, folder: Path) -> None:
         """Write `folder/adapter_model.safetensors`, `adapter_config.json` and `base.json`.
 
-        The config names the base model as PEFT has it; `base.json` also has the weights' hash.
+        The config names the base model as in PEFT; `base.json` also has the weights' hash.
         """
         assert self._peft is not None
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,38 +145,39 @@ class Adapters:
             config.revision = self.base.revision
             self.base.write(folder)
         chosen = config.target_modules
-        config.target_modules = sorted(chosen)  # a set has another order in every process
+        config.target_modules = sorted(chosen)  # the order of a set differs between processes
         config.save_pretrained(str(folder))
         config.inference_mode, config.target_modules = trained, chosen
 
     def remove(self, name: str) -> None:
-        """Take an adapter out of the model; the others stay as they are."""
+        """Remove an adapter from the model; the others are unchanged."""
         assert self._peft is not None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of which adapter is active now: none ever is.
+            warnings.simplefilter("ignore")  # Which adapter is active does not matter here.
             self._peft.delete_adapter(self.routes.modules.pop(name) or "")
         self._folders.pop(name, None)
-        self._can_learn()
+        self._make_trainable()
 
     def unload(self) -> None:
-        """Take all adapters out, and what was put around the layers: the model is as it was."""
+        """Remove all adapters and PEFT's wrappers: the model is as it was before."""
         if self._peft is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._peft.unload()  # type: ignore[operator]
-        self._peft, self._sums, self.routes.modules = None, {}, {None: None}
+        self._peft, self._weight_checksums, self.routes.modules = None, {}, {None: None}
         self._model.requires_grad_(False)
 
     @contextmanager
     def merged(self, name: str | None) -> Iterator[None]:
-        """Inside the block, an adapter's products are part of copies of the base's weights.
+        """Inside the block, the adapter is merged into copies of the base's weights.
 
-        Worth it where many passes of few tokens follow: each spares two small products a layer.
-        Nothing happens for the base model, off the CPU, in other types than float32 (the sum
-        would be rounded), for layers that are not plain linear ones, or for large models.
+        Pays off for many passes of few tokens: each saves two small matrix products per layer.
+        Has no effect for the base model, on other devices than the CPU, in other types than
+        float32 (the sum would be rounded), for layers that are not plain linear ones, and for
+        large models.
         """
-        inside = self.routes.modules[name] or ""
-        layers = [layer for _, layer in self._layers() if inside in layer.lora_A]
+        peft_name = self.routes.modules[name] or ""
+        layers = [layer for _, layer in self._layers() if peft_name in layer.lora_A]
         weights = [layer.base_layer.weight for layer in layers]
         plain = all(
             type(layer.base_layer) is torch.nn.Linear
@@ -190,8 +191,10 @@ class Adapters:
         try:
             with torch.no_grad():
                 for layer, weight in zip(layers, weights, strict=True):
-                    up, low = layer.lora_B[inside].weight, layer.lora_A[inside].weight
-                    layer.comity_merged = torch.addmm(weight, up, low, alpha=layer.scaling[inside])
+                    up, low = layer.lora_B[peft_name].weight, layer.lora_A[peft_name].weight
+                    layer.comity_merged = torch.addmm(
+                        weight, up, low, alpha=layer.scaling[peft_name]
+                    )
             self.routes.merged = name
             yield
         finally:
@@ -203,31 +206,35 @@ class Adapters:
         """The adapter's float32 weights by their full names, in a fixed order."""
         if name not in self.names:
             raise ComityError(f"no adapter named {name!r}; there are: {', '.join(self.names)}")
-        inside = self.routes.modules[name] or ""
+        peft_name = self.routes.modules[name] or ""
         return {
-            f"{layer_name}.{matrix}": getattr(layer, matrix)[inside].weight
+            f"{layer_name}.{matrix}": getattr(layer, matrix)[peft_name].weight
             for layer_name, layer in self._layers()
             for matrix in ("lora_A", "lora_B")
-            if inside in layer.lora_A
+            if peft_name in layer.lora_A
         }
 
     def check_weights(self) -> None:
-        """Raises `WorkError` where the base's weights are not as before the first adapter."""
+        """Raises `WorkError` if the base's weights changed since before the first adapter."""
         sums = _checksums(self._model)
-        self._sums = self._sums or sums
-        if changed := sorted(name for name, one in sums.items() if one != self._sums.get(name)):
+        self._weight_checksums = self._weight_checksums or sums
+        if changed := sorted(
+            name for name, one in sums.items() if one != self._weight_checksums.get(name)
+        ):
             raise WorkError(
                 f"putting an adapter into the model changed the base's weights ({changed[0]}); "
                 "nothing that it computes can be trusted any more"
             )
 
     def _modules(self) -> list[str]:
-        """Names of all modules of the base model, whether adapters were put in or not."""
-        inside = re.compile(r"\.(base_layer|lora_\w+)(\.|$)")
-        return [name for name, _ in self._model.named_modules() if name and not inside.search(name)]
+        """Names of all modules of the base model, without those of adapters."""
+        peft_name = re.compile(r"\.(base_layer|lora_\w+)(\.|$)")
+        return [
+            name for name, _ in self._model.named_modules() if name and not peft_name.search(name)
+        ]
 
     def _named(self) -> set[str]:
-        """Names of all modules and of parameters of their own: PEFT takes those for targets too."""
+        """Names of all modules and of direct parameters, which PEFT accepts as targets too."""
         parameters = {name for name, _ in self._model.named_parameters()}
         return {*self._modules(), *(p for p in parameters if p.rpartition(".")[2] != "weight")}
 
@@ -246,11 +253,11 @@ class Adapters:
         dropout: float = 0.0,
         ranks: Mapping[str, int] | None = None,
     ) -> None:
-        """Put new matrices into the model; ValueError where they do not fit."""
-        if not self._sums:
+        """Insert new matrices into the model; ValueError if they do not fit."""
+        if not self._weight_checksums:
             self.check_weights()
-        inside = f"comity{self._made}"
-        self._made += 1
+        peft_name = f"comity{self._count}"
+        self._count += 1
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,  # type: ignore[arg-type]
@@ -264,11 +271,11 @@ class Adapters:
             warnings.simplefilter("ignore")
             torch.manual_seed(seed)
             if self._peft is None:
-                self._peft = PeftModel(self._model, config, adapter_name=inside)
+                self._peft = PeftModel(self._model, config, adapter_name=peft_name)
             else:
-                self._peft.add_adapter(inside, config)
-        self.routes.modules[name] = inside
-        self._adopt()
+                self._peft.add_adapter(peft_name, config)
+        self.routes.modules[name] = peft_name
+        self._install_forward()
         self.check_weights()
 
     @torch.no_grad()
@@ -279,31 +286,31 @@ class Adapters:
         up: Mapping[str, torch.Tensor],
         scale: Mapping[str, float],
     ) -> None:
-        """Matrices and scales of an adapter, by module."""
-        inside = self.routes.modules[name] or ""
+        """Copy matrices and scales, by module, into an adapter."""
+        peft_name = self.routes.modules[name] or ""
         for module, layer in self._layers():
-            if inside in layer.lora_A:
+            if peft_name in layer.lora_A:
                 for matrix, value in ((layer.lora_A, down), (layer.lora_B, up)):
-                    if matrix[inside].weight.shape != value[module].shape:
+                    if matrix[peft_name].weight.shape != value[module].shape:
                         raise ValueError(f"{module} has another shape")
-                    matrix[inside].weight.copy_(value[module])
-                layer.scaling[inside] = scale[module]
+                    matrix[peft_name].weight.copy_(value[module])
+                layer.scaling[peft_name] = scale[module]
 
-    def _refuse_known(self, name: str) -> None:
+    def _check_new_name(self, name: str) -> None:
         if name in self.names:
             raise ComityError(f"there is an adapter named {name!r} already")
 
-    def _adopt(self) -> None:
+    def _install_forward(self) -> None:
         for _, layer in self._layers():
             layer.comity_routes = self.routes
             layer.comity_merged = None
             layer.forward = packed_forward.__get__(layer)
         for parameter in self._model.parameters():
             parameter.requires_grad_(False)
-        self._can_learn()
+        self._make_trainable()
 
-    def _can_learn(self) -> None:
-        """Every adapter's weights are float32 and take gradients; peft lets only one's."""
+    def _make_trainable(self) -> None:
+        """Make every adapter's weights float32 and trainable; PEFT does so for one adapter only."""
         for _, layer in self._layers():
             for matrix in (*layer.lora_A.values(), *layer.lora_B.values()):
                 matrix.weight.data = matrix.weight.data.float()
@@ -311,14 +318,14 @@ class Adapters:
 
 
 def _shortened(targets: set[str], names: Collection[str]) -> list[str]:
-    """The last parts of names where they stand for nothing else, else the names."""
+    """The last parts of the names if they match no other modules, else the full names."""
     short = {name.rpartition(".")[2] for name in targets}
     same = {name for name in names if name.rpartition(".")[2] in short} == targets
     return sorted(short if same else targets)
 
 
 def _checksums(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
-    """By name: where each tensor of the base lies, and the sum of its bits."""
+    """By name: address and checksum of each tensor of the base."""
     return {
         name.replace(".base_layer.", "."): (tensor.data_ptr(), _checksum(tensor.detach()))
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
@@ -327,7 +334,7 @@ def _checksums(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
 
 
 def _checksum(tensor: torch.Tensor) -> int:
-    """The sum of all bits, eight bytes at a time."""
+    """The sum of all bytes, as 64-bit integers where aligned."""
     flat = tensor.contiguous().flatten().view(torch.uint8)
     whole = len(flat) // 8 * 8 if flat.storage_offset() % 8 == 0 else 0
     return int(flat[:whole].view(torch.int64).sum()) + int(flat[whole:].sum())

@@ -1,11 +1,11 @@
-"""From a batch's rewards to every decision's credit, as an algorithm's settings say.
+"""Advantage estimation: from a batch's rewards to every decision's advantage.
 
     rewards / scale -> returns -> advantages (less a baseline, or by GAE from values)
-    -> alignment with the other seats' advantages -> whitening -> the visitation's discount
+    -> alignment with the other seats' advantages -> whitening -> visitation discount
 
-All seats' advantages come from one estimator. Alignment counts those of the other seats
-whether or not they are trained, so that with it everybody's entries are pooled into the
-baseline; without, only the trained seats' are.
+All seats' advantages come from one estimator. Alignment uses those of the other seats whether
+or not they are trained, so with it the baseline pools all seats' returns, and without it only
+the trained seats'.
 """
 
 from collections.abc import Sequence
@@ -17,43 +17,43 @@ from comity.learning.credit.gae import annealed_lambda, gae_advantages
 from comity.learning.credit.returns import (
     CreditBatch,
     baseline,
-    by_steps,
     discounted_returns,
-    finished,
+    expand_rounds,
     horizon_returns,
+    postprocess,
 )
 from comity.learning.reinforce import Reinforce
 from comity.rollout.records import Decision
 
 
 @dataclass(frozen=True)
-class Credited:
+class AdvantageEstimates:
     """float64 `[match, seat, step]` each; 0 where the match is over."""
 
     returns: np.ndarray
-    credit: np.ndarray
-    """What the seats' decisions are trained with."""
-    targets: np.ndarray | None = None
-    """What the critics should have said; None without any."""
+    advantages: np.ndarray
+    """The final advantages, with which decisions are trained."""
+    value_targets: np.ndarray | None = None
+    """Targets for the critics; None without critics."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What is credited, and where each decision stands in it. M matches, S seats, T steps."""
+class StepRewards:
+    """Rewards by step, and the step of each decision. M matches, S seats, T steps."""
 
     rewards: np.ndarray
     """float64 `[M, S, T]`."""
     alive: np.ndarray
     """bool `[M, T]`."""
     trained: np.ndarray
-    """bool `[M, S]`: a learner sat there; not each of its answers need be learned from."""
-    places: tuple[tuple[int, int, int], ...]
+    """bool `[M, S]`: the seat had a learner; not all of its answers need be trained on."""
+    decision_steps: tuple[tuple[int, int, int], ...]
     """(match, seat, step) of every decision."""
 
     @staticmethod
     def of(
         decisions: Sequence[Decision], rewards: np.ndarray, alive: np.ndarray, credit_steps: str
-    ) -> "Layout":
+    ) -> "StepRewards":
         """From rewards `[match, seat, round]` and alive `[match, round]` of a rollout.
 
         `credit_steps`: one of `comity.learning.credit.returns.CREDIT_STEPS`.
@@ -68,8 +68,8 @@ class Layout:
         before = np.arange(alive.shape[1])[None, :].repeat(len(alive), axis=0)
         inside = credit_steps == "steps"
         if inside:
-            rewards, alive, before = by_steps(rewards, alive, steps)
-        places = tuple(
+            rewards, alive, before = expand_rounds(rewards, alive, steps)
+        decision_steps = tuple(
             (
                 d.match - first,
                 d.seat,
@@ -77,10 +77,10 @@ class Layout:
             )
             for d in decisions
         )
-        return Layout(rewards, alive, trained, places)
+        return StepRewards(rewards, alive, trained, decision_steps)
 
 
-def credited(
+def estimate_advantages(
     rewards: np.ndarray,
     alive: np.ndarray,
     algorithm: Reinforce,
@@ -90,14 +90,13 @@ def credited(
     values: np.ndarray | None = None,
     alternatives: np.ndarray | None = None,
     present: np.ndarray | None = None,
-) -> Credited:
-    """The credit of all seats; arrays as in `comity.learning.credit.returns`.
+) -> AdvantageEstimates:
+    """Advantages of all seats; arrays as in `comity.learning.credit.returns`.
 
-    `iteration`: how many were finished before, for what is annealed. `values`,
-    `[match, seat, step]`: needed where the estimator is `gae` (NaN: the seat was not asked).
-    `alternatives`, of that shape: mean return of what could have been decided instead, over
-    the algorithm's branch_depth (NaN: nothing was tried; the baseline stands in). `present`:
-    see `comity.learning.credit.advantage_alignment`.
+    `iteration`: number of finished iterations, for annealing. `values`, `[match, seat, step]`:
+    required by the estimator `gae` (NaN: the seat made no decision). `alternatives`, of that
+    shape: mean return of alternative decisions over the algorithm's branch_depth (NaN: none were
+    played; the baseline is used). `present`: see `comity.learning.credit.advantage_alignment`.
     """
     settings = algorithm.credit()
     rewards = rewards / settings.reward_scale
@@ -119,4 +118,4 @@ def credited(
         advantages = np.where(np.isnan(tried), advantages, ahead - tried)
     batch = CreditBatch(rewards, alive, groups, trained, present, iteration, tried)
     credit = algorithm.combined(advantages, batch)
-    return Credited(returns, finished(credit, alive, settings, trained), targets)
+    return AdvantageEstimates(returns, postprocess(credit, alive, settings, trained), targets)

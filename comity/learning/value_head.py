@@ -4,7 +4,7 @@ import torch
 
 
 class ValueHead(torch.nn.Module):
-    """From a hidden state to a number; float32."""
+    """A linear layer from hidden states to values; float32."""
 
     def __init__(self, width: int, dropout: float, seed: int) -> None:
         super().__init__()
