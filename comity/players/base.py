@@ -1,10 +1,11 @@
-"""Who answers a turn.
+"""The interfaces of players.
 
-- `Request`: one turn of one match, with everything that the answer may depend on.
-- `Response`: what came back, with all that the record keeps of it.
-- `Player`: somebody with a name who sits on seats.
-- `PlayerBackend`: answers for players, for many matches at once. Players that share a model share a
-  host, so that one step of all matches is one batch, whichever adapters are in it.
+- `Request`: one turn of one match, with everything that the response may depend on.
+- `Response`: the player's response, with everything that the records keep.
+- `Player`: the occupant of a seat.
+- `PlayerBackend`: responds for players, in many matches at once. Players that share a model share
+  a backend, so that one step of all matches is one batch with all its adapters.
+- `PlayerSession`: a backend during one rollout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,41 +17,41 @@ import numpy as np
 from comity.games.base import ILLEGAL, Action, Game, Reply, Turn
 from comity.games.randomness import ANSWER, generator
 
-if TYPE_CHECKING:  # People and scripts play without torch.
+if TYPE_CHECKING:  # Humans and strategies play without torch.
     from comity.engines.local.scoring import Answers
     from comity.engines.local.session import Session
     from comity.engines.token_masks import TokenMask
 
 Controller = Literal["live", "frozen", "past", "scripted", "human"]
-"""What kind of player decided."""
+"""The kind of player that made a decision."""
 
 CONTROLLERS: dict[Controller, str] = {
-    "live": "a learner in a seat that is trained",
+    "live": "a learner in a trained seat",
     "frozen": "a learner's present policy that is not trained here, a folder's adapter or the base",
     "past": "a learner's earlier policy (`comity.players.opponent_pool`)",
     "scripted": "a scripted strategy",
     "human": "a person at the terminal",
 }
-"""Every kind of player with what it is."""
+"""Every kind of player with its meaning."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One turn of one match, put to the player on its seat."""
+    """A request to the player on a seat: one turn of one match."""
 
     player: "Player"
     match: int
     game: Game
-    """As dealt to the match."""
+    """The game of the match (`Game.sample_instance`)."""
     turn: Turn
     stream: tuple[int | str, ...]
     """Identity of the match's random numbers (run seed, iteration, match)."""
 
     def rng(self, attempt: int = 0, part: str = "") -> np.random.Generator:
-        """The own stream of an answer or a part before it: what others draw never moves it.
+        """The random stream of a response or a part of it, independent of all other draws.
 
-        `attempt`: how many attempts failed before, also for what follows when the last of them
-        failed: a fallback that took the numbers of the failed attempt would follow from it.
+        `attempt`: number of failed attempts before, also for the fallback, which must not reuse
+        the random numbers of a failed attempt.
         """
         turn = self.turn
         place = (turn.seat, turn.round, turn.step, attempt)
@@ -58,120 +59,120 @@ class Request:
 
 
 def temperature(request: Request) -> float:
-    """At which the ask's player answers; 1 where it has none."""
+    """The sampling temperature of the request's player; 1 if it has none."""
     return float(getattr(request.player, "temperature", 1.0))
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a player answered."""
+    """The response of a player."""
 
     action: Reply
     text: str
     conversation: int = -1
-    """Which of the host's conversations it stands in; -1: none."""
+    """Index of its transcript in the session; -1: none."""
     start: int = -1
-    """Index there that `offsets` count from: of its first chosen token, if they are ()."""
+    """Index in the transcript from which `offsets` count; that of its first sampled token if ()."""
     tokens: tuple[int, ...] = ()
-    """The ids that were chosen, and nothing that was forced."""
+    """The sampled ids, without forced ones."""
     logprob: float = 0.0
-    """Natural log of the whole answer's probability under the distribution sampled from."""
+    """Natural log of the probability of the whole answer under the sampling distribution."""
     token_logprobs: tuple[float, ...] = ()
-    """Per chosen token, for freely sampled answers."""
+    """Per sampled token, for generated answers."""
     legal: tuple[str, ...] = ()
-    """The legal answers as told."""
+    """The legal answers as shown in the prompt."""
     probabilities: tuple[float, ...] = ()
-    """Probability of each legal answer, where they were scored."""
+    """Probability of each legal answer, if they were scored."""
     answers: "Answers" = ()
-    """Token ids of each legal answer after their common part, where they were scored."""
+    """Token ids of each legal answer after their common prefix, if they were scored."""
     lenient_move: Action = ILLEGAL
     """The move of the only label that occurs in a language model's answer."""
     parse_status: str = ""
     """What the answer turned out to be (`comity.prompts.answers.PARSE_STATUSES`); scripts: ""."""
     offsets: tuple[int, ...] = ()
-    """Place of each chosen token, from `start`; (): they follow one another."""
+    """Position of each sampled token, from `start`; (): consecutive."""
     masks: "tuple[TokenMask | None, ...]" = ()
-    """What each token was chosen from, under a grammar; (): the whole vocabulary."""
+    """The mask of each token under a grammar; (): the whole vocabulary."""
     grammar: str = ""
-    """The regular expression that it was sampled under; "": none."""
+    """The regular expression of constrained decoding; "": none."""
     finish_reason: str = ""
     """Why sampling stopped (`comity.engines.local.sampling.Sample`); "": not sampled by token.
     """
     kind: str = ""
-    """"think" or "attempt" for what came before the answer that counts; else "": it counts."""
+    """"think" or "attempt" for parts before the response that counts; "": it counts."""
     before: tuple["Response", ...] = ()
-    """A thinking block and failed attempts, in order."""
+    """A thinking block and failed attempts before it, in order."""
     attempts: int = 1
-    """How often was answered until this one counted."""
+    """Number of attempts, including this one."""
     constrained: bool = False
     """Written under a grammar."""
     trainable: bool = True
 
 
 PIECES = {
-    "prompt": "told to the model, or forced",
-    "exploration": "told for exploration, and not learned from (`comity.prompts.exploration`)",
-    "answer": "chosen by the model",
+    "prompt": "in the prompt, or forced",
+    "exploration": "an exploration instruction, removed before training",
+    "answer": "sampled from the model",
 }
-"""Every kind of stretch in a conversation."""
+"""Every kind of segment in a transcript."""
 
 
 @dataclass
 class Transcript:
-    """One conversation that a host held."""
+    """One conversation of a session, as token ids."""
 
     match: int
     seat: int
     adapter: str | None
     ids: list[int]
     pieces: list[tuple[str, int, int]] = field(default_factory=list)
-    """(one of `PIECES`, first index, end index), covering `ids` in order."""
+    """(one of `PIECES`, start, end), covering `ids` in order."""
 
 
 class PlayerSession(Protocol):
-    """A host during one rollout; it remembers the conversations."""
+    """A backend during one rollout, with its transcripts."""
 
     transcripts: list[Transcript]
 
     @property
     def recording(self) -> "Session | None":
-        """Where its tokens are computed, and may be found again; None: nobody computes any."""
+        """The engine session whose forward passes training may reuse; None: no engine."""
         ...
 
-    def answer(self, requests: Sequence[Request]) -> list[Response]:
-        """One answer per ask, same order; some are without what `finish` gives."""
+    def respond(self, requests: Sequence[Request]) -> list[Response]:
+        """One response per request, in order; `finish` completes some of them."""
         ...
 
     def finish(self) -> dict[int, Response]:
-        """Answers of which only the action was known, complete, by their conversation.
+        """Complete versions of responses that had only their action, by transcript.
 
-        Asked for when all matches are over.
+        Called when all matches are over.
         """
         ...
 
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
-        """Begin match `target` with the conversations that match `source` had.
+        """Start match `target` with the transcripts of match `source` at an earlier point.
 
-        `answers`: how often each seat had answered then.
+        `answers`: the number of responses of each seat at that point.
         """
         ...
 
 
 @runtime_checkable
 class RewindableSession(Protocol):
-    """A table that can give back the memory of matches that were begun on it with `fork`."""
+    """A session that can free the memory of forked matches."""
 
-    def mark(self) -> tuple[int, int]:
-        """Where it stands now."""
+    def position(self) -> tuple[int, int]:
+        """The current position."""
         ...
 
-    def forget(self, mark: tuple[int, int]) -> None:
-        """Back to a mark: what was begun since is over, and is not asked for again."""
+    def rewind(self, position: tuple[int, int]) -> None:
+        """Discard everything since a position; matches forked since then are over."""
         ...
 
 
 class PlayerBackend(Protocol):
-    """Somebody who can answer for players."""
+    """Responds for players."""
 
     def open(self) -> PlayerSession: ...
 
@@ -181,7 +182,7 @@ class PlayerBackend(Protocol):
 
 
 class Player(Protocol):
-    """Somebody who sits on seats."""
+    """The occupant of seats."""
 
     @property
     def name(self) -> str: ...
@@ -191,20 +192,20 @@ class Player(Protocol):
 
     @property
     def adapter(self) -> str | None:
-        """Handle of the adapter that answers; None for the base model and for scripts."""
+        """Handle of its adapter; None for the base model and for strategies."""
         ...
 
     @property
     def version(self) -> int:
-        """Updates that the adapter has seen; -1 where there is none."""
+        """Number of updates of the adapter; -1 if there is none."""
         ...
 
     @property
     def trained(self) -> bool:
-        """Its decisions are used for learning."""
+        """Its decisions are trained on."""
         ...
 
     @property
     def controller(self) -> Controller:
-        """What kind of player it is."""
+        """The kind of player."""
         ...

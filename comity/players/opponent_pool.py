@@ -1,11 +1,11 @@
-"""Agents from the past: which opponent the live seat of a group of matches faces.
+"""Sampling of the opponent that the learning seat of a group of matches faces.
 
-A policy that only ever meets itself as it is now may forget how to answer what it played
-before, so some groups face an earlier policy of the same run (fictitious play: Brown 1951;
-a population of past checkpoints, as in arXiv 2511.19405), or a scripted player.
+A policy that only meets its current self may forget how to respond to earlier behaviour. Some
+groups therefore face a past checkpoint of the same run (fictitious play: Brown 1951; a population
+of past checkpoints, as in arXiv 2511.19405) or a strategy.
 
-Everything here is pure drawing from a generator that the caller derives from the run's seed;
-the weights are `comity.learning.state.snapshots`' and `comity.experiments.past_agents`'s business.
+All functions are pure; the caller derives the generator from the run's seed. Weights are handled
+by `comity.learning.state.snapshots` and `comity.experiments.past_agents`.
 """
 
 from collections.abc import Sequence
@@ -19,32 +19,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OpponentProbabilities:
-    """How often the live seat faces whom."""
+    """Probabilities of the kinds of opponents."""
 
     past: float = 0.5
-    """Probability of facing somebody from the past, a scripted player included."""
+    """Probability of a past checkpoint or a strategy."""
     scripted: float = 0.0
-    """Share of a scripted player in that."""
+    """Share of strategies in `past`."""
 
 
 @dataclass(frozen=True)
 class Opponent:
-    """Who sits on the seats of learners that are not live; of nobody: the present policies."""
+    """The players on the seats that are not learning; by default the current policies."""
 
     scripted: int | None = None
-    """Number of a scripted player."""
+    """Index of a strategy."""
     past: tuple[int | None, ...] = ()
-    """For each learner the number of one of its snapshots; None where it has none."""
+    """For each learner the index of one of its snapshots; None if it has none."""
 
 
 CURRENT_POLICIES = Opponent()
-"""The learners as they are now."""
+"""The current policies of the learners."""
 
 
 def learning_seat(number: int, seats: Sequence[int]) -> int:
-    """The one of `seats` that is live in the group with this number, counted over the run.
+    """The learning seat among `seats` of the group with this number, counted over the run.
 
-    The seats take turns, so that over a run each is live equally often.
+    Seats alternate, so that each learns equally often.
     """
     return seats[number % len(seats)]
 
@@ -57,9 +57,9 @@ def sample_opponent(
 ) -> Opponent:
     """Draw one opponent.
 
-    `snapshots`: how many there are of each learner; `scripted`: how many scripted players.
-    Where the draw falls on snapshots and nobody has any yet, the present policies play.
-    Asks for the same numbers whatever comes of them, so that no chance moves another.
+    `snapshots`: number of snapshots of each learner; `scripted`: number of strategies. If
+    snapshots are drawn and there are none yet, the current policies play. Always consumes the same
+    random numbers, so that no outcome shifts another.
     """
     past, script, which, *each = rng.random(3 + len(snapshots))
     if past >= chances.past:
@@ -75,10 +75,9 @@ def sample_opponent(
 def available_snapshots(
     snapshots: Sequence[T], recent: int | None, capacity: int, rng: np.random.Generator
 ) -> list[T]:
-    """The snapshots, oldest first, that may be drawn in an iteration.
+    """The snapshots, oldest first, that an iteration may sample from.
 
-    The newest `recent` (None: all), and of those `capacity` at random, uniformly and without
-    replacement. Order is kept.
+    `capacity` of the newest `recent` (None: all), uniformly without replacement, in order.
     """
     newest = list(snapshots if recent is None else snapshots[-recent:])
     if len(newest) <= capacity:

@@ -1,7 +1,7 @@
-"""The rewards room: pure functions from what happened to a number per seat and round.
+"""Rewards: pure functions from played matches to a number per seat and round.
 
-A payoff is what the game pays; a reward is what a learner is trained on. To add a reward,
-write a file with a frozen dataclass and give it a line in `SIMPLE_REWARDS` (`catalog`).
+A payoff is what the game pays; a reward is what a learner is trained on. To add a reward, write a
+file with a frozen dataclass and give it a line in `SIMPLE_REWARDS` (`comity.rewards.catalog`).
 """
 
 from dataclasses import fields, is_dataclass
@@ -21,11 +21,11 @@ REWARDS: dict[str, type[BaseReward]] = {**SIMPLE_REWARDS, "weighted": Weighted}
 
 
 def all_rewards(trained: BaseReward) -> dict[str, BaseReward]:
-    """Every reward that needs no terms, by name, and own + deontological.
+    """All simple rewards by name, and own + deontological, for logging beside the trained one.
 
-    Beside the trained one they follow its rules for illegal answers, and whatever else they share
-    with it or a term of it by descent: `penalty` belongs to the deontological rewards alone, not
-    to every reward with a parameter of that name.
+    They take the trained reward's rules for illegal answers, and every other parameter that they
+    inherit from the same class as the trained reward or one of its terms: `penalty` belongs to the
+    deontological rewards alone, not to every reward with a parameter of that name.
     """
     found: dict[str, BaseReward] = {
         name: kind(**_inherited(kind, trained)) for name, kind in SIMPLE_REWARDS.items()
@@ -41,7 +41,7 @@ def all_rewards(trained: BaseReward) -> dict[str, BaseReward]:
 
 
 def _inherited(kind: type[BaseReward], trained: BaseReward) -> dict[str, Any]:
-    """Parameters that a kind of reward has from the same class as the trained one or its terms."""
+    """Parameters that `kind` inherits from the same class as the trained reward or its terms."""
     terms = [reward for _, reward in getattr(trained, "parts", ())]
     alike = [term for term in terms if type(term) is kind]
     found: dict[str, Any] = {}
@@ -55,7 +55,7 @@ def _inherited(kind: type[BaseReward], trained: BaseReward) -> dict[str, Any]:
 
 
 def log_rewards(played: PlayedMatches, game: Game, trained: BaseReward) -> dict[str, np.ndarray]:
-    """What every reward with a meaning in the game would have been, by name.
+    """The values of all rewards that apply to the game, by name.
 
     float64 `[match, seat, round]` each.
     """

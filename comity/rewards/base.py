@@ -1,13 +1,13 @@
-"""What a reward is: a pure function from what happened to a number per seat and round.
+"""The interface and the base classes of rewards.
 
-A reward says what a legal own answer is worth (`value`). What illegal answers are worth is
-the same for all of them and stands here once, so that composing rewards or turning their
-sign never touches it:
+A reward defines the value of a legal own answer (`value`). The rules for illegal answers are the
+same for all rewards and are implemented here, so that combining or negating rewards never affects
+them:
 
 1. own answer illegal: exactly `illegal`, whatever the others did;
 2. else another seat's answer illegal: by `opponent_illegal`;
-3. rewards made of payoffs, in a round in which some seat made no move at all (nothing was
-   there to play again): `other`.
+3. rewards of payoffs, in a round in which some seat made no move (the rule for illegal answers
+   substituted none): `other`.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from comity.games.base import Game, PlayedMatches
 from comity.games.split.game import Split
 
 OPPONENT_ILLEGAL = {
-    "carry": "the reward of what was played; under the game's rule carry the last legal move",
+    "carry": "the reward of the played moves; under the game's rule carry the last legal move",
     "zero": "the reward's `other`",
     "penalize": "the same as for an own illegal answer",
-    "as_executed": "whichever of these the published code had for the reward, for replication",
+    "as_executed": "the rule of the published code for this reward, for replication",
 }
-"""What a legal answer is worth beside an illegal one of another seat."""
+"""The value of a legal answer when another seat answers illegally."""
 
 
 class Reward(Protocol):
@@ -35,28 +35,28 @@ class Reward(Protocol):
     """The definition in one line, for `comity list rewards`."""
 
     def __call__(self, played: PlayedMatches, game: Game) -> np.ndarray:
-        """float64 `[match, seat, round]`; 0 where the match is over."""
+        """float64 `[match, seat, round]`; 0 after the end of the match."""
         ...
 
     def check(self, game: Game) -> None:
-        """Raises `ComityError` where the reward has no meaning in the game."""
+        """Raises `ComityError` if the reward is not defined for the game."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseReward:
-    """The base of the rewards here; a subclass defines `value`."""
+    """Base class with the rules for illegal answers; a subclass defines `value`."""
 
     formula: ClassVar[str]
     published: ClassVar[str]
     """Its key in the moral-alignment studies (arXiv 2410.01639, 2301.08491)."""
     payoff_based: ClassVar[bool] = True
-    """Computed from payoffs: where no move was made there are none."""
+    """Computed from payoffs, which need a move of every seat."""
     published_rule: ClassVar[str] = "carry"
     """What `as_executed` stands for (arXiv 2410.01639's code)."""
 
     illegal: float | None = -6.0
-    """Reward of an own illegal answer; null: of whatever the game's rule made of it."""
+    """Reward of an own illegal answer; null: that of the move which the game substitutes."""
     opponent_illegal: str = "carry"
     """One of `OPPONENT_ILLEGAL`."""
     other: float = 0.0
@@ -69,19 +69,19 @@ class BaseReward:
 
     @property
     def resolved_opponent_illegal(self) -> str:
-        """The rule that `opponent_illegal` comes to: carry, zero or penalize."""
+        """The rule that `opponent_illegal` stands for: carry, zero or penalize."""
         rule = self.opponent_illegal
         return self.published_rule if rule == "as_executed" else rule
 
     def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
-        """What legal answers are worth, float64 `[match, seat, round]`; anything elsewhere."""
+        """Values of legal answers, float64 `[match, seat, round]`; arbitrary elsewhere."""
         raise NotImplementedError
 
     def check(self, game: Game) -> None:
-        """Raises `ComityError` where the reward has no meaning in the game."""
+        """Raises `ComityError` if the reward is not defined for the game."""
 
     def with_opponent_rules(self, played: PlayedMatches, game: Game) -> np.ndarray:
-        """`value` with the rules for the others' illegal answers, not yet for the own."""
+        """`value` with rules 2 and 3, for illegal answers of other seats."""
         values = np.array(np.broadcast_to(self.value(played, game), played.payoffs.shape), float)
         if self.payoff_based:
             void = (played.moves < 0).any(axis=1, keepdims=True)
@@ -93,7 +93,7 @@ class BaseReward:
         return values
 
     def __call__(self, played: PlayedMatches, game: Game) -> np.ndarray:
-        """float64 `[match, seat, round]`; 0 where the match is over."""
+        """float64 `[match, seat, round]`; 0 after the end of the match."""
         values = self.with_opponent_rules(played, game)
         if self.illegal is not None:
             values = np.where(played.intended < 0, self.illegal, values)
@@ -102,7 +102,7 @@ class BaseReward:
 
 @dataclass(frozen=True, kw_only=True)
 class ActionReward(BaseReward):
-    """The base of rewards that know a cooperative move."""
+    """Base class of rewards that depend on a cooperative move."""
 
     payoff_based: ClassVar[bool] = False
 
@@ -110,9 +110,9 @@ class ActionReward(BaseReward):
     """Name of the cooperative move; null: the game's first. All others count as defection."""
 
     def check(self, game: Game) -> None:
-        """Raises `ComityError` where the game has no such move, or none to choose at all."""
+        """Raises `ComityError` if the game has no such move, or claims instead of moves."""
         if isinstance(game, Split):
-            raise ComityError("this reward judges moves, and split games have claims instead")
+            raise ComityError("this reward scores moves, and split games have claims instead")
         self.move(game)
 
     def move(self, game: Game) -> int:
@@ -124,19 +124,19 @@ class ActionReward(BaseReward):
     def cooperated(self, played: PlayedMatches, game: Game) -> np.ndarray:
         """The seat played the cooperative move, bool `[match, seat, round]`.
 
-        What was played counts, trembles and the rule for illegal answers included: it is what
-        the others saw, and what payoffs are made of.
+        The played move counts, after the rule for illegal answers and trembles: it is what the
+        others see and what payoffs depend on.
         """
         return np.asarray(played.moves == self.move(game))
 
 
 def any_other_illegal(played: PlayedMatches) -> np.ndarray:
-    """Some other seat's answer was illegal, bool `[match, seat, round]`."""
+    """Another seat answered illegally, bool `[match, seat, round]`."""
     illegal = (played.intended < 0) & played.alive[:, None, :]
     return np.asarray(illegal.sum(axis=1, keepdims=True) - illegal > 0)
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Raises `ComityError` for a size that must not be negative (0 may be)."""
+    """Raises `ComityError` unless a value is finite and at least 0."""
     if not (value >= 0 and np.isfinite(value)):
         raise ComityError(f"{name} is a size and must not be negative, not {value}")

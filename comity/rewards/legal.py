@@ -1,4 +1,4 @@
-"""The same for every legal answer."""
+"""A constant reward for legal answers."""
 
 from dataclasses import dataclass
 from typing import ClassVar

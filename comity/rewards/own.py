@@ -1,4 +1,4 @@
-"""The selfish reward, and its opposite ends: the others' payoff, and minus it."""
+"""The selfish reward, the payoff of the others (altruist), and its negative."""
 
 from dataclasses import dataclass
 from typing import ClassVar

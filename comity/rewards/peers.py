@@ -1,4 +1,4 @@
-"""The own payoff and the others', each with a weight: margins, rivalry, and what lies between."""
+"""Weighted sums of own and others' payoffs, such as margins and opposition."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The reward that everybody shares, and its opposite."""
+"""The sum of all payoffs, and its negative."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Virtues of outcome and of conduct (arXiv 2301.08491): equality, kindness, both; and vices."""
+"""Virtue rewards (arXiv 2301.08491): equality, kindness, both, and their opposites."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -53,7 +53,7 @@ class Inequality(BaseReward):
 
 @dataclass(frozen=True, kw_only=True)
 class Kindness(ActionReward):
-    """A seat is rewarded for cooperating, whatever comes of it."""
+    """A seat is rewarded for cooperating, whatever the outcome."""
 
     formula: ClassVar[str] = "r[i] = bonus if i cooperates, else other"
     published: ClassVar[str] = "v_kind"
@@ -72,7 +72,7 @@ class Kindness(ActionReward):
 
 @dataclass(frozen=True, kw_only=True)
 class Aggression(Kindness):
-    """A seat is rewarded for defecting, whatever comes of it."""
+    """A seat is rewarded for defecting, whatever the outcome."""
 
     formula: ClassVar[str] = "r[i] = bonus if i defects, else other"
     published: ClassVar[str] = "v_agg"

@@ -1,4 +1,4 @@
-"""A reward made of others."""
+"""Weighted sums of rewards."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from comity.rewards.catalog import SIMPLE_REWARDS
 class Weighted(BaseReward):
     """A weighted sum of other rewards.
 
-    An own illegal answer is worth this reward's `illegal`, once, whatever the weights.
+    The rule for own illegal answers applies once, to the sum: its value is `illegal`.
     """
 
     formula: ClassVar[str] = "r[i] = sum over terms of weight * reward[i]"
@@ -43,12 +43,12 @@ class Weighted(BaseReward):
         return self._parts
 
     def check(self, game: Game) -> None:
-        """Raises `ComityError` where a term has no meaning in the game."""
+        """Raises `ComityError` if a term is not defined for the game."""
         for _, reward in self._parts:
             reward.check(game)
 
     def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
-        """`[match, seat, round]`; each term by its own rules for the others' answers."""
+        """`[match, seat, round]`; each term with its own `opponent_illegal`."""
         total = np.zeros(played.payoffs.shape)
         for weight, reward in self._parts:
             total += weight * reward.with_opponent_rules(played, game)
@@ -56,7 +56,7 @@ class Weighted(BaseReward):
 
 
 def _part(name: str, term: object) -> tuple[float, BaseReward]:
-    """Weight and reward that one term names; `ComityError` where it names none."""
+    """Weight and reward of one term; `ComityError` if it is invalid."""
     parameters = dict(term) if isinstance(term, Mapping) else {"weight": term}
     weight = parameters.pop("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):

@@ -1,13 +1,13 @@
-"""What would have come of other decisions: matches that branch off and are played on.
+"""Counterfactual returns: matches that branch off at a decision and are played on.
 
-At a decision of a seat, alternatives are sampled from the same policy in the same context;
-what the other seats answered in that step is held, the game's chances are those of the match
-(they belong to its seed), and from the next step on everybody answers anew. The random
-numbers of the match itself are not touched: an alternative draws from a stream of its own.
+At a decision of a seat, alternatives are sampled from the same policy in the same context. The
+responses of the other seats in that step are fixed, the chance outcomes of the game are those of
+the match (they follow from its seed), and from the next step on all seats respond anew. The random
+streams of the match are not touched; each alternative has its own.
 
-The mean return of K alternatives estimates the value of the state that the decision was made
-in (VinePPO, arXiv 2410.01679), or stands in the place of an advantage in the past that
-Advantage Alignment weighs by (arXiv 2406.14662).
+The mean return of K alternatives estimates the value of the state before the decision (VinePPO,
+arXiv 2410.01679), or replaces an advantage in the past that Advantage Alignment weights by (arXiv
+2406.14662).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from comity.rollout.match_runner import MatchRunner
 from comity.rollout.recording import PAID_KINDS, kind_of
 
 BATCH_SIZE = 64
-"""Alternatives that are played side by side: the cache holds no more of them at a time."""
+"""Alternatives per batch, which bounds the size of the cache."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Counterfactual:
     seat: int
     round: int
     step: int
-    """How many times anybody had answered in the match before."""
+    """Number of earlier steps in the match."""
     alternative: int
     state: Any
     fixed: dict[int, Reply]
-    """What the other seats answered in this step."""
+    """Responses of the other seats in this step."""
     answers: dict[int, int]
-    """How often each seat has answered when the branch begins, what is held included."""
+    """Number of responses of each seat at the start of the branch, fixed ones included."""
 
 
 def counterfactual_returns(
@@ -53,21 +53,20 @@ def counterfactual_returns(
 ) -> np.ndarray:
     """Mean discounted return of the alternatives to a seat's decision, `[match, seat, round]`.
 
-    Return from the decision's round on, of the seat itself, over `depth` further rounds (None:
-    to the end of the match). `rewards`: from what happened to numbers, as in training. Where a
-    round has several decisions of a seat that are paid for, alternatives to the first count.
-    NaN where no learner decided.
+    The seat's return from the decision's round on, over `depth` further rounds (None: to the end
+    of the match). `rewards`: as in training. If a seat makes several paid decisions in a round,
+    alternatives to the first one count. NaN where no learner decided.
     """
     shape = runner.played().payoffs.shape
     sums, counts = np.zeros(shape), np.zeros(shape)
     branches = list(_counterfactuals(runner, alternatives))
     key = len(runner.matches)
-    forkable = [table for table in runner.sessions.values() if isinstance(table, RewindableSession)]
-    marks = [(table, table.mark()) for table in forkable]
+    forkable = [one for one in runner.sessions.values() if isinstance(one, RewindableSession)]
+    positions = [(session, session.position()) for session in forkable]
     for first in range(0, len(branches), BATCH_SIZE):
         part = branches[first : first + BATCH_SIZE]
-        for table, mark in marks:
-            table.forget(mark)  # what the part before added
+        for session, position in positions:
+            session.rewind(position)  # frees the previous batch
         played = _play_on(runner, part, range(key, key + len(part)), depth)
         key += len(part)
         values = rewards(played)
@@ -80,7 +79,7 @@ def counterfactual_returns(
 
 
 def _counterfactuals(runner: MatchRunner, alternatives: int) -> Iterator[Counterfactual]:
-    """Every alternative to every learner's decision, the first of its round and seat."""
+    """The alternatives to the first paid decision of each learner in each round."""
     for m, steps in enumerate(runner.replies):
         asked = dict.fromkeys(range(runner.games[m].seats), 0)
         seen: set[tuple[int, int]] = set()
@@ -104,14 +103,14 @@ def _counterfactuals(runner: MatchRunner, alternatives: int) -> Iterator[Counter
 def _play_on(
     runner: MatchRunner, branches: Sequence[Counterfactual], keys: Sequence[int], depth: int | None
 ) -> PlayedMatches:
-    """Play alternatives to their ends (or their depth); what happened in them."""
+    """Play alternatives to their ends (or their depth)."""
     matches = []
     for branch, key in zip(branches, keys, strict=True):
         match = runner.matches[branch.match]
         own = (BRANCH, branch.step, branch.seat, branch.alternative)
         matches.append(replace(match, stream=(*match.stream, *own)))
-        for table in runner.sessions.values():
-            table.fork(branch.match, key, branch.answers)
+        for session in runner.sessions.values():
+            session.fork(branch.match, key, branch.answers)
     others = MatchRunner(
         matches=matches,
         games=[runner.games[branch.match] for branch in branches],

@@ -1,9 +1,8 @@
-"""Follow-up questions after a match: why, and by which strategy.
+"""Follow-up questions after a match, for example about reasons and strategy.
 
-Each is a second turn of its own after the seat's last answer, put to the very policy that
-gave the answer, and answered freely. The answers are decisions of the kind "followup", in
-conversations of their own: they stand in the records and the transcripts, and are counted
-and learned from nowhere.
+Each is an additional turn after the seat's last answer, put to the same policy and answered
+freely. The answers are decisions of the kind "followup" in conversations of their own: they are
+recorded and shown in transcripts, but neither counted nor trained on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ __all__ = ["FOLLOWUP", "follow_up"]
 def follow_up(
     rollout: Rollout, matches: Sequence[Match], questions: Mapping[str, str], max_tokens: int
 ) -> tuple[list[Decision], list[Conversation]]:
-    """Ask every language model on the seats of these matches; what to add to the records.
+    """Ask every language model in these matches; returns what to add to the records.
 
     `questions`: text by name. The policies must still be those that played.
     """
@@ -55,7 +54,7 @@ def _ask_questions(
     rollout: Rollout,
     max_tokens: int,
 ) -> list[tuple[Conversation, Decision]]:
-    """All questions to one host, as one batch."""
+    """All questions to one backend, as one batch."""
     session = backend.engine.session()
     stop = frozenset(backend.chat.end_ids)
     draws, pieces = [], []

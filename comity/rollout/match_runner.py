@@ -1,8 +1,8 @@
-"""Matches in play: all advance together, step by step.
+"""Running a batch of matches in lock-step.
 
-In each step every host is asked once, for all turns of all its players, and then all matches
-step. Who goes on from somewhere else than the start (`comity.rollout.counterfactuals`) gives the
-states, the tables with the conversations so far, and numbers of their own for the matches.
+In each step every backend gets one batch of requests, for all turns of its players, and then all
+matches advance. To continue from later states (`comity.rollout.counterfactuals`), pass the states,
+the sessions with their transcripts, and new numbers for the matches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from comity.rollout.records import Decision
 
 @dataclass(frozen=True)
 class Match:
-    """One match that is to be played."""
+    """One match to play."""
 
     number: int
     group: int
@@ -25,32 +25,32 @@ class Match:
     seed: int
     """Environment seed."""
     players: tuple[Player, ...]
-    """Who sits on each seat."""
+    """The player on each seat."""
     stream: tuple[int | str, ...]
-    """Identity of the match's answer randomness (run seed, iteration, number)."""
+    """Name of the match's random streams (run seed, iteration, number)."""
 
 
 @dataclass
 class MatchRunner:
-    """A batch of matches in play."""
+    """A batch of running matches."""
 
     matches: Sequence[Match]
     games: list[Game]
-    """As dealt to each match."""
+    """The game of each match (`Game.sample_instance`)."""
     states: list[Any]
     sessions: dict[PlayerBackend, PlayerSession]
     keys: Sequence[int]
-    """What each match is called at the tables."""
+    """Number of each match in the sessions."""
     iteration: int = 0
     limits: Sequence[int | None] | None = None
-    """Rounds after which each match is broken off; None: never."""
+    """Number of rounds after which each match is stopped; None: never."""
     decisions: list[Decision] = field(default_factory=list)
     answers: list[Response] = field(default_factory=list)
     """Of every decision."""
     backends: list[PlayerBackend] = field(default_factory=list)
     """Of every decision."""
     replies: list[list[tuple[Any, dict[int, Reply]]]] = field(default_factory=list)
-    """For each match the states that were stepped from, and what was answered in them."""
+    """For each match the states and the replies of its steps."""
 
     def __post_init__(self) -> None:
         self._open_decisions: list[list[Decision]] = [[] for _ in self.matches]
@@ -58,7 +58,7 @@ class MatchRunner:
 
     @staticmethod
     def begin(game: Game, matches: Sequence[Match], iteration: int = 0) -> "MatchRunner":
-        """Matches at their start, with fresh tables."""
+        """Matches in their initial states, with new sessions."""
         sessions: dict[PlayerBackend, PlayerSession] = {}
         for match in matches:
             for player in match.players:
@@ -72,10 +72,10 @@ class MatchRunner:
         return MatchRunner(matches, games, states, sessions, range(len(matches)), iteration)
 
     def step(self, fixed: Mapping[tuple[int, int], Reply] | None = None) -> bool:
-        """Let everybody who is asked answer; False when all matches are over.
+        """Play one step of all matches; False when all are over.
 
-        `fixed`: answers that are given already, by (index of the match, seat): nobody is asked
-        for them and no decision is noted.
+        `fixed`: given replies by (index of the match, seat), which are neither requested nor
+        recorded.
         """
         fixed = fixed or {}
         turns = [(m, turn) for m in range(len(self.states)) for turn in self._turns(m)]
@@ -94,7 +94,7 @@ class MatchRunner:
         given: dict[tuple[int, int], Response] = {}
         for backend, requests in asked.items():
             if requests:
-                answers = self.sessions[backend].answer([request for _, request in requests])
+                answers = self.sessions[backend].respond([request for _, request in requests])
                 for (m, request), answer in zip(requests, answers, strict=True):
                     given[m, request.turn.seat] = answer
         moves: dict[int, dict[int, Reply]] = {}
@@ -124,7 +124,7 @@ class MatchRunner:
         return True
 
     def _finish(self) -> None:
-        """Write what was left out of answers while nothing depended on it."""
+        """Complete the decisions of pending responses."""
         finished = {backend: session.finish() for backend, session in self.sessions.items()}
         for i, (decision, backend) in enumerate(zip(self.decisions, self.backends, strict=True)):
             answer = finished[backend].get(decision.conversation)
@@ -133,7 +133,7 @@ class MatchRunner:
                 self.answers[i] = answer
 
     def _turns(self, m: int) -> tuple[Turn, ...]:
-        """Who is asked in a match; nobody where it is over or broken off."""
+        """The turns of a match; () if it is over or stopped."""
         limit = self.limits[m] if self.limits is not None else None
         if limit is not None and len(self.games[m].history(self.states[m])) >= limit:
             return ()
@@ -150,11 +150,11 @@ class MatchRunner:
 
     @property
     def over(self) -> int:
-        """Matches that are over."""
+        """Number of matches that are over."""
         return sum(not self._turns(m) for m in range(len(self.states)))
 
     def played(self) -> PlayedMatches:
-        """What happened so far, as arrays."""
+        """The finished rounds as arrays."""
         return PlayedMatches.from_histories(
             [game.history(state) for game, state in zip(self.games, self.states, strict=True)],
             [getattr(state, "prior", None) for state in self.states],

@@ -1,7 +1,7 @@
-"""Plays many matches to their ends in lock-step and writes down every decision.
+"""Play of many matches in lock-step, with a record of every decision.
 
-Randomness is each match's own, so a match does not depend on which others are played beside
-it (up to floating-point rounding of batches).
+Each match has its own random streams, so its result does not depend on the other matches of the
+batch (up to floating-point rounding).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from comity.players.base import PlayerBackend
 from comity.rollout.match_runner import Match, MatchRunner
 from comity.rollout.records import Conversation, Decision, Piece
 
-if TYPE_CHECKING:  # People and scripts play without torch.
+if TYPE_CHECKING:  # Humans and strategies play without torch.
     from comity.engines.local.scoring import Answers
     from comity.engines.local.session import Session
     from comity.engines.token_masks import TokenMask
@@ -23,25 +23,25 @@ __all__ = ["Match", "Rollout", "play"]
 
 @dataclass(frozen=True)
 class Rollout:
-    """What came of a batch of matches."""
+    """The result of a batch of matches."""
 
     decisions: list[Decision]
     """In order of play: step by step, match by match, seat by seat."""
     answers: "list[Answers]"
-    """For each decision the legal answers' ids that were scored; () for written answers."""
+    """For each decision the ids of the scored legal answers; () for generated answers."""
     masks: "list[tuple[TokenMask | None, ...]]"
-    """For each decision the masks that its tokens were sampled under; () where there were none."""
+    """For each decision the masks of its sampled tokens; () without a grammar."""
     conversations: list[Conversation]
     """`conversations[d.conversation]` holds decision d."""
     played: PlayedMatches
-    """The same as arrays; match m is the m-th of the batch."""
+    """The finished rounds as arrays; match m is the m-th of the batch."""
     runner: MatchRunner | None = None
-    """The matches as they ended, with their tables, where they were asked to be kept."""
+    """The matches with their sessions, if `play(keep=True)`."""
     recording: "Session | None" = None
-    """The passes of the one host with a model, for a first learning step to reuse."""
+    """The engine session of the only backend with a model, whose passes training may reuse."""
 
     def release(self) -> None:
-        """Give back the memory of all passes: nothing is branched off or reused any more."""
+        """Free the memory of all forward passes; no more counterfactuals or reuse after that."""
         sessions = [] if self.runner is None else self.runner.sessions.values()
         for session in (self.recording, *(table.recording for table in sessions)):
             if session is not None:
@@ -57,8 +57,8 @@ def play(
 ) -> Rollout:
     """Play all matches to their ends.
 
-    `progress(runner, finished)` is called after every step. `keep`: the result holds on to the
-    matches and the cache of all conversations, to branch off from them.
+    `progress(running, finished)` is called after every step. `keep`: the result keeps the matches
+    and the cache of all conversations, for counterfactuals.
     """
     runner = MatchRunner.begin(game, matches, iteration)
     while runner.step():
@@ -69,7 +69,7 @@ def play(
     recordings = [table.recording for table in sessions if table.recording is not None]
     if not keep:
         for session in recordings:
-            if not session.is_recording:  # Nobody asks it for anything any more.
+            if not session.is_recording:  # No longer needed.
                 session.release()
     return Rollout(
         decisions=runner.decisions,
@@ -83,7 +83,7 @@ def play(
 
 
 def _conversations(runner: MatchRunner) -> list[Conversation]:
-    """All tables' conversations; the decisions are told their numbers."""
+    """The conversations of all sessions; sets the conversation numbers of the decisions."""
     number: dict[tuple[PlayerBackend, int], int] = {}
     conversations: list[Conversation] = []
     for backend, table in runner.sessions.items():

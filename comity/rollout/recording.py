@@ -1,4 +1,4 @@
-"""From turns and answers to the rows of the records."""
+"""Records of turns and responses: from a step of play to rows of decisions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from comity.players.base import Player, Response
 from comity.rollout.records import Decision
 
 PAID_KINDS = ("choose", "claim", "respond")
-"""Kinds of decisions that a round is paid for."""
+"""Kinds of decisions that determine the payoffs of a round."""
 
 
 def decision_rows(
@@ -21,7 +21,7 @@ def decision_rows(
     player: Player,
     common: dict[str, Any],
 ) -> Iterator[tuple[Decision, Response]]:
-    """The decision that an answer is, after those that came before it; with their answers.
+    """The decisions of a response, in order: thinking block, failed attempts, the answer.
 
     `common`: iteration, match, group and seed.
     """
@@ -69,7 +69,7 @@ def decision_rows(
 
 
 def complete_decision(decision: Decision, answer: Response) -> None:
-    """Write into a decision, of which only the action was known, how it was answered."""
+    """Complete a decision of which only the action was known."""
     decision.start = answer.start
     decision.tokens = list(answer.tokens)
     decision.offsets = list(answer.offsets)
@@ -83,10 +83,10 @@ def complete_decision(decision: Decision, answer: Response) -> None:
 
 
 def record_outcome(decisions: Sequence[Decision], finished: Round) -> None:
-    """Write into a round's decisions what came of it; `finished` is the round that they led to.
+    """Write the outcome of a finished round into its decisions.
 
-    Of several decisions of a seat that are paid for, the last one gets the payoff. A seat that
-    has none, because somebody's message too many ended the round, has its last message instead.
+    The last paid decision of a seat gets the payoff. If a message too many ended the round, a
+    seat without a paid decision gets it at its last message.
     """
     last = {d.seat: d for d in decisions if d.kind == "message"}
     last |= {d.seat: d for d in decisions if d.kind in PAID_KINDS}
@@ -107,31 +107,31 @@ def record_outcome(decisions: Sequence[Decision], finished: Round) -> None:
 
 
 def kind_of(asked: str, reply: Reply) -> str:
-    """The kind of decision that a reply is: in a turn of talk a claim, or else a message."""
+    """The kind of decision of a reply; a reply to a turn of kind talk is a claim or a message."""
     if asked != "talk":
         return asked
     return "claim" if isinstance(reply, tuple) else "message"
 
 
 def exceeds_message_limit(asked: str, reply: Reply) -> bool:
-    """It is a message where only a claim was left to give."""
+    """The reply is a message although only a claim was allowed."""
     return asked == "claim" and isinstance(reply, str)
 
 
 def settles_round(decision: Decision) -> bool:
-    """A round is paid for it, or it is what its seat did last before the round was ended."""
+    """A paid decision, or the last message of a seat in a round that ended early."""
     return decision.kind in PAID_KINDS or bool(decision.stock)
 
 
 def action_index(action: Reply) -> int:
-    """A reply as a number: a choice's index, 0 for a claim or a message, -1 for an illegal one."""
+    """A reply as a number: the index of a choice, 0 for a claim or a message, -1 if illegal."""
     if isinstance(action, Illegal):
         return -1
     return 0 if isinstance(action, str | tuple) else int(action)
 
 
 def action_name(game: Game, action: Reply) -> str:
-    """What a reply is called in the records: a move's name, a claim in numbers, "message"."""
+    """The name of a reply in the records: a move's name, a claim in numbers, "message"."""
     if isinstance(action, Illegal):
         return "illegal"
     if isinstance(action, str):
@@ -142,14 +142,14 @@ def action_name(game: Game, action: Reply) -> str:
 
 
 def message_as_read(game: Game, action: Reply) -> str:
-    """A message as the others read it; "" for everything else."""
+    """A message as the others read it; "" for other replies."""
     if not isinstance(action, str):
         return ""
     return action[: getattr(game, "message_limit", None)]
 
 
 def record_rewards(decisions: Sequence[Decision], rewards: Mapping[str, np.ndarray]) -> None:
-    """Write down for every decision what each reward, `[match, seat, round]`, would have been."""
+    """Record the value of each reward, `[match, seat, round]`, with every decision."""
     first = min((d.match for d in decisions), default=0)
     for d in decisions:
         d.rewards = {

@@ -303,8 +303,8 @@ def test_every_negotiator_plays_every_split_game(name: str, game_name: str) -> N
     state = game.start(11)
     while turns := game.turns(state):
         requests = [Request(player, 0, game, turn, (1, 2, 3)) for turn in turns]
-        answers = player.open().answer(requests)
-        assert answers == player.open().answer(requests)
+        answers = player.open().respond(requests)
+        assert answers == player.open().respond(requests)
         for answer in answers:
             assert answer.text and "<" not in answer.text
             assert answer.text == reply_text(answer.action, game)  # type: ignore[arg-type]
@@ -329,7 +329,7 @@ def test_strategies_of_moves_still_choose() -> None:
     game = make_game({"name": "prisoners_dilemma"})
     player = StrategyPlayer("tit_for_tat", TitForTat())
     (turn, _) = game.turns(game.start(0))
-    (answer,) = player.open().answer([Request(player, 0, game, turn, (0,))])
+    (answer,) = player.open().respond([Request(player, 0, game, turn, (0,))])
     assert (answer.action, answer.text) == (0, "cooperate")
 
 

@@ -48,7 +48,7 @@ class _Coins:
         self.coin = coin
         self.forks: list[tuple[int, int, dict[int, int]]] = []
 
-    def answer(self, requests: Sequence[Request]) -> list[Response]:
+    def respond(self, requests: Sequence[Request]) -> list[Response]:
         found = []
         for request in requests:
             self.coin.asked.append(

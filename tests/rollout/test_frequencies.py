@@ -54,7 +54,7 @@ class Observed:
 def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observed]:
     """Notes every answer of every language model from now on."""
     found = Observed(defaultdict(list), Counter())
-    original = LanguageModelSession.answer
+    original = LanguageModelSession.respond
 
     def answer(self: LanguageModelSession, requests: Any) -> list[Response]:
         answers = original(self, requests)
@@ -79,7 +79,7 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Observed]:
                 _note(found.drawn, kind, talk.ids, start, one)
         return answers
 
-    monkeypatch.setattr(LanguageModelSession, "answer", answer)
+    monkeypatch.setattr(LanguageModelSession, "respond", answer)
     yield found
 
 

@@ -100,7 +100,7 @@ def test_alternatives_take_no_more_memory_than_one_part_of_them(
         monkeypatch.setattr(branches, "_play_on", noted)
         rollout = play(dilemma(3), matches, keep=True)
         assert rollout.runner is not None
-        trunk = rollout.runner.sessions[models].mark()  # type: ignore[attr-defined]
+        trunk = rollout.runner.sessions[models].position()  # type: ignore[attr-defined]
         returns[together] = counterfactual_returns(rollout.runner, lambda p: p.payoffs, 0.9, 6)
         sizes[together].insert(0, (*trunk[::-1], 0))
     (base, talks, _), *parts = sizes[2]

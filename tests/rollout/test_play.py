@@ -85,7 +85,7 @@ def test_records_tell_how_an_answer_was_sampled(monkeypatch: pytest.MonkeyPatch)
         )
         return [sampled if request.turn.round else Response(0, "C") for request in requests]
 
-    monkeypatch.setattr(table, "answer", answer)
+    monkeypatch.setattr(table, "respond", answer)
     monkeypatch.setattr(StrategyPlayer, "open", lambda self: table)
     rollout = play_matches(dilemma(2), (player, player), 1)
     first, last = rollout.decisions[0], rollout.decisions[-1]

@@ -181,7 +181,7 @@ REFUSED = {
     ),
     "has no moves that labels could tell": (*("game=trust_and_split_rps", "prompt=structured"),),
     "tells split games, not Prisoner's Dilemma": ("prompt=negotiation",),
-    "judges moves, and split games have claims": (*SPLIT, "reward=deontological"),
+    "scores moves, and split games have claims": (*SPLIT, "reward=deontological"),
     "exact needs a matrix game of two seats, not another game": (*SPLIT[:2], "algorithm=exact"),
     "exact needs answers without thoughts": (
         *("algorithm=exact", "prompt=memory_one", "answer.thinking=9"),

@@ -1,7 +1,7 @@
-"""What a person types as a reply to a turn: what is asked for, and how it is read.
+"""Parsing of a human's input.
 
-The bare answer is enough: a label or a move's name, a message, numbers for a claim. The format
-that a model is told is read as well.
+The bare answer suffices: a label or a move's name, a message, numbers for a claim. The answer
+format of models is accepted as well.
 """
 
 import re
@@ -17,17 +17,17 @@ from comity.prompts.base import Prompt
 from comity.prompts.rendering import join_words
 
 SILENT = "-"
-"""What is typed to send no message; an empty line may be a slip."""
+"""Input for an empty message; an empty line may be an accident."""
 CLAIM = "claim"
-"""What a claim begins with that is typed instead of a message."""
+"""First word of a claim that is entered instead of a message."""
 
 
 class InvalidInputError(Exception):
-    """Why what was typed is no answer."""
+    """The input is not an answer; the message says why."""
 
 
 def hint(request: Request, labels: Sequence[str]) -> str:
-    """What to type now, in a few words."""
+    """The expected input, in a few words."""
     if request.turn.legal:
         return join_words(_choices(request, labels), "or")
     message = (
@@ -43,7 +43,7 @@ def hint(request: Request, labels: Sequence[str]) -> str:
 
 
 def parse_input(text: str, request: Request, prompt: Prompt, labels: Sequence[str]) -> Reply:
-    """What was typed as a reply; raises `InvalidInputError` with the reason where it is none."""
+    """The reply that the input stands for; raises `InvalidInputError` if there is none."""
     turn = request.turn
     if turn.legal:
         return _choice(text, request, labels)
@@ -59,14 +59,14 @@ def parse_input(text: str, request: Request, prompt: Prompt, labels: Sequence[st
 
 
 def _choices(request: Request, labels: Sequence[str]) -> list[str]:
-    """How the moves are called; responses by their names, not in the format of models."""
+    """Labels of the legal moves; plain names for responses to a proposal."""
     names = request.game.moves if request.turn.kind == "respond" else labels
     return [names[move] for move in request.turn.legal]
 
 
 def _choice(text: str, request: Request, labels: Sequence[str]) -> int:
     word = text.strip().casefold()
-    # Labels last, so that they win: exchanged labels may be the names of other moves.
+    # Labels take precedence: swapped labels may be names of other moves.
     meant = {request.game.moves[move].casefold(): move for move in request.turn.legal}
     meant |= {labels[move].casefold(): move for move in request.turn.legal}
     if word not in meant:
@@ -75,7 +75,7 @@ def _choice(text: str, request: Request, labels: Sequence[str]) -> int:
 
 
 def _message_or_claim(text: str, request: Request) -> Reply:
-    """A claim begins with its word; numbers alone are taken for neither."""
+    """A claim needs its first word; numbers alone are rejected as ambiguous."""
     claim = re.fullmatch(rf"\s*{CLAIM}\b[\s:]*(.*)", text, re.IGNORECASE | re.DOTALL)
     if claim:
         return _claim(claim[1], request)

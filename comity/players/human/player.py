@@ -1,8 +1,8 @@
-"""A person at the terminal as a player.
+"""A human at the terminal as a player.
 
-They are told what a language model would be told (the same prompt), and type the bare answer
-(`comity.players.human.input_parsing`). What cannot be read is asked for again with the reason;
-`help` shows the rules once more, `quit` ends the match.
+Humans see the same prompts as language models and type the bare answer
+(`comity.players.human.input_parsing`). Invalid input is rejected with the reason and asked for
+again; `help` shows the rules, `quit` ends the match.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,48 +19,48 @@ QUIT = ("quit", "exit")
 
 
 class Screen(Protocol):
-    """Where a person reads and types. Texts are shown as they are, and can do no harm."""
+    """Where a human reads and types. Implementations must neutralize control characters."""
 
     def show(self, title: str, text: str) -> None:
-        """A text with a title, set apart."""
+        """Show a text with a title."""
         ...
 
     def say(self, text: str) -> None:
-        """A line."""
+        """Show a line."""
         ...
 
     def complain(self, text: str) -> None:
-        """Why the last line was not taken."""
+        """Show why the last input was rejected."""
         ...
 
     def turn_of(self, name: str) -> None:
-        """It is this person's turn, where several share the screen."""
+        """Announce whose turn it is, if several humans share the screen."""
         ...
 
     def read(self, hint: str) -> str:
-        """One line that was typed; raises EOFError where there is nobody any more."""
+        """One line of input; raises EOFError at its end."""
         ...
 
 
 class QuitError(ComityError):
-    """The person left."""
+    """The human left."""
 
     exit_code = 130
 
 
 class NoHumanSeatError(ComityError):
-    """There is nobody who could type."""
+    """There is no human to give input."""
 
 
 @dataclass(frozen=True)
 class HumanPlayer:
-    """A person; it is its own host."""
+    """A human; its own backend."""
 
     name: str
     prompt: Prompt
     screen: Screen
     shared: bool = False
-    """Other persons sit at the same screen."""
+    """Other humans use the same screen."""
     adapter: None = None
     version: int = -1
     trained: bool = False
@@ -84,24 +84,24 @@ class HumanPlayer:
 
 
 class _HumanSession:
-    """A person during one rollout."""
+    """A human during one rollout."""
 
     def __init__(self, player: HumanPlayer) -> None:
         self.transcripts: list[Transcript] = []
         self.recording = None
         self._player = player
         self._told: set[tuple[int, int]] = set()
-        """(match, seat) whose rules were shown."""
+        """(match, seat) whose rules have been shown."""
 
-    def answer(self, requests: Sequence[Request]) -> list[Response]:
+    def respond(self, requests: Sequence[Request]) -> list[Response]:
         return [self._respond(request) for request in requests]
 
     def finish(self) -> dict[int, Response]:
-        """Nothing: answers are whole at once."""
+        """Nothing: responses are always complete."""
         return {}
 
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
-        """People are not asked what they would have done otherwise."""
+        """Not supported: humans are not asked for counterfactual decisions."""
         raise ComityError("matches with a person cannot branch off")
 
     def _respond(self, request: Request) -> Response:

@@ -1,7 +1,7 @@
-"""The terminal as a person's screen.
+"""The terminal as the screen of a human.
 
-What other players wrote may try to pass for something else, or to steer the terminal. Nothing
-that is shown can: control characters and invisible ones are replaced, and no text is markup.
+Messages of other players may try to imitate other output or to control the terminal. Control and
+invisible characters are replaced, and no text is interpreted as markup.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 STRANGE = "\N{REPLACEMENT CHARACTER}"
-"""In place of characters that are not shown."""
+"""Replaces characters that are not shown."""
 
 
 class Terminal:
@@ -31,20 +31,20 @@ class Terminal:
                 import readline  # noqa: F401 (arrow keys in `input`)
 
     def show(self, title: str, text: str) -> None:
-        """A text in a box."""
+        """Show a text in a box."""
         panel = Panel(self._text(text), title=self._text(title), title_align="left")
         self._console.print(panel)
 
     def say(self, text: str) -> None:
-        """A line."""
+        """Show a line."""
         self._console.print(self._text(text))
 
     def complain(self, text: str) -> None:
-        """Why the last line was not taken."""
+        """Show why the last input was rejected."""
         self._console.print(self._text(text, "red"))
 
     def turn_of(self, name: str) -> None:
-        """Whose turn it is; on a terminal, what the others did is taken away first."""
+        """Announce whose turn it is; on a terminal, clear what the others entered."""
         if self._turn and name != self._turn and self._typing and self._console.is_terminal:
             self.say(f"It is {name}'s turn now.")
             with contextlib.suppress(EOFError):
@@ -61,21 +61,21 @@ class Terminal:
         try:
             line = input(str(self._text(f"{hint} > ")))
         except (EOFError, KeyboardInterrupt):
-            self._console.print()  # what follows begins on a line of its own
+            self._console.print()  # start a new line
             raise
         if not self._typing:
-            # Somebody reads a script's output: show what was typed as a terminal would.
+            # Input from a pipe: echo it as a terminal would.
             self._console.print(self._text(line))
         return line
 
     def _text(self, text: str, style: str = "") -> Text:
-        """Shown as it is, in characters that the terminal has."""
+        """The text without markup, in characters of the terminal's encoding."""
         encoding = self._console.encoding
         return Text(shown(text).encode(encoding, "replace").decode(encoding), style)
 
 
 def shown(text: str) -> str:
-    """The text without what would steer a terminal or hide: only line breaks are kept.
+    """The text without control and invisible characters, except line breaks.
 
     Unicode's control (Cc), invisible format (Cf), separating (Zl, Zp), surrogate (Cs), private
     (Co) and unassigned (Cn) characters become `STRANGE`.

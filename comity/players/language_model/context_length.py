@@ -1,8 +1,8 @@
-"""How long a conversation can get, known before anything is played.
+"""An upper bound on conversation lengths, computed before any play.
 
-A match is told as it would be, with the longest answers in context of a model's: each may use all
-of its tokens, and what other seats write may too. The result is a bound, which scored answers
-reach and written ones seldom do.
+Prompts are rendered as in a match, with the longest possible answers: each uses its whole token
+budget, and so do the messages of other seats. Scored answers reach the bound; generated ones
+rarely do.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from comity.prompts.answer_forms.forms import Form, Thinking
 from comity.prompts.answers import Attempts, Free, GenerationFormat
 
 ROUNDS = 6
-"""Most rounds that are told one by one."""
+"""Most rounds that are rendered one by one."""
 SEEDS = 4
-"""Matches that are told."""
+"""Number of rendered matches."""
 
 
 def check_context(setup: ModelSetup, game: Game, after: int = 0) -> None:
-    """Whether the longest conversation fits the model.
+    """Check that the longest conversation fits the model.
 
-    `after`: most tokens of a question after the match and its answer. Raises ComityError where
-    the model has no position for the last tokens, and warns where it was never trained on so many.
+    `after`: most tokens of a follow-up question and its answer. Raises `ComityError` if the model
+    has too few positions, and warns if it was trained on shorter contexts.
     """
     limit = setup.engine.context_limit
     if limit.max_tokens is None:
@@ -39,11 +39,10 @@ def check_context(setup: ModelSetup, game: Game, after: int = 0) -> None:
 
 
 def longest_conversation(setup: ModelSetup, game: Game) -> int:
-    """Tokens of the longest conversation that a seat can have.
+    """Most tokens of a seat's conversation.
 
-    Every round is taken to be as long as the longest of some. What is drawn (values of items,
-    payoffs, labels) is that of a few matches; where they differ, another may be longer, and as
-    much as they differ by is added.
+    Every round counts as the longest of several rendered ones. Random parts (values, payoffs,
+    labels) are those of a few matches; the difference between these matches is added as a margin.
     """
     rounds = getattr(getattr(game, "length", None), "longest", 1)
     firsts, steps, told, spread = [0], [0], [0], 0
@@ -56,15 +55,15 @@ def longest_conversation(setup: ModelSetup, game: Game) -> int:
         least = min(map(len, matches))
         longest = [max(found[:least]) for found in matches]
         spread = max(spread, max(longest) - min(longest))
-    if setup.prompt.single_turn:  # Each question is a conversation, and shows a few rounds.
+    if setup.prompt.single_turn:  # Each prompt shows a few rounds.
         more = max(0, getattr(setup.prompt, "memory", 1) - ROUNDS + 2) * max(steps)
         return max(told) + more + spread
-    digits = 1 if rounds > 9 else 0  # Of the round's number.
+    digits = 1 if rounds > 9 else 0  # Digits of the round number.
     return max(firsts) + (rounds - 1) * (max(steps) + digits) + spread
 
 
 def _told(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
-    """The longest conversation after each of some rounds, where everybody answers always so."""
+    """Tokens of the longest conversation after each round, if all seats choose like that."""
     chat, prompt = setup.chat, setup.prompt.sample_variant((seed, CHECK))
     law = getattr(game, "length", None)
     if law is not None:
@@ -103,7 +102,7 @@ def _told(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
 
 
 def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) -> int:
-    """Most tokens of all that a seat writes at its turn, and of complaints in between."""
+    """Most tokens of a seat's answers at one turn, including failed attempts and complaints."""
     settings, chat = setup.answer, setup.chat
     thought = _thought(setup)
     before = chat.answer_length(thought.longest) + _guided(setup, thought) if thought else 0
@@ -125,8 +124,8 @@ def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) ->
 
 
 def _guided(setup: ModelSetup, form: Form | Thinking | None) -> int:
-    """Most tokens that a grammar adds to those that are chosen: what is forced, a character's end
-    and the closing.
+    """Most tokens that constrained decoding adds to the sampled ones: forced tokens, the rest of
+    a character and the closing delimiter.
     """
     assert form is not None
     return (
@@ -137,12 +136,12 @@ def _guided(setup: ModelSetup, form: Form | Thinking | None) -> int:
 
 
 def _reply(setup: ModelSetup, game: Any, turn: Turn, choice: str) -> Reply:
-    """What stands for an answer; messages are counted apart."""
+    """A placeholder reply; the lengths of messages are added separately."""
     if turn.kind in ("message", "talk"):
         return ""
     form = setup.answer
     free = isinstance(form, Free) or (isinstance(form, Attempts) and form.fallback == "illegal")
-    # A pick that is changed is told like one that is missing.
+    # Prompts report a tremble as they report an illegal answer.
     noisy = getattr(game, "noise", 0.0) > 0
     if choice == "illegal" and (free or not turn.legal or noisy):
         return ILLEGAL
@@ -153,13 +152,13 @@ def _reply(setup: ModelSetup, game: Any, turn: Turn, choice: str) -> Reply:
 
 
 def _thought(setup: ModelSetup) -> Thinking | None:
-    """What comes before every answer, where something does."""
+    """The thinking block before every answer, if there is one."""
     form = setup.answer
     return Thinking(form.thinking) if isinstance(form, GenerationFormat) and form.thinking else None
 
 
 def _keys(setup: ModelSetup, game: Any) -> str:
-    """The settings that say how long conversations get."""
+    """The settings that determine the length of conversations."""
     law = getattr(game, "length", None)
     found = []
     if law is not None and law.longest > 1 and not setup.prompt.single_turn:

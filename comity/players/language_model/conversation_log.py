@@ -18,57 +18,58 @@ from comity.prompts.base import Prompt
 
 @dataclass
 class SeatContext:
-    """Where a seat of a match speaks."""
+    """The current conversation of one seat of a match."""
 
     number: int
-    """Of its talk."""
+    """Index of its transcript."""
     conversation: Conversation
     ended: bool = False
-    """Whether the model ended its last turn itself."""
-    marks: list[tuple[int, bool]] = field(default_factory=list)
-    """Length, and `ended`, before each time that the seat was told something."""
+    """Whether the model ended its last answer with an end token."""
+    turns: list[tuple[int, bool]] = field(default_factory=list)
+    """Length and `ended` before each prompt."""
 
 
 @dataclass(frozen=True)
 class PendingResponse:
-    """A free answer that is illegal however it goes on."""
+    """An unfinished free answer that can no longer become legal."""
 
     answering: SamplingState
     request: Request
     context: SeatContext
     start: int
-    """Index in its conversation where it begins."""
+    """Index in its conversation of its first token."""
 
 
 class ConversationLog:
-    """Every conversation that language models had in a rollout, and the engine session of it."""
+    """All conversations of language models in a rollout, in one engine session."""
 
     def __init__(self, setup: ModelSetup) -> None:
         self.transcripts: list[Transcript] = []
         self.setup = setup
         self.session = setup.engine.session(setup.record, setup.dropout_adapters)
         self.prefetched = False
-        """The questions after all joint moves were computed ahead."""
+        """The prompts after all joint moves have been prefetched."""
         self.shown: dict[tuple[int, int], tuple[Action, ...]] = {}
-        """By (match, seat): the joint move after which those of all later rounds were."""
+        """By (match, seat): the joint move for which prompts of later rounds were prefetched."""
         self.pending: list[PendingResponse] = []
-        """Answers of which nothing but the action is known yet."""
+        """Responses of which only the action is known yet."""
         self._prompts: dict[int, tuple[Prompt, tuple[str, ...]]] = {}
-        """By match: the prompt as told there, and its labels by move."""
+        """By match: its prompt variant and the labels by move."""
         self._open: dict[tuple[int, int], SeatContext] = {}
         """By (match, seat)."""
         self._streams: dict[int, tuple[int | str, ...]] = {}
-        """By match: where its instructions are drawn from; a fork's: the match's that it left."""
+        """By match: the stream of exploration instructions; a fork keeps that of its source."""
 
     @property
     def recording(self) -> Session:
-        """The session, of which a first learning step may reuse the passes."""
+        """The engine session whose forward passes training may reuse."""
         return self.session
 
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
-        """Begin match `target` with what `source` had when its seats had answered so often.
+        """Start match `target` with the conversations of `source` at an earlier point.
 
-        A seat that had not answered yet is told the rules anew.
+        `answers`: the number of responses of each seat at that point. A seat without responses
+        gets the opening prompt again.
         """
         if source in self._prompts:
             self._prompts[target] = self._prompts[source]
@@ -80,7 +81,7 @@ class ConversationLog:
             if context is None or count == 0 or self._prompts[source][0].single_turn:
                 continue
             now = (len(context.conversation.ids), context.ended)
-            length, ended = [*context.marks, now][count]
+            length, ended = [*context.turns, now][count]
             transcript = self.transcripts[context.number]
             conversation = self.session.fork(context.conversation, length)
             pieces = [piece for piece in transcript.pieces if piece[2] <= length]
@@ -88,38 +89,38 @@ class ConversationLog:
                 Transcript(target, seat, transcript.adapter, conversation.ids, pieces)
             )
             number = len(self.transcripts) - 1
-            marks = context.marks[:count]
-            self._open[target, seat] = SeatContext(number, conversation, ended, marks)
+            turns = context.turns[:count]
+            self._open[target, seat] = SeatContext(number, conversation, ended, turns)
 
-    def mark(self) -> tuple[int, int]:
-        """How many conversations there are, and how many distinct tokens."""
+    def position(self) -> tuple[int, int]:
+        """Number of transcripts and of distinct tokens in the engine session."""
         return len(self.transcripts), self.session.tokens
 
-    def forget(self, mark: tuple[int, int]) -> None:
-        """Back to a mark: conversations and tokens that came since are given up."""
-        talks, tokens = mark
-        del self.transcripts[talks:]
+    def rewind(self, position: tuple[int, int]) -> None:
+        """Discard transcripts and tokens since a position."""
+        count, tokens = position
+        del self.transcripts[count:]
         self.session.rewind(tokens)
         known = {transcript.match for transcript in self.transcripts}
-        self._open = {key: one for key, one in self._open.items() if one.number < talks}
+        self._open = {key: one for key, one in self._open.items() if one.number < count}
         self.shown = {key: moves for key, moves in self.shown.items() if key[0] in known}
         self._prompts = {match: one for match, one in self._prompts.items() if match in known}
         self._streams = {match: one for match, one in self._streams.items() if match in known}
 
     def prompt(self, request: Request) -> tuple[Prompt, tuple[str, ...]]:
-        """The prompt of the ask's match, and its labels by move."""
+        """The prompt variant of the request's match, and its labels by move."""
         if request.match not in self._prompts:
             prompt = self.setup.prompt.sample_variant(request.stream)
             self._prompts[request.match] = prompt, prompt.labels(request.game)
         return self._prompts[request.match]
 
     def legal(self, request: Request) -> tuple[str, ...]:
-        """The legal answers as told."""
+        """The legal answers as shown in the prompt."""
         _, labels = self.prompt(request)
         return tuple(labels[move] for move in request.turn.legal)
 
     def append(self, kind: str, context: SeatContext, ids: Sequence[int]) -> None:
-        """Append ids to a conversation, of a kind of `comity.players.base.PIECES`."""
+        """Append ids to a conversation as a piece of a kind in `comity.players.base.PIECES`."""
         if ids:
             first = len(context.conversation.ids)
             context.conversation.append(ids)
@@ -128,14 +129,14 @@ class ConversationLog:
             )
 
     def record_piece(self, kind: str, context: SeatContext, start: int, end: int) -> None:
-        """Say what kind of ids already stand in a conversation at `start .. end - 1`."""
+        """Record ids that are already in a conversation, `start .. end - 1`, as a piece."""
         if end > start:
             self.transcripts[context.number].pieces.append((kind, start, end))
 
     def copy_transcript(self, context: SeatContext, start: int) -> int:
-        """A conversation of its own for the answer from `start` on, and its number.
+        """Copy a transcript for the answer from `start` on; returns the index of the copy.
 
-        What was answered before is told in it.
+        Earlier answers become parts of the prompt in the copy.
         """
         transcript = self.transcripts[context.number]
         pieces = [
@@ -149,7 +150,7 @@ class ConversationLog:
         return len(self.transcripts) - 1
 
     def revert(self, context: SeatContext, length: int) -> None:
-        """Shorten a conversation to what it was."""
+        """Truncate a conversation."""
         context.conversation.rewind(length)
         pieces = self.transcripts[context.number].pieces
         while pieces and pieces[-1][1] >= length:

@@ -1,8 +1,8 @@
-"""Answers that are written: tokens are sampled, freely or under the grammar of the answer's form.
+"""Generated answers: tokens are sampled freely or under the grammar of an answer form.
 
-Forms come from the prompt: how an answer is read, and the pattern that a grammar keeps it to,
-are one object (`comity.prompts.answer_forms.forms`). Where the limit of tokens comes first, a
-message is cut and closed; a claim that is cut cannot be read and is illegal.
+Answer forms come from the prompt; parsing and the pattern for constrained decoding are one object
+(`comity.prompts.answer_forms.forms`). At the token limit, a message is truncated and closed; a
+truncated claim cannot be parsed and is illegal.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from comity.prompts.answers import (
 )
 
 FEW_ANSWERS = 64
-"""Most free answers whose legal beginnings are computed with their questions."""
+"""Most free answers per step whose legal prefixes are prefetched with their prompts."""
 SPARE_TOKENS = 4
 """Tokens beyond those of the longest legal answer."""
 
@@ -39,7 +39,7 @@ SPARE_TOKENS = 4
 def generate_thinking(
     log: ConversationLog, requests: Sequence[Request], contexts: Sequence[SeatContext]
 ) -> list[Response]:
-    """A thinking block before each answer, under its grammar."""
+    """A thinking block before each answer, under a grammar."""
     form = log.setup.answer
     assert isinstance(form, GenerationFormat)
     block = Thinking(form.thinking)
@@ -59,7 +59,7 @@ def generate_constrained(
     contexts: Sequence[SeatContext],
     failed: Sequence[int],
 ) -> list[Response]:
-    """Answers that a grammar keeps to their form; `failed`: free attempts that each had before."""
+    """Answers under the grammar of their form; `failed`: earlier free attempts of each."""
     forms = [_form(log, request) for request in requests]
     budgets = [_budget(log, request, form) for request, form in zip(requests, forms, strict=True)]
     drawn = _sample_constrained(log, requests, contexts, forms, budgets, failed)
@@ -69,11 +69,11 @@ def generate_constrained(
 def generate_free(
     log: ConversationLog, requests: Sequence[Request], contexts: Sequence[SeatContext]
 ) -> list[Response]:
-    """Answers without a grammar, read strictly; what cannot be read is illegal.
+    """Answers without a grammar, parsed strictly; invalid ones are illegal.
 
-    Where questions are one-shot, nothing is told after an answer. What is left of one that is
-    illegal already then waits in `log.pending`: the rests of all rounds are sampled
-    together.
+    With single-turn prompts nothing follows an answer. Sampling then stops as soon as an answer
+    can no longer become legal; the remaining tokens of all rounds are sampled together at the end
+    (`log.pending`).
     """
     return _sample_free(
         log, requests, contexts, attempt=0, allow_pause=log.setup.prompt.single_turn
@@ -81,7 +81,7 @@ def generate_free(
 
 
 def finish(log: ConversationLog) -> dict[int, Response]:
-    """The rests of answers that waited, by conversation."""
+    """Complete the pending responses; they are returned by transcript."""
     unfinished, log.pending = log.pending, []
     if not unfinished:
         return {}
@@ -95,11 +95,11 @@ def generate_attempts(
     contexts: Sequence[SeatContext],
     before: Sequence[list[Response]],
 ) -> list[Response | None]:
-    """Free answers, repeated while they cannot be read; failed ones are noted in `before`.
+    """Free answers, retried while they cannot be parsed; failed ones are added to `before`.
 
-    None where all attempts failed and the fallback is an answer under the grammar; else the
-    last attempt stands, illegal as it is. Every attempt is answered by the adapter that
-    answered the first, in the same context, or after a complaint where the format says so.
+    None if all attempts failed and the fallback is constrained decoding; with the other fallback
+    the last attempt is the answer, although illegal. Every attempt has the same adapter and
+    context, or follows a complaint if the format says so.
     """
     form = log.setup.answer
     assert isinstance(form, Attempts)
@@ -124,7 +124,7 @@ def generate_attempts(
                 contexts[i].ended = False
                 log.append("prompt", contexts[i], said)
             else:
-                # Taken back, it stands in no conversation any more, or in one of its own.
+                # A reverted attempt is in no conversation, or in a copy of its own.
                 aside = log.copy_transcript(contexts[i], starts[i]) if form.train_attempts else -1
                 start = answer.start if aside >= 0 else -1
                 before[i].append(replace(answer, conversation=aside, start=start))
@@ -137,7 +137,7 @@ def generate_attempts(
 
 
 def _form(log: ConversationLog, request: Request) -> Form:
-    """What the ask's answer must look like when it is written."""
+    """The form of the generated answer to a request."""
     prompt, _ = log.prompt(request)
     form = prompt.form(request.game, request.turn)
     assert form is not None
@@ -145,8 +145,9 @@ def _form(log: ConversationLog, request: Request) -> Form:
 
 
 def longest_answer(setup: ModelSetup, kind: str, form: Form | None, labels: Sequence[str]) -> int:
-    """Most tokens that are chosen for a written answer of a turn's kind; `labels`: where it has
-    no form. Of one that may be a message or a claim, those of the longer one.
+    """Most sampled tokens of a generated answer to a turn of this kind.
+
+    `labels`: the legal answers if there is no form. For a message or a claim, the longer one.
     """
     if isinstance(form, MessageOrClaimForm):
         parts = {"message": form.message, "claim": form.claim}
@@ -160,13 +161,13 @@ def longest_answer(setup: ModelSetup, kind: str, form: Form | None, labels: Sequ
         return given
     if form is None:
         return SPARE_TOKENS + max(chat.answer_length(label) for label in labels)
-    # A free text may have a token for every character.
+    # Free text may need a token per character.
     body = form.limit if isinstance(form, MessageForm) else 0
     return SPARE_TOKENS + chat.answer_length(form.longest) + body
 
 
 def _budget(log: ConversationLog, request: Request, form: Form | None) -> int:
-    """Most tokens of the answer to an ask."""
+    """Most tokens of the answer to a request."""
     labels = log.legal(request) if form is None else ()
     return longest_answer(log.setup, request.turn.kind, form, labels)
 
@@ -212,9 +213,9 @@ def _sample_free(
     attempt: int,
     allow_pause: bool = False,
 ) -> list[Response]:
-    """Sample from the whole vocabulary, and read what was written.
+    """Sample from the whole vocabulary and parse the text.
 
-    With `allow_pause`, only until it is known to be illegal.
+    With `allow_pause`, sampling stops when the answer can no longer become legal.
     """
     setup = log.setup
     forms = [log.prompt(request)[0].form(request.game, request.turn) for request in requests]
@@ -244,13 +245,13 @@ def _sample_free(
 
 
 def _illegal_for_certain(log: ConversationLog, request: Request) -> Callable[[Sequence[int]], bool]:
-    """Whether an answer that begins with these ids cannot become a legal one."""
+    """A predicate: an answer with this prefix of ids can no longer become legal."""
     labels, text = log.legal(request), log.setup.text
     return lambda ids: cannot_become_legal(text(ids), labels)
 
 
 def _parse_free(log: ConversationLog, written: PendingResponse) -> Response:
-    """What was written, now that all of it is there."""
+    """The response for a complete free answer."""
     request, one = written.request, written.answering.result()
     form = log.prompt(request)[0].form(request.game, request.turn)
     read = form.read if form is not None else lambda text: ILLEGAL
@@ -273,9 +274,9 @@ def _prefetch(
     contexts: Sequence[SeatContext],
     forms: Sequence[Form | None],
 ) -> None:
-    """Compute the questions together with their legal answers, and with later questions if known.
+    """Prefetch the prompts with their legal answers, and later prompts if they are known.
 
-    So that an answer which begins as a legal one needs no pass for each of its tokens.
+    A sampled answer that follows a legal one then needs no forward pass per token.
     """
     if any(form is not None for form in forms) or len(requests) > FEW_ANSWERS:
         return
@@ -299,7 +300,7 @@ def _answer(
     read: Callable[[str], Reply],
     grammar: str = "",
 ) -> Response:
-    """What was sampled as an answer; its forced parts are noted as told."""
+    """The response for a sample; its forced tokens are recorded as prompt."""
     ids = context.conversation.ids
     offsets = tuple(drawn.offsets)
     at = start
@@ -329,7 +330,7 @@ def _answer(
 
 
 def _runs(offsets: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs of consecutive contexts: (first, end)."""
+    """Runs of consecutive offsets: (first, end)."""
     runs: list[tuple[int, int]] = []
     for offset in offsets:
         if runs and runs[-1][1] == offset:
@@ -340,5 +341,5 @@ def _runs(offsets: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _move(request: Request, index: Action) -> Action:
-    """The move that an index into the legal answers stands for."""
+    """The move for an index into the legal answers."""
     return index if isinstance(index, Illegal) else request.turn.legal[index]

@@ -1,11 +1,10 @@
-"""Questions of later rounds, computed in the pass of an earlier one.
+"""Prefetching: prompts of later rounds are computed in an earlier forward pass.
 
-Where every question shows the last joint move alone, one pass over several costs less than a
-small one in every round, forward and backward. Where nothing else differs between rounds, there
-is one question for each joint move, and all of them are computed in the first pass. Where what
-is shuffled is drawn anew in every round, those of all later rounds are computed for the moves
-that were last shown: they stay as they are while a policy has settled, or answers illegally. A
-question that comes out otherwise than it was foreseen is computed when it comes.
+If every prompt shows only the last joint move, one pass over several prompts costs less than a
+small pass in every round, forward and backward. If nothing else differs between rounds, there is
+one prompt per joint move, and the first pass computes all of them. If prompts are shuffled anew in
+every round, those of all later rounds are computed for the moves that were shown last: a converged
+policy repeats its moves. Any other prompt is computed when it is needed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,24 +19,24 @@ from comity.players.base import Request, temperature
 from comity.players.language_model.conversation_log import ConversationLog
 
 MAX_PREFETCHED_MOVES = 9
-"""Most joint moves whose questions are computed ahead."""
+"""Most joint moves whose prompts are prefetched."""
 FEW_MATCHES = 4
-"""Most answers of one step for which questions that are drawn are computed ahead: the passes of
-more are large enough."""
+"""Most answers of one step for which randomized prompts are prefetched; larger passes gain
+nothing."""
 
 
 def prefetch_choices(
     log: ConversationLog, requests: Sequence[Request], free: bool = False
 ) -> list[ScoreRequest]:
-    """What later rounds may ask and be answered, as far as it was not computed already.
+    """Prompts and legal answers of later rounds that have not been computed yet.
 
-    `free`: the answers are sampled, so that nothing of them is told.
+    `free`: answers are sampled from their first token, so no common prefix is forced.
     """
     setup = log.setup
     prompt = setup.prompt
     if not prompt.single_turn or getattr(prompt, "memory", 1) > 1:
         return []
-    if getattr(setup.answer, "thinking", 0):  # a thought comes before the answer
+    if getattr(setup.answer, "thinking", 0):  # a thinking block comes before the answer
         return []
     later = _next_rounds if prompt.random_parameters else _other_moves
     choices: dict[tuple[str | None, tuple[int, ...], Answers], ScoreRequest] = {}
@@ -61,7 +60,7 @@ def prefetch_choices(
 def _other_moves(
     log: ConversationLog, requests: Sequence[Request]
 ) -> Iterator[tuple[Request, Turn]]:
-    """A turn after each joint move, once in a rollout: matches of one game differ in no more."""
+    """A turn after each joint move, once per rollout: matches of a game differ in nothing else."""
     if log.prefetched:
         return
     log.prefetched = True
@@ -85,7 +84,7 @@ def _other_moves(
 def _next_rounds(
     log: ConversationLog, requests: Sequence[Request]
 ) -> Iterator[tuple[Request, Turn]]:
-    """The turns of all later rounds if they show the moves of this one, while those are new."""
+    """The turns of all later rounds for the currently shown moves, if these changed."""
     if len(requests) > FEW_MATCHES:
         return
     for request in requests:

@@ -1,7 +1,7 @@
-"""Answers that are scored: the legal ones are a list, and one is drawn from its distribution.
+"""Scored answers: one of the legal answers is sampled from their exact distribution.
 
-What all legal answers begin with is told, not chosen: it is appended to the prompt, and only
-the rest is scored.
+The common prefix of all legal answers is forced: it is appended to the prompt, and only the rest
+is scored.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ def score_and_sample(
     contexts: Sequence[SeatContext],
     failed: Sequence[int],
 ) -> list[Response]:
-    """Score the legal answers and draw one from their exact distribution.
+    """Score the legal answers and sample one from their exact distribution.
 
-    `failed`: how many free attempts each ask had before.
+    `failed`: the number of earlier free attempts of each request.
     """
     setup = log.setup
     choices, legals = [], []
@@ -61,7 +61,7 @@ def score_and_sample(
 
 
 def _draw(probabilities: np.ndarray, rng: np.random.Generator) -> int:
-    """Index drawn from a distribution by one uniform number."""
+    """An index sampled from a distribution with one uniform number."""
     cumulative = np.cumsum(probabilities)
     point = rng.random() * cumulative[-1]
     return min(int(np.searchsorted(cumulative, point, side="right")), len(probabilities) - 1)

@@ -27,8 +27,8 @@ from comity.prompts.exploration import EXPLORATION, ExplorationPrompt
 class LanguageModelSession(ConversationLog):
     """The session of all policies on one engine (`comity.players.base.PlayerSession`)."""
 
-    def answer(self, requests: Sequence[Request]) -> list[Response]:
-        """One answer per ask; all are one batch of the engine."""
+    def respond(self, requests: Sequence[Request]) -> list[Response]:
+        """One response per request; all are one batch of the engine."""
         contexts = [self._tell(request) for request in requests]
         form = self.setup.answer
         given: list[Response | None] = [None] * len(requests)
@@ -42,7 +42,7 @@ class LanguageModelSession(ConversationLog):
                 notes.append(thought)
         if isinstance(form, Attempts):
             given = list(generation.generate_attempts(self, requests, contexts, before))
-        # Whoever has no answer yet gives one of the legal ones.
+        # The others are scored or decoded under a grammar.
         scored = [
             i for i, request in enumerate(requests) if given[i] is None and request.turn.legal
         ]
@@ -69,11 +69,11 @@ class LanguageModelSession(ConversationLog):
         ]
 
     def finish(self) -> dict[int, Response]:
-        """Answers that waited for their rests, by their conversation."""
+        """Complete responses that were pending, by transcript."""
         return generation.finish(self)
 
     def _tell(self, request: Request) -> SeatContext:
-        """Append what the seat is told now."""
+        """Append the prompt of a request."""
         setup, turn = self.setup, request.turn
         prompt, _ = self.prompt(request)
         key = (request.match, turn.seat)
@@ -92,7 +92,7 @@ class LanguageModelSession(ConversationLog):
             text = prompt.following(request.game, turn) + note
             ended = self._open[key].ended
         context = self._open[key]
-        context.marks.append((len(context.conversation.ids), context.ended))
+        context.turns.append((len(context.conversation.ids), context.ended))
         context.ended = False
         instruction, ending = self._instruction(request, prompt)
         if instruction:
@@ -108,10 +108,10 @@ class LanguageModelSession(ConversationLog):
         return context
 
     def _instruction(self, request: Request, prompt: Prompt) -> tuple[str, str]:
-        """What a learner is told for this round ("": nothing), and what the text goes on with.
+        """The exploration instruction of a learner ("": none), and the text that follows it.
 
-        In a branch that is what the match itself was told: like the game's chances it does not
-        follow from what anybody answers.
+        A counterfactual keeps the instruction of its match: like chance outcomes of the game, it
+        does not depend on responses.
         """
         exploration = self.setup.exploration
         if not (exploration and request.player.trained and isinstance(prompt, ExplorationPrompt)):
@@ -124,14 +124,14 @@ class LanguageModelSession(ConversationLog):
 
 
 def _without_illegal_training(answer: Response, form: AnswerFormat) -> Response:
-    """The answer, not to be learned from where it is illegal and the format says so."""
+    """The answer, excluded from training if it is illegal and the format says so."""
     if isinstance(answer.action, Illegal) and not form.train_illegal:
         return replace(answer, trainable=False)
     return answer
 
 
 def _with_previous(answer: Response, before: Sequence[Response]) -> Response:
-    """The answer with what came before it."""
+    """The answer with the parts before it."""
     if not before:
         return answer
     failed = sum(one.kind == "attempt" for one in before)

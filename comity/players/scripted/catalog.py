@@ -1,7 +1,7 @@
-"""All scripts: who answers by a rule, strategies of moves and negotiators alike.
+"""All strategies by name: for games of moves, and negotiators for split games.
 
-Loads no model library, so that `comity list` starts quickly; `comity.players.scripted.player` seats
-them.
+Imports no model library, so that `comity list` starts quickly; `comity.players.scripted.player`
+makes players of strategies.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ from comity.registry import own_parts
 
 
 class Strategy(Protocol):
-    """Somebody who answers by a rule: a strategy of two moves, or a negotiator."""
+    """A strategy for games of two moves, or a negotiator."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What it can be asked for (`comity.games.base.KINDS`)."""
+        """Kinds of turns that it supports (`comity.games.base.KINDS`)."""
         ...
 
     def reply(self, turn: Turn, game: Game, rng: np.random.Generator) -> Reply:
-        """The answer; `rng` is its own stream. `ComityError` where it cannot play the game."""
+        """The response; `rng` is its own stream. `ComityError` if it cannot play the game."""
         ...
 
 
@@ -55,18 +55,18 @@ NEGOTIATORS: dict[str, type[negotiators.Negotiator]] = {
 """Every strategy of split games by name."""
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {**MATRIX_STRATEGIES, **NEGOTIATORS}
-"""Every scripted player by name, of games of moves and of split games."""
+"""Every strategy by name, for games of moves and for split games."""
 
 
 def all_strategies() -> dict[str, Callable[..., Strategy]]:
-    """Those, and the user's own."""
+    """`STRATEGIES` and the user's own."""
     return {**own_parts("player"), **STRATEGIES}
 
 
 def reply_text(reply: Reply, game: Game) -> str:
-    """How a script's answer is shown: the move's name, "3 hats, 0 books", or the message.
+    """The text of a strategy's response: a move's name, "3 hats, 0 books", or the message.
 
-    Of a message, what the game's limit leaves of it.
+    Messages are truncated at the game's limit.
     """
     if isinstance(reply, tuple):
         assert isinstance(game, Split)
@@ -79,7 +79,7 @@ def reply_text(reply: Reply, game: Game) -> str:
 
 
 def check_can_play(strategy: Strategy, game: Game, seat: int) -> None:
-    """Raises `ComityError` where it cannot play: asked through a first round and a bad one."""
+    """Raises `ComityError` if it cannot play a first round and one after a bad first round."""
     rng = generator(0, CHECK, seat)
     for turn in example_turns(game):
         if turn.seat == seat:
@@ -93,7 +93,7 @@ def check_can_play(strategy: Strategy, game: Game, seat: int) -> None:
 
 
 def example_turns(game: Game) -> Iterator[Turn]:
-    """All turns of a first round, and of one after it if there may be one."""
+    """All turns of a first round and, if there may be one, of a second."""
     state = game.start(0)
     while (turns := game.turns(state)) and turns[0].round < 2:
         yield from turns
@@ -101,13 +101,13 @@ def example_turns(game: Game) -> Iterator[Turn]:
 
 
 def _name(strategy: Strategy) -> str:
-    """The name that a config has for it; a class of the user's own is called by its own name."""
+    """Its name in configs; for a user's class the name of the class."""
     own = type(strategy)
     return next((name for name, kind in STRATEGIES.items() if kind is own), own.__name__)
 
 
 def _worst(turn: Turn) -> Reply:
-    """A legal answer that is of no use to the others."""
+    """A legal response that is worth nothing to the others."""
     if turn.kind == "claim":
         stock: Claim = turn.observation.instance.stock  # type: ignore[attr-defined]
         return stock

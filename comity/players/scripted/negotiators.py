@@ -1,9 +1,9 @@
-"""Scripted negotiators: who claims by a rule in split games.
+"""Negotiators: strategies for split games with a claim rule.
 
-Each says one true sentence when a message is due: the hand it holds, or else what a unit is
-worth to it; where it need not write more, it claims. Messages of others are not heard. Rules
-know everybody's values, also where the game hides them; `comity.games.split.claim_rules` has them,
-and `comity.games.split.expected_payoffs` what they get.
+Each sends one true sentence when a message is due: its hand, or its values. When it may claim
+instead of writing, it claims. It ignores the messages of others. Rules know the values of all
+seats, even if the game hides them; they are defined in `comity.games.split.claim_rules`, their
+expected payoffs in `comity.games.split.expected_payoffs`.
 """
 
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ from comity.games.split.state import SplitObservation
 
 @dataclass(frozen=True)
 class Negotiator:
-    """A script for split games; subclasses say by which rule it claims."""
+    """A strategy for split games; subclasses define its claim rule."""
 
     kinds: ClassVar[tuple[str, ...]] = ("message", "talk", "claim", "respond")
-    """What it can be asked for (`comity.games.base.KINDS`)."""
+    """Kinds of turns that it supports (`comity.games.base.KINDS`)."""
 
     def rule(self, known: SplitObservation) -> ClaimRule:
-        """How it claims now, and what it accepts."""
+        """The rule for its claim now and for responses."""
         raise NotImplementedError
 
     def reply(self, turn: Turn, game: Game, rng: np.random.Generator) -> Reply:
-        """A message, a claim or a response; `rng` is asked only where the rule mixes.
+        """A message, a claim or a response; `rng` is used only if the rule is stochastic.
 
-        Who sees what all the others claim, and gets nothing unless its own claim fits, claims
-        the rest where it accepts that, and by its rule where it does not.
+        If it sees the claims of all others and claims must add up exactly, it claims the rest
+        where its rule accepts the rest, and else follows its rule.
         """
         known = turn.observation
         if not isinstance(known, SplitObservation) or not isinstance(game, Split):
@@ -61,7 +61,7 @@ class Negotiator:
         return _drawn(rule.claims(values, stock, known.seat), rng)
 
     def message(self, known: SplitObservation, game: Split) -> str:
-        """A sentence about what this seat knows; cut where the game's limit is shorter."""
+        """A sentence about its hand or values, truncated at the game's limit."""
         if known.instance.hands:
             text = f"My hand is {known.instance.hands[known.seat]}."
         else:
@@ -77,12 +77,12 @@ class WelfareMaximizer(Negotiator):
     """
 
     def rule(self, known: SplitObservation) -> ClaimRule:
-        """It accepts whatever is worth something to anybody."""
+        """Accepts any split with positive welfare."""
         return WelfareMaximizing()
 
 
 class GreedyClaimer(Negotiator):
-    """Claims everything; accepts whatever is worth something to it."""
+    """Claims everything; accepts any positive own payoff."""
 
     def rule(self, known: SplitObservation) -> ClaimRule:
         """Without regard to values."""
@@ -94,10 +94,10 @@ class ConstantClaimer(Negotiator):
     """Claims the same number of units of every item; accepts what is worth as much to it."""
 
     units: int = 5
-    """Of every item; all where there are fewer."""
+    """Units of every item, at most the stock."""
 
     def __post_init__(self) -> None:
-        ConstantClaim(self.units)  # refuses what cannot be claimed
+        ConstantClaim(self.units)  # raises for negative units
 
     def rule(self, known: SplitObservation) -> ClaimRule:
         """Without regard to values."""
@@ -126,7 +126,7 @@ class TitForTatClaimer(Negotiator):
 
 
 class RandomClaimer(Negotiator):
-    """Claims any number of units of each item, all equally likely; accepts by a fair coin."""
+    """Claims a uniformly random number of units of each item; accepts with probability 1/2."""
 
     def rule(self, known: SplitObservation) -> ClaimRule:
         """Without regard to values."""
@@ -135,26 +135,26 @@ class RandomClaimer(Negotiator):
 
 @dataclass(frozen=True)
 class WelfareMaximizingOnItsWorth(WelfareMaximizing):
-    """Claims as `WelfareMaximizing`; accepts what is worth as much to it as that claim."""
+    """Claims as `WelfareMaximizing`; accepts at least the value of that claim."""
 
     def accepts(
         self, values: np.ndarray, stock: np.ndarray, seat: int, rest: np.ndarray
     ) -> np.ndarray:
-        """1 where the rest is worth what it would claim."""
+        """1 where the rest is worth at least its own claim."""
         ((_, claim),) = self.claims(values, stock, seat)
         return at_least_as_valuable(values[:, seat], rest, claim)
 
 
 @dataclass(frozen=True)
 class Reciprocal(WelfareMaximizingOnItsWorth):
-    """The part of each item that was claimed before; see `TitForTatClaimer`."""
+    """Claims the share of each item that was claimed before; see `TitForTatClaimer`."""
 
     claimed: Claim = ()
     of: Claim = ()
-    """Stock that the claim was made on."""
+    """The stock at the time of that claim."""
 
     def claims(self, values: np.ndarray, stock: np.ndarray, seat: int) -> ClaimDistribution:
-        """One claim, for sure."""
+        """A deterministic claim."""
         before, claimed = np.array(self.of), np.array(self.claimed)
         scaled = (2 * claimed * stock + before) // np.maximum(2 * before, 1)
         ((chance, fresh),) = super().claims(values, stock, seat)
@@ -162,7 +162,7 @@ class Reciprocal(WelfareMaximizingOnItsWorth):
 
 
 def _drawn(mixture: ClaimDistribution, rng: np.random.Generator) -> Claim:
-    """A claim of one deal, item by item."""
+    """A claim sampled from a distribution for one instance, item by item."""
     if len(mixture) == 1:
         return tuple(int(p) for p in mixture[0][1][0])
     chances = np.array([chance[0] for chance, _ in mixture])  # [C, I]

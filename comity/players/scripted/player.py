@@ -1,4 +1,4 @@
-"""A scripted strategy as a player."""
+"""Strategies as players."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from comity.players.scripted.catalog import Strategy, reply_text
 
 @dataclass(frozen=True)
 class StrategyPlayer:
-    """Plays a strategy; it is its own host."""
+    """Plays a strategy; its own backend."""
 
     name: str
     strategy: Strategy
@@ -36,7 +36,7 @@ class _StrategySession:
         self.recording = None
         self._strategy = strategy
 
-    def answer(self, requests: Sequence[Request]) -> list[Response]:
+    def respond(self, requests: Sequence[Request]) -> list[Response]:
         answers = []
         for request in requests:
             reply: Any = self._strategy.reply(request.turn, request.game, request.rng())
@@ -47,15 +47,15 @@ class _StrategySession:
         return answers
 
     def _probabilities(self, request: Request) -> tuple[float, ...]:
-        """Probability of each move; () of strategies that do not say it."""
+        """Probability of each move; () if the strategy does not define it."""
         distribution = getattr(self._strategy, "probabilities", None)
         if distribution is None or request.turn.kind != "choose":
             return ()
         return tuple(float(p) for p in distribution(request.turn.observation, request.game))
 
     def finish(self) -> dict[int, Response]:
-        """Nothing: answers are whole at once."""
+        """Nothing: responses are always complete."""
         return {}
 
     def fork(self, source: int, target: int, answers: Mapping[int, int]) -> None:
-        """Nothing: scripts hold no conversations."""
+        """Nothing: strategies have no transcripts."""

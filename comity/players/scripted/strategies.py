@@ -1,12 +1,12 @@
-"""Scripted players: the classic strategies of the iterated prisoner's dilemma.
+"""The classic strategies of the iterated prisoner's dilemma.
 
-Every strategy is a frozen value that says with which probability it cooperates, given what
-its seat knows; `choose` draws from that, and exact enumeration can read it as it is.
+A strategy is a frozen value that defines its probability of cooperation given an observation;
+`choose` samples from it, and exact enumeration reads it directly.
 
-Conventions, the same for all of them:
+Conventions of all strategies:
 
-- Move 0 is cooperation and move 1 defection; a game with more moves is refused.
-- Strategies see the moves that were played, trembles included, not the intended ones.
+- Move 0 is cooperation and move 1 defection; games with more moves are rejected.
+- Strategies see the played moves, after trembles, not the intended ones.
 - With more than two seats, "the others cooperated" means that all of them did.
 - A seat that made no move (an illegal answer under some rules) did not cooperate.
 - A fictitious joint move before round 0 (`Observation.prior`) counts as the last round.
@@ -27,17 +27,17 @@ DEFECT: Move = 1
 
 @dataclass(frozen=True)
 class MatrixStrategy:
-    """A strategy; subclasses say with which probability it cooperates."""
+    """Base class; subclasses define the probability of cooperation."""
 
     kinds: ClassVar[tuple[str, ...]] = ("choose",)
-    """What it can be asked for (`comity.games.base.KINDS`)."""
+    """Kinds of turns that it supports (`comity.games.base.KINDS`)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
         """Probability of cooperating now."""
         raise NotImplementedError
 
     def probabilities(self, observation: Observation, game: Game) -> tuple[float, float]:
-        """Probabilities of cooperating and defecting; `ComityError` in a game of more moves."""
+        """Probabilities of cooperation and defection; `ComityError` if the game has more moves."""
         if len(game.moves) != 2:
             raise ComityError(
                 f"scripted players need a game with 2 moves, not {len(game.moves)}: "
@@ -47,14 +47,14 @@ class MatrixStrategy:
         return cooperation, 1 - cooperation
 
     def choose(self, observation: Observation, game: Game, rng: np.random.Generator) -> Move:
-        """A move; `rng` is asked only where the strategy mixes."""
+        """A move; `rng` is used only if the strategy is stochastic."""
         cooperation, _ = self.probabilities(observation, game)
         if cooperation in (0, 1):
             return COOPERATE if cooperation else DEFECT
         return COOPERATE if rng.random() < cooperation else DEFECT
 
     def reply(self, turn: Turn, game: Game, rng: np.random.Generator) -> Move:
-        """The move that it chooses."""
+        """Its move."""
         return self.choose(turn.observation, game, rng)
 
 
@@ -98,7 +98,7 @@ class TitForTat(MatrixStrategy):
 
 @dataclass(frozen=True)
 class NoisyTitForTat(TitForTat):
-    """Tit-for-tat that does the other thing now and then (Molander 1985)."""
+    """Tit-for-tat that plays the other move with a small probability (Molander 1985)."""
 
     noise: float = 0.05
     """Probability of the other move."""
@@ -122,7 +122,7 @@ class SuspiciousTitForTat(MatrixStrategy):
 
 @dataclass(frozen=True)
 class GenerousTitForTat(MatrixStrategy):
-    """Tit-for-tat that forgives a defection now and then (Nowak and Sigmund 1992)."""
+    """Tit-for-tat that forgives a defection with some probability (Nowak and Sigmund 1992)."""
 
     generosity: float | None = None
     """Probability of cooperating after a defection; null: the largest that still deters
@@ -157,7 +157,7 @@ class GrimTrigger(MatrixStrategy):
 
 
 class WinStayLoseShift(MatrixStrategy):
-    """Cooperates first and whenever it did as the others did (Pavlov; Nowak and Sigmund 1993)."""
+    """Cooperates first and after equal moves (Pavlov; Nowak and Sigmund 1993)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
         """1 where nothing was played or own and others' last moves agree."""
@@ -183,7 +183,7 @@ class Random(MatrixStrategy):
 
 
 class Alternator(MatrixStrategy):
-    """Cooperates and defects by turns, cooperation first (Axelrod 1984)."""
+    """Alternates between cooperation and defection, cooperation first (Axelrod 1984)."""
 
     def cooperation(self, observation: Observation, game: Game) -> float:
         """1 in even rounds."""
