@@ -48,7 +48,7 @@ def score(models: LanguageModelBackend, rollout: Rollout) -> float:
 
 
 @pytest.mark.parametrize("fallback", ["constrained", "illegal"])
-@pytest.mark.parametrize("retry_feedback", ["none", "append"])
+@pytest.mark.parametrize("feedback", ["none", "append"])
 def test_the_score_of_the_whole_act_is_nought_on_average(feedback: str, fallback: str) -> None:
     """The mean of a distribution's score is 0; what is learned from must be all that was drawn.
 
@@ -61,7 +61,7 @@ def test_the_score_of_the_whole_act_is_nought_on_average(feedback: str, fallback
     assert whole < accepted / 3
 
 
-@pytest.mark.parametrize("retry_feedback", ["none", "append"])
+@pytest.mark.parametrize("feedback", ["none", "append"])
 def test_failed_attempts_that_are_learned_from_stand_in_conversations(feedback: str) -> None:
     models, rollout = played(6, rounds=3, train_attempts=True, retry_feedback=feedback)
     check_conversations(rollout, models)
