@@ -64,7 +64,7 @@ function drawFurther(panels) {
     const policies = found.map(([policy, l]) => [policy, { iteration: l.iteration, [name]: l.metrics[name] }]);
     const lines = curvesOf(Object.fromEntries(policies), name);
     const title = (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " ");
-    if (lines.series.length) lineChart(panels, { title, unit: "per learner", format: (value) => decimals(value, 2), ...lines });
+    if (lines.series.length) lineChart(panels, { title, unit: "learners' decisions", format: (value) => decimals(value, 2), ...lines });
   }
 }
 
