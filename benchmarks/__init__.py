@@ -1,1 +1,1 @@
-"""What the speed of Comity is compared with; not part of the package."""
+"""Speed comparisons of Comity with other libraries; not part of the package."""

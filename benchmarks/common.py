@@ -1,4 +1,4 @@
-"""What all peers share: what they are given, how they are timed, what their lines hold."""
+"""Shared by all peers: the benchmark task, timing and report lines."""
 
 import gc
 import time
@@ -26,12 +26,12 @@ SAME = (
     *("workload", "quick", "updates", "decisions", "tokens_sampled", "matmul_gflops", "matches"),
     *("model", "dtype", "device", "machine", "threads", "comity"),
 )
-"""Keys of a line that are the peer's as well as ours."""
+"""Keys of a report line whose values also hold for the peer."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the peers are given of an experiment of ours."""
+    """The parts of a Comity experiment that the peers use."""
 
     config: Config
     rules: Rules
@@ -40,9 +40,9 @@ class Task:
     adapter: Path
     """Folder of the adapter, in PEFT format."""
     rollout: Rollout
-    """What we played."""
+    """Comity's rollout."""
     sequences: list[TrainingSequence]
-    """The conversations that we learned on, with the advantages."""
+    """The conversations of Comity's update, with advantages."""
 
     @staticmethod
     def of(experiment: Experiment, rollout: Rollout, folder: Path) -> "Task":
@@ -76,7 +76,7 @@ class Task:
 
 
 def single_tokens(answers: Sequence[Sequence[int]]) -> list[int]:
-    """The answers' tokens; the peers here are written for labels of one token."""
+    """The token of each answer; these peers support labels of one token only."""
     if any(len(answer) != 1 for answer in answers):
         raise ComityError("the peers need labels that are one token each; use another model")
     return [answer[0] for answer in answers]
@@ -97,7 +97,7 @@ def padded(
 
 
 def timed(device: torch.device, work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
+    """Seconds that `work` takes."""
     synchronize(device)
     began = time.perf_counter()
     work()
@@ -106,7 +106,7 @@ def timed(device: torch.device, work: Callable[[], object]) -> float:
 
 
 def quickest(sizes: Sequence[int], seconds: Callable[[int], float]) -> int:
-    """The size with the least seconds, of those that fit the memory."""
+    """The fastest of the sizes that fit into memory."""
     found: dict[int, float] = {}
     for size in sizes:
         try:
@@ -114,12 +114,12 @@ def quickest(sizes: Sequence[int], seconds: Callable[[int], float]) -> int:
         except torch.OutOfMemoryError:
             gc.collect()
     if not found:
-        raise ComityError("not even the smallest batch of a peer fits the memory")
+        raise ComityError("the smallest batch of a peer does not fit into memory")
     return min(found, key=lambda size: found[size])
 
 
-def line_of(ours: dict[str, Any], peer: str, what: str, **numbers: Any) -> dict[str, Any]:
-    """A line with the keys of our own, null where the peer has no number for it."""
+def line_of(ours: dict[str, Any], peer: str, description: str, **numbers: Any) -> dict[str, Any]:
+    """A report line with the keys of Comity's, null where the peer has no number."""
     values = {key: value if key in SAME else None for key, value in ours.items()}
     measured = {k: rounded(v) if isinstance(v, float) else v for k, v in numbers.items()}
-    return {**values, "peer": peer, "what": what, **measured}
+    return {**values, "peer": peer, "description": description, **measured}

@@ -1,4 +1,4 @@
-"""transformers' `generate` as a player: the whole conversation anew for every answer."""
+"""transformers' `generate` as a player: recomputes the whole conversation for every answer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 
 from benchmarks.common import Task, line_of, padded, quickest, single_tokens, timed
-from comity.commands.bench import forget_peak_memory, peak_memory_mb
+from comity.commands.bench import peak_memory_mb, reset_peak_memory
 from comity.config.seats import MAIN
 from comity.engines.local.conversation import Conversation
 from comity.engines.local.engine import Engine
@@ -21,11 +21,11 @@ from comity.rollout.play import Rollout, play
 
 
 class Generate:
-    """Stands where an engine does, and asks `generate` for one token of every conversation.
+    """Replaces the engine; calls `generate` for one token of every conversation.
 
-    The token is sampled and, if it is no label, counted as illegal. The move is then drawn
-    from the labels' probabilities in the same logits with the match's own random numbers,
-    so that the peer plays the very matches that Comity plays.
+    The token is sampled and, if it is no label, counted as illegal. The move is then sampled
+    from the labels' probabilities in the same logits with the match's random numbers, so that
+    the peer plays the same matches as Comity.
     """
 
     def __init__(self, model: PeftModel, pad: int, batch: int) -> None:
@@ -38,11 +38,11 @@ class Generate:
 
     @property
     def recording(self) -> bool:
-        """No passes are kept for learning."""
+        """Whether graphs are kept for the update: no."""
         return False
 
     def release(self) -> None:
-        """Nothing: every call begins anew."""
+        """Does nothing: there is no cache."""
 
     def conversation(self, adapter: str | None) -> Conversation:
         return Conversation(adapter)
@@ -75,7 +75,7 @@ class Generate:
         return results
 
     def play(self, task: Task, game: Game | None = None, most: int | None = None) -> Rollout:
-        """The matches of a task (at most so many of them; of another game, if one is given)."""
+        """Play the matches of a task (at most `most`; of another game, if one is given)."""
         rules = task.rules
         models = LanguageModelBackend(cast(Engine, self), task.chat, rules.prompt, rules.answer)
         player = Policy("learner", models, MAIN, task.config.temperature, 0, trained=True)
@@ -85,7 +85,7 @@ class Generate:
 
 
 def run(task: Task, ours: dict[str, Any]) -> dict[str, Any]:
-    """All matches, whole conversations anew each round."""
+    """Play all matches and recompute whole conversations in every round; returns the line."""
     model = task.model()
     one_round = make_game({**task.config.game, "length": {"name": "fixed", "rounds": 1}})
     Generate(model, task.pad, 1).play(task, one_round, most=1)
@@ -96,7 +96,7 @@ def run(task: Task, ours: dict[str, Any]) -> dict[str, Any]:
         ),
     )
     generate = Generate(model, task.pad, batch)
-    forget_peak_memory(model.device)
+    reset_peak_memory(model.device)
     seconds = timed(model.device, lambda: generate.play(task))
     return line_of(
         ours,

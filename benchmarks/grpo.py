@@ -1,8 +1,8 @@
 """TRL's GRPOTrainer on one-shot questions.
 
 Its defaults, but without gradient checkpointing (which costs time) and without a reference
-model (which we do not run either). Answers are sampled from the whole vocabulary, and the
-reward reads them. Micro-batches of two sizes are tried.
+model (which Comity does not use here either). Answers are sampled from the whole vocabulary and
+parsed by the reward function. The faster of two micro-batch sizes is measured.
 """
 
 import tempfile
@@ -18,16 +18,16 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.common import Task, line_of, quickest
-from comity.commands.bench import forget_peak_memory, peak_memory_mb, synchronize
+from comity.commands.bench import peak_memory_mb, reset_peak_memory, synchronize
 from comity.engines.local.models import load_model, load_tokenizer, quiet
 from comity.prompts.answers import parse
 
 UPDATES = 3
-"""Most measured updates; there is one more before them, to warm up."""
+"""Maximum number of measured updates, after one warm-up update."""
 
 
 class Questions:
-    """One-shot questions with uniformly random states, and what the game pays an answer."""
+    """One-shot questions with uniformly random states, and the payoffs of their answers."""
 
     def __init__(self, task: Task) -> None:
         self._game, self._prompt = task.rules.game, task.rules.prompt
@@ -41,7 +41,7 @@ class Questions:
         return {"prompt": [{"role": "user", "content": text}], "seed": seed}
 
     def payoff(self, completions: list[Any], seed: list[int], **_: Any) -> list[float]:
-        """What each answer gets beside tit-for-tat, which repeats the seat's last move."""
+        """Payoff of each answer against tit-for-tat, which repeats the seat's last move."""
         paid = []
         for completion, number in zip(completions, seed, strict=True):
             action = parse(completion[0]["content"], self._labels)
@@ -56,7 +56,7 @@ class Questions:
 
 
 class Clock(TrainerCallback):
-    """When each update ended."""
+    """Records the time at which each update ends."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -103,13 +103,13 @@ def train(task: Task, questions: Questions, decisions: int, size: int, updates: 
                 task_type="CAUSAL_LM",
             ),
         )
-        forget_peak_memory(model.device)
+        reset_peak_memory(model.device)
         trainer.train()
     return (clock.ends[-1] - clock.ends[0]) / updates
 
 
 def run(task: Task, ours: dict[str, Any]) -> dict[str, Any]:
-    """As many answers an update as we have decisions: every question is asked four times."""
+    """As many answers per update as Comity has decisions: four for every question."""
     decisions, updates = int(ours["decisions"]), min(UPDATES, int(ours["updates"]))
     questions = Questions(task)
     size = quickest((4, decisions), lambda size: train(task, questions, decisions, size, 1))

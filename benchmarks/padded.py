@@ -1,4 +1,4 @@
-"""PEFT training as it is usually written: padded conversations, nothing shared."""
+"""PEFT training in its usual form: padded conversations without shared prefixes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,18 +7,18 @@ import torch
 from peft import PeftModel
 
 from benchmarks.common import Task, line_of, padded, quickest, single_tokens, timed
-from comity.commands.bench import forget_peak_memory, peak_memory_mb
+from comity.commands.bench import peak_memory_mb, reset_peak_memory
 from comity.engines.token_masks import apply_masks
 from comity.learning.training_batch import TrainedDecision, TrainingSequence
 
 FULL_LOGITS_BYTES = 4e9
-"""Most bytes of logits that a micro-batch is tried with."""
+"""Maximum bytes of a micro-batch's logits."""
 MICROBATCH_TOKENS = 8192
-"""Most tokens, padding included, that one is tried with: a CPU's memory gives no second chance."""
+"""Maximum tokens of a micro-batch, including padding; a CPU process out of memory is killed."""
 
 
 def predicting(decision: TrainedDecision) -> list[int]:
-    """Where a decision's terms are predicted: one if it was scored, else one for each token."""
+    """Positions that predict a decision's terms: one if it was scored, else one per token."""
     return [place - 1 for place in decision.token_indices][: len(decision.behavior)]
 
 
@@ -27,7 +27,7 @@ def padded_logprobs(
 ) -> torch.Tensor:
     """log-probability of every term, float32 `[N]`, sequence by sequence.
 
-    Of a move among the labels, or of every token that was chosen under its mask; all sequences
+    Of a move among the labels, or of every sampled token under its mask; all sequences
     of a batch have the same kind of answers. `everywhere`: the model computes the logits of
     all positions, not only of those that somebody's decision needs.
     """
@@ -85,7 +85,7 @@ def terms(sequences: Sequence[TrainingSequence]) -> int:
 def logits_bytes(
     sequences: Sequence[TrainingSequence], model: PeftModel, everywhere: bool
 ) -> float:
-    """Bytes of logits that each sequence adds to a micro-batch, at most."""
+    """Maximum bytes of logits that a sequence adds to a micro-batch."""
     positions = {p for sequence in sequences for d in sequence.decisions for p in predicting(d)}
     kept = max(len(sequence.ids) for sequence in sequences) if everywhere else len(positions)
     # Tokens that were chosen from the whole vocabulary are normalized in float32.
@@ -96,7 +96,7 @@ def logits_bytes(
 
 
 def run(task: Task, ours: dict[str, Any], everywhere: bool) -> dict[str, Any]:
-    """One update on all conversations, in micro-batches of the quickest size."""
+    """One update on all conversations, in micro-batches of the fastest size."""
     model, ordered = task.model(), sorted(task.sequences, key=lambda one: len(one.ids))
     optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
     denominator = float(terms(ordered))
@@ -120,7 +120,7 @@ def run(task: Task, ours: dict[str, Any], everywhere: bool) -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    forget_peak_memory(model.device)
+    reset_peak_memory(model.device)
     seconds = timed(model.device, learn)
     tokens = sum(
         len(part) * max(len(one.ids) - 1 for one in part)

@@ -1,19 +1,18 @@
-"""The workloads of `comity bench` on what a user would pick otherwise.
+"""The workloads of `comity bench` with other libraries.
 
     python -m benchmarks.peers [generate] [padded] [trl] [--workload A] [--quick] ...
 
 In one process, on the same model, adapter and matches, after Comity's own lines:
 
-- `generate`: transformers' `generate` over whole conversations, asked anew for every answer;
-- `padded`: PEFT training on padded conversations, once with the logits of all positions (as
-  most code has it) and once with those of decisions only;
+- `generate`: transformers' `generate`, which recomputes the whole conversation for every answer;
+- `padded`: PEFT training on padded conversations, once with the logits of all positions (the
+  usual code) and once with those of decisions only;
 - `trl`: TRL's GRPOTrainer on the one-shot workload (`pip install 'comity[peers]'`).
 
-One JSON line each with the keys of `comity bench` (null where a peer does only half of the
-work) and `peer`; last, a line of ratios: how many times as long as Comity the peer takes. A
-peer's work does not depend on what was answered, so the ratios of A-distinct use the peers'
-times on A. Where a peer may choose a batch size, several are tried and the quickest is
-measured; trying them is its warm-up.
+Each peer reports one JSON line with the keys of `comity bench` (null where it does not do that
+part of the work) and `peer`. The last line has the ratios, the peer's time over Comity's. A peer's
+work does not depend on the answers, so the ratios of A-distinct use the peers' times on A. If a
+peer has a batch size, several are tried, which is the warm-up, and the fastest is measured.
 """
 
 import gc
@@ -29,14 +28,14 @@ import typer
 
 from benchmarks import generate, padded, replay
 from benchmarks.common import Task
-from comity.commands.bench import WORKLOADS, measure, rounded, tell
+from comity.commands.bench import WORKLOADS, measure, report, rounded
 from comity.errors import ComityError, lookup
 from comity.experiments.build import Experiment, shared_engine
 
 PEERS = {"generate": ("A", "C"), "padded": ("A", "C"), "trl": ("B",)}
-"""Every peer and what it is measured on."""
+"""The workloads of every peer."""
 ALIKE = {"A-distinct": "A"}
-"""Workloads that a peer has the same work in as in another, so that it is measured there only."""
+"""Workloads that are the same work for a peer as another one, on which it is measured."""
 
 Line = dict[str, Any]
 Run = Callable[[Task, Line], Line]
@@ -57,7 +56,7 @@ def main(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Append the lines to this file too.")] = None,
 ) -> None:
-    """Comity and its peers on the same work, one JSON line each, then their ratios."""
+    """Measure Comity and its peers on the same work: one JSON line each, then the ratios."""
     work = plan(peers, workload)
     ours: dict[str, Line] = {}
     theirs: dict[str, dict[str, Line]] = {}
@@ -67,7 +66,7 @@ def main(
             with Experiment(WORKLOADS[name].config(quick, model, dtype, device)) as experiment:
                 measured, ours[name] = measure(name, experiment, quick)
                 tasks[name] = Task.of(experiment, measured[-1].rollout, Path(folder) / name)
-            tell(ours[name], output)
+            report(ours[name], output)
         # Our own copy of the model shall not count as memory of theirs.
         del experiment, measured
         shared_engine.cache_clear()
@@ -77,12 +76,12 @@ def main(
             theirs[name] = {}
             for peer, run in runs(name, chosen):
                 theirs[name][peer] = run(tasks[name], ours[name])
-                tell(theirs[name][peer], output)
-    tell({"ratios": ratios(ours, theirs)}, output)
+                report(theirs[name][peer], output)
+    report({"ratios": ratios(ours, theirs)}, output)
 
 
 def plan(peers: list[str] | None, workloads: list[str] | None) -> dict[str, list[str]]:
-    """The peers to run on each workload; `ComityError` where something named has no part in it."""
+    """The peers to run on each workload; `ComityError` for names that do not go together."""
     for name in peers or ():
         lookup("peer", name, PEERS)
     known = sorted({name for own in PEERS.values() for name in own})
@@ -101,7 +100,7 @@ def plan(peers: list[str] | None, workloads: list[str] | None) -> dict[str, list
 
 
 def runs(workload: str, peers: Sequence[str]) -> Iterator[tuple[str, Run]]:
-    """What to call for each peer, by the name that ratios give it."""
+    """The function of each peer, with its name in the ratios."""
     if "generate" in peers:
         yield "generate", replay.run if workload == "C" else generate.run
     if "padded" in peers:
@@ -114,7 +113,7 @@ def runs(workload: str, peers: Sequence[str]) -> Iterator[tuple[str, Run]]:
 
 
 def ratios(ours: dict[str, Line], theirs: dict[str, dict[str, Line]]) -> dict[str, float]:
-    """How many times as long as Comity each peer takes for the same work."""
+    """Time of each peer over Comity's for the same work."""
     found: dict[str, float] = {}
     for name, own in ours.items():
         for peer, line in theirs[ALIKE.get(name, name)].items():

@@ -1,10 +1,10 @@
-"""transformers' `generate` on written answers: the whole conversation anew for every answer.
+"""transformers' `generate` on written answers: recomputes the whole conversation for each.
 
-It is not let loose on the game, for what it would write without a grammar would lead to other
-conversations. It is asked what our players were asked: in every step of the lock-step all
-contexts that were answered together, for as many new tokens as the longest answer of a batch
-had, chosen and forced ones. It has a cache of its own while it writes, and it is spared the
-grammar: no masks, no matching, nothing to read.
+It does not play the game, because answers without a grammar would lead to other conversations.
+Instead it gets the contexts of Comity's rollout: in every lock-step all contexts that were
+answered together, for as many new tokens as the longest answer of a batch had, sampled and forced
+ones. It has its own cache within an answer, and saves the work of the grammar: no masks, no
+parsing.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from typing import Any
 from peft import PeftModel
 
 from benchmarks.common import Task, line_of, padded, quickest, timed
-from comity.commands.bench import forget_peak_memory, peak_memory_mb
+from comity.commands.bench import peak_memory_mb, reset_peak_memory
 from comity.rollout.play import Rollout
 
 
@@ -23,22 +23,22 @@ class Asked:
     """One answer of a rollout."""
 
     context: list[int]
-    """Ids that it was given after."""
+    """Token ids of its context."""
     tokens: int
-    """Its length, with what was forced in it."""
+    """Its length, including forced tokens."""
 
 
 def steps(rollout: Rollout) -> list[list[Asked]]:
     """The trained answers that were given together, step by step."""
     found: dict[tuple[int, int], list[Asked]] = {}
     following: dict[int, int] = {}
-    # What is told next ends where the next answer begins; backward, that answer is known.
+    # The next prompt ends where the next answer begins; backward, that answer is known.
     for d in reversed(rollout.decisions):
         conversation = rollout.conversations[d.conversation]
         end = len(conversation.ids)
         if d.conversation in following:
-            told = {piece.end: piece.start for piece in conversation.pieces}
-            end = told[following[d.conversation]]
+            starts = {piece.end: piece.start for piece in conversation.pieces}
+            end = starts[following[d.conversation]]
         following[d.conversation] = d.start
         if d.trained:
             asked = Asked(conversation.ids[: d.start], end - d.start)
@@ -53,10 +53,10 @@ class Replay:
         self._model, self._pad, self._temperature = model, task.pad, task.config.temperature
         self._batch = batch
         self.tokens = 0
-        """Computed so far, padding included."""
+        """Tokens computed so far, including padding."""
 
     def answer(self, step: Sequence[Asked]) -> None:
-        """As many new tokens for everybody as the longest answer of a batch has."""
+        """Generate for all contexts of a batch as many tokens as the longest answer has."""
         for first in range(0, len(step), self._batch):
             part = step[first : first + self._batch]
             new = max(one.tokens for one in part)
@@ -95,7 +95,7 @@ def run(task: Task, ours: dict[str, Any]) -> dict[str, Any]:
         sorted({min(size, most) for size in (8, 16, most)}),
         lambda size: timed(model.device, lambda: play(size, tried)),
     )
-    forget_peak_memory(model.device)
+    reset_peak_memory(model.device)
     replays: list[Replay] = []
     seconds = timed(model.device, lambda: replays.append(play(batch, asked)))
     tokens = replays[0].tokens

@@ -1,8 +1,8 @@
-"""The command `comity`.
+"""The command line `comity`.
 
-What a user can mend is told in one line on stderr, with exit code 2 (misuse), 1 (the work
-failed) or 130 (interrupted); `--debug` shows the traceback instead. Whatever takes long to
-import (torch, Hydra) is imported inside the command that needs it.
+An error that the user can fix is printed as one line on stderr, with exit code 2 (misuse), 1
+(the work failed) or 130 (interrupted); `--debug` shows the traceback instead. Slow imports
+(torch, Hydra) are made inside the command that needs them.
 """
 
 import errno
@@ -17,7 +17,12 @@ import typer
 from comity.commands.config_command import CONFIG_EXAMPLES, show_config
 from comity.commands.evaluate_command import evaluate
 from comity.commands.hints import hint
-from comity.commands.process import interrupts, occupy_standard_streams, plain_warnings, settle
+from comity.commands.process import (
+    flush_or_drop,
+    interrupts,
+    occupy_standard_streams,
+    plain_warnings,
+)
 from comity.errors import ComityError, printable, warn
 from comity.runs.progress import say
 
@@ -27,9 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Where to begin:  comity list experiments,  then  comity train smoke",
+    epilog="Get started:  comity list experiments,  then  comity train smoke",
 )
-models = typer.Typer(help="Language models: which there are, and fetching one.")
+models = typer.Typer(help="List and download language models.")
 app.add_typer(models, name="models")
 app.add_typer(evaluate, name="evaluate")
 app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
@@ -61,7 +66,7 @@ def comity(
         bool, typer.Option("--debug", help="Show a traceback with errors (after any command).")
     ] = False,
 ) -> None:
-    """Language models play social dilemmas, learn from what happened, and are measured."""
+    """Train language models with reinforcement learning in social dilemmas, and evaluate them."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -95,20 +100,21 @@ def train(
     ] = False,
     config_path: Annotated[
         str | None,
-        typer.Option(help="A folder with configs of your own.", metavar="DIR"),
+        typer.Option(help="Folder with your own configs.", metavar="DIR"),
     ] = None,
     config_name: Annotated[
         str | None,
-        typer.Option(help="The file in that folder, without .yaml.", metavar="NAME"),
+        typer.Option(help="Config file in that folder, without .yaml.", metavar="NAME"),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue this run or study.", metavar="RUN")
+        Path | None, typer.Option(help="Folder of a run or study to continue.", metavar="RUN")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run, and how long it would take.")
+        bool,
+        typer.Option("--dry-run", help="Print what would run and how long it would take; stop."),
     ] = False,
 ) -> None:
-    """Run an experiment: play, learn, measure, report."""
+    """Run an experiment: play, train, evaluate, report."""
     changes = list(overrides or [])
     if "=" in name or name.startswith("~"):  # `comity train --config-path ... seed=1`
         changes, name = [name, *changes], ""
@@ -161,13 +167,13 @@ def play(
     seats: Annotated[
         str,
         typer.Option(
-            help="Who plays, divided by commas: human, players of `comity list players`, a run's "
-            "folder (FOLDER:NAME where it has several learners).",
+            help="One player per seat, comma-separated: human, a player of `comity list players`, "
+            "or a run's folder (FOLDER:NAME if it has several learners).",
             metavar="SEATS",
         ),
     ] = "",
-    matches: Annotated[int | None, typer.Option(help="How many; 1 if left out.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Drawn if left out.")] = None,
+    matches: Annotated[int | None, typer.Option(help="Number of matches; default 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; random by default.")] = None,
 ) -> None:
     """Play a game yourself, in the terminal, against any player or trained run."""
     from comity.commands.play import play_game
@@ -176,7 +182,7 @@ def play(
         folder = play_game(game, seats, overrides or [], matches, seed)
     except KeyboardInterrupt as interrupt:
         raise StoppedByUserError("interrupted; nothing is recorded") from interrupt
-    print(f"run: {folder} (a page of it: comity report {folder})")
+    print(f"run: {folder} (for a report: comity report {folder})")
 
 
 @app.command(epilog="Example:  comity report runs/ipd-* --output pages/ipd")
@@ -185,12 +191,13 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the page; if left out, the run's, or of several a new one beside them.",
+            help="Folder for the page; default: the run's folder, for several a new one beside "
+            "them.",
             metavar="DIR",
         ),
     ] = None,
 ) -> None:
-    """Make one self-contained HTML page of runs."""
+    """Write a self-contained HTML report of one or more runs."""
     for folder in runs:
         if not folder.is_dir():
             raise ComityError(f"there is no run folder {folder}")
@@ -218,20 +225,20 @@ def list_(
             help="experiments, games, lengths, prompts, answers, rewards, players, algorithms, "
             "metrics, optimizers, adapters, opponent_pools, models, sinks, streams, or a group of "
             "published settings: moral/regime, moral/opponent, moral/version, negotiation/game, "
-            "negotiation/method, negotiation/version; all if left out.",
+            "negotiation/method, negotiation/version; default: all.",
             metavar="KIND",
         ),
     ] = None,
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Only those with all of these words in their line.",
+            help="Filter: list only lines that contain all of these words.",
             metavar="WORD ...",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Show what there is to choose from, a sentence each."""
+    """List the available components, with a one-line description each."""
     from comity.commands.listing import catalog, show
 
     show(catalog(kind, words or ()), not words)
@@ -239,12 +246,12 @@ def list_(
 
 @models.command("list")
 def list_models() -> None:
-    """Show the models that are known."""
+    """List the known models."""
     from comity.commands.listing import catalog, show
 
     show(catalog("models"))
     print(
-        "\nEach is chosen by model=NAME; model.name= takes any local folder or Hugging Face id "
+        "\nSelect one with model=NAME; model.name= also takes a local folder or a Hugging Face id "
         "(Qwen/Qwen3-0.6B)."
     )
 
@@ -253,7 +260,7 @@ def list_models() -> None:
 def fetch_model(
     name: Annotated[str, typer.Argument(help="A model's name.")] = "smollm2-135m",
 ) -> None:
-    """Fetch a model now, so that later runs need no network."""
+    """Download a model now, so that later runs need no network."""
     from comity.engines.local.models import fetch
 
     print(fetch(name))
@@ -273,16 +280,14 @@ def bench(
     workloads: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A (conversations), A-distinct (the same, hardly any two alike), B (one-shot "
-            "questions), B5 (episodes of the moral-alignment study) or C (negotiations with "
-            "messages); all if left out.",
+            help="A (conversations), A-distinct (the same, few shared prefixes), B (one-shot "
+            "prompts), B5 (episodes of the moral-alignment study) or C (negotiations with "
+            "messages); default: all.",
             metavar="WORKLOADS",
             show_default=False,
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = (
-        False
-    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, as a smoke test.")] = False,
     model: Annotated[str, typer.Option(help="A model's name.", metavar="NAME")] = "smollm2-135m",
     dtype: Annotated[
         str, typer.Option(help="float32, bfloat16 or auto.", metavar="DTYPE")
@@ -291,10 +296,10 @@ def bench(
         str, typer.Option(help="cpu, cuda, cuda:N or auto.", metavar="DEVICE")
     ] = "auto",
     output: Annotated[
-        Path | None, typer.Option(help="Append the lines to this file too.", metavar="FILE")
+        Path | None, typer.Option(help="Also append the lines to this file.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Measure the speed of playing and learning here, one JSON line per workload."""
+    """Benchmark rollouts and training on this machine; one JSON line per workload."""
     from comity.commands.bench import main as measure
 
     measure(list(workloads or []), quick, model, dtype, device, output)
@@ -317,15 +322,15 @@ def main(arguments: list[str] | None = None) -> int:
         except Exception as error:
             if debug:
                 raise
-            told = isinstance(error, ComityError) and error.exit_code == 130
-            if interrupted and not told:  # What an interrupted library raises says nothing.
+            explained = isinstance(error, ComityError) and error.exit_code == 130
+            if interrupted and not explained:  # An interrupted library raises arbitrary errors.
                 error = StoppedByUserError("interrupted")
             code = _complain(error, given)
     code = code if isinstance(code, int) else 0
-    lost = settle(sys.stdout)
-    if lost is not None and lost.errno != errno.EPIPE:  # A reader who left has read enough.
+    lost = flush_or_drop(sys.stdout)
+    if lost is not None and lost.errno != errno.EPIPE:  # EPIPE: the reader closed the pipe.
         code = code or _complain(ComityError(f"cannot write to standard output: {lost.strerror}"))
-    settle(sys.stderr)
+    flush_or_drop(sys.stderr)
     return code
 
 
@@ -339,14 +344,14 @@ def _complain(error: Exception, given: Sequence[str] = ()) -> int:
     elif isinstance(error, typer.Abort):
         text, code = "interrupted", 130
     elif usage is not None:
-        meant = hint(error, given)
+        suggestion = hint(error, given)
         problem = usage().removesuffix(".")
-        text, code = f"{problem}{f'; {meant}' if meant else ''} (see comity --help)", 2
+        text, code = f"{problem}{f'; {suggestion}' if suggestion else ''} (see comity --help)", 2
     elif isinstance(error, OSError) and error.strerror:
         file = f" {error.filename}" if error.filename is not None else ""
         text, code = f"cannot read or write{file}: {error.strerror}", 1
     else:
-        text = f"{type(error).__name__}: {error} (this is a fault of Comity; --debug shows where)"
+        text = f"{type(error).__name__}: {error} (a bug in Comity; --debug shows the traceback)"
         code = 1
     say(f"comity: {printable(text)}")
     return code

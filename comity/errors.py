@@ -1,8 +1,8 @@
-"""The one exception that users see, and how names are looked up.
+"""Errors for users, and name lookup with suggestions.
 
-Every mistake that a user can make ends in a `ComityError`: one line that says what is
-wrong and what to do. The command prints that line and exits with code 2 (misuse) or 1
-(the work itself failed); a traceback appears only under `--debug`.
+Every mistake that a user can make raises a `ComityError`: one line that says what is wrong
+and what to do. The command line prints it and exits with code 2 (misuse) or 1 (the work itself
+failed); a traceback appears only under `--debug`.
 """
 
 import difflib
@@ -14,30 +14,30 @@ Value = TypeVar("Value")
 
 
 class ComityError(Exception):
-    """Something that the user can mend; `str()` of it is one line."""
+    """An error that the user can fix; `str()` of it is one line."""
 
     exit_code = 2
 
 
 class WorkError(ComityError):
-    """The request was fine but the work failed (a full disk, NaN in a loss)."""
+    """The request was valid but the work failed (a full disk, NaN in a loss)."""
 
     exit_code = 1
 
 
 class ComityWarning(RuntimeWarning):
-    """Something that the user should know while the work goes on; the command shows one line."""
+    """A warning to the user; the work continues, and the command line shows one line."""
 
 
 def warn(message: str) -> None:
-    """Warns the user of something that does not stop the work."""
+    """Warns the user; the work continues."""
     warnings.warn(message, ComityWarning, stacklevel=3)
 
 
 def printable(text: str) -> str:
-    """`text` in one line, what would steer a terminal (or hide in it) as its escape: `\\x1b`.
+    """`text` on one line, with control and invisible characters escaped (`\\x1b`).
 
-    Names of files and what other people's files hold end up in messages.
+    File names and contents of untrusted files end up in messages.
     """
     line = " ".join(text.split())
     return "".join(
@@ -61,5 +61,5 @@ def lookup(kind: str, name: str, known: Mapping[str, Value]) -> Value:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text with its line breaks taken out."""
+    """An error's text on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,7 @@
-"""Files that are never seen half-written.
+"""Atomic file writes.
 
-A file is written aside in its own folder, forced to the disk and renamed; whoever reads
-the name sees the old content or the new one, also after a kill or a power cut.
+A file is written under a temporary name in its own folder, synced to disk and renamed: readers
+see the old content or the new one, also after a kill or a power cut.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from typing import IO
 from comity.errors import WorkError
 
 PARTIAL = ".tmp-"
-"""What the names of unfinished files and folders begin with."""
+"""Prefix of the names of unfinished files and folders."""
 
 _HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:40] or "_"
-"""This machine, in the names of its unfinished files."""
+"""This machine's name, in the names of its unfinished files."""
 
 Content = bytes | str | Callable[[IO[bytes]], object]
 """What to write: bytes, text (UTF-8), or a function that writes into an open binary file."""
@@ -29,7 +29,7 @@ Content = bytes | str | Callable[[IO[bytes]], object]
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns an `OSError` while `path` is written into one line with the free space."""
+    """Turns an `OSError` while `path` is written into a `WorkError` with the free space."""
     try:
         yield
     except OSError as error:
@@ -39,7 +39,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def free_space(path: Path) -> str:
-    """Free space, in words, on the disk of the nearest existing folder above `path`."""
+    """Free disk space at the nearest existing folder above `path`, as text ("1.2 GB")."""
     folder = Path(path).absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -55,12 +55,11 @@ def free_space(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: Content) -> None:
-    """Writes the whole file or nothing, in a folder that is there.
+    """Writes the whole file or nothing, in an existing folder.
 
-    A folder is never made on the way: one that was moved would be made anew in its old place.
-    What killed processes left of the same file goes away. Raises `WorkError` (a full disk, no
-    permission) after removing what was begun; the file that `path` named before is then still
-    there, unchanged.
+    Missing folders are not created: a run folder that was moved would reappear in its old place.
+    Partial files of killed writers of the same file are removed. On failure (a full disk, no
+    permission) raises `WorkError`, removes the partial file and leaves an existing file unchanged.
     """
     path = Path(path)
     partial = _aside(path)
@@ -77,14 +76,14 @@ def write_atomically(path: Path, content: Content) -> None:
             os.replace(partial, path)
             sync_folder(path.parent)
         finally:
-            # After a failure only: the rename has taken the name away otherwise. What
-            # cannot be removed either (a dead disk) must not hide the first error.
+            # The name exists after a failure only. If removing it fails too (a dead disk),
+            # the first error must stay visible.
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
 
 
 def append_line(path: Path, text: str) -> None:
-    """Adds a line to a file, all of it or nothing; on the disk on return. Raises `WorkError`."""
+    """Appends a whole line or nothing, synced to disk on return. Raises `WorkError`."""
     line = memoryview(text.encode() + b"\n")
     with writing(path), open(path, "ab", buffering=0) as file:
         before = file.tell()
@@ -93,18 +92,17 @@ def append_line(path: Path, text: str) -> None:
                 line = line[file.write(line) :]
             os.fsync(file.fileno())
         except OSError:
-            # Half a line would spoil the next one.
+            # Half a line would corrupt the next one.
             with contextlib.suppress(OSError):
                 os.truncate(path, before)
             raise
 
 
 def write_folder_atomically(final: Path, write: Callable[[Path], None]) -> None:
-    """Makes the folder `final` of what `write` puts into the folder that it is given, or nothing.
+    """Creates or replaces the folder `final`; `write` fills the temporary folder it is given.
 
-    On return it is on the disk; it takes the place of a folder that was there before. Raises
-    `WorkError` where it cannot be written, and whatever else `write` raises; there is then
-    what was there before.
+    Synced to disk on return. Raises `WorkError` if it cannot be written, and whatever else `write`
+    raises; the previous folder, if any, is then unchanged.
     """
     partial, replaced = _aside(final), _aside(final, "replaced-")
     with writing(final):
@@ -114,7 +112,7 @@ def write_folder_atomically(final: Path, write: Callable[[Path], None]) -> None:
             write(partial)
             _sync_tree(partial)
             if final.exists():
-                # A damaged or forgotten one; played again, its number comes back.
+                # A damaged checkpoint: the resumed run writes the same number again.
                 final.rename(replaced)
             partial.rename(final)
             sync_folder(final.parent)
@@ -131,7 +129,7 @@ def write_folder_atomically(final: Path, write: Callable[[Path], None]) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Forces a written file to the disk."""
+    """Syncs a written file to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -140,9 +138,9 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Forces a folder's list of names to the disk, so that a rename survives a power cut.
+    """Syncs a folder's entries to disk, so that a rename survives a power cut.
 
-    Some file systems of networks know this for files only; there it is left out.
+    Does nothing on file systems that support this for files only (some network ones).
     """
     try:
         sync_file(folder)
@@ -152,7 +150,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Forces every file and folder below `folder` to the disk."""
+    """Syncs every file and folder below `folder` to disk."""
     for path in folder.rglob("*"):
         if path.is_dir():
             sync_folder(path)
@@ -162,7 +160,7 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _remove_left(path: Path) -> None:
-    """Removes what killed processes left of a file."""
+    """Removes partial files of killed writers of `path`."""
     for left in path.parent.glob(f"{PARTIAL}*-{glob.escape(path.name)}"):
         if _is_left(left.name, elsewhere=False):
             with contextlib.suppress(OSError):
@@ -170,9 +168,10 @@ def _remove_left(path: Path) -> None:
 
 
 def remove_partial(folder: Path, below: bool = False) -> None:
-    """Removes what interrupted writers left in `folder`, with `below` in all folders below too.
+    """Removes partial files of interrupted writers in `folder`; with `below`, recursively.
 
-    For a folder's one writer. What a process of this machine is writing stays.
+    Only the folder's sole writer may call it. Files that a live process of this machine is
+    writing stay.
     """
     folder = Path(folder)
     found = (folder.rglob if below else folder.glob)(f"{PARTIAL}*")
@@ -186,12 +185,12 @@ def remove_partial(folder: Path, below: bool = False) -> None:
 
 
 def _aside(path: Path, more: str = "") -> Path:
-    """Where a file or folder is written until it is whole; its name says by whom."""
+    """The temporary name of a file or folder: host and process of its writer, then its name."""
     return path.with_name(f"{PARTIAL}{_HOST}-{os.getpid()}-{more}{path.name}")
 
 
 def _is_left(name: str, elsewhere: bool) -> bool:
-    """The writer of an unfinished file is gone; `elsewhere`: what to think of other machines'."""
+    """Whether the writer of a partial file is gone; `elsewhere`: the answer for other machines."""
     host, _, rest = name.removeprefix(PARTIAL).partition("-")
     process = rest.partition("-")[0]
     if host != _HOST or not process.isdigit():

@@ -1,10 +1,10 @@
-"""Build what a config block names: `{name: NAME, **parameters}` to an object.
+"""Build objects from config blocks `{name: NAME, **parameters}`.
 
-Every room keeps a dictionary from name to a class or function. `build` looks the name up
-there, checks the parameters against its signature and reports what is unknown, missing or
-of the wrong type before anything is made, so that no misspelled key is silently ignored.
+Each package has a registry, a dictionary from name to class or function. `build` looks the name
+up and checks the parameters against its signature: unknown, missing or mistyped ones raise an
+error before anything is constructed, so that no misspelled key is silently ignored.
 
-A user's own parts stand beside the dictionary's (`own_parts`).
+`own_parts` adds user-defined components.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ from comity.errors import ComityError, lookup, nearest
 Built = TypeVar("Built")
 
 PARTS = "COMITY_PARTS"
-"""Environment variable that names Python files with the user's own parts."""
+"""Environment variable: Python files with user-defined components."""
 
 
 def build(
@@ -34,14 +34,13 @@ def build(
     known: Mapping[str, Callable[..., Built]],
     own: Callable[[], Mapping[str, Callable[..., Built]]] | None = None,
 ) -> Built:
-    """The object that `config` names, made by `known[name](**parameters)`.
-
-    `own` finds the user's own parts, for names that are not known: `own_parts(kind)` if left out.
+    """The object that `config` describes, constructed by `known[name](**parameters)`.
 
     `config` is a name or a mapping with the key `name`; its other keys are parameters.
-    Lists become tuples where the signature asks for tuples, whole numbers become floats
-    where it asks for floats. Raises `ComityError` for whatever does not fit, and for a
-    `TypeError` or `ValueError` of the constructor; `kind` is the word used in messages.
+    Lists become tuples where the signature has tuples, integers become floats where it has
+    floats. `own` returns user-defined components for names not in `known` (default:
+    `own_parts(kind)`). Raises `ComityError` for invalid parameters, and for a `TypeError` or
+    `ValueError` of the constructor; `kind` is the word used in messages.
     """
     parameters = _parameters(kind, config)
     name = parameters.pop("name", None)
@@ -61,12 +60,11 @@ def build(
 
 
 def own_parts(kind: str) -> dict[str, Callable[..., Any]]:
-    """The user's own rewards, players, stages ... by name, from entry points and files.
+    """User-defined rewards, players, stages ... by name, from entry points and files.
 
-    Entry points of the group `comity.rewards` (for the kind "reward"), and the dictionary
-    `REWARDS` of every Python file that the environment variable COMITY_PARTS names (several
-    are divided as in PATH). Nothing of that comes from a config: opening somebody's run runs
-    none of their code.
+    For the kind "reward": entry points of the group `comity.rewards`, and the dictionary
+    `REWARDS` of every Python file listed in the environment variable COMITY_PARTS (separated as
+    in PATH). Configs cannot name code, so opening somebody else's run executes none of theirs.
     """
     group = f"{kind}s"
     found: dict[str, Callable[..., Any]] = {}
@@ -76,36 +74,38 @@ def own_parts(kind: str) -> dict[str, Callable[..., Any]]:
         if path:
             parts = getattr(_module(path), group.upper(), {})
             if not isinstance(parts, Mapping):
-                raise ComityError(f"{path}: {group.upper()} is no dictionary of parts by name")
+                raise ComityError(f"{path}: {group.upper()} must be a dictionary, name to {kind}")
             found.update(parts)
     for name, part in found.items():
         if not callable(part):
-            raise ComityError(f"own {kind} {name!r} is no class or function, but {part!r}")
+            raise ComityError(
+                f"user-defined {kind} {name!r} must be a class or function, not {part!r}"
+            )
     return found
 
 
 def _loaded(point: EntryPoint) -> Callable[..., Any]:
     try:
         made: Callable[..., Any] = point.load()
-    except Exception as error:  # another package's code may do anything
+    except Exception as error:  # another package's code may raise anything
         raise ComityError(f"entry point {point.name} = {point.value}: {error}") from error
     return made
 
 
 @cache
 def _module(path: str) -> ModuleType:
-    """The module in a file, run once per process."""
+    """The module in a file, executed once per process."""
     file = Path(os.path.expanduser(path))
     spec = importlib.util.spec_from_file_location(f"comity_parts_{file.stem}", file)
     if spec is None or spec.loader is None or not file.is_file():
-        raise ComityError(f"{PARTS} names {path}, which is no Python file")
+        raise ComityError(f"{PARTS}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's file may do anything
+    except Exception as error:  # the user's file may raise anything
         raise ComityError(
-            f"{PARTS} names {path}, which failed ({type(error).__name__}: {error})"
+            f"{PARTS}: cannot import {path} ({type(error).__name__}: {error})"
         ) from error
     return module
 
@@ -124,7 +124,7 @@ def _parameters(kind: str, config: object) -> dict[str, Any]:
 
 
 def _fitted(what: str, factory: Callable[..., object], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` checked against the signature of `factory` and converted to its types."""
+    """`given`, checked against the signature of `factory` and converted to its types."""
     signature = inspect.signature(factory).parameters
     for key in given:
         if key not in signature:
@@ -151,7 +151,7 @@ def _fitted(what: str, factory: Callable[..., object], given: Mapping[str, Any])
 
 
 def _finite(value: Any) -> bool:
-    """Whether all numbers in a value of a config are finite: NaN fits no rule and breaks none."""
+    """Whether all numbers in a config value are finite; NaN would pass every comparison check."""
     if isinstance(value, Mapping):
         return all(map(_finite, value.values()))
     if isinstance(value, list | tuple):
@@ -160,11 +160,11 @@ def _finite(value: Any) -> bool:
 
 
 class _MisfitError(Exception):
-    """A value is not of the wanted type."""
+    """A value is not of the annotated type."""
 
 
 def _fit(value: Any, hint: Any) -> Any:
-    """`value` as `hint` wants it; types that YAML cannot write are let through unchecked."""
+    """`value` converted to the type `hint`; types that YAML cannot write are not checked."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         for alternative in arguments:
@@ -208,7 +208,7 @@ _PLAIN_WORDS: dict[Any, str] = {
 
 
 def _words(hint: Any) -> AbstractSet[str]:
-    """How a user would name the type."""
+    """The type in a user's words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return {word for alternative in arguments for word in _words(alternative)}

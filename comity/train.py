@@ -1,4 +1,4 @@
-"""The training loop: play, reward, credit, update, checkpoint, report."""
+"""The training loop: play, compute rewards and advantages, update, checkpoint, report."""
 
 import json
 import shutil
@@ -51,10 +51,10 @@ from comity.runs.sinks import SinkError, Sinks
 
 
 def train(config: Config, resume: Path | None = None, report: bool = True) -> Path:
-    """Train one run, or continue one, and return its folder.
+    """Train one run, or resume one from its folder; returns the folder.
 
-    Ends with the page unless `report` is false. `comity.commands.run` starts studies and
-    cross-plays too, which this refuses.
+    With `report`, the report page is written at the end. Studies and cross-plays are refused; see
+    `comity.commands.run`.
     """
     if config.study is not None or config.crossplay is not None:
         raise ValueError("a study or a cross-play is more than one run; use comity.commands.run")
@@ -66,14 +66,14 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
             config = located(config, run.path)
         experiment = stack.enter_context(Experiment(config))
         if run is None and experiment.opponent_pool is not None:
-            experiment.opponent_pool.check_start()
-        # Not before, so that what is refused leaves no folder behind.
+            experiment.opponent_pool.check_initial_snapshots()
+        # After the checks, so that a refused run leaves no folder behind.
         run = run or stack.enter_context(RunFolder.create(config))
         progress = stack.enter_context(Progress())
         try:
             train_run(run, experiment, progress, config.name)
         except SinkError:
-            if resume is None:  # What is refused leaves no folder behind, here neither.
+            if resume is None:  # A refused run leaves no folder behind.
                 shutil.rmtree(run.path, ignore_errors=True)
             raise
     if report:
@@ -113,19 +113,19 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             game = experiment.game(iteration)
             rollout = play(game, matches, iteration, task.playing, keep=needs_alternatives)
             tokens_played = experiment.engine.tokens_computed - computed
-            # Before the update: whoever answered is asked.
+            # Before the update, because follow-up questions are for the policies that played.
             asked = follow_ups(rollout, matches, iteration, config)
             played = time.perf_counter()
 
             rewards = phase.reward(rollout.played, rules.game)
             credit(rollout, rewards, experiment, phase.reward)
             record_rewards(rollout.decisions, log_rewards(rollout.played, rules.game, phase.reward))
-            note_shares(rollout, rewards, rules.game, phase.reward)
+            record_normalized_rewards(rollout, rewards, rules.game, phase.reward)
             try:
                 learned = update(rollout, experiment, task)
             except WorkError as error:
                 raise WorkError(
-                    f"{error} in iteration {iteration}; the last good checkpoint in "
+                    f"{error} in iteration {iteration}; the last valid checkpoint in "
                     f"{run.checkpoints} is kept"
                 ) from error
             rollout.release()
@@ -137,10 +137,10 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             row = {
                 "iteration": iteration,
                 **iteration_metrics(rollout.decisions, claims_must_fit(rules.game)),
-                "reward": _mean([d.reward for d in paid(rollout)]),
+                "reward": _mean([d.reward for d in payoff_decisions(rollout)]),
                 "phase": rules.phases.index(phase),
                 "rewards": mean_rewards(rollout),
-                **rejections(rollout.decisions),
+                **uncorrected_fraction(rollout.decisions),
                 **learned,
                 "tokens_played": tokens_played,
                 "seconds": {
@@ -160,7 +160,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
 def follow_ups(
     rollout: Rollout, matches: Sequence[Match], iteration: int, config: Config
 ) -> tuple[list[Decision], list[Conversation]]:
-    """Answers to the follow-up questions that are due, and their conversations."""
+    """Answers to follow-up questions and their conversations; empty unless due."""
     record, last = config.record, iteration == config.iterations - 1
     due = iteration % (record.every * record.followup_every) == 0 or last
     if not due or not record.followups:
@@ -169,7 +169,7 @@ def follow_ups(
 
 
 def reward_name(block: Mapping[str, Any]) -> str:
-    """What a reward is called: its name, or its terms'."""
+    """A reward's name; for a weighted sum the names of its terms."""
     return " + ".join(block["terms"]) if "terms" in block else str(block["name"])
 
 
@@ -185,19 +185,19 @@ def held_against(experiment: Experiment) -> dict[str, Any]:
         )
     ]
     learning = [number for number, one in enumerate(config.seats) if learner_of(one) is not None]
-    found = _beside_seat(config, rules.game, rewards, learning[0])
-    # What a seat can earn is another's only where the game is symmetric.
+    found = _seat_references(config, rules.game, rewards, learning[0])
+    # Seats share their reference values in symmetric games only.
     for seat in learning[1:]:
         if found and not same_for_all(rules.game):
-            beside = _beside_seat(config, rules.game, rewards, seat)
-            found.setdefault("by_seat", {})[str(seat)] = beside
+            references = _seat_references(config, rules.game, rewards, seat)
+            found.setdefault("by_seat", {})[str(seat)] = references
     return found
 
 
-def _beside_seat(
+def _seat_references(
     config: Config, game: Game, rewards: Sequence[tuple[int, str, Reward]], seat: int
 ) -> dict[str, Any]:
-    """What a learner on this seat is held against."""
+    """Reference policies and values for a learner on this seat."""
     other = config.seats[1 - seat] if len(config.seats) == 2 else None
     facing: Callable[[Game], Policy] | None = None
     if other is not None and is_scripted(other):
@@ -216,9 +216,9 @@ def _beside_seat(
 def credit(
     rollout: Rollout, rewards: np.ndarray, experiment: Experiment, reward: Reward | None = None
 ) -> None:
-    """Give every decision its reward, return and advantage.
+    """Set every decision's reward, return and advantage.
 
-    `reward`: what alternatives are worth, where the algorithm asks for any; None: the last
+    `reward`: the reward of counterfactual branches, if the algorithm uses them; None: the last
     phase's.
     """
     algorithm, alive = experiment.rules.algorithm, rollout.played.alive
@@ -231,12 +231,14 @@ def credit(
         result = estimate_advantages(
             *(step_rewards.rewards, step_rewards.alive, algorithm, groups),
             *(step_rewards.trained, iteration, estimates.values),
-            alternatives=tried(rollout, experiment, algorithm, reward or experiment.rules.reward),
+            alternatives=alternative_returns(
+                rollout, experiment, algorithm, reward or experiment.rules.reward
+            ),
         )
         estimates.set_value_targets(result.value_targets)
         returns, credits = result.returns, result.advantages
     else:
-        # Exact learns nothing from what was sampled; PPO makes advantages in its update.
+        # Exact does not use sampled returns; PPO estimates advantages in its update.
         returns = discounted_returns(step_rewards.rewards, step_rewards.alive, algorithm.discount)
         credits = np.full_like(returns, np.nan)
     first = min((d.match for d in rollout.decisions), default=0)
@@ -245,10 +247,10 @@ def credit(
         d.return_, d.advantage = float(returns[place]), float(credits[place])
 
 
-def tried(
+def alternative_returns(
     rollout: Rollout, experiment: Experiment, algorithm: Reinforce, reward: Reward
 ) -> np.ndarray | None:
-    """Mean returns of alternatives to the learners' decisions; None where none are asked for."""
+    """Mean returns of alternatives to the learners' decisions; None without branches."""
     if rollout.runner is None:
         return None
     game = experiment.rules.game
@@ -263,8 +265,10 @@ def tried(
     return returns
 
 
-def note_shares(rollout: Rollout, rewards: np.ndarray, game: Game, reward: Reward) -> None:
-    """Write down what share of its range the reward of every choice is."""
+def record_normalized_rewards(
+    rollout: Rollout, rewards: np.ndarray, game: Game, reward: Reward
+) -> None:
+    """Record the normalized reward of every choice: its position within the reward's range."""
     choices = [d for d in rollout.decisions if d.kind == "choose"]
     seeds = {d.match: d.seed for d in choices}
     matches = sorted(seeds)
@@ -278,7 +282,7 @@ def note_shares(rollout: Rollout, rewards: np.ndarray, game: Game, reward: Rewar
 
 
 def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any]:
-    """One step of every learner; metrics averaged over learners."""
+    """Update every learner; returns metrics, averaged over learners."""
     task.learning()
     if experiment.exact is not None:
         rows = experiment.exact.update(experiment.learners)
@@ -307,12 +311,12 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
     return together
 
 
-def rejections(decisions: Sequence[Decision]) -> dict[str, float]:
-    """`uncorrected`, where attempts failed; nothing where none did.
+def uncorrected_fraction(decisions: Sequence[Decision]) -> dict[str, float]:
+    """`uncorrected`, if answer attempts failed; else empty.
 
-    The share of what is learned from that was accepted after failed attempts which are not. Its
-    probability is recorded, and learned, as if it had been the first attempt: nothing corrects
-    for the rejection of the others (`answer.train_attempts` does).
+    The fraction of trained decisions that were accepted after failed attempts that are not trained
+    on. They are trained on with the probability of a first attempt, without a correction for
+    rejection sampling; `answer.train_attempts` corrects for it.
     """
     learned = [d for d in decisions if d.trained]
     failed = [d for d in decisions if d.kind == "attempt" and d.controller == "live"]
@@ -323,16 +327,16 @@ def rejections(decisions: Sequence[Decision]) -> dict[str, float]:
 
 
 def mean_rewards(rollout: Rollout) -> dict[str, float | None]:
-    """Mean of every reward over the learners' decisions that rounds are paid for."""
-    found = paid(rollout)
+    """Mean of every recorded reward over the learners' `payoff_decisions`."""
+    found = payoff_decisions(rollout)
     names = found[0].rewards if found else ()
     return {name: _mean([d.rewards[name] for d in found]) for name in names}
 
 
-def paid(rollout: Rollout) -> list[Decision]:
-    """The learners' decisions that rounds are paid for: no talk, thoughts or failed attempts.
+def payoff_decisions(rollout: Rollout) -> list[Decision]:
+    """The learners' decisions that determine a round's payoffs: no messages, thoughts, attempts.
 
-    Those that nothing is learned from (`answer.train_illegal`) are among them.
+    Includes those that are not trained on (`answer.train_illegal`).
     """
     live = [d for d in rollout.decisions if d.controller == "live"]
     return [d for d in live if settles_round(d)]

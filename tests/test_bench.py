@@ -29,7 +29,7 @@ from comity.rollout.play import Rollout, play
 from comity.train import credit
 
 KEYS = {
-    *("workload", "what", "decisions_per_second_playing"),
+    *("workload", "description", "decisions_per_second_playing"),
     *("decisions_per_second_playing_and_learning", "seconds_playing", "seconds_learning"),
     *("fraction_of_matmul_rate", "matmul_gflops", "peak_memory_mb", "tokens_computed"),
     *(
@@ -105,7 +105,7 @@ def test_workloads_give_one_line_each(
         for part in ("of_matmul_rate", "playing", "learning"):
             assert 0 < line[f"fraction_{part}"] < 1.5
         assert line["tokens_computed"] == line["tokens_played"] + line["tokens_learned"]
-        assert line["tokens_played"] < line["tokens_told"], "rules are shared"
+        assert line["tokens_played"] < line["tokens_unshared"], "rules are shared"
         playing, learning = line["seconds_playing"], line["seconds_learning"]
         assert line["decisions_per_second_playing"] == pytest.approx(
             line["decisions"] / playing, rel=0.01
@@ -189,14 +189,14 @@ def test_peak_memory_remembers_and_forgets_what_was_freed() -> None:
     # In a process of its own: what other tests left half freed would hide the block.
     code = """if True:
         import torch
-        from comity.commands.bench import forget_peak_memory, peak_memory_mb
+        from comity.commands.bench import reset_peak_memory, peak_memory_mb
         cpu = torch.device("cpu")
-        forget_peak_memory(cpu)
+        reset_peak_memory(cpu)
         before = peak_memory_mb(cpu)
         block = torch.ones(100_000_000)  # 400 MB
         del block
         filled = peak_memory_mb(cpu)
-        forget_peak_memory(cpu)
+        reset_peak_memory(cpu)
         print(before, filled, peak_memory_mb(cpu))
     """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -354,7 +354,7 @@ def test_the_peers_lines_have_our_keys_and_give_ratios(world: World) -> None:
     }
     assert len({line["peer"] for line in theirs.values()}) == 3
     for line in theirs.values():
-        assert line.keys() >= ours.keys() - {"tokens_told"}
+        assert line.keys() >= ours.keys() - {"tokens_unshared"}
         assert line["decisions"] == ours["decisions"]
         assert line["tokens_computed"] > ours["tokens_played"]
     assert theirs["padded"]["tokens_learned"] == sum(

@@ -1,16 +1,15 @@
-"""The fixed workloads of `comity bench`: how fast playing and learning are on this machine.
+"""The fixed workloads of `comity bench`: speed of rollouts and training on this machine.
 
-A workload is an ordinary experiment whose iterations are played and learned with the very
-functions of `comity.train`. Its learning rate is 0: the policy stays as it was, so that
-every update has the same work and two measurements can be compared. Each workload is
-warmed up and then measured, and gives one JSON line.
+A workload is an ordinary experiment, run with the functions of `comity.train`. Its learning rate
+is 0, so that the policy does not change, every update does the same work and measurements are
+comparable. Each workload is warmed up, measured and reported as one JSON line.
 
-`fraction_of_matmul_rate` says how near the whole comes to pure matrix products: the
-floating-point operations that the linear layers owe to the distinct tokens, per second, over
-the rate of the same layers alone (`matmul_gflops`), measured in the same call. A token costs
-two operations per weight forward. Backward, a frozen weight costs two more (the gradient of
-its input) and an adapter's weight four (that and its own). Attention and the output layer
-are left out.
+`fraction_of_matmul_rate` compares with pure matrix multiplication: floating-point operations per
+second of the linear layers on the distinct tokens, over the rate of the same layers alone
+(`matmul_gflops`, measured in the same call). Per token and weight the forward pass costs two
+operations. The backward pass costs two for a frozen weight (the gradient of its input) and four
+for an adapter's (the gradients of input and weight). Attention and the output layer are not
+counted.
 """
 
 import json
@@ -41,18 +40,18 @@ from comity.train import credit, update
 
 @dataclass(frozen=True)
 class Workload:
-    """An experiment, how often it is updated, and the same made small."""
+    """An experiment with its number of updates and its overrides for `--quick`."""
 
-    what: str
+    description: str
     experiment: str
     overrides: tuple[str, ...]
     updates: int
-    """Measured updates; there is one more before them, to warm up."""
+    """Measured updates, after one warm-up update."""
     quick: tuple[str, ...]
-    """Further overrides that make it small."""
+    """Additional overrides of `--quick`."""
 
     def config(self, quick: bool, model: str, dtype: str, device: str) -> Config:
-        """The experiment's config; raises `ComityError` for what is unknown."""
+        """The experiment's config; raises `ComityError` for an unknown model."""
         fixed = ["optimizer.learning_rate=0", f"iterations={1 + self.updates}", "seed=0"]
         small = self.quick if quick else ()
         config = compose(self.experiment, [*self.overrides, *fixed, *small])
@@ -72,37 +71,38 @@ _SMALL = ("matches=4", "game.length.rounds=3")
 
 WORKLOADS: dict[str, Workload] = {
     "A": Workload(
-        what="32 matches of the demo game, both seats, 10 rounds, then one update",
+        description="32 matches of the demo game, both seats, 10 rounds, then one update",
         experiment="ipd",
         overrides=_CONVERSATIONS,
         updates=1,
         quick=_SMALL,
     ),
     "A-distinct": Workload(
-        what="the same at temperature 100, so that conversations hardly ever coincide",
+        description="the same at temperature 100, with hardly any shared prefixes",
         experiment="ipd",
         overrides=(*_CONVERSATIONS, "temperature=100"),
         updates=1,
         quick=_SMALL,
     ),
     "B": Workload(
-        what="one-shot memory-1 dilemma against tit-for-tat, LoRA 64, 20 decisions an update",
+        description="one-shot memory-1 dilemma against tit-for-tat, LoRA 64, 20 decisions per "
+        "update",
         experiment="memory-one",
         overrides=("matches=4", "game.length.rounds=5", "adapter.rank=64"),
         updates=10,
         quick=("iterations=3",),
     ),
     "B5": Workload(
-        what="an episode of the moral-alignment study as executed: 5 rounds, two tokens an answer, "
-        "PPO with one step, LoRA 64 without dropout",
+        description="an episode of the moral-alignment study as executed: 5 rounds, two tokens "
+        "per answer, PPO with one step, LoRA 64 without dropout",
         experiment="moral/as-executed/game-vs-tit-for-tat",
         overrides=("model=smollm2-135m", "adapter.dropout=0"),
         updates=20,
         quick=("iterations=3",),
     ),
     "C": Workload(
-        what="16 matches of Trust and Split with hands, both seats, 3 rounds of messages of at "
-        "most 60 tokens and claims under grammars, then one update",
+        description="16 matches of Trust and Split with hands, both seats, 3 rounds of messages "
+        "of at most 60 tokens and claims, constrained by grammars, then one update",
         experiment="ipd",
         overrides=(
             *("matches=16", "game=trust_and_split_rps", "game.length.rounds=3"),
@@ -124,20 +124,20 @@ def main(
     device: str = "auto",
     output: Path | None = None,
 ) -> None:
-    """Measure workloads (all of them if none is named) and print one JSON line each.
+    """Measure the named workloads (default: all) and print one JSON line each.
 
-    With `output`, the lines are also appended to that file.
+    The lines are also appended to the file `output`, if given.
     """
     for name in workloads or WORKLOADS:
         lookup("workload", name, WORKLOADS)
     for name in workloads or WORKLOADS:
         with Experiment(WORKLOADS[name].config(quick, model, dtype, device)) as experiment:
             _, line = measure(name, experiment, quick)
-        tell(line, output)
+        report(line, output)
 
 
-def tell(line: dict[str, Any], output: Path | None) -> None:
-    """Print one JSON line, and append it to a file."""
+def report(line: dict[str, Any], output: Path | None) -> None:
+    """Print a JSON line, and append it to the file `output`."""
     text = json.dumps(line)
     print(text, flush=True)
     if output is not None:
@@ -147,20 +147,21 @@ def tell(line: dict[str, Any], output: Path | None) -> None:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration with what it cost."""
+    """One iteration with its times and token counts."""
 
     rollout: Rollout
     seconds_playing: float
     seconds_learning: float
     tokens_played: int
-    """Distinct tokens computed."""
+    """Distinct tokens computed in the rollout."""
     tokens_learned: int
+    """Distinct tokens computed in the update."""
     tokens_reused: int
-    """Of those played: learned from without another pass forward."""
+    """Tokens of the rollout that the update used without another forward pass."""
 
 
 def iterate(experiment: Experiment, number: int, task: Task) -> Iteration:
-    """Play, reward, credit and update, as `comity.train.train_run` does."""
+    """One iteration of `comity.train.train_run`: play, reward, credit, update."""
     rules, engine = experiment.rules, experiment.engine
     synchronize(engine.device)
     computed, began = engine.tokens_computed, time.perf_counter()
@@ -184,14 +185,14 @@ def iterate(experiment: Experiment, number: int, task: Task) -> Iteration:
 def measure(
     name: str, experiment: Experiment, quick: bool
 ) -> tuple[list[Iteration], dict[str, Any]]:
-    """Warm up with one iteration, measure the others; them and the line that tells of them."""
+    """Warm up with one iteration and measure the others; returns them and the report line."""
     config, engine = experiment.config, experiment.engine
     layers = linear_layers(engine)
     rate = matmul_rate(engine, layers)
     with Progress() as progress, progress.task(f"bench {name}", config.iterations) as task:
         iterate(experiment, 0, task)
         task.add(1)
-        forget_peak_memory(engine.device)
+        reset_peak_memory(engine.device)
         measured = []
         for number in range(1, config.iterations):
             measured.append(iterate(experiment, number, task))
@@ -216,7 +217,7 @@ def measure(
     updates = len(measured)
     return measured, {
         "workload": name,
-        "what": WORKLOADS[name].what,
+        "description": WORKLOADS[name].description,
         "quick": quick,
         "decisions_per_second_playing": rounded(decisions / playing),
         "decisions_per_second_playing_and_learning": rounded(decisions / (playing + learning)),
@@ -237,14 +238,14 @@ def measure(
         "tokens_played": played // updates,
         "tokens_learned": learned // updates,
         "tokens_reused": reused // updates,
-        "tokens_told": sum(len(c.ids) for one in measured for c in one.rollout.conversations)
+        "tokens_unshared": sum(len(c.ids) for one in measured for c in one.rollout.conversations)
         // updates,
-        **surroundings(experiment),
+        **setup(experiment),
     }
 
 
-def surroundings(experiment: Experiment) -> dict[str, Any]:
-    """With what and on what was measured."""
+def setup(experiment: Experiment) -> dict[str, Any]:
+    """Model, machine and versions of the measurement."""
     config, engine = experiment.config, experiment.engine
     cuda = engine.device.type == "cuda"
     return {
@@ -259,7 +260,7 @@ def surroundings(experiment: Experiment) -> dict[str, Any]:
 
 
 def linear_layers(engine: Engine) -> list[Any]:
-    """The base model's linear layers without the output layer; adapters are not among them."""
+    """The base model's linear layers, without the output layer and without adapters."""
     body = getattr(engine.model, engine.model.base_model_prefix)
     return [
         module
@@ -270,14 +271,14 @@ def linear_layers(engine: Engine) -> list[Any]:
 
 @torch.no_grad()
 def matmul_rate(engine: Engine, layers: Sequence[Any], tokens: int = 1024) -> float:
-    """Floating-point operations per second of these layers alone, best of three sweeps.
+    """Floating-point operations per second of these layers alone, best of several passes.
 
-    Each is given `tokens` rows of random numbers in the model's type.
+    Each layer gets `tokens` rows of random numbers in the model's dtype.
     """
     widths = {_width(layer) for layer in layers}
     rows = {w: torch.randn(tokens, w, device=engine.device).to(engine.dtype) for w in widths}
     best = math.inf
-    for _ in range(4):  # The first is the warm-up; that it counts as a sweep does no harm.
+    for _ in range(4):  # The first is a warm-up; counting it does not change the best.
         synchronize(engine.device)
         began = time.perf_counter()
         for layer in layers:
@@ -288,25 +289,25 @@ def matmul_rate(engine: Engine, layers: Sequence[Any], tokens: int = 1024) -> fl
 
 
 def _width(layer: Any) -> int:
-    """Inputs of a linear layer (GPT-2's `Conv1D` keeps its weight the other way around)."""
+    """Input width of a linear layer (GPT-2's `Conv1D` stores its weight transposed)."""
     return int(layer.weight.shape[0] if isinstance(layer, Conv1D) else layer.in_features)
 
 
 def _weights(layer: Any) -> int:
-    """Numbers in its weight (two of them share a byte of a 4-bit one)."""
+    """Number of weights in a layer (a 4-bit layer stores two per byte)."""
     if isinstance(layer, Conv1D):
         return int(layer.weight.numel())
     return int(layer.in_features * layer.out_features)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def forget_peak_memory(device: torch.device) -> None:
-    """Start `peak_memory_mb` anew, where the system can (CUDA, Linux)."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Reset `peak_memory_mb`, where the system supports it (CUDA, Linux)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
@@ -315,10 +316,10 @@ def forget_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most megabytes in use since `forget_peak_memory`: of this process, or on the GPU."""
+    """Peak megabytes of this process, or on the GPU, since `reset_peak_memory`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    if sys.platform == "linux":  # Not `ru_maxrss`: it keeps what the starting process used.
+    if sys.platform == "linux":  # `ru_maxrss` would include the parent process.
         lines = Path("/proc/self/status").read_text().splitlines()
         kibibytes = next(line for line in lines if line.startswith("VmHWM")).split()[1]
         return int(kibibytes) * 1024 / 1e6
@@ -328,5 +329,5 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def rounded(value: float) -> float:
-    """To four digits: more would be noise."""
+    """Rounded to four significant digits; more would be noise."""
     return float(f"{value:.4g}")

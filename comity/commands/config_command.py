@@ -1,4 +1,4 @@
-"""The command `comity config`: what would run."""
+"""The command `comity config`: show an experiment's settings and run time."""
 
 from typing import Annotated
 
@@ -23,19 +23,19 @@ def show_config(
         typer.Argument(help="group=option or key=value.", metavar="OVERRIDES", show_default=False),
     ] = None,
     config_path: Annotated[
-        str | None, typer.Option(help="A folder with configs of your own.", metavar="DIR")
+        str | None, typer.Option(help="Folder with your own configs.", metavar="DIR")
     ] = None,
     config_name: Annotated[
-        str | None, typer.Option(help="The file in that folder, without .yaml.", metavar="NAME")
+        str | None, typer.Option(help="Config file in that folder, without .yaml.", metavar="NAME")
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--yaml", help="Every setting, as YAML; nothing is measured.")
+        bool, typer.Option("--yaml", help="Print every setting as YAML, without a time estimate.")
     ] = False,
     time: Annotated[
-        bool, typer.Option("--time/--no-time", help="Measure how long an iteration takes here.")
+        bool, typer.Option("--time/--no-time", help="Measure the time of an iteration here.")
     ] = True,
 ) -> None:
-    """Show what an experiment would run, and how long that takes on this machine."""
+    """Show what an experiment would run, and estimate its run time on this machine."""
     changes = list(overrides or [])
     if "=" in name or name.startswith("~"):
         changes, name = [name, *changes], ""

@@ -1,4 +1,4 @@
-"""The commands `comity evaluate ...`: what trained policies became."""
+"""The commands `comity evaluate ...`: evaluate trained policies."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from comity.config.limits import LARGEST_SEED
 from comity.errors import ComityError
 from comity.runs.progress import say
 
-evaluate = typer.Typer(help="Measure what trained policies became.")
+evaluate = typer.Typer(help="Evaluate trained policies.")
 
 
 @evaluate.command(
@@ -26,22 +26,22 @@ comity evaluate generalization RUN --opponents tit_for_tat --framings prose,acti
 """
 )
 def generalization(
-    run: Annotated[Path, typer.Argument(help="A run's or study's folder.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run or study.", metavar="RUN")],
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer games, labels, layouts and orders.")
     ] = False,
     games: Annotated[
         str,
         typer.Option(
-            help="Games of two moves to ask about, comma-separated (stag_hunt,prisoners_dilemma, "
-            "whose payoffs are 5/3/1/0); the moral study's six if left out.",
+            help="Games with two moves to evaluate on, comma-separated (stag_hunt,"
+            "prisoners_dilemma, with payoffs 5/3/1/0); default: the moral study's six.",
         ),
     ] = "",
     table: Annotated[
         list[str] | None,
         typer.Option(
-            help="A game of your own by its own payoffs: NAME=CC,CD,DC,DD (mine=3,0,5,1), or eight "
-            "numbers, own and other's; may be given again.",
+            help="Your own game by the payoffs of a symmetric table, NAME=CC,CD,DC,DD "
+            "(mine=3,0,5,1), or by eight numbers, own and other's; repeatable.",
             metavar="NAME=NUMBERS",
             show_default=False,
         ),
@@ -54,7 +54,8 @@ def generalization(
         str,
         typer.Option(
             help="Label sets, comma-separated: action12, action21, action34, AB, BA, XY, 01, 10, "
-            "XY_YX, reserved, random, random2, random7 (AB,BA,random7). Sampled play has the first."
+            "XY_YX, reserved, random, random2, random7 (AB,BA,random7). Sampled play uses the "
+            "first."
         ),
     ] = "",
     layouts: Annotated[
@@ -66,57 +67,57 @@ def generalization(
     opponents: Annotated[
         str,
         typer.Option(
-            help="Scripts that are played against besides random, comma-separated "
+            help="Scripted opponents in addition to random, comma-separated "
             "(tit_for_tat,always_defect)."
         ),
     ] = "",
     framings: Annotated[
         str,
         typer.Option(
-            help="Framings and off-task prompts in which answers are also sampled: prose, story, "
+            help="Additional framings and off-task prompts for sampled play: prose, story, "
             "explicit, action_only, action_game, action_game_state (prose,story)."
         ),
     ] = "",
     goal: Annotated[
         str | None,
         typer.Option(
-            help="Goal in place of the trained one: selfish, neutral, none or a sentence "
+            help="Goal in the prompt, instead of training's: selfish, neutral, none or a sentence "
             "('Pick what is best for both of you.').",
             show_default=False,
         ),
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(help="In place of the trained temperature (1.0).", show_default=False),
+        typer.Option(help="Temperature, instead of training's (1.0).", show_default=False),
     ] = None,
     penalty: Annotated[
         float | None,
         typer.Option(
-            help="Penalty that the deontological rewards are scored with, in place of the trained "
-            "one (4, as the published evaluation did).",
+            help="Penalty of the deontological evaluation rewards, instead of training's "
+            "(4, as in the published evaluation).",
             show_default=False,
         ),
     ] = None,
     seats: Annotated[
         str,
-        typer.Option(help="own: the seat that was trained; both: the other one too (both)."),
+        typer.Option(help="own: evaluate on the trained seat; both: also on the other (both)."),
     ] = "own",
 ) -> None:
-    """Base and trained policies on games, labels and framings that training never showed."""
+    """Evaluate base and trained policies on games, labels and framings not seen in training."""
     try:
         numbers = [int(word) for word in _words(seeds)]
     except ValueError:
         raise ComityError(f"--seeds takes whole numbers like 100,101, not {seeds!r}") from None
     if any(not 0 <= number <= LARGEST_SEED for number in numbers):
-        raise ComityError(f"--seeds takes numbers from 0 on, up to {LARGEST_SEED}")
+        raise ComityError(f"--seeds takes numbers from 0 to {LARGEST_SEED}")
     if seats not in ("own", "both"):
-        raise ComityError(f"--seats is own or both, not {seats!r}")
+        raise ComityError(f"--seats must be own or both, not {seats!r}")
     if temperature is not None and not 0 < temperature < float("inf"):
         raise ComityError(f"--temperature must be above 0, not {temperature}")
     if sys.modules.get("comity.commands.generalization") is None:
         say("loading torch ...")
     if penalty is not None and not 0 <= penalty < float("inf"):
-        raise ComityError(f"--penalty is a size and must not be negative, not {penalty}")
+        raise ComityError(f"--penalty must not be negative, not {penalty}")
     from comity.commands.generalization import evaluate_generalization
     from comity.commands.generalization_plan import Options
 

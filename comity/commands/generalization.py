@@ -1,19 +1,19 @@
-"""`comity evaluate generalization`: a run's policies before and after, on what they never saw.
+"""`comity evaluate generalization`: base and trained policies on prompts not seen in training.
 
-Beside the run or study it writes
+It writes into the folder of the run or study
 
     generalization.json       every number of the page, with intervals and n
-    generalization.parquet    the exact table: one row per policy and question
+    generalization.parquet    exact probabilities: one row per policy and question
     generalization.html       the page
 
-A quick evaluation, or one of chosen games, seeds, labels, layouts or conditions (goal,
-temperature, penalty), does not overwrite a full one: it then writes `generalization-quick.*` or
-`generalization-chosen.*`.
+A quick evaluation, or one with selected games, seeds, labels, layouts or conditions (goal,
+temperature, penalty), does not overwrite a full one: it writes `generalization-quick.*` or
+`generalization-chosen.*` instead.
 
-Every policy is asked as it was trained: at its temperature, with its goal, persona and system
-prompt, and besides the published prompts in its own. Whatever can be refused is refused before a
-model is loaded: a folder that is no run, a run without a checkpoint, games and prompts that do
-not go together.
+Every policy is evaluated under its training conditions: temperature, goal, persona and system
+prompt; with the published prompts and with its own training prompt. Invalid requests fail before
+a model is loaded: a folder that is no run, a run without a checkpoint, a prompt that does not
+support a game.
 """
 
 import json
@@ -31,8 +31,8 @@ import pyarrow.parquet as pq
 from comity.commands.generalization_plan import (
     Options,
     conditions,
-    described,
     make_plan,
+    make_subjects,
     rewards,
     trained_name,
 )
@@ -57,16 +57,15 @@ from comity.runs.versions import versions
 
 
 def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:  # noqa: B008
-    """Measure a run or study and return the page's path."""
+    """Evaluate a run or study; returns the page's path."""
     policies = trained_policies(folder)
     config = policies[0].config
     if isinstance(make_game(config.game), Split):
         raise ComityError(
-            f"{folder} was trained on a split game; generalization is measured from one game of "
-            "moves to others"
+            f"{folder} was trained on a split game; generalization needs a game with discrete moves"
         )
     plan = make_plan(options, policies)
-    subjects = described(plan, policies, options)
+    subjects = make_subjects(plan, policies, options)
     for subject in everyone(subjects):
         ask(plan.cells(subject), plan.every_game, plan.prompt)
     began = datetime.now(UTC)
@@ -75,7 +74,7 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
         respond = _respondents(config, policies, stack)
         subjects = [replace(one, respondent=respond(one)) for one in subjects]
         total = work(plan, subjects)
-        progress.say(f"{len(policies)} trained and the base model: {total} answers to be computed")
+        progress.say(f"{len(policies)} trained policies and the base model: {total} answers")
         with progress.task("questions", total) as task:
             measured = measure(plan, subjects, task.add)
         base = subjects[0].respondent
@@ -121,23 +120,23 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
 
 
 def _left_out(plan: Plan) -> dict[str, str]:
-    """Which framings are not asked in, and why; empty where all are."""
+    """The framings that are left out, and why; empty if none is."""
     fits = fitting(plan.games[plan.dilemma])
     framings = [one for one in FRAMINGS[1:] if one not in fits]
     if not framings:
         return {}
-    told = "framing" if len(framings) == 1 else "framings"
-    return {"left out": f"{told} {', '.join(framings)}: contradicting {plan.dilemma}'s payoffs"}
+    noun = "framing" if len(framings) == 1 else "framings"
+    return {"left out": f"{noun} {', '.join(framings)}: contradicting {plan.dilemma}'s payoffs"}
 
 
 def _title(folder: Path, config: Config) -> str:
-    """The experiment's name, with the arm's and the seed where it is a run of a study."""
+    """The experiment's name; for a run of a study also its arm and seed."""
     arm = (folder.parent.parent / "study.json").is_file()
     return f"{config.name}: {folder.parent.name}, seed {config.seed}" if arm else config.name
 
 
 def write(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
-    """The three files; returns the page's path. What is not full spares a full one."""
+    """Writes the three files, without overwriting a fuller evaluation; returns the page's path."""
     extent, name = str(found["extent"]), "generalization"
     if extent != "full" and _extent(folder / f"{name}.json") == "full":
         name += f"-{extent}"
@@ -153,18 +152,18 @@ def write(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, An
 
 
 def _extent(numbers: Path) -> str | None:
-    """How much an earlier evaluation asked; full where it does not say. None: there is none."""
+    """The extent of an earlier evaluation; full if not stated, None if there is none."""
     if not numbers.is_file():
         return None
     with suppress(ValueError, OSError, AttributeError):
         return str(json.loads(numbers.read_text(encoding="utf-8")).get("extent", "full"))
-    return None  # it cannot be read, so nothing is lost
+    return None  # The file is damaged and may be overwritten.
 
 
 def _respondents(
     config: Config, policies: Sequence[Trained], stack: ExitStack
 ) -> Callable[[Subject], ModelRespondent]:
-    """Who answers for a subject; `stack` takes the adapters away again."""
+    """A function from a subject to its policy; `stack` unloads the adapters."""
     model = config.model
     check_quantization(model.quantization, choose_device(model.device))
     tokenizer = load_tokenizer(model.name)
@@ -173,7 +172,7 @@ def _respondents(
         for system in {policy.config.model.system for policy in policies}
     }
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
-    # What needs the size of the model's output, now that it is there.
+    # Checks that need the size of the model's output.
     rows = engine.head.vocabulary
     formats = {system: one.for_vocabulary(rows) for system, one in formats.items()}
     handles: dict[tuple[str, int | None], str | None] = {}
@@ -187,7 +186,8 @@ def _respondents(
     def respond(subject: Subject) -> ModelRespondent:
         handle = handles.get((trained_name(subject), subject.seed))
         key = handle, subject.asked.system, subject.asked.temperature
-        # One for all who answer alike, so that equal questions are computed once.
+        # One object for subjects that answer identically, so that equal questions are computed
+        # once.
         return made.setdefault(
             key,
             ModelRespondent(

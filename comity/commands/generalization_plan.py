@@ -1,9 +1,10 @@
-"""What `comity evaluate generalization` asks whom: from options and trainings to a `Plan`.
+"""Plans `comity evaluate generalization` from its options and the trained policies.
 
-- `Options`: what the command line says.
-- `make_plan`: games, labels, prompts and opponents.
-- `described`: the base models and policies, each asked as it was trained.
-- `conditions`: the same in words, for the page.
+- `Options`: the command line's options.
+- `make_plan`: games, labels, prompts and opponents of the evaluation.
+- `make_subjects`: base models and trained policies, each under its training conditions.
+- `conditions`: training and evaluation conditions of every policy, for the page.
+- `rewards`: the evaluation rewards.
 """
 
 import json
@@ -53,45 +54,45 @@ GAMES = (
 QUICK_GAMES = (DILEMMA, "stag_hunt", "defective_coordination")
 SEEDS = (SEED, 101, 102)
 """Evaluation seeds: the published one, and two more."""
-JUDGES = ("own", "utilitarian", "deontological", "own_deontological")
-"""Rewards that every policy is judged by."""
+EVALUATION_REWARDS = ("own", "utilitarian", "deontological", "own_deontological")
+"""Rewards under which every policy is evaluated."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is evaluated; empty: what the evaluation does by itself."""
+    """Options of the evaluation; empty ones have the defaults."""
 
     quick: bool = False
     games: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
-    """Own games, `NAME=CC,CD,DC,DD` (own payoffs) or eight numbers (own, other's)."""
+    """Custom games, `NAME=CC,CD,DC,DD` (own payoffs) or eight numbers (own, other's)."""
     seeds: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
     layouts: tuple[str, ...] = ()
     opponents: tuple[str, ...] = ()
     framings: tuple[str, ...] = ()
-    """In which the dilemma is also played."""
+    """Additional framings of the dilemma in sampled play."""
     goal: str | None = None
     temperature: float | None = None
     penalty: float | None = None
-    """Of the deontological rewards, in place of the trained one."""
+    """Of the deontological rewards; None: as in training."""
     both_seats: bool = False
 
     @property
     def extent(self) -> str:
-        """quick, chosen or full: only what is full stands in another's place.
+        """quick, chosen or full; a full evaluation is not overwritten by the others.
 
-        Full is what asks all that the evaluation asks by itself, in the trained way, or more.
+        A full one covers at least all defaults, under the training conditions.
         """
         if self.quick:
             return "quick"
-        asked = self.games or self.tables or self.seeds or self.labels or self.layouts
-        told = (self.goal, self.temperature, self.penalty)
-        return "chosen" if asked or any(one is not None for one in told) else "full"
+        selected = self.games or self.tables or self.seeds or self.labels or self.layouts
+        changed = (self.goal, self.temperature, self.penalty)
+        return "chosen" if selected or any(one is not None for one in changed) else "full"
 
     @property
     def command(self) -> str:
-        """The options as on the command line."""
+        """The options as command-line arguments."""
         lists = {
             "games": self.games, "seeds": self.seeds, "labels": self.labels,
             "layouts": self.layouts, "opponents": self.opponents, "framings": self.framings,
@@ -109,7 +110,7 @@ class Options:
 
 
 def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) -> Plan:
-    """How much is asked. `ComityError` for whatever is not known."""
+    """The games, labels, prompts and opponents; `ComityError` for unknown ones."""
     for label in options.labels:
         lookup("set of labels", label, {**ALL_LABELS, **RANDOM_LABELS})
     for layout in options.layouts:
@@ -136,7 +137,7 @@ def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) ->
     return Plan(
         games=games,
         dilemma=dilemma,
-        # The exchange of action1 and action2 tells a move that was learned from a label.
+        # Swapping action1 and action2 separates a learned move from a learned label.
         label_sets=labels or (LABEL_SETS[:3] if quick else LABEL_SETS),
         layouts=tuple(dict.fromkeys(options.layouts)) or (LAYOUTS[:1] if quick else LAYOUTS),
         orders=ORDERS[:1] if quick else ORDERS,
@@ -150,22 +151,22 @@ def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) ->
         opponents={
             name: build("player", name, MATRIX_STRATEGIES)
             for name in options.opponents
-            if name != RANDOM  # It is there always, as published.
+            if name != RANDOM  # Always included, as published.
         },
         play_framings=tuple(dict.fromkeys(options.framings)),
     )
 
 
 def _game(name: str) -> Game:
-    """A game of `comity list games` that can be asked about."""
+    """A game of `comity list games` with two seats and two moves."""
     lookup("game of the evaluation", name, ALL_GAMES)
     try:
         game = make_game({"name": name})
         payoff_table(game)
     except ComityError as error:
         raise ComityError(
-            f"game {name}: {error}; give a game of two seats and two moves, or your own with "
-            "--table"
+            f"game {name}: {error}; choose a game with two seats and two moves, or define one "
+            "with --table"
         ) from error
     return game.sample_instance(0)
 
@@ -179,8 +180,8 @@ def _own_table(text: str) -> tuple[str, Game]:
         values = []
     if not name.strip() or len(values) not in (4, 8):
         raise ComityError(
-            f"--table {text!r}: write NAME=CC,CD,DC,DD with the own payoff of each outcome "
-            "(mine=3,0,5,1), or eight numbers, own and other's for each"
+            f"--table {text!r}: write NAME=CC,CD,DC,DD with the own payoff in each outcome "
+            "(mine=3,0,5,1), or eight numbers, own and other's in each"
         )
     if len(values) == 4:
         payoff = dict(zip(OUTCOMES, values, strict=True))
@@ -191,14 +192,14 @@ def _own_table(text: str) -> tuple[str, Game]:
 
 
 def trained_prompts(policies: Sequence[Trained]) -> dict[str, Prompt]:
-    """The different prompts of the trainings, by what they are called."""
+    """The distinct training prompts by name."""
     names = _prompt_names(policies)
     blocks = {names[_identity(p.config.prompt)]: p.config.prompt for p in policies}
     return {name: build("prompt", block, PROMPTS) for name, block in blocks.items()}
 
 
 def _prompt_names(policies: Sequence[Trained]) -> dict[str, str]:
-    """What each different prompt block is called: its name, numbered where others share it."""
+    """The name of each distinct prompt block, numbered if several share it."""
     blocks = {_identity(p.config.prompt): str(p.config.prompt["name"]) for p in policies}
     names = list(blocks.values())
     return {
@@ -208,12 +209,12 @@ def _prompt_names(policies: Sequence[Trained]) -> dict[str, str]:
 
 
 def _identity(block: Mapping[str, Any]) -> str:
-    """The same for equal blocks of a config."""
+    """A key that is equal for equal config blocks."""
     return json.dumps(block, sort_keys=True, default=str)
 
 
 def _trained_on(games: Mapping[str, Game], policies: Sequence[Trained]) -> dict[str, Game]:
-    """The games of the trainings that are not among `games`, where they can be asked about."""
+    """The training games not in `games` that have two seats and two moves."""
     found: dict[str, Game] = {}
     for policy in policies:
         game: Any = make_game(policy.config.game).sample_instance(0)
@@ -227,18 +228,18 @@ def _trained_on(games: Mapping[str, Game], policies: Sequence[Trained]) -> dict[
     return found
 
 
-def described(plan: Plan, policies: Sequence[Trained], options: Options) -> list[Subject]:
-    """The base models and policies, in their order, that nobody answers for yet.
+def make_subjects(plan: Plan, policies: Sequence[Trained], options: Options) -> list[Subject]:
+    """The base models, then the trained policies in order, with `Unanswered` as respondents.
 
-    A base model for each way in which policies are asked: how they were trained, but for what
-    the options say.
+    There is one base model for each distinct set of conditions: those of training, with the
+    changes in `options`.
     """
     prompts = _prompt_names(policies)
     asked = [_asked(p.config, prompts[_identity(p.config.prompt)], options) for p in policies]
     bases = _base_names(list(dict.fromkeys(asked)))
-    found = [Subject(name, Nobody(), None, 0, one, name) for one, name in bases.items()]
+    found = [Subject(name, Unanswered(), None, 0, one, name) for one, name in bases.items()]
     for policy, one in zip(policies, asked, strict=True):
-        subject = Subject(policy.name, Nobody(), policy.seed, policy.seat, one, bases[one])
+        subject = Subject(policy.name, Unanswered(), policy.seed, policy.seat, one, bases[one])
         found.append(subject)
         if options.both_seats:
             other = replace(subject, name=policy.name + OTHER_SEAT, seat=1 - policy.seat)
@@ -247,18 +248,19 @@ def described(plan: Plan, policies: Sequence[Trained], options: Options) -> list
 
 
 OTHER_SEAT = ", other seat"
-"""Follows the name of a policy that is asked on the seat that it was not trained on."""
+"""Suffix of a policy's name when evaluated on the seat that it was not trained on."""
 
 
 def trained_name(subject: Subject) -> str:
+    """The name of the policy, whichever seat it is evaluated on."""
     return subject.name.removesuffix(OTHER_SEAT)
 
 
 def _asked(config: Config, prompt: str, options: Options) -> Asked:
-    """How a policy is asked: as it was trained, but for what the options say."""
+    """The evaluation conditions of a policy: those of training, with the changes in `options`."""
     block = config.prompt
     goal = str(block.get("goal", "selfish"))
-    if goal == "own":  # What the other prompts call it.
+    if goal == "own":  # The other prompts' name for it.
         goal = "selfish"
     return Asked(
         goal=goal if options.goal is None else options.goal,
@@ -270,7 +272,7 @@ def _asked(config: Config, prompt: str, options: Options) -> Asked:
 
 
 def _base_names(ways: Sequence[Asked]) -> dict[Asked, str]:
-    """What the base model is called, asked in each way: by what tells the way from others."""
+    """The base model's name under each set of conditions, with the conditions that differ."""
     differing = [
         key for key in Asked.__dataclass_fields__ if len({getattr(way, key) for way in ways}) > 1
     ]
@@ -288,7 +290,7 @@ def _base_names(ways: Sequence[Asked]) -> dict[Asked, str]:
 def conditions(
     plan: Plan, subjects: Sequence[Subject], policies: Sequence[Trained]
 ) -> dict[str, Any]:
-    """How every policy was trained and is asked, by name; JSON-ready."""
+    """Training and evaluation conditions by policy; JSON-ready."""
     found: dict[str, Any] = {}
     for subject in subjects:
         mine = [p for p in policies if p.name == trained_name(subject)]
@@ -312,16 +314,15 @@ def conditions(
 
 
 def reward_blocks(config: Config) -> list[dict[str, Any]]:
-    """What a policy was trained on, phase by phase; it is judged by the last."""
+    """The rewards of a policy's training phases; it is evaluated under the last."""
     return [phase.reward for phase in config.phases] or [config.reward]
 
 
 def rewards(config: Config, penalty: float | None = None) -> dict[str, Reward]:
-    """The rewards that a policy is judged by: `JUDGES`, with its own reward's parameters.
+    """The evaluation rewards of a policy: `EVALUATION_REWARDS`, and its training reward.
 
-    `penalty`: that of the deontological ones, in place of the trained one.
-
-    The trained reward itself is among them, under its own name where it is none of `JUDGES`.
+    They have the training reward's parameters, except the deontological ones' `penalty` if given.
+    The training reward is added under its own name unless it is one of `EVALUATION_REWARDS`.
     """
     block = reward_blocks(config)[-1]
     trained = build("reward", block, REWARDS)
@@ -330,15 +331,15 @@ def rewards(config: Config, penalty: float | None = None) -> dict[str, Reward]:
     if penalty is not None:
         other = replace(known["deontological"], penalty=penalty)  # type: ignore[call-arg]
         duty = all_rewards(other)
-        known |= {judge: duty[judge] for judge in ("deontological", "own_deontological")}
-    found: dict[str, Reward] = {judge: known[judge] for judge in JUDGES}
+        known |= {one: duty[one] for one in ("deontological", "own_deontological")}
+    found: dict[str, Reward] = {one: known[one] for one in EVALUATION_REWARDS}
     if name not in found and trained not in found.values():
         found[name] = trained
     return found
 
 
-class Nobody:
-    """A respondent that is never asked: to see whether all questions can be told."""
+class Unanswered:
+    """A placeholder respondent, to check that all questions can be rendered."""
 
     def chances(self, questions: Sequence[Any]) -> Any:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What was probably meant by a command line that is not understood."""
+"""Suggestions for command lines that typer refuses."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ CONFIGURABLE = ("train", "play", "config")
 
 
 def hint(error: Any, given: Sequence[str]) -> str:
-    """What to write instead, for click's error about the arguments `given`; "" if unknown."""
+    """A suggestion for click's error about the arguments `given`; "" if there is none."""
     option = getattr(error, "option_name", None)
     if option and given and given[0] in CONFIGURABLE:
         return _setting(str(option), given)
@@ -19,7 +19,7 @@ def hint(error: Any, given: Sequence[str]) -> str:
 
 
 def _setting(option: str, given: Sequence[str]) -> str:
-    """`--iterations 5`: a setting, which has no dashes."""
+    """For `--iterations 5`: settings have no dashes."""
     from comity.config.hints import elsewhere, is_key
 
     place = next(i for i, word in enumerate(given) if word.split("=")[0] == option)
@@ -40,7 +40,7 @@ def _command(word: str, given: Sequence[str]) -> str:
     if given[:1] == ["evaluate"]:
         return f"write comity evaluate generalization {shlex.quote(word)}"
     if given[:1] == ["models"]:
-        return "comity models list shows them; comity models fetch NAME fetches one"
+        return "comity models list shows them; comity models fetch NAME downloads one"
     from comity.config.groups import options
     from comity.config.presets import experiments
 

@@ -1,7 +1,7 @@
-"""Starts experiments: one, or with `--multirun` those of a sweep by Hydra and its launchers.
+"""Launches experiments: one, or with `--multirun` a sweep by Hydra and its launchers.
 
-Hydra would print errors in its own way and leave folders of its own behind; both are
-turned off here. A job of another process (a SLURM launcher's) raises its error there.
+Hydra's own error output and output folders are turned off. A job in another process (of a SLURM
+launcher) raises its error there.
 """
 
 import os
@@ -36,18 +36,18 @@ QUIET = (
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
 )
-"""Overrides that keep Hydra from making folders and logs; a sweep leaves its multirun.yaml."""
+"""Overrides that keep Hydra from writing folders and logs, except a sweep's multirun.yaml."""
 
 
 @dataclass
 class _Jobs:
-    """What the jobs of this process came to."""
+    """Results of the jobs that ran in this process."""
 
     folders: list[Path] = field(default_factory=list)
     failures: list[tuple[list[str], Exception]] = field(default_factory=list)
 
     def done(self) -> list[Path]:
-        """The run folders; raises the first failure, with how many there were."""
+        """The run folders; raises the first failure, with the number of failures."""
         if not self.failures:
             return self.folders
         given, error = self.failures[0]
@@ -67,13 +67,13 @@ def start(
     resume: Path | None,
     is_dry: bool = False,
 ) -> list[Path]:
-    """What `comity train` does with its arguments; the folders that came of it.
+    """Runs `comity train` with its arguments; returns the run folders.
 
-    `is_dry`: nothing is trained; what would be is printed.
+    `is_dry`: print the plan only.
     """
     if resume is not None:
         if name or overrides or multirun or config_path or config_name:
-            raise ComityError("--resume takes its config from the run; give nothing beside it")
+            raise ComityError("--resume uses the run's config; remove all other arguments")
         from comity.runs.folder import stored_config
 
         config = stored_config(resume)
@@ -100,30 +100,30 @@ def show(
     whole: bool = False,
     measure: bool = True,
 ) -> None:
-    """What `comity config` does: prints the plan of an experiment, or its whole config."""
+    """Runs `comity config`: prints the plan of an experiment, or with `whole` its config."""
     _check_named(name, overrides, config_path)
 
-    def tell(config: Config) -> Path:
+    def describe(config: Config) -> Path:
         if whole:
             print(to_yaml(config), end="")
             return Path(config.output)
         return dry_run(config, measure)
 
-    launch(tell, name, overrides, config_dir=config_path, config_name=config_name)
+    launch(describe, name, overrides, config_dir=config_path, config_name=config_name)
 
 
 def _check_named(name: str, overrides: Sequence[str], config_path: str | None) -> None:
-    """Raises `ComityError` where no experiment is named."""
+    """Raises `ComityError` if no experiment is named."""
     if not name and config_path is None and not any("experiment=" in o for o in overrides):
         from comity.config.groups import options
 
         known = ", ".join(options("experiment"))
-        raise ComityError(f"which experiment? {known}, and more in: comity list experiments")
+        raise ComityError(f"name an experiment: {known}; more in: comity list experiments")
 
 
 def run_anew(config: Config) -> Path:
-    """Trains, and returns the run's folder."""
-    # Not before the config is known to be right: this imports torch.
+    """Trains a new run; returns its folder."""
+    # Imports torch, so only after the config was checked.
     _say_loading(config)
     from comity.commands.run import run
 
@@ -131,13 +131,13 @@ def run_anew(config: Config) -> Path:
 
 
 def _say_loading(config: Config) -> None:
-    """Tells what is waited for: torch and transformers take seconds to import."""
+    """Prints that torch and transformers are loading, which takes seconds."""
     if sys.modules.get("comity.train") is None:
         say(f"{config.name}: loading torch ...")
 
 
 def dry_run(config: Config, measure: bool = True) -> Path:
-    """Prints what would run and how long it would take."""
+    """Prints what would run and, with `measure`, the estimated run time."""
     _say_loading(config)
     from comity.commands.plan import plan
 
@@ -154,15 +154,14 @@ def launch(
     config_dir: str | None = None,
     config_name: str | None = None,
 ) -> list[Path]:
-    """Composes the config and trains; once, or for every combination of a multirun.
+    """Composes the config and calls `train`, once or for every combination of a multirun.
 
-    `train` is called with each config and returns the run's folder.
-    `name` is an experiment. With `config_dir`, `config_name` is the user's file in it
-    (without it, `name` is). Returns the run folders. Raises `ComityError` in one line; of a
-    multirun all jobs are tried before the first failure is raised.
+    `train` returns the run's folder. `name` is an experiment. With `config_dir`, `config_name`
+    (or else `name`) is the user's file in it. Returns the run folders. Raises a one-line
+    `ComityError`; in a multirun, the first failure after all jobs were run.
     """
     if config_name is not None and config_dir is None:
-        raise ComityError("--config-name needs --config-path, the folder that the file is in")
+        raise ComityError("--config-name needs --config-path, the folder of the file")
     if config_dir is not None:
         config_dir = str(Path(config_dir).absolute())
         primary = config_name or name
@@ -216,7 +215,7 @@ def _sweep(
         except Exception as error:
             if os.getpid() != parent:
                 raise
-            # Returned to Hydra, it would be printed there and again here.
+            # Raised into Hydra, it would be printed twice.
             jobs.failures.append((given, error))
 
     with plain_errors(), beside_hydra():

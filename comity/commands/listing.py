@@ -1,8 +1,8 @@
-"""What there is to choose from: every game, reward, player ... with a sentence each.
+"""The catalog of `comity list`: every game, reward, player ... with a one-line description.
 
-For whatever is chosen in the config the sentence is the first comment line of its YAML
-file; players and sinks are described by their classes. What imports numpy is imported where it
-is listed, so that the experiments are there at once.
+Options of config groups are described by the first comment line of their YAML file, players and
+sinks by their classes. Modules that import numpy are imported only when listed, so that
+`comity list experiments` is fast.
 """
 
 import difflib
@@ -19,16 +19,16 @@ if TYPE_CHECKING:  # Imported where something is printed.
     from rich.console import Console
 
 MODEL_PLAYERS: Sentences = {
-    "learner": "A language model that is trained; both seats with it share one adapter.",
-    "learner:NAME": "A learner with an adapter and optimizer of its own, called NAME.",
-    "base": "The language model as it came, without an adapter.",
+    "learner": "A language model that is trained; all seats with it share one adapter.",
+    "learner:NAME": "A learner with its own adapter and optimizer, called NAME.",
+    "base": "The base language model, without an adapter.",
     "adapter:PATH": "The language model with a trained adapter from a folder (PEFT format).",
-    "human": "A person at the terminal; only in `comity play`.",
+    "human": "A human at the terminal; only in `comity play`.",
 }
 
 
 def choices(group: str) -> Sentences:
-    """The options of a config group and the user's own parts beside them."""
+    """The options of a config group, including user-defined ones."""
     from comity.config.own_parts import own
 
     return options(group) | sentences(own(group))
@@ -74,12 +74,12 @@ def _streams() -> Sentences:
 
 
 BESIDE = 45
-"""Columns of a terminal that a sentence beside its name takes at least."""
+"""Minimum columns for descriptions beside names in a terminal."""
 PARTS = (
     *("moral/regime", "moral/opponent", "moral/version"),
     *("negotiation/game", "negotiation/method", "negotiation/version"),
 )
-"""The groups whose options published experiments are made of."""
+"""The config groups of which published experiments are composed."""
 
 KINDS: dict[str, Callable[[], Sentences]] = {
     "experiments": experiments,
@@ -99,13 +99,13 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "streams": _streams,
     **{group: partial(options, group) for group in PARTS},
 }
-"""What `comity list` knows, in its order."""
+"""The kinds of `comity list`, in order."""
 
 
 def catalog(kind: str | None = None, words: Sequence[str] = ()) -> dict[str, Sentences]:
-    """Names and sentences of one kind ("games" or "game"), or of all.
+    """Names and descriptions of one kind ("games" or "game"), or of all.
 
-    `words`: only those with all of these in their name or sentence, in any case of letters;
+    `words`: only those that contain all of these in name or description, ignoring case;
     `ComityError` if there are none.
     """
     if kind is None:
@@ -120,14 +120,16 @@ def catalog(kind: str | None = None, words: Sequence[str] = ()) -> dict[str, Sen
     if not found:
         close = difflib.get_close_matches(" ".join(words), described, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ComityError(f"{name}: none has {' and '.join(words)}; {hint}see: comity list {name}")
+        raise ComityError(
+            f"{name}: none contains {' and '.join(words)}; {hint}see: comity list {name}"
+        )
     return {name: found}
 
 
 def show(kinds: dict[str, Sentences], families: bool = False) -> None:
-    """Prints names and sentences; in a terminal wrapped, in a pipe one line each.
+    """Prints names and descriptions; wrapped in a terminal, one line each in a pipe.
 
-    `families`: of experiments their overview instead.
+    `families`: show the overview of experiments by study.
     """
     from rich.console import Console
     from rich.text import Text
@@ -153,7 +155,7 @@ def show(kinds: dict[str, Sentences], families: bool = False) -> None:
 
 
 def _show_in_terminal(console: "Console", described: Sentences) -> None:
-    """Sentences beside the names, or below them where that leaves too little room."""
+    """Prints descriptions beside the names, or below them in a narrow terminal."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text

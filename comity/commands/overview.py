@@ -1,4 +1,4 @@
-"""The overview of experiments in families: `comity list experiments` without a filter."""
+"""The overview of experiments by study: `comity list experiments` without a filter."""
 
 import textwrap
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from comity.config.presets import FIRST, experiments
 from comity.config.presets.families import Family, Row, columns, families
 
 BELOW = 36
-"""Sentences stand below names that are longer than this."""
+"""Descriptions of names longer than this are printed below them."""
 
 
 def overview(width: int) -> Iterator[str]:
-    """Lines of at most `width` characters; those of headings are not indented."""
+    """Lines of at most `width` characters; headings are not indented."""
     for line, says in _lines():
         blank = " " * len(line)
         yield from textwrap.wrap(
@@ -21,12 +21,12 @@ def overview(width: int) -> Iterator[str]:
 
 
 Line = tuple[str, str]
-"""How a line begins, and a sentence that is wrapped behind it."""
+"""The beginning of a line, and a description that is wrapped after it."""
 
 
 def _lines() -> Iterator[Line]:
     known = experiments()
-    yield "Begin with", ""
+    yield "Get started", ""
     yield from _table({name: known[name] for name in FIRST})
     for family in families():
         yield "", ""
@@ -36,9 +36,9 @@ def _lines() -> Iterator[Line]:
     yield "More", ""
     yield from _table(
         {
-            "comity list experiments WORD ...": "each one with WORD in its line",
-            "comity config NAME": "what it would run, and for how long",
-            "comity train NAME": "run it",
+            "comity list experiments WORD ...": "list the experiments whose line contains WORD",
+            "comity config NAME": "show what an experiment would run, and its run time",
+            "comity train NAME": "run an experiment",
         }
     )
 
@@ -61,7 +61,7 @@ def _family(family: Family) -> Iterator[Line]:
 
 
 def _grid(rows: dict[str, Row]) -> Iterator[Line]:
-    """Methods by games, each game's name above its column, one step lower than the last."""
+    """Methods by games, with the games' names in a staircase above their columns."""
     width = max(map(len, rows))
     games = columns(rows)
     for number, game in enumerate(games):
@@ -73,7 +73,7 @@ def _grid(rows: dict[str, Row]) -> Iterator[Line]:
 
 
 def _table(described: Sentences, indent: int = 2) -> Iterator[Line]:
-    """Names, and sentences beside them, or below where the names are long."""
+    """Names with descriptions beside them, or below if the names are long."""
     width = max(map(len, described))
     blank = " " * indent
     for name, sentence in described.items():

@@ -1,7 +1,7 @@
-"""What an experiment would run, and how long that would take here (`comity config`, `--dry-run`).
+"""The plan of an experiment and an estimate of its run time (`comity config`, `--dry-run`).
 
-Everything that a start would refuse is refused. The time is measured: two iterations are played
-and learned from in a folder that is removed again, and the second one's pace is taken for all.
+Invalid configs are refused as at a start. The estimate extrapolates the second of two iterations,
+which are run in a temporary folder.
 """
 
 import json
@@ -13,33 +13,33 @@ from typing import Any
 
 from comity.commands.study import check_study, one_arm
 from comity.config.schema import CheckpointConfig, Config
-from comity.config.seats import entrant_name, only_arm
+from comity.config.seats import only_arm, participant_name
 from comity.engines.local.models import is_here
 from comity.errors import ComityError
-from comity.evaluation.crossplay import Entrant, pairings
+from comity.evaluation.crossplay import Participant, pairings
 from comity.reports.page.formats import counted, duration, words
 from comity.reports.page.settings import applying, reward_words, rewards
 from comity.runs.progress import say
 from comity.train import check_training, train
 
 MEASURED_MATCHES = 32
-"""Matches that are played to measure, at most; more are taken to take so much longer."""
+"""Maximum matches of a measured iteration; time is proportional to their number."""
 KEYS = ("model", "game", "prompt", "answer", "seats", "opponent_pool", "algorithm", "optimizer")
 
 Runs = Mapping[str, Mapping[int, Config]]
-"""Configs by arm and seed; a single run's arm is called like the experiment."""
+"""Configs by arm and seed; a single run's arm is named as the experiment."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of one iteration, and of playing one match of it."""
+    """Seconds of one iteration, and of playing one match."""
 
     iteration: float
     match: float
 
 
 def runs_of(config: Config) -> Runs:
-    """All runs of a config, checked as they would be at the start."""
+    """All runs of a config, checked as at a start."""
     if config.study is None and config.crossplay is None:
         check_training(config)
         return {config.name: {config.seed: config}}
@@ -47,23 +47,23 @@ def runs_of(config: Config) -> Runs:
 
 
 def plan(config: Config, measure: bool = True) -> list[str]:
-    """The lines that `comity config` prints; the last one says how long it takes."""
+    """The lines that `comity config` prints; with `measure`, the last is the estimated time."""
     runs = runs_of(config)
     rows = [("experiment", config.name), ("runs", _runs(config, runs)), *_settings(config, runs)]
-    meetings = 0
+    crossplay_matches = 0
     if config.crossplay is not None:
-        players = [entrant_name(player) for player in only_arm(config.crossplay.players, runs)]
+        players = [participant_name(player) for player in only_arm(config.crossplay.players, runs)]
         seeds = config.study.seeds if config.study is not None else [config.seed]
-        # Who plays is not there yet; how often they meet is known without.
-        entrants: list[Any] = [
-            Entrant(name, dict.fromkeys(seeds if name.partition(":")[0] in runs else [None]))  # type: ignore[arg-type]
+        # The players do not exist yet; only the number of pairings is needed.
+        participants: list[Any] = [
+            Participant(name, dict.fromkeys(seeds if name.partition(":")[0] in runs else [None]))  # type: ignore[arg-type]
             for name in players
         ]
-        meetings = len(pairings(entrants, seeds)) * config.crossplay.matches
-        rows.append(("cross-play", f"{', '.join(players)}: {counted(meetings, 'match')}"))
+        crossplay_matches = len(pairings(participants, seeds)) * config.crossplay.matches
+        rows.append(("cross-play", f"{', '.join(players)}: {counted(crossplay_matches, 'match')}"))
     rows.append(("output", f"a folder in {config.output}"))
     if measure:
-        rows.append(("time", _time(config, runs, meetings)))
+        rows.append(("time", _time(config, runs, crossplay_matches)))
     width = max(len(name) for name, _ in rows)
     return [f"{name:{width}}  {text}" for name, text in rows]
 
@@ -80,48 +80,48 @@ def _runs(config: Config, runs: Runs) -> str:
 
 
 def _settings(config: Config, runs: Runs) -> list[tuple[str, str]]:
-    """A row for each part of the config, and for each arm what it changes and is trained on."""
+    """A row for each block of the config, and for each arm its reward and overrides."""
     shown = applying(vars(config) | {key: _plain(getattr(config, key)) for key in KEYS})
     rows = [(key, words(shown[key])) for key in KEYS if key in shown]
     for arm, seeds in runs.items():
         one = next(iter(seeds.values()))
-        told = reward_words(rewards(_plain(one)))
+        reward = reward_words(rewards(_plain(one)))
         changes = config.study.arms.get(arm, []) if config.study is not None else []
         rows.append(
-            (f"arm {arm}", f"{told}{f' ({chr(32).join(changes)})' if changes else ''}")
+            (f"arm {arm}", f"{reward}{f' ({chr(32).join(changes)})' if changes else ''}")
             if config.study is not None
-            else ("reward", told)
+            else ("reward", reward)
         )
     return rows
 
 
 def _plain(value: Any) -> Any:
-    """A block of the config as a mapping, blocks inside of it too."""
+    """A block of the config as a mapping, recursively."""
     if hasattr(value, "__dataclass_fields__"):
         return {key: _plain(inner) for key, inner in vars(value).items()}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _time(config: Config, runs: Runs, meetings: int) -> str:
+def _time(config: Config, runs: Runs, crossplay_matches: int) -> str:
     first = next((one for seeds in runs.values() for one in seeds.values()), None)
     if first is None:
-        return "not measured: nothing is trained"
+        return "not measured: no training"
     if not is_here(first.model.name):
         return (
-            f"not measured: the model {first.model.name} is not on this machine "
-            f"(comity models fetch {first.model.name})"
+            f"not measured: the model {first.model.name} is not on this machine; download it with "
+            f"comity models fetch {first.model.name}"
         )
     pace = measured(first)
     iterations = sum(one.iterations for seeds in runs.values() for one in seeds.values())
-    total = pace.iteration * iterations + pace.match * meetings
+    total = pace.iteration * iterations + pace.match * crossplay_matches
     return (
-        f"about {duration(total)} here: {pace.iteration:.1f} s an iteration, "
-        "as measured at its start"
+        f"about {duration(total)} on this machine: {pace.iteration:.1f} s per iteration, "
+        "measured in the first two"
     )
 
 
 def measured(config: Config) -> Pace:
-    """The pace of a run on this machine, from two of its iterations."""
+    """The pace of a run on this machine, from its first two iterations."""
     groups = max(1, min(config.matches, MEASURED_MATCHES) // config.group_size)
     matches = groups * config.group_size
     say("measuring two iterations ...")

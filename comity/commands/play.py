@@ -1,7 +1,7 @@
-"""`comity play`: people at the terminal play a game, against anybody.
+"""`comity play`: humans play a game in the terminal, against each other or any other player.
 
-The matches are recorded like any others, in a run folder below `plays/`, as soon as each is
-over. Whatever can be refused is refused before a model is loaded and before anybody plays.
+Each finished match is recorded in a run folder below `plays/`, like a training match. Invalid
+requests fail before a model is loaded.
 """
 
 import json
@@ -39,19 +39,19 @@ from comity.rollout.recording import record_rewards
 from comity.rollout.records import Conversation, Decision
 from comity.runs.folder import YARDSTICKS, RunFolder
 
-if TYPE_CHECKING:  # People and scripts play without torch.
+if TYPE_CHECKING:  # Humans and scripted players need no torch.
     from comity.experiments.trained import Trained
     from comity.players.language_model.player import LanguageModelBackend, Policy
 
 
 @dataclass(frozen=True)
 class MatchRules:
-    """What a match is played by."""
+    """The rules of a match."""
 
     game: Game
     prompt: Prompt
     reward: BaseReward
-    """What is noted beside the points."""
+    """Recorded in addition to the payoffs."""
 
 
 def play_game(
@@ -64,24 +64,24 @@ def play_game(
 ) -> Path:
     """Play `matches` matches of a game, or of an experiment's, and return the run's folder.
 
-    `seats`: players, divided by commas. Raises `QuitError` where a person leaves, and
+    `seats`: comma-separated players. Raises `QuitError` if a human quits, and
     `NoHumanSeatError` where nobody types; the matches that were over are recorded all the same.
     """
-    who = [seat.strip() for seat in seats.split(",")]
-    runs = trained_seats(who)
-    config = play_config(name, who, runs, overrides, matches, seed)
+    seated = [seat.strip() for seat in seats.split(",")]
+    runs = trained_seats(seated)
+    config = play_config(name, seated, runs, overrides, matches, seed)
     rules = _checked(config, runs)
     screen = screen or Terminal()
     with ExitStack() as stack:
         players = _players(config, rules, runs, screen, stack)
-        # Not before, so that what is refused leaves no folder behind; nor later, so that
-        # nobody plays for nothing because it cannot be made.
+        # After the checks, so that a refused request leaves no folder behind; before the first
+        # match, so that no match is lost because the folder cannot be created.
         run = stack.enter_context(RunFolder.create(config))
-        return _Evening(run, rules, players, screen, _called(players, runs)).spend()
+        return _PlaySession(run, rules, players, screen, _display_names(players, runs)).run()
 
 
 def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
-    """The rules; `ComityError` for whatever does not fit. Nothing that trains is looked at."""
+    """The rules; `ComityError` for an invalid config. Settings of the training are ignored."""
     game = make_game(config.game)
     prompt = build("prompt", config.prompt, PROMPTS)
     rules = MatchRules(game, prompt, build("reward", config.reward, REWARDS))
@@ -92,7 +92,7 @@ def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
     rules.reward.check(game)
     if len(config.seats) != game.seats:
         raise ComityError(
-            f"the game has {game.seats} seats but `seats` names {len(config.seats)} players"
+            f"the game has {game.seats} seats but --seats names {len(config.seats)} players"
         )
     for number, seat in enumerate(config.seats):
         if _scripted(seat, runs):
@@ -101,7 +101,7 @@ def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
 
 
 def _language_models(config: Config) -> "LanguageModelBackend":
-    """The models' host; what they are asked under is checked first."""
+    """The backend of the language models; prompt and answer format are checked first."""
     from comity.experiments.build import Rules, language_models
 
     seats, plain = ["base"] * len(config.seats), {"name": "reinforce"}
@@ -109,7 +109,7 @@ def _language_models(config: Config) -> "LanguageModelBackend":
 
 
 def _scripted(seat: str, runs: "Mapping[str, Trained]") -> bool:
-    """Neither a person nor a language model."""
+    """Whether the seat is neither a human nor a language model."""
     return seat != HUMAN and seat not in runs and seat.split(":")[0] not in MODELS
 
 
@@ -120,7 +120,7 @@ def _players(
     screen: Screen,
     stack: ExitStack,
 ) -> tuple[Player, ...]:
-    """Who sits on each seat; `stack` takes the adapters away again that they need."""
+    """The player on each seat; `stack` unloads their adapters."""
     people = config.seats.count(HUMAN)
     models: LanguageModelBackend | None = None
     players: list[Player] = []
@@ -149,7 +149,7 @@ def _policy(
     temperature: float,
     stack: ExitStack,
 ) -> "Policy":
-    """A language model on its seat."""
+    """The policy of a language model's seat."""
     from comity.players.language_model.player import Policy
 
     folder = run.adapter if run is not None else Path(seat.partition(":")[2])
@@ -162,8 +162,8 @@ def _policy(
     return Policy(seat, models, handle, temperature, int(folder.parent.name) if run else 0)
 
 
-def _called(players: Sequence[Player], runs: "Mapping[str, Trained]") -> list[str]:
-    """What each seat is called on the screen: "you", a run's experiment or arm, a player's name."""
+def _display_names(players: Sequence[Player], runs: "Mapping[str, Trained]") -> list[str]:
+    """Names of the seats on the screen: "you", a run's experiment or arm, a player's name."""
     alone = sum(isinstance(player, HumanPlayer) for player in players) == 1
     names = [
         "you"
@@ -179,8 +179,8 @@ def _called(players: Sequence[Player], runs: "Mapping[str, Trained]") -> list[st
     ]
 
 
-class _Evening:
-    """The matches of one command, and what is recorded of them."""
+class _PlaySession:
+    """The matches of one command, with their records."""
 
     def __init__(
         self,
@@ -194,38 +194,38 @@ class _Evening:
         self._decisions: list[Decision] = []
         self._conversations: list[Conversation] = []
         self._finished: list[tuple[float, ...]] = []
-        """Points by match and seat."""
+        """Payoffs by match and seat."""
         self._began = time.perf_counter()
         self._engines = {p.backend.engine for p in players if hasattr(p.backend, "engine")}
         self._computed = self._tokens()
         self._names = names
-        """What each seat is called on the screen."""
+        """Name of each seat on the screen."""
 
-    def spend(self) -> Path:
-        """Play all matches; the run's folder."""
+    def run(self) -> Path:
+        """Play all matches; returns the run's folder."""
         config, screen = self._run.config, self._screen
-        told = getattr(self._rules.prompt, "names", None) or [""] * len(self._names)
-        table = [
-            f"{name} ({as_told})" if as_told else name
-            for name, as_told in zip(self._names, told, strict=False)
+        in_prompt = getattr(self._rules.prompt, "names", None) or [""] * len(self._names)
+        players = [
+            f"{name} ({prompted})" if prompted else name
+            for name, prompted in zip(self._names, in_prompt, strict=False)
         ]
-        screen.say(f"At the table: {', '.join(table)}. Seed {config.seed}.")
-        screen.say("Type bare answers, without tags; help shows the rules again, quit leaves.")
+        screen.say(f"Players: {', '.join(players)}. Seed {config.seed}.")
+        screen.say("Type your answer without tags; help shows the rules again, quit leaves.")
         try:
             for match in self._matches():
                 if config.matches > 1:
                     screen.say(f"Match {match.number + 1} of {config.matches}.")
                 self._play(match)
         except (QuitError, NoHumanSeatError) as why:
-            raise type(why)(f"{why}; {self._kept()}") from why
+            raise type(why)(f"{why}; {self._recorded()}") from why
         except KeyboardInterrupt as why:
-            raise QuitError(f"interrupted; {self._kept()}") from why
+            raise QuitError(f"interrupted; {self._recorded()}") from why
         finally:
             self._close()
         return self._run.path
 
     def _matches(self) -> Iterator[Match]:
-        """Of the seeds that a run's first iteration would give them."""
+        """The matches, with the environment seeds of a run's first iteration."""
         config = self._run.config
         for number in range(config.matches):
             group = number // config.group_size
@@ -234,7 +234,7 @@ class _Evening:
             yield Match(number, group, seed, self._players, (config.seed, 0, number))
 
     def _play(self, match: Match) -> None:
-        """One match to its end, its result on the screen, and its records on the disk."""
+        """Play one match, write its records and show its result."""
         rollout = play(self._rules.game, [match], keep=True)
         assert rollout.runner is not None
         game, state = rollout.runner.games[0], rollout.runner.states[0]
@@ -249,7 +249,7 @@ class _Evening:
         self._screen.show("The match is over", text)
 
     def _record(self, rollout: Rollout) -> None:
-        """Write everything so far, with this match."""
+        """Add a match to the records and write them."""
         rewards = log_rewards(rollout.played, self._rules.game, self._rules.reward)
         record_rewards(rollout.decisions, rewards)
         offset = len(self._conversations)
@@ -263,19 +263,19 @@ class _Evening:
         self._run.write_decisions(0, self._decisions)
 
     def _tokens(self) -> int:
-        """What the engines have computed so far."""
+        """Tokens that the engines have computed so far."""
         return sum(engine.tokens_computed for engine in self._engines)
 
-    def _kept(self) -> str:
-        """What stays of the matches, in a few words."""
+    def _recorded(self) -> str:
+        """Which matches are recorded, in words."""
         if not self._finished:
-            return "no match was over, so nothing is recorded"
+            return "no match was finished, so nothing is recorded"
         count = len(self._finished)
-        over = "the match that was over is" if count == 1 else f"the {count} matches over are"
-        return f"{over} recorded in {self._run.path}, the one that was broken off is not"
+        finished = "the finished match is" if count == 1 else f"the {count} finished matches are"
+        return f"{finished} recorded in {self._run.path}, the unfinished one is not"
 
     def _close(self) -> None:
-        """The line of metrics; a folder in which nothing happened is taken away."""
+        """Write the metrics; remove the folder if no match was finished."""
         run = self._run
         if not self._finished:
             shutil.rmtree(run.path, ignore_errors=True)

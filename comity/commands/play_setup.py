@@ -1,7 +1,7 @@
-"""What `comity play` is about to play: whose seats, and the config of the match.
+"""Seats and config of `comity play`.
 
-A seat is `human`, a scripted player, `base`, `adapter:PATH`, or the folder of a run, whose newest
-checkpoint plays. The match is told as the run's were, where its prompt can tell the game.
+A seat is `human`, a scripted player, `base`, `adapter:PATH`, or a run's folder, whose newest
+checkpoint plays. The match has that run's prompt if the prompt supports the game.
 """
 
 import secrets
@@ -28,26 +28,26 @@ if TYPE_CHECKING:  # Only runs' policies need torch.
     from comity.experiments.trained import Trained
 
 OUTPUT = "plays"
-"""Folder below which the matches of people are recorded."""
+"""Parent folder of the records of human play."""
 SEEDS = 1_000_000
-"""Seeds that are drawn from where none is given, so that no two evenings are alike."""
+"""The default seed is drawn at random below this."""
 MODELS = "base", "adapter"
-"""Seats of language models, beside runs."""
+"""Seats of language models, other than run folders."""
 
 
 def trained_seats(seats: Sequence[str]) -> "dict[str, Trained]":
-    """The policies of the seats that are runs' folders; `ComityError` for unknown players."""
+    """The policies of the seats that are run folders; `ComityError` for unknown players."""
     if HUMAN not in seats:
-        raise ComityError("nobody plays: --seats needs a human, as in --seats human,tit_for_tat")
+        raise ComityError("no human seat; give --seats with a human: --seats human,tit_for_tat")
     return {seat: _trained(seat) for seat in seats if not _is_player(seat)}
 
 
 def _is_player(seat: str) -> bool:
-    """The seat is no run's folder; `ComityError` where it is wrong in itself."""
+    """Whether the seat is a player and no run folder; `ComityError` for an invalid player."""
     if seat == HUMAN:
         return True
     if learner_of(seat) is not None:
-        raise ComityError(f"seat {seat!r}: nobody learns here; name the folder of a run instead")
+        raise ComityError(f"seat {seat!r}: play does not train; give a run's folder instead")
     if seat.split(":")[0] in MODELS or seat in all_strategies():
         check_seat(seat)
         return True
@@ -72,7 +72,7 @@ def _trained(seat: str) -> "Trained":
         arms = study_runs(folder)
         first = next((path for paths in arms.values() for path in paths), folder / "ARM/seed-0")
         raise ComityError(
-            f"{folder} is a study with the arms {', '.join(arms)}; name a run of an arm, such as "
+            f"{folder} is a study with the arms {', '.join(arms)}; give a run of one arm, such as "
             f"{first}"
         )
     found = {one.adapter.name: one for one in trained_policies(folder)}
@@ -92,30 +92,30 @@ def play_config(
     matches: int | None = None,
     seed: int | None = None,
 ) -> Config:
-    """The config of `comity play`: a game's or an experiment's, with nobody who learns.
+    """The config of `comity play` for a game or an experiment, without learners.
 
-    The model is the runs'. Of a game, the prompt is the first run's that can tell it, with its
-    answer format and temperature; without one, `negotiation` for split games and `conversation`
-    for others. Overrides come before all of that.
+    The model is that of the runs. For a game, prompt, answer format and temperature are those of
+    the first run whose prompt supports the game; without one, the prompt is `negotiation` for
+    split games and `conversation` for others. Overrides take precedence.
     """
     games = options("game") | dict.fromkeys(own("game"), "")
     if name not in games and (not name or name not in experiments()):
-        what = f"unknown game {name!r}" if name else "which game?"
-        raise ComityError(f"{what}; {nearest(name, games)}; or an experiment's name")
+        what = f"unknown game {name!r}" if name else "name a game"
+        raise ComityError(f"{what}; {nearest(name, games)}; or name an experiment")
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     if "seats" in given:
-        raise ComityError("seats: who plays is said by --seats, divided by commas")
+        raise ComityError("seats: use --seats with comma-separated players instead")
     fixed = [f"{key}={n}" for key, n in (("matches", matches), ("seed", seed)) if n is not None]
     if seed is None and "seed" not in given:
         fixed.append(f"seed={secrets.randbelow(SEEDS)}")
     base = [f"output={OUTPUT}", "matches=1", "group_size=1"]
     if name in games:
-        told = _telling(name, overrides, runs)
-        base += [f"game={name}", f"prompt={told['name']}"]
+        prompt = _prompt_block(name, overrides, runs)
+        base += [f"game={name}", f"prompt={prompt['name']}"]
         config = compose("", [*base, *overrides, *fixed])
-        config.prompt = _kept(told, config.prompt, "prompt", given)
+        config.prompt = _with_overrides(prompt, config.prompt, "prompt", given)
         for run in list(runs.values())[:1]:
-            config.answer = _kept(run.config.answer, config.answer, "answer", given)
+            config.answer = _with_overrides(run.config.answer, config.answer, "answer", given)
             if "temperature" not in given:
                 config.temperature = run.config.temperature
     else:
@@ -138,19 +138,21 @@ def play_config(
     )
 
 
-def _telling(name: str, overrides: Sequence[str], runs: "Mapping[str, Trained]") -> dict[str, Any]:
-    """The prompt's block, as far as it is not given."""
+def _prompt_block(
+    name: str, overrides: Sequence[str], runs: "Mapping[str, Trained]"
+) -> dict[str, Any]:
+    """The prompt's config block before overrides."""
     chosen = [o for o in overrides if o.lstrip("+~").startswith(("game.", "game/"))]
     game = make_game(compose("", [f"game={name}", *chosen]).game)
     for run in runs.values():
         prompt = run.config.prompt
-        if prompt["name"] in {**options("prompt"), **own("prompt")} and _tells(prompt, game):
+        if prompt["name"] in {**options("prompt"), **own("prompt")} and _supports(prompt, game):
             return prompt
     return {"name": "negotiation" if isinstance(game, Split) else "conversation"}
 
 
-def _tells(block: Mapping[str, Any], game: Game) -> bool:
-    """Whether the prompt can tell the game."""
+def _supports(block: Mapping[str, Any], game: Game) -> bool:
+    """Whether the prompt supports the game."""
     try:
         prompt = build("prompt", block, PROMPTS)
         prompt.labels(game)
@@ -161,28 +163,28 @@ def _tells(block: Mapping[str, Any], game: Game) -> bool:
     return True
 
 
-def _kept(
+def _with_overrides(
     own: Mapping[str, Any], composed: dict[str, Any], key: str, given: set[str]
 ) -> dict[str, Any]:
-    """A run's block with what the overrides say in its place; `composed` where they say all."""
+    """A run's block with overrides applied; `composed` if they replace the whole block."""
     if key in given or own["name"] != composed["name"]:
         return composed
-    said = {one.split(".")[1] for one in given if one.startswith(f"{key}.")}
-    return {**composed, **own, **{one: composed[one] for one in said}}
+    overridden = {one.split(".")[1] for one in given if one.startswith(f"{key}.")}
+    return {**composed, **own, **{one: composed[one] for one in overridden}}
 
 
 def _model(config: Config, runs: "Mapping[str, Trained]", given: set[str]) -> None:
-    """Make the config's model the runs'; `ComityError` where they have different ones."""
+    """Set the config's model to that of the runs; `ComityError` if they differ."""
     used = {seat: run.config.model for seat, run in runs.items()}
     for seat, model in used.items():
         first, other = next(iter(used.items()))
         if (model.name, model.quantization) != (other.name, other.quantization):
             raise ComityError(
                 f"{first} and {seat} were trained on different models ({other.name}, "
-                f"{model.name}); who meets in a match shares one"
+                f"{model.name}); all players of a match must share one"
             )
         if given & {"model", "model.name"} and config.model.name != model.name:
             raise ComityError(f"{seat} was trained on {model.name}, not on {config.model.name}")
     for model in list(used.values())[:1]:
-        said = {key.split(".")[1] for key in given if key.startswith("model.")}
-        config.model = replace(model, **{key: getattr(config.model, key) for key in said})
+        overridden = {key.split(".")[1] for key in given if key.startswith("model.")}
+        config.model = replace(model, **{key: getattr(config.model, key) for key in overridden})

@@ -1,4 +1,4 @@
-"""The command's process: standard streams that are closed or full, Ctrl-C, and warnings."""
+"""The command's process: closed or full standard streams, Ctrl-C, and warnings."""
 
 import contextlib
 import os
@@ -13,20 +13,20 @@ from comity.runs.progress import say
 
 
 def occupy_standard_streams() -> None:
-    """Opens the null device in place of standard streams that are closed.
+    """Opens the null device in place of closed standard streams.
 
-    The next file that is opened would get their numbers, and what libraries print would be
-    written into it.
+    Otherwise the next file to be opened would get their descriptors, and libraries' output
+    would be written into it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
 
 
-def settle(stream: TextIO | None) -> OSError | None:
-    """Writes out what a standard stream holds back; the error where it cannot be, and is dropped.
+def flush_or_drop(stream: TextIO | None) -> OSError | None:
+    """Flushes a standard stream; if that fails, drops its buffer and returns the error.
 
-    Python would try once more when it ends, and fail with exit code 120.
+    Python would flush once more at exit, and fail with exit code 120.
     """
     if stream is None or stream.closed:
         return None
@@ -44,7 +44,7 @@ def settle(stream: TextIO | None) -> OSError | None:
 
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """Ctrl-C raises `KeyboardInterrupt` as ever; the list is empty while there was none."""
+    """Records each Ctrl-C in the yielded list, and raises `KeyboardInterrupt` as usual."""
     seen: list[int] = []
 
     def interrupt(number: int, frame: Any) -> None:
@@ -53,7 +53,7 @@ def interrupts() -> Iterator[list[int]]:
 
     try:
         before = signal.signal(signal.SIGINT, interrupt)
-    except ValueError:  # Not in the main thread, where signals do not come.
+    except ValueError:  # Not in the main thread, which alone gets signals.
         yield seen
         return
     try:
@@ -64,7 +64,7 @@ def interrupts() -> Iterator[list[int]]:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Shows our own warnings as one line each, every time."""
+    """Shows every `ComityWarning` as one line, also when it is repeated."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", ComityWarning)
         usual = warnings.showwarning

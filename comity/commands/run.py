@@ -1,4 +1,4 @@
-"""Runs an experiment: one training, or a study with all of its runs and its cross-play."""
+"""Runs an experiment: one training run, or a study with its runs and its cross-play."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from comity.train import train
 
 
 def run(config: Config, resume: Path | None = None) -> Path:
-    """Run an experiment, or continue one from its folder `resume`; returns the folder.
+    """Run an experiment, or resume one from its folder `resume`; returns the folder.
 
-    With `config.study` set, every arm is trained with every seed, and the trained policies meet in
-    the cross-play that `config.crossplay` describes.
+    With `config.study`, every arm is trained with every seed; with `config.crossplay`, a
+    cross-play of the trained policies follows.
     """
     if config.study is not None or config.crossplay is not None:
         return run_study(config, resume)

@@ -1,16 +1,16 @@
-"""A study: several runs that belong together, and the meeting of what came of them.
+"""Studies: a training run for every arm and seed, then a cross-play and one report.
 
-Every arm is trained with every seed, each an ordinary run below the study's folder; then
-the cross-play brings the trained, the untrained and scripts together; then one page shows
-it all. Killed at any moment, a study continues where it was: finished runs are kept, the
-unfinished one resumes from its checkpoint.
+Each run has an ordinary run folder below the study's. The cross-play is between trained and
+untrained policies and scripted players. A study that was killed can be resumed at any point:
+finished runs are kept, and the unfinished one continues from its last checkpoint.
 
     config.yaml, versions.json     as in a run
     study.json                     {"arms": {arm: [run folder, ...]}, "config": the study's,
                                    "runs": {run folder: its config}}
     ARM/seed-N/                    the runs
     crossplay/decisions.parquet    all matches of the cross-play, with the column `pairing`
-    crossplay/conditions.json      the game, and how it is told: everybody, or arms otherwise
+    crossplay/conditions.json      {"game": config, "default": prompt conditions of all players,
+                                   "arms": {arm: its own prompt conditions, where they differ}}
     report.html, summary.json
 """
 
@@ -28,14 +28,14 @@ from comity.config.seats import (
     MAIN,
     check_seat,
     check_strategy,
-    entrant_name,
     is_scripted,
     learner_of,
     only_arm,
+    participant_name,
     scripted_player,
 )
 from comity.errors import ComityError, lookup
-from comity.evaluation.crossplay import Entrant, check_matches, crossplay, pairings
+from comity.evaluation.crossplay import Participant, check_matches, crossplay, pairings
 from comity.experiments.build import Experiment, Rules, check_training, language_models
 from comity.experiments.study_configs import keep_configs, kept_configs
 from comity.files import write_atomically
@@ -55,12 +55,12 @@ Arms = dict[str, dict[int, Path]]
 
 
 def run_study(config: Config, resume: Path | None = None) -> Path:
-    """Run or continue a study and return its folder."""
+    """Run or resume a study; returns its folder."""
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
         config = one_arm(config) if folder is None else folder.config
         configs = check_study(config, None if folder is None else folder.path)
-        # Not before, so that what is refused leaves no folder behind.
+        # After the checks, so that a refused study leaves no folder behind.
         folder = folder or stack.enter_context(RunFolder.create(config))
         progress = stack.enter_context(Progress())
         arms: Arms = {
@@ -70,7 +70,7 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
         keep_configs(folder, config, configs, arms)
         total = sum(one.iterations for runs in configs.values() for one in runs.values())
         before = sum(_played(path) for runs in arms.values() for path in runs.values())
-        # Seed by seed, so that a study that is cut short has whole seeds.
+        # Seed by seed, so that an interrupted study has complete seeds.
         with progress.whole("whole study", total, before) if arms else nullcontext():
             for seed in config.study.seeds if config.study is not None else ():
                 for arm in arms:
@@ -80,7 +80,8 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
         folder.check_place()
         config = located(config, folder.path)
         if config.crossplay is not None:
-            _meet(meeting(config, configs), configs, arms, folder.path, progress)
+            shared = crossplay_config(config, configs)
+            _run_crossplay(shared, configs, arms, folder.path, progress)
     from comity.reports import build
 
     build([folder.path])
@@ -88,7 +89,7 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
 
 
 def one_arm(config: Config) -> Config:
-    """A cross-play after a run that is no study: the run is its one arm, named as by `seeds`."""
+    """The config of a cross-play after a single run, as a study with one arm and one seed."""
     learning = any(learner_of(seat) is not None for seat in config.seats)
     if config.study is not None or not learning:
         return config
@@ -98,9 +99,9 @@ def one_arm(config: Config) -> Config:
 
 
 def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[int, Config]]:
-    """The runs' configs, `[arm][seed]`; `ComityError` for whatever can be refused by now.
+    """The runs' configs, `[arm][seed]`; `ComityError` for anything invalid.
 
-    `folder`: of a study that goes on; its runs are as they were composed when it began.
+    `folder`: of a resumed study, whose runs keep the configs with which it began.
     """
     kept = kept_configs(folder, config) if folder is not None else None
     configs = kept or (arm_configs(config) if config.study is not None else {})
@@ -111,51 +112,52 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
         for arm in configs:
             if arm in all_strategies() or arm in ("base", "adapter"):
                 raise ComityError(
-                    f"study.arms: a cross-play knows {arm!r} as another player; name the arm "
-                    "otherwise"
+                    f"study.arms: {arm!r} is the name of another player in the cross-play; "
+                    "rename the arm"
                 )
-        rules = Rules.of(_without_learners(meeting(config, configs)))
+        rules = Rules.of(_without_learners(crossplay_config(config, configs)))
         check_matches(config.crossplay.matches)
         if rules.game.seats != 2:
             raise ComityError(f"crossplay: needs a game of two seats, not {rules.game.seats}")
-        meet = only_arm(config.crossplay.players, configs)
-        for player in meet:
-            _check_entrant(player, configs, rules.game)
-        names = [entrant_name(player) for player in meet]
+        players = only_arm(config.crossplay.players, configs)
+        for player in players:
+            _check_participant(player, configs, rules.game)
+        names = [participant_name(player) for player in players]
         for name in names:
-            if names.count(name) > 1 or "|" in name:
-                what = "two players are called" if "|" not in name else "no name may hold |:"
-                raise ComityError(f"crossplay.players: {what} {name!r}")
+            if "|" in name:
+                raise ComityError(f"crossplay.players: {name!r} must not contain |")
+            if names.count(name) > 1:
+                raise ComityError(f"crossplay.players: two players have the name {name!r}")
     return configs
 
 
 def _played(run: Path) -> int:
-    """Iterations that a run need not play again."""
+    """Iterations of a run that are done."""
     return _final(run) if (run / "checkpoints").is_dir() else 0
 
 
 def _train_arm(config: Config, path: Path, title: str, progress: Progress, study: Path) -> None:
-    """Train one arm with one seed, or finish it, or leave it if it is finished."""
+    """Train or resume one arm with one seed; a finished run is skipped."""
     if (path / "config.yaml").is_file():
         run = RunFolder.open(path, config)
     else:
         run = RunFolder.create(config, root=path.parent, name=path.name)
     with run:
         if len(run.metrics()) == config.iterations and _final(run.path) == config.iterations:
-            progress.say(f"{title}  finished before")
+            progress.say(f"{title}  already finished")
             return
         with Experiment(located(config, run.path, study)) as experiment:
             train_run(run, experiment, progress, title)
 
 
 def _final(run: Path) -> int:
-    """Iterations that the newest good checkpoint of a run has seen."""
+    """Iterations at the newest valid checkpoint of a run."""
     newest = Checkpoints(run / "checkpoints").latest()
     return newest[0] if newest is not None else 0
 
 
-def _check_entrant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: Game) -> None:
-    """Raises `ComityError` unless the cross-play's player is an arm, or could take a seat."""
+def _check_participant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: Game) -> None:
+    """Raises `ComityError` unless the cross-play's player is an arm or another valid player."""
     if isinstance(player, str):
         name, _, learner = player.partition(":")
         if name in arms:
@@ -165,7 +167,7 @@ def _check_entrant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: 
                     lookup(f"learner of arm {name!r}", learner or MAIN, learners)
             return
         if learner_of(player) is not None:
-            raise ComityError(f"crossplay.players: {LEARNER!r} is no player there; name an arm")
+            raise ComityError(f"crossplay.players: give an arm's name instead of {LEARNER!r}")
         if name not in ("adapter", "base"):
             lookup("player", player, {**all_strategies(), "base": None, **arms})
     check_seat(player)
@@ -174,12 +176,11 @@ def _check_entrant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: 
             check_strategy(scripted_player(player).strategy, game, seat)
 
 
-TOLD = ("prompt", "answer", "temperature", "system")
-"""What a policy plays with as it was trained, also where others in the cross-play do not."""
+def prompt_conditions(config: Config) -> dict[str, Any]:
+    """Prompt, answer format, temperature and system prompt, in which arms may differ.
 
-
-def told(config: Config) -> dict[str, Any]:
-    """The config's values of `TOLD`."""
+    In the cross-play every trained policy keeps those of its training.
+    """
     return {
         "prompt": config.prompt,
         "answer": config.answer,
@@ -188,12 +189,12 @@ def told(config: Config) -> dict[str, Any]:
     }
 
 
-def meeting(config: Config, arms: Mapping[str, Mapping[int, Config]]) -> Config:
-    """The config of the cross-play: the study's, with what all arms in it have in common.
+def crossplay_config(config: Config, arms: Mapping[str, Mapping[int, Config]]) -> Config:
+    """The config of the cross-play: the study's, with the settings that all its arms share.
 
-    An arm that was told the game otherwise plays as it was trained; everybody else (the base model,
-    adapters) is told it as this config says. Raises `ComityError` for arms that were trained on
-    different games or models: there is no match in which all of them play what they know.
+    Arms with other prompt conditions keep their own; all other players (the base model, adapters)
+    have those of this config. Raises `ComityError` for arms that were trained on different games
+    or models, because a match has one game and one base model.
     """
     assert config.crossplay is not None
     names = [
@@ -218,9 +219,9 @@ def meeting(config: Config, arms: Mapping[str, Mapping[int, Config]]) -> Config:
                 )
     ones = list(playing.values())
     common = replace(config, game=ones[0].game, model=replace(ones[0].model))
-    for key, value in told(ones[0]).items():
-        agreed = all(told(one)[key] == value for one in ones)
-        value = value if agreed else told(config)[key]
+    for key, value in prompt_conditions(ones[0]).items():
+        agreed = all(prompt_conditions(one)[key] == value for one in ones)
+        value = value if agreed else prompt_conditions(config)[key]
         if key == "system":
             common.model.system = value
         else:
@@ -228,86 +229,81 @@ def meeting(config: Config, arms: Mapping[str, Mapping[int, Config]]) -> Config:
     return common
 
 
-def _conditions(
+def _arm_conditions(
     config: Config, configs: Mapping[str, Mapping[int, Config]]
 ) -> dict[str, dict[str, Any]]:
-    """How each arm is told the game that is told it otherwise than everybody else."""
-    everybody = told(config)
-    return {
-        arm: told(next(iter(seeds.values())))
-        for arm, seeds in configs.items()
-        if told(next(iter(seeds.values()))) != everybody
-    }
+    """Prompt conditions of the arms in which they differ from the cross-play's."""
+    default = prompt_conditions(config)
+    own = {arm: prompt_conditions(next(iter(seeds.values()))) for arm, seeds in configs.items()}
+    return {arm: conditions for arm, conditions in own.items() if conditions != default}
 
 
-def _meet(
+def _run_crossplay(
     config: Config,
     configs: Mapping[str, Mapping[int, Config]],
     arms: Arms,
     folder: Path,
     progress: Progress,
 ) -> None:
-    """Play and write the cross-play, unless that was done before."""
+    """Play the cross-play and write its records, unless it is finished."""
     assert config.crossplay is not None
     target = folder / "crossplay"
     if (target / "decisions.parquet").is_file() and (target / "conversations.parquet").is_file():
-        progress.say("cross-play  finished before")
+        progress.say("cross-play  already finished")
         return
+    own = _arm_conditions(config, configs)
     with Experiment(_without_learners(config)) as experiment, ExitStack() as stack:
-        hosts = {
-            arm: _host(next(iter(configs[arm].values())), config)
-            for arm in _conditions(config, configs)
-        }
-        entrants = [
-            _entrant(player, config, arms, hosts, experiment.models, stack)
+        backends = {arm: _backend(next(iter(configs[arm].values())), config) for arm in own}
+        participants = [
+            _participant(player, config, arms, backends, experiment.models, stack)
             for player in only_arm(config.crossplay.players, arms)
         ]
         seeds = config.study.seeds if config.study is not None else [config.seed]
-        total = len(pairings(entrants, seeds)) * config.crossplay.matches
+        total = len(pairings(participants, seeds)) * config.crossplay.matches
         with progress.task("cross-play", total) as task:
-            meetings = crossplay(
-                experiment.rules.game, entrants, seeds, config.crossplay.matches, task.add
+            records = crossplay(
+                experiment.rules.game, participants, seeds, config.crossplay.matches, task.add
             )
     target.mkdir(exist_ok=True)
-    how = {"game": config.game, "told": told(config), "arms": _conditions(config, configs)}
-    write_atomically(target / "conditions.json", json.dumps(how, indent=2) + "\n")
+    conditions = {"game": config.game, "default": prompt_conditions(config), "arms": own}
+    write_atomically(target / "conditions.json", json.dumps(conditions, indent=2) + "\n")
     write_table(
         target / "conversations.parquet",
-        conversation_table(meetings.conversations, {"pairing": meetings.pairing_of_conversation}),
+        conversation_table(records.conversations, {"pairing": records.pairing_of_conversation}),
     )
     write_table(
         target / "decisions.parquet",
         decision_table(
-            meetings.decisions,
-            {"pairing": meetings.pairing_of_decision, "deterministic": meetings.deterministic},
+            records.decisions,
+            {"pairing": records.pairing_of_decision, "deterministic": records.deterministic},
         ),
     )
 
 
-def _host(arm: Config, config: Config) -> tuple[LanguageModelBackend, float]:
-    """Who tells an arm's policies the cross-play's game as in their training; the temperature."""
+def _backend(arm: Config, config: Config) -> tuple[LanguageModelBackend, float]:
+    """The model backend with an arm's prompt conditions for the cross-play's game; temperature."""
     theirs = _without_learners(replace(arm, game=config.game))
     return language_models(theirs, Rules.of(theirs)), arm.temperature
 
 
-def _entrant(
+def _participant(
     player: Any,
     config: Config,
     arms: Arms,
-    hosts: Mapping[str, tuple[LanguageModelBackend, float]],
+    backends: Mapping[str, tuple[LanguageModelBackend, float]],
     models: LanguageModelBackend,
     stack: ExitStack,
-) -> Entrant:
-    """A player of the cross-play; `stack` takes the adapters away again that it needs."""
-    name = entrant_name(player)
+) -> Participant:
+    """A participant of the cross-play; `stack` unloads its adapters."""
+    name = participant_name(player)
     kind, _, rest = name.partition(":")
-    models, temperature = hosts.get(kind, (models, config.temperature))
+    models, temperature = backends.get(kind, (models, config.temperature))
     adapters = models.engine.adapters
 
     def policy(folder: Path | None, version: int) -> Policy:
         handle = None
         if folder is not None:
-            # No learner has a colon in its name.
+            # A colon, because learners' names have none.
             handle = f"crossplay:{len(adapters.names)}"
             adapters.load(handle, folder)
             stack.callback(adapters.remove, handle)
@@ -322,11 +318,11 @@ def _entrant(
         players = {None: policy(None, -1)}
     else:
         players = {None: replace(scripted_player(player), name=name)}
-    return Entrant(name, players)
+    return Participant(name, players)
 
 
 def _without_learners(config: Config) -> Config:
-    """The same game, told the same way, with nobody who learns."""
+    """The config with the base model on every seat and without training features."""
     return replace(
         config,
         seats=["base"] * len(config.seats),
@@ -338,7 +334,7 @@ def _without_learners(config: Config) -> Config:
 
 
 def _trained(run: Path, learner: str) -> tuple[Path, int]:
-    """Folder of a run's final adapter, and the updates that it has seen."""
+    """Folder of a run's newest adapter, and its number of updates."""
     newest = newest_policies(run)
     learners = sorted(p.name for p in newest.folder.iterdir() if (p / ADAPTER_CONFIG).is_file())
     name = learner or ("main" if "main" in learners else learners[0])

@@ -1,7 +1,7 @@
-"""How a config is put together, and checked.
+"""Composes configs and checks them.
 
-`compose` puts an experiment, overrides and the user's own folder together as `comity train`
-does; `arm_configs` does so for every run of a study.
+`compose` composes an experiment, overrides and the user's config folder as `comity train` does;
+`arm_configs` composes every run of a study.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from comity.config.yaml_files import check_references, check_resolved, read_yaml
 from comity.errors import ComityError
 
 MOVABLE = ("output", "composition")
-"""Config keys that say where a run lies and how it was put together, not what it is."""
+"""Config keys for the run's location and composition, which may differ between equal runs."""
 
 
 def to_yaml(config: Config) -> str:
@@ -31,21 +31,21 @@ def to_yaml(config: Config) -> str:
 
 
 def load_config(path: Path) -> Config:
-    """A config from a complete YAML file, such as a run's `config.yaml`."""
+    """The config in a complete YAML file, such as a run's `config.yaml`."""
     return from_plain(read_yaml(Path(path)), str(path))
 
 
 def from_plain(tree: Any, where: str) -> Config:
-    """The checked config of a file's plain values; `${...}` is refused. Errors say `where`."""
+    """The checked config of a file's plain values; `${...}` is refused. `where` prefixes errors."""
     if not isinstance(tree, dict):
-        raise ComityError(f"{where} is not a config: it holds no mapping")
+        raise ComityError(f"{where} is not a config: it must be a mapping")
     check_resolved(tree, where)
     with plain_errors(where):
         return _complete(tree)
 
 
 def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> Config:
-    """The checked config; references to its own values (`${seed}`) are filled in."""
+    """The checked config, with references to its own values (`${seed}`) resolved."""
     with plain_errors():
         check_references(OmegaConf.to_container(tree))
         plain = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
@@ -56,18 +56,18 @@ def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> 
 def _complete(plain: Any, composition: Composition | None = None) -> Config:
     """The checked config of plain values."""
     name_the_arm(plain)
-    # By way of plain values, because `+key=1` on the command line opens the schema.
+    # From plain values: `+key=1` on the command line would have opened the schema.
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     assert isinstance(config, Config)
     if composition is not None:
         config.composition = composition
-    _find_home(config)
+    _expand_home(config)
     check(config)
     return config
 
 
-def _find_home(config: Config) -> None:
-    """Writes `~` out in paths: no shell does that behind a key (`output=~/runs`)."""
+def _expand_home(config: Config) -> None:
+    """Expands `~` in paths; a shell does not in `output=~/runs`."""
     config.output = os.path.expanduser(config.output)
     config.model.name = os.path.expanduser(config.model.name)
     if config.opponent_pool is not None and config.opponent_pool.initial_snapshots is not None:
@@ -80,19 +80,19 @@ def _find_home(config: Config) -> None:
 
 
 def check(config: Config) -> None:
-    """Raises `ComityError` for numbers beyond their limits and fields that do not fit."""
+    """Raises `ComityError` for values out of range and inconsistent fields."""
     check_values(config)
     for phase in config.phases:
         check_limits(phase)
         if not isinstance(phase.reward.get("name"), str):
-            raise ComityError("phases: each needs a reward with a name (comity list rewards)")
+            raise ComityError("phases: each needs a reward with a name; see comity list rewards")
     for instruction in config.exploration:
         check_limits(instruction, "exploration.")
-    _share_out(config)
+    _set_phase_lengths(config)
     if not re.search(r"[^\W_]", config.name) or re.search(r"[/\\]", config.name):
         raise ComityError(
-            f"name: {config.name!r} is no name for a folder; give one with letters or digits and "
-            "without slashes"
+            f"name: {config.name!r} is not a valid folder name; use letters or digits and no "
+            "slashes"
         )
     if config.seat_assignment not in ("fixed", "random"):
         raise ComityError(
@@ -108,11 +108,11 @@ def check(config: Config) -> None:
         if not isinstance(getattr(config, key).get("name"), str):
             raise ComityError(f"{key}: needs a name; choose one of `comity list {key}s`")
     if not config.seats:
-        raise ComityError("seats: nobody sits there; give one player per seat")
+        raise ComityError("seats is empty; give one player per seat")
     if config.study is not None and not config.study.arms:
-        raise ComityError("study.arms: is empty; give at least one arm (own: [reward=own])")
+        raise ComityError("study.arms is empty; give at least one arm (own: [reward=own])")
     if config.study is not None and not config.study.seeds:
-        raise ComityError("study.seeds: is empty; give at least one seed")
+        raise ComityError("study.seeds is empty; give at least one seed")
     for seed in config.study.seeds if config.study else ():
         if not 0 <= seed <= LARGEST_SEED:
             raise ComityError(f"study.seeds: {seed} must be at least 0 and at most {LARGEST_SEED}")
@@ -120,17 +120,17 @@ def check(config: Config) -> None:
     for arm in arms:
         if [other.casefold() for other in arms].count(arm.casefold()) > 1:
             raise ComityError(
-                f"study.arms: {arm!r} and another arm differ in case alone, and so would share a "
-                "folder on some file systems; rename one"
+                f"study.arms: {arm!r} and another arm differ in case only and would share a folder "
+                "on some file systems; rename one"
             )
         if not re.fullmatch(r"[\w.-]+", arm) or arm.startswith("."):
             raise ComityError(
-                f"study.arms: {arm!r} is no name for a folder; use letters, digits, - and _"
+                f"study.arms: {arm!r} is not a valid folder name; use letters, digits, - and _"
             )
 
 
 def _check_opponent_pool(settings: OpponentPoolConfig) -> None:
-    """Raises `ComityError` for words that it does not know and players who are never drawn."""
+    """Raises `ComityError` for unknown options and scripted players that are never sampled."""
     if settings.scope not in ("group", "match"):
         raise ComityError(f"opponent_pool.scope: {settings.scope!r} is neither group nor match")
     if settings.trained not in ("live_seat", "all_live"):
@@ -139,18 +139,18 @@ def _check_opponent_pool(settings: OpponentPoolConfig) -> None:
         )
     if bool(settings.scripted) != (settings.scripted_probability > 0):
         raise ComityError(
-            "opponent_pool.scripted: the players and opponent_pool.scripted_probability above 0 go "
-            "together; give both, or neither"
+            "opponent_pool.scripted and opponent_pool.scripted_probability > 0 need each other; "
+            "give both or neither"
         )
 
 
-def _share_out(config: Config) -> None:
-    """Gives phases without a length equal parts of the run, the earlier ones the rest."""
+def _set_phase_lengths(config: Config) -> None:
+    """Gives phases without a length equal parts of the run; earlier ones get the remainder."""
     if not config.phases:
         return
     count, missing = len(config.phases), [p for p in config.phases if p.iterations is None]
     if missing and len(missing) < count:
-        raise ComityError("phases: give all of them their iterations, or none")
+        raise ComityError("phases: set iterations in all of them or in none")
     if missing and config.iterations < count:
         raise ComityError(f"iterations: {config.iterations} are too few for {count} phases")
     for number, phase in enumerate(missing):
@@ -161,10 +161,10 @@ def _share_out(config: Config) -> None:
 def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Config:
     """The config of `comity train NAME OVERRIDES`.
 
-    `name` is an experiment ("": none, the defaults); with `config_dir` it is a file of that
-    folder instead, whose defaults list names what it builds on
+    `name` is an experiment ("": the defaults only); with `config_dir` it is a file of that
+    folder instead, whose defaults list starts from `config`
     (`[config, override game: stag_hunt, _self_]`).
-    Raises `ComityError` in one line for whatever Hydra refuses.
+    Raises a one-line `ComityError` for everything that Hydra refuses.
     """
     register_schema()
     composition = Composition(name, list(overrides), config_dir)
@@ -180,7 +180,7 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = N
 
 
 def composed(primary: str, overrides: Sequence[str], folder: str | None) -> DictConfig:
-    """What Hydra makes of a file, of a user's folder or ours, and of overrides."""
+    """Hydra's composition of a primary config, in the user's `folder` or ours, with overrides."""
     from hydra.types import RunMode
 
     from comity.config.sources import beside_hydra, new_hydra
@@ -201,10 +201,10 @@ def composed(primary: str, overrides: Sequence[str], folder: str | None) -> Dict
 def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
     """The config of each run of a study, `[arm][seed]`.
 
-    Each is the same experiment composed anew with the command line's overrides, then the
-    arm's, then the seed: an arm's override wins over the command line's. Raises
-    `ComityError` if the config is no longer what its composition gives (its files or its
-    fields were changed since), because the arms would then be of another experiment.
+    Each composes the experiment again with the command line's overrides, then the arm's, then
+    the seed, so an arm's overrides take precedence. Raises `ComityError` if composing again
+    does not reproduce `config` (its files or fields were changed since), because the arms would
+    then belong to another experiment.
     """
     if config.study is None:
         raise ComityError("this config has no study")
@@ -212,8 +212,8 @@ def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
     changed = differences(config, compose(origin.name, origin.overrides, origin.config_dir))
     if changed:
         raise ComityError(
-            f"the config files of {config.name!r} give something else than this study's config "
-            f"in {', '.join(changed)}; restore them, or start a new study"
+            f"composing {config.name!r} again changes {', '.join(changed)}; restore its config "
+            "files or start a new study"
         )
     arms: dict[str, dict[int, Config]] = {}
     for arm, changes in config.study.arms.items():
@@ -229,7 +229,7 @@ def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """Dotted keys in which two configs differ, apart from where the run lies."""
+    """Dotted keys in which two configs differ, except `MOVABLE`."""
 
     def flat(config: Config) -> dict[str, Any]:
         tree = dataclasses.asdict(config)
@@ -255,14 +255,14 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def register_schema() -> None:
-    """Makes the fields known to Hydra as the config `comity_schema`, and the user's own parts."""
+    """Registers `comity_schema`, the presets and user-defined components with Hydra."""
     _register_ours()
     own_parts.register()
 
 
 @cache
 def _register_ours() -> None:
-    """What the project itself has in the store; once per process."""
+    """Registers the project's own configs, once per process."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="comity_schema", node=Schema, provider="comity")
@@ -270,7 +270,7 @@ def _register_ours() -> None:
 
 
 def name_the_arm(plain: Any) -> None:
-    """A study without arms has one: the experiment as it is, with all the study's seeds."""
+    """Gives a study without arms one arm: the experiment itself, with all seeds."""
     study = plain.get("study") if isinstance(plain, dict) else None
     if isinstance(study, dict) and "arms" not in study:
         name = re.sub(r"[^\w.-]+", "-", str(plain.get("name", ""))).lstrip(".")
@@ -278,14 +278,14 @@ def name_the_arm(plain: Any) -> None:
 
 
 def with_study(overrides: Sequence[str]) -> list[str]:
-    """The overrides, `study.seeds=[0,1]` as `study={seeds: [0,1]}`.
+    """The overrides, with `study.seeds=[0,1]` as `study={seeds: [0,1]}`.
 
-    That adds to a study, and makes one where an experiment has none.
+    That changes an existing study, and creates one in an experiment without.
     """
     found = []
     for one in overrides:
         seeds = re.fullmatch(r"\+{0,2}study\.seeds=(\[[^\[\]]*\])", one)
         if not seeds and re.fullmatch(r"\+{0,2}study\.seeds=\d+", one):
-            raise ComityError(f"{one}: study.seeds is a list, as in 'study.seeds=[0,1,2]'")
+            raise ComityError(f"{one}: study.seeds must be a list, as in 'study.seeds=[0,1,2]'")
         found.append(f"study={{seeds:{seeds[1]}}}" if seeds else one)
     return found

@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf refuse, in one line that says what is known instead."""
+"""Explains errors of Hydra and OmegaConf in one line, with suggestions."""
 
 import dataclasses
 import difflib
@@ -26,7 +26,7 @@ from comity.errors import ComityError, nearest, one_line
 
 @contextmanager
 def plain_errors(where: str = "") -> Iterator[None]:
-    """Turns the errors of Hydra and OmegaConf into a `ComityError` of one line."""
+    """Turns errors of Hydra and OmegaConf into a one-line `ComityError`."""
     from hydra.errors import HydraException
 
     try:
@@ -35,20 +35,20 @@ def plain_errors(where: str = "") -> Iterator[None]:
         text = explain(error)
         raise ComityError(f"{where}: {text}" if where else text) from error
     except yaml.YAMLError as error:
-        raise ComityError(f"not readable YAML: {one_line(error)}") from error
-    except (AttributeError, TypeError, ValueError) as error:  # Hydra lets some through.
+        raise ComityError(f"invalid YAML: {one_line(error)}") from error
+    except (AttributeError, TypeError, ValueError) as error:  # Hydra does not wrap all of them.
         text = one_line(error)
         if "group override must be a string" in text:
-            text = "a config group takes the name of an option, as in reward=own; see `comity list`"
+            text = "a config group needs the name of an option, as in reward=own; see `comity list`"
         raise ComityError(text) from error
 
 
 @contextmanager
 def names_its_base(folder: str | None, name: str) -> Iterator[None]:
-    """Adds to errors of a user's own config that it builds on nothing, where that is so.
+    """Extends errors of a user's config that has no base in its defaults list.
 
-    It may build on another file that builds on `config`; so this alone is no error.
-    `folder` None: the config is no user's own.
+    A missing `config` alone is no error: the file may include another one that has it.
+    `folder` None: not a user's config.
     """
     try:
         yield
@@ -61,10 +61,10 @@ def names_its_base(folder: str | None, name: str) -> Iterator[None]:
             defaults = tree.get("defaults") or []
             builds = any(isinstance(entry, str) and entry != "_self_" for entry in defaults)
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
-            raise error from None  # What is wrong with the file itself is said already.
+            raise error from None  # The error is about the file itself.
         if not builds:
             raise ComityError(
-                f"{error}; {file} builds on nothing: its `defaults` should begin with config, "
+                f"{error}; {file} has no base config: begin its `defaults` with config, "
                 "as in `defaults: [config, _self_]`"
             ) from error
         raise
@@ -84,7 +84,8 @@ def explain(error: Exception) -> str:
     file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
     where = f"{file[1]}: " if file else ""
     if isinstance(cause, MissingMandatoryValue):
-        return f"{cause.full_key or cause.key}: has no value yet; set it"
+        key = cause.full_key or cause.key
+        return f"{key} is required; set it with {key}=VALUE"
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return where + _explain_key(cause)
     if isinstance(cause, OmegaConfBaseException):
@@ -100,12 +101,12 @@ def explain(error: Exception) -> str:
 
 
 def _wrong_type(key: str, message: str) -> str:
-    """What a key takes, where OmegaConf says it in its own types; "" where it does not."""
+    """Explains OmegaConf's type errors without its type names; "" for other errors."""
     if message.endswith("is not a ListConfig, list or tuple."):
-        return f"{key}: is a list; write '{key}=[one,another]'"
+        return f"{key}: must be a list; write '{key}=[one,another]'"
     if re.search(r"is not a subclass of \w+Config\.", message):
         return (
-            f"{key}: is a block of settings; write {key}.SETTING=VALUE or "
+            f"{key}: must be a block of settings; write {key}.SETTING=VALUE or "
             f"'{key}={{SETTING: VALUE}}'"
         )
     found = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", message)
@@ -116,29 +117,29 @@ def _wrong_type(key: str, message: str) -> str:
 
 
 def explain_override(override: str) -> str:
-    """What is wrong with an override that Hydra cannot read, and how to quote it."""
+    """Explains an override that Hydra cannot parse, and how to quote it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    problem = f"cannot read the override {override!r}"
+    problem = f"cannot parse the override {override!r}"
     key, found, value = override.partition("=")
     if "${" in value:
-        return f"{problem}; ${{...}} is another value of the config, as in ${{seed}}"
-    # Hydra takes what stands in quotes as it is; backslashes count before quotes alone.
+        return f"{problem}; ${{...}} must name another config value, as in ${{seed}}"
+    # Hydra takes quoted text literally; a backslash escapes only before a quote.
     text = re.sub(r'(\\*)"', r'\1\1\\"', value)
     text = re.sub(r"(\\+)$", r"\1\1", text)
     quoted = f'{key}="{text}"'
     try:
         readable = OverridesParser.create().parse_override(quoted).value() == value
     except HydraException:
-        readable = False  # The key is what cannot be read.
+        readable = False  # The key itself cannot be parsed.
     if not found or not readable:
         return f"{problem}; write key=value or group=option"
     if value[:1] not in ("[", "{"):
         return f"{problem}; quote the value: {shlex.quote(quoted)}"
     return (
-        f"{problem}; a list is [a,b], a mapping {{a: b}}, and text with other signs or letters is "
-        f"quoted in them, as in 'seats=[learner,\"adapter:/my models/é\"]'; if all of it is text: "
+        f"{problem}; write a list as [a,b], a mapping as {{a: b}}, and quote special characters in "
+        f"them, as in 'seats=[learner,\"adapter:/my models/é\"]'; if the whole value is text: "
         f"{shlex.quote(quoted)}"
     )
 
@@ -160,7 +161,7 @@ def _explain_missing(error: Any) -> str:
 
 
 def _explain_experiment(name: str) -> str:
-    """The nearest names; all of them only where they are few, which those in folders are not."""
+    """An unknown experiment, with the nearest names; in a folder, there are too many to list."""
     presets = {one: "" for one in experiments() if one.startswith(name.rpartition("/")[0] + "/")}
     close = difflib.get_close_matches(name, [*presets], n=3, cutoff=0.5)
     if "/" not in name or not close:
@@ -173,7 +174,7 @@ def _explain_experiment(name: str) -> str:
 
 
 def _explain_key(error: OmegaConfBaseException) -> str:
-    """An unknown key: its full name, and the names that its parent knows."""
+    """An unknown key: its full name, and the keys of its parent."""
     full = str(error.full_key or error.key)
     parent, _, key = full.rpartition(".")
     known: list[str] = []
@@ -194,9 +195,9 @@ def _explain_key(error: OmegaConfBaseException) -> str:
 
 
 def _filled_in(parent: str, key: str) -> str:
-    """How a block that is null becomes something: by an option of its group, if it is one."""
+    """How to set a block that is null: by an option of its group, if it has one."""
     try:
         choices = [name for name in options(parent) if name != "none"]
     except (OSError, ValueError):
-        return f"give all of it: {parent}={{{key}: ..., ...}}"
+        return f"set the whole block: {parent}={{{key}: ..., ...}}"
     return f"choose one first: {parent}={' or '.join(choices)}"

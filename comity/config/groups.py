@@ -1,17 +1,17 @@
-"""The config groups: which options each has, and the sentence that describes an option.
+"""The options of the config groups, with their one-line descriptions.
 
-The sentence is the first comment line of the option's YAML file.
+The description is the first comment line of an option's YAML file.
 """
 
 from functools import cache
 from importlib import resources
 
 Sentences = dict[str, str]
-"""Names with a sentence each."""
+"""Descriptions by name."""
 
 
 def options(group: str) -> Sentences:
-    """The options of a config group (`reward`), each with its file's first comment."""
+    """The options of a config group (`reward`), with their descriptions."""
     return dict(_read(group))
 
 
@@ -27,7 +27,7 @@ def _read(group: str) -> Sentences:
 
 
 def header(yaml: str) -> str:
-    """The first comment of a YAML file that is not a directive to Hydra (`# @package`)."""
+    """The first comment line of a YAML file that is no directive to Hydra (`# @package`)."""
     for line in yaml.splitlines():
         if line.startswith("#") and not line.startswith("# @"):
             return line.lstrip("# ").strip()
@@ -35,7 +35,7 @@ def header(yaml: str) -> str:
 
 
 def folders(group: str, above: str = "") -> list[str]:
-    """Every folder below a group, also inside others ("robust/small")."""
+    """All folders below a group, recursively ("robust/small")."""
     entries = resources.files("comity.configs").joinpath(f"{group}/{above}").iterdir()
     names = [f"{above}{entry.name}" for entry in entries if entry.is_dir()]
     return [one for name in names for one in (name, *folders(group, f"{name}/"))]

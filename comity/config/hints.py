@@ -1,7 +1,6 @@
-"""Where a setting is that was looked for under another name or in another place.
+"""Suggestions for unknown config keys: names from other libraries, and keys without their block.
 
-Users of other libraries bring their words (`lr`, `gamma`, `grpo`), and a setting's own name
-without its block (`device=cuda`). A hint says what to write here.
+Examples are `lr`, `gamma`, `grpo`, and `device=cuda` for `model.device=cuda`.
 """
 
 import dataclasses
@@ -85,18 +84,18 @@ ALGORITHMS = {
     "pg": "it is algorithm=reinforce",
     "vpg": "it is algorithm=reinforce",
     "loqa": "its successor is algorithm=advantage_alignment",
-    "lola": "a learner that shapes its opponents is algorithm=advantage_alignment",
+    "lola": "for opponent shaping use algorithm=advantage_alignment",
 }
-"""Algorithms that are settings of ours."""
+"""Names of algorithms that are settings of ours."""
 
 GROUPS = ("reward", "algorithm", "answer", "prompt", "game")
-"""Blocks whose parameters depend on what was chosen."""
+"""Blocks whose parameters depend on the chosen option."""
 
 
 def elsewhere(key: str) -> str:
-    """What to write for an unknown config key (dotted); "" where nothing comes to mind.
+    """A suggestion for an unknown dotted key; "" if there is none.
 
-    `optimizer.lr`: "optimizer.learning_rate"; `reward.terms`: "reward=weighted, which has it".
+    `optimizer.lr`: "write optimizer.learning_rate"; `reward.terms`: "only reward=weighted has it".
     """
     if is_key(key):
         return ""  # It exists, in a block that is null.
@@ -114,12 +113,12 @@ def elsewhere(key: str) -> str:
 
 
 def is_key(key: str) -> bool:
-    """Whether a dotted key is a setting, or a block of them."""
+    """Whether a dotted key is a setting or a block."""
     return any(place == key or place.startswith(f"{key}.") for place in _places())
 
 
 def algorithm(name: str) -> str:
-    """How an algorithm of another name is set up here; "" where it is unknown."""
+    """How to configure an algorithm of another name; "" if it is unknown."""
     return ALGORITHMS.get(name.lower().replace("-", "").replace("_", ""), "")
 
 
@@ -131,14 +130,14 @@ def _choices(group: str, parameter: str) -> list[str]:
 
 def _option(group: str, name: str) -> dict[str, Any]:
     file = resources.files("comity.configs").joinpath(group, f"{name}.yaml")
-    # Parts of the user's own have no file.
+    # User-defined components have no file.
     found = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
     return found if isinstance(found, dict) else {}
 
 
 @cache
 def _places() -> tuple[str, ...]:
-    """Every key of the blocks with fixed fields, dotted."""
+    """All dotted keys of blocks with fixed fields."""
     return tuple(_keys(Config, ""))
 
 

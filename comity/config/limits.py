@@ -1,4 +1,4 @@
-"""Limits of the config's numbers: declared with the field, checked in one place."""
+"""Limits of the config's numbers, declared with each field and checked here."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from typing import Any
 from comity.errors import ComityError
 
 LARGEST_SEED = 2**63 - 1
-"""Seeds stand in records, which hold whole numbers of 64 bits with a sign."""
+"""Seeds are stored in records as signed 64-bit integers."""
 
 FITS = {
     "above": lambda value, limit: value > limit,
@@ -16,11 +16,11 @@ FITS = {
     "below": lambda value, limit: value < limit,
     "at_most": lambda value, limit: value <= limit,
 }
-"""The kinds of limits. What is not finite fits none."""
+"""The kinds of limits."""
 
 
 NAME_BYTES = 100
-"""Longest name that becomes a folder's: of an experiment, an arm, a learner."""
+"""Maximum length of names that become folder names: of an experiment, an arm, a learner."""
 
 COUNTS = {
     "rounds": 100_000,
@@ -41,21 +41,21 @@ COUNTS = {
     "branch_depth": 100_000,
     "microbatch_tokens": 100_000_000,
 }
-"""Largest whole numbers that parts of a config take as so many of something.
+"""Maximum of integer parameters that are counts, by name.
 
-Far beyond what was ever run; what is larger is a slip that would fill the memory or never end.
+Far beyond any real run; a larger number is a mistake that would exhaust memory or never finish.
 """
 
 
 def limited(default: Any, **limits: float) -> Any:
-    """A dataclass field whose number has limits, by their names in `FITS`; null has none."""
+    """A dataclass field with limits, named as in `FITS`; null is not checked."""
     return dataclasses.field(default=default, metadata=limits)
 
 
 def check_limits(block: Any, above: str = "") -> None:
-    """Raises `ComityError` for the first number of a tree of dataclasses beyond its limit.
+    """Raises `ComityError` for the first number out of range in nested dataclasses.
 
-    `above`: what its keys begin with in the complaint.
+    `above`: prefix of the keys in the error.
     """
     for key, value, limits in _limited_fields(block, above):
         for kind, limit in limits.items():
@@ -66,7 +66,7 @@ def check_limits(block: Any, above: str = "") -> None:
 
 
 def check_values(config: Any) -> None:
-    """Raises `ComityError` for numbers, names and texts of a whole config that cannot be."""
+    """Raises `ComityError` for invalid numbers, names and texts of a config."""
     check_limits(config)
     tree = dataclasses.asdict(config)
     check_texts(tree)
@@ -78,7 +78,7 @@ def check_values(config: Any) -> None:
 
 
 def check_counts(block: Any, above: str) -> None:
-    """Raises `ComityError` for the first count in nested parameters beyond what `COUNTS` says."""
+    """Raises `ComityError` for the first count above its maximum (`COUNTS`), also nested."""
     for key, value in block.items() if isinstance(block, Mapping) else ():
         most = COUNTS.get(str(key))
         if most is not None and isinstance(value, int) and value > most:
@@ -87,9 +87,9 @@ def check_counts(block: Any, above: str) -> None:
 
 
 def check_texts(tree: Any, above: str = "") -> None:
-    """Raises `ComityError` for texts and keys with NUL, which no file system takes."""
+    """Raises `ComityError` for texts and keys with NUL, which file systems refuse."""
     if isinstance(tree, str) and "\0" in tree:
-        raise ComityError(f"{above}: holds a NUL character; take it out")
+        raise ComityError(f"{above}: contains a NUL character; remove it")
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             check_texts(str(key), above or "a key")
@@ -100,7 +100,7 @@ def check_texts(tree: Any, above: str = "") -> None:
 
 
 def check_name(what: str, name: str) -> None:
-    """Raises `ComityError` for a name that is too long for a folder's."""
+    """Raises `ComityError` for a name that is too long for a folder name."""
     if len(name.encode(errors="surrogatepass")) > NAME_BYTES:
         raise ComityError(
             f"{what}: {name[:20]!r}... is too long; a name has at most {NAME_BYTES} bytes"

@@ -1,8 +1,8 @@
-"""A user's own parts as options of the config groups: `game=toll`, `prompt=plain`.
+"""User-defined components as options of the config groups: `game=toll`, `prompt=plain`.
 
-`comity.registry` finds the parts; here each becomes an option whose keys are its parameters with
-their defaults, so that they are overridden like those of the project's own YAML files. A stage
-becomes a game that repeats it, with the parameters of all iterated games.
+`comity.registry` finds the components; here each becomes an option whose keys are its parameters
+with their defaults, overridden like those of the project's YAML files. A stage game becomes an
+iterated game, with the parameters of all iterated games.
 """
 
 import dataclasses
@@ -18,34 +18,38 @@ from comity.games.lengths import LENGTHS
 from comity.registry import own_parts
 
 GROUPS = ("game", "prompt", "answer", "reward", "algorithm")
-"""Config groups whose options may be a user's own."""
+"""Config groups with user-defined options."""
 
 
 def own(group: str) -> dict[str, Callable[..., Any]]:
-    """The user's own parts of a group by name; `ComityError` for a name that is taken."""
+    """The user-defined components of a group by name; `ComityError` for a name that is taken."""
     found = own_games() if group == "game" else own_parts(group)
     known = options(group) if found else {}
     for name in found:
         if name in known:
-            raise ComityError(f"own {group} {name!r}: Comity has a {group} of that name; rename it")
+            raise ComityError(
+                f"user-defined {group} {name!r}: Comity has a {group} of that name; rename yours"
+            )
         if not re.fullmatch(r"[A-Za-z][\w-]*", name):
-            raise ComityError(f"own {group} {name!r}: a name is of letters, digits, - and _")
+            raise ComityError(
+                f"user-defined {group} {name!r}: a name consists of letters, digits, - and _"
+            )
     return found
 
 
 def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Group, name and config of every option that is a user's own part.
+    """Group, name and config of every user-defined option.
 
-    Parameters are its keys; those without a default have to be given. A length is an option too,
-    of the part's name, so that `game/length=one` chooses another.
+    Its keys are the parameters; those without a default are required. A length becomes an option
+    too, under the component's name, so that `game/length=one` selects another.
     """
     for group in GROUPS:
         for name, factory in own(group).items():
             node: dict[str, Any] = {"name": name}
             for key, value in _defaults(factory).items():
-                law = next((law for law, kind in LENGTHS.items() if type(value) is kind), None)
-                if law is not None:
-                    yield f"{group}/{key}", name, {"name": law, **dataclasses.asdict(value)}
+                length = next((one for one, kind in LENGTHS.items() if type(value) is kind), None)
+                if length is not None:
+                    yield f"{group}/{key}", name, {"name": length, **dataclasses.asdict(value)}
                     node["defaults"] = [{key: name}, "_self_"]
                 elif _is_plain(value):
                     node[key] = value
@@ -53,7 +57,7 @@ def nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
-    """Default of every parameter, `???` where there is none; without those that YAML has not."""
+    """The default of every named parameter; `???` for required ones."""
     made = {
         field.name: field.default_factory()
         for field in (dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ())
@@ -69,7 +73,7 @@ def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _is_plain(value: object) -> bool:
-    """YAML can write it."""
+    """Whether YAML can represent the value."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -78,7 +82,7 @@ def _is_plain(value: object) -> bool:
 
 
 def register() -> None:
-    """Makes them known to Hydra."""
+    """Registers them with Hydra."""
     from hydra.core.config_store import ConfigStore
 
     for group, name, node in nodes():

@@ -1,8 +1,8 @@
-"""What an experiment is, as data: the config and its blocks.
+"""The schema of an experiment's config.
 
-The dataclasses are Hydra's schema: a key that is not here or a value of another type is refused.
-Blocks of type `Block` hold `name` and the parameters of the part with that name (`comity list`
-shows the names), which checks them. `comity.config.compose` puts a config together.
+Hydra checks configs against these dataclasses and refuses unknown keys and values of another
+type. A `Block` holds `name` and the parameters of the component with that name (see `comity
+list`), which checks them when it is built. `comity.config.compose` composes configs.
 """
 
 from dataclasses import dataclass, field
@@ -17,44 +17,44 @@ Block = dict[str, Any]
 
 @dataclass
 class ModelConfig:
-    """The language model that everybody who is one starts from."""
+    """The base language model, shared by all language-model players."""
 
     name: str = "smollm2-135m"
     """A model of `comity list models`, a local folder or a Hugging Face id."""
     dtype: str = "auto"
-    """float32, bfloat16, or auto: what the processor is quickest with."""
+    """float32, bfloat16, or auto: the fastest on this device."""
     device: str = "auto"
     """A torch device (cpu, cuda, cuda:1), or auto: the first GPU if there is one."""
     threads: int | None = limited(None, at_least=1, at_most=1024)
-    """Threads of the processor to compute with; null: torch's choice."""
+    """CPU threads; null: torch's default."""
     system: str | None = None
-    """System prompt; null: the chat template's own."""
+    """System prompt; null: the chat template's default."""
     quantization: str | None = None
-    """nf4: the base's weights in 4 bits (bitsandbytes, needs CUDA); null: as `dtype` says."""
+    """nf4: base weights in 4 bits (bitsandbytes, needs CUDA); null: no quantization."""
 
 
 DROPOUT_IN = {
-    "learning": "in what is differentiated; answers are drawn from the policy as it is",
-    "playing": "where answers are drawn; what is learned from is the policy as it is",
-    "both": "in both",
+    "learning": "in the update; answers are sampled without dropout",
+    "playing": "in sampling; the update is computed without dropout",
+    "both": "in sampling and in the update",
 }
-"""Where an adapter's dropout acts."""
+"""When an adapter's dropout is active."""
 
 
 @dataclass
 class AdapterConfig:
-    """The low-rank adapter (LoRA) that a learner trains."""
+    """The low-rank adapter (LoRA) of a learner."""
 
     rank: int = limited(16, at_least=1, at_most=8192)
-    """Inner dimension of the adapter's matrices."""
+    """Rank of the adapter's matrices."""
     alpha: float = limited(32.0, above=0)
     """The adapter's output is scaled by alpha / rank."""
     dropout: float = limited(0.0, at_least=0, below=1)
-    """Share of the adapter's inputs that is dropped in training."""
+    """Dropout probability of the adapter's inputs, in training."""
     dropout_in: str = "learning"
-    """Where in training it is dropped, one of `DROPOUT_IN`."""
+    """When in training dropout is active, one of `DROPOUT_IN`."""
     targets: Any = "all-linear"
-    """Names of the modules that get an adapter, or all-linear."""
+    """Names of the adapted modules, or all-linear."""
 
     def __post_init__(self) -> None:
         lookup("adapter.dropout_in", self.dropout_in, DROPOUT_IN)
@@ -62,133 +62,133 @@ class AdapterConfig:
 
 @dataclass
 class OptimizerConfig:
-    """Adam with decoupled weight decay, over the adapter's weights."""
+    """AdamW over the adapter's weights."""
 
     learning_rate: float = limited(3e-4, at_least=0)
-    """Step size after the warmup."""
+    """Learning rate after warmup."""
     schedule: str = "constant"
-    """How the learning rate goes on after the warmup."""
+    """Learning-rate schedule after warmup."""
     warmup: int = limited(0, at_least=0)
-    """Iterations over which the learning rate rises from 0."""
+    """Iterations of linear warmup from 0."""
     gradient_clip: float | None = limited(1.0, above=0)
-    """Largest norm of the gradient; a longer one is scaled down to it. null: never."""
+    """Maximum gradient norm; null: no clipping."""
     weight_decay: float = limited(0.0, at_least=0)
-    """Share of the weights that is taken off per unit of learning rate."""
+    """Decoupled weight decay, per unit of learning rate."""
 
 
 @dataclass
 class CheckpointConfig:
-    """When a run is saved so that it can be continued."""
+    """Checkpoints, from which a run can be resumed."""
 
     every: int = limited(5, at_least=1)
-    """Iterations between checkpoints; the last iteration has one always."""
+    """Iterations between checkpoints; the last iteration always has one."""
     keep: int = limited(2, at_least=1)
-    """Checkpoints that stay complete; of older ones only the adapters stay."""
+    """Number of complete checkpoints to keep; of older ones only the adapters are kept."""
 
 
 @dataclass
 class RecordConfig:
-    """What is kept of the matches."""
+    """Which records of the matches are written."""
 
     every: int = limited(1, at_least=1)
     """Iterations between records of all decisions and conversations."""
     followups: int = limited(0, at_least=0)
-    """Matches whose language models are asked the `questions` afterwards; 0: nobody is."""
+    """Number of matches after which the language models are asked the `questions`."""
     followup_every: int = limited(10, at_least=1)
-    """Recorded iterations between those; the last one is always among them."""
+    """Recorded iterations between follow-up questions; the last iteration always has them."""
     followup_tokens: int = limited(100, at_least=1, at_most=100_000)
-    """Most tokens of an answer to such a question."""
+    """Maximum tokens of an answer to a follow-up question."""
     questions: dict[str, str] = field(
         default_factory=lambda: {
             "why": "Why did you give that answer?",
             "strategy": "Which strategy is behind that answer?",
         }
     )
-    """Follow-up questions by name; each is asked by itself."""
+    """Follow-up questions by name; each is asked separately, right after the match."""
 
 
 @dataclass
 class PhaseConfig:
-    """A stretch of a run with its own reward."""
+    """A phase of training with its own reward."""
 
     iterations: int | None = limited(None, at_least=1)
     """Its length; null for all phases: equal parts of the run's `iterations`."""
     reward: Block = field(default_factory=dict)
-    """What the learners are trained on in it."""
+    """The training reward in this phase."""
     reset: list[str] | None = None
-    """What starts anew with it (see the run's `reset`); null: what the run says."""
+    """State to reset when it begins (see `Config.reset`); null: the run's `reset`."""
 
 
 @dataclass
 class OpponentPoolConfig:
-    """Past checkpoints of the run as opponents (`opponent_pool=buffer` turns it on)."""
+    """The opponent pool: past checkpoints as opponents (`opponent_pool=buffer` enables it)."""
 
     every: int = limited(10, at_least=1)
-    """Iterations between snapshots of the learners; the first is taken after so many."""
+    """Iterations between snapshots of the learners; the first is taken after this many."""
     capacity: int = limited(30, at_least=1, at_most=10_000)
-    """Most snapshots of a learner that may be drawn in an iteration: a new sample each time."""
+    """Maximum snapshots per learner in an iteration's pool; if there are more, a new sample each
+    iteration."""
     count_learners: bool = False
-    """The run's learners count toward the capacity: the pool is smaller by their number."""
+    """Count the current learners in `capacity`: reduce it by their number."""
     recent: int | None = limited(None, at_least=1)
-    """Only this many of the newest snapshots may be drawn; null: all."""
+    """Sample from this many newest snapshots only; null: from all."""
     probability: float = limited(0.5, at_least=0, at_most=1)
     """Probability that a group faces an opponent from the pool instead of the current policy."""
     scripted: list[Any] = field(default_factory=list)
-    """Scripted players that may be drawn as well, as in `seats`."""
+    """Scripted players in the pool, written as in `seats`."""
     scripted_probability: float = limited(0.0, at_least=0, at_most=1)
-    """Probability that an opponent from the pool is one of them."""
+    """Probability that an opponent from the pool is scripted."""
     scope: str = "group"
-    """`group`: drawn for every group of matches; `match`: for every match."""
+    """`group`: sample an opponent per group of matches; `match`: per match."""
     trained: str = "live_seat"
-    """`live_seat`: one seat of a group; `all_live`: all seats of matches without an opponent from
-    the pool."""
+    """Trained seats. `live_seat`: one per group; `all_live`: all in matches without an opponent
+    from the pool."""
     initial_snapshots: str | None = None
-    """Folder of an earlier run's adapters to begin with (its `opponent_pool` or `checkpoints`);
-    null: none."""
+    """Folder with an earlier run's adapters (its `opponent_pool` or `checkpoints`) for the initial
+    pool; null: none."""
 
 
 @dataclass
 class InstructionConfig:
-    """What a learner may be told for a round, and nothing is learned from."""
+    """An exploration instruction: in the prompt of a rollout, absent when the policy is updated."""
 
     text: str = ""
-    """welfare_maximizing, greedy, or a sentence of one's own."""
+    """welfare_maximizing, greedy, or your own sentence."""
     probability: float = limited(0.0, above=0, at_most=1)
-    """How often a seat is told it, per round."""
+    """Probability per seat and round that the prompt contains it."""
 
 
 @dataclass
 class StudyConfig:
-    """Several runs that belong together: every arm with every seed."""
+    """A study: a run for every arm and seed."""
 
     seeds: list[int] = field(default_factory=lambda: [0])
-    """Seeds that each arm is run with."""
+    """Seeds of each arm."""
     arms: dict[str, list[str]] = field(default_factory=dict)
-    """For each arm's name the overrides that make it (`own: [reward=own]`)."""
+    """Overrides of each arm by its name (`own: [reward=own]`)."""
 
 
 @dataclass
 class CrossplayConfig:
-    """Matches among all players after the training."""
+    """Cross-play: a round-robin between players after training."""
 
     players: list[Any] = field(default_factory=list)
-    """Arms of the study (`learner`: its only one, or the run, called as the experiment), `base`,
-    scripted players; everyone meets everyone."""
+    """Arms of the study (`learner`: the only arm, or the run itself, named as the experiment),
+    `base`, scripted players."""
     matches: int = limited(16, at_least=2)
-    """Matches per pairing and seed, an even number: in every second one the players have changed
-    seats."""
+    """Matches per pairing and seed, an even number; players swap seats in every second match."""
 
 
 @dataclass
 class Composition:
-    """How the config was put together, so that the arms of a study can be again."""
+    """How the config was composed, so that the arms of a study can be composed again."""
 
     name: str = ""
-    """The experiment, or with `config_dir` the file in that folder."""
+    """The experiment; with `config_dir` the file in that folder."""
     overrides: list[str] = field(default_factory=list)
     """The overrides of the command line, in order."""
     config_dir: str | None = None
-    """The user's own config folder."""
+    """The user's config folder; null: none."""
 
 
 @dataclass
@@ -196,70 +196,70 @@ class Config:
     """One experiment."""
 
     name: str = "experiment"
-    """Name of the experiment; run folders begin with it."""
+    """Name of the experiment, and prefix of run folders."""
     seed: int = limited(0, at_least=0, at_most=LARGEST_SEED)
-    """Everything random in the run is derived from it."""
+    """Random seed; determines all randomness of the run."""
     iterations: int = limited(20, at_least=1, at_most=10_000_000)
-    """How often the learners play and are updated."""
+    """Training iterations; in each, matches are played and every learner is updated."""
     matches: int = limited(8, at_least=1, at_most=100_000)
     """Matches per iteration."""
     group_size: int = limited(1, at_least=1)
-    """Matches that share their environment seed; divides `matches`."""
+    """Matches that share an environment seed (common random numbers); divides `matches`."""
     seat_assignment: str = "fixed"
-    """`fixed`: as listed in `seats`; `random`: drawn for every group of matches."""
+    """`fixed`: as listed in `seats`; `random`: a random permutation per group of matches."""
     output: str = "runs"
-    """Folder below which run folders are made."""
+    """Parent folder of run folders."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The language model."""
+    """The base language model."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    """What of it is trained."""
+    """The learners' adapters."""
     game: Block = field(default_factory=dict)
-    """The rules."""
+    """The rules of the game."""
     prompt: Block = field(default_factory=dict)
-    """How the game is told."""
+    """How observations are rendered as text."""
     answer: Block = field(default_factory=dict)
-    """How an answer is given and read."""
+    """The answer format: constrained or free decoding, and parsing."""
     temperature: float = limited(1.0, above=0)
-    """Temperature at which language models answer."""
+    """Sampling temperature of all language models."""
     seats: list[Any] = field(default_factory=lambda: ["learner", "learner"])
-    """Who sits on each seat: a player's name, or a mapping `{name: random, p: 0.3}`."""
+    """The player on each seat: a name, or a mapping with parameters `{name: random, p: 0.3}`."""
     reward: Block = field(default_factory=dict)
-    """What the learners are trained on."""
+    """The training reward."""
     phases: list[PhaseConfig] = field(default_factory=list)
-    """Rewards one after the other; none: `reward` all along. Else `iterations` is their sum."""
+    """Training phases in order, whose lengths add up to `iterations`; empty: one with `reward`."""
     reset: list[str] = field(default_factory=list)
-    """What starts anew with every later phase: optimizer, normalizer, kl, value_head.
-
-    Everything else is handed over, the adapter always."""
+    """State to reset at the beginning of every later phase: optimizer, normalizer, kl,
+    value_head. All other state, including the adapter, is kept."""
     algorithm: Block = field(default_factory=dict)
-    """How they are trained."""
+    """The learning algorithm."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """The steps that the training takes."""
+    """The optimizer."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    """When the run is saved."""
+    """When checkpoints are saved."""
     record: RecordConfig = field(default_factory=RecordConfig)
-    """What is kept of the matches."""
+    """Which records of the matches are written."""
     opponent_pool: OpponentPoolConfig | None = None
-    """Pool of past checkpoints as opponents; null: none."""
+    """The opponent pool of past checkpoints; null: none."""
     exploration: list[InstructionConfig] = field(default_factory=list)
-    """What trained seats are told in training only; at most one a round, none by default."""
+    """Exploration instructions in prompts of trained seats, in training only; at most one per
+    round."""
     sinks: list[Any] = field(default_factory=list)
-    """Where metrics also go: tensorboard, wandb, trackio, or mappings with parameters."""
+    """Additional metric loggers: tensorboard, wandb, trackio, or mappings with parameters."""
     study: StudyConfig | None = None
     """Runs this config with several arms and seeds; null: one run."""
     crossplay: CrossplayConfig | None = None
-    """Matches among the trained afterwards; null: none."""
+    """Cross-play after training; null: none."""
     composition: Composition = field(default_factory=Composition)
-    """Filled in by `compose`; not for writing by hand."""
+    """Set by `compose`; do not write it by hand."""
 
 
 @dataclass
 class Schema(Config):
-    """What Hydra checks while it composes; `from_omegaconf` checks all of it afterwards."""
+    """The schema that Hydra checks while composing; `from_omegaconf` checks the full `Config`."""
 
     study: Any = None
     """Untyped, because OmegaConf cannot merge into a typed block that is null."""
     crossplay: Any = None
-    """Likewise."""
+    """Untyped, see `study`."""
     opponent_pool: Any = None
-    """Likewise."""
+    """Untyped, see `study`."""

@@ -1,6 +1,6 @@
-"""Who a config's seats name: learners, language models as they are, and scripted players.
+"""Parses the entries of a config's `seats`: learners, frozen language models, scripted players.
 
-A seat is a player's name (`learner`, `learner:NAME`, `base`, `adapter:PATH`, `tit_for_tat`), or
+An entry is a player's name (`learner`, `learner:NAME`, `base`, `adapter:PATH`, `tit_for_tat`), or
 a mapping with a scripted player's name and parameters.
 """
 
@@ -19,20 +19,20 @@ from comity.registry import build
 
 LEARNER = "learner"
 HUMAN = "human"
-"""The seat of a person, which only `comity play` has."""
+"""A human player, in `comity play` only."""
 MAIN = "main"
-"""Name of the adapter of seats that say only "learner"."""
+"""Adapter name of a plain "learner"."""
 
 
 def learner_of(seat: Any) -> str | None:
-    """Adapter name of a learner's seat ("learner" or "learner:NAME"); None for others."""
+    """Adapter name of a learner ("learner" or "learner:NAME"); None for other players."""
     if isinstance(seat, str) and seat.split(":")[0] == LEARNER:
         return seat.partition(":")[2] or MAIN
     return None
 
 
 def only_arm(players: Sequence[Any], arms: Collection[str]) -> list[Any]:
-    """Players of a cross-play, `learner` called as a study's arm where there is only one."""
+    """Players of a cross-play, with `learner` replaced by the study's arm if there is only one."""
     if len(arms) != 1 or LEARNER in arms:
         return list(players)
     (arm,) = arms
@@ -42,8 +42,8 @@ def only_arm(players: Sequence[Any], arms: Collection[str]) -> list[Any]:
     ]
 
 
-def entrant_name(player: Any) -> str:
-    """What a player is called in the cross-play: `own`, `random(p=0.3)`, `adapter:PATH`."""
+def participant_name(player: Any) -> str:
+    """A player's name in the cross-play: `own`, `random(p=0.3)`, `adapter:PATH`."""
     if isinstance(player, str):
         return player
     parameters = [f"{key}={value}" for key, value in player.items() if key != "name"]
@@ -51,35 +51,37 @@ def entrant_name(player: Any) -> str:
 
 
 def is_scripted(seat: Any) -> bool:
-    """The seat names a scripted player, and no language model."""
+    """Whether the seat's player is scripted."""
     return not isinstance(seat, str) or seat.split(":")[0] not in (LEARNER, "base", "adapter")
 
 
 def check_seat(seat: Any) -> None:
-    """Raises `ComityError` unless the seat names somebody who can sit there."""
+    """Raises `ComityError` unless the entry is a valid player."""
     if isinstance(seat, Mapping):
         build("player", seat, STRATEGIES)
         return
     if not isinstance(seat, str):
-        raise ComityError(f"a seat is a player's name or a mapping with a name, not {seat!r}")
+        raise ComityError(f"a seat must be a player's name or a mapping with a name, not {seat!r}")
     kind, _, rest = seat.partition(":")
     if kind == HUMAN:
         raise ComityError(
-            f"seat {seat!r}: people are no players of a training; play with them afterwards: "
+            f"seat {seat!r}: humans cannot play in training; to play against the trained run: "
             "comity play GAME --seats human,RUN"
         )
     if kind == "adapter":
         file = Path(rest) / "adapter_config.json"
         if not file.is_file():
-            raise ComityError(f"seat {seat!r}: there is no adapter in the folder {rest!r}")
+            raise ComityError(f"seat {seat!r}: no adapter_config.json in the folder {rest!r}")
         try:
             json.loads(file.read_bytes())
         except (OSError, ValueError) as error:
-            raise ComityError(f"seat {seat!r}: {file} is not readable JSON ({error})") from error
+            raise ComityError(f"seat {seat!r}: {file} is not valid JSON ({error})") from error
     elif kind == LEARNER and seat != LEARNER:
-        # The name is that of a folder in every checkpoint.
+        # Checkpoints have a folder of that name.
         if not re.fullmatch(r"[\w-]+", rest):
-            raise ComityError(f"seat {seat!r}: a learner's name is of letters, digits, - and _")
+            raise ComityError(
+                f"seat {seat!r}: a learner's name consists of letters, digits, - and _"
+            )
         check_name("seats", rest)
     else:
         scripts = all_strategies()
@@ -89,11 +91,11 @@ def check_seat(seat: Any) -> None:
 
 
 def check_strategy(strategy: Strategy, game: Game, seat: int) -> None:
-    """Raises `ComityError` where it cannot play: asked at the start, and after a bad round."""
+    """Raises `ComityError` unless the strategy can play on that seat of the game."""
     check_can_play(strategy, game, seat)
 
 
 def scripted_player(seat: Any) -> StrategyPlayer:
-    """The scripted player that a seat names."""
+    """The scripted player of a seat's entry."""
     name = seat if isinstance(seat, str) else str(seat.get("name"))
     return StrategyPlayer(name, build("player", seat, STRATEGIES))

@@ -1,11 +1,10 @@
-"""What Hydra may read and do here: a config folder that somebody shared is data, never code.
+"""Restricts Hydra so that configs are data, never code: a shared config folder is untrusted.
 
-Hydra itself lets a config choose classes to call (`hydra.callbacks`), set environment
-variables, write log files, search packages for configs, and read the environment
-(`${oc.env:HOME}`). None of that is needed to describe an experiment, so it is refused, wherever
-it stands: in files, in their defaults lists and packages, in overrides, in the arms of a study.
-What stays is the name of a launcher or sweeper (`hydra/launcher=submitit_slurm`); its
-parameters are taken from the command line alone.
+Plain Hydra lets a config instantiate classes (`hydra.callbacks`), set environment variables,
+write log files, search packages for configs, and read the environment (`${oc.env:HOME}`).
+Experiments need none of that, so it is refused in files, in their defaults lists and packages,
+in overrides and in the arms of a study. Allowed is the name of a launcher or sweeper
+(`hydra/launcher=submitit_slurm`); its parameters are accepted on the command line only.
 """
 
 import os
@@ -32,30 +31,30 @@ from comity.config.yaml_files import check_references, read_yaml
 from comity.errors import ComityError
 
 PACKAGE = "pkg://comity.configs"
-"""Where the project's own config groups and experiments are."""
+"""The project's config groups and experiments."""
 
 CHOSEN = ("launcher", "sweeper")
-"""The parts of Hydra that may be chosen, by name."""
+"""Hydra's groups in which a config may select an option by name."""
 
 WHY = (
-    "settings of Hydra itself can run code, so configs have none; "
-    "a launcher or sweeper is chosen by name: hydra/launcher=NAME, with --multirun"
+    "settings of Hydra can run code and are not allowed; only a launcher or sweeper may be "
+    "selected, by name: hydra/launcher=NAME, with --multirun"
 )
 
 
 class UserFolder(FileConfigSource):
-    """The files of a user's config folder, each checked as it is read."""
+    """A user's config folder, whose files are checked when they are read."""
 
     @staticmethod
     def scheme() -> str:
-        """What its search path begins with."""
+        """The scheme of its search paths."""
         return "comity-folder"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The file as Hydra takes it; `ComityError` where it asks for more than a config may."""
+        """The file's config for Hydra; `ComityError` for anything that is not allowed."""
         file = Path(self.path, self._normalize_file_name(config_path))
         if not file.resolve().is_relative_to(Path(self.path).resolve()):
-            raise ComityError(f"{file} leaves the config folder {self.path}; copy it there")
+            raise ComityError(f"{file} is outside the config folder {self.path}; copy it there")
         if Path(config_path).parts[0] == "hydra":
             raise ComityError(f"{file}: {WHY}")
         tree = read_yaml(file)
@@ -70,7 +69,7 @@ class UserFolder(FileConfigSource):
 
 
 def check_file(file: Path, tree: Any, package: str | None) -> None:
-    """Raises `ComityError` for a user's file that touches Hydra or reads the environment."""
+    """Raises `ComityError` for a user's file that configures Hydra or reads the environment."""
     check_references(tree, str(file))
     if _of_hydra(package or ""):
         raise ComityError(f"{file}: {WHY}")
@@ -89,10 +88,10 @@ def check_file(file: Path, tree: Any, package: str | None) -> None:
 
 
 def check_overrides(overrides: Sequence[str], chooses: bool = False) -> None:
-    """Raises `ComityError` for overrides that touch Hydra.
+    """Raises `ComityError` for overrides that configure Hydra.
 
-    `chooses`: they are a command line's, which may choose a launcher and a sweeper, and their
-    parameters.
+    `chooses`: they are from the command line, which may select a launcher and a sweeper and set
+    their parameters.
     """
     for one in OverridesParser.create().parse_overrides(list(overrides)):
         names = [one.key_or_group, *(one.package or "").split(":")]
@@ -103,32 +102,32 @@ def check_overrides(overrides: Sequence[str], chooses: bool = False) -> None:
 
 
 def is_hydras(override: str) -> bool:
-    """The override chooses a launcher or sweeper and says nothing of the experiment."""
+    """Whether the override selects or configures a launcher or sweeper."""
     return _of_hydra(override.lstrip("+~"))
 
 
 def _chooses(override: Override) -> bool:
-    """It names a launcher or sweeper, or gives one a plain parameter."""
+    """Whether it selects a launcher or sweeper, or sets a plain parameter of one."""
     value = override.value()
     if override.key_or_group in {f"hydra/{part}" for part in CHOSEN}:
         return isinstance(value, str) and re.fullmatch(r"[\w-]+", value) is not None
     parts = override.key_or_group.split(".")
     named = len(parts) > 2 and parts[1] in CHOSEN and not any(p.startswith("_") for p in parts)
-    # A mapping could name a class to call.
+    # A mapping could name a class to instantiate.
     values = value if isinstance(value, list) else [value]
     return named and all(isinstance(item, str | int | float | None) for item in values)
 
 
 def _of_hydra(key: str) -> bool:
-    """A key, group or package that is Hydra's own."""
+    """Whether a key, group or package belongs to Hydra."""
     return re.split(r"[./\[@]", key.strip().lstrip("/"))[0].strip() == "hydra"
 
 
 class CheckedLoader(ConfigLoaderImpl):  # type: ignore[misc]
-    """Hydra's loader, for multiruns: what it composes is checked before Hydra acts on it."""
+    """Hydra's loader; checks the composed config before Hydra acts on it in a multirun."""
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
-        """The config with Hydra's node; `ComityError` where that is not Hydra's own."""
+        """The config with Hydra's node; `ComityError` if a config changed that node."""
         config = super().load_configuration(*args, **kwargs)
         tree: Any = OmegaConf.to_container(config)
         hydras = tree.pop("hydra")
@@ -138,22 +137,22 @@ class CheckedLoader(ConfigLoaderImpl):  # type: ignore[misc]
         given += [f"hydra/{part}={choices[f'hydra/{part}']}" for part in CHOSEN]
         if _settings(hydras) != _untouched(tuple(given)):
             raise ComityError(WHY)
-        if isinstance(tree.get("output"), str):  # Hydra makes a folder below it.
+        if isinstance(tree.get("output"), str):  # Hydra creates a folder below it.
             config.output = os.path.expanduser(tree["output"])
         return config
 
 
 def _settings(hydras: dict[str, Any]) -> dict[str, Any]:
-    """Everything of Hydra's node that it acts on."""
-    told = ("override_dirname", "config_name", "name", "id", "num")
-    job = {key: value for key, value in hydras["job"].items() if key not in told}
+    """The settings in Hydra's node, without job information that it fills in."""
+    information = ("override_dirname", "config_name", "name", "id", "num")
+    job = {key: value for key, value in hydras["job"].items() if key not in information}
     left = {k: v for k, v in hydras.items() if k not in ("overrides", "runtime", "mode")}
     return {**left, "job": job}
 
 
 @lru_cache(maxsize=8)
 def _untouched(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """What Hydra's node is with these overrides and nobody's config."""
+    """The settings in Hydra's node with these overrides and no config."""
     loader = ConfigLoaderImpl(search_path(None))
     config = loader.load_configuration(None, list(overrides), run_mode=RunMode.MULTIRUN)
     tree: Any = OmegaConf.to_container(config)
@@ -161,8 +160,8 @@ def _untouched(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 
 def search_path(folder: str | None) -> ConfigSearchPathImpl:
-    """Where configs are looked up: Hydra's own, then a user's folder, then the project's."""
-    plugins = Plugins.instance()  # finds what can read files at all
+    """The search path of configs: Hydra's, then the user's folder, then the project's."""
+    plugins = Plugins.instance()  # discovers the config sources
     path = ConfigSearchPathImpl()
     path.append("hydra", "pkg://hydra.conf")
     if folder is not None:
@@ -174,7 +173,7 @@ def search_path(folder: str | None) -> ConfigSearchPathImpl:
 
 
 def new_hydra(folder: str | None) -> Hydra:
-    """Hydra on these files; as the process's one Hydra."""
+    """A new Hydra on this search path, as the process's global instance."""
     from hydra import version
 
     version.setbase("1.3")
@@ -185,7 +184,7 @@ def new_hydra(folder: str | None) -> Hydra:
 
 @contextmanager
 def beside_hydra() -> Iterator[None]:
-    """Lets Hydra be used anew, also while it runs the job that composes (a study's arms)."""
+    """Allows a nested use of Hydra, as when a multirun's job composes a study's arms."""
     instance = GlobalHydra.instance()
     outer, instance.hydra = instance.hydra, None
     try:

@@ -1,4 +1,4 @@
-"""Reading YAML as data: nothing of it is run, looked up outside of it, or larger than it seems."""
+"""Reads untrusted YAML safely: no code, no external references, bounded size with aliases."""
 
 import re
 from collections.abc import Iterator
@@ -12,45 +12,45 @@ from omegaconf.errors import OmegaConfBaseException
 from comity.errors import ComityError, one_line
 
 REFERENCE = re.compile(r"(?<!\\)\$\{[\w.\[\]-]+\}")
-"""`${seed}`, `${reward.name}`, `${..name}`: another value of the config."""
+"""`${seed}`, `${reward.name}`, `${..name}`: references to other values of the config."""
 
 LARGEST = 1_000_000
-"""Most bytes of a config's file."""
+"""Maximum bytes of a config file."""
 MOST_VALUES = 20_000
-"""Most values of it once its aliases are written out; OmegaConf needs 0.2 ms for each."""
+"""Maximum values after alias expansion; OmegaConf needs 0.2 ms for each."""
 
 
 def read_yaml(path: Path) -> Any:
-    """The mappings, lists and plain values of one YAML file, `${...}` left as it stands.
+    """The mappings, lists and plain values of a YAML file; `${...}` is not resolved.
 
-    Raises `ComityError`, which names the file, for one that is missing, no plain file, not
-    UTF-8, not YAML, or too large.
+    Raises `ComityError`, which names the file, if it is missing, not a regular file, not UTF-8,
+    not YAML, or too large.
     """
     if not path.exists():
         raise ComityError(f"there is no file {path}")
     if not path.is_file():
-        raise ComityError(f"{path} is no file that can be read")
+        raise ComityError(f"{path} is not a regular file")
     try:
         if path.stat().st_size > LARGEST:
-            raise ComityError(f"{path} is no config: it has more than {LARGEST} bytes")
+            raise ComityError(f"{path} is not a config: it has more than {LARGEST} bytes")
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, yaml.SafeLoader)
         _check_size(root, path)
         if not isinstance(root, yaml.CollectionNode):
             return yaml.safe_load(text)
-        # OmegaConf's reading of YAML: 1e-5 is a number, and no key may stand twice.
+        # With OmegaConf's YAML loader, 1e-5 is a number and duplicate keys are errors.
         tree = OmegaConf.to_container(OmegaConf.create(text))
     except UnicodeDecodeError as error:
         raise ComityError(
             f"{path} is not UTF-8 (byte {error.start + 1}): save it in that encoding"
         ) from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ComityError(f"{path} is not readable YAML: {one_line(error)}") from error
+        raise ComityError(f"{path} is not valid YAML: {one_line(error)}") from error
     return tree
 
 
 def _check_size(root: yaml.Node | None, path: Path) -> None:
-    """Raises `ComityError` where aliases of aliases make a small file a huge one."""
+    """Raises `ComityError` if nested aliases expand to too many values."""
     sizes: dict[int, int] = {}
     stack = [(root, False)] if root is not None else []
     while stack:
@@ -62,7 +62,7 @@ def _check_size(root: yaml.Node | None, path: Path) -> None:
         if counted:
             sizes[id(node)] = 1 + sum(sizes.get(id(child), 0) for child in below)
             if sizes[id(node)] > MOST_VALUES:
-                raise ComityError(f"{path} is no config: its aliases hold too many values")
+                raise ComityError(f"{path} is not a config: its aliases expand to too many values")
         elif id(node) not in sizes:
             sizes[id(node)] = 0
             stack.append((node, True))
@@ -70,25 +70,25 @@ def _check_size(root: yaml.Node | None, path: Path) -> None:
 
 
 def check_references(tree: Any, where: str = "") -> None:
-    """Raises `ComityError` for a `${...}` that is more than the name of another value.
+    """Raises `ComityError` for a `${...}` that is not the name of another config value.
 
-    `${oc.env:HOME}` and its kin would put what only this machine knows into records, names of
-    folders and requests to a model hub.
+    `${oc.env:HOME}` and other resolvers would leak this machine's environment into records,
+    folder names and requests to a model hub.
     """
     for text in _texts(tree):
         if "${" in REFERENCE.sub("", text):
             raise ComityError(
-                f"{_before(where)}{text!r}: a config refers to its own values alone, as in "
+                f"{_before(where)}{text!r}: a config may refer only to its own values, as in "
                 "${seed}; write the value itself"
             )
 
 
 def check_resolved(tree: Any, where: str = "") -> None:
-    """Raises `ComityError` for `${` in a config that is complete, as a stored one is."""
+    """Raises `ComityError` for `${` in a complete config, such as a stored one."""
     for text in _texts(tree):
         if "${" in text:
             raise ComityError(
-                f"{_before(where)}{text!r}: a complete config refers to nothing; "
+                f"{_before(where)}{text!r}: a complete config must not contain references; "
                 "write the value itself"
             )
 
@@ -98,7 +98,7 @@ def _before(where: str) -> str:
 
 
 def _texts(tree: Any) -> Iterator[str]:
-    """Every text in nested lists and mappings, keys included."""
+    """All texts in nested lists and mappings, including keys."""
     if isinstance(tree, dict):
         yield from (key for key in tree if isinstance(key, str))
     if isinstance(tree, dict | list | tuple):

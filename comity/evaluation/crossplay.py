@@ -1,10 +1,10 @@
-"""Cross-play: everyone meets everyone, in both orders of seats.
+"""Cross-play: a round-robin between players, in both seat orders.
 
-An `Entrant` is a name with one player per training seed (or one for all). Each pair of
-entrants, and each with itself, plays `matches` matches under every seed, untrained players too:
-means over seeds then have the same opponents in every seed. Matches come in twos on one
-environment seed, in which the players change seats, and all pairings of a seed have the same
-environments: who deals well is not taken for who plays well.
+A `Participant` is a name with one player per training seed, or one player for all seeds. Each
+pair of participants, and each participant with itself, plays `matches` matches under every seed.
+So do untrained players, so that averages over seeds have the same opponents in every seed. Matches
+come in pairs on one environment seed with the seats swapped, and all pairings of a seed share
+their environment seeds (common random numbers).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +19,12 @@ from comity.rollout.play import Match, play
 from comity.rollout.records import Conversation, Decision
 
 BATCH = 48
-"""Matches that are played side by side; bounds the memory of the cache."""
+"""Matches that are played in lock-step; bounds the memory of the cache."""
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """Somebody who takes part."""
+class Participant:
+    """A participant of the cross-play."""
 
     name: str
     players: Mapping[int | None, Player]
@@ -36,10 +36,10 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two entrants under one seed."""
+    """Two participants under one seed."""
 
-    row: Entrant
-    column: Entrant
+    row: Participant
+    column: Participant
     seed: int
 
     @property
@@ -47,21 +47,21 @@ class Pairing:
         return f"{self.row.name}|{self.column.name}|{self.seed}"
 
 
-def pairings(entrants: Sequence[Entrant], seeds: Sequence[int]) -> list[Pairing]:
-    """Every unordered pair under every seed, in the entrants' order."""
+def pairings(participants: Sequence[Participant], seeds: Sequence[int]) -> list[Pairing]:
+    """Every unordered pair under every seed, in the participants' order."""
     return [
         Pairing(row, column, seed)
-        for i, row in enumerate(entrants)
-        for column in entrants[i:]
+        for i, row in enumerate(participants)
+        for column in participants[i:]
         for seed in seeds
     ]
 
 
 @dataclass(frozen=True)
-class Meetings:
-    """The records of a cross-play; match numbers are unique in it.
+class CrossplayRecords:
+    """The records of a cross-play; match numbers are unique within it.
 
-    A group are all matches on one environment seed, whoever plays them.
+    A group consists of all matches on one environment seed, in all pairings.
     """
 
     decisions: list[Decision]
@@ -69,33 +69,33 @@ class Meetings:
     pairing_of_decision: list[str]
     pairing_of_conversation: list[str]
     deterministic: list[bool]
-    """By decision: nothing in its match was left to chance, another would be the same."""
+    """By decision: whether its match has no randomness, so that a repetition would be equal."""
 
 
 def check_matches(matches: int) -> None:
-    """`ComityError` unless the players of a pairing can sit on each seat equally often."""
+    """Raises `ComityError` unless `matches` is even, so that seats can be balanced."""
     if matches < 2 or matches % 2:
         raise ComityError(
-            f"crossplay.matches must be even, not {matches}: in every two matches on one "
-            "environment the players change seats"
+            f"crossplay.matches must be even, not {matches}: each environment seed is played "
+            "twice, with the seats swapped"
         )
 
 
 def crossplay(
     game: Game,
-    entrants: Sequence[Entrant],
+    participants: Sequence[Participant],
     seeds: Sequence[int],
     matches: int,
     advance: Callable[[int], None] = lambda done: None,
-) -> Meetings:
+) -> CrossplayRecords:
     """Play all pairings of a two-seat game, an even number of `matches` each.
 
-    `advance` is told of finished matches.
+    `advance` is called with the number of newly finished matches.
     """
     check_matches(matches)
-    numbered = list(enumerate(_matches(pairings(entrants, seeds), matches)))
+    numbered = list(enumerate(_matches(pairings(participants, seeds), matches)))
     twos = matches // 2
-    meetings = Meetings([], [], [], [], [])
+    records = CrossplayRecords([], [], [], [], [])
     deterministic: dict[tuple[str, str], bool] = {}
     for first in range(0, len(numbered), BATCH):
         batch = numbered[first : first + BATCH]
@@ -116,24 +116,24 @@ def crossplay(
         )
         labels = {number: pairing.label for number, (pairing, _) in batch}
         fixed = {number: _certain(game, pairing, deterministic) for number, (pairing, _) in batch}
-        offset = len(meetings.conversations)
+        offset = len(records.conversations)
         for decision in rollout.decisions:
             if decision.conversation >= 0:
                 decision.conversation += offset
             decision.trained = False
         for conversation in rollout.conversations:
             conversation.conversation += offset
-        meetings.decisions.extend(rollout.decisions)
-        meetings.conversations.extend(rollout.conversations)
-        meetings.pairing_of_decision.extend(labels[d.match] for d in rollout.decisions)
-        meetings.deterministic.extend(fixed[d.match] for d in rollout.decisions)
-        meetings.pairing_of_conversation.extend(labels[c.match] for c in rollout.conversations)
+        records.decisions.extend(rollout.decisions)
+        records.conversations.extend(rollout.conversations)
+        records.pairing_of_decision.extend(labels[d.match] for d in rollout.decisions)
+        records.deterministic.extend(fixed[d.match] for d in rollout.decisions)
+        records.pairing_of_conversation.extend(labels[c.match] for c in rollout.conversations)
         advance(len(batch))
-    return meetings
+    return records
 
 
 def _certain(game: Game, pairing: Pairing, known: dict[tuple[str, str], bool]) -> bool:
-    """Two scripts that leave nothing to chance in a game without chance, in either seat order."""
+    """Whether two deterministic scripted players play a deterministic game, in both seat orders."""
     key = pairing.row.name, pairing.column.name
     if key not in known:
         pair = [one.player(pairing.seed) for one in (pairing.row, pairing.column)]

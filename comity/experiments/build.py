@@ -1,8 +1,8 @@
-"""From a config to the things that it names.
+"""Builds an experiment's objects from its config.
 
-`Experiment` holds one run's game, prompt, reward, algorithm, players and learners, built
-from its config, with every name and parameter checked before a model is loaded. Runs of one
-process share the base model.
+`Rules` holds everything that needs no model: game, prompt, answer format, rewards, algorithm.
+`Experiment` adds the players and learners of a run. All names and parameters are checked before
+a model is loaded. Runs in one process share the base model.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from comity.engines.local.devices import check_quantization, choose_device
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
 from comity.errors import ComityError, lookup
-from comity.experiments.past_agents import PastAgents, check_past, starting_turn
+from comity.experiments.opponent_pool import OpponentPool, check_opponent_pool, starter_counter
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.lengths import SampledLength
@@ -53,18 +53,18 @@ from comity.runs.sinks import check_sinks
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a run with its own reward."""
+    """A phase of training with its own reward."""
 
     first: int
     """Its first iteration."""
     reward: BaseReward
     reset: tuple[str, ...] = ()
-    """What starts anew when it begins (`comity.learning.learner.RESETS`)."""
+    """State to reset when it begins (`comity.learning.learner.RESETS`)."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Everything of an experiment that needs no model."""
+    """All objects of an experiment that need no model."""
 
     game: Game
     prompt: Prompt
@@ -74,20 +74,20 @@ class Rules:
     algorithm: Algorithm
     optimizer: OptimizerSettings
     exploration: Exploration = Exploration()  # noqa: RUF009 (frozen)
-    """What trained seats are told now and then, in training only."""
+    """Instructions in prompts of trained seats, in training only."""
 
     def phase(self, iteration: int) -> Phase:
-        """The phase that an iteration belongs to."""
+        """The phase of an iteration."""
         return [one for one in self.phases if one.first <= iteration][-1]
 
     @property
     def reward(self) -> BaseReward:
-        """What is trained in the end: the last phase's."""
+        """The last phase's reward."""
         return self.phases[-1].reward
 
     @staticmethod
     def of(config: Config) -> "Rules":
-        """Built from the config; any mistake is a `ComityError`."""
+        """The rules of a config; raises `ComityError` if it is invalid."""
         game = make_game(config.game)
         rules = Rules(
             game=game,
@@ -116,8 +116,8 @@ class Rules:
             config.game.get("initial_state", "none"), str
         ):
             raise ComityError(
-                "seat_assignment=random needs an initial_state that is the same for every seat: "
-                "none or uniform"
+                "seat_assignment=random needs an initial_state that is equal for all seats: none "
+                "or uniform"
             )
         check_critic(rules.algorithm, rules.optimizer, [is_scripted(one) for one in config.seats])
         if isinstance(rules.algorithm, Exact):
@@ -125,19 +125,21 @@ class Rules:
         return rules
 
     def check_exact(self, config: Config) -> None:
-        """Raises `ComityError` where the algorithm `exact` does not apply."""
+        """Raises `ComityError` if the algorithm `exact` does not support the config."""
         game = check_enumerable(self.game, self.prompt, self.answer)
         for number, seat in enumerate(config.seats):
             if is_scripted(seat):
                 scripted_policy_table(scripted_player(seat).strategy, game, number)
         if config.phases or config.seat_assignment != "fixed":
-            raise ComityError("algorithm exact knows no phases and needs seat_assignment=fixed")
+            raise ComityError(
+                "algorithm exact does not support phases and needs seat_assignment=fixed"
+            )
         if config.adapter.dropout > 0:
-            raise ComityError("algorithm exact needs adapter.dropout=0: dropout is random")
+            raise ComityError("algorithm exact needs adapter.dropout=0, because dropout is random")
 
 
 def phases(config: Config) -> tuple[Phase, ...]:
-    """The config's phases; one of the whole run where it names none."""
+    """The config's phases; a single one if it has none."""
     if not config.phases:
         return (Phase(0, build("reward", config.reward, REWARDS)),)
     found, first = [], 0
@@ -146,58 +148,59 @@ def phases(config: Config) -> tuple[Phase, ...]:
         for part in reset:
             lookup("part that a phase can reset", part, RESETS)
         if number == 0 and one.reset:
-            raise ComityError("phases: the first phase begins anew anyway; leave its reset empty")
+            raise ComityError("phases: nothing precedes the first phase; leave its reset empty")
         found.append(Phase(first, build("reward", one.reward, REWARDS), tuple(reset)))
         first += one.iterations or 0
     return tuple(found)
 
 
 def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
+    """The learner's optimizer settings from the config."""
     return OptimizerSettings(**vars(config))
 
 
 def check_training(config: Config) -> None:
-    """Raises `ComityError` unless the config can be trained, as far as that needs no model."""
+    """Raises `ComityError` for an invalid training config; checks all that needs no model."""
     rules = Rules.of(config)
-    check_past(config, rules.game, rules.algorithm)
+    check_opponent_pool(config, rules.game, rules.algorithm)
     if rules.exploration:
         rules.exploration.check(rules.prompt)
         check_importance_weights(rules.algorithm)
     check_illegal_rewards(rules.algorithm, rules.answer)
     check_sinks(config.sinks)
     if all(learner_of(seat) is None for seat in config.seats):
-        raise ComityError("nobody learns: `seats` needs at least one learner")
+        raise ComityError("no seat has a learner; put `learner` on a seat: seats=[learner,base]")
 
 
 @lru_cache(maxsize=1)
 def shared_engine(name: str, dtype: str, device: str, quantization: str | None = None) -> Engine:
-    """The base model, loaded once per process."""
+    """The engine with the base model, loaded once per process."""
     say(f"loading the model {name} ...")
     return Engine(load_model(name, dtype, device, quantization))
 
 
 @lru_cache(maxsize=1)
 def shared_tokenizer(name: str) -> Any:
-    """The model's tokenizer, read once per process."""
+    """The model's tokenizer, loaded once per process."""
     return load_tokenizer(name)
 
 
 def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModelBackend:
-    """The host of all language-model players of a config; `record` as in `LanguageModelBackend`."""
+    """The backend of all language-model players; `record` as in `LanguageModelBackend`."""
     model: ModelConfig = config.model
     if model.threads is not None:
         torch.set_num_threads(model.threads)
-    # Before the tokenizer, which may have to be downloaded with the model.
+    # Before loading the tokenizer, which may download the model.
     check_quantization(model.quantization, choose_device(model.device))
     chat = ChatFormat.from_tokenizer(shared_tokenizer(model.name), model.system)
-    # Labels at once, what needs the size of the model's output when it is there.
+    # Check labels now, before the model is loaded; `within` needs its output size.
     chat = chat.with_token_labels(labels := rules.prompt.labels(rules.game))
     chat.encode_labels(labels)
     for one in rules.exploration.instructions:
         if found := chat.control_pattern.search(one.sentence):
             raise ComityError(
-                f"exploration: {one.sentence!r} spells {found.group()!r}, which marks turns in the "
-                "model's conversations; write it without"
+                f"exploration: {one.sentence!r} contains {found.group()!r}, a control token of the "
+                "model's chat template; remove it"
             )
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
     chat = chat.for_vocabulary(engine.head.vocabulary, labels)
@@ -217,7 +220,7 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
 
 
 class Experiment:
-    """One run's players and learners; a context manager that takes its adapters away again."""
+    """The players and learners of a run; a context manager that unloads its adapters."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -229,7 +232,7 @@ class Experiment:
         self.engine = self.models.engine
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
-        self.opponent_pool: PastAgents | None = None
+        self.opponent_pool: OpponentPool | None = None
         try:
             for seat in config.seats:
                 name = learner_of(seat)
@@ -238,7 +241,7 @@ class Experiment:
             self.seats = tuple(self._player(seat) for seat in config.seats)
             self.exact = self._exact_gradient()
             if config.opponent_pool is not None:
-                self.opponent_pool = PastAgents(
+                self.opponent_pool = OpponentPool(
                     config, config.opponent_pool, self.engine, self.learners
                 )
         except BaseException:
@@ -246,22 +249,22 @@ class Experiment:
             raise
 
     def _record(self) -> int:
-        """Tokens of playing that are kept for the first learning step; see `Session`.
+        """Tokens of the rollout whose graphs are kept for the first update step; see `Session`.
 
-        Where questions are one-shot: growing conversations are played in many small passes,
-        through which a gradient would travel slower than through one new pass over everything.
-        Nor where alternatives are played, which nothing is learned from.
+        Only for one-shot prompts: a growing conversation is computed in many small forward
+        passes, and backward through them is slower than one new pass over everything. Not with
+        counterfactual branches either, which are not trained on.
         """
         if getattr(self.rules.algorithm, "needs_alternatives", False):
             return 0
         if not self.rules.prompt.single_turn or self.config.adapter.dropout > 0:
             return 0
-        if self.rules.exploration:  # What is learned from is not what was played.
+        if self.rules.exploration:  # The update's prompts differ from the rollout's.
             return 0
         return int(getattr(self.rules.algorithm, "microbatch_tokens", None) or 0)
 
     def close(self) -> None:
-        """Take the adapters away from the shared engine."""
+        """Unload the run's adapters from the shared engine."""
         if self.opponent_pool is not None:
             self.opponent_pool.close()
         critics = [one.critic.adapter for one in self.learners.values() if one.critic]
@@ -288,7 +291,7 @@ class Experiment:
         )
 
     def _exact_gradient(self) -> ExactGradient | None:
-        """What the algorithm `exact` learns from; None for the others."""
+        """The gradient of the algorithm `exact`; None for other algorithms."""
         rules = self.rules
         if not isinstance(rules.algorithm, Exact):
             return None
@@ -302,7 +305,7 @@ class Experiment:
             return Policy("base", self.models, None, self.config.temperature)
         if isinstance(seat, str) and seat.startswith("adapter:"):
             if seat not in self._loaded:
-                # No learner has a colon in its name.
+                # A colon, because learners' names have none.
                 handle = f"adapter:{len(self._loaded)}"
                 self.engine.adapters.load(handle, Path(seat.partition(":")[2]))
                 self._loaded[seat] = handle
@@ -311,7 +314,7 @@ class Experiment:
         return scripted_player(seat)
 
     def players(self) -> tuple[Player, ...]:
-        """Who sits on each seat now, with the learners' present versions."""
+        """The player on each seat, with the learners' current versions."""
         return tuple(
             replace(p, version=self.learners[p.adapter].version)
             if isinstance(p, Policy) and p.trained and p.adapter is not None
@@ -320,9 +323,9 @@ class Experiment:
         )
 
     def game(self, iteration: int) -> Game:
-        """The game as it is played in one iteration: with its length, where all matches share it.
+        """The game of one iteration, with its sampled length if all matches share it.
 
-        Rules are told, and payoffs counted, as in `rules.game`.
+        Prompts and rewards use `rules.game`.
         """
         game: Any = self.rules.game
         draw = getattr(getattr(game, "length", None), "draw", "group")
@@ -334,9 +337,9 @@ class Experiment:
         return shared
 
     def matches(self, iteration: int) -> list[Match]:
-        """The matches of one iteration; groups share their environment seed.
+        """The matches of one iteration; those of a group share their environment seed.
 
-        With opponents from the past, after `opponent_pool.begin`.
+        With an opponent pool, call `opponent_pool.begin` first.
         """
         config, seated = self.config, self.players()
         matches = []
@@ -350,7 +353,7 @@ class Experiment:
                 players = tuple(players[i] for i in order.permutation(len(players)))
             seed = int(generator(config.seed, ENVIRONMENT, iteration, group).integers(2**62))
             number_of_group = iteration * (config.matches // config.group_size) + group
-            seed = group_seed(self.rules.game, seed, starting_turn(config, number_of_group))
+            seed = group_seed(self.rules.game, seed, starter_counter(config, number_of_group))
             stream = (config.seed, iteration, number)
             matches.append(Match(number, group, seed, players, stream))
         return matches

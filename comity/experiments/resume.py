@@ -1,4 +1,4 @@
-"""From a run to its checkpoints and back: what is saved, and what has to be the same again."""
+"""Writes checkpoints of a run and restores them."""
 
 import json
 import random
@@ -27,9 +27,9 @@ from comity.safe_reading import read_object
 
 
 def seed_libraries(seed: int, iteration: int) -> None:
-    """Seeds the global generators of torch, numpy and Python, which libraries may draw from.
+    """Seeds the global generators of torch, NumPy and Python, which libraries may use.
 
-    Nothing of ours does; so equal runs end in equal states.
+    Comity itself uses `comity.games.randomness`, except for torch's dropout.
     """
     rng = generator(seed, TORCH, iteration)
     torch.manual_seed(int(rng.integers(2**62)))
@@ -38,7 +38,7 @@ def seed_libraries(seed: int, iteration: int) -> None:
 
 
 def write_checkpoint(run: RunFolder, experiment: Experiment, iterations: int, folder: Path) -> None:
-    """Adapters in PEFT format, optimizers, counters, random states, the config and counts."""
+    """Writes adapters (PEFT format), optimizers, learners' and random states, config, counts."""
     for name, learner in experiment.learners.items():
         experiment.engine.adapters.save(name, folder / name)
         save_optimizer(folder / name / "optimizer.safetensors", learner.optimizer)
@@ -54,10 +54,9 @@ def write_checkpoint(run: RunFolder, experiment: Experiment, iterations: int, fo
 
 
 def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoints) -> int:
-    """Bring the learners to the run's newest good checkpoint; the iteration to go on with.
+    """Restore the learners from the run's newest valid checkpoint; returns the next iteration.
 
-    Raises `ComityError` where the config, the metrics or the records are not those of the
-    checkpoint.
+    Raises `ComityError` if the config, the metrics or the records do not match the checkpoint.
     """
     newest = checkpoints.latest()
     if newest is None:

@@ -1,4 +1,4 @@
-"""The configs of a study's runs, kept in its `study.json` so that it goes on anywhere."""
+"""The configs of a study's runs, stored in `study.json` so that it can be resumed anywhere."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ def keep_configs(
     configs: Mapping[str, Mapping[int, Config]],
     arms: Mapping[str, Mapping[int, Path]],
 ) -> None:
-    """Writes `study.json`: the runs, and all configs, so that the study goes on anywhere."""
+    """Writes `study.json` with the run folders and all configs."""
     trees = {
         path.relative_to(folder.path).as_posix(): dataclasses.asdict(configs[arm][seed])
         for arm, seeds in arms.items()
@@ -37,9 +37,9 @@ def keep_configs(
 
 
 def kept_configs(folder: Path, config: Config) -> dict[str, dict[int, Config]] | None:
-    """The runs' configs as they were when the study began; None where they were not kept.
+    """The runs' configs from `study.json`; None if it does not exist.
 
-    Raises `ComityError` where the study's config was edited since.
+    Raises `ComityError` if the study's config was edited since.
     """
     file = folder / "study.json"
     kept = read_object(file) if file.exists() else {}
@@ -55,4 +55,4 @@ def kept_configs(folder: Path, config: Config) -> dict[str, dict[int, Config]] |
             for arm in config.study.arms
         }
     except (KeyError, TypeError) as error:
-        raise ComityError(f"{file} is damaged: it lacks the config of a run ({error})") from error
+        raise ComityError(f"{file} is damaged: a run's config is missing ({error})") from error

@@ -1,4 +1,4 @@
-"""The trained policies of a run or study: last good checkpoints, and how they were trained."""
+"""The trained policies of a run or study: newest valid checkpoints with their configs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +16,28 @@ from comity.runs.provenance import check_same_config, located
 
 @dataclass(frozen=True)
 class Trained:
-    """A learner's last checkpoint."""
+    """A learner at its newest valid checkpoint."""
 
     name: str
-    """The arm, the run, or one of them and the learner."""
+    """The arm or run; with several learners followed by `:` and the learner."""
     seed: int
     seat: int
     adapter: Path
     config: Config
     checkpoint: SavedPolicies
-    """Where the adapter is from, and which newer checkpoints it stands in for."""
+    """The adapter's checkpoint, and the newer ones that are damaged."""
 
     @property
     def iteration(self) -> int:
-        """Iterations that the checkpoint has seen."""
+        """Training iterations at the checkpoint."""
         return self.checkpoint.number
 
 
 def trained_policies(folder: Path) -> list[Trained]:
-    """The last checkpoints of a run, or of all arms and seeds of a study.
+    """The policies of a run, or of all arms and seeds of a study.
 
-    `ComityError` for a folder that is neither, for a run without a good checkpoint, and for
-    runs of different models or precisions.
+    Raises `ComityError` for other folders, for a run without a valid checkpoint, and for runs
+    with different models or dtypes.
     """
     config = stored_config(folder)
     here = folder.resolve()
@@ -47,19 +47,19 @@ def trained_policies(folder: Path) -> list[Trained]:
         runs = [(arm, path) for arm, paths in study_runs(folder).items() for path in paths]
     found = [policy for name, run in runs for policy in _of_run(name, run)]
     if len({(p.name, p.seed) for p in found}) < len(found):
-        raise ComityError(f"{folder} holds a seed of an arm twice")
+        raise ComityError(f"{folder} has a seed of an arm twice")
     for policy in found:
         for key in ("name", "dtype", "quantization"):
             if getattr(policy.config.model, key) != getattr(found[0].config.model, key):
                 raise ComityError(
-                    f"{folder} holds runs of different models (model.{key} differs); evaluate "
-                    "them one by one"
+                    f"{folder} has runs of different models (model.{key} differs); evaluate "
+                    "them separately"
                 )
     return found
 
 
 def _of_run(name: str, run: Path) -> list[Trained]:
-    """The learners of one run at its last good checkpoint."""
+    """The learners of a run at its newest valid checkpoint."""
     config = stored_config(run)
     newest = newest_policies(run)
     if (newest.folder / "config.yaml").exists():

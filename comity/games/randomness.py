@@ -48,37 +48,37 @@ CHECK: Final = "check"
 GENERALIZATION: Final = "generalization"
 
 STREAMS: Final[dict[str, str]] = {
-    # Of the match's environment seed, which all matches of a group share.
+    # Owner: the match's environment seed, shared by all matches of a group.
     PRIOR: "the fictitious joint move before round 0: one draw per seat, in seat order",
-    TREMBLE: "round, seat: whether the hand trembles, then which other move it plays",
-    CONTINUE: "round: whether another round follows this one",
-    DEAL: "round (or none, for what holds all match long), stock or values or neither: what there "
-    "is to split, and what it is worth to whom",
-    STARTER: "the seat that begins round 0",
+    TREMBLE: "round, seat: whether the move is replaced by noise, then by which other move",
+    CONTINUE: "round: whether another round follows",
+    DEAL: "round (or none, for what is constant over the match), stock or values or neither: the "
+    "items to split and each seat's values",
+    STARTER: "the seat that moves first in round 0",
     PAYOFFS: "the match's payoff table",
-    # Of the match: (run's seed, iteration, match), or of a cross-play's match.
-    ANSWER: "seat, round, step, attempt, part: an answer, all of its tokens in order; a fallback "
-    "is the attempt after the last free one, the part is a thinking block",
-    BRANCH: "step, seat, alternative: prefix of everything that is drawn in an alternative",
+    # Owner: the match, that is (run's seed, iteration, match), or a cross-play's match.
+    ANSWER: "seat, round, step, attempt, part: the tokens of an answer in order; a fallback is the "
+    "attempt after the last free one, the part is a thinking block",
+    BRANCH: "step, seat, alternative: prefix of all streams of a counterfactual branch",
     FOLLOWUP: "seat, question: the answer to a follow-up question",
-    EXPLORATION: "seat, round: the instruction that a learner is told",
-    PROMPT: "what is shuffled (labels, swap, layout; mention or answer with seat and round)",
-    # Of the run's seed.
+    EXPLORATION: "seat, round: the exploration instruction in a learner's prompt",
+    PROMPT: "the variant shuffled (labels, swap, layout; mention or answer with seat and round)",
+    # Owner: the run's seed.
     ENVIRONMENT: "iteration, group of matches: the environment seed",
-    SEAT_ASSIGNMENT: "iteration, group: who sits where",
-    LENGTH: "iteration (or none): a length that all matches of a batch or run share",
-    PAST: "iteration, group, match (or none): whom the live seat faces; available, learner, "
-    "iteration: which snapshots may be drawn",
+    SEAT_ASSIGNMENT: "iteration, group: the assignment of players to seats",
+    LENGTH: "iteration (or none): a length shared by all matches of a batch or run",
+    PAST: "iteration, group, match (or none): the live seat's opponent; available, learner, "
+    "iteration: the snapshots in the opponent pool",
     CROSSPLAY: "prefix of a cross-play's streams: its environment seeds, and pairing and match",
-    TORCH: "iteration: torch's own generator, for dropout",
-    ADAPTER: "learner: an adapter's first weights",
-    CRITIC: "learner: the first weights of its critic's adapter",
-    VALUE_HEAD: "learner: the first weights of its value head",
-    MINIBATCHES: "learner (a number that stands for a run and learner), then update, epoch: the "
-    "order of PPO's minibatches",
-    CHECK: "seat: what a script is tried with before a run",
-    GENERALIZATION: "orders or answer, game, episode, round: questions of `comity evaluate`; the "
-    "policies that are compared answer with the same numbers",
+    TORCH: "iteration: the seed of torch's global generator, for dropout",
+    ADAPTER: "learner: an adapter's initial weights",
+    CRITIC: "learner: the initial weights of its critic's adapter",
+    VALUE_HEAD: "learner: the initial weights of its value head",
+    MINIBATCHES: "learner (a number derived from run and learner), then update, epoch: the order "
+    "of PPO's minibatches",
+    CHECK: "seat: test states for a scripted player, before a run",
+    GENERALIZATION: "orders or answer, game, episode, round: questions of `comity evaluate`; all "
+    "compared policies use the same random numbers",
 }
 """Every purpose of a stream, with its place and what is drawn from it."""
 

@@ -5,7 +5,7 @@ groups therefore face a past checkpoint of the same run (fictitious play: Brown 
 of past checkpoints, as in arXiv 2511.19405) or a strategy.
 
 All functions are pure; the caller derives the generator from the run's seed. Weights are handled
-by `comity.learning.state.snapshots` and `comity.experiments.past_agents`.
+by `comity.learning.state.snapshots` and `comity.experiments.opponent_pool`.
 """
 
 from collections.abc import Sequence

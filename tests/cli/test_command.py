@@ -106,10 +106,10 @@ def test_resume_takes_the_runs_own_config(comity: Run, trained: Trained) -> None
     ("arguments", "text"),
     [
         (["ipdd"], "unknown experiment 'ipdd'; did you mean ipd?"),
-        ([], "which experiment? demo, demo-full, ipd"),
+        ([], "name an experiment: demo, demo-full, ipd"),
         (["ipd", "iteratons=3"], "unknown config key 'iteratons'; did you mean iterations"),
         (["ipd", "iterations=x"], "iterations: Value 'x'"),
-        (["ipd", "--resume", "runs/x"], "--resume takes its config from the run"),
+        (["ipd", "--resume", "runs/x"], "--resume uses the run's config"),
         (["--resume", "nowhere"], "there is no run folder nowhere"),
         (["--resume", "."], ". is not a run: it holds no config.yaml"),
         (["ipd", "--nosuch"], "No such option: --nosuch"),
@@ -142,7 +142,7 @@ def test_failed_work_has_code_1(comity: Run, trained: Trained) -> None:
 def test_a_fault_of_ours_says_so(comity: Run, trained: Trained) -> None:
     code, _, err = comity("train", "ipd", "iterations=15")
     assert code == 1
-    assert "ZeroDivisionError: a fault (this is a fault of Comity; --debug shows where)" in err
+    assert "ZeroDivisionError: a fault (a bug in Comity; --debug shows the traceback)" in err
     assert err.count("\n") == 1
 
 
@@ -216,7 +216,7 @@ def test_the_overview_of_experiments_fits_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = comity(*arguments)[1].splitlines()
-    start = next(i for i, line in enumerate(lines) if line.strip() == "Begin with")
+    start = next(i for i, line in enumerate(lines) if line.strip() == "Get started")
     end = next(i for i, line in enumerate(lines) if line.strip().startswith("comity train NAME"))
     assert 50 < end - start < 130
     assert max(map(len, lines[start:end])) <= 80
@@ -246,7 +246,7 @@ def test_a_filter_of_any_kind(comity: Run) -> None:
     code, out, err = comity("list", "games", "stagg")
     assert (code, out) == (2, "")
     assert err == (
-        "comity: games: none has stagg; did you mean stag_hunt? see: comity list games\n"
+        "comity: games: none contains stagg; did you mean stag_hunt? see: comity list games\n"
     )
 
 

@@ -100,7 +100,7 @@ def test_every_experiment_composes_and_survives_its_yaml(name: str, tmp_path: Pa
 def test_memory_one_has_twenty_decisions_an_update() -> None:
     config = compose("memory-one")
     assert config.matches * config.game["length"]["rounds"] * config.seats.count("learner") == 20
-    assert config.game["start"] == "uniform"
+    assert config.game["initial_state"] == "uniform"
     assert config.adapter.rank == 64
 
 
@@ -197,7 +197,7 @@ def test_mistakes_in_a_users_folder(my_folder: str) -> None:
     )
     (folder / "bad.yaml").write_text("defaults: [config, _self_]\nmatches: many\n")
     text = complaint("bad", config_dir=my_folder)
-    assert "bad: matches: 'many' is not a whole number" in text and "builds on" not in text
+    assert "bad: matches: 'many' is not a whole number" in text and "no base config" not in text
     (folder / "bad.yaml").write_text("defaults: 5\nmatches: 4\n")
     complaint("bad", config_dir=my_folder)
     (folder / "bad.yaml").write_text("a: [\n")
@@ -215,7 +215,7 @@ def test_mistakes_in_a_users_folder(my_folder: str) -> None:
 def test_a_users_file_that_builds_on_nothing(my_folder: str, text: str) -> None:
     """As a copy of one of our experiments' files does."""
     (Path(my_folder) / "copy.yaml").write_text(text)
-    assert "builds on nothing: its `defaults` should begin with config" in complaint(
+    assert "has no base config: begin its `defaults` with config" in complaint(
         "copy", config_dir=my_folder
     )
 
@@ -254,39 +254,39 @@ def test_unknown_keys(override: str, text: str) -> None:
         ("adapter.rank=1.5", "adapter.rank: '1.5' is not a whole number"),
         ("temperature=hot", "temperature: 'hot' is not a number"),
         ("seats=null", "seats: "),
-        ("model=null", "takes the name of an option"),
+        ("model=null", "needs the name of an option"),
         ("iterations=0", "iterations: 0 must be at least 1"),
         ("temperature=0", "temperature: 0.0 must be above 0"),
         ("temperature=nan", "temperature: nan must be above 0"),
         ("adapter.dropout=1", "adapter.dropout: 1.0 must be below 1"),
         ("model.threads=0", "model.threads: 0 must be at least 1"),
         ("group_size=3", "group_size: 3 does not divide matches = 8"),
-        ("seats=[]", "seats: nobody sits there"),
+        ("seats=[]", "seats is empty"),
         ("~game", "game: needs a name"),
-        ("seed=???", "seed: has no value yet"),
-        ("reward=weighted", "reward.terms: has no value yet"),
+        ("seed=???", "seed is required; set it with seed=VALUE"),
+        ("reward=weighted", "reward.terms is required"),
         ("seed=${nope}", "seed: Interpolation key 'nope' not found"),
-        ("seed", "cannot read the override 'seed'; write key=value"),
-        ("seats=[a", "cannot read the override 'seats=[a'"),
+        ("seed", "cannot parse the override 'seed'; write key=value"),
+        ("seats=[a", "cannot parse the override 'seats=[a'"),
         ("seed=1,2", "--multirun"),
-        ("seats=learner", "seats: is a list; write 'seats=["),
-        ("sinks=wandb", "sinks: is a list"),
-        ("record=3", "record: is a block of settings"),
-        ("optimizer=3", "takes the name of an option"),
+        ("seats=learner", "seats: must be a list; write 'seats=["),
+        ("sinks=wandb", "sinks: must be a list"),
+        ("record=3", "record: must be a block of settings"),
+        ("optimizer=3", "needs the name of an option"),
         ("matches=[1]", "matches: '[1]' is not a whole number"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate: 'fast' is not a number"),
-        ("name=a/b", "'a/b' is no name for a folder"),
-        ("name=..", "'..' is no name for a folder"),
-        ("name=''", "'' is no name for a folder"),
-        ("study={arms: {own: [], Own: []}}", "differ in case alone"),
-        ("study.arms={own: []}", "study is null, so give all of it"),
-        ("crossplay.players=[base]", "crossplay is null, so give all of it"),
+        ("name=a/b", "'a/b' is not a valid folder name"),
+        ("name=..", "'..' is not a valid folder name"),
+        ("name=''", "'' is not a valid folder name"),
+        ("study={arms: {own: [], Own: []}}", "differ in case only"),
+        ("study.arms={own: []}", "study is null, so set the whole block"),
+        ("crossplay.players=[base]", "crossplay is null, so set the whole block"),
         ("opponent_pool.every=3", "choose one first: opponent_pool=buffer"),
-        ("study.sheep=[1]", "study is null, so give all of it"),
+        ("study.sheep=[1]", "study is null, so set the whole block"),
         ("study.seed=[1]", "did you mean seeds"),
-        ("study={seeds: [0], arms: {}}", "study.arms: is empty"),
-        ("study={seeds: [], arms: {own: []}}", "study.seeds: is empty"),
-        ("study={seeds: [0], arms: {a/b: []}}", "'a/b' is no name for a folder"),
+        ("study={seeds: [0], arms: {}}", "study.arms is empty"),
+        ("study={seeds: [], arms: {own: []}}", "study.seeds is empty"),
+        ("study={seeds: [0], arms: {a/b: []}}", "'a/b' is not a valid folder name"),
     ],
 )
 def test_wrong_values(override: str, text: str) -> None:
@@ -338,7 +338,7 @@ def test_an_arm_that_does_not_compose_is_named() -> None:
 
 def test_arms_of_a_config_that_was_changed_by_hand_are_refused() -> None:
     config = dataclasses.replace(compose("demo"), iterations=2)
-    with pytest.raises(ComityError, match="something else than this study's config in iterations"):
+    with pytest.raises(ComityError, match="composing 'demo' again changes iterations;"):
         arm_configs(config)
 
 
@@ -348,7 +348,7 @@ def test_arms_of_a_file_that_was_changed_since_are_refused(tmp_path: Path) -> No
     config = compose("mine", (), str(tmp_path))
     assert set(arm_configs(config)) == {"own", "utilitarian"}
     (tmp_path / "mine.yaml").write_text(text + "matches: 4\n")
-    with pytest.raises(ComityError, match="something else than this study's config in matches;"):
+    with pytest.raises(ComityError, match="composing 'demo' again changes matches;"):
         arm_configs(config)
 
 

@@ -84,7 +84,7 @@ def test_a_command_line_that_is_not_understood(
 
 
 def test_one_seed_of_a_study_is_a_list_too() -> None:
-    with pytest.raises(ComityError, match=r"is a list, as in 'study.seeds=\[0,1,2\]'"):
+    with pytest.raises(ComityError, match=r"must be a list, as in 'study.seeds=\[0,1,2\]'"):
         compose("ipd", ["study.seeds=3"])
 
 

@@ -245,7 +245,9 @@ def test_links_that_leave_the_folder(folder: Path) -> None:
 def test_a_stored_config_is_not_resolved(folder: Path, value: str) -> None:
     stored = to_yaml(compose("smoke")).replace("smollm2-135m", f"'{value}'")
     (folder / "config.yaml").write_text(stored)
-    with pytest.raises(ComityError, match=r"config\.yaml: .* refers to nothing") as caught:
+    with pytest.raises(
+        ComityError, match=r"config\.yaml: .* must not contain references"
+    ) as caught:
         load_config(folder / "config.yaml")
     assert SECRET not in str(caught.value)
 
@@ -267,14 +269,14 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 def test_aliases_of_aliases_fill_no_memory(folder: Path) -> None:
     (folder / "config.yaml").write_text(BOMB)
-    with pytest.raises(ComityError, match="aliases hold too many values"):
+    with pytest.raises(ComityError, match="aliases expand to too many values"):
         load_config(folder / "config.yaml")
     refused(folder, BOMB)
 
 
 def test_what_is_no_file_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "config.yaml")
-    with pytest.raises(ComityError, match="no file that can be read"):
+    with pytest.raises(ComityError, match="not a regular file"):
         load_config(folder / "config.yaml")
     os.mkfifo(folder / "game" / "theirs.yaml")
     refused(folder, "defaults: [config, override game: theirs, _self_]\n")

@@ -103,7 +103,7 @@ def test_a_users_file_that_builds_on_nothing(
     training: FakeTraining, tmp_path: Path, defaults: str
 ) -> None:
     (tmp_path / "copy.yaml").write_text(f"{defaults}\nmatches: 4\n")
-    with pytest.raises(ComityError, match=r"copy.yaml builds on nothing: .* begin with config"):
+    with pytest.raises(ComityError, match=r"copy.yaml has no base config: begin .* with config"):
         launch(training, overrides=[], config_dir=str(tmp_path), config_name="copy")
     assert not training.configs
 
@@ -117,7 +117,7 @@ def test_a_users_file_that_builds_on_nothing(
         ({"name": "ipd", "overrides": ["game=stag_hnt"]}, "did you mean stag_hunt"),
         ({"name": "ipd", "overrides": ["+extra=1"]}, "unknown config key 'extra'"),
         ({"name": "ipd", "overrides": ["seed=1,2"]}, "--multirun"),
-        ({"name": "ipd", "overrides": ["seed"]}, "cannot read the override 'seed'"),
+        ({"name": "ipd", "overrides": ["seed"]}, "cannot parse the override 'seed'"),
         ({"name": "ipd", "config_name": "mine"}, "--config-name needs --config-path"),
         ({"config_dir": "."}, "--config-path needs --config-name"),
         ({"config_dir": "nowhere", "config_name": "mine"}, "there is no folder"),

@@ -82,7 +82,7 @@ def test_each_is_an_option_with_its_own_parameters() -> None:
         ("game=toll; game.fees=3", "unknown config key 'game.fees'; did you mean fee"),
         ("game=toll; game.multiplier=3", "unknown config key 'game.multiplier'"),
         ("game=hunt; game.noise=0.1", "unknown config key 'game.noise'"),
-        ("game=hunt", "game.prize: has no value yet; set it"),
+        ("game=hunt", "game.prize is required; set it with game.prize=VALUE"),
         ("game=toll; +game.framing=covert", "game 'toll': unknown parameter 'framing'"),
         ("prompt=plain; prompt.goal=own", "unknown config key 'prompt.goal'"),
         ("reward=worst_off; reward.weigth=1", "did you mean weight"),
@@ -103,10 +103,10 @@ def test_they_take_their_own_parameters_only(override: str, text: str) -> None:
 def test_a_name_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.py"
     for text, complaint in {
-        "REWARDS = {'own': dict}": "own reward 'own': Comity has a reward of that name",
-        "GAMES = {'a b': dict}": "a name is of letters, digits, - and _",
-        "PROMPTS = [dict]": "PROMPTS is no dictionary of parts by name",
-        "PROMPTS = {'mine': 3}": "own prompt 'mine' is no class or function",
+        "REWARDS = {'own': dict}": "user-defined reward 'own': Comity has a reward of that name",
+        "GAMES = {'a b': dict}": "a name consists of letters, digits, - and _",
+        "PROMPTS = [dict]": "PROMPTS must be a dictionary, name to prompt",
+        "PROMPTS = {'mine': 3}": "user-defined prompt 'mine' must be a class or function",
     }.items():
         file = file.with_stem(f"{file.stem}_")
         file.write_text(text)

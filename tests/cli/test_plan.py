@@ -36,7 +36,7 @@ def test_a_dry_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
     config = small(tmp_path / "runs", "iterations=50", "matches=64")
     found = plan(config)[-1]
     assert re.fullmatch(
-        r"time +about .+ here: [\d.]+ s an iteration, as measured at its start", found
+        r"time +about .+ on this machine: [\d.]+ s per iteration, measured in the first two", found
     )
     assert not (tmp_path / "runs").exists()
 

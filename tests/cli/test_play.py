@@ -153,7 +153,7 @@ def test_seeds_are_drawn_unless_given(no_model: None) -> None:
 
 
 def test_who_quits_keeps_the_matches_that_were_over(no_model: None) -> None:
-    with pytest.raises(QuitError, match="the match that was over is recorded in plays/") as left:
+    with pytest.raises(QuitError, match="the finished match is recorded in plays/") as left:
         typed("A B A quit", "chicken", "human,tit_for_tat", ROUNDS, matches=3)
     assert left.value.exit_code == 130
     folder = only_folder(Path("plays"))
@@ -174,7 +174,7 @@ def test_ctrl_c_is_leaving(no_model: None, monkeypatch: pytest.MonkeyPatch) -> N
         def read(self, hint: str) -> str:
             raise KeyboardInterrupt
 
-    with pytest.raises(QuitError, match="interrupted; no match was over"):
+    with pytest.raises(QuitError, match="interrupted; no match was finished"):
         play_game("chicken", "human,tit_for_tat", screen=Pressed([]))
 
 
@@ -256,18 +256,18 @@ def test_runs_of_different_models_do_not_meet(no_model: None, run: Path, pair: P
     ("arguments", "message"),
     [
         (["chickn", "--seats", "human,random"], "unknown game 'chickn'; did you mean chicken"),
-        (["--seats", "human,random"], "which game?"),
-        (["chicken"], "--seats needs a human"),
-        (["chicken", "--seats", "random,random"], "--seats needs a human"),
-        (["chicken", "--seats", "human"], "2 seats but `seats` names 1"),
+        (["--seats", "human,random"], "name a game"),
+        (["chicken"], "no human seat; give --seats with a human"),
+        (["chicken", "--seats", "random,random"], "no human seat; give --seats with a human"),
+        (["chicken", "--seats", "human"], "2 seats but --seats names 1"),
         (["chicken", "--seats", "human,tit_for_tot"], "did you mean tit_for_tat"),
         (["chicken", "--seats", "human,"], "unknown player ''"),
-        (["chicken", "--seats", "human,learner"], "nobody learns here"),
+        (["chicken", "--seats", "human,learner"], "play does not train"),
         (["chicken", "--seats", "human,runs/none"], "there is no run folder runs/none"),
-        (["chicken", "--seats", "human,adapter:none"], "no adapter in the folder"),
+        (["chicken", "--seats", "human,adapter:none"], "no adapter_config.json in the folder"),
         (["chicken", "--seats", "human,greedy"], "cannot play this game"),
         (["ultimatum", "--seats", "human,tit_for_tat"], "cannot play this game"),
-        (["chicken", "--seats", "human,random", "seats=[a]"], "said by --seats"),
+        (["chicken", "--seats", "human,random", "seats=[a]"], "use --seats"),
         (["chicken", "--seats", "human,random", "game.nois=1"], "did you mean noise"),
         (["chicken", "--seats", "human,random", "--matches", "0"], "matches"),
         (["chicken", "--seats", "human,random", "prompt=negotiation"], "tells split games"),
@@ -354,6 +354,6 @@ def test_people_and_scripts_play_without_torch(game: str, tmp_path: Path) -> Non
         [sys.executable, "-c", code], cwd=tmp_path, input="A\n" * 9 + "5\n" * 9, text=True,
         capture_output=True, check=False,
     )  # fmt: skip
-    assert "At the table" in done.stdout, done.stderr
+    assert "Players: " in done.stdout, done.stderr
     assert "ImportError" not in done.stderr and "ModuleNotFoundError" not in done.stderr
     assert game.startswith("ultimatum") or done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from comity.config.seats import scripted_player
 from comity.errors import ComityError
-from comity.evaluation.crossplay import Entrant, Meetings, crossplay
+from comity.evaluation.crossplay import CrossplayRecords, Participant, crossplay
 from comity.games import make_game
 from comity.reports.loading.decisions import Table, read_crossplay
 from comity.reports.summary.crossplay import crossplay_matrix
@@ -38,7 +38,7 @@ COINS = {
 PD = {"name": "prisoners_dilemma", "length": {"name": "fixed", "rounds": 5}}
 
 
-def written(found: Meetings, folder: Path) -> Table:
+def written(found: CrossplayRecords, folder: Path) -> Table:
     """The table that a page reads."""
     path = folder / "decisions.parquet"
     extra = {"pairing": found.pairing_of_decision, "deterministic": found.deterministic}
@@ -46,12 +46,12 @@ def written(found: Meetings, folder: Path) -> Table:
     return read_crossplay(path)
 
 
-def entrants(*names: str) -> list[Entrant]:
-    return [Entrant(name, {None: scripted_player(name)}) for name in names]
+def participants(*names: str) -> list[Participant]:
+    return [Participant(name, {None: scripted_player(name)}) for name in names]
 
 
-def met(names: Sequence[str], matches: int, seeds: Sequence[int] = (3,)) -> Meetings:
-    return crossplay(make_game(COINS), entrants(*names), seeds, matches)
+def met(names: Sequence[str], matches: int, seeds: Sequence[int] = (3,)) -> CrossplayRecords:
+    return crossplay(make_game(COINS), participants(*names), seeds, matches)
 
 
 @pytest.mark.parametrize("matches", [2, 4, 6])
@@ -75,7 +75,7 @@ def test_matches_come_in_twos_on_the_same_deal(matches: int) -> None:
 
 def test_groups_of_several_seeds_are_apart() -> None:
     players = {seed: scripted_player("greedy") for seed in (3, 9)}
-    found = crossplay(make_game(COINS), [Entrant("greedy", players)], (3, 9), 6)
+    found = crossplay(make_game(COINS), [Participant("greedy", players)], (3, 9), 6)
     groups = {
         (d.group, pairing)
         for d, pairing in zip(found.decisions, found.pairing_of_decision, strict=True)
@@ -108,8 +108,8 @@ def test_the_same_policy_twice_has_the_same_row_for_any_number_of_seeds(
     """One of them trained (a player per seed), the other not; both always defect."""
     twice = replace(scripted_player("always_defect"), name="trained")
     players = [
-        Entrant("trained", dict.fromkeys(seeds, twice)),
-        *entrants("always_defect", "always_cooperate", "tit_for_tat"),
+        Participant("trained", dict.fromkeys(seeds, twice)),
+        *participants("always_defect", "always_cooperate", "tit_for_tat"),
     ]
     table = written(crossplay(make_game(PD), players, seeds, 2), tmp_path)
     both = [
@@ -126,8 +126,8 @@ def test_the_same_negotiator_twice_has_the_same_statistics(
 ) -> None:
     twice = replace(scripted_player("greedy"), name="trained")
     players = [
-        Entrant("trained", dict.fromkeys(seeds, twice)),
-        *entrants("greedy", "welfare_maximizing"),
+        Participant("trained", dict.fromkeys(seeds, twice)),
+        *participants("greedy", "welfare_maximizing"),
     ]
     written(crossplay(make_game(COINS), players, seeds, 4), tmp_path)
     found = _crossplay(tmp_path / "decisions.parquet", make_game(COINS))["players"]
@@ -144,8 +144,8 @@ def test_opponents_weigh_the_same_where_some_were_not_met_under_every_seed(tmp_p
     seeds = (0, 1, 2)
     twice = replace(scripted_player("always_defect"), name="trained")
     players = [
-        Entrant("trained", dict.fromkeys(seeds, twice)),
-        *entrants("always_defect", "always_cooperate", "tit_for_tat"),
+        Participant("trained", dict.fromkeys(seeds, twice)),
+        *participants("always_defect", "always_cooperate", "tit_for_tat"),
     ]
     table = written(crossplay(make_game(PD), players, seeds, 2), tmp_path)
     older = table.where(
@@ -160,8 +160,8 @@ def test_what_a_script_does_in_a_state_is_its_rule_and_no_sample(tmp_path: Path)
     """Random play cooperates with probability 0.3, however often it did."""
     wild = {"name": "random", "p": 0.3}
     players = [
-        Entrant("random", {None: scripted_player(wild)}),
-        *entrants("tit_for_tat", "always_cooperate"),
+        Participant("random", {None: scripted_player(wild)}),
+        *participants("tit_for_tat", "always_cooperate"),
     ]
     table = written(crossplay(make_game(PD), players, (0, 1), 4), tmp_path)
     for name, state, chance in (
@@ -175,7 +175,7 @@ def test_what_a_script_does_in_a_state_is_its_rule_and_no_sample(tmp_path: Path)
 def test_pairs_that_leave_nothing_to_chance_are_exact(tmp_path: Path) -> None:
     names = ("tit_for_tat", "always_defect", "random")
     matrix = crossplay_matrix(
-        written(crossplay(make_game(PD), entrants(*names), (0,), 4), tmp_path), (0.0, 5.0)
+        written(crossplay(make_game(PD), participants(*names), (0,), 4), tmp_path), (0.0, 5.0)
     )
     exact = matrix["tit_for_tat"]["always_defect"]["payoff"]
     assert (exact["mean"], exact["low"]) == (pytest.approx(0.8), None)
@@ -183,7 +183,7 @@ def test_pairs_that_leave_nothing_to_chance_are_exact(tmp_path: Path) -> None:
     chance = matrix["tit_for_tat"]["random"]["payoff"]
     assert chance["low"] < chance["high"]
     noisy = {**PD, "noise": 0.1}
-    found = crossplay(make_game(noisy), entrants("tit_for_tat", "always_defect"), (0,), 2)
+    found = crossplay(make_game(noisy), participants("tit_for_tat", "always_defect"), (0,), 2)
     assert not any(found.deterministic)
 
 
@@ -193,8 +193,8 @@ def test_who_plays_alike_gets_alike(tmp_path: Path) -> None:
     found = crossplay(
         make_game(COINS),
         [
-            Entrant("greedy", {None: scripted_player("greedy")}),
-            Entrant("all", {None: replace(scripted_player(claims_all), name="all")}),
+            Participant("greedy", {None: scripted_player("greedy")}),
+            Participant("all", {None: replace(scripted_player(claims_all), name="all")}),
         ],
         (0,),
         8,

@@ -13,7 +13,7 @@ from comity.learning.training_batch import training_sequences
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts
 from comity.rollout.play import Rollout
-from comity.train import rejections
+from comity.train import uncorrected_fraction
 from tests.players.talking import check_conversations, check_learning
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -82,11 +82,13 @@ def test_the_record_says_what_is_not_corrected() -> None:
     learned = [d for d in rollout.decisions if d.trained]
     assert all(d.kind != "attempt" for d in learned)
     share = float(np.mean([d.attempts > 1 for d in learned]))
-    assert rejections(rollout.decisions) == {"uncorrected": share}
+    assert uncorrected_fraction(rollout.decisions) == {"uncorrected": share}
     assert share > 0.2
-    assert rejections(played(40, train_attempts=True)[1].decisions) == {"uncorrected": 0.0}
-    assert rejections(played(40, free_attempts=-1)[1].decisions) == {}
-    assert rejections([replace(d, trained=False) for d in rollout.decisions]) == {}
+    assert uncorrected_fraction(played(40, train_attempts=True)[1].decisions) == {
+        "uncorrected": 0.0
+    }
+    assert uncorrected_fraction(played(40, free_attempts=-1)[1].decisions) == {}
+    assert uncorrected_fraction([replace(d, trained=False) for d in rollout.decisions]) == {}
 
 
 def test_half_an_act_is_refused() -> None:

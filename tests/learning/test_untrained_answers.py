@@ -22,7 +22,7 @@ from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts, Constrained, Free
 from comity.rollout.play import Rollout
 from comity.rollout.recording import record_rewards
-from comity.train import mean_rewards, paid
+from comity.train import mean_rewards, payoff_decisions
 from tests.players.talking import Easy, Terse, split, told
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -93,7 +93,7 @@ def test_metrics_count_who_gave_nothing_but_illegal_answers() -> None:
     assert row["payoff"] == pytest.approx(float(rollout.played.payoffs[:, :, 0].mean()))
     ends = [d for d in rollout.decisions if d.kind in ("claim", "respond")]
     record_rewards(rollout.decisions, {"own": rollout.played.payoffs})
-    assert paid(rollout) == ends and len(ends) == 12
+    assert payoff_decisions(rollout) == ends and len(ends) == 12
     assert mean_rewards(rollout)["own"] == pytest.approx(float(rollout.played.payoffs.mean()))
 
 

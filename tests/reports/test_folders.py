@@ -75,7 +75,7 @@ def test_an_empty_run(tmp_path: Path) -> None:
 
 def test_broken_config_and_study(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: [ipd\n")
-    refused([tmp_path], "config.yaml is not readable YAML")
+    refused([tmp_path], "config.yaml is not valid YAML")
     (tmp_path / "study.json").write_text('{"arms": 3}')
     refused([tmp_path], "cannot be read as a study")
 

@@ -49,7 +49,7 @@ def refused(
     told = lines[-1]
     assert told.startswith("comity: "), told
     assert all(line.startswith("loading ") for line in lines[:-1])
-    assert word in told and "fault of Comity" not in told
+    assert word in told and "bug in Comity" not in told
 
 
 # Links and things that are no files
@@ -74,7 +74,7 @@ def test_links_that_lead_out_are_refused_and_followed_nowhere(
     (run / inside).symlink_to(outside)
     before = {p: p.read_bytes() for p in [outside, *outside.rglob("*")] if p.is_file()}
     for arguments in all_commands(run):
-        refused(arguments, capsys, "link that leads out")
+        refused(arguments, capsys, "link that points outside")
     assert before == {p: p.read_bytes() for p in [outside, *outside.rglob("*")] if p.is_file()}
 
 
@@ -86,7 +86,7 @@ def test_links_that_lead_nowhere_are_refused(
     (run / inside).rename(tmp_path / "aside")
     (run / inside).symlink_to(Path(inside).name if target == "itself" else "nowhere")
     for arguments in all_commands(run):
-        refused(arguments, capsys, "link that leads nowhere")
+        refused(arguments, capsys, "broken link")
 
 
 def test_links_that_stay_inside_are_followed(run: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_pipe_is_not_waited_for(
     (run / inside).unlink(missing_ok=True)
     os.mkfifo(run / inside)
     for arguments in all_commands(run):
-        refused(arguments, capsys, "no ordinary file")
+        refused(arguments, capsys, "not a regular file")
 
 
 def test_a_huge_config_is_not_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +169,7 @@ def test_damaged_files_never_end_in_a_fault_line(
     for arguments in (["report", str(run)], evaluate, play):
         code = main(arguments)
         told = capsys.readouterr().err
-        assert "fault of Comity" not in told
+        assert "bug in Comity" not in told
         assert code == 2 or (code == 0 and arguments[0] == "report"), told
 
 
@@ -186,7 +186,7 @@ def test_lines_of_metrics_that_are_missing_or_twice_are_noticed(run: Path) -> No
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     for kept in (lines[1:], [*lines, lines[-1]], lines[::-1]):
         (run / "metrics.jsonl").write_text("".join(kept))
-        with pytest.raises(ComityError, match="missing or were moved"):
+        with pytest.raises(ComityError, match="missing or were reordered"):
             read_metrics(run)
 
 

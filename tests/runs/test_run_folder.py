@@ -138,8 +138,8 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ComityError, match=r"is not a run: it holds no config\.yaml"):
         RunFolder.open(tmp_path)
     for content, complaint in [
-        ("a: [", "not readable YAML"),
-        ("- 1", "holds no mapping"),
+        ("a: [", "not valid YAML"),
+        ("- 1", "must be a mapping"),
         ("sed: 1", "unknown config key 'sed'; did you mean seed"),
         ("seed: x", "seed: Value 'x'"),
     ]:
@@ -189,7 +189,9 @@ def test_every_cut_of_the_last_line_loses_that_line_only(run: RunFolder) -> None
 
 def test_a_broken_line_in_the_middle_is_an_error(run: RunFolder) -> None:
     (run.path / "metrics.jsonl").write_text('{"iteration": 0}\n{"itera\n{"iteration": 2}\n')
-    with pytest.raises(ComityError, match=r"metrics\.jsonl: line 2 is not a line of metrics"):
+    with pytest.raises(
+        ComityError, match=r"metrics\.jsonl is damaged: line 2 is not a line of metrics"
+    ):
         read_metrics(run.path)
 
 

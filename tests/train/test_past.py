@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import comity.experiments.past_agents
+import comity.experiments.opponent_pool
 import comity.train
 from comity.cli import main
 from comity.config.compose import arm_configs, compose
@@ -181,13 +181,13 @@ def test_no_gradient_touches_what_is_past_and_nothing_is_loaded_twice(
 def test_capacity_and_recent_bound_who_is_drawn_and_loaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    begin, held = comity.experiments.past_agents.PastAgents.begin, []
+    begin, held = comity.experiments.opponent_pool.OpponentPool.begin, []
 
-    def counted(self: comity.experiments.past_agents.PastAgents, iteration: int) -> None:
+    def counted(self: comity.experiments.opponent_pool.OpponentPool, iteration: int) -> None:
         begin(self, iteration)
         held.append(set(self._adapters.names) - {"main"})
 
-    monkeypatch.setattr(comity.experiments.past_agents.PastAgents, "begin", counted)
+    monkeypatch.setattr(comity.experiments.opponent_pool.OpponentPool, "begin", counted)
     changes = (
         "opponent_pool=buffer",
         "opponent_pool.every=1",
@@ -415,7 +415,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "opponent_pool.trained: 'none' is neither live_seat nor all_live": (
         "opponent_pool.trained=none",
     ),
-    "give both, or neither": ("opponent_pool.scripted=[tit_for_tat]",),
+    "give both or neither": ("opponent_pool.scripted=[tit_for_tat]",),
     "unknown player 'tit_for_tit'": (
         "opponent_pool.scripted=[tit_for_tit]",
         "opponent_pool.scripted_probability=1",
@@ -424,8 +424,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "opponent_pool.scripted=[base]",
         "opponent_pool.scripted_probability=1",
     ),
-    "two learners at least, not 1": ("seats=[learner,tit_for_tat]",),
-    "opponent_pool: algorithm exact learns against": ("algorithm=exact", "prompt=memory_one"),
+    "at least two learners, not 1": ("seats=[learner,tit_for_tat]",),
+    "opponent_pool: algorithm exact supports current": ("algorithm=exact", "prompt=memory_one"),
     "unknown config key 'opponent_pool.evry'": ("opponent_pool.evry=1",),
 }
 

@@ -284,9 +284,9 @@ def test_an_adapter_must_fit_weight_by_weight(damage: str, trained: Path, tmp_pa
 REFUSED: dict[str, tuple[str, ...]] = {
     "unknown player 'tit_for_tit'; did you mean": ("seats=[learner,tit_for_tit]",),
     "unknown player 'base:x'": ("seats=[learner,base:x]",),
-    "a learner's name is of letters": ("seats=['learner:../up',base]",),
-    "nobody learns": ("seats=[base,tit_for_tat]",),
-    "there is no adapter in the folder": ("seats=[learner,adapter:nowhere]",),
+    "a learner's name consists of letters": ("seats=['learner:../up',base]",),
+    "no seat has a learner": ("seats=[base,tit_for_tat]",),
+    "no adapter_config.json in the folder": ("seats=[learner,adapter:nowhere]",),
     "2 seats but `seats` names 1": ("seats=[learner]",),
     "unknown baseline 'bacth'": ("algorithm.baseline=bacth",),
     "unknown schedule": ("optimizer.schedule=quadratic",),
@@ -382,5 +382,5 @@ def test_a_cut_adapter_config_is_one_line(
     assert main(["train", "ipd", *overrides(tmp_path / "runs", seats)]) == 2
     assert main(["play", "chicken", "--seats", f"human,adapter:{folder}"]) == 2
     for line in capsys.readouterr().err.splitlines():
-        assert "adapter_config.json is not readable JSON" in line
+        assert "adapter_config.json is not valid JSON" in line
     assert not (tmp_path / "runs").exists()

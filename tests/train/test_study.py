@@ -174,19 +174,19 @@ def test_the_only_arm_has_one_name_however_it_came_about(name: str, tmp_path: Pa
 
 REFUSED = {
     "did you mean utilitarian": ("crossplay.players=[own,utilitarain]",),
-    "name an arm": ("crossplay.players=[own,learner]",),
-    "knows 'base' as another player": ("+study.arms.base=[]",),
-    "knows 'random' as another player": ("+study.arms.random=[]",),
-    "two players are called 'own'": ("crossplay.players=[own,own]",),
+    "give an arm's name": ("crossplay.players=[own,learner]",),
+    "'base' is the name of another player": ("+study.arms.base=[]",),
+    "'random' is the name of another player": ("+study.arms.random=[]",),
+    "two players have the name 'own'": ("crossplay.players=[own,own]",),
     "unknown learner of arm 'own' 'main'": ("seats=[learner:a,learner:b]",),
-    "no adapter in the folder": ("crossplay.players=[own,adapter:nowhere]",),
+    "no adapter_config.json in the folder": ("crossplay.players=[own,adapter:nowhere]",),
     "p must lie between": ("crossplay.players=[{name: random, p: 3}]",),
     "crossplay: needs a game of two seats": (
         "game=public_goods",
         "seats=[learner,learner,learner,learner]",
     ),
     "arm 'own'": ("study.arms={own: ['reward=owm']}", "crossplay=null"),
-    "nobody learns": ("seats=[base,base]",),
+    "no seat has a learner": ("seats=[base,base]",),
 }
 
 
@@ -228,7 +228,7 @@ def test_arms_that_were_told_otherwise_play_as_they_were_trained(tmp_path: Path)
     assert first["one"] != first["other"]
     # What all arms agree on holds for the others too: the base is asked by memory_one.
     conditions = json.loads((folder / "crossplay" / "conditions.json").read_text())
-    assert conditions["told"]["prompt"]["name"] == "memory_one"
+    assert conditions["default"]["prompt"]["name"] == "memory_one"
     assert list(conditions["arms"]) == ["one"]
     assert first["base"] == first["other"]
     notes = json.loads((folder / "summary.json").read_text())["notes"]
@@ -241,7 +241,7 @@ def test_a_crossplay_is_of_the_game_that_its_arms_were_trained_on(tmp_path: Path
     chicken = "'game=chicken'"
     agreed = comity.commands.study.check_study(arms(tmp_path, one=chicken, other=chicken))
     config = arms(tmp_path, one=chicken, other=chicken)
-    assert comity.commands.study.meeting(config, agreed).game["name"] == "chicken"
+    assert comity.commands.study.crossplay_config(config, agreed).game["name"] == "chicken"
     with pytest.raises(ComityError, match="'one' and 'other' were trained on different games"):
         comity.commands.study.check_study(arms(tmp_path, one=chicken, other=""))
     # Of arms that do not play, nothing is asked.

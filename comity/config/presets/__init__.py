@@ -1,6 +1,6 @@
-"""Experiments: files, and presets that combine the parts of a published study.
+"""Experiments: YAML files, and generated presets for every combination in a published study.
 
-Written out as files, the presets would be hundreds that differ in two words.
+As files, the presets would be hundreds of near-copies.
 """
 
 from typing import Any
@@ -9,18 +9,18 @@ from comity.config.groups import Sentences, folders, options
 from comity.config.presets import moral, negotiation, seeds
 
 FIRST = ("smoke", "demo", "ipd", "memory-one", "demo-full")
-"""What to begin with, in this order."""
+"""Experiments for getting started, in this order."""
 
 
 def experiments() -> Sentences:
-    """Every experiment with its sentence: what to begin with, other files, presets."""
+    """Descriptions of all experiments: those for getting started, other files, presets."""
     found = options("experiment")
     found = {name: found[name] for name in (*FIRST, *sorted(found.keys() - {*FIRST}))}
     return found | in_folders() | sentences()
 
 
 def in_folders() -> Sentences:
-    """The experiments in files of folders (`moral/study`)."""
+    """Descriptions of experiments in files of folders (`moral/study`)."""
     return {
         f"{folder}/{name}": sentence
         for folder in sorted(folders("experiment"))
@@ -29,15 +29,15 @@ def in_folders() -> Sentences:
 
 
 def sentences() -> Sentences:
-    """The sentence of every preset in `comity list experiments`."""
+    """Descriptions of all generated presets."""
     return moral.sentences() | negotiation.sentences() | seeds.sentences()
 
 
 class _Shared(dict[str, Any]):
-    """A store of configs that Hydra's copies of itself share.
+    """A config store that is not copied.
 
-    Hydra copies all that it knows whenever it composes, and a config once more when it is
-    loaded; the first of these is half of the time that a composition takes, for nothing.
+    Hydra deep-copies its whole store for every composition, which takes half of the time, and
+    copies each loaded config again anyway.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
@@ -45,7 +45,7 @@ class _Shared(dict[str, Any]):
 
 
 def register() -> None:
-    """Makes the cells known to Hydra as options of the group `experiment`."""
+    """Registers the presets with Hydra as options of the group `experiment`."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()

@@ -1,7 +1,7 @@
-"""The experiments in families, for a reader who does not know yet which there are.
+"""The experiments grouped by study, for the overview of `comity list experiments`.
 
-A family is a study. Its presets are named by their parts (`moral/REGIME-vs-OPPONENT`), so that
-the parts say all that there is; where not every combination exists, a grid shows which do.
+The presets of a study are named by their parts (`moral/REGIME-vs-OPPONENT`), so listing the parts
+lists all presets. If only some combinations exist, a grid shows which.
 """
 
 from dataclasses import dataclass, field
@@ -14,11 +14,12 @@ from comity.config.presets.negotiation import Cell
 
 @dataclass(frozen=True)
 class Row:
-    """A method of the grid, or a preset outside of it."""
+    """A method in the grid, or a preset outside the grid."""
 
     sizes: dict[str, str]
-    """The sizes that exist (`FSM`), by the grid's column; outside of the grid by ""."""
+    """Existing sizes (`FSM`) by the grid's column; by "" outside the grid."""
     says: str
+    """Its description."""
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,24 @@ class Family:
     name: str
     title: str
     places: Sentences
-    """The presets' full names, and what is common to those there."""
+    """Patterns of the presets' full names, each with a description of those presets."""
     pattern: str = ""
-    """How NAME is made of parts."""
+    """How NAME is composed of parts."""
     parts: dict[str, Sentences] = field(default_factory=dict)
-    """What each part may be, where a grid does not say it."""
+    """The options of each part that the grid does not show."""
     rows: dict[str, Row] = field(default_factory=dict)
     """The grid: methods by games."""
     others: dict[str, Row] = field(default_factory=dict)
-    """Presets outside of the grid."""
+    """Presets outside the grid."""
 
     @property
     def files(self) -> Sentences:
-        """The study's experiments that are no presets."""
+        """The study's experiments in files."""
         return {n: says for n, says in in_folders().items() if n.startswith(f"{self.name}/")}
 
 
 def families() -> tuple[Family, ...]:
-    """Every study."""
+    """All studies."""
     robust = "Learning Robust Social Strategies with LLMs (arXiv 2511.19405)"
     myopic = "RL Leads to Myopic LLM Play in Social Dilemmas"
     return _moral(), _negotiation("robust", robust), _negotiation("myopic", myopic)
@@ -79,7 +80,7 @@ def _negotiation(study: str, title: str) -> Family:
             others.append(cell)
         else:
             grid.setdefault(method, []).append(cell)
-    known: set[str] = set()  # Methods that a row above has explained.
+    known: set[str] = set()  # Methods described in a row above.
     rows = {
         method: Row(
             {cell.game: _sizes(study, cell) for cell in cells},
@@ -94,7 +95,7 @@ def _negotiation(study: str, title: str) -> Family:
         {
             f"F  {study}/NAME": f"{negotiation.MODEL} or the row's model, GPU.",
             f"S  {study}/small/NAME": "smollm2-135m, small sizes.",
-            f"M  {study}/seeds/NAME": "As F, a run for each of the published seeds.",
+            f"M  {study}/seeds/NAME": "As F, with a run for each published seed.",
         },
         "NAME is GAME_METHOD:" if rows else "",
         {"GAME": {game: games[game] for game in columns(rows)}} if rows else {},
@@ -104,13 +105,13 @@ def _negotiation(study: str, title: str) -> Family:
 
 
 def _sizes(study: str, cell: Cell) -> str:
-    """F: full, S: small, M: a study of many seeds."""
+    """F: full, S: small, M: a study with multiple seeds."""
     many = seeds.published_seeds(f"{study}/{cell.name}")
     return f"F{'S' if cell.small else ''}{'M' if many else ''}"
 
 
 def _says(cell: Cell, known: set[str], game: bool = True) -> str:
-    """What sets a cell apart; without its method where that is known, which it is afterwards."""
+    """The description of a cell, without its method if in `known`; rows add theirs to `known`."""
     model = f"{cell.model}." if cell.model else ""
     says = negotiation.summary(cell, game, method=cell.method not in known)
     if not game:

@@ -1,6 +1,6 @@
-"""The experiments of the moral-alignment study: one for every regime, opponent and version.
+"""Presets of the moral-alignment study: one for every regime, opponent and version.
 
-The parts are config groups like any other (`comity/configs/moral/*`); a cell is one of each.
+Regimes, opponents and versions are config groups (`comity/configs/moral/*`).
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ FOLDERS = {
     "as-executed/": "as-executed",
     "small/": "small",
 }
-"""Where the cells of each version of the moral-alignment study stand below `moral/`."""
+"""The folder of each version's presets below `moral/`."""
 
 MODELS = {
     "corrected": "gemma-2-2b-it",
@@ -28,7 +28,7 @@ MODELS = {
 
 
 def moral_cells() -> Iterator[tuple[str, dict[str, str]]]:
-    """Every cell's name (`moral/small/game-vs-random`), and its option of each group."""
+    """Every preset's name (`moral/small/game-vs-random`), and its option of each group."""
     regimes, opponents = options("moral/regime"), options("moral/opponent")
     for (folder, version), regime, opponent in product(FOLDERS.items(), regimes, opponents):
         yield (
@@ -38,14 +38,14 @@ def moral_cells() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def moral_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every moral cell's name and its config."""
+    """Every preset's name and its config."""
     for name, parts in moral_cells():
         defaults: list[Any] = [{f"/moral/{group}": option} for group, option in parts.items()]
         yield name, {"defaults": [*defaults, "_self_"], "name": name.replace("/", "-")}
 
 
 def sentences() -> Sentences:
-    """What `comity list experiments` says of every cell."""
+    """Descriptions of all presets."""
     regimes, opponents = gists("moral/regime"), gists("moral/opponent")
     versions = gists("moral/version")
     return {

@@ -1,8 +1,8 @@
-"""The experiments of the negotiation studies as combinations of parts, like the moral cells.
+"""Presets of the negotiation studies.
 
-`CELLS` is the table of what was published: (g) of the studies' settings, row by row. A cell
-is a version (what all experiments of a study share), a game, a method, and what is its own.
-The same cell below `small/` takes the default model and sizes that finish on two cores.
+`CELLS` lists the published experiments. A cell combines a version (settings shared by all
+experiments of a study), a game, a method and its own settings. Its preset below `small/` has the
+default model and sizes that finish on two cores.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ Tree = Mapping[str, Any]
 MODEL = "qwen2.5-7b-instruct"
 """The model of all versions, unless a cell has its own."""
 FROZEN: Tree = {"seats": ["learner", "base"], "opponent_pool": None}
-"""One seat learns against a frozen opponent; the preset says which one to put there."""
+"""One seat is trained against a frozen opponent, whose adapter the user has to set."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,24 @@ class Cell:
     """One published experiment."""
 
     name: str
-    """As published."""
+    """The published name."""
     version: str
     game: str
     method: str
     says: str = ""
-    """What there is to know beyond the parts' own sentences."""
+    """A description in addition to those of its parts."""
     own: Tree = field(default_factory=dict)
-    """What is its own in both sizes."""
+    """Settings of its own in both sizes."""
     published: Tree = field(default_factory=dict)
-    """What is its own in the published size only; there it wins."""
+    """Settings of its own in the published size only; they take precedence over `own`."""
     model: str | None = None
+    """Its model; None: `MODEL`."""
     small: bool = True
-    """There is one on the default model too; not of a cell that differs in its models alone."""
+    """Whether there is a small preset; not for a cell that differs in its models only."""
 
 
 def merged(*trees: Tree) -> dict[str, Any]:
-    """Trees laid over one another, the later ones on top."""
+    """Nested mappings merged; later ones take precedence."""
     result: dict[str, Any] = {}
     for tree in trees:
         for key, value in tree.items():
@@ -56,7 +57,7 @@ def _ad_align(weight: float, alignment_discount: float, **more: Any) -> Tree:
 
 
 def _robust() -> Iterator[Cell]:
-    """arXiv 2511.19405, the final release."""
+    """Cells of arXiv 2511.19405: the final release, then the submission."""
     long = {"iterations": 3000, "checkpoint": {"every": 10}}
     bonus = {"algorithm": {"entropy": 0.01}}
     align = {
@@ -81,7 +82,7 @@ def _robust() -> Iterator[Cell]:
             aligned,
         )
         methods = {"vanilla_ad_align": ("ad_align", shaped, aligned)}
-        if game != "ipd":  # Whose groups of one are compared with the whole batch anyway.
+        if game != "ipd":  # ipd has groups of one, so its baseline is the batch's anyway.
             methods |= {name: (name, {}, {}) for name in ("naive", "sum_of_rewards")}
         for name, (method, own, published) in methods.items():
             yield Cell(
@@ -98,13 +99,13 @@ def _robust() -> Iterator[Cell]:
             short = model.replace("-instruct", "").replace("-it", "").replace(".", "_")
             name = f"{game}_naive_{short.replace('-', '_')}"
             yield Cell(name, "final", game, "naive", model=model, small=False)
-    against = "Set seats[1] to adapter:PATH."  # The aligned run's, which stays frozen.
+    against = "Set seats[1] to adapter:PATH."  # The frozen adapter of the aligned run.
     yield Cell(
         "tas_naive_vs_gpt5_nano",
         "final",
         "tas_rps",
         "naive",
-        "The base model instead of GPT-5 nano.",  # API players are not built yet.
+        "The base model instead of GPT-5 nano.",  # API players are not implemented yet.
         {**FROZEN},
         {"iterations": 500, "checkpoint": {"every": 5}},
         small=False,
@@ -114,9 +115,9 @@ def _robust() -> Iterator[Cell]:
     for name, method in (("adv", "adversary"), ("adv_margin", "margin")):
         full = f"tas_rps_{name}_vs_fixed_ad_align"
         yield Cell(full, "final", "tas_rps", method, against, FROZEN, thrice)
-    # The submission era: the present advantage counts (k <= t).
+    # The submission: the sum of advantages includes the current one (k <= t).
     present = {"form": "present"}
-    # Its own delimiters, and the whole of the last round: hands, values, claims and points.
+    # Its own delimiters; full disclosure of the last round: hands, values, claims and points.
     whole: Tree = {
         "game": {"disclosed": ["claims", "values", "points"]},
         "prompt": {"disclosure": "full"},
@@ -204,7 +205,7 @@ def _myopic() -> Iterator[Cell]:
         "myopic",
         "tas_v1",
         "naive",
-        "The base model instead of GPT-4o.",  # API players are not built yet.
+        "The base model instead of GPT-4o.",  # API players are not implemented yet.
         {**FROZEN},
         {"iterations": 2000},
         small=False,
@@ -235,7 +236,7 @@ _SMALL: Tree = {
 _WRITTEN: Tree = {
     "answer": {"free_attempts": -1, "fallback": "constrained", "retry_feedback": "none"}
 }
-"""The default model seldom writes a free answer that can be read."""
+"""The default model rarely writes an answer that can be parsed."""
 _DILEMMA: Tree = {
     "group_size": 1,
     "prompt": {"labels": None, "feedback": "both", "state_error_rule": False},
@@ -257,16 +258,16 @@ SMALL: dict[str, Tree] = {
     "tas_v1": {**_TALK, "game": {"length": {"cap": 3}}},
     "ultimatum": {**_WRITTEN, "group_size": 1, "matches": 32},
 }
-"""What each game takes on the default model and two cores."""
+"""Settings of each game for the default model on two cores."""
 
 
 def _model(cell: Cell, small: bool) -> str | None:
-    """The model that a preset names; None: its version's, `MODEL`."""
+    """The model that a preset overrides; None: the version's, `MODEL`."""
     return "smollm2-135m" if small else cell.model
 
 
 def nodes() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every preset's name and its config, for Hydra's ConfigStore."""
+    """Every preset's name and config, for Hydra's ConfigStore."""
     for study, cells in CELLS.items():
         for cell in cells:
             yield f"{study}/{cell.name}", _node(study, cell, small=False)
@@ -276,8 +277,8 @@ def nodes() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
     own = merged(*((_SMALL, SMALL[cell.game], cell.own) if small else (cell.own, cell.published)))
-    # Aligned learners meet an opponent pool, unless the cell says that they do not. The
-    # submission's trained all seats of matches without a player from the pool.
+    # Advantage Alignment has an opponent pool unless the cell removes it. In the submission, all
+    # seats of matches without an opponent from the pool were trained.
     buffered = cell.method == "ad_align" and cell.version != "myopic"
     if buffered and cell.version == "submission":
         own["opponent_pool"] = {"trained": "all_live", **(own.get("opponent_pool") or {})}
@@ -303,7 +304,7 @@ def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
 
 
 def summary(cell: Cell, game: bool = True, method: bool = True) -> str:
-    """What sets a cell apart in its study, the model aside; with its game and its method."""
+    """The description of a cell within its study without the model; optionally game and method."""
     games, methods = gists("negotiation/game"), gists("negotiation/method")
     parts = (
         games[cell.game] if game else "",
@@ -315,7 +316,7 @@ def summary(cell: Cell, game: bool = True, method: bool = True) -> str:
 
 
 def sentences() -> Sentences:
-    """What `comity list experiments` says of every preset."""
+    """Descriptions of all presets."""
     found = {}
     for study, cells in CELLS.items():
         for cell in cells:

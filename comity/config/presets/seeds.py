@@ -1,4 +1,4 @@
-"""Studies of a negotiation experiment with its published seeds."""
+"""Presets that run a negotiation experiment with all its published seeds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +7,9 @@ from comity.config.groups import Sentences
 from comity.config.presets import negotiation
 
 ROBUST_SEEDS = (0, 42, 1337)
-"""Of every experiment of arXiv 2511.19405 unless `SEEDS` has its own."""
+"""Seeds of the experiments of arXiv 2511.19405, except those in `SEEDS`."""
 ADVERSARIES = (0, 1, 42, 123, 1111, 1337, 4321, 9999)
+"""Seeds of the adversarial learners."""
 
 SEEDS = {
     **{
@@ -17,7 +18,7 @@ SEEDS = {
     },
     "robust/tas_rps_adv_vs_fixed_ad_align": ADVERSARIES,
     "robust/tas_rps_adv_margin_vs_fixed_ad_align": ADVERSARIES,
-    # The config's seed, then those of the plots.
+    # The seed in the published config, then those of the plots.
     "myopic/ipd_overt": (87, 155, 256, 856),
     "myopic/ipd_covert": (1000, 123, 657, 934),
     "myopic/ipd_covert_restricted": (1000, 85, 105, 945),
@@ -27,14 +28,14 @@ SEEDS = {
 
 
 def published_seeds(experiment: str) -> tuple[int, ...]:
-    """The seeds that an experiment was published with; () where it was one, or none is known."""
+    """The published seeds of an experiment; () if it was run with one, or none is known."""
     submitted = experiment.startswith("robust/submission")
     usual = ROBUST_SEEDS if experiment.startswith("robust/") and not submitted else ()
     return SEEDS.get(experiment, usual)
 
 
 def seed_studies() -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Name, experiment and seeds of every study that is an experiment with its published seeds."""
+    """Name, experiment and seeds of every preset with published seeds."""
     for study, cells in negotiation.CELLS.items():
         for cell in cells:
             experiment = f"{study}/{cell.name}"
@@ -43,7 +44,7 @@ def seed_studies() -> Iterator[tuple[str, str, tuple[int, ...]]]:
 
 
 def seed_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every such study's name and its config."""
+    """Every preset's name and its config."""
     nodes = dict(negotiation.nodes())
     for name, experiment, seeds in seed_studies():
         arms: dict[str, list[str]] = {experiment.rpartition("/")[2]: []}
@@ -52,7 +53,7 @@ def seed_nodes() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def sentences() -> Sentences:
-    """What `comity list experiments` says of every such study."""
+    """Descriptions of all presets."""
     plain = negotiation.sentences()
     found = {}
     for name, experiment, seeds in seed_studies():

@@ -184,16 +184,16 @@ def _studies(folders: list[Path]) -> dict[Path, str]:
 
 
 def _conditions(folder: Path) -> list[str]:
-    """Whether the arms of a cross-play were told its game alike, in a sentence each."""
+    """A sentence for each arm whose prompt conditions differ from the cross-play's default."""
     if not (folder / "conditions.json").is_file():
         return []  # a study of before
     found = _json(folder / "conditions.json")
     notes = []
     for arm, own in found["arms"].items():
-        differing = [key for key, value in own.items() if value != found["told"][key]]
+        differing = [key for key, value in own.items() if value != found["default"][key]]
         one, rest = (
-            "; ".join(f"{key} {words(told[key])}" for key in differing)
-            for told in (own, found["told"])
+            "; ".join(f"{key} {words(conditions[key])}" for key in differing)
+            for conditions in (own, found["default"])
         )
         notes.append(f"Cross-play: {arm} plays as it was trained ({one}), the others with {rest}.")
     return notes

@@ -1,10 +1,10 @@
-"""Agents from the past in a run: keeps snapshots of its learners, and seats them as opponents.
+"""The opponent pool of a run: snapshots of its learners, and opponents sampled from them.
 
-At the beginning of an iteration `begin` draws whom each match faces
-(`comity.players.opponent_pool`), loads the adapters that this needs, and takes the snapshot that is
-due, which can be faced from the next iteration on; `seated` then says who sits where. All of it
-follows from the seed, the iteration and the run's snapshots (`comity.learning.state.snapshots`), so
-a resumed run faces whom it would have faced.
+At the beginning of an iteration, `begin` samples the opponent of every match
+(`comity.players.opponent_pool`), loads the adapters, and saves a snapshot if one is due, which is
+in the pool from the next iteration on. `seated` returns the players of a match. All depends on the
+seed, the iteration and the run's snapshots only (`comity.learning.state.snapshots`), so a resumed
+run has the same opponents.
 """
 
 import math
@@ -36,48 +36,48 @@ from comity.players.opponent_pool import (
 
 
 def learning_seats(seats: Sequence[Any]) -> list[int]:
-    """Numbers of the seats that name a learner."""
+    """Numbers of the seats with a learner."""
     return [number for number, seat in enumerate(seats) if learner_of(seat) is not None]
 
 
-def starting_turn(config: Config, group: int) -> int:
-    """What a starter `by_group_parity` goes by, of a group that is counted over the run.
+def starter_counter(config: Config, group: int) -> int:
+    """The counter for a starter `by_group_parity`, from a group's number in the run.
 
-    With opponents from the past seats are live in turn as well. So that each seat begins as
-    often where it is live as where it is not, the turns shift whenever both came round.
+    With an opponent pool, the live seat alternates too. The counter shifts after every common
+    period of both, so that each seat starts equally often when it is live and when it is not.
     """
     if config.opponent_pool is None:
         return group
     return group + group // math.lcm(len(config.seats), len(learning_seats(config.seats)))
 
 
-def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:
-    """Raises `ComityError` where the config's `past` cannot be, as far as that needs no model."""
+def check_opponent_pool(config: Config, game: Game, algorithm: Algorithm) -> None:
+    """Raises `ComityError` for an invalid opponent pool; checks all that needs no model."""
     settings = config.opponent_pool
     if settings is None:
         return
     learning = learning_seats(config.seats)
     if len(learning) < 2:
         raise ComityError(
-            "opponent_pool: a past checkpoint takes the seat of a learner that the live one faces; "
-            f"`seats` needs two learners at least, not {len(learning)}"
+            "opponent_pool: an opponent from the pool replaces one of several learners; `seats` "
+            f"needs at least two learners, not {len(learning)}"
         )
     if isinstance(algorithm, Exact):
         raise ComityError(
-            "opponent_pool: algorithm exact learns against the current policies, whoever played; "
-            "choose reinforce or ppo"
+            "opponent_pool: algorithm exact supports current policies as opponents only; choose "
+            "reinforce or ppo"
         )
     names = {learner_of(config.seats[seat]) for seat in learning}
     if _capacity(settings, len(names)) < 1:
         raise ComityError(
-            f"opponent_pool.capacity: {settings.capacity} less {len(names)} learners leaves no "
-            "snapshot; give more, or opponent_pool.count_learners=false"
+            f"opponent_pool.capacity: {settings.capacity} minus {len(names)} learners leaves no "
+            "snapshot; raise it, or set opponent_pool.count_learners=false"
         )
     check_valued_seats(algorithm, bool(settings.scripted), "opponent_pool.scripted: ")
     for spec in settings.scripted:
         if not is_scripted(spec):
             raise ComityError(
-                f"opponent_pool.scripted: {spec!r} is a language model, no scripted player"
+                f"opponent_pool.scripted: {spec!r} is a language model; list scripted players only"
             )
         check_seat(spec)
         for seat in range(game.seats) if config.seat_assignment == "random" else learning:
@@ -85,12 +85,12 @@ def check_past(config: Config, game: Game, algorithm: Algorithm) -> None:
 
 
 def _capacity(settings: OpponentPoolConfig, learners: int) -> int:
-    """How many snapshots of a learner may be drawn in an iteration."""
+    """Maximum snapshots per learner in an iteration's pool."""
     return settings.capacity - (learners if settings.count_learners else 0)
 
 
-class PastAgents:
-    """The opponents from the past in one run."""
+class OpponentPool:
+    """The opponent pool of one run."""
 
     def __init__(
         self,
@@ -107,19 +107,21 @@ class PastAgents:
         self._snapshots: Snapshots | None = None
         self._pool: dict[str, list[Snapshot]] = {}
         self._loaded: set[str] = set()
-        self._begun = -1
-        self._faced: list[Opponent] = []
+        self._iteration = -1
+        self._opponents: list[Opponent] = []
 
-    def check_start(self) -> None:
+    def check_initial_snapshots(self) -> None:
         """Raises `ComityError` unless all of `opponent_pool.initial_snapshots` fit the model."""
         if self._checked:
             return
-        for folder in dict.fromkeys(one for folders in self._given().values() for one in folders):
+        for folder in dict.fromkeys(
+            one for folders in self._initial_snapshots().values() for one in folders
+        ):
             self._adapters.load("opponent_pool-initial", folder)
             self._adapters.remove("opponent_pool-initial")
         self._checked = True
 
-    def _given(self) -> dict[str, list[Path]]:
+    def _initial_snapshots(self) -> dict[str, list[Path]]:
         """The adapters of `opponent_pool.initial_snapshots` for each learner."""
         if self._settings.initial_snapshots is None:
             return {}
@@ -129,15 +131,15 @@ class PastAgents:
         }
 
     def open(self, run: Path, iteration: int) -> None:
-        """Begin in a run's folder, or go on there with an iteration."""
+        """Start in a run's folder, or resume there at an iteration."""
         self._snapshots = Snapshots(run)
         self._snapshots.remove_from(iteration)
         if self._settings.initial_snapshots is not None and not self._snapshots.has_earlier_run:
-            self.check_start()
-            self._snapshots.copy_earlier_run(self._given())
+            self.check_initial_snapshots()
+            self._snapshots.copy_earlier_run(self._initial_snapshots())
 
     def begin(self, iteration: int) -> None:
-        """Settle whom this iteration's matches face, and take the snapshot that is due."""
+        """Sample the opponents of this iteration's matches, and save a snapshot if one is due."""
         if self._snapshots is None:
             raise ValueError("open the run's folder first")
         settings, seed = self._settings, self._config.seed
@@ -150,39 +152,41 @@ class PastAgents:
             )
             for name in self._learners
         }
-        self._faced = [self._drawn(iteration, match) for match in range(self._config.matches)]
-        self._begun = iteration
+        self._opponents = [
+            self._sample_opponent(iteration, match) for match in range(self._config.matches)
+        ]
+        self._iteration = iteration
         self._load()
-        # After the drawing, so that whoever is faced is earlier than who learns.
+        # After sampling, so that opponents are older than the learners.
         if iteration > 0 and iteration % settings.every == 0:
             for name, learner in self._learners.items():
                 self._snapshots.save(name, learner.version, partial(self._adapters.save, name))
 
     def seated(self, players: Sequence[Player], iteration: int, match: int) -> tuple[Player, ...]:
-        """Who sits on each seat in a match of the iteration that was begun.
+        """The player on each seat in a match of the current iteration.
 
-        `players`: the learners as they are now, and the others, by seat.
+        `players`: the players by seat, with the current learners.
         """
-        if iteration != self._begun:
+        if iteration != self._iteration:
             raise ValueError(f"begin iteration {iteration} first")
         groups = self._config.matches // self._config.group_size
         group = iteration * groups + match // self._config.group_size
         live = learning_seat(group, self._learning)
         return tuple(
-            self._other(player, self._faced[match])
+            self._opponent_player(player, self._opponents[match])
             if isinstance(player, Policy) and seat in self._learning and seat != live
             else player
             for seat, player in enumerate(players)
         )
 
     def close(self) -> None:
-        """Take the snapshots' adapters out of the engine."""
+        """Unload the snapshots' adapters from the engine."""
         for handle in sorted(self._loaded):
             self._adapters.remove(handle)
         self._loaded = set()
 
-    def _drawn(self, iteration: int, match: int) -> Opponent:
-        """Whom a match faces: all of a group the same, unless each match draws for itself."""
+    def _sample_opponent(self, iteration: int, match: int) -> Opponent:
+        """The opponent of a match, sampled per group or per match."""
         settings = self._settings
         alone = (match,) if settings.scope == "match" else ()
         group = match // self._config.group_size
@@ -194,24 +198,24 @@ class PastAgents:
         )
 
     def _load(self) -> None:
-        """Load the drawn snapshots that are not; drop those that can be drawn no longer.
+        """Load the sampled snapshots, and unload those that left the pool.
 
-        What can be drawn and is loaded stays, so that `capacity` bounds the memory and no
-        adapter is loaded twice while it can be drawn.
+        Loaded snapshots in the pool stay loaded: `capacity` bounds the memory, and no adapter is
+        loaded twice while in the pool.
         """
         kept = {one.handle for snapshots in self._pool.values() for one in snapshots}
         for handle in sorted(self._loaded - kept):
             self._adapters.remove(handle)
             self._loaded.remove(handle)
-        for opponent in self._faced:
+        for opponent in self._opponents:
             for snapshots, number in zip(self._pool.values(), opponent.past, strict=False):
                 if number is not None and snapshots[number].handle not in self._loaded:
                     snapshots[number].check()
                     self._adapters.load(snapshots[number].handle, snapshots[number].folder)
                     self._loaded.add(snapshots[number].handle)
 
-    def _other(self, player: Policy, opponent: Opponent) -> Player:
-        """Who sits in the place of a learner that is not live."""
+    def _opponent_player(self, player: Policy, opponent: Opponent) -> Player:
+        """The player in place of a learner that is not live."""
         if opponent.scripted is not None:
             return self._scripted[opponent.scripted]
         drawn = dict(zip(self._pool, opponent.past, strict=False)).get(player.adapter or "")
