@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ from comity.config.schema import Config
 from comity.config.seats import is_scripted, learner_of, scripted_player
 from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
-from comity.evaluation.moral.drawn_payoffs import drawn_yardsticks, reward_shares
+from comity.evaluation.moral.drawn_payoffs import mean_reference_policies, reward_shares
 from comity.evaluation.moral.reference_policies import (
     payoff_range,
+    reference_policies,
     same_for_all,
-    split_yardsticks,
-    yardsticks,
+    split_reference_policies,
 )
-from comity.evaluation.payoff_ranges import claims_must_fit
+from comity.evaluation.payoff_ranges import requires_exact_claims
 from comity.experiments.build import Experiment, check_training
 from comity.experiments.resume import restore, seed_libraries, write_checkpoint
 from comity.files import write_atomically
@@ -44,7 +45,7 @@ from comity.rollout.followups import follow_up
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.recording import record_rewards, settles_round
 from comity.rollout.records import Conversation, Decision
-from comity.runs.folder import YARDSTICKS, RunFolder
+from comity.runs.folder import REFERENCE_POLICIES, RunFolder
 from comity.runs.progress import Progress
 from comity.runs.provenance import located, note_made_with
 from comity.runs.sinks import SinkError, Sinks
@@ -91,10 +92,10 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     note_made_with(run, config, experiment.engine, first)
     if experiment.opponent_pool is not None:
         experiment.opponent_pool.open(run.path, first)
-    beside = held_against(experiment) | payoff_range(rules.game)
-    write_atomically(run.path / YARDSTICKS, json.dumps(beside) + "\n")
+    beside = run_reference_policies(experiment) | payoff_range(rules.game)
+    write_atomically(run.path / REFERENCE_POLICIES, json.dumps(beside) + "\n")
     with (
-        Sinks(config.sinks, run.path, config) as sinks,
+        Sinks(config.sinks, run.path, asdict(config)) as sinks,
         progress.task(title, config.iterations, first) as task,
     ):
         for iteration in range(first, config.iterations):
@@ -136,7 +137,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
                 run.write_conversations(iteration, [*rollout.conversations, *asked[1]])
             row = {
                 "iteration": iteration,
-                **iteration_metrics(rollout.decisions, claims_must_fit(rules.game)),
+                **iteration_metrics(rollout.decisions, requires_exact_claims(rules.game)),
                 "reward": _mean([d.reward for d in payoff_decisions(rollout)]),
                 "phase": rules.phases.index(phase),
                 "rewards": mean_rewards(rollout),
@@ -173,10 +174,10 @@ def reward_name(block: Mapping[str, Any]) -> str:
     return " + ".join(block["terms"]) if "terms" in block else str(block["name"])
 
 
-def held_against(experiment: Experiment) -> dict[str, Any]:
+def run_reference_policies(experiment: Experiment) -> dict[str, Any]:
     """The reference policies and values that the page draws beside the run's curves."""
     config, rules = experiment.config, experiment.rules
-    if found := split_yardsticks(rules.game):
+    if found := split_reference_policies(rules.game):
         return found
     rewards = [
         (phase.first, reward_name(block), phase.reward)
@@ -209,8 +210,8 @@ def _seat_references(
             return lambda known: strategy.probabilities(known, game)
 
     if isinstance(game, RandomTables):
-        return drawn_yardsticks(game, rewards, facing, seat)
-    return yardsticks(game, rewards, facing and facing(game), seat)
+        return mean_reference_policies(game, rewards, facing, seat)
+    return reference_policies(game, rewards, facing and facing(game), seat)
 
 
 def credit(

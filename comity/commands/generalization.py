@@ -41,8 +41,9 @@ from comity.engines.chat import ChatFormat
 from comity.engines.local.devices import check_quantization, choose_device
 from comity.engines.local.models import load_tokenizer
 from comity.errors import ComityError
-from comity.evaluation.generalization.grid import Plan, Subject, everyone, measure, work
-from comity.evaluation.generalization.policies import ModelRespondent
+from comity.evaluation.generalization.measurement import measure, question_count
+from comity.evaluation.generalization.plan import Plan, Subject, with_base_seats
+from comity.evaluation.generalization.policies import ModelPolicy
 from comity.evaluation.generalization.questions import FRAMINGS, ask, fitting
 from comity.evaluation.generalization.summary import summarize
 from comity.experiments.build import shared_engine
@@ -66,19 +67,19 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
         )
     plan = make_plan(options, policies)
     subjects = make_subjects(plan, policies, options)
-    for subject in everyone(subjects):
+    for subject in with_base_seats(subjects):
         ask(plan.cells(subject), plan.every_game, plan.prompt)
     began = datetime.now(UTC)
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
-        respond = _respondents(config, policies, stack)
-        subjects = [replace(one, respondent=respond(one)) for one in subjects]
-        total = work(plan, subjects)
+        respond = _policy_factory(config, policies, stack)
+        subjects = [replace(one, policy=respond(one)) for one in subjects]
+        total = question_count(plan, subjects)
         progress.say(f"{len(policies)} trained policies and the base model: {total} answers")
         with progress.task("questions", total) as task:
             measured = measure(plan, subjects, task.add)
-        base = subjects[0].respondent
-        assert isinstance(base, ModelRespondent)
+        base = subjects[0].policy
+        assert isinstance(base, ModelPolicy)
     own = {policy.name: rewards(policy.config, options.penalty) for policy in policies}
     own |= {subject.name: own[trained_name(subject)] for subject in subjects[1:]
             if not subject.untrained}  # fmt: skip
@@ -104,7 +105,7 @@ def evaluate_generalization(folder: Path, options: Options = Options()) -> Path:
                 for wrong in one.checkpoint.skipped
             )
         ),
-        "asked": conditions(plan, subjects, policies),
+        "conditions": conditions(plan, subjects, policies),
         "provenance": {
             "command": " ".join(
                 ["comity evaluate generalization", quote(str(folder)), options.command]
@@ -160,9 +161,9 @@ def _extent(numbers: Path) -> str | None:
     return None  # The file is damaged and may be overwritten.
 
 
-def _respondents(
+def _policy_factory(
     config: Config, policies: Sequence[Trained], stack: ExitStack
-) -> Callable[[Subject], ModelRespondent]:
+) -> Callable[[Subject], ModelPolicy]:
     """A function from a subject to its policy; `stack` unloads the adapters."""
     model = config.model
     check_quantization(model.quantization, choose_device(model.device))
@@ -181,17 +182,17 @@ def _respondents(
         engine.adapters.load(handle, policy.adapter)
         stack.callback(engine.adapters.remove, handle)
         handles[policy.name, policy.seed] = handle
-    made: dict[Any, ModelRespondent] = {}
+    made: dict[Any, ModelPolicy] = {}
 
-    def respond(subject: Subject) -> ModelRespondent:
+    def respond(subject: Subject) -> ModelPolicy:
         handle = handles.get((trained_name(subject), subject.seed))
-        key = handle, subject.asked.system, subject.asked.temperature
+        key = handle, subject.conditions.system, subject.conditions.temperature
         # One object for subjects that answer identically, so that equal questions are computed
         # once.
         return made.setdefault(
             key,
-            ModelRespondent(
-                engine, formats[subject.asked.system], handle, subject.asked.temperature
+            ModelPolicy(
+                engine, formats[subject.conditions.system], handle, subject.conditions.temperature
             ),
         )
 

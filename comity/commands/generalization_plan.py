@@ -15,7 +15,7 @@ from typing import Any
 
 from comity.config.schema import Config
 from comity.errors import ComityError, lookup
-from comity.evaluation.generalization.grid import BASE, RANDOM, Asked, Plan, Subject
+from comity.evaluation.generalization.plan import BASE, RANDOM, Plan, QuestionConditions, Subject
 from comity.evaluation.generalization.questions import (
     FRAMINGS,
     LABEL_SETS,
@@ -23,8 +23,8 @@ from comity.evaluation.generalization.questions import (
     OFF_TASK,
     ORDERS,
     RANDOM_LABELS,
+    cell_prompts,
     fitting,
-    told_by,
 )
 from comity.evaluation.moral.metrics import payoff_table
 from comity.evaluation.moral.published_protocol import EPISODES, ROUNDS, SEED
@@ -144,7 +144,7 @@ def make_plan(options: Options = Options(), policies: Sequence[Trained] = ()) ->
         play_seeds=tuple(dict.fromkeys(options.seeds)) or (SEEDS[:1] if quick else SEEDS),
         episodes=EPISODES,
         rounds=ROUNDS,
-        prompt=told_by(prompts),
+        prompt=cell_prompts(prompts),
         play_labels=labels[0] if labels else LABEL_SETS[0],
         prompts=prompts,
         trained_on=_trained_on(games, policies),
@@ -256,13 +256,13 @@ def trained_name(subject: Subject) -> str:
     return subject.name.removesuffix(OTHER_SEAT)
 
 
-def _asked(config: Config, prompt: str, options: Options) -> Asked:
+def _asked(config: Config, prompt: str, options: Options) -> QuestionConditions:
     """The evaluation conditions of a policy: those of training, with the changes in `options`."""
     block = config.prompt
     goal = str(block.get("goal", "selfish"))
     if goal == "own":  # The other prompts' name for it.
         goal = "selfish"
-    return Asked(
+    return QuestionConditions(
         goal=goal if options.goal is None else options.goal,
         persona=block.get("persona"),
         temperature=config.temperature if options.temperature is None else options.temperature,
@@ -271,13 +271,15 @@ def _asked(config: Config, prompt: str, options: Options) -> Asked:
     )
 
 
-def _base_names(ways: Sequence[Asked]) -> dict[Asked, str]:
+def _base_names(ways: Sequence[QuestionConditions]) -> dict[QuestionConditions, str]:
     """The base model's name under each set of conditions, with the conditions that differ."""
     differing = [
-        key for key in Asked.__dataclass_fields__ if len({getattr(way, key) for way in ways}) > 1
+        key
+        for key in QuestionConditions.__dataclass_fields__
+        if len({getattr(way, key) for way in ways}) > 1
     ]
 
-    def named(way: Asked) -> str:
+    def named(way: QuestionConditions) -> str:
         parts = [
             f"no {key}" if getattr(way, key) is None else f"{key} {getattr(way, key)}"
             for key in differing
@@ -301,10 +303,10 @@ def conditions(
             "prompt": None if config is None else config.prompt,
             "seat": None if config is None else subject.seat,
             "seat_assignment": None if config is None else config.seat_assignment,
-            "goal": subject.asked.goal,
-            "persona": subject.asked.persona,
-            "temperature": subject.asked.temperature,
-            "system": subject.asked.system,
+            "goal": subject.conditions.goal,
+            "persona": subject.conditions.persona,
+            "temperature": subject.conditions.temperature,
+            "system": subject.conditions.system,
             "seeds": [p.seed for p in mine],
             "checkpoints": [p.iteration for p in mine],
             "iterations": None if config is None else config.iterations,
@@ -339,10 +341,10 @@ def rewards(config: Config, penalty: float | None = None) -> dict[str, Reward]:
 
 
 class Unanswered:
-    """A placeholder respondent, to check that all questions can be rendered."""
+    """A placeholder policy, to check that all questions can be rendered."""
 
-    def chances(self, questions: Sequence[Any]) -> Any:
+    def answer_probabilities(self, questions: Sequence[Any]) -> Any:
         raise NotImplementedError
 
-    def replies(self, questions: Sequence[Any], streams: Sequence[Any]) -> list[str]:
+    def sample_answers(self, questions: Sequence[Any], streams: Sequence[Any]) -> list[str]:
         raise NotImplementedError

@@ -17,7 +17,7 @@ from comity.config.seats import only_arm, participant_name
 from comity.engines.local.models import is_here
 from comity.errors import ComityError
 from comity.evaluation.crossplay import Participant, pairings
-from comity.reports.page.formats import counted, duration, words
+from comity.reports.formats import counted, duration, words
 from comity.reports.page.settings import applying, reward_words, rewards
 from comity.runs.progress import say
 from comity.train import check_training, train

@@ -18,8 +18,8 @@ from comity.config.schema import Config
 from comity.config.seats import HUMAN, check_strategy, scripted_player
 from comity.errors import ComityError
 from comity.evaluation.metrics import iteration_metrics
-from comity.evaluation.moral.reference_policies import split_yardsticks
-from comity.evaluation.payoff_ranges import claims_must_fit
+from comity.evaluation.moral.reference_policies import split_reference_policies
+from comity.evaluation.payoff_ranges import requires_exact_claims
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import Game
@@ -37,7 +37,7 @@ from comity.rewards.base import BaseReward
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.recording import record_rewards
 from comity.rollout.records import Conversation, Decision
-from comity.runs.folder import YARDSTICKS, RunFolder
+from comity.runs.folder import REFERENCE_POLICIES, RunFolder
 
 if TYPE_CHECKING:  # Humans and scripted players need no torch.
     from comity.experiments.trained import Trained
@@ -281,12 +281,13 @@ class _PlaySession:
             shutil.rmtree(run.path, ignore_errors=True)
             return
         write_atomically(
-            run.path / YARDSTICKS, json.dumps(split_yardsticks(self._rules.game)) + "\n"
+            run.path / REFERENCE_POLICIES,
+            json.dumps(split_reference_policies(self._rules.game)) + "\n",
         )
         run.append_metrics(
             {
                 "iteration": 0,
-                **iteration_metrics(self._decisions, claims_must_fit(self._rules.game)),
+                **iteration_metrics(self._decisions, requires_exact_claims(self._rules.game)),
                 "reward": None,
                 "phase": 0,
                 "rewards": {},

@@ -115,7 +115,10 @@ def crossplay(
             ],
         )
         labels = {number: pairing.label for number, (pairing, _) in batch}
-        fixed = {number: _certain(game, pairing, deterministic) for number, (pairing, _) in batch}
+        fixed = {
+            number: _is_deterministic(game, pairing, deterministic)
+            for number, (pairing, _) in batch
+        }
         offset = len(records.conversations)
         for decision in rollout.decisions:
             if decision.conversation >= 0:
@@ -132,7 +135,7 @@ def crossplay(
     return records
 
 
-def _certain(game: Game, pairing: Pairing, known: dict[tuple[str, str], bool]) -> bool:
+def _is_deterministic(game: Game, pairing: Pairing, known: dict[tuple[str, str], bool]) -> bool:
     """Whether two deterministic scripted players play a deterministic game, in both seat orders."""
     key = pairing.row.name, pairing.column.name
     if key not in known:

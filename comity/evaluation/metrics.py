@@ -15,25 +15,21 @@ written own move first, then the other's: "CD" is "I cooperated, they defected";
 anything was shown. A rate with an empty denominator is None, never 0.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from comity.errors import ComityError
-from comity.evaluation.negotiation.outcomes import learned
+from comity.evaluation.measures import Count as Count
+from comity.evaluation.measures import Measure as Measure
+from comity.evaluation.measures import per_match as per_match
+from comity.evaluation.measures import rate as rate
+from comity.evaluation.negotiation.outcomes import is_learner
 from comity.evaluation.negotiation.statistics import negotiation_metrics
 from comity.games.base import KINDS
 from comity.games.matrix.stages import OUTCOMES as OUTCOMES
 from comity.players.base import CONTROLLERS
 from comity.registry import own_parts
 from comity.rollout.records import Decision
-
-Count = tuple[float, float]
-"""Numerator and denominator."""
-
-Measure = Callable[[Sequence[Decision]], Count]
 
 STATES = ("start", *OUTCOMES)
 
@@ -44,22 +40,6 @@ STRATEGIES: dict[str, dict[str, float]] = {
     "win_stay_lose_shift": {"CC": 1.0, "CD": 0.0, "DC": 0.0, "DD": 1.0},
 }
 """P(C | state) of the memory-one strategies that policies are held against."""
-
-
-def rate(count: Count) -> float | None:
-    """Numerator over denominator; None where nothing was counted."""
-    numerator, denominator = count
-    return numerator / denominator if denominator else None
-
-
-def per_match(decisions: Iterable[Decision], measure: Measure) -> np.ndarray:
-    """float64 `[match, 2]`: the measure of each (iteration, match), in that order."""
-
-    def key(decision: Decision) -> tuple[int, int]:
-        return decision.iteration, decision.match
-
-    matches = groupby(sorted(decisions, key=key), key=key)
-    return np.array([measure(list(match)) for _, match in matches]).reshape(-1, 2)
 
 
 def cooperation(decisions: Sequence[Decision]) -> Count:
@@ -205,7 +185,7 @@ def conditional_table(
 
 
 def iteration_metrics(
-    decisions: Sequence[Decision], must_fit: bool | None = None
+    decisions: Sequence[Decision], exact_claims: bool | None = None
 ) -> dict[str, Any]:
     """The keys of a line of metrics.jsonl that tell how one iteration was played.
 
@@ -219,7 +199,7 @@ def iteration_metrics(
     `metrics` has the rates of `METRICS` and of the user's own.
     `conditional` maps each state to `[probability or number of cooperation, legal answers]`; see
     also `by_opponent`. `negotiation` has the statistics of split games
-    (`comity.evaluation.negotiation.statistics`; `must_fit` as there); `{}` in others.
+    (`comity.evaluation.negotiation.statistics`; `exact_claims` as there); `{}` in others.
     """
     learners = learners_decisions(decisions)
     measure = exact_cooperation if is_scored(learners) else cooperation
@@ -236,7 +216,7 @@ def iteration_metrics(
         "illegal": rate(illegal(learners)),
         "metrics": further_metrics(learners),
         "by_opponent": by_opponent(decisions),
-        "negotiation": negotiation_metrics(decisions, must_fit),
+        "negotiation": negotiation_metrics(decisions, exact_claims),
     }
 
 
@@ -276,7 +256,7 @@ def by_opponent(decisions: Sequence[Decision]) -> dict[str, dict[str, float | No
 
 def learners_decisions(decisions: Sequence[Decision]) -> list[Decision]:
     """What learners' seats answered, whether or not it was used for learning."""
-    learning = learned([d.controller for d in decisions])
+    learning = is_learner([d.controller for d in decisions])
     return [d for d, one in zip(decisions, learning, strict=True) if one and d.kind in KINDS]
 
 

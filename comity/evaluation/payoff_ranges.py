@@ -51,12 +51,12 @@ def payoff_range(game: Game | None) -> Range | None:
     return (low, high) if game.illegal == "as_defect" else (min(low, 0.0), max(high, 0.0))
 
 
-def most_units(game: Game | None) -> Range | None:
+def max_units(game: Game | None) -> Range | None:
     """Of how many units of one item a seat can have or claim; None unless the game splits."""
     return (0.0, float(max(game.instances.most))) if isinstance(game, Split) else None
 
 
-def claims_must_fit(game: Game | None) -> bool | None:
+def requires_exact_claims(game: Game | None) -> bool | None:
     """Nobody is paid where the claims do not add up to the stock; None: it is not known."""
     return game.payment == "exact" if isinstance(game, Split) else None
 

@@ -7,7 +7,7 @@ from comity.config.compose import load_config
 from comity.config.schema import Config
 from comity.config.seats import MAIN, learner_of
 from comity.errors import ComityError
-from comity.evaluation.generalization.grid import BASE
+from comity.evaluation.generalization.plan import BASE
 from comity.learning.state.checkpoints import SavedPolicies, newest_policies
 from comity.reports.loading.folders import study_runs
 from comity.runs.folder import stored_config

@@ -24,10 +24,10 @@ def build(folders: list[Path], output: Path | None = None) -> tuple[Path, Path]:
     to report or something unreadable.
     """
     folders = [Path(folder) for folder in folders]
-    material = collect(folders)
+    inputs = collect(folders)
     target = _target(folders, output)
-    summary = {**head(material), **summarize(material)}
-    page = render(summary, transcripts(material, TRANSCRIPT_BUDGET))
+    summary = {**head(inputs), **summarize(inputs)}
+    page = render(summary, transcripts(inputs, TRANSCRIPT_BUDGET))
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
     html, numbers = target / "report.html", target / "summary.json"

@@ -2,7 +2,7 @@
 
     config.yaml                    the resolved config, enough to run it again
     versions.json                  libraries, code revision, machine
-    yardsticks.json                what the page holds its curves against
+    reference_policies.json                what the page holds its curves against
     metrics.jsonl                  one JSON object per iteration, appended
     decisions/000003.parquet       what was decided in iteration 3
     conversations/000003.parquet   and in which conversations
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-YARDSTICKS = "yardsticks.json"
+REFERENCE_POLICIES = "reference_policies.json"
 """What a run's page holds its curves against."""
 
 UNNAMED = ("experiment", "seed", "output", "sinks")
@@ -198,14 +198,14 @@ class RunFolder:
 
     def counted(self, iterations: int) -> dict[str, Any]:
         """What the run consists of after so many iterations, for `check_counted`."""
-        lines, beside = counted_lines(self.path)[:iterations], self.path / YARDSTICKS
+        lines, beside = counted_lines(self.path)[:iterations], self.path / REFERENCE_POLICIES
         records = {
             name: kept for name, kept in self._records.items() if _iteration(name) < iterations
         }
         return {
             "metrics": {"lines": len(lines), "sha256": digest(self.path, lines)},
             "records": dict(sorted(records.items())),
-            "files": {YARDSTICKS: file_digest(beside)} if beside.exists() else {},
+            "files": {REFERENCE_POLICIES: file_digest(beside)} if beside.exists() else {},
         }
 
     def check_counted(self, counted: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
-from comity.config.schema import Config
 from comity.errors import ComityError, one_line, warn
 from comity.registry import build
 
@@ -39,7 +38,7 @@ class SinkType(Protocol):
     extra: ClassVar[str]
     """The library that it needs, which is the extra that brings it."""
 
-    def open(self, run: Path, config: Config) -> Sink:
+    def open(self, run: Path, config: Mapping[str, Any]) -> Sink:
         """The sink for the run in the folder `run`."""
         ...
 
@@ -50,7 +49,7 @@ class TensorBoard:
 
     extra: ClassVar[str] = "tensorboard"
 
-    def open(self, run: Path, config: Config) -> Sink:
+    def open(self, run: Path, config: Mapping[str, Any]) -> Sink:
         """Writes through torch's SummaryWriter."""
         _require("tensorboard", "tensorboard")
         module = _require("torch.utils.tensorboard", "tensorboard")
@@ -67,7 +66,7 @@ class WeightsAndBiases:
     mode: str | None = None
     """online, offline or disabled; null: what WANDB_MODE says."""
 
-    def open(self, run: Path, config: Config) -> Sink:
+    def open(self, run: Path, config: Mapping[str, Any]) -> Sink:
         """One W&B run per run folder; a resumed run continues it."""
         module = _require("wandb", "wandb")
         return _Module(
@@ -78,7 +77,7 @@ class WeightsAndBiases:
                 name=label(run),
                 resume="allow",
                 dir=str(run),
-                config=dataclasses.asdict(config),
+                config=dict(config),
             )
         )
 
@@ -91,7 +90,7 @@ class Trackio:
     project: str = "comity"
     """Project of the dashboard."""
 
-    def open(self, run: Path, config: Config) -> Sink:
+    def open(self, run: Path, config: Mapping[str, Any]) -> Sink:
         """One trackio run per run folder; a resumed run continues it."""
         module = _require("trackio", "trackio")
         return _Module(
@@ -99,7 +98,7 @@ class Trackio:
                 project=self.project,
                 name=label(run),
                 resume="allow",
-                config=dataclasses.asdict(config),
+                config=dict(config),
             )
         )
 
@@ -123,8 +122,8 @@ def check_sinks(blocks: Sequence[Any]) -> None:
 class Sinks:
     """All sinks of a run; a context manager that closes them."""
 
-    def __init__(self, blocks: Sequence[Any], run: Path, config: Config) -> None:
-        """`blocks`: names, or mappings with `name` and parameters, of the config's `sinks`."""
+    def __init__(self, blocks: Sequence[Any], run: Path, config: Mapping[str, Any]) -> None:
+        """`blocks`: names, or mappings with `name` and parameters; `config`: the run's, plain."""
         kinds = [build("sink", block, SINKS) for block in blocks]
         self.sinks: list[Sink] = []
         for kind in kinds:

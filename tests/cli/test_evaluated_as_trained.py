@@ -62,7 +62,7 @@ def test_what_is_measured_is_what_was_played(
     table = found["as_trained"]["ipd"]["prisoners_dilemma"]
     for state, chance in recorded.items():
         assert table[state]["mean"] == pytest.approx(chance, abs=2e-4), state
-    asked = found["asked"]["ipd"]
+    asked = found["conditions"]["ipd"]
     assert asked["temperature"] == temperature
     assert asked["prompt"]["name"] == prompt[0].partition("=")[2]
     wanted = next(one for one in prompt if one.startswith("prompt.goal")).partition("=")[2]
@@ -75,9 +75,9 @@ def test_temperature_moves_all_numbers_alike_and_can_be_chosen(tmp_path: Path) -
     train(small(tmp_path, *FROZEN, "prompt=memory_one", "temperature=0.3"))
     run = only_folder(tmp_path)
     cold, warm = evaluated(run), evaluated(run, "--temperature", "1")
-    assert warm["asked"]["ipd"]["temperature"] == 1.0
+    assert warm["conditions"]["ipd"]["temperature"] == 1.0
     one, other = (
-        found["table"]["ipd"]["prisoners_dilemma"]["action34"]["original"]["CC"]["mean"]
+        found["policy_tables"]["ipd"]["prisoners_dilemma"]["action34"]["original"]["CC"]["mean"]
         for found in (cold, warm)
     )
     assert abs(one - 0.5) > abs(other - 0.5)
@@ -89,17 +89,19 @@ def test_the_base_is_asked_from_the_policys_own_seat(tmp_path: Path) -> None:
     train(small(tmp_path, *FROZEN, seats, "game=bach_or_stravinsky", "prompt=structured"))
     found = evaluated(only_folder(tmp_path), "--games", "bach_or_stravinsky")
     for name in ("ipd:one", "ipd:two"):
-        assert found["change"][name]["bach_or_stravinsky"]["kl"]["mean"] == pytest.approx(
+        assert found["change_from_base"][name]["bach_or_stravinsky"]["kl"]["mean"] == pytest.approx(
             0, abs=1e-9
         )
-    tables = found["table"]
+    tables = found["policy_tables"]
     assert tables["ipd:one"] != tables["ipd:two"], "the seats' payoffs differ"
     # A reward from each seat has null rows from that seat.
-    own = [label for label, judge in found["judges"].items() if judge["reward"] == "own"]
+    own = [label for label, judge in found["reward_variants"].items() if judge["reward"] == "own"]
     assert len(own) == 2
-    assert [found["judges"][label]["seat"] for label in own] == [0, 1]
+    assert [found["reward_variants"][label]["seat"] for label in own] == [0, 1]
     rows = [
-        found["null_regret"][label]["always_cooperate"]["bach_or_stravinsky"]["expected"]["reward"]
+        found["payoff_blind_regret"][label]["always_cooperate"]["bach_or_stravinsky"]["expected"][
+            "reward"
+        ]
         for label in own
     ]
     assert rows == [1.5, 1.0], "3 or 2 half of the time"
@@ -118,12 +120,12 @@ def test_every_arm_is_scored_by_its_own_penalty_and_in_its_own_prompt(tmp_path: 
     ]  # fmt: skip
     for arm, penalty in (("mild", 1), ("harsh", 9)):
         label = f"deontological ({arm})"
-        assert set(found["regret"][label]) == {arm, found["asked"][arm]["compared with"]}
-        null = found["null_regret"][label]["always_defect"]["prisoners_dilemma"]["expected"]
+        assert set(found["regret"][label]) == {arm, found["conditions"][arm]["compared with"]}
+        null = found["payoff_blind_regret"][label]["always_defect"]["prisoners_dilemma"]["expected"]
         assert null["deontological"] == penalty / 2
-        assert found["asked"][arm]["rewards"][-1]["penalty"] == penalty
-    assert found["judges"]["utilitarian (mild)"]["policies"][-1] == "mild"
-    assert "own" not in found["judges"], "R_ill differs, so nothing is scored alike"
+        assert found["conditions"][arm]["rewards"][-1]["penalty"] == penalty
+    assert found["reward_variants"]["utilitarian (mild)"]["policies"][-1] == "mild"
+    assert "own" not in found["reward_variants"], "R_ill differs, so nothing is scored alike"
     assert set(found["as_trained"]) == {*found["bases"], "mild", "harsh"}
     page = (folder / "generalization.html").read_text()
     assert "deontological (harsh)" in page
@@ -135,8 +137,11 @@ def test_a_run_of_phases_is_scored_by_the_last_ones_reward(tmp_path: Path) -> No
     train(small(tmp_path, "prompt=memory_one", phases))
     run = only_folder(tmp_path)
     found = evaluated(run)
-    assert [one["name"] for one in found["asked"]["ipd"]["rewards"]] == ["own", "deontological"]
-    null = found["null_regret"]["deontological"]["always_defect"]["prisoners_dilemma"]
+    assert [one["name"] for one in found["conditions"]["ipd"]["rewards"]] == [
+        "own",
+        "deontological",
+    ]
+    null = found["payoff_blind_regret"]["deontological"]["always_defect"]["prisoners_dilemma"]
     assert null["expected"]["deontological"] == 4.0
     assert "then deontological" in (run / "generalization.html").read_text()
 
@@ -177,10 +182,10 @@ def test_everything_that_was_published_can_be_asked_by_the_command(tmp_path: Pat
     assert list(found["games"]) == ["prisoners_dilemma", "prisoners_dilemma_4310", "mine", "unlike"]
     assert found["games"]["unlike"]["joint"] == 6.0
     assert found["policies"] == ["base", "ipd", "ipd, other seat"]
-    null = found["null_regret"]["deontological"]["always_defect"]["mine"]
+    null = found["payoff_blind_regret"]["deontological"]["always_defect"]["mine"]
     assert null["expected"]["deontological"] == 2.0
     assert "--penalty 4" in found["provenance"]["command"]
-    assert found["asked"]["ipd"]["goal"] == "Pick what is best for both of you."
+    assert found["conditions"]["ipd"]["goal"] == "Pick what is best for both of you."
     rows = pq.read_table(run / "generalization.parquet").to_pylist()
     pairs = {r["labels"]: (r["label_cooperate"], r["label_defect"]) for r in rows}
     assert pairs["BA"] == ("B", "A") and pairs["reserved"] == ("⟦7⟧", "⟦8⟧")

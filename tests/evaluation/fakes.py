@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from comity.evaluation.generalization.grid import Plan, Subject
+from comity.evaluation.generalization.plan import Plan, Subject
 from comity.evaluation.generalization.questions import Cell, Question
 from comity.games.base import Game, Turn
 from tests.evaluation.dilemmas import GAMES
@@ -27,7 +27,7 @@ class PlainPrompt:
         return ("action2", "action1") if self.cell.labels == "action21" else ("action1", "action2")
 
     def opening(self, game: Game, turn: Turn) -> str:
-        return f"{self.cell.telling} {turn.observation.last} seat {turn.seat}"
+        return f"{self.cell.prompt_variant} {turn.observation.last} seat {turn.seat}"
 
     def following(self, game: Game, turn: Turn) -> str:
         return self.opening(game, turn)
@@ -35,22 +35,22 @@ class PlainPrompt:
 
 @dataclass(frozen=True)
 class Fake:
-    """Cooperates with a probability that is a function of the cell; legal with `legality`."""
+    """Cooperates with a probability that is a function of the cell; legal with `p_legal`."""
 
     cooperation: Callable[[Cell], float]
-    legality: float = 1.0
+    p_legal: float = 1.0
     ended: float = 0.5
     asked: list[str] | None = None
 
-    def chances(self, questions: Sequence[Question]) -> np.ndarray:
+    def answer_probabilities(self, questions: Sequence[Question]) -> np.ndarray:
         found = np.zeros((len(questions), 2, 2))
         for q, question in enumerate(questions):
             c = self.cooperation(question.cell)
-            found[q, :, 0] = self.legality * np.array([c, 1 - c])
+            found[q, :, 0] = self.p_legal * np.array([c, 1 - c])
         found[:, :, 1] = found[:, :, 0] * self.ended
         return found
 
-    def replies(
+    def sample_answers(
         self, questions: Sequence[Question], streams: Sequence[np.random.Generator]
     ) -> list[str]:
         replies = []
@@ -59,7 +59,7 @@ class Fake:
                 self.asked.append(question.text)
             legal, side = stream.random(2)
             label = question.labels[0 if side < self.cooperation(question.cell) else 1]
-            replies.append(f" {label}\n" if legal < self.legality else f"I pick {label}.")
+            replies.append(f" {label}\n" if legal < self.p_legal else f"I pick {label}.")
         return replies
 
 
@@ -95,7 +95,7 @@ def plan(**changes: Any) -> Plan:
 
 def subjects() -> list[Subject]:
     return [
-        Subject("base", Fake(base, legality=0.25)),
+        Subject("base", Fake(base, p_legal=0.25)),
         Subject("tft", Fake(tit_for_tat), 1),
         Subject("tft", Fake(tit_for_tat), 2),
         Subject("wise", Fake(wise), 1, seat=1),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from comity.config.compose import compose
-from comity.evaluation.moral.drawn_payoffs import drawn_yardsticks, reward_shares
-from comity.evaluation.moral.metrics import stake
+from comity.evaluation.moral.drawn_payoffs import mean_reference_policies, reward_shares
+from comity.evaluation.moral.metrics import reward_table
 from comity.evaluation.moral.optimum import optimum
-from comity.evaluation.moral.reference_policies import yardsticks
+from comity.evaluation.moral.reference_policies import reference_policies
 from comity.games import make_game
 from comity.games.base import Game, PlayedMatches
 from comity.games.enumerate import Policy
@@ -70,28 +70,28 @@ def test_reference_values_are_the_mean_of_all_tables(script: str | None) -> None
     game = dealing(low=0, high=5)
     reward = build("reward", "utilitarian", REWARDS)
     against = None if script is None else facing(script)
-    found = drawn_yardsticks(game, [(0, "utilitarian", reward)], against)
+    found = mean_reference_policies(game, [(0, "utilitarian", reward)], against)
     tables, every = game.tables(300)
-    assert every and found["tables"] == {"count": len(tables), "all": True}
+    assert every and found["payoff_tables"] == {"count": len(tables), "all": True}
     ones = [
-        yardsticks(table, [(0, "utilitarian", reward)], against and against(table))
+        reference_policies(table, [(0, "utilitarian", reward)], against and against(table))
         for table in tables
     ]
-    for null, row in found["null"].items():
+    for null, row in found["payoff_blind"].items():
         for key in ("reward", "normalized"):
-            wanted = np.mean([one["null"][null][key][0] for one in ones])
+            wanted = np.mean([one["payoff_blind"][null][key][0] for one in ones])
             assert row[key][0] == pytest.approx(wanted)
     if against is not None:
         best = [optimum(table, reward, against(table), 0.0) for table in tables]
-        for state, share in found["optimum"][0]["0"].items():
+        for state, share in found["optimal_policies"][0]["0"].items():
             assert share == pytest.approx(np.mean([one[state] for one in best]))
 
 
 def test_many_tables_are_sampled_and_that_is_said() -> None:
     reward = build("reward", "own", REWARDS)
-    found = drawn_yardsticks(dealing(high=60), [(0, "own", reward)], facing("always_defect"))
-    assert found["tables"] == {"count": 300, "all": False}
-    assert found["optimum"][0]["0"] == {"CC": 0.0, "CD": 0.0, "DC": 0.0, "DD": 0.0}
+    found = mean_reference_policies(dealing(high=60), [(0, "own", reward)], facing("always_defect"))
+    assert found["payoff_tables"] == {"count": 300, "all": False}
+    assert found["optimal_policies"][0]["0"] == {"CC": 0.0, "CD": 0.0, "DC": 0.0, "DD": 0.0}
 
 
 def test_a_share_is_one_of_its_own_tables_range() -> None:
@@ -109,7 +109,7 @@ def test_a_share_is_one_of_its_own_tables_range() -> None:
     shares = reward_shares(reward, game, seeds, rewards)
     assert shares is not None
     for match, seed in enumerate(seeds):
-        low, high = stake(reward, game.sample_instance(seed)).range
+        low, high = reward_table(reward, game.sample_instance(seed)).range
         assert (low, high) == (-6.0, rewards[match, 0, 0]), "the temptation is the most"
         assert shares[match, 0, 0] == 1.0
         assert shares[match, 1, 0] == pytest.approx((rewards[match, 1, 0] + 6) / (high + 6))
@@ -131,9 +131,9 @@ def test_a_moral_preset_shows_null_rows_shares_and_optima(version: str, tmp_path
     run = only_folder(tmp_path)
     found = summarize(collect([run]))["moral"]
     (one,) = found.values()
-    assert set(one["null"]) == {"always_cooperate", "always_defect", "reciprocate"}
-    assert set(one["optimum"][0]["0"]) == {"CC", "CD", "DC", "DD"}
-    assert one["tables"] == ({"count": 160, "all": True} if not version else None)
+    assert set(one["payoff_blind"]) == {"always_cooperate", "always_defect", "reciprocate"}
+    assert set(one["optimal_policies"][0]["0"]) == {"CC", "CD", "DC", "DD"}
+    assert one["payoff_tables"] == ({"count": 160, "all": True} if not version else None)
     rows = [d for d in decisions(run) if d.controller == "live" and d.iteration == 1]
     shares = [d.normalized_reward for d in rows]
     assert np.isfinite(shares).all()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from comity.evaluation.generalization.exact_answers import estimate
-from comity.evaluation.generalization.grid import Measured, Subject, everyone, measure, work
+from comity.evaluation.generalization.measurement import Measurement, measure, question_count
+from comity.evaluation.generalization.plan import Subject, with_base_seats
 from comity.evaluation.generalization.questions import OFF_TASK, structured_prompt
 from comity.evaluation.generalization.summary import summarize
 from comity.players.scripted.catalog import MATRIX_STRATEGIES
@@ -23,22 +24,22 @@ JUDGES = {key: Judged(key) for key in ("own", "utilitarian", "deontological")}
 
 
 @pytest.fixture(scope="module")
-def measured() -> Measured:
+def measured() -> Measurement:
     return measure(plan(), subjects())
 
 
 @pytest.fixture(scope="module")
-def found(measured: Measured) -> dict[str, Any]:
+def found(measured: Measurement) -> dict[str, Any]:
     return summarize(plan(), subjects(), measured, JUDGES)
 
 
 def test_the_estimate_of_the_work_is_what_is_done() -> None:
     done = []
     measure(plan(), subjects(), done.append)
-    assert sum(done) == work(plan(), subjects())
+    assert sum(done) == question_count(plan(), subjects())
 
 
-def test_the_exact_table_has_every_way_of_telling(measured: Measured) -> None:
+def test_the_exact_table_has_every_way_of_telling(measured: Measurement) -> None:
     rows = [r for r in measured.rows if r["policy"] == "wise" and r["framing"] == "structured"]
     assert len(rows) == 3 * 2 * 2 * 2 * 2 * 4  # games, labels, layouts, both orders, states
     assert {row["framing"] for row in measured.rows} >= set(OFF_TASK)
@@ -48,15 +49,17 @@ def test_the_exact_table_has_every_way_of_telling(measured: Measured) -> None:
 
 
 def test_probabilities_and_legality(found: dict[str, Any]) -> None:
-    assert found["table"]["base"]["IPD"]["action12"]["rows"]["CD"]["mean"] == pytest.approx(0.55)
-    assert found["legality"]["base"]["IPD"]["legality"]["mean"] == pytest.approx(0.25)
-    assert found["legality"]["base"]["IPD"]["legality_ended"]["mean"] == pytest.approx(0.125)
-    assert found["table"]["tft"]["ICD"]["action21"]["rows"]["CD"]["mean"] == 0.0
+    assert found["policy_tables"]["base"]["IPD"]["action12"]["rows"]["CD"]["mean"] == pytest.approx(
+        0.55
+    )
+    assert found["p_legal"]["base"]["IPD"]["p_legal"]["mean"] == pytest.approx(0.25)
+    assert found["p_legal"]["base"]["IPD"]["p_legal_then_end"]["mean"] == pytest.approx(0.125)
+    assert found["policy_tables"]["tft"]["ICD"]["action21"]["rows"]["CD"]["mean"] == 0.0
 
 
 def test_regret_is_that_of_the_null_row_with_the_same_policy(found: dict[str, Any]) -> None:
     for game, one in found["regret"]["utilitarian"]["tft"].items():
-        null = found["null_regret"]["utilitarian"]["reciprocate"][game]
+        null = found["payoff_blind_regret"]["utilitarian"]["reciprocate"][game]
         assert one["legal"]["global"]["mean"] == pytest.approx(null["expected"]["global"])
         played = found["play"]["tft"][game]["strict"]["utilitarian"]["global"]
         assert played["mean"] == pytest.approx(null["drawn"]["global"])
@@ -65,13 +68,13 @@ def test_regret_is_that_of_the_null_row_with_the_same_policy(found: dict[str, An
 
 
 def test_only_who_looks_at_the_payoffs_beats_the_null_rows(found: dict[str, Any]) -> None:
-    reading = found["payoff_reading"]["utilitarian"]
-    assert {name: one["beats"] for name, one in reading.items()} == {
+    reading = found["payoff_sensitivity_test"]["utilitarian"]
+    assert {name: one["below_all"] for name, one in reading.items()} == {
         "base": False, "tft": False, "wise": True
     }  # fmt: skip
     assert reading["wise"]["mean"]["mean"] == pytest.approx((1 / 12 + 2.5 / 14 + 4 / 14) / 3)
-    assert found["sensitivity"]["tft"]["DD"]["mean"] == 0.0
-    assert found["sensitivity"]["wise"]["DD"]["mean"] == 1.0
+    assert found["payoff_sensitivity"]["tft"]["DD"]["mean"] == 0.0
+    assert found["payoff_sensitivity"]["wise"]["DD"]["mean"] == 1.0
     assert "wise (on the utilitarian reward)" in verdict(found)
     assert "tft" not in verdict(found)
     assert labels_verdict(found) == ""
@@ -80,7 +83,9 @@ def test_only_who_looks_at_the_payoffs_beats_the_null_rows(found: dict[str, Any]
 def test_nothing_is_claimed_of_one_game() -> None:
     alone = plan(games={"IPD": plan().games["IPD"]})
     one = summarize(alone, subjects(), measure(alone, subjects()), JUDGES)
-    assert not any(p["beats"] for row in one["payoff_reading"].values() for p in row.values())
+    assert not any(
+        p["below_all"] for row in one["payoff_sensitivity_test"].values() for p in row.values()
+    )
     assert "single game" in verdict(one)
 
 
@@ -124,11 +129,11 @@ def test_base_and_trained_model_get_the_same_prompts() -> None:
 
 
 def test_readings_and_categories(found: dict[str, Any]) -> None:
-    strict = found["play"]["base"]["IPD"]["strict"]["types"]
-    lenient = found["play"]["base"]["IPD"]["lenient"]["types"]
+    strict = found["play"]["base"]["IPD"]["strict"]["action_types"]
+    lenient = found["play"]["base"]["IPD"]["lenient"]["action_types"]
     assert sum(strict.values()) == sum(lenient.values()) == 100
     assert strict["illegal"] > 50 and lenient["illegal"] == 0
-    assert found["play"]["tft"]["IPD"]["strict"]["types"]["D|C"] == 0
+    assert found["play"]["tft"]["IPD"]["strict"]["action_types"]["D|C"] == 0
     assert "base_same_prompts" in found["play"]["tft"]["IPD"]
     assert "base_same_prompts" not in found["play"]["base"]["IPD"]
 
@@ -140,9 +145,9 @@ def test_off_task_shares_add_up(found: dict[str, Any]) -> None:
 
 
 def test_change_from_the_base(found: dict[str, Any]) -> None:
-    assert found["change"]["base"]["IPD"]["kl"]["mean"] == 0
-    assert found["change"]["tft"]["IPD"]["kl"]["mean"] > 0.5
-    assert found["change"]["tft"]["IPD"]["entropy"]["mean"] == 0
+    assert found["change_from_base"]["base"]["IPD"]["kl"]["mean"] == 0
+    assert found["change_from_base"]["tft"]["IPD"]["kl"]["mean"] > 0.5
+    assert found["change_from_base"]["tft"]["IPD"]["entropy"]["mean"] == 0
 
 
 def test_the_numbers_are_json_and_the_page_shows_them(found: dict[str, Any]) -> None:
@@ -189,16 +194,16 @@ def test_questions_that_are_the_same_count_once() -> None:
 def test_an_interval_is_over_seeds_and_one_policy_has_a_range() -> None:
     one = estimate([(1, "a", 0.2), (1, "b", 0.6)])
     assert one is not None and one["low"] is None and one["reason"]
-    assert (one["mean"], one["least"], one["most"], one["n"]) == (pytest.approx(0.4), 0.2, 0.6, 2)
+    assert (one["mean"], one["min"], one["max"], one["n"]) == (pytest.approx(0.4), 0.2, 0.6, 2)
     three = estimate([(s, q, 0.1 * s + d) for s in (1, 2, 3) for q, d in (("a", 0.0), ("b", 0.4))])
     assert three is not None and (three["units"], three["over"], three["n"]) == (3, "seeds", 2)
     assert three["low"] < 0.4 < three["high"]
     assert three["high"] - three["low"] > 0.3, "t with 2 degrees of freedom: 4.3 * 0.1 / sqrt(3)"
 
 
-def test_base_models_answer_from_every_seat_that_is_compared(measured: Measured) -> None:
+def test_base_models_answer_from_every_seat_that_is_compared(measured: Measurement) -> None:
     assert {r["seat"] for r in measured.rows if r["policy"] == "base"} == {0, 1}
-    assert [(s.name, s.seat) for s in everyone(subjects())] == [
+    assert [(s.name, s.seat) for s in with_base_seats(subjects())] == [
         ("base", 0), ("base", 1), ("tft", 0), ("tft", 0), ("wise", 1)
     ]  # fmt: skip
     # Somebody who answers by its seat, and a trained policy that is no different.
@@ -206,9 +211,11 @@ def test_base_models_answer_from_every_seat_that_is_compared(measured: Measured)
     pair = [Subject("base", by_seat), Subject("copy", by_seat, 3, seat=1)]
     battle = plan(games={"BOS": GAMES["BOS"]}, dilemma="BOS", prompt=structured_prompt)
     found = summarize(battle, pair, measure(battle, pair), JUDGES)
-    assert found["change"]["copy"]["BOS"]["kl"]["mean"] == 0
-    own = found["payoff_reading"]["own"]["copy"]
-    assert own["nulls"]["always_cooperate"] == pytest.approx(1 - 1 / 3), "2 half the time, of 3"
+    assert found["change_from_base"]["copy"]["BOS"]["kl"]["mean"] == 0
+    own = found["payoff_sensitivity_test"]["own"]["copy"]
+    assert own["payoff_blind"]["always_cooperate"] == pytest.approx(1 - 1 / 3), (
+        "2 half the time, of 3"
+    )
     regret = found["regret"]["own"]["copy"]["BOS"]["legal"]["legal"]["mean"]
     assert found["regret"]["own"]["base"]["BOS"]["legal"]["legal"]["mean"] == regret
 
@@ -222,13 +229,13 @@ def test_who_plays_a_null_policy_is_not_beaten_by_itself() -> None:
         Subject("column", Fake(lambda cell: 1.0), 1, seat=1),
     ]
     found = summarize(battle, everyone_, measure(battle, everyone_), JUDGES)
-    for label, judge in found["judges"].items():
-        for name in judge["policies"][1:]:
-            null = found["null_regret"][label]["always_cooperate"]
+    for label, variant in found["reward_variants"].items():
+        for name in variant["policies"][1:]:
+            null = found["payoff_blind_regret"][label]["always_cooperate"]
             for game, one in found["regret"][label][name].items():
                 for kind, value in null[game]["expected"].items():
                     assert one["legal"][kind]["mean"] == pytest.approx(value), (label, game, kind)
-    assert len([label for label in found["judges"] if label.startswith("own")]) == 2
+    assert len([label for label in found["reward_variants"] if label.startswith("own")]) == 2
 
 
 def test_other_opponents_answer_to_what_is_on_display() -> None:
@@ -242,16 +249,16 @@ def test_other_opponents_answer_to_what_is_on_display() -> None:
     for played in measured.played:
         own, other = (a.reshape(10, 5) for a in (played.strict.own, played.strict.other))
         shown = played.strict.shown_own.reshape(10, 5)
-        if played.stage.opponent == "tit_for_tat":
+        if played.setting.opponent == "tit_for_tat":
             assert (other == shown).all()
-        if played.stage.opponent == "grim_trigger":
+        if played.setting.opponent == "grim_trigger":
             assert (other == np.maximum.accumulate(shown, axis=1)).all()
         assert (shown[:, 1:] == np.where(own < 0, shown, own)[:, :-1]).all()
     found = summarize(told, subjects(), measured, JUDGES)
     rows = found["play_opponents"]["tit_for_tat"]["tft"]["IPD"]["strict"]
     assert rows["conduct"]["retaliation"]["mean"] == 1.0
     assert rows["conduct"]["unprovoked"]["mean"] == 0.0
-    assert sum(rows["types"].values()) == 2 * 100
+    assert sum(rows["action_types"].values()) == 2 * 100
     assert set(found["play_framings"]) == {"prose", "action_only"}
     page = render({"title": "", "created": "", "setting": {}, **found})
     assert "grim_<wbr>trigger" in page and "prose" in page

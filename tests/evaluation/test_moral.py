@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from comity.errors import ComityError
 from comity.evaluation.moral.metrics import (
     PUBLISHED_RANGES,
-    Answered,
+    DecisionArrays,
     action_types,
     counterfactual_regret,
     deontological_regret,
@@ -19,7 +19,7 @@ from comity.evaluation.moral.metrics import (
     normalized,
     payoff_table,
     regrets,
-    stake,
+    reward_table,
 )
 from comity.evaluation.moral.policy_tables import expected
 from comity.games import make_game
@@ -30,22 +30,22 @@ from tests.evaluation.dilemmas import GAMES, Judged
 IPD = GAMES["IPD"]
 
 
-def answered(*rows: tuple[int, int, int, int]) -> Answered:
+def answered(*rows: tuple[int, int, int, int]) -> DecisionArrays:
     """(own shown, other's shown, own, other) per decision."""
     shown_own, shown_other, own, other = (np.array(column) for column in zip(*rows, strict=True))
-    return Answered(own, other, shown_own, shown_other)
+    return DecisionArrays(own, other, shown_own, shown_other)
 
 
 def test_a_stake_is_the_rewards_own_table() -> None:
-    values = stake(Judged("own_deontological"), IPD).values
+    values = reward_table(Judged("own_deontological"), IPD).values
     assert values[0, 0].tolist() == [[3, 0], [1, -2], [-6, -6]]  # defecting on C costs 3
     assert values[1, 1].tolist() == [[3, 0], [4, 1], [-6, -6]]
 
 
 def test_seats_see_their_own_payoffs() -> None:
     bach = GAMES["BOS"]
-    assert stake(Judged("own"), bach, 0).values[0, 0, :2].tolist() == [[3, 0], [0, 2]]
-    assert stake(Judged("own"), bach, 1).values[0, 0, :2].tolist() == [[2, 0], [0, 3]]
+    assert reward_table(Judged("own"), bach, 0).values[0, 0, :2].tolist() == [[3, 0], [0, 2]]
+    assert reward_table(Judged("own"), bach, 1).values[0, 0, :2].tolist() == [[2, 0], [0, 3]]
     assert payoff_table(bach, 1)[1, 1].tolist() == [3, 2]
 
 
@@ -58,12 +58,12 @@ def test_other_games_are_refused() -> None:
     ("game", "joint"), [("IPD", 6), ("ISH", 8), ("ICN", 5), ("BOS", 5), ("ICD", 8), ("IVD", 6)]
 )
 def test_the_largest_joint_payoff(game: str, joint: float) -> None:
-    assert stake(Judged("utilitarian"), GAMES[game]).joint == joint
+    assert reward_table(Judged("utilitarian"), GAMES[game]).joint == joint
 
 
 @pytest.mark.parametrize("key", PUBLISHED_RANGES)
 def test_published_ranges_are_the_general_ones_of_the_dilemma(key: str) -> None:
-    assert stake(Judged(key), IPD).range == PUBLISHED_RANGES[key]
+    assert reward_table(Judged(key), IPD).range == PUBLISHED_RANGES[key]
 
 
 def test_action_types_count_every_decision_once() -> None:
@@ -75,17 +75,17 @@ def test_action_types_count_every_decision_once() -> None:
 
 def test_regrets_of_three_decisions() -> None:
     rows = answered((0, 0, 1, 0), (0, 1, 0, 1), (0, 1, -1, 0))  # D on C; C on D; illegal
-    found = regrets(rows, stake(Judged("utilitarian"), IPD))
+    found = regrets(rows, reward_table(Judged("utilitarian"), IPD))
     assert found["global"].tolist() == pytest.approx([2 / 12, 2 / 12, 1])
     assert found["legal"].tolist() == [2 / 4, 2 / 4, 3]  # legal sums lie between 2 and 6
     assert found["counterfactual"].tolist() == [2, 0, 12]  # C makes 6 of 4; C is best on D
-    duty = stake(Judged("deontological"), IPD)
-    assert deontological_regret(duty.earned(rows)).tolist() == [3, 0, 6]
+    duty = reward_table(Judged("deontological"), IPD)
+    assert deontological_regret(duty.rewards(rows)).tolist() == [3, 0, 6]
 
 
 @pytest.mark.parametrize(("game", "key"), list(product(GAMES, PUBLISHED_RANGES)))
 def test_perfect_play_has_no_regret_and_the_worst_has_all(game: str, key: str) -> None:
-    table = stake(Judged(key), GAMES[game])
+    table = reward_table(Judged(key), GAMES[game])
     low, high = table.legal
     assert legal_regret(np.array([high, low]), table).tolist() == [0, 1]
     assert global_regret(np.array([table.joint, -6.0]), table).tolist() == [0, 1]
@@ -98,9 +98,9 @@ def test_perfect_play_has_no_regret_and_the_worst_has_all(game: str, key: str) -
 
 @given(st.lists(st.tuples(*[st.integers(0, 1)] * 2, st.integers(-1, 1), st.integers(0, 1))))
 def test_counterfactual_regret_is_never_negative(rows: list[tuple[int, int, int, int]]) -> None:
-    table = stake(Judged("own_deontological"), GAMES["ICN"])
+    table = reward_table(Judged("own_deontological"), GAMES["ICN"])
     empty = np.zeros(0, dtype=int)
-    given_ = answered(*rows) if rows else Answered(empty, empty, empty, empty)
+    given_ = answered(*rows) if rows else DecisionArrays(empty, empty, empty, empty)
     assert (counterfactual_regret(given_, table) >= 0).all()
     assert sum(action_types(given_).values()) == len(rows)
 
@@ -114,7 +114,9 @@ def test_without_a_penalty_the_published_regret_is_that_of_the_published_penalty
     """Always C against Random: m* is 6 and the mean reward 5, so 1 / 12 (not 1 / 4)."""
     for illegal in (-6.0, None):
         reward = build("reward", {"name": "utilitarian", "illegal": illegal}, REWARDS)
-        one = stake(reward, GAMES["IPD"])
+        one = reward_table(reward, GAMES["IPD"])
         assert expected(np.ones((2, 2)), one)["global"] == pytest.approx(1 / 12)
-    milder = stake(build("reward", {"name": "utilitarian", "illegal": -2}, REWARDS), GAMES["IPD"])
+    milder = reward_table(
+        build("reward", {"name": "utilitarian", "illegal": -2}, REWARDS), GAMES["IPD"]
+    )
     assert expected(np.ones((2, 2)), milder)["global"] == pytest.approx(1 / 8)

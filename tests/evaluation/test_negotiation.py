@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from comity.errors import ComityError
 from comity.evaluation import metrics
 from comity.evaluation.metrics import per_match, rate
-from comity.evaluation.moral import reference_policies as yardsticks
-from comity.evaluation.negotiation.outcomes import bargains
+from comity.evaluation.moral import reference_policies as reference_policies
+from comity.evaluation.negotiation.outcomes import negotiation_outcomes
 from comity.evaluation.negotiation.statistics import STATISTICS, applicable, counts, measure
-from comity.evaluation.payoff_ranges import claims_must_fit
+from comity.evaluation.payoff_ranges import requires_exact_claims
 from comity.evaluation.statistics import mean_over_seeds
 from comity.games import make_game
 from comity.games.base import ILLEGAL
@@ -134,17 +134,21 @@ def test_agreement_goes_by_the_games_rules_not_by_what_happened(payment: str) ->
     """All claims fit in every round; where they need not, that was no agreement."""
     game = split(FIRST, payment=payment, messages=0)
     decisions = play(game, (saying((10, 4)), saying((0, 6))))
-    must_fit = claims_must_fit(game)
-    found = metrics.iteration_metrics([replace(d, controller="live") for d in decisions], must_fit)[
-        "negotiation"
-    ]["pooled"]
+    exact_claims = requires_exact_claims(game)
+    found = metrics.iteration_metrics(
+        [replace(d, controller="live") for d in decisions], exact_claims
+    )["negotiation"]["pooled"]
     if payment == "exact":
-        assert found["agreement"] == rate(measure("agreement", must_fit=must_fit)(decisions)) == 1.0
+        assert (
+            found["agreement"]
+            == rate(measure("agreement", exact_claims=exact_claims)(decisions))
+            == 1.0
+        )
         return
     assert not {"agreement", "points_on_agreement"} & set(found)
-    for known in (must_fit, None):  # Without the rules nothing shows that claims must fit.
+    for known in (exact_claims, None):  # Without the rules nothing shows that claims must fit.
         with pytest.raises(ComityError, match="claims that must fit or proposals"):
-            measure("agreement", must_fit=known)(decisions)
+            measure("agreement", exact_claims=known)(decisions)
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [(0, 1.0), (1, 0.0), (ILLEGAL, 0.0)])
@@ -202,7 +206,7 @@ def test_three_seats() -> None:
     assert value("claim_lower", decisions, seat=2) == 9
     with pytest.raises(ComityError, match="imbalance is about two seats"):
         measure("imbalance")(decisions)
-    assert "imbalance" not in applicable(bargains(decisions))
+    assert "imbalance" not in applicable(negotiation_outcomes(decisions))
 
 
 def test_shared_payoffs_do_not_count_twice() -> None:
@@ -217,12 +221,18 @@ def test_by_kind_of_opponent() -> None:
         replace(d, controller=("live", "past")[d.seat], trained=d.seat == 0)
         for d in play(game, (greedy, cooperator), match=0)
     ] + play(game, (greedy, greedy), match=1, seed=1)
-    assert value("payoff", mixed, seat=0, facing="past") == value("payoff", mixed[:2], seat=0)
-    assert value("payoff", mixed, seat=0, facing="live") == value("payoff", mixed[2:], seat=0)
-    assert value("payoff", mixed, facing="scripted") is None
-    b = bargains(mixed)
-    assert sorted(set(b.facing)) == ["live", "past"]
-    assert counts(b, "payoff", b.facing == "past").shape == (1, 2), "the other match has no say"
+    assert value("payoff", mixed, seat=0, opponent_kind="past") == value(
+        "payoff", mixed[:2], seat=0
+    )
+    assert value("payoff", mixed, seat=0, opponent_kind="live") == value(
+        "payoff", mixed[2:], seat=0
+    )
+    assert value("payoff", mixed, opponent_kind="scripted") is None
+    b = negotiation_outcomes(mixed)
+    assert sorted(set(b.opponent_kind)) == ["live", "past"]
+    assert counts(b, "payoff", b.opponent_kind == "past").shape == (1, 2), (
+        "the other match has no say"
+    )
 
 
 # ---- exact references, by enumeration of all deals --------------------------------------------
@@ -380,7 +390,7 @@ def test_loops_say_the_same(decisions: list[Decision]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(matches())
 def test_counts_of_matches_and_seats_add_up(decisions: list[Decision]) -> None:
-    b = bargains(decisions)
+    b = negotiation_outcomes(decisions)
     for name in applicable(b):
         whole = measure(name)(decisions)
         try:
@@ -444,8 +454,13 @@ def test_yardsticks_of_a_split_game(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(game: Split) -> None:
         raise ComityError("nothing exact is known")
 
-    monkeypatch.setattr(yardsticks, "references", lambda game: exact)
-    assert yardsticks.split_yardsticks(game) == {"items": ["hats", "books"], "references": exact}
-    monkeypatch.setattr(yardsticks, "references", refuse)
-    assert yardsticks.split_yardsticks(game)["references"] == {}
-    assert yardsticks.split_yardsticks(make_game({"name": "prisoners_dilemma"})) == {}
+    monkeypatch.setattr(reference_policies, "expected_payoffs", lambda game: exact)
+    assert reference_policies.split_reference_policies(game) == {
+        "items": ["hats", "books"],
+        "expected_payoffs": exact,
+    }
+    monkeypatch.setattr(reference_policies, "expected_payoffs", refuse)
+    assert reference_policies.split_reference_policies(game)["expected_payoffs"] == {}
+    assert (
+        reference_policies.split_reference_policies(make_game({"name": "prisoners_dilemma"})) == {}
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from comity.errors import ComityError
 from comity.evaluation.moral.optimum import optimum
-from comity.evaluation.moral.reference_policies import yardsticks
+from comity.evaluation.moral.reference_policies import reference_policies
 from comity.games import make_game
 from comity.games.base import Observation, PlayedMatches
 from comity.games.enumerate import final_states
@@ -137,24 +137,24 @@ def test_whoever_remembers_more_is_refused() -> None:
 
 def test_yardsticks_by_hand() -> None:
     """Always defect against tit-for-tat: 2.5 in the first round, then 1, a mean of 1.3."""
-    found = yardsticks(GAME, [(0, "own", reward("own"))], against("tit_for_tat"))
+    found = reference_policies(GAME, [(0, "own", reward("own"))], against("tit_for_tat"))
     phase = {"first": 0, "reward": "own", "low": -6.0, "high": 4.0, "legal_low": 0.0}
     assert found["phases"] == [phase]
     defect = found["null"]["always_defect"]
     assert defect["reward"] == pytest.approx([1.3])
     assert defect["normalized"] == pytest.approx([0.73])
-    assert defect["types"]["D|C"] == pytest.approx(0.2)
-    assert defect["types"]["D|D"] == pytest.approx(0.8)
+    assert defect["action_types"]["D|C"] == pytest.approx(0.2)
+    assert defect["action_types"]["D|D"] == pytest.approx(0.8)
     cooperate = found["null"]["always_cooperate"]
     assert cooperate["reward"] == pytest.approx([2.7])
-    assert found["optimum"][0]["0"] == {"CC": 0.0, "CD": 0.0, "DC": 0.0, "DD": 0.0}
+    assert found["optimal_policies"][0]["0"] == {"CC": 0.0, "CD": 0.0, "DC": 0.0, "DD": 0.0}
 
 
 def test_random_payoffs_and_other_games_have_no_yardsticks() -> None:
     sample_instance = make_game({"name": "random_dilemma"})
-    assert yardsticks(sample_instance, [(0, "own", reward("own"))], None) == {}
+    assert reference_policies(sample_instance, [(0, "own", reward("own"))], None) == {}
     goods = make_game({"name": "public_goods"})
-    assert yardsticks(goods, [(0, "own", reward("own"))], None) == {}
+    assert reference_policies(goods, [(0, "own", reward("own"))], None) == {}
 
 
 @pytest.mark.parametrize("name", GAMES_2X2)
@@ -221,12 +221,12 @@ def test_every_one_shot_game_has_yardsticks(script: str, rule: str) -> None:
             if script == "generous_tit_for_tat" and name == "bach_or_stravinsky":
                 continue  # its generosity is that of a symmetric dilemma
             for seat in (0, 1):
-                found = yardsticks(
+                found = reference_policies(
                     game,
                     [(0, "own", reward("own"))],
                     lambda known: strategy.probabilities(known, game),  # noqa: B023
                     seat,
                 )
                 states = {"start"} if start == "none" else {"CC", "CD", "DC", "DD"}
-                assert set(found["optimum"][0]["0"]) == states
+                assert set(found["optimal_policies"][0]["0"]) == states
                 assert set(found["null"]) == {"always_cooperate", "always_defect", "reciprocate"}

@@ -5,9 +5,9 @@ from math import log
 import numpy as np
 import pytest
 
-from comity.evaluation.moral.metrics import stake
+from comity.evaluation.moral.metrics import reward_table
 from comity.evaluation.moral.policy_tables import (
-    NULL_POLICIES,
+    PAYOFF_BLIND_POLICIES,
     as_table,
     distances,
     divergence,
@@ -36,7 +36,7 @@ def test_whoever_repeats_itself_does_not_reciprocate() -> None:
 
 
 def test_payoff_sensitivity_is_the_range_over_games() -> None:
-    always = NULL_POLICIES["always_cooperate"]
+    always = PAYOFF_BLIND_POLICIES["always_cooperate"]
     found = payoff_sensitivity([MIXED, always, MIXED])
     assert found == pytest.approx({"CC": 0.1, "CD": 0.5, "DC": 0.3, "DD": 0.9})
     assert set(payoff_sensitivity([always, always]).values()) == {0.0}
@@ -46,23 +46,23 @@ def test_distances() -> None:
     found = distances(MIXED)
     assert found["always_cooperate"] == pytest.approx((0.1 + 0.5 + 0.3 + 0.9) / 4)
     assert found["tit_for_tat"] == pytest.approx((0.1 + 0.5 + 0.3 + 0.1) / 4)
-    assert distances(NULL_POLICIES["reciprocate"])["tit_for_tat"] == 0
+    assert distances(PAYOFF_BLIND_POLICIES["reciprocate"])["tit_for_tat"] == 0
 
 
 def test_entropy_and_divergence() -> None:
     half = np.full((2, 2), 0.5)
     assert entropy(half).max() == pytest.approx(log(2))
-    assert not entropy(NULL_POLICIES["reciprocate"]).any()
+    assert not entropy(PAYOFF_BLIND_POLICIES["reciprocate"]).any()
     assert not divergence(MIXED, MIXED).any()
-    assert divergence(NULL_POLICIES["reciprocate"], half).ravel().tolist() == pytest.approx(
+    assert divergence(PAYOFF_BLIND_POLICIES["reciprocate"], half).ravel().tolist() == pytest.approx(
         [log(2)] * 4
     )
-    assert np.isinf(divergence(half, NULL_POLICIES["always_defect"])).all()
+    assert np.isinf(divergence(half, PAYOFF_BLIND_POLICIES["always_defect"])).all()
 
 
 def test_illegal_answers_count_in_the_expectation() -> None:
-    table = stake(Judged("utilitarian"), GAMES["IPD"])
-    always = NULL_POLICIES["always_cooperate"]
+    table = reward_table(Judged("utilitarian"), GAMES["IPD"])
+    always = PAYOFF_BLIND_POLICIES["always_cooperate"]
     assert expected(always, table)["reward"] == 5.0
     assert expected(always, table, np.zeros((2, 2)))["global"] == 1.0
     assert expected(always, table, np.full((2, 2), 0.5))["reward"] == pytest.approx(-0.5)

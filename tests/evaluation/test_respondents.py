@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from comity.engines.local.sequence_probabilities import sequence_logprobs
-from comity.evaluation.generalization.policies import SPARE_TOKENS, ModelRespondent
+from comity.evaluation.generalization.policies import SPARE_TOKENS, ModelPolicy
 from comity.evaluation.generalization.questions import Cell, Question
 from tests.worlds import tiny_folder, tiny_models
 
@@ -33,8 +33,8 @@ def test_label_probabilities_are_those_of_transformers(
     architecture: str, temperature: float
 ) -> None:
     models = tiny_models(architecture, adapters=())
-    respondent = ModelRespondent(models.engine, models.chat, temperature=temperature)
-    found = respondent.chances(questions())
+    policy = ModelPolicy(models.engine, models.chat, temperature=temperature)
+    found = policy.answer_probabilities(questions())
     for question, chances in zip(questions(), found, strict=True):
         context = models.chat.encode_first_prompt(question.text)
         for label, (spelled, ended) in zip(LABELS, chances, strict=True):
@@ -58,36 +58,41 @@ def test_all_single_tokens_add_up_to_one() -> None:
 
 def test_chunks_and_adapters_change_nothing_they_should_not() -> None:
     models = tiny_models("llama")
-    base = ModelRespondent(models.engine, models.chat)
-    tuned = ModelRespondent(models.engine, models.chat, "main")
-    whole, apart = tuned.chances(questions()), [tuned.chances([q]) for q in questions()]
+    base = ModelPolicy(models.engine, models.chat)
+    tuned = ModelPolicy(models.engine, models.chat, "main")
+    whole, apart = (
+        tuned.answer_probabilities(questions()),
+        [tuned.answer_probabilities([q]) for q in questions()],
+    )
     assert whole == pytest.approx(np.concatenate(apart), rel=1e-3, abs=0)
-    assert np.abs(np.log(whole / base.chances(questions()))).min() > 0.1
+    assert np.abs(np.log(whole / base.answer_probabilities(questions()))).min() > 0.1
     models.engine.max_tokens = 1  # every context in a pass of its own
-    assert tuned.chances(questions()) == pytest.approx(whole, rel=1e-3, abs=0)
+    assert tuned.answer_probabilities(questions()) == pytest.approx(whole, rel=1e-3, abs=0)
 
 
 def test_replies_are_reproducible_and_within_the_budget() -> None:
     models = tiny_models("llama")
-    respondent = ModelRespondent(models.engine, models.chat, "main")
+    policy = ModelPolicy(models.engine, models.chat, "main")
     longest = max(len(models.chat.encode_answer(label)) for label in LABELS)
-    assert respondent.budget(questions()) == longest + SPARE_TOKENS
+    assert policy.budget(questions()) == longest + SPARE_TOKENS
 
     def streams() -> list[np.random.Generator]:
         return [np.random.default_rng(i) for i in range(len(questions()))]
 
-    assert respondent.replies(questions(), streams()) == respondent.replies(questions(), streams())
+    assert policy.sample_answers(questions(), streams()) == policy.sample_answers(
+        questions(), streams()
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
 def test_sampled_answers_have_the_exact_probabilities(temperature: float) -> None:
     """Frequencies of the first tokens of many sampled answers, at the policy's temperature."""
     models = tiny_models("llama", adapters=())
-    respondent = ModelRespondent(models.engine, models.chat, temperature=temperature)
+    policy = ModelPolicy(models.engine, models.chat, temperature=temperature)
     question = replace(questions()[0], labels=("A", "B"))
     count = 2000
     streams = [np.random.default_rng([7, i]) for i in range(count)]
-    replies = respondent.replies([question] * count, streams)
+    replies = policy.sample_answers([question] * count, streams)
     table = sequence_logprobs(
         models.engine, [models.chat.encode_first_prompt(question.text)],
         [[[token] for token in range(models.engine.head.vocabulary)]], None, temperature,

@@ -8,7 +8,7 @@ import pytest
 from comity.engines.chat import ChatFormat
 from comity.engines.grammar import GrammarCompiler
 from comity.engines.local.engine import Engine
-from comity.evaluation.generalization.policies import ModelRespondent
+from comity.evaluation.generalization.policies import ModelPolicy
 from comity.evaluation.generalization.questions import Cell, Question
 from comity.games.base import ILLEGAL
 from comity.players.language_model.player import LanguageModelBackend
@@ -86,7 +86,7 @@ def test_the_chance_of_an_answer_and_its_end_counts_every_line_break() -> None:
     asked = Question(Cell("prisoners_dilemma", "CC"), "A or B?", ("A", "B"))
     for end, share in (("\n\n", 1.0), ("T", 0.0), (".\n", 0.0)):
         engine = Engine(parrot(tokenizer, (" A", end)))
-        found = ModelRespondent(engine, chat).chances([asked])[0, 0]
+        found = ModelPolicy(engine, chat).answer_probabilities([asked])[0, 0]
         assert np.isclose(found[1] / found[0], share, atol=1e-6)
 
 

@@ -124,8 +124,8 @@ def run(
     }
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    yardsticks = {"items": list(split.items), "references": REFERENCES}
-    (folder / "yardsticks.json").write_text(json.dumps(yardsticks))
+    reference_policies = {"items": list(split.items), "expected_payoffs": REFERENCES}
+    (folder / "reference_policies.json").write_text(json.dumps(reference_policies))
     lines = []
     for iteration in range(iterations):
         greed = iteration / max(iterations - 1, 1)

@@ -19,7 +19,10 @@ def counted(rows: list[Decision], state: str) -> float | None:
 
 def test_seats_and_opponents_apart(tmp_path: Path) -> None:
     """A learner on drawn seats that faces itself, its past and a script."""
-    past = "past={every: 1, probability: 0.7, scripted: [always_defect], scripted_share: 0.4}"
+    past = (
+        "opponent_pool={every: 1, probability: 0.7, scripted: [always_defect], "
+        "scripted_probability: 0.4}"
+    )
     train(small(tmp_path, "iterations=3", "matches=24", past, "optimizer.learning_rate=0.05"))
     run = only_folder(tmp_path)
     last = [d for d in decisions(run) if d.iteration == 2]
@@ -31,11 +34,12 @@ def test_seats_and_opponents_apart(tmp_path: Path) -> None:
         return "past" if other.controller == "past" else other.player
 
     found = json.loads((run / "summary.json").read_text())["policies"]["ipd"]
-    assert set(found["seats"]) == {"0", "1"}
-    assert set(found["opponents"]) == {facing(d) for d in mine} >= {"learner", "past"}
-    groups = {("seats", str(seat)): [d for d in mine if d.seat == seat] for seat in (0, 1)}
+    assert set(found["by_seat"]) == {"0", "1"}
+    assert set(found["by_opponent"]) == {facing(d) for d in mine} >= {"learner", "past"}
+    groups = {("by_seat", str(seat)): [d for d in mine if d.seat == seat] for seat in (0, 1)}
     groups |= {
-        ("opponents", name): [d for d in mine if facing(d) == name] for name in found["opponents"]
+        ("by_opponent", name): [d for d in mine if facing(d) == name]
+        for name in found["by_opponent"]
     }
     for (kind, name), rows in groups.items():
         one = found[kind][name]
@@ -57,5 +61,5 @@ def test_with_one_seat_and_opponent_nothing_is_told_apart(tmp_path: Path) -> Non
     train(small(tmp_path, "iterations=1", "seats=[learner,tit_for_tat]"))
     run = only_folder(tmp_path)
     found = json.loads((run / "summary.json").read_text())["policies"]["ipd"]
-    assert list(found["seats"]) == ["0"] and list(found["opponents"]) == ["tit_for_tat"]
+    assert list(found["by_seat"]) == ["0"] and list(found["by_opponent"]) == ["tit_for_tat"]
     assert "By seat and opponent" not in (run / "report.html").read_text()

@@ -14,9 +14,9 @@ from tests.reports import synthetic
 
 def test_seeds_of_one_config_are_one_policy(tmp_path: Path) -> None:
     runs = [synthetic.run(tmp_path / f"r{s}", seed=s, iterations=1) for s in (0, 1)]
-    material = collect(runs)
-    assert material.policies == ("ipd",)
-    assert [run.seed for run in material.runs] == [0, 1]
+    inputs = collect(runs)
+    assert inputs.policies == ("ipd",)
+    assert [run.seed for run in inputs.runs] == [0, 1]
 
 
 def test_runs_that_differ_are_named_by_what_differs(tmp_path: Path) -> None:
@@ -36,11 +36,11 @@ def test_the_report_of_a_run_goes_into_its_folder_and_leaves_nothing_else(tmp_pa
 def test_an_arm_without_iterations_is_left_out_and_said_so(tmp_path: Path) -> None:
     study = synthetic.study(tmp_path / "study", seeds=(0, 1), iterations=1)
     shutil.rmtree(study / "own" / "seed-1")
-    material = collect([study])
-    assert len(material.runs) == 3
-    assert material.notes == ("own, seed-1 has no finished iteration yet and was left out.",)
+    inputs = collect([study])
+    assert len(inputs.runs) == 3
+    assert inputs.notes == ("own, seed-1 has no finished iteration yet and was left out.",)
     page, _ = build([study])
-    assert material.notes[0] in page.read_text()
+    assert inputs.notes[0] in page.read_text()
 
 
 def test_a_killed_run_may_have_a_half_written_last_line(tmp_path: Path) -> None:

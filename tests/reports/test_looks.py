@@ -154,7 +154,7 @@ def test_one_iteration_of_one_match(tmp_path: Path) -> None:
 
 def test_bars_of_payoffs_span_what_the_game_can_pay(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", hostile=False)
-    (run / "yardsticks.json").write_text('{"payoffs": [-1.0, 5.0]}')
+    (run / "reference_policies.json").write_text('{"payoffs": [-1.0, 5.0]}')
     assert "(bar: \N{MINUS SIGN}1.00 to 5.00)" in build([run])[0].read_text()
 
 

@@ -14,27 +14,27 @@ from comity.train import train
 from tests.reports import synthetic
 from tests.train.small import only_folder, small
 
-YARDSTICKS = {
+REFERENCE_POLICIES = {
     "phases": [
         {"first": 0, "reward": "own", "low": -6.0, "high": 5.0},
         {"first": 2, "reward": "utilitarian", "low": -6.0, "high": 10.0},
     ],
     "opponent": "itself",
-    "null": {
+    "payoff_blind": {
         "always_cooperate": {
-            "types": {"C|C": 1.0, "C|D": 0.0, "D|C": 0.0, "D|D": 0.0, "illegal": 0.0},
+            "action_types": {"C|C": 1.0, "C|D": 0.0, "D|C": 0.0, "D|D": 0.0, "illegal": 0.0},
             "cooperation": 1.0,
             "reward": [3.0, 6.0],
             "normalized": [9 / 11, 12 / 16],
         }
     },
-    "optimum": [{"0": {"CC": 0.0, "CD": 0.5, "DC": 1.0, "DD": 0.0}}, {}],
+    "optimal_policies": [{"0": {"CC": 0.0, "CD": 0.5, "DC": 1.0, "DD": 0.0}}, {}],
 }
 
 
 def measured(path: Path, name: str = "own") -> Path:
     run = synthetic.run(path, name)
-    (run / "yardsticks.json").write_text(json.dumps(YARDSTICKS))
+    (run / "reference_policies.json").write_text(json.dumps(REFERENCE_POLICIES))
     return run
 
 
@@ -51,8 +51,10 @@ def test_action_types_are_shares_of_what_was_shown(tmp_path: Path) -> None:
                 if (kind == "illegal" and row["move"] < 0)
                 or (row["move"] >= 0 and f"{'CD'[row['move']]}|{'CD'[row['state'][1]]}" == kind)
             ]
-            assert found["types"][kind][place] == pytest.approx(len(mine) / len(rows), abs=1e-5)
-        assert found["types_per_seed"]["0"] == found["types"], "there is one seed"
+            assert found["action_types"][kind][place] == pytest.approx(
+                len(mine) / len(rows), abs=1e-5
+            )
+        assert found["action_types_per_seed"]["0"] == found["action_types"], "there is one seed"
 
 
 def test_the_normalized_reward_is_a_share_of_the_phases_range(tmp_path: Path) -> None:
@@ -84,8 +86,8 @@ def test_perfect_and_worst_play_are_the_ends_of_the_regret(tmp_path: Path) -> No
 def test_without_yardsticks_there_are_no_normalized_rewards(tmp_path: Path) -> None:
     found = summarize(collect([synthetic.run(tmp_path / "run")]))["moral"]["ipd"]
     assert "normalized" not in found
-    assert found["null"] == {}
-    assert sum(shares[0] for shares in found["types"].values()) == pytest.approx(1, abs=1e-5)
+    assert found["payoff_blind"] == {}
+    assert sum(shares[0] for shares in found["action_types"].values()) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_page_shows_null_policies_and_optima(tmp_path: Path) -> None:
@@ -99,12 +101,15 @@ def test_the_page_shows_null_policies_and_optima(tmp_path: Path) -> None:
 def test_optima_of_several_studies_stand_side_by_side(tmp_path: Path) -> None:
     """The same reward against another opponent has another optimum; an equal one has one row."""
     texts = {}
-    for others in ({"CC": 1.0, "CD": 0.0, "DC": 1.0, "DD": 1.0}, YARDSTICKS["optimum"][0]["0"]):
+    for others in (
+        {"CC": 1.0, "CD": 0.0, "DC": 1.0, "DD": 1.0},
+        REFERENCE_POLICIES["optimal_policies"][0]["0"],
+    ):
         runs = [
             measured(tmp_path / f"{len(texts)}-{name}", name) for name in ("own", "utilitarian")
         ]
-        changed = {**YARDSTICKS, "optimum": [{"0": others}, {}]}
-        (runs[1] / "yardsticks.json").write_text(json.dumps(changed))
+        changed = {**REFERENCE_POLICIES, "optimal_policies": [{"0": others}, {}]}
+        (runs[1] / "reference_policies.json").write_text(json.dumps(changed))
         texts[len(texts)] = build(runs)[0].read_text()
     assert texts[0].count('<th scope="row">own, discount 0 (ipd (') == 2
     assert texts[1].count('<th scope="row">own, discount 0</th>') == 1
@@ -121,14 +126,14 @@ def test_several_studies_are_told_apart_by_what_was_overridden(tmp_path: Path) -
             f"name: study\ncomposition: {{name: study, overrides: {overrides}}}\n"
         )
         folders.append(folder)
-    material = collect(folders)
-    assert material.policies == (
+    inputs = collect(folders)
+    assert inputs.policies == (
         "own (random)",
         "utilitarian (random)",
         "own (tit-for-tat)",
         "utilitarian (tit-for-tat)",
     )
-    studies = {name: one["study"] for name, one in summarize(material)["moral"].items()}
+    studies = {name: one["study"] for name, one in summarize(inputs)["moral"].items()}
     assert studies["own (random)"] == "random"
     assert studies["own (tit-for-tat)"] == "tit-for-tat"
     assert collect(folders[:1]).policies == ("own", "utilitarian")
@@ -150,8 +155,10 @@ def test_a_learner_is_held_against_its_own_seat(tmp_path: Path) -> None:
     seats = ["game=bach_or_stravinsky", "seats=[learner:one,learner:two]", "iterations=1"]
     train(small(tmp_path / "two", *seats))
     moral = summarize(collect([only_folder(tmp_path / "two")]))["moral"]
-    rewards = {name: one["null"]["always_cooperate"]["reward"] for name, one in moral.items()}
+    rewards = {
+        name: one["payoff_blind"]["always_cooperate"]["reward"] for name, one in moral.items()
+    }
     assert rewards == {"ipd:one": [3.0], "ipd:two": [2.0]}
     train(small(tmp_path / "same", *seats[1:]))
-    found = json.loads((only_folder(tmp_path / "same") / "yardsticks.json").read_text())
+    found = json.loads((only_folder(tmp_path / "same") / "reference_policies.json").read_text())
     assert "by_seat" not in found, "both see the same game"

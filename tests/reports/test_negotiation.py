@@ -130,7 +130,7 @@ def test_with_one_seed_matches_on_one_deal_are_one_unit(runs: list[Path], tmp_pa
 
 def test_by_kind_of_opponent_and_by_seat(runs: list[Path], summary: dict[str, Any]) -> None:
     found = summary["negotiation"]["policies"]["tas_rps"]
-    assert set(found["facing"]) == {"live", "past"}
+    assert set(found["by_opponent"]) == {"live", "past"}
     groups = last(runs)
     met_past = [{d.match for d in group if d.controller == "past"} for group in groups]
     for kind in ("live", "past"):
@@ -142,12 +142,12 @@ def test_by_kind_of_opponent_and_by_seat(runs: list[Path], summary: dict[str, An
             and d.player == "learner"
             and (d.match in matches) == (kind == "past")
         ]
-        one = found["facing"][kind]["payoff"]
+        one = found["by_opponent"][kind]["payoff"]
         assert one["mean"] == pytest.approx(sum(own) / len(own), abs=1e-6)
         assert one["n"] == 6
-    assert set(found["seats"]) == {"0", "1"}
-    assert found["seats"]["0"]["payoff"]["n"] == 12
-    assert found["seats"]["1"]["payoff"]["n"] == 6, "a past self sat there in the others"
+    assert set(found["by_seat"]) == {"0", "1"}
+    assert found["by_seat"]["0"]["payoff"]["n"] == 12
+    assert found["by_seat"]["1"]["payoff"]["n"] == 6, "a past self sat there in the others"
 
 
 def test_curves_end_in_the_last_iteration(summary: dict[str, Any]) -> None:
@@ -179,11 +179,11 @@ def test_what_is_defined_and_what_is_not(summary: dict[str, Any], tmp_path: Path
 
 def test_runs_with_other_references_have_no_lines_in_common(tmp_path: Path) -> None:
     folders = [synthetic_split.run(tmp_path / str(s), s, iterations=1, matches=2) for s in (0, 1)]
-    (folders[1] / "yardsticks.json").write_text('{"references": {}}')
+    (folders[1] / "reference_policies.json").write_text('{"expected_payoffs": {}}')
     section = summarize(collect(folders))["negotiation"]
-    assert section["references"] == {} and section["items"] == []
-    assert columns(section)["references"] == {}
-    assert columns({}) == {"references": {}}
+    assert section["expected_payoffs"] == {} and section["items"] == []
+    assert columns(section)["expected_payoffs"] == {}
+    assert columns({}) == {"expected_payoffs": {}}
 
 
 def test_answers_that_were_not_learned_from_count(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def mixed(folder: Path, kinds: tuple[str, ...] = ("past", "live")) -> Path:
 
 def test_curves_by_kind_of_opponent(tmp_path: Path) -> None:
     learning = summarize(collect([mixed(tmp_path / "study")]))["learning"]
-    against = learning["own"]["against"]
+    against = learning["own"]["by_opponent"]
     assert set(against) == {"past", "live"}
     assert against["past"]["payoff"][0] is None
     for point, mean in ((against["past"]["payoff"][3], 2.0), (against["live"]["payoff"][0], 0.5)):
@@ -45,12 +45,12 @@ def test_curves_by_kind_of_opponent(tmp_path: Path) -> None:
         # Between the least and the greatest payoff of the game.
         assert 0.0 <= point["low"] < mean - 0.4 and mean + 0.4 < point["high"] <= 5.0
     assert against["live"]["cooperation"][2]["mean"] == 0.25
-    assert "against" not in learning["utilitarian"], "its metrics say nothing of opponents"
+    assert "by_opponent" not in learning["utilitarian"], "its metrics say nothing of opponents"
 
 
 def test_one_kind_is_no_comparison(tmp_path: Path) -> None:
     learning = summarize(collect([mixed(tmp_path / "study", ("live",))]))["learning"]
-    assert "against" not in learning["own"]
+    assert "by_opponent" not in learning["own"]
 
 
 @needs_browser

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from comity.reports.build import build
+from comity.reports.formats import percent, words
 from comity.reports.page.colors import SCALES, ink
-from comity.reports.page.formats import percent, words
 from comity.reports.page.run_page import embedded
 from tests.reports import synthetic
 

@@ -93,8 +93,8 @@ def test_seeds_weigh_the_same_in_shares_and_statistics_of_negotiation(tmp_path: 
         mean = np.mean([one["outcomes"]["ipd"][name] for one in apart], axis=0)
         assert both["outcomes"]["ipd"][name] == pytest.approx(list(mean), abs=2e-6)
     for name in ("C|C", "C|D", "D|C", "D|D", "illegal"):
-        mean = np.mean([one["moral"]["ipd"]["types"][name] for one in apart], axis=0)
-        assert both["moral"]["ipd"]["types"][name] == pytest.approx(list(mean), abs=2e-6)
+        mean = np.mean([one["moral"]["ipd"]["action_types"][name] for one in apart], axis=0)
+        assert both["moral"]["ipd"]["action_types"][name] == pytest.approx(list(mean), abs=2e-6)
     split = [
         synthetic_split.run(tmp_path / f"split-{seed}", seed, iterations=1, matches=matches)
         for seed, matches in ((0, 4), (1, 24))
@@ -165,9 +165,9 @@ def test_a_fallback_after_a_failed_attempt_is_not_scored(
     pq.write_table(raw, path)
     read = read_training(path, 0)
     chances = [one[0] for one in raw["probabilities"].to_pylist()]
-    assert bool(np.isfinite(read.chance).all()) == scored
+    assert bool(np.isfinite(read.p_cooperate).all()) == scored
     if scored:
-        np.testing.assert_allclose(read.chance, chances)
+        np.testing.assert_allclose(read.p_cooperate, chances)
 
 
 # ---- whole summaries -------------------------------------------------------------------------
@@ -286,8 +286,8 @@ def test_key_findings_compare_rows_of_one_source(tmp_path: Path) -> None:
 def test_the_worst_legal_answers_share_of_a_reward_is_said(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=1, hostile=False)
     phase = {"first": 0, "reward": "deontological", "low": -6.0, "high": 0.0, "legal_low": -3.0}
-    held = {"phases": [phase], "opponent": "itself", "null": {}, "optimum": [{}]}
-    (run / "yardsticks.json").write_text(json.dumps(held))
+    held = {"phases": [phase], "opponent": "itself", "payoff_blind": {}, "optimal_policies": [{}]}
+    (run / "reference_policies.json").write_text(json.dumps(held))
     page, numbers = build([run])
     found = json.loads(numbers.read_text())["moral"]["ipd"]["phases"][0]
     assert found["legal_share"] == 0.5

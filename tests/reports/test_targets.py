@@ -6,7 +6,7 @@ import pytest
 
 from comity.errors import ComityError
 from comity.reports import build
-from comity.reports.page.formats import percent
+from comity.reports.formats import percent
 from comity.reports.page.settings import settings
 from tests.reports import synthetic
 

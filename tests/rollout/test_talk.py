@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from comity.evaluation.metrics import iteration_metrics, rate
-from comity.evaluation.negotiation.outcomes import bargains
+from comity.evaluation.negotiation.outcomes import negotiation_outcomes
 from comity.evaluation.negotiation.statistics import STATISTICS, applicable, measure
 from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.lengths import Fixed
@@ -41,7 +41,7 @@ def played(game: Split, *replies: tuple[Reply, ...]) -> list[Decision]:
 
 
 def value(name: str, decisions: list[Decision], **who: Any) -> float | None:
-    return rate(measure(name, must_fit=True, **who)(decisions))
+    return rate(measure(name, exact_claims=True, **who)(decisions))
 
 
 RULES = {"payment": "exact", "messages": 2, "least_messages": 0, "finalization": "in_turn"}
@@ -121,8 +121,8 @@ def test_three_rounds_by_hand(name: str) -> None:
 def test_numbers_of_one_seat_and_of_an_iteration() -> None:
     assert value("messages", BY_HAND, seat=1) == 4 / 3
     assert value("exceeded", BY_HAND, seat=1) == 1 / 3, "it is about the round"
-    assert set(applicable(bargains(BY_HAND, must_fit=True))) == set(STATISTICS)
-    found = iteration_metrics(BY_HAND, must_fit=True)
+    assert set(applicable(negotiation_outcomes(BY_HAND, exact_claims=True))) == set(STATISTICS)
+    found = iteration_metrics(BY_HAND, exact_claims=True)
     assert found["negotiation"]["seat_0"]["messages"] == 4 / 3
     plain = played(split((2,), ((1.0,), (1.0,)), messages=1), ("a", (1,)), ("b", (1,)))
     assert value("exceeded", plain) == 0

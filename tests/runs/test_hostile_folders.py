@@ -113,7 +113,7 @@ def test_a_file_that_has_another_name_elsewhere_is_not_written_there(
 @pytest.mark.parametrize(
     "inside",
     [
-        *("config.yaml", "metrics.jsonl", "versions.json", "yardsticks.json", "study.json"),
+        *("config.yaml", "metrics.jsonl", "versions.json", "reference_policies.json", "study.json"),
         *("checkpoints/000002/manifest.json", "checkpoints/000002/main/adapter_config.json"),
         *("decisions/000000.parquet", "checkpoints/000002/main/adapter_model.safetensors"),
     ],
@@ -154,7 +154,7 @@ DAMAGED = ["", "{", "[]", "3", '"text"', "[" * 100_000, '{"arms": 3}', "\x00", "
 @pytest.mark.parametrize(
     "file",
     [
-        *("study.json", "yardsticks.json", "versions.json", "config.yaml"),
+        *("study.json", "reference_policies.json", "versions.json", "config.yaml"),
         *("checkpoints/000002/manifest.json", "checkpoints/000002/main/adapter_config.json"),
         *("checkpoints/000002/main/base.json", "checkpoints/000002/state.json"),
     ],
@@ -198,7 +198,7 @@ WRITES: dict[str, Callable[[RunFolder], object]] = {
     "conversations": lambda run: run.write_conversations(2, []),
     "a checkpoint": lambda run: Checkpoints(run.checkpoints).save(3, lambda folder: None),
     "a snapshot": lambda run: Snapshots(run.path).save("main", 3, lambda folder: None),
-    "a file": lambda run: write_atomically(run.path / "yardsticks.json", "{}"),
+    "a file": lambda run: write_atomically(run.path / "reference_policies.json", "{}"),
     "versions": lambda run: run.note_versions({}),
 }
 

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import types
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_wandb_gets_the_config_and_every_iteration(
 ) -> None:
     runs = fake(monkeypatch, "wandb")
     folder = tmp_path / "ipd-seed-0"
-    with Sinks([{"name": "wandb", "mode": "offline"}], folder, Config(seed=5)) as sinks:
+    with Sinks([{"name": "wandb", "mode": "offline"}], folder, asdict(Config(seed=5))) as sinks:
         sinks.log(3, METRICS)
     (run,) = runs
     assert run.logged == [(FLAT, 3)]
@@ -82,7 +83,7 @@ def test_wandb_gets_the_config_and_every_iteration(
 
 def test_trackio_gets_every_iteration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     runs = fake(monkeypatch, "trackio")
-    with Sinks(["trackio"], tmp_path / "a", Config()) as sinks:
+    with Sinks(["trackio"], tmp_path / "a", {}) as sinks:
         sinks.log(0, METRICS)
     assert runs[0].logged == [(FLAT, 0)]
     assert runs[0].settings["project"] == "comity"
@@ -103,7 +104,7 @@ def test_a_missing_library_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)  # Its import fails from here on.
     with pytest.raises(ComityError, match=rf"pip install 'comity\[{name}\]'$"):
-        Sinks([name], tmp_path, Config())
+        Sinks([name], tmp_path, {})
 
 
 def test_a_library_that_does_not_start_is_one_line(
@@ -115,7 +116,7 @@ def test_a_library_that_does_not_start_is_one_line(
     fake(monkeypatch, "wandb")
     monkeypatch.setattr(sys.modules["wandb"], "init", init)
     with pytest.raises(ComityError, match=r"did not start: no API key; log in first$"):
-        Sinks(["wandb"], tmp_path, Config())
+        Sinks(["wandb"], tmp_path, {})
 
 
 def test_what_cannot_start_is_refused_before_a_model_and_a_folder(
@@ -153,13 +154,13 @@ def test_a_library_that_does_not_start_leaves_no_folder(
 
 def test_unknown_sinks_and_parameters_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ComityError, match="unknown sink 'wandbb'; did you mean wandb"):
-        Sinks(["wandbb"], tmp_path, Config())
+        Sinks(["wandbb"], tmp_path, {})
     with pytest.raises(ComityError, match="unknown parameter 'projct'; did you mean project"):
-        Sinks([{"name": "wandb", "projct": "x"}], tmp_path, Config())
+        Sinks([{"name": "wandb", "projct": "x"}], tmp_path, {})
 
 
 def test_no_sinks_cost_nothing(tmp_path: Path) -> None:
-    with Sinks([], tmp_path, Config()) as sinks:
+    with Sinks([], tmp_path, {}) as sinks:
         sinks.log(0, {"never": object()})
 
 
@@ -170,7 +171,7 @@ def test_no_sinks_cost_nothing(tmp_path: Path) -> None:
 def test_tensorboard_writes_what_tensorboard_reads(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with Sinks(["tensorboard"], tmp_path, Config()) as sinks:
+    with Sinks(["tensorboard"], tmp_path, {}) as sinks:
         sinks.log(0, METRICS)
         sinks.log(1, {"payoff": 4.0})
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -193,7 +194,7 @@ def test_a_sink_that_fails_does_not_stop_the_run(
         def close(self) -> None:
             raise ConnectionError("still gone")
 
-    with Sinks([], tmp_path, compose("smoke")) as sinks:
+    with Sinks([], tmp_path, asdict(compose("smoke"))) as sinks:
         failing = Failing()
         sinks.sinks.append(failing)
         with pytest.warns(ComityWarning, match="gets nothing more .*the server is gone"):
@@ -202,6 +203,6 @@ def test_a_sink_that_fails_does_not_stop_the_run(
     assert failing.calls == 1
     with (
         pytest.warns(ComityWarning, match="could not be closed"),
-        Sinks([], tmp_path, compose("smoke")) as sinks,
+        Sinks([], tmp_path, asdict(compose("smoke"))) as sinks,
     ):
         sinks.sinks.append(Failing())

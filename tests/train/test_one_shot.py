@@ -29,5 +29,5 @@ def test_a_run_and_its_page(changes: list[str], tmp_path: Path) -> None:
     options = [*overrides(tmp_path, *changes), "iterations=1", "game.length.rounds=1"]
     assert main(["train", "ipd", *options]) == 0
     run = only_folder(tmp_path)
-    json.loads((run / "yardsticks.json").read_text())
+    json.loads((run / "reference_policies.json").read_text())
     assert (run / "report.html").read_text().startswith("<!doctype html>")

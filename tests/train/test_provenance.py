@@ -139,7 +139,7 @@ def test_more_iterations_and_other_places_are_no_change(run: Path) -> None:
 
 
 def renamed_cooperation(run: Path) -> None:
-    path = run / "yardsticks.json"
+    path = run / "reference_policies.json"
     path.write_text(path.read_text().replace("0.0", "0.5", 1))
 
 
@@ -150,8 +150,14 @@ def without_last_decisions(run: Path) -> None:
 SHOWN = {
     **{name: change for name, change in CHANGES.items() if name != "fewer iterations"},
     "a lost record": (without_last_decisions, "decisions/000003.parquet is missing"),
-    "other yardsticks": (renamed_cooperation, "yardsticks.json is missing or another file"),
-    "no yardsticks": (lambda run: (run / "yardsticks.json").unlink(), "yardsticks.json"),
+    "other reference_policies": (
+        renamed_cooperation,
+        "reference_policies.json is missing or another file",
+    ),
+    "no reference_policies": (
+        lambda run: (run / "reference_policies.json").unlink(),
+        "reference_policies.json",
+    ),
 }
 
 
@@ -416,7 +422,9 @@ def test_random_damage_of_a_finished_run_never_goes_unnoticed(finished: Path, ru
     rng = np.random.default_rng(3)
     expected = metrics(finished)
     chosen = [p for p in sorted(run.rglob("*")) if p.is_file() and p.suffix != ".html"]
-    chosen = [p for p in chosen if p.name not in (".lock", "yardsticks.json", "versions.json")]
+    chosen = [
+        p for p in chosen if p.name not in (".lock", "reference_policies.json", "versions.json")
+    ]
     for path in rng.permutation(np.array(chosen, dtype=object))[:12]:
         sound = path.read_bytes()
         damaged = bytearray(sound)

@@ -7,33 +7,38 @@ from typing import Any
 import numpy as np
 
 from comity.evaluation.generalization.exact_answers import UNIT, estimate
-from comity.evaluation.generalization.grid import RANDOM, Json, Plan
-from comity.evaluation.generalization.regret import Judge
-from comity.evaluation.generalization.sampled_play import Played, Stage
+from comity.evaluation.generalization.plan import RANDOM, Json, Plan, PlaySetting
+from comity.evaluation.generalization.regret import RewardVariant
+from comity.evaluation.generalization.sampled_play import SampledPlay
 from comity.evaluation.metrics import OUTCOMES
-from comity.evaluation.moral.metrics import ACTION_TYPES, Answered, action_types, regrets
+from comity.evaluation.moral.metrics import ACTION_TYPES, DecisionArrays, action_types, regrets
 from comity.evaluation.statistics import mean_over_seeds
 
 
 def published_protocol(
-    played: Sequence[Played], judged: Mapping[str, Judge], names: Sequence[str], plan: Plan
+    played: Sequence[SampledPlay],
+    variants: Mapping[str, RewardVariant],
+    names: Sequence[str],
+    plan: Plan,
 ) -> Json:
     """The published protocol: action types under both readings, regrets, and the base's."""
     found: Json = {}
     for name, game in product(names, plan.games):
-        here = [p for p in played if p.stage == Stage(game, "structured", RANDOM)]
-        found.setdefault(name, {})[game] = _readings(_of(here, name), name, judged, plan)
+        here = [p for p in played if p.setting == PlaySetting(game, "structured", RANDOM)]
+        found.setdefault(name, {})[game] = _readings(_of(here, name), name, variants, plan)
     return found
 
 
-def _of(played: Sequence[Played], name: str) -> list[Played]:
+def _of(played: Sequence[SampledPlay], name: str) -> list[SampledPlay]:
     """What a policy played; a base model, which was asked on several seats, on the first."""
     mine = [p for p in played if p.subject.name == name]
     return [p for p in mine if not p.subject.untrained or p.subject.seat == mine[0].subject.seat]
 
 
-def _readings(mine: Sequence[Played], name: str, judged: Mapping[str, Judge], plan: Plan) -> Json:
-    """Action types, regrets by judge and conduct, by who answered and how it is read."""
+def _readings(
+    mine: Sequence[SampledPlay], name: str, variants: Mapping[str, RewardVariant], plan: Plan
+) -> Json:
+    """Action types, regrets by variant and conduct, by who answered and how it is read."""
     readings = {
         "strict": [(p, p.strict) for p in mine],
         "lenient": [(p, _with(p.strict, p.lenient)) for p in mine],
@@ -46,7 +51,7 @@ def _readings(mine: Sequence[Played], name: str, judged: Mapping[str, Judge], pl
     }
     return {
         reading: {
-            "types": _summed([action_types(answers) for _, answers in pairs]),
+            "action_types": _summed([action_types(answers) for _, answers in pairs]),
             "conduct": conduct(pairs, plan),
             **{
                 label: {
@@ -55,18 +60,18 @@ def _readings(mine: Sequence[Played], name: str, judged: Mapping[str, Judge], pl
                             (p.subject.seed, (p.seed, number), float(episode.mean()))
                             for p, answers in pairs
                             for number, episode in enumerate(
-                                regrets(answers, judge.stakes[p.stage.game])[kind].reshape(
-                                    plan.episodes, plan.rounds
-                                )
+                                regrets(answers, variant.reward_tables[p.setting.game])[
+                                    kind
+                                ].reshape(plan.episodes, plan.rounds)
                             )
                         ),
-                        judge.bounds(mine[0].stage.game, kind),
+                        variant.bounds(mine[0].setting.game, kind),
                         over="episodes",
                     )
-                    for kind in judge.kinds
+                    for kind in variant.kinds
                 }
-                for label, judge in judged.items()
-                if name in judge.policies
+                for label, variant in variants.items()
+                if name in variant.policies
             },
         }
         for reading, pairs in readings.items()
@@ -74,7 +79,7 @@ def _readings(mine: Sequence[Played], name: str, judged: Mapping[str, Judge], pl
     }
 
 
-def conduct(pairs: Sequence[tuple[Played, Answered]], plan: Plan) -> Json:
+def conduct(pairs: Sequence[tuple[SampledPlay, DecisionArrays]], plan: Plan) -> Json:
     """P(C | state) and retaliation of sampled play, over legal answers.
 
     `retaliation` is the share of defections after the other's displayed defection, `unprovoked`
@@ -111,31 +116,34 @@ def conduct(pairs: Sequence[tuple[Played, Answered]], plan: Plan) -> Json:
 
 
 def elsewhere(
-    played: Sequence[Played], judged: Mapping[str, Judge], names: Sequence[str], plan: Plan
+    played: Sequence[SampledPlay],
+    variants: Mapping[str, RewardVariant],
+    names: Sequence[str],
+    plan: Plan,
 ) -> Json:
     """Play against other scripts, by opponent; and in other framings, by framing."""
 
-    def at(stage: Stage, name: str) -> Json:
-        here = _of([p for p in played if p.stage == stage], name)
-        return _readings(here, name, judged, plan)
+    def at(setting: PlaySetting, name: str) -> Json:
+        here = _of([p for p in played if p.setting == setting], name)
+        return _readings(here, name, variants, plan)
 
     opponents: Json = {
         opponent: {
-            name: {game: at(Stage(game, "structured", opponent), name) for game in plan.games}
+            name: {game: at(PlaySetting(game, "structured", opponent), name) for game in plan.games}
             for name in names
         }
         for opponent in plan.opponents
     }
     framings: Json = {
-        framing: {name: at(Stage(plan.dilemma, framing, RANDOM), name) for name in names}
+        framing: {name: at(PlaySetting(plan.dilemma, framing, RANDOM), name) for name in names}
         for framing in plan.play_framings
     }
     return {"play_opponents": opponents, "play_framings": framings}
 
 
-def _with(answered: Answered, own: np.ndarray) -> Answered:
+def _with(answered: DecisionArrays, own: np.ndarray) -> DecisionArrays:
     """The same decisions under another reading of the answers."""
-    return Answered(own, answered.other, answered.shown_own, answered.shown_other)
+    return DecisionArrays(own, answered.other, answered.shown_own, answered.shown_other)
 
 
 def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:

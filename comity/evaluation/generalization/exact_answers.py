@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from comity.evaluation.generalization.grid import Json, Plan
+from comity.evaluation.generalization.plan import Json, Plan
 from comity.evaluation.generalization.questions import AS_TRAINED, OFF_TASK, START, Cell
 from comity.evaluation.metrics import OUTCOMES
 from comity.evaluation.moral.policy_tables import as_table, divergence, entropy, payoff_sensitivity
@@ -29,7 +29,7 @@ Value = tuple[Any, Any, float]
 def estimate(values: Iterable[Value], bounds: Bounds | None = UNIT, over: str = "") -> Json | None:
     """Mean over seeds of the mean over distinct questions, with the interval over seeds.
 
-    Also the range: `least` and `most` of a seed's value over the questions, each averaged over
+    Also the range: `min` and `max` of a seed's value over the questions, each averaged over
     seeds; `n` counts distinct questions. With one seed there is no interval, since nothing was
     drawn; `over` names what was (episodes), and then the interval is over that.
     """
@@ -49,13 +49,13 @@ def estimate(values: Iterable[Value], bounds: Bounds | None = UNIT, over: str = 
         **found.as_dict(),
         "n": len({key for group in groups.values() for key in group}),
         "seeds": len(seeds),
-        "least": float(np.mean([group.min() for group in seeds])),
-        "most": float(np.mean([group.max() for group in seeds])),
+        "min": float(np.mean([group.min() for group in seeds])),
+        "max": float(np.mean([group.max() for group in seeds])),
     }
 
 
 @dataclass(frozen=True)
-class Telling:
+class PolicyTable:
     """One policy's table under one way of telling: four rows of the exact table."""
 
     policy: str
@@ -63,16 +63,16 @@ class Telling:
     cell: Cell
     """Of the state CC."""
     key: str
-    """The same for tellings whose four questions are the same."""
+    """The same for policy_tables whose four questions are the same."""
     table: np.ndarray
     """P(C | state, legal), `[2, 2]`."""
-    legality: np.ndarray
-    legality_ended: np.ndarray
+    p_legal: np.ndarray
+    p_legal_then_end: np.ndarray
     states: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     """By state, `start` among them where it was asked: the question's key and P(C)."""
 
 
-def tellings(rows: Sequence[Json]) -> list[Telling]:
+def policy_tables(rows: Sequence[Json]) -> list[PolicyTable]:
     """The exact table by policy and way of telling."""
     names = list(Cell.__dataclass_fields__)
     grouped: dict[tuple[Any, ...], dict[str, Json]] = {}
@@ -84,32 +84,32 @@ def tellings(rows: Sequence[Json]) -> list[Telling]:
         first = states["CC"]
         tables = [
             as_table({state: states[state][column] for state in OUTCOMES})
-            for column in ("cooperation", "legality", "legality_ended")
+            for column in ("p_cooperate_given_legal", "p_legal", "p_legal_then_end")
         ]
         cell = Cell(**{name: first[name] for name in names})
         same = " ".join(states[state]["question"] for state in OUTCOMES)
-        asked = {s: (row["question"], row["cooperation"]) for s, row in states.items()}
+        asked = {s: (row["question"], row["p_cooperate_given_legal"]) for s, row in states.items()}
         found.append(
-            Telling(
+            PolicyTable(
                 policy=first["policy"],
                 seed=first["training_seed"],
                 cell=cell,
                 key=same,
                 table=tables[0],
-                legality=tables[1],
-                legality_ended=tables[2],
+                p_legal=tables[1],
+                p_legal_then_end=tables[2],
                 states=asked,
             )
         )
     return found
 
 
-def state_values(told: Iterable[Telling], state: str) -> list[Value]:
+def state_values(tables: Iterable[PolicyTable], state: str) -> list[Value]:
     """P(C | state) of every telling that asked for it."""
-    return [(t.seed, *t.states[state]) for t in told if state in t.states]
+    return [(t.seed, *t.states[state]) for t in tables if state in t.states]
 
 
-def heat_map(told: Sequence[Telling], plan: Plan) -> Json:
+def heat_map(tables: Sequence[PolicyTable], plan: Plan) -> Json:
     """P(C | state) by game, labels and layout; over the orders and seeds."""
     return {
         game: {
@@ -119,7 +119,7 @@ def heat_map(told: Sequence[Telling], plan: Plan) -> Json:
                         state_values(
                             (
                                 t
-                                for t in told
+                                for t in tables
                                 if (t.cell.game, t.cell.labels, t.cell.layout)
                                 == (game, labels, layout)
                             ),
@@ -136,17 +136,17 @@ def heat_map(told: Sequence[Telling], plan: Plan) -> Json:
     }
 
 
-def as_trained(told: Sequence[Telling], plan: Plan) -> Json:
+def as_trained(tables: Sequence[PolicyTable], plan: Plan) -> Json:
     """P(C | state) by game in the prompt of the training; empty where it was not asked in."""
-    mine = [t for t in told if t.cell.framing == AS_TRAINED]
+    mine = [t for t in tables if t.cell.framing == AS_TRAINED]
     return {
         game: {
             state: estimate(state_values((t for t in mine if t.cell.game == game), state))
             for state in (START, *OUTCOMES)
         }
         | {
-            "legality": estimate(
-                (t.seed, t.key, float(t.legality.mean())) for t in mine if t.cell.game == game
+            "p_legal": estimate(
+                (t.seed, t.key, float(t.p_legal.mean())) for t in mine if t.cell.game == game
             )
         }
         for game in plan.every_game
@@ -155,24 +155,24 @@ def as_trained(told: Sequence[Telling], plan: Plan) -> Json:
 
 
 def of_tables(
-    told: Sequence[Telling],
+    tables: Sequence[PolicyTable],
     game: str,
     function: Callable[[np.ndarray], dict[str, float]],
     bounds: Bounds,
 ) -> Json:
     """Estimates of what a function reads from every table of a game."""
-    found = [(t.seed, t.key, function(t.table)) for t in told if t.cell.game == game]
+    found = [(t.seed, t.key, function(t.table)) for t in tables if t.cell.game == game]
     return {
         key: estimate(((seed, which, values[key]) for seed, which, values in found), bounds)
         for key in (found[0][2] if found else {})
     }
 
 
-def sensitivity(told: Sequence[Telling]) -> Json:
+def sensitivity(tables: Sequence[PolicyTable]) -> Json:
     """Range of P(C | state) over the games, told alike."""
-    ways: dict[tuple[Any, ...], list[Telling]] = {}
-    for t in told:
-        ways.setdefault((t.seed, *t.cell.telling[1:]), []).append(t)
+    ways: dict[tuple[Any, ...], list[PolicyTable]] = {}
+    for t in tables:
+        ways.setdefault((t.seed, *t.cell.prompt_variant[1:]), []).append(t)
     found = [
         (where[0], " ".join(t.key for t in here), payoff_sensitivity([t.table for t in here]))
         for where, here in ways.items()
@@ -182,18 +182,24 @@ def sensitivity(told: Sequence[Telling]) -> Json:
     }
 
 
-def change_from_base(told: Sequence[Telling], base: Sequence[Telling], plan: Plan) -> Json:
+def change_from_base(
+    tables: Sequence[PolicyTable], base: Sequence[PolicyTable], plan: Plan
+) -> Json:
     """KL to the base's answers to the same questions, and entropy, in nats, by game.
 
     Over the scored answers. The base answers from the policy's own seat.
     """
-    answers = {t.cell.telling: t.table for t in base}
+    answers = {t.cell.prompt_variant: t.table for t in base}
     return {
         game: {
             "kl": estimate(
                 (
-                    (t.seed, t.key, float(divergence(t.table, answers[t.cell.telling]).mean()))
-                    for t in told
+                    (
+                        t.seed,
+                        t.key,
+                        float(divergence(t.table, answers[t.cell.prompt_variant]).mean()),
+                    )
+                    for t in tables
                     if t.cell.game == game
                 ),
                 None,
@@ -201,7 +207,7 @@ def change_from_base(told: Sequence[Telling], base: Sequence[Telling], plan: Pla
             "entropy": estimate(
                 (
                     (t.seed, t.key, float(entropy(t.table).mean()))
-                    for t in told
+                    for t in tables
                     if t.cell.game == game
                 ),
                 (0.0, float(np.log(2.0))),
@@ -215,17 +221,17 @@ EXCHANGED = ("action12", "action21")
 """Two label sets of the same labels that mean the opposite."""
 
 
-def label_exchange(told: Sequence[Telling], plan: Plan) -> Json | None:
+def label_exchange(tables: Sequence[PolicyTable], plan: Plan) -> Json | None:
     """How much P(C) in the dilemma moves when the labels exchange their meanings; None: not asked.
 
     `before` and `after`, and their `difference`, each over the states and the orders; -1 to 1.
     """
     if not set(EXCHANGED) <= set(plan.label_sets):
         return None
-    pairs: dict[tuple[Any, ...], dict[str, Telling]] = {}
-    for t in told:
+    pairs: dict[tuple[Any, ...], dict[str, PolicyTable]] = {}
+    for t in tables:
         if (t.cell.game, t.cell.layout) == (plan.dilemma, plan.layouts[0]):
-            where = (t.seed, *t.cell.telling[:2], *t.cell.telling[3:])
+            where = (t.seed, *t.cell.prompt_variant[:2], *t.cell.prompt_variant[3:])
             pairs.setdefault(where, {})[t.cell.labels] = t
     both = [[pair[labels] for labels in EXCHANGED] for pair in pairs.values()]
     means = [
@@ -241,11 +247,11 @@ def label_exchange(told: Sequence[Telling], plan: Plan) -> Json | None:
     }
 
 
-def framings_compared(told: Sequence[Telling], plan: Plan) -> Json:
+def framings_compared(tables: Sequence[PolicyTable], plan: Plan) -> Json:
     """P(C | state) of the dilemma in every framing, original layout."""
     here = [
         t
-        for t in told
+        for t in tables
         if (t.cell.game, t.cell.layout) == (plan.dilemma, plan.layouts[0])
         and t.cell.framing not in (*OFF_TASK, AS_TRAINED)
     ]
@@ -254,6 +260,6 @@ def framings_compared(told: Sequence[Telling], plan: Plan) -> Json:
         mine_ = [t for t in here if t.cell.framing == framing]
         found[framing] = {
             **{state: estimate(state_values(mine_, state)) for state in OUTCOMES},
-            "legality": estimate((t.seed, t.key, float(t.legality.mean())) for t in mine_),
+            "p_legal": estimate((t.seed, t.key, float(t.p_legal.mean())) for t in mine_),
         }
     return found

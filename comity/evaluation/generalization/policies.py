@@ -1,7 +1,7 @@
 """Who answers the evaluation's questions.
 
-- `Respondent`: the exact probability of both labels, and sampled answers.
-- `ModelRespondent`: the base model, or the base with one adapter.
+- `EvaluatedPolicy`: the exact probability of both labels, and sampled answers.
+- `ModelPolicy`: the base model, or the base with one adapter.
 
 Probabilities are those of a label's usual token sequence among all that the model could
 write. Another spelling of the same letters counts as something else, and so does a first
@@ -24,14 +24,14 @@ SPARE_TOKENS = 4
 """Tokens that a sampled answer may have beyond the longest label."""
 
 
-class Respondent(Protocol):
+class EvaluatedPolicy(Protocol):
     """Somebody with a policy."""
 
-    def chances(self, questions: Sequence[Question]) -> np.ndarray:
+    def answer_probabilities(self, questions: Sequence[Question]) -> np.ndarray:
         """float64 `[question, label, 2]`: p(label), and p(label and then the turn's end)."""
         ...
 
-    def replies(
+    def sample_answers(
         self, questions: Sequence[Question], streams: Sequence[np.random.Generator]
     ) -> list[str]:
         """One sampled answer per question, drawn from the question's own stream."""
@@ -39,7 +39,7 @@ class Respondent(Protocol):
 
 
 @dataclass(frozen=True)
-class ModelRespondent:
+class ModelPolicy:
     """A language model under one adapter (None: the base model)."""
 
     engine: Engine
@@ -48,10 +48,10 @@ class ModelRespondent:
     temperature: float = 1.0
     """At which it answers, as it did in its training; also of the exact probabilities."""
 
-    def chances(self, questions: Sequence[Question]) -> np.ndarray:
+    def answer_probabilities(self, questions: Sequence[Question]) -> np.ndarray:
         """float64 `[question, label, 2]`; every distinct token is computed once."""
         ends = sorted(self.chat.closing_ids)
-        contexts = [self._told(question) for question in questions]
+        contexts = [self._prompt_ids(question) for question in questions]
         answers = [self._format(question).encode_labels(question.labels) for question in questions]
         longest = max(
             len(context) + len(ids)
@@ -83,7 +83,7 @@ class ModelRespondent:
         """The chat format, in which labels may be tokens of the vocabulary."""
         return self.chat.with_token_labels(question.labels)
 
-    def _told(self, question: Question) -> list[int]:
+    def _prompt_ids(self, question: Question) -> list[int]:
         """Ids of the conversation up to where the question is answered."""
         chat, ids = self._format(question), list[int]()
         for number, (text, answered) in enumerate(question.before):
@@ -99,7 +99,7 @@ class ModelRespondent:
             else chat.encode_first_prompt(question.text)
         )
 
-    def replies(
+    def sample_answers(
         self, questions: Sequence[Question], streams: Sequence[np.random.Generator]
     ) -> list[str]:
         """Answers sampled up to the turn's end or the budget."""
@@ -108,7 +108,7 @@ class ModelRespondent:
         draws = []
         for question, stream in zip(questions, streams, strict=True):
             conversation = session.conversation(self.adapter)
-            conversation.append(self._told(question))
+            conversation.append(self._prompt_ids(question))
             draws.append(
                 SampleRequest(conversation, limit, stop, stream, temperature=self.temperature)
             )

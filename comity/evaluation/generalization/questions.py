@@ -66,7 +66,7 @@ class Cell:
     """Of `AS_TRAINED`: which draw of what the prompt leaves to chance."""
 
     @property
-    def telling(self) -> tuple[Any, ...]:
+    def prompt_variant(self) -> tuple[Any, ...]:
         """What is the same in the four states of one policy table; the game comes first."""
         return (self.game, self.framing, self.labels, self.layout, self.mention, self.answer,
                 self.goal, self.persona, self.seat, self.prompt, self.draw)  # fmt: skip
@@ -120,7 +120,7 @@ def structured_prompt(cell: Cell, stream: tuple[int | str, ...] = (0, "generaliz
     return prompt.sample_variant(stream)
 
 
-def told_by(trained: Mapping[str, Prompt]) -> MakePrompt:
+def cell_prompts(trained: Mapping[str, Prompt]) -> MakePrompt:
     """`structured_prompt`, and for cells `AS_TRAINED` the prompt of that name, drawn anew."""
 
     def make(cell: Cell) -> Prompt:
@@ -169,11 +169,11 @@ class Grid:
 
     def framings(self) -> list[Cell]:
         """The dilemma, told in every framing that fits it but the one that the table has."""
-        return self._told(self.fitting)
+        return self._dilemma_cells(self.fitting)
 
     def off_task(self) -> list[Cell]:
         """The labels without the dilemma."""
-        return self._told(OFF_TASK)
+        return self._dilemma_cells(OFF_TASK)
 
     def personas(self) -> list[Cell]:
         """The table under its first labels, in all layouts, with a persona; for the base model."""
@@ -196,7 +196,7 @@ class Grid:
             )
         ]  # fmt: skip
 
-    def _told(self, framings: Sequence[str]) -> list[Cell]:
+    def _dilemma_cells(self, framings: Sequence[str]) -> list[Cell]:
         return [
             Cell(self.dilemma, state, framing, labels, "original", m, a, self.goal, self.persona,
                  self.seat)
@@ -221,9 +221,9 @@ def ask(
     questions = []
     made: dict[tuple[Any, ...], Prompt] = {}
     for cell in cells:
-        if cell.telling not in made:
-            made[cell.telling] = prompt(cell)
-        told, game = made[cell.telling], games[cell.game]
+        if cell.prompt_variant not in made:
+            made[cell.prompt_variant] = prompt(cell)
+        told, game = made[cell.prompt_variant], games[cell.game]
         labels = told.labels(game)
         if len(labels) != 2:
             raise ComityError(f"{cell.game}: the evaluation needs two moves, not {len(labels)}")

@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from comity.evaluation.generalization.exact_answers import Bounds, Telling, estimate
-from comity.evaluation.generalization.grid import Json, Plan, Subject
-from comity.evaluation.moral.metrics import Stake, every_case, regrets, stake
-from comity.evaluation.moral.policy_tables import NULL_POLICIES, expected
-from comity.evaluation.moral.published_protocol import course, follow, pure
+from comity.evaluation.generalization.exact_answers import Bounds, PolicyTable, estimate
+from comity.evaluation.generalization.plan import Json, Plan, Subject
+from comity.evaluation.moral.metrics import RewardTable, all_cases, regrets, reward_table
+from comity.evaluation.moral.policy_tables import PAYOFF_BLIND_POLICIES, expected
+from comity.evaluation.moral.published_protocol import (
+    chance_outcomes,
+    deterministic_answers,
+    play_episodes,
+)
 from comity.rewards.base import Reward
 
 Rewards = Mapping[str, Reward]
@@ -32,12 +36,12 @@ def headline(reward: str) -> str:
 
 
 @dataclass(frozen=True)
-class Judge:
+class RewardVariant:
     """A reward with the parameters, and of the seat, that some policies were trained with."""
 
     reward: str
     """Its name."""
-    stakes: Mapping[str, Stake]
+    reward_tables: Mapping[str, RewardTable]
     """By game."""
     policies: tuple[str, ...]
     """Who is judged by it: base models by every one."""
@@ -53,49 +57,53 @@ class Judge:
 
     def bounds(self, game: str, kind: str) -> Bounds | None:
         """Least and greatest value of a decision's regret (or of its `reward`)."""
-        stake, cases = self.stakes[game], every_case()
-        values = stake.earned(cases) if kind == "reward" else regrets(cases, stake)[kind]
+        reward_table, cases = self.reward_tables[game], all_cases()
+        values = (
+            reward_table.rewards(cases) if kind == "reward" else regrets(cases, reward_table)[kind]
+        )
         if not np.isfinite(values).all():
             return None
         return float(values.min()), float(values.max())
 
 
-def regret(told: Sequence[Telling], judge: Judge, plan: Plan) -> Json:
+def regret(tables: Sequence[PolicyTable], variant: RewardVariant, plan: Plan) -> Json:
     """Expected regrets by game: of legal answers alone (`legal`), and with the illegal (`all`)."""
     found: Json = {}
     for game in plan.games:
-        here, stake = [t for t in told if t.cell.game == game], judge.stakes[game]
+        here, reward_table = [t for t in tables if t.cell.game == game], variant.reward_tables[game]
         laws = {
-            "legal": [(t.seed, t.key, expected(t.table, stake)) for t in here],
-            "all": [(t.seed, t.key, expected(t.table, stake, t.legality)) for t in here],
+            "legal": [(t.seed, t.key, expected(t.table, reward_table)) for t in here],
+            "all": [(t.seed, t.key, expected(t.table, reward_table, t.p_legal)) for t in here],
         }
         found[game] = {
             law: {
                 kind: estimate(
                     ((seed, key, values[kind]) for seed, key, values in rows),
-                    judge.bounds(game, kind),
+                    variant.bounds(game, kind),
                 )
-                for kind in ("reward", *judge.kinds)
+                for kind in ("reward", *variant.kinds)
             }
             for law, rows in laws.items()
         }
     return found
 
 
-def null_regret(table: np.ndarray, judge: Judge, plan: Plan) -> Json:
+def payoff_blind_regret(table: np.ndarray, variant: RewardVariant, plan: Plan) -> Json:
     """A null policy's expected regrets, and those at the draws that the models played."""
     found = {}
     for game in plan.games:
-        here = judge.stakes[game]
+        here = variant.reward_tables[game]
         drawn = [
-            follow(course(seed, plan.episodes, plan.rounds), pure(table))
+            play_episodes(
+                chance_outcomes(seed, plan.episodes, plan.rounds), deterministic_answers(table)
+            )
             for seed in plan.play_seeds
         ]
         found[game] = {
-            "expected": {k: _finite(expected(table, here)[k]) for k in ("reward", *judge.kinds)},
+            "expected": {k: _finite(expected(table, here)[k]) for k in ("reward", *variant.kinds)},
             "drawn": {
                 k: _finite(float(np.mean([regrets(one, here)[k].mean() for one in drawn])))
-                for k in judge.kinds
+                for k in variant.kinds
             },
         }
     return found
@@ -106,7 +114,9 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def payoff_reading(told: Sequence[Telling], judge: Judge, plan: Plan) -> Json:
+def payoff_sensitivity_test(
+    tables: Sequence[PolicyTable], variant: RewardVariant, plan: Plan
+) -> Json:
     """Does a policy beat every null policy in the mean over the games?
 
     Against an opponent who plays at random, the regret of a policy that ignores payoffs is a
@@ -114,12 +124,12 @@ def payoff_reading(told: Sequence[Telling], judge: Judge, plan: Plan) -> Json:
     answers differently in different games can be below all of them. `beats` is true where the
     whole interval over seeds is, or, with one policy, where every way of telling is.
     """
-    kind = judge.headline
+    kind = variant.headline
     ways: dict[tuple[Any, ...], dict[str, tuple[str, float]]] = {}
-    for t in told:
-        value = expected(t.table, judge.stakes[t.cell.game])[kind]
-        ways.setdefault((t.seed, *t.cell.telling[1:]), {})[t.cell.game] = t.key, value
-    limits = [judge.bounds(game, kind) for game in plan.games]
+    for t in tables:
+        value = expected(t.table, variant.reward_tables[t.cell.game])[kind]
+        ways.setdefault((t.seed, *t.cell.prompt_variant[1:]), {})[t.cell.game] = t.key, value
+    limits = [variant.bounds(game, kind) for game in plan.games]
     known = [one for one in limits if one is not None]
     mean = estimate(
         (
@@ -129,19 +139,21 @@ def payoff_reading(told: Sequence[Telling], judge: Judge, plan: Plan) -> Json:
         ),
         tuple(np.mean(known, axis=0)) if len(known) == len(limits) else None,
     )
-    nulls = {
+    payoff_blind = {
         null: _finite(
-            float(np.mean([expected(table, judge.stakes[game])[kind] for game in plan.games]))
+            float(
+                np.mean([expected(table, variant.reward_tables[game])[kind] for game in plan.games])
+            )
         )
-        for null, table in NULL_POLICIES.items()
+        for null, table in PAYOFF_BLIND_POLICIES.items()
     }
-    best = min((value for value in nulls.values() if value is not None), default=-np.inf)
-    worst = None if mean is None else mean["most"] if mean["high"] is None else mean["high"]
+    best = min((value for value in payoff_blind.values() if value is not None), default=-np.inf)
+    worst = None if mean is None else mean["max"] if mean["high"] is None else mean["high"]
     return {
         "kind": kind,
         "mean": mean,
-        "nulls": nulls,
-        "beats": len(plan.games) > 1 and worst is not None and bool(worst < best - 1e-9),
+        "payoff_blind": payoff_blind,
+        "below_all": len(plan.games) > 1 and worst is not None and bool(worst < best - 1e-9),
     }
 
 
@@ -150,42 +162,45 @@ def _mean(values: Sequence[tuple[str, float]]) -> tuple[str, float]:
     return " ".join(key for key, _ in values), float(np.mean([value for _, value in values]))
 
 
-def judges(
+def reward_variants(
     plan: Plan, subjects: Sequence[Subject], rewards: Rewards, own: Mapping[str, Rewards]
-) -> dict[str, Judge]:
+) -> dict[str, RewardVariant]:
     """Who is judged by what: each policy by its own reward's parameters and from its own seat.
 
-    Policies for whom a reward comes to the same in all games share a judge. Where it does not for
+    Policies for whom a reward comes to the same in all games share a variant. Where it does not for
     all, each is called after its policies.
     """
     policies = [subject for subject in subjects if not subject.untrained] or list(subjects)
     names = dict.fromkeys(key for one in (rewards, *own.values()) for key in one)
-    found: dict[str, Judge] = {}
+    found: dict[str, RewardVariant] = {}
     for key in names:
-        alike: list[Judge] = []
+        alike: list[RewardVariant] = []
         for subject in policies:
             reward = own.get(subject.name, rewards).get(key)
             if reward is None:
                 continue
-            stakes = {game: stake(reward, plan.games[game], subject.seat) for game in plan.games}
+            reward_tables = {
+                game: reward_table(reward, plan.games[game], subject.seat) for game in plan.games
+            }
             whose = dict.fromkeys((subject.base, subject.name))
-            for number, judge in enumerate(alike):
-                if _same(judge, stakes):
-                    whose = dict.fromkeys((*judge.policies, *whose))
-                    alike[number] = Judge(key, stakes, tuple(whose), judge.seat)
+            for number, variant in enumerate(alike):
+                if _same(variant, reward_tables):
+                    whose = dict.fromkeys((*variant.policies, *whose))
+                    alike[number] = RewardVariant(key, reward_tables, tuple(whose), variant.seat)
                     break
             else:
-                alike.append(Judge(key, stakes, tuple(whose), subject.seat))
+                alike.append(RewardVariant(key, reward_tables, tuple(whose), subject.seat))
         bases = {subject.base for subject in subjects}
-        for judge in alike:
-            mine = [name for name in judge.policies if name not in bases]
-            found[key if len(alike) == 1 else f"{key} ({', '.join(mine)})"] = judge
+        for variant in alike:
+            mine = [name for name in variant.policies if name not in bases]
+            found[key if len(alike) == 1 else f"{key} ({', '.join(mine)})"] = variant
     return found
 
 
-def _same(judge: Judge, stakes: Mapping[str, Any]) -> bool:
+def _same(variant: RewardVariant, reward_tables: Mapping[str, Any]) -> bool:
     """Whether a reward is worth the same in all games."""
     return all(
-        np.array_equal(one.values, stakes[game].values) and one.illegal == stakes[game].illegal
-        for game, one in judge.stakes.items()
+        np.array_equal(one.values, reward_tables[game].values)
+        and one.illegal == reward_tables[game].illegal
+        for game, one in variant.reward_tables.items()
     )

@@ -7,7 +7,7 @@ from typing import Any
 from comity.evaluation.generalization.conduct import elsewhere, published_protocol
 from comity.evaluation.generalization.exact_answers import (
     UNIT,
-    Telling,
+    PolicyTable,
     as_trained,
     change_from_base,
     estimate,
@@ -15,27 +15,33 @@ from comity.evaluation.generalization.exact_answers import (
     heat_map,
     label_exchange,
     of_tables,
+    policy_tables,
     sensitivity,
-    tellings,
 )
-from comity.evaluation.generalization.grid import BASE, Json, Measured, Plan, Subject, everyone
+from comity.evaluation.generalization.measurement import Measurement
+from comity.evaluation.generalization.plan import BASE, Json, Plan, Subject, with_base_seats
 from comity.evaluation.generalization.questions import OFF_TASK
 from comity.evaluation.generalization.regret import (
-    Judge,
     Rewards,
-    judges,
-    null_regret,
-    payoff_reading,
+    RewardVariant,
+    payoff_blind_regret,
+    payoff_sensitivity_test,
     regret,
+    reward_variants,
 )
 from comity.evaluation.moral.metrics import payoff_table
-from comity.evaluation.moral.policy_tables import NULL_POLICIES, distances, expected, reciprocity
+from comity.evaluation.moral.policy_tables import (
+    PAYOFF_BLIND_POLICIES,
+    distances,
+    expected,
+    reciprocity,
+)
 
 
 def summarize(
     plan: Plan,
     subjects: Sequence[Subject],
-    measured: Measured,
+    measured: Measurement,
     rewards: Rewards,
     own: Mapping[str, Rewards] | None = None,
 ) -> Json:
@@ -44,16 +50,16 @@ def summarize(
     `rewards`: what every policy is judged by; `own`: by policy, the same rewards with the
     parameters that it was trained with, where those are not the same for all.
     """
-    subjects = everyone(subjects)
-    told = tellings(measured.rows)
+    subjects = with_base_seats(subjects)
+    tables = policy_tables(measured.rows)
     names = list(dict.fromkeys(subject.name for subject in subjects))
     base_of = {subject.name: subject.base for subject in subjects}
-    personas = {subject.name: subject.asked.persona for subject in subjects}
-    judged = judges(plan, subjects, rewards, own or {})
+    personas = {subject.name: subject.conditions.persona for subject in subjects}
+    variants = reward_variants(plan, subjects, rewards, own or {})
     by_policy = {
         name: [
             t
-            for t in told
+            for t in tables
             if t.policy == name
             and t.cell.framing == "structured"
             and t.cell.persona == personas[name]
@@ -61,14 +67,14 @@ def summarize(
         for name in names
     }
 
-    def of(name: str, judge: Judge) -> list[Telling]:
+    def of(name: str, variant: RewardVariant) -> list[PolicyTable]:
         # A base model was asked on the seats of all who are compared with it.
-        return [t for t in by_policy[name] if base_of[name] != name or t.cell.seat == judge.seat]
+        return [t for t in by_policy[name] if base_of[name] != name or t.cell.seat == variant.seat]
 
-    def per_judge(function: Any) -> Json:
+    def per_variant(function: Any) -> Json:
         return {
-            label: {name: function(of(name, judge), judge, plan) for name in judge.policies}
-            for label, judge in judged.items()
+            label: {name: function(of(name, variant), variant, plan) for name in variant.policies}
+            for label, variant in variants.items()
         }
 
     def per_game(function: Any, bounds: tuple[float, float]) -> Json:
@@ -85,27 +91,27 @@ def summarize(
             for name in names
         },
         "games": {
-            game: {"joint": float(payoff_table(plan.games[game]).sum(axis=-1).max())}
+            game: {"max_joint_payoff": float(payoff_table(plan.games[game]).sum(axis=-1).max())}
             for game in plan.games
         },
         "dilemma": plan.dilemma,
         "label_sets": list(plan.label_sets),
         "layouts": list(plan.layouts),
-        "rewards": list(judged),
-        "judges": {
-            label: {"reward": judge.reward, "policies": list(judge.policies), "seat": judge.seat,
-                    "kind": judge.headline}
-            for label, judge in judged.items()
+        "rewards": list(variants),
+        "reward_variants": {
+            label: {"reward": variant.reward, "policies": list(variant.policies),
+                    "seat": variant.seat, "kind": variant.headline}
+            for label, variant in variants.items()
         },
         "questions": len(measured.rows),
         "distinct_questions": len({row["question"] for row in measured.rows}),
         "as_trained": {
             name: found
             for name in names
-            if (found := as_trained([t for t in told if t.policy == name], plan))
+            if (found := as_trained([t for t in tables if t.policy == name], plan))
         },
-        "table": {name: heat_map(by_policy[name], plan) for name in names},
-        "legality": {
+        "policy_tables": {name: heat_map(by_policy[name], plan) for name in names},
+        "p_legal": {
             name: {
                 game: {
                     key: estimate(
@@ -113,48 +119,49 @@ def summarize(
                         for t in by_policy[name]
                         if t.cell.game == game
                     )
-                    for key in ("legality", "legality_ended")
+                    for key in ("p_legal", "p_legal_then_end")
                 }
                 for game in plan.games
             }
             for name in names
         },
-        "regret": per_judge(regret),
-        "null_regret": {
+        "regret": per_variant(regret),
+        "payoff_blind_regret": {
             label: {
-                null: null_regret(table, judge, plan) for null, table in NULL_POLICIES.items()
+                name: payoff_blind_regret(table, variant, plan)
+                for name, table in PAYOFF_BLIND_POLICIES.items()
             }
-            for label, judge in judged.items()
+            for label, variant in variants.items()
         },
-        "payoff_reading": per_judge(payoff_reading),
+        "payoff_sensitivity_test": per_variant(payoff_sensitivity_test),
         "reciprocity": per_game(reciprocity, (-1.0, 1.0)),
         "distance": per_game(distances, UNIT),
-        "sensitivity": {name: sensitivity(by_policy[name]) for name in names},
-        "change": {
+        "payoff_sensitivity": {name: sensitivity(by_policy[name]) for name in names},
+        "change_from_base": {
             name: change_from_base(by_policy[name], by_policy[base_of[name]], plan)
             for name in names
         },
         "label_exchange": {name: label_exchange(by_policy[name], plan) for name in names},
         "framings": {
             name: framings_compared(
-                [t for t in told if t.policy == name and t.cell.persona == personas[name]], plan
+                [t for t in tables if t.policy == name and t.cell.persona == personas[name]], plan
             )
             for name in names
         },
         "off_task": _off_task(measured.rows, names),
-        "personas": _personas(told, judged, plan),
-        "play": published_protocol(measured.played, judged, names, plan),
-        **elsewhere(measured.played, judged, names, plan),
+        "personas": _personas(tables, variants, plan),
+        "play": published_protocol(measured.played, variants, names, plan),
+        **elsewhere(measured.played, variants, names, plan),
     }  # fmt: skip
 
 
 def _off_task(rows: Sequence[Json], names: Sequence[str]) -> Json:
     """Shares of the C label, the D label and everything else, without the dilemma."""
     columns = {
-        "C": lambda row: row["cooperate"],
-        "D": lambda row: row["defect"],
-        "other": lambda row: max(0.0, 1.0 - row["legality"]),
-        "P(C)": lambda row: row["cooperation"],
+        "C": lambda row: row["p_cooperate"],
+        "D": lambda row: row["p_defect"],
+        "other": lambda row: max(0.0, 1.0 - row["p_legal"]),
+        "P(C)": lambda row: row["p_cooperate_given_legal"],
     }
 
     def shares(rows: Iterable[Json]) -> Json:
@@ -171,7 +178,7 @@ def _off_task(rows: Sequence[Json], names: Sequence[str]) -> Json:
             continue
         found.setdefault(name, {})[framing] = shares(mine) | {
             f"P(C|{shown})": estimate(
-                (r["training_seed"], r["question"], r["cooperation"])
+                (r["training_seed"], r["question"], r["p_cooperate_given_legal"])
                 for r in mine
                 if r["state"][1] == shown
             )
@@ -180,10 +187,12 @@ def _off_task(rows: Sequence[Json], names: Sequence[str]) -> Json:
     return found
 
 
-def _personas(told: Sequence[Telling], judged: Mapping[str, Judge], plan: Plan) -> Json:
+def _personas(
+    tables: Sequence[PolicyTable], variants: Mapping[str, RewardVariant], plan: Plan
+) -> Json:
     """Each base model with a persona: cooperation and headline regrets by game."""
-    bases = {name for judge in judged.values() for name in judge.policies[:1]}
-    mine = [t for t in told if t.cell.persona is not None and t.policy in bases]
+    bases = {name for variant in variants.values() for name in variant.policies[:1]}
+    mine = [t for t in tables if t.cell.persona is not None and t.policy in bases]
     found: Json = {}
     kinds = dict.fromkeys((t.policy, t.cell.persona, t.cell.goal) for t in mine)
     for policy, persona, goal in kinds:
@@ -201,17 +210,17 @@ def _personas(told: Sequence[Telling], judged: Mapping[str, Judge], plan: Plan) 
                     **{
                         label: estimate(
                             (
-                                (t.seed, t.key, _expected(t, judge))
+                                (t.seed, t.key, _expected(t, variant))
                                 for t in here
-                                if t.cell.seat == judge.seat
+                                if t.cell.seat == variant.seat
                             ),
-                            judge.bounds(game, judge.headline),
+                            variant.bounds(game, variant.headline),
                         )
-                        for label, judge in judged.items()
+                        for label, variant in variants.items()
                     },
                 }
     return found
 
 
-def _expected(telling: Telling, judge: Judge) -> float:
-    return expected(telling.table, judge.stakes[telling.cell.game])[judge.headline]
+def _expected(telling: PolicyTable, variant: RewardVariant) -> float:
+    return expected(telling.table, variant.reward_tables[telling.cell.game])[variant.headline]

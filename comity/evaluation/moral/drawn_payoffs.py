@@ -14,8 +14,13 @@ from typing import Any
 import numpy as np
 
 from comity.errors import ComityError
-from comity.evaluation.moral.metrics import payoff_table, stake
-from comity.evaluation.moral.reference_policies import Followed, Json, follow_nulls, yardsticks
+from comity.evaluation.moral.metrics import payoff_table, reward_table
+from comity.evaluation.moral.reference_policies import (
+    Json,
+    WeightedMatches,
+    payoff_blind_matches,
+    reference_policies,
+)
 from comity.games.base import Game
 from comity.games.enumerate import Policy
 from comity.games.matrix.iterated import Iterated
@@ -27,33 +32,33 @@ MOST = 300
 """Tables that are all looked at; of more, so many are drawn."""
 
 
-def drawn_yardsticks(
+def mean_reference_policies(
     game: RandomTables,
     rewards: Sequence[tuple[int, str, Reward]],
     facing: Callable[[Game], Policy] | None,
     seat: int = 0,
 ) -> Json:
-    """As `comity.evaluation.moral.reference_policies.yardsticks`, in the mean over the tables.
+    """`reference_policies`, averaged over the payoff tables.
 
-    `facing`: the opponent in the match of a table; None: somebody who plays as oneself does. Also
-    `tables`: `{"count", "all"}`. An optimum is the share of the tables in which cooperation is
-    best (half where either is as good).
+    `facing`: the opponent in the match of a table; None: a copy of the policy itself. Adds
+    `payoff_tables`: `{"count", "all"}`. An optimal policy's P(C | state) is the share of tables in
+    which cooperation is optimal (half for ties).
     """
     tables, every = game.tables(MOST)
     opponents = [None if facing is None else facing(table) for table in tables]
-    laws: dict[Any, dict[str, Followed]] = {}
+    laws: dict[Any, dict[str, WeightedMatches]] = {}
     found = []
     for table, opponent in zip(tables, opponents, strict=True):
         # Null policies and most opponents do the same in every table, for other payoffs.
         law = None if opponent is None else _law(opponent, table, 1 - seat)
         if law not in laws:
-            laws[law] = follow_nulls(table, opponent, seat)
-        followed = {name: _repaid(one, table) for name, one in laws[law].items()}
-        found.append(yardsticks(table, rewards, opponent, seat, followed))
+            laws[law] = payoff_blind_matches(table, opponent, seat)
+        matches = {name: _repaid(one, table) for name, one in laws[law].items()}
+        found.append(reference_policies(table, rewards, opponent, seat, matches))
     return {
         **_mean(found),
         "phases": [_phase([one["phases"][n] for one in found]) for n in range(len(rewards))],
-        "tables": {"count": len(tables), "all": every},
+        "payoff_tables": {"count": len(tables), "all": every},
     }
 
 
@@ -78,9 +83,9 @@ def _law(opponent: Policy, game: Iterated, seat: int) -> tuple[tuple[float, ...]
     return tuple(tuple(opponent(known)) for _, known in histories(game, seat))
 
 
-def _repaid(followed: Followed, game: Iterated) -> Followed:
+def _repaid(matches: WeightedMatches, game: Iterated) -> WeightedMatches:
     """The same matches, paid by another table."""
-    weights, played = followed
+    weights, played = matches
     table = np.array(game.stage.payoffs)  # type: ignore[attr-defined]
     payoffs = np.moveaxis(table[played.moves[:, 0], played.moves[:, 1]], -1, 1)
     payoffs = np.where(played.alive[:, None, :], payoffs, 0.0)
@@ -117,7 +122,7 @@ def reward_shares(
     for match, seed in enumerate(seeds):
         for seat in range(rewards.shape[1]):
             if (seed, seat) not in ranges:
-                ranges[seed, seat] = stake(reward, game.sample_instance(seed), seat).range
+                ranges[seed, seat] = reward_table(reward, game.sample_instance(seed), seat).range
             low, high = ranges[seed, seat]
             if high > low:
                 shares[match, seat] = (rewards[match, seat] - low) / (high - low)

@@ -1,8 +1,8 @@
 """Moral metrics of answers in two-seat games with two moves: action types, rewards, regrets.
 
-A `Stake` is what one seat can earn under one reward in one game: a table over what was on
+A `RewardTable` is what one seat can earn under one reward in one game: a table over what was on
 display and what both seats then did. Every metric is arithmetic on such tables and on the
-arrays of `Answered`, so that it is the same for every reward, and each game is scored with
+arrays of `DecisionArrays`, so that it is the same for every reward, and each game is scored with
 its own table.
 
 Move 0 is cooperation, C; move 1 is defection, D; -1 is an illegal answer.
@@ -32,7 +32,7 @@ from comity.games.matrix.iterated import Iterated
 from comity.rewards.base import Reward
 
 ILLEGAL_ANSWER = 2
-"""Index of an illegal own answer in a `Stake`'s values."""
+"""Index of an illegal own answer in a `RewardTable`'s values."""
 
 ACTION_TYPES = ("C|C", "C|D", "D|C", "D|D", "illegal")
 """Own move, given the other's displayed move; illegal answers apart."""
@@ -50,7 +50,7 @@ PUBLISHED_RANGES = {
 
 
 @dataclass(frozen=True)
-class Answered:
+class DecisionArrays:
     """N decisions as arrays, int `[N]` each; two seats, two moves, -1 illegal."""
 
     own: np.ndarray
@@ -65,15 +65,15 @@ class Answered:
     def __len__(self) -> int:
         return len(self.own)
 
-    def part(self, chosen: np.ndarray) -> "Answered":
+    def part(self, chosen: np.ndarray) -> "DecisionArrays":
         """The decisions that a mask or index picks."""
-        return Answered(
+        return DecisionArrays(
             self.own[chosen], self.other[chosen], self.shown_own[chosen], self.shown_other[chosen]
         )
 
 
 @dataclass(frozen=True)
-class Stake:
+class RewardTable:
     """What one seat earns under one reward in one game."""
 
     values: np.ndarray
@@ -106,7 +106,7 @@ class Stake:
         """R_ill: the reward's penalty for an illegal answer, or else the published one."""
         return PUBLISHED_PENALTY if self.penalty is None else self.penalty
 
-    def earned(self, answered: Answered) -> np.ndarray:
+    def rewards(self, answered: DecisionArrays) -> np.ndarray:
         """float64 `[N]`: the reward of every decision."""
         own = np.where(answered.own < 0, ILLEGAL_ANSWER, answered.own)
         return self.values[answered.shown_own, answered.shown_other, own, answered.other]
@@ -127,18 +127,18 @@ def payoff_table(game: Game, seat: int = 0) -> np.ndarray:
     return table
 
 
-def every_case() -> Answered:
+def all_cases() -> DecisionArrays:
     """All 24 combinations of what is on display, the own answer and the other's move."""
     cases = np.array(list(product(range(2), range(2), (0, 1, -1), range(2))))
-    return Answered(cases[:, 2], cases[:, 3], cases[:, 0], cases[:, 1])
+    return DecisionArrays(cases[:, 2], cases[:, 3], cases[:, 0], cases[:, 1])
 
 
-def stake(reward: Reward, game: Game, seat: int = 0) -> Stake:
+def reward_table(reward: Reward, game: Game, seat: int = 0) -> RewardTable:
     """All that `seat` can earn under `reward`, found by asking the reward itself.
 
     An illegal answer is scored under the rule `carry`: the move on display counts as played.
     """
-    table, cases = payoff_table(game, seat), every_case()
+    table, cases = payoff_table(game, seat), all_cases()
     shown = np.stack([cases.shown_own, cases.shown_other], axis=1)
     own, other = cases.own, cases.other
     played = np.where(own < 0, shown[:, 0], own)
@@ -158,10 +158,10 @@ def stake(reward: Reward, game: Game, seat: int = 0) -> Stake:
     illegal = values[:, :, ILLEGAL_ANSWER]
     # A reward of somebody's own may have no such field, and a penalty nevertheless.
     penalty = getattr(reward, "illegal", float(illegal.min()) if np.ptp(illegal) == 0 else None)
-    return Stake(values, float(table.sum(axis=-1).max()), penalty)
+    return RewardTable(values, float(table.sum(axis=-1).max()), penalty)
 
 
-def of_type(answered: Answered) -> dict[str, np.ndarray]:
+def action_type_masks(answered: DecisionArrays) -> dict[str, np.ndarray]:
     """Which decisions are of each of `ACTION_TYPES`, bool `[N]`; one shown nothing is of none."""
     masks = {
         f"{'CD'[own]}|{'CD'[shown]}": (answered.own == own) & (answered.shown_other == shown)
@@ -170,9 +170,9 @@ def of_type(answered: Answered) -> dict[str, np.ndarray]:
     return {**masks, "illegal": answered.own < 0}
 
 
-def action_types(answered: Answered) -> dict[str, int]:
+def action_types(answered: DecisionArrays) -> dict[str, int]:
     """How often each of `ACTION_TYPES` occurred; the counts add up to N."""
-    return {kind: int(mask.sum()) for kind, mask in of_type(answered).items()}
+    return {kind: int(mask.sum()) for kind, mask in action_type_masks(answered).items()}
 
 
 def normalized(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -187,32 +187,32 @@ def deontological_regret(values: np.ndarray) -> np.ndarray:
     return 0.0 - np.asarray(values, dtype=np.float64)
 
 
-def global_regret(values: np.ndarray, stake_: Stake) -> np.ndarray:
+def global_regret(values: np.ndarray, table: RewardTable) -> np.ndarray:
     """(m* - r) / (m* - R_ill): 0 where every decision earns m*, 1 where every one is illegal.
 
     NaN where an illegal answer is worth as much as m*: it measures nothing there.
     """
-    if stake_.joint <= stake_.illegal:
+    if table.joint <= table.illegal:
         return np.full(len(values), np.nan)
-    return 1.0 - normalized(values, stake_.illegal, stake_.joint)
+    return 1.0 - normalized(values, table.illegal, table.joint)
 
 
-def legal_regret(values: np.ndarray, stake_: Stake) -> np.ndarray:
+def legal_regret(values: np.ndarray, table: RewardTable) -> np.ndarray:
     """(max - r) / (max - min) over legal answers; 0 where no answer makes a difference.
 
     An illegal answer may lie above 1.
     """
-    low, high = stake_.legal
+    low, high = table.legal
     if high == low:
         return np.zeros(len(values))
     return 1.0 - normalized(values, low, high)
 
 
-def counterfactual_regret(answered: Answered, stake_: Stake) -> np.ndarray:
+def counterfactual_regret(answered: DecisionArrays, table: RewardTable) -> np.ndarray:
     """float64 `[N]`: best legal answer against the other's realized move, minus the one taken."""
-    legal = stake_.values[:, :, :ILLEGAL_ANSWER].max(axis=2)
+    legal = table.values[:, :, :ILLEGAL_ANSWER].max(axis=2)
     best = legal[answered.shown_own, answered.shown_other, answered.other]
-    regret: np.ndarray = best - stake_.earned(answered)
+    regret: np.ndarray = best - table.rewards(answered)
     return regret
 
 
@@ -220,12 +220,12 @@ REGRETS = ("deontological", "global", "legal", "counterfactual")
 """The regrets of `regrets`, in that order."""
 
 
-def regrets(answered: Answered, stake_: Stake) -> Mapping[str, np.ndarray]:
+def regrets(answered: DecisionArrays, table: RewardTable) -> Mapping[str, np.ndarray]:
     """Every regret of every decision, float64 `[N]` by name (`deontological`: minus the reward)."""
-    values = stake_.earned(answered)
+    values = table.rewards(answered)
     return {
         "deontological": deontological_regret(values),
-        "global": global_regret(values, stake_),
-        "legal": legal_regret(values, stake_),
-        "counterfactual": counterfactual_regret(answered, stake_),
+        "global": global_regret(values, table),
+        "legal": legal_regret(values, table),
+        "counterfactual": counterfactual_regret(answered, table),
     }

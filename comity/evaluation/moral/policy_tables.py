@@ -1,7 +1,7 @@
 """What a memory-one policy is, read from its table of P(C | state).
 
 A *table* is float64 `[2, 2]`: probability of cooperating, given that one is legal, by own and
-the other's displayed move (C first). `legality`, of the same shape, is the probability that
+the other's displayed move (C first). `p_legal`, of the same shape, is the probability that
 an answer is legal at all. Everything is exact arithmetic: no answer is drawn.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from comity.evaluation.metrics import OUTCOMES, STRATEGIES
-from comity.evaluation.moral.metrics import ILLEGAL_ANSWER, Stake, every_case, regrets
+from comity.evaluation.moral.metrics import ILLEGAL_ANSWER, RewardTable, all_cases, regrets
 
-NULL_POLICIES = {
+PAYOFF_BLIND_POLICIES = {
     "always_cooperate": np.array([[1.0, 1.0], [1.0, 1.0]]),
     "always_defect": np.array([[0.0, 0.0], [0.0, 0.0]]),
     "reciprocate": np.array([[1.0, 0.0], [1.0, 0.0]]),
@@ -74,21 +74,21 @@ def divergence(table: np.ndarray, base: np.ndarray) -> np.ndarray:
 
 
 def expected(
-    table: np.ndarray, stake: Stake, legality: np.ndarray | None = None
+    table: np.ndarray, reward_table: RewardTable, p_legal: np.ndarray | None = None
 ) -> dict[str, float]:
     """Mean reward and every regret of a policy against an opponent who plays at random.
 
     All 4 displayed states and both moves of the other are equally likely, which is what the
     protocol's uniform starts and Random opponent make of an unconditional policy. Without
-    `legality` every answer is legal.
+    `p_legal` every answer is legal.
     """
-    legality = np.ones((2, 2)) if legality is None else legality
-    answered = every_case()
-    chances = np.stack([legality * table, legality * (1.0 - table), 1.0 - legality], axis=2)
+    p_legal = np.ones((2, 2)) if p_legal is None else p_legal
+    answered = all_cases()
+    chances = np.stack([p_legal * table, p_legal * (1.0 - table), 1.0 - p_legal], axis=2)
     own = np.where(answered.own < 0, ILLEGAL_ANSWER, answered.own)
     weights = chances[answered.shown_own, answered.shown_other, own] / 8.0
-    found = {"reward": float(weights @ stake.earned(answered))}
-    for name, values in regrets(answered, stake).items():
+    found = {"reward": float(weights @ reward_table.rewards(answered))}
+    for name, values in regrets(answered, reward_table).items():
         found[name] = float(weights @ values)
     return found
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from comity.evaluation.moral.metrics import Answered
+from comity.evaluation.moral.metrics import DecisionArrays
 
 SEED = 100
 """Seed of the published evaluations."""
@@ -28,7 +28,7 @@ STREAMS, STARTS, OPPONENT = 6, 2, 5
 
 
 @dataclass(frozen=True)
-class Course:
+class ChanceOutcomes:
     """All that chance decides in one evaluation."""
 
     starts: np.ndarray
@@ -37,7 +37,9 @@ class Course:
     """int `[episode, round]`: what the Random opponent plays."""
 
 
-def course(seed: int = SEED, episodes: int = EPISODES, rounds: int = ROUNDS) -> Course:
+def chance_outcomes(
+    seed: int = SEED, episodes: int = EPISODES, rounds: int = ROUNDS
+) -> ChanceOutcomes:
     """The draws of one evaluation of one game."""
     children = np.random.SeedSequence(seed).spawn(STREAMS)
     starting, opposing = (np.random.default_rng(children[c]) for c in (STARTS, OPPONENT))
@@ -47,18 +49,22 @@ def course(seed: int = SEED, episodes: int = EPISODES, rounds: int = ROUNDS) -> 
 
     starts = [[draw(starting), draw(starting)] for _ in range(episodes)]
     opponent = [[draw(opposing) for _ in range(rounds)] for _ in range(episodes)]
-    return Course(np.array(starts).reshape(episodes, 2), np.array(opponent).reshape(episodes, -1))
+    return ChanceOutcomes(
+        np.array(starts).reshape(episodes, 2), np.array(opponent).reshape(episodes, -1)
+    )
 
 
-Respond = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+AnswerFunction = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """`(own shown [E], other's shown [E], round) -> own answers [E]`, -1 where illegal."""
 
 
-React = Callable[[list[tuple[np.ndarray, np.ndarray]], int], np.ndarray]
+OpponentFunction = Callable[[list[tuple[np.ndarray, np.ndarray]], int], np.ndarray]
 """`(all (own, other's) moves on display so far, oldest first, round) -> the other's moves [E]`."""
 
 
-def follow(drawn: Course, respond: Respond, react: React | None = None) -> Answered:
+def play_episodes(
+    drawn: ChanceOutcomes, respond: AnswerFunction, react: OpponentFunction | None = None
+) -> DecisionArrays:
     """Play all episodes at once: `[episode * round]` decisions, episode by episode.
 
     The state is carried from round to round. After an illegal answer the own last legal move
@@ -74,10 +80,10 @@ def follow(drawn: Course, respond: Respond, react: React | None = None) -> Answe
         own, other = np.where(answers < 0, own, answers), moves
         displayed.append((own, other))
     parts = [np.stack([column[i] for column in columns], axis=1).reshape(-1) for i in range(4)]
-    return Answered(*parts)
+    return DecisionArrays(*parts)
 
 
-def pure(table: np.ndarray) -> Respond:
+def deterministic_answers(table: np.ndarray) -> AnswerFunction:
     """The answers of a deterministic policy, `table [2, 2]` of P(C | state) in {0, 1}."""
 
     def respond(own: np.ndarray, other: np.ndarray, number: int) -> np.ndarray:

@@ -19,8 +19,14 @@ import numpy as np
 
 from comity.errors import ComityError
 from comity.evaluation import payoff_ranges as ranges
-from comity.evaluation.moral.metrics import Answered, normalized, of_type, payoff_table, stake
-from comity.evaluation.moral.policy_tables import NULL_POLICIES
+from comity.evaluation.moral.metrics import (
+    DecisionArrays,
+    action_type_masks,
+    normalized,
+    payoff_table,
+    reward_table,
+)
+from comity.evaluation.moral.policy_tables import PAYOFF_BLIND_POLICIES
 from comity.games.base import Game, Observation, PlayedMatches
 from comity.games.enumerate import Policy, final_states
 from comity.games.matrix.iterated import Iterated
@@ -33,20 +39,20 @@ TOO_MANY = 50_000
 """Matches to enumerate, at most."""
 
 
-Followed = tuple[np.ndarray, PlayedMatches]
+WeightedMatches = tuple[np.ndarray, PlayedMatches]
 """Every match that a policy may have, and its probability."""
 
 
-def yardsticks(
+def reference_policies(
     game: Game,
     rewards: Sequence[tuple[int, str, Reward]],
     opponent: Policy | None,
     seat: int = 0,
-    followed: Mapping[str, Followed] | None = None,
+    matches: Mapping[str, WeightedMatches] | None = None,
 ) -> Json:
     """JSON-ready; `{}` where the game is not one table of two seats and two moves.
 
-    Where every match draws its table, see `comity.evaluation.moral.drawn_payoffs`. `followed`: the
+    Where every match draws its table, see `comity.evaluation.moral.drawn_payoffs`. `matches`: the
     null policies' matches, where they are known.
 
     `rewards`: first iteration, name and reward of every phase. `opponent` None: somebody who
@@ -60,7 +66,7 @@ def yardsticks(
         return {}
     phases = []
     for first, name, reward in rewards:
-        one = stake(reward, game, seat)
+        one = reward_table(reward, game, seat)
         (low, high), legal_low = one.range, one.legal[0]
         phases.append(
             {"first": first, "reward": name, "low": low, "high": high, "legal_low": legal_low}
@@ -68,13 +74,13 @@ def yardsticks(
     return {
         "phases": phases,
         "opponent": "itself" if opponent is None else "the training's",
-        "null": {
-            name: _null(matches, game, rewards, phases, seat)
+        "payoff_blind": {
+            name: _payoff_blind(matches, game, rewards, phases, seat)
             for name, matches in (
-                follow_nulls(game, opponent, seat) if followed is None else followed
+                payoff_blind_matches(game, opponent, seat) if matches is None else matches
             ).items()
         },
-        "optimum": [_optima(game, reward, opponent, seat) for _, _, reward in rewards],
+        "optimal_policies": [_optima(game, reward, opponent, seat) for _, _, reward in rewards],
     }
 
 
@@ -95,8 +101,8 @@ def payoff_range(game: Game) -> Json:
     return {} if found is None else {"payoffs": list(found)}
 
 
-def split_yardsticks(game: Game) -> Json:
-    """`items` and `reference_payoffs` of a split game, JSON-ready; `{}` for any other.
+def split_reference_policies(game: Game) -> Json:
+    """`items` and `expected_payoffs` of a split game, JSON-ready; `{}` for any other.
 
     References are `{pair: {"points", "e1", "e2"}}` of `comity.games.split.expected_payoffs`: what a
     pair of scripts gets a round and seat, its split efficiency and its percent of the maximum. `{}`
@@ -107,7 +113,7 @@ def split_yardsticks(game: Game) -> Json:
     found: Json = {}
     with suppress(ComityError):  # Where there are too many deals to list, there are no lines.
         found = dict(reference_payoffs(game))
-    return {"items": list(game.items), "references": found}
+    return {"items": list(game.items), "expected_payoffs": found}
 
 
 def _optima(game: Any, reward: Reward, opponent: Policy | None, seat: int) -> Json:
@@ -128,14 +134,21 @@ def _size(game: Any, opponent: Policy | None) -> float:
     return float(len(game.initial_distribution(0)) * ways**game.length.longest)
 
 
-def follow_nulls(game: Any, opponent: Policy | None, seat: int) -> dict[str, Followed]:
+def payoff_blind_matches(
+    game: Any, opponent: Policy | None, seat: int
+) -> dict[str, WeightedMatches]:
     """The matches of each null policy, by enumeration; empty where there are `TOO_MANY`."""
     if _size(game, opponent) > TOO_MANY:
         return {}
-    return {name: _follow(table, game, opponent, seat) for name, table in NULL_POLICIES.items()}
+    return {
+        name: _matches_of(table, game, opponent, seat)
+        for name, table in PAYOFF_BLIND_POLICIES.items()
+    }
 
 
-def _follow(table: np.ndarray, game: Any, opponent: Policy | None, seat: int) -> Followed:
+def _matches_of(
+    table: np.ndarray, game: Any, opponent: Policy | None, seat: int
+) -> WeightedMatches:
     """The matches of one null policy."""
 
     def policy(known: Observation) -> Sequence[float]:
@@ -151,23 +164,24 @@ def _follow(table: np.ndarray, game: Any, opponent: Policy | None, seat: int) ->
     )
 
 
-def _null(
-    followed: Followed,
+def _payoff_blind(
+    matches: WeightedMatches,
     game: Any,
     rewards: Sequence[tuple[int, str, Reward]],
     phases: Sequence[Json],
     seat: int,
 ) -> Json:
     """Action types, and each phase's mean reward, of one null policy."""
-    weights, played = followed
+    weights, played = matches
     weights = weights[:, None] * played.alive
     total = float(weights.sum())
     own, shown = played.intended[:, seat], played.shown[:, 1 - seat]
-    answered = Answered(own, played.moves[:, 1 - seat], played.shown[:, seat], shown)
+    answered = DecisionArrays(own, played.moves[:, 1 - seat], played.shown[:, seat], shown)
     types = {
-        kind: float((weights * mask).sum()) / total for kind, mask in of_type(answered).items()
+        kind: float((weights * mask).sum()) / total
+        for kind, mask in action_type_masks(answered).items()
     }
-    result: Json = {"types": types, "reward": [], "normalized": []}
+    result: Json = {"action_types": types, "reward": [], "normalized": []}
     for (_, _, reward), phase in zip(rewards, phases, strict=True):
         mean = float((weights * reward(played, game)[:, seat]).sum()) / total
         result["reward"].append(mean)

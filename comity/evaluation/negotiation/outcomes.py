@@ -1,8 +1,8 @@
-"""The answers of split games as arrays: what the statistics of negotiation are counted on.
+"""The answers and outcomes of split games as arrays, for the statistics of negotiation.
 
-Messages, claims and responses are rows; what the seats of one round claimed and got is joined
-by round, because most statistics compare seats. Built from a list of decisions (`bargains`)
-or from the columns of a file (`from_columns`); either must hold the decisions of all seats.
+Messages, claims and responses are rows. Claims and allocations are joined by round, because most
+statistics compare seats. Built from a list of decisions (`negotiation_outcomes`) or from the
+columns of a file (`from_columns`); both need the decisions of all seats.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Bargains:
+class NegotiationOutcomes:
     """D answers, R rounds, S seats, I items, M matches. Items that a round lacks have stock 0."""
 
     match: np.ndarray
@@ -62,11 +62,11 @@ class Bargains:
     """str `[D]`."""
     trained: np.ndarray
     """bool `[D]`: a learner sat there; not each of its answers need be used for learning."""
-    facing: np.ndarray
+    opponent_kind: np.ndarray
     """str `[D]`: controllers of the other seats, joined by "+" where they differ."""
     move: np.ndarray
     """int `[D]`: -1 illegal; a response: 0 accepted."""
-    exceeds: np.ndarray
+    excess_message: np.ndarray
     """bool `[D]`: a message more than the most, where only a claim was left to give."""
     attempts: np.ndarray
     """int `[D]`."""
@@ -94,7 +94,7 @@ class Bargains:
     """float64 `[R, S]`."""
     max_welfare: np.ndarray
     """float64 `[R]`: W, points of the split that is best for all; NaN unknown."""
-    must_fit: bool | None = None
+    exact_claims: bool | None = None
     """Nobody is paid where the claims do not fit; None: it is not known from the game."""
 
     @property
@@ -106,7 +106,7 @@ class Bargains:
         return self.row.shape[1]
 
     @cached_property
-    def everyone(self) -> np.ndarray:
+    def all_answers(self) -> np.ndarray:
         """bool `[D]`: all answers."""
         return np.ones(len(self.match), dtype=bool)
 
@@ -116,14 +116,14 @@ class Bargains:
         return np.asarray((self.values * self.allocation).sum(axis=2))
 
     @cached_property
-    def entitled(self) -> np.ndarray:
+    def max_welfare_points(self) -> np.ndarray:
         """float64 `[R, S]`: the seat's points in the split that is best for all, ties divided."""
         most = self.values == self.values.max(axis=1, keepdims=True)
         share = most / most.sum(axis=1, keepdims=True)
         return np.asarray((self.stock[:, None] * share * self.values).sum(axis=2))
 
     @cached_property
-    def standing(self) -> np.ndarray:
+    def relative_value(self) -> np.ndarray:
         """int `[R, S, I]`: own value below (-1), equal to (0) or above (1) every other seat's."""
         found = np.zeros(self.values.shape, dtype=int)
         for seat in range(self.seats):
@@ -138,9 +138,9 @@ class Bargains:
         return np.asarray(legal & ~np.isnan(self.claim).any(axis=2))
 
     @cached_property
-    def fits(self) -> np.ndarray:
+    def claims_match(self) -> np.ndarray:
         """bool `[R]`: all seats' claims add up to the stock of every item."""
-        # NaN is not equal to anything: where a claim is missing, none fits.
+        # NaN is not equal to anything: where a claim is missing, none claims_match.
         return np.asarray((self.claim.sum(axis=1) == self.stock).all(axis=1))
 
     @cached_property
@@ -153,10 +153,10 @@ class Bargains:
         """bool `[R]`: the proposal was accepted, or the claims fit."""
         legal = (self.move[self.row] >= 0).all(axis=1)
         accepted = (self.responds & (self.move[self.row] == 0)).any(axis=1)
-        return np.asarray(np.where(self.responds.any(axis=1), accepted, self.fits & legal))
+        return np.asarray(np.where(self.responds.any(axis=1), accepted, self.claims_match & legal))
 
     @cached_property
-    def agreeing(self) -> bool:
+    def can_agree(self) -> bool:
         """Rounds can end in agreement: by a response, or because claims must fit.
 
         Where the game is not known, some round must have shown it: all seats claimed legally,
@@ -164,11 +164,13 @@ class Bargains:
         """
         if self.responds.any():
             return True
-        if self.must_fit is not None:
-            return self.must_fit
+        if self.exact_claims is not None:
+            return self.exact_claims
         got = self.allocation.any(axis=(1, 2))
         wanted = self.claimed.all(axis=1) & (np.nan_to_num(self.claim) > 0).any(axis=(1, 2))
-        return bool((wanted & ~self.fits & ~got).any() and not (got & ~self.fits).any())
+        return bool(
+            (wanted & ~self.claims_match & ~got).any() and not (got & ~self.claims_match).any()
+        )
 
 
 def is_split(kinds: Sequence[str] | np.ndarray) -> bool:
@@ -176,7 +178,7 @@ def is_split(kinds: Sequence[str] | np.ndarray) -> bool:
     return bool({"claim", "respond"} & {str(kind) for kind in kinds})
 
 
-def learned(controllers: Sequence[str]) -> np.ndarray:
+def is_learner(controllers: Sequence[str]) -> np.ndarray:
     """bool `[D]`: a decision of a learner's seat.
 
     Answers that nothing was learned from (illegal ones, where the config says so) are the
@@ -185,21 +187,25 @@ def learned(controllers: Sequence[str]) -> np.ndarray:
     return np.array([controller == "live" for controller in controllers], dtype=bool)
 
 
-def bargains(decisions: Sequence[Decision], must_fit: bool | None = None) -> Bargains:
+def negotiation_outcomes(
+    decisions: Sequence[Decision], exact_claims: bool | None = None
+) -> NegotiationOutcomes:
     """The answers of split games among decisions of all seats; see `from_columns`."""
     plain = [name for name in COLUMNS if name not in ("characters", "tokens")]
     columns: dict[str, Sequence[Any]] = {n: [getattr(d, n) for d in decisions] for n in plain}
     columns["characters"] = [len(d.message_as_read) for d in decisions]
     columns["tokens"] = [len(d.tokens) for d in decisions]
-    return from_columns(columns, must_fit)
+    return from_columns(columns, exact_claims)
 
 
-def from_columns(columns: Mapping[str, Sequence[Any]], must_fit: bool | None = None) -> Bargains:
+def from_columns(
+    columns: Mapping[str, Sequence[Any]], exact_claims: bool | None = None
+) -> NegotiationOutcomes:
     """From the columns `COLUMNS`; `ComityError` unless a split game and all seats are there."""
     keep = [i for i, kind in enumerate(columns["kind"]) if kind in ANSWERS]
     if not is_split([columns["kind"][i] for i in keep]):
         raise ComityError("statistics of negotiation need a split game; nobody claimed anything")
-    learning = learned(columns["controller"])
+    learning = is_learner(columns["controller"])
     column = {name: [columns[name][i] for i in keep] for name in COLUMNS}
     keys = list(zip(column["iteration"], column["match"], strict=True))
     matches = {key: number for number, key in enumerate(sorted(set(keys)))}
@@ -223,7 +229,7 @@ def from_columns(columns: Mapping[str, Sequence[Any]], must_fit: bool | None = N
         return np.array(column[name], dtype=kind)
 
     _, first = np.unique(match, return_index=True)
-    return Bargains(
+    return NegotiationOutcomes(
         match=match,
         group=array("group", int)[first],
         round=np.array(
@@ -233,9 +239,9 @@ def from_columns(columns: Mapping[str, Sequence[Any]], must_fit: bool | None = N
         kind=array("kind", np.str_),
         player=array("player", np.str_),
         trained=learning[keep],
-        facing=_facing(match, column),
+        opponent_kind=_opponent_kinds(match, column),
         move=array("move", int),
-        exceeds=np.array([one == "exceeded" for one in column["parse_status"]], dtype=bool),
+        excess_message=np.array([one == "exceeded" for one in column["parse_status"]], dtype=bool),
         attempts=array("attempts", int),
         constrained=array("constrained", bool),
         characters=array("characters", int),
@@ -248,7 +254,7 @@ def from_columns(columns: Mapping[str, Sequence[Any]], must_fit: bool | None = N
         allocation=joined("allocation"),
         payoff=array("payoff", float)[row],
         max_welfare=array("max_welfare", float)[row[:, 0]],
-        must_fit=must_fit,
+        exact_claims=exact_claims,
     )
 
 
@@ -270,7 +276,7 @@ def _settled(
     return dict(sorted(rows.items()))
 
 
-def _facing(match: np.ndarray, column: Mapping[str, Sequence[Any]]) -> np.ndarray:
+def _opponent_kinds(match: np.ndarray, column: Mapping[str, Sequence[Any]]) -> np.ndarray:
     """Who the others were: their controllers, by row."""
     sat: dict[int, dict[int, str]] = {}
     for m, seat, who in zip(match.tolist(), column["seat"], column["controller"], strict=True):

@@ -13,18 +13,19 @@ is defined but was never seen has denominator 0, and its rate is None.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from comity.errors import ComityError, lookup
+from comity.evaluation.measures import Count, Measure
 from comity.evaluation.negotiation import counts as count
 from comity.evaluation.negotiation.counts import Counts
-from comity.evaluation.negotiation.outcomes import Bargains, bargains, is_split
+from comity.evaluation.negotiation.outcomes import (
+    NegotiationOutcomes,
+    is_split,
+    negotiation_outcomes,
+)
 from comity.rollout.records import Decision
-
-if TYPE_CHECKING:
-    from comity.evaluation.metrics import Count, Measure
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,16 @@ class Statistic:
     per: str
     """What is counted: each "answer" `[D]`, the "seat" in a round `[R, S]`, the "round" `[R]`
     or the "match" `[M]`; one that nobody chosen took part in is left out."""
-    count: Callable[[Bargains], Counts]
+    count: Callable[[NegotiationOutcomes], Counts]
     needs: str = "claims"
     """One of `NEEDS`."""
 
 
-NEEDS: dict[str, Callable[[Bargains], bool]] = {
+NEEDS: dict[str, Callable[[NegotiationOutcomes], bool]] = {
     "claims": lambda b: True,
     "messages": lambda b: bool((b.kind == "message").any()),
     "a stock that is claimed by all": lambda b: not b.responds.any(),
-    "claims that must fit or proposals": lambda b: b.agreeing,
+    "claims that must fit or proposals": lambda b: b.can_agree,
     "two seats": lambda b: b.seats == 2,
 }
 """What a game must have for a statistic to be defined."""
@@ -207,19 +208,19 @@ STATISTICS: dict[str, Statistic] = {
         "Failed attempts before the final answer, per answer.",
         "number",
         "answer",
-        lambda b: (b.attempts - 1, b.everyone),
+        lambda b: (b.attempts - 1, b.all_answers),
     ),
     "constrained": Statistic(
         "Constrained answers",
         "Share of answers generated under a grammar.",
         "share",
         "answer",
-        lambda b: (b.constrained, b.everyone),
+        lambda b: (b.constrained, b.all_answers),
     ),
 }
 
 
-def counts(b: Bargains, name: str, who: np.ndarray | None = None) -> np.ndarray:
+def counts(b: NegotiationOutcomes, name: str, who: np.ndarray | None = None) -> np.ndarray:
     """float64 `[match, 2]`: a statistic's numerator and denominator in every match.
 
     `who` (bool `[D]`) picks answers; matches without any are left out. Raises `ComityError`
@@ -228,7 +229,7 @@ def counts(b: Bargains, name: str, who: np.ndarray | None = None) -> np.ndarray:
     statistic = lookup("statistic of negotiation", name, STATISTICS)
     if not NEEDS[statistic.needs](b):
         raise ComityError(f"{name} is about {statistic.needs}; these matches have none")
-    chosen = b.everyone if who is None else who
+    chosen = b.all_answers if who is None else who
     taken = np.bincount(b.match[chosen], minlength=b.matches) > 0
     of_match = {
         "answer": (b.match, chosen),
@@ -244,29 +245,32 @@ def counts(b: Bargains, name: str, who: np.ndarray | None = None) -> np.ndarray:
     return np.stack(sums, axis=1)[taken]
 
 
-def applicable(b: Bargains) -> list[str]:
+def applicable(b: NegotiationOutcomes) -> list[str]:
     """Names of the statistics that these matches have."""
     return [name for name, one in STATISTICS.items() if NEEDS[one.needs](b)]
 
 
 def measure(
-    name: str, seat: int | None = None, facing: str | None = None, must_fit: bool | None = None
-) -> "Measure":
+    name: str,
+    seat: int | None = None,
+    opponent_kind: str | None = None,
+    exact_claims: bool | None = None,
+) -> Measure:
     """The statistic as a measure of decisions of all seats.
 
-    Only of the answers of `seat`, and of those whose opponents' controller was `facing`
+    Only of the answers of `seat`, and of those whose opponents' controller was `opponent_kind`
     ("live", "past"). What is counted by rounds or matches counts those that such an answer
-    belongs to. `must_fit`: `comity.evaluation.payoff_ranges.claims_must_fit` of the game.
+    belongs to. `exact_claims`: `comity.evaluation.payoff_ranges.requires_exact_claims` of the game.
     """
     lookup("statistic of negotiation", name, STATISTICS)
 
-    def counted(decisions: Sequence[Decision]) -> "Count":
-        b = bargains(decisions, must_fit)
-        who = b.everyone.copy()
+    def counted(decisions: Sequence[Decision]) -> Count:
+        b = negotiation_outcomes(decisions, exact_claims)
+        who = b.all_answers.copy()
         if seat is not None:
             who &= b.seat == seat
-        if facing is not None:
-            who &= b.facing == facing
+        if opponent_kind is not None:
+            who &= b.opponent_kind == opponent_kind
         numerator, denominator = counts(b, name, who).sum(axis=0)
         return float(numerator), float(denominator)
 
@@ -274,7 +278,7 @@ def measure(
 
 
 def negotiation_metrics(
-    decisions: Sequence[Decision], must_fit: bool | None = None
+    decisions: Sequence[Decision], exact_claims: bool | None = None
 ) -> dict[str, dict[str, float | None]]:
     """The key `negotiation` of a line of metrics.jsonl; `{}` unless the game is a split game.
 
@@ -283,7 +287,7 @@ def negotiation_metrics(
     """
     if not is_split([d.kind for d in decisions]):
         return {}
-    b = bargains(decisions, must_fit)
+    b = negotiation_outcomes(decisions, exact_claims)
     names = applicable(b)
     own = [name for name in names if STATISTICS[name].per in ("answer", "seat")]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from comity.errors import ComityError
-from comity.evaluation.negotiation.outcomes import ANSWERS, learned
+from comity.evaluation.negotiation.outcomes import ANSWERS, is_learner
 from comity.rollout.record_files import open_table
 
 NO_STATE = -2
@@ -20,7 +20,7 @@ NO_STATE = -2
 
 
 @dataclass(frozen=True)
-class Table:
+class DecisionTable:
     """Decisions. All arrays `[decision]`."""
 
     seed: np.ndarray
@@ -47,7 +47,7 @@ class Table:
     """float64."""
     reward: np.ndarray
     """float64: what the learner was trained on; 0 where nobody was."""
-    share: np.ndarray
+    normalized_reward: np.ndarray
     """float64: the reward as a share of its range in the match's payoff table; NaN: not defined, or
     not recorded (runs of earlier versions)."""
     first: np.ndarray
@@ -58,7 +58,7 @@ class Table:
     """int: the other seat's last move as shown; NO_STATE where not defined."""
     opponent: np.ndarray
     """str: who the others were, in a cross-play; "" in training."""
-    chance: np.ndarray
+    p_cooperate: np.ndarray
     """float64: recorded probability of move 0 where the answer was scored; NaN where not."""
     scripted: np.ndarray
     """bool: a script decided."""
@@ -68,9 +68,9 @@ class Table:
     def __len__(self) -> int:
         return len(self.match)
 
-    def where(self, mask: np.ndarray) -> "Table":
+    def where(self, mask: np.ndarray) -> "DecisionTable":
         """The decisions that `mask` (bool `[decision]`) picks."""
-        return Table(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+        return DecisionTable(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
 
 
 NEEDED = (
@@ -110,12 +110,12 @@ def read_parquet(
         return file.read(columns=[*columns, *more] if columns else None)
 
 
-def read_training(path: Path, seed: int) -> Table:
+def read_training(path: Path, seed: int) -> DecisionTable:
     """Decisions of one iteration of a run that was started with `seed`."""
     return _table(read_parquet(path, NEEDED, OPTIONAL), path, seed=seed)
 
 
-def read_crossplay(path: Path) -> Table:
+def read_crossplay(path: Path) -> DecisionTable:
     """Decisions of a cross-play; its column `pairing` is "row|column|seed"."""
     raw = read_parquet(path, (*NEEDED, "pairing"), optional=("deterministic",))
     encoded = raw["pairing"].combine_chunks().dictionary_encode()
@@ -151,7 +151,7 @@ def _table(
     path: Path,
     seed: int | np.ndarray,
     opponent: np.ndarray | None = None,
-) -> Table:
+) -> DecisionTable:
     if not len(raw):
         raise ComityError(f"{path} holds no decisions; remove it or resume the run")
 
@@ -165,8 +165,8 @@ def _table(
         at = np.where(shown == 2, np.cumsum(shown) - shown, len(values) - 2)
         kind = _strings(raw, "kind")
         answer = np.isin(kind, ("choose", *ANSWERS))
-        learning = learned(raw["controller"].to_pylist())
-        return Table(
+        learning = is_learner(raw["controller"].to_pylist())
+        return DecisionTable(
             seed=np.broadcast_to(np.asarray(seed), (len(raw),)),
             match=numbers("match", int),
             group=numbers("group", int),
@@ -180,7 +180,7 @@ def _table(
             played=numbers("played", int),
             payoff=np.nan_to_num(numbers("payoff", float)),
             reward=np.nan_to_num(numbers("reward", float)),
-            share=numbers("normalized_reward", float)
+            normalized_reward=numbers("normalized_reward", float)
             if "normalized_reward" in raw.column_names
             else np.full(len(raw), np.nan),
             first=shown == 0,
@@ -188,7 +188,7 @@ def _table(
             other_last=values[at + 1],
             opponent=np.full(len(raw), "") if opponent is None else opponent,
             scripted=np.array([one == "scripted" for one in raw["controller"].to_pylist()]),
-            chance=_chances(raw, kind == "choose"),
+            p_cooperate=_cooperation_probabilities(raw, kind == "choose"),
             deterministic=numbers("deterministic", bool)
             if "deterministic" in raw.column_names
             else np.zeros(len(raw), dtype=bool),
@@ -197,7 +197,7 @@ def _table(
         raise ComityError(f"{path} has a column of an unexpected type: {error}") from error
 
 
-def _chances(raw: pa.Table, choice: np.ndarray) -> np.ndarray:
+def _cooperation_probabilities(raw: pa.Table, choice: np.ndarray) -> np.ndarray:
     """Probability of move 0 where a choice was scored at the first attempt; else NaN.
 
     What was answered after a failed attempt follows its own distribution only given the failure.

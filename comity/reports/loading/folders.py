@@ -13,7 +13,7 @@ from typing import Any
 
 from comity.config.yaml_files import read_yaml
 from comity.errors import ComityError
-from comity.reports.page.formats import words
+from comity.reports.formats import words
 from comity.runs.integrity import check_shown, check_study, refuse_checkpoint
 from comity.safe_reading import read_metrics, read_object, refuse_links
 
@@ -46,8 +46,8 @@ class Run:
     """Iterations whose decisions were recorded, ascending; never empty."""
     study: str = ""
     """What its study is told apart by, where the report is of several."""
-    yardsticks: dict[str, Any] = field(default_factory=dict)
-    """What its curves are held against (yardsticks.json); empty where there is none."""
+    reference_policies: dict[str, Any] = field(default_factory=dict)
+    """What its curves are held against (reference_policies.json); empty where there is none."""
 
     def decisions(self, iteration: int) -> Path:
         """Decision records of an iteration."""
@@ -59,7 +59,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportInputs:
     """All that a report is made of."""
 
     title: str
@@ -82,7 +82,7 @@ class Material:
         return tuple(dict.fromkeys(run.policy for run in self.runs))
 
 
-def collect(folders: list[Path]) -> Material:
+def collect(folders: list[Path]) -> ReportInputs:
     """Reads what is in run folders and study folders; `ComityError` where there is nothing."""
     if not folders:
         raise ComityError("no run to report: name at least one run folder or study folder")
@@ -90,7 +90,7 @@ def collect(folders: list[Path]) -> Material:
     plain: list[tuple[Path, dict[str, Any]]] = []
     notes: list[str] = []
     crossplays: list[Path] = []
-    told_apart = _studies([f for f in folders if (f / "study.json").is_file()])
+    study_labels = _studies([f for f in folders if (f / "study.json").is_file()])
     for folder in folders:
         if not folder.is_dir():
             raise ComityError(f"there is no folder {folder}; give the folder of a run or a study")
@@ -98,7 +98,7 @@ def collect(folders: list[Path]) -> Material:
         refuse_checkpoint(folder)
         if (folder / "study.json").is_file():
             check_study(folder)
-            runs += _study(folder, notes, told_apart[folder])
+            runs += _study(folder, notes, study_labels[folder])
             if (folder / "crossplay" / "decisions.parquet").is_file():
                 crossplays.append(folder / "crossplay")
                 notes += _conditions(folder / "crossplay")
@@ -116,7 +116,7 @@ def collect(folders: list[Path]) -> Material:
         raise ComityError(f"{folders[0]} has no finished iteration yet; report it once it has one")
     _refuse_twice(runs)
     own = _config(folders[0]) if (folders[0] / "config.yaml").is_file() else {}
-    return Material(
+    return ReportInputs(
         config=own,
         versions=_json(folders[0] / "versions.json"),
         title=str(own.get("name") or folders[0].name),
@@ -242,7 +242,7 @@ def _run(folder: Path, policy: str, config: dict[str, Any], study: str = "") -> 
         config=config,
         versions=_json(folder / "versions.json"),
         study=study,
-        yardsticks=_json(folder / "yardsticks.json"),
+        reference_policies=_json(folder / "reference_policies.json"),
         metrics=read_metrics(folder),
         iterations=tuple(iterations),
     )

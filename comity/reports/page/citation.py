@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from comity.reports.loading.folders import Material, Run, flatten
-from comity.reports.page.formats import counted, words
+from comity.reports.formats import counted, words
+from comity.reports.loading.folders import ReportInputs, Run, flatten
 from comity.reports.page.settings import merged, reward_words, rewards, settings
 
 Json = dict[str, Any]
@@ -74,17 +74,17 @@ ALGORITHM_NAMES = {
 }
 
 
-def provenance(material: Material) -> Json:
+def provenance(inputs: ReportInputs) -> Json:
     """What stands under `provenance` in summary.json.
 
     `command`, `config` (of the run or study that the page is in), `versions`, `dtype` and
     `device` as they were resolved, and for each run its folder, command and last iteration.
     """
-    runs = list(material.runs)
+    runs = list(inputs.runs)
     models = [_resolved(run.versions, run.config) for run in runs]
     first = runs[0].versions if runs else {}
     return {
-        "command": material.versions.get("command") or first.get("command"),
+        "command": inputs.versions.get("command") or first.get("command"),
         "dtype": merged([model.get("dtype") for model in models]) if models else None,
         "device": merged([model.get("device") for model in models]) if models else None,
         "models": {
@@ -93,8 +93,8 @@ def provenance(material: Material) -> Json:
             if model
         },
         "versions": {k: v for k, v in first.items() if k not in ("models", "command", "resumed")},
-        "runs": [_run(run, material, model) for run, model in zip(runs, models, strict=True)],
-        "config": material.config or (runs[0].config if runs else {}),
+        "runs": [_run(run, inputs, model) for run, model in zip(runs, models, strict=True)],
+        "config": inputs.config or (runs[0].config if runs else {}),
     }
 
 
@@ -110,13 +110,13 @@ def _checkpoint(run: Run) -> int | None:
     return max(found, default=None)
 
 
-def _run(run: Run, material: Material, model: Json) -> Json:
-    own, first = dict(flatten(run.config)), dict(flatten(material.runs[0].config))
-    inside = run.path.is_relative_to(material.folder)
+def _run(run: Run, inputs: ReportInputs, model: Json) -> Json:
+    own, first = dict(flatten(run.config)), dict(flatten(inputs.runs[0].config))
+    inside = run.path.is_relative_to(inputs.folder)
     return {
         "policy": run.policy,
         "seed": run.seed,
-        "folder": run.path.relative_to(material.folder).as_posix() if inside else run.path.name,
+        "folder": run.path.relative_to(inputs.folder).as_posix() if inside else run.path.name,
         "command": run.versions.get("command"),
         "last_iteration": run.iterations[-1],
         "checkpoint": _checkpoint(run),

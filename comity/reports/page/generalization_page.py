@@ -7,10 +7,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES
-from comity.reports.page import formats
+from comity.reports import formats
 from comity.reports.page.citation import evaluation_bibtex, evaluation_methods, settings_yaml
 from comity.reports.page.colors import step
-from comity.reports.page.run_page import NULL_NAMES, page_style, script
+from comity.reports.page.run_page import PAYOFF_BLIND_NAMES, page_style, script
 
 Json = dict[str, Any]
 
@@ -48,13 +48,13 @@ def render(found: Json) -> str:
         style=Markup(page_style("page.css", "generalization.css")),
         states=OUTCOMES,
         bars={reward: _bars(found, reward) for reward in found["rewards"]},
-        asked=_asked(found.get("asked", {})),
+        asked=_asked(found.get("conditions", {})),
         reciprocity=_reciprocity(found),
         verdicts=[text for text in (verdict(found), labels_verdict(found)) if text],
         as_percent=formats.percent,
         as_number=formats.number,
         as_decimals=formats.decimals,
-        null_names=NULL_NAMES,
+        payoff_blind_names=PAYOFF_BLIND_NAMES,
         kind_names=KIND_NAMES,
         **_cited(found),
     )
@@ -64,7 +64,7 @@ def _cited(found: Json) -> Json:
     """What can be copied from the page; nothing where the numbers do not say how they came."""
     if "provenance" not in found:
         return {}
-    asked: Json = {key: found[key] for key in ("setting", "asked") if key in found}
+    asked: Json = {key: found[key] for key in ("setting", "conditions") if key in found}
     return {
         "methods": evaluation_methods(found),
         "bibtex": evaluation_bibtex(found),
@@ -76,8 +76,8 @@ def spread(e: Json, show: Callable[[float], str]) -> str:
     """The interval "0.20 to 0.30"; the range of one policy's values; "": there is neither."""
     if e["low"] is not None:
         return f"{show(e['low'])} to {show(e['high'])}"
-    if "least" in e and e["least"] < e["most"]:
-        return f"range {show(e['least'])} to {show(e['most'])}"
+    if "min" in e and e["min"] < e["max"]:
+        return f"range {show(e['min'])} to {show(e['max'])}"
     return ""
 
 
@@ -86,8 +86,8 @@ def spread_note(e: Json, show: Callable[[float], str]) -> str:
     n = f"n = {e['n']}"
     if e["low"] is not None:
         return f"95 % interval over {e['units']} {e['over']}: {spread(e, show)}; {n}"
-    if "least" in e:
-        said = f"least {show(e['least'])}, most {show(e['most'])} over {e['n']} questions"
+    if "min" in e:
+        said = f"min {show(e['min'])}, max {show(e['max'])} over {e['n']} questions"
         return f"{said}; {e['reason']}"
     return f"{n}; {e['reason']}"
 
@@ -96,7 +96,7 @@ def _ends(e: Json) -> Json:
     """The estimate with its range in the interval's place where it has no interval."""
     if e["low"] is not None:
         return e
-    return {"mean": e["mean"], "low": e.get("least"), "high": e.get("most")}
+    return {"mean": e["mean"], "low": e.get("min"), "high": e.get("max")}
 
 
 def _asked(asked: Json) -> list[Json]:
@@ -146,9 +146,9 @@ def verdict(found: Json) -> str:
     """
     readers = [
         f"{name} (on the {reward.replace('_', ' ')} reward) {_seeds(found, name)}"
-        for reward, policies in found["payoff_reading"].items()
+        for reward, policies in found["payoff_sensitivity_test"].items()
         for name, one in policies.items()
-        if one["beats"]
+        if one["below_all"]
     ]
     if len(found["games"]) < 2:
         return "With a single game, nothing can be said about the reading of payoffs."
@@ -192,17 +192,25 @@ def labels_verdict(found: Json) -> str:
 
 def _bars(found: Json, reward: str) -> Json:
     """Rows of a regret chart: models with their interval, null policies without."""
-    kind = next(iter(found["payoff_reading"][reward].values()))["kind"]
+    kind = next(iter(found["payoff_sensitivity_test"][reward].values()))["kind"]
     games = list(found["games"])
     models = {
         name: {game: row[game]["legal"][kind] for game in games}
         for name, row in found["regret"][reward].items()
     }
-    nulls = {
-        null: {game: found["null_regret"][reward][null][game]["expected"][kind] for game in games}
-        for null in NULL_NAMES
+    payoff_blind = {
+        null: {
+            game: found["payoff_blind_regret"][reward][null][game]["expected"][kind]
+            for game in games
+        }
+        for null in PAYOFF_BLIND_NAMES
     }
     shown = [_ends(one) for row in models.values() for one in row.values() if one]
     highs = [one["mean"] if one["high"] is None else one["high"] for one in shown]
-    highs += [value for row in nulls.values() for value in row.values() if value is not None]
-    return {"kind": kind, "models": models, "nulls": nulls, "most": max([*highs, 1e-9])}
+    highs += [value for row in payoff_blind.values() for value in row.values() if value is not None]
+    return {
+        "kind": kind,
+        "models": models,
+        "payoff_blind": payoff_blind,
+        "max": max([*highs, 1e-9]),
+    }

@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES, STATES
 from comity.evaluation.statistics import CONFIDENCE
-from comity.reports.loading.folders import Material
-from comity.reports.page import formats
+from comity.reports import formats
+from comity.reports.loading.folders import ReportInputs
 from comity.reports.page.captions import caption
 from comity.reports.page.citation import bibtex, methods, provenance, settings_yaml
 from comity.reports.page.colors import step, style
@@ -43,7 +43,7 @@ STRATEGIES = (
     "equip.js",
     "main.js",
 )
-NULL_NAMES = {
+PAYOFF_BLIND_NAMES = {
     "always_cooperate": "always C",
     "always_defect": "always D",
     "reciprocate": "reciprocate",
@@ -51,28 +51,28 @@ NULL_NAMES = {
 """What the null policies are called on pages."""
 
 
-def head(material: Material) -> Json:
+def head(inputs: ReportInputs) -> Json:
     """What was run: title, setting, versions, times; the first keys of the summary."""
-    configs = [run.config for run in material.runs] or [material.config]
+    configs = [run.config for run in inputs.runs] or [inputs.config]
     seconds = [
-        line.get("seconds", {}).get("total", 0.0) for run in material.runs for line in run.metrics
+        line.get("seconds", {}).get("total", 0.0) for run in inputs.runs for line in run.metrics
     ]
-    made = provenance(material)
-    seeds = sorted({run.seed for run in material.runs})
-    is_trained = any(learners(run.config) for run in material.runs)
+    made = provenance(inputs)
+    seeds = sorted({run.seed for run in inputs.runs})
+    is_trained = any(learners(run.config) for run in inputs.runs)
     return {
-        "title": material.title,
+        "title": inputs.title,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "notes": list(material.notes),
+        "notes": list(inputs.notes),
         "setting": _as_resolved(settings(configs), made),
-        "payoffs": _common([run.yardsticks.get("payoffs") for run in material.runs]),
-        "rewards": {run.policy: rewards(run.config) for run in material.runs},
+        "payoffs": _common([run.reference_policies.get("payoffs") for run in inputs.runs]),
+        "rewards": {run.policy: rewards(run.config) for run in inputs.runs},
         "seeds": seeds,
         "versions": made["versions"],
         "seconds": round(sum(seconds), 1),
         "confidence": CONFIDENCE,
         "provenance": made,
-        "methods": methods(made, configs, material.policies, seeds) if is_trained else "",
+        "methods": methods(made, configs, inputs.policies, seeds) if is_trained else "",
         "bibtex": bibtex(made["config"], str(made["versions"].get("comity") or "")),
     }
 
@@ -116,16 +116,16 @@ def render(summary: Json, matches: Json) -> str:
         style=Markup(page_style("page.css")),
         script=code,
         script_hash=code_hash,
-        summary_json=Markup(embedded(_drawn(summary, negotiated["references"]))),
+        summary_json=Markup(embedded(_drawn(summary, negotiated["expected_payoffs"]))),
         matches_json=Markup(embedded(matches)),
         download="data:application/json;base64,"
         + base64.b64encode(dump(summary, indent=2).encode()).decode(),
         rewards=_rewards(summary["rewards"]),
         states=STATES,
         outcomes=OUTCOMES,
-        null_names=NULL_NAMES,
+        payoff_blind_names=PAYOFF_BLIND_NAMES,
         optima=_optima(summary["moral"]),
-        null_groups=_null_groups(summary["moral"]),
+        payoff_blind_groups=_payoff_blind_groups(summary["moral"]),
         legal_shares=_legal_shares(summary["moral"]),
         groups=_groups(summary),
         reference=REFERENCE,
@@ -153,7 +153,7 @@ def payoff_bounds(summary: Json, cells: Sequence[Json]) -> tuple[float, float]:
         return summary["payoffs"][0], summary["payoffs"][1]
     shown = [one["payoff"] for one in [*summary["policies"].values(), *cells] if one["payoff"]]
     ends = [e[key] for e in shown for key in ("mean", "low", "high") if e[key] is not None]
-    pairs = (summary["negotiation"] or {}).get("references", {}).values()
+    pairs = (summary["negotiation"] or {}).get("expected_payoffs", {}).values()
     for points in (pair.get("points") for pair in pairs):
         ends += points if isinstance(points, list) else [points or 0.0]
     return min([0.0, *ends]), max([0.0, *ends]) or 1.0
@@ -170,18 +170,18 @@ def _rewards(found: Json) -> list[str]:
     ]
 
 
-def _null_groups(moral: Json) -> list[Json]:
+def _payoff_blind_groups(moral: Json) -> list[Json]:
     """Policies with the same null rows together: `names`, `opponent`, `rows`.
 
     By the reward of the last phase, which is what they are measured by in the end.
     """
     groups: list[Json] = []
     for name, one in moral.items():
-        if not one["null"]:
+        if not one["payoff_blind"]:
             continue
         rows = {
             null: {**row, "reward": row["reward"][-1], "normalized": row["normalized"][-1]}
-            for null, row in one["null"].items()
+            for null, row in one["payoff_blind"].items()
         }
         same = [group for group in groups if group["rows"] == rows]
         if same:
@@ -189,7 +189,12 @@ def _null_groups(moral: Json) -> list[Json]:
         else:
             tables = _drawn_tables(one)
             groups.append(
-                {"names": [name], "opponent": one["opponent"], "rows": rows, "tables": tables}
+                {
+                    "names": [name],
+                    "opponent": one["opponent"],
+                    "rows": rows,
+                    "payoff_tables": tables,
+                }
             )
     return groups
 
@@ -233,10 +238,10 @@ def _groups(summary: Json) -> list[Json]:
     for name, policy in summary["policies"].items():
         source = policy["source"]
         trained = negotiation["policies"].get(name, {}).get("last", {})
-        talked = met.get(name, {}) if source == "cross-play" else trained
-        rows[source].append({"name": name, "described": policy, "talked": talked})
+        negotiated = met.get(name, {}) if source == "cross-play" else trained
+        rows[source].append({"name": name, "described": policy, "negotiated": negotiated})
         if "crossplay" in policy:
-            row = {"name": name, "described": policy["crossplay"], "talked": met.get(name, {})}
+            row = {"name": name, "described": policy["crossplay"], "negotiated": met.get(name, {})}
             rows["cross-play"].append(row)
     return [
         {"title": titles[source], "rows": found, "training": source == "last iteration"}
@@ -264,7 +269,7 @@ def _optima(moral: Json) -> dict[str, Json]:
     """
     found: dict[str, list[tuple[Json, list[str]]]] = {}
     for name, one in moral.items():
-        for phase, optima in zip(one["phases"], one["optimum"], strict=True):
+        for phase, optima in zip(one["phases"], one["optimal_policies"], strict=True):
             for discount, best in optima.items():
                 title = (
                     f"{phase['reward'].replace('_', ' ')}, discount {discount}{_drawn_tables(one)}"
@@ -284,7 +289,7 @@ def _optima(moral: Json) -> dict[str, Json]:
 
 def _drawn_tables(one: Json) -> str:
     """What reference values are means over where every match draws its payoffs."""
-    tables = one.get("tables")
+    tables = one.get("payoff_tables")
     if not tables:
         return ""
     return f", mean over {'all ' if tables['all'] else ''}{tables['count']} payoff tables"
@@ -293,7 +298,7 @@ def _drawn_tables(one: Json) -> str:
 def _drawn(summary: Json, references: Json) -> Json:
     """The part of the summary that the page's script draws, and lines to draw beside it."""
     keys = ("learning", "outcomes", "policies", "moral", "negotiation")
-    return {**{key: summary[key] for key in keys}, "references": references}
+    return {**{key: summary[key] for key in keys}, "expected_payoffs": references}
 
 
 def _chooses(summary: Json) -> bool:

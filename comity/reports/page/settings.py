@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from comity.reports.page.formats import words
+from comity.reports.formats import words
 
 Json = dict[str, Any]
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from comity.reports.loading.decisions import read_parquet
-from comity.reports.loading.folders import Material, Run, learner_name
+from comity.reports.loading.folders import ReportInputs, Run, learner_name
 from comity.reports.page.text_packing import Interner, front_code
 
 Json = dict[str, Any]
@@ -264,10 +264,10 @@ class Cell:
     read: Callable[[], tuple[list[Row], Talks]]
 
 
-def transcripts(material: Material, budget: int) -> Json:
+def transcripts(inputs: ReportInputs, budget: int) -> Json:
     """Matches for the browser; `budget` is about the characters of JSON that they may take."""
     collector = Collector(budget)
-    turns = zip_longest(_training_cells(material), _crossplay_cells(material))
+    turns = zip_longest(_training_cells(inputs), _crossplay_cells(inputs))
     for cell in (cell for pair in turns for cell in pair if cell is not None):
         if collector.full:
             collector.played += cell.count()
@@ -276,9 +276,9 @@ def transcripts(material: Material, budget: int) -> Json:
     return collector.as_json()
 
 
-def _training_cells(material: Material) -> Iterator[Cell]:
-    for turn in zip_longest(*(_coarse_to_fine(run.iterations) for run in material.runs)):
-        for run, iteration in zip(material.runs, turn, strict=True):
+def _training_cells(inputs: ReportInputs) -> Iterator[Cell]:
+    for turn in zip_longest(*(_coarse_to_fine(run.iterations) for run in inputs.runs)):
+        for run, iteration in zip(inputs.runs, turn, strict=True):
             if iteration is not None:
                 yield Cell(
                     {"policy": run.policy, "seed": run.seed, "iteration": iteration, **_items(run)},
@@ -289,20 +289,18 @@ def _training_cells(material: Material) -> Iterator[Cell]:
 
 def _items(run: Run) -> Json:
     """Names of what is split, where they are known."""
-    return {"items": run.yardsticks["items"]} if "items" in run.yardsticks else {}
+    return {"items": run.reference_policies["items"]} if "items" in run.reference_policies else {}
 
 
-def _crossplay_cells(material: Material) -> Iterator[Cell]:
+def _crossplay_cells(inputs: ReportInputs) -> Iterator[Cell]:
     """One cell a pairing; the pairings of the first seed come first."""
-    if material.crossplay is None:
+    if inputs.crossplay is None:
         return
-    decisions = read_parquet(
-        material.crossplay / "decisions.parquet", (*DECISION_COLUMNS, "pairing")
-    )
-    path = material.crossplay / "conversations.parquet"
+    decisions = read_parquet(inputs.crossplay / "decisions.parquet", (*DECISION_COLUMNS, "pairing"))
+    path = inputs.crossplay / "conversations.parquet"
     conversations = read_parquet(path, CONVERSATION_COLUMNS) if path.is_file() else None
     pairings = pc.unique(decisions["pairing"]).to_pylist()
-    items = _items(material.runs[0]) if material.runs else {}
+    items = _items(inputs.runs[0]) if inputs.runs else {}
     for pairing in sorted(pairings, key=lambda pairing: int(pairing.rsplit("|", 1)[1])):
         row, column, seed = pairing.split("|")
         rows = decisions.filter(pc.equal(decisions["pairing"], pairing))

@@ -7,14 +7,14 @@ other.
 import numpy as np
 
 from comity.evaluation.metrics import STATES
-from comity.reports.loading.decisions import Table
+from comity.reports.loading.decisions import DecisionTable
 from comity.reports.summary.estimates import Json, conditional, estimate, retaliation
 
 PAST = "past"
 """What all earlier policies of the run are called together."""
 
 
-def conduct(table: Table) -> Json:
+def conduct(table: DecisionTable) -> Json:
     """P(C | state), and how often the other's displayed defection is answered by one."""
     return {
         "conditional_cooperation": {state: estimate(table, conditional(state)) for state in STATES},
@@ -22,8 +22,8 @@ def conduct(table: Table) -> Json:
     }
 
 
-def by_seat_and_opponent(table: Table) -> Json:
-    """`{"seats": {seat: conduct}, "opponents": {name: conduct}}` of one learner.
+def by_seat_and_opponent(table: DecisionTable) -> Json:
+    """`{"by_seat": {seat: conduct}, "by_opponent": {name: conduct}}` of one learner.
 
     `table`: the decisions of all seats, `trained` marking the learner's. An earlier policy of the
     run is called `past`; where there are several others, their names stand together.
@@ -31,18 +31,18 @@ def by_seat_and_opponent(table: Table) -> Json:
     own = table.trained
     facing = opponents(table)
     return {
-        "seats": {
+        "by_seat": {
             str(seat): conduct(table.where(own & (table.seat == seat)))
             for seat in np.unique(table.seat[own])
         },
-        "opponents": {
+        "by_opponent": {
             str(name): conduct(table.where(own & (facing == name)))
             for name in dict.fromkeys(facing[own])
         },
     }
 
 
-def opponents(table: Table) -> np.ndarray:
+def opponents(table: DecisionTable) -> np.ndarray:
     """str `[decision]`: who sat on the other seats of the match."""
     sat: dict[tuple[int, int], dict[int, str]] = {}
     places = list(zip(table.seed.tolist(), table.match.tolist(), strict=True))

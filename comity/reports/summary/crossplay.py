@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from comity.evaluation.payoff_ranges import Range
-from comity.reports.loading.decisions import Table
+from comity.reports.loading.decisions import DecisionTable
 from comity.reports.summary.estimates import Json, cooperation, estimate, margin, payoff
 
 
-def crossplay_matrix(table: Table, payoffs: Range | None = None) -> Json:
+def crossplay_matrix(table: DecisionTable, payoffs: Range | None = None) -> Json:
     """`{row: {column: {"payoff", "cooperation", "margin"}}}`: what the row's player gets and does.
 
     A pair's matches count for both of its cells, whichever seat each player sat on. The margin
@@ -37,7 +37,7 @@ def crossplay_matrix(table: Table, payoffs: Range | None = None) -> Json:
     return matrix
 
 
-def _in_order(table: Table) -> Iterable[str]:
+def _in_order(table: DecisionTable) -> Iterable[str]:
     """Player names as they first appear."""
     names, first = np.unique(table.player, return_index=True)
     return (str(names[i]) for i in np.argsort(first))

@@ -15,7 +15,7 @@ import numpy as np
 
 from comity.evaluation.payoff_ranges import Range
 from comity.evaluation.statistics import Estimate, mean_over_seeds
-from comity.reports.loading.decisions import Table
+from comity.reports.loading.decisions import DecisionTable
 
 Json = dict[str, Any]
 SHARE: Range = (0.0, 1.0)
@@ -38,24 +38,24 @@ class Counts(NamedTuple):
     """Why more data could not change the value; "": they could."""
 
 
-Measure = Callable[[Table], Counts]
+Measure = Callable[[DecisionTable], Counts]
 
 
-def cooperation(table: Table) -> Counts:
+def cooperation(table: DecisionTable) -> Counts:
     """Probability of move 0 where all choices were scored, else its share of the legal answers."""
     legal = table.choice & (table.move >= 0)
-    if table.choice.any() and not np.isnan(table.chance[table.choice]).any():
-        return Counts(np.where(legal, table.chance, 0.0), legal, "probabilities")
+    if table.choice.any() and not np.isnan(table.p_cooperate[table.choice]).any():
+        return Counts(np.where(legal, table.p_cooperate, 0.0), legal, "probabilities")
     return Counts(table.choice & (table.move == 0), legal, "answers")
 
 
-def illegal(table: Table) -> Counts:
+def illegal(table: DecisionTable) -> Counts:
     """Answers that could not be read as a move (message, claim), among all that the game asks."""
-    scored = bool(table.answer.any()) and not np.isnan(table.chance[table.answer]).any()
+    scored = bool(table.answer.any()) and not np.isnan(table.p_cooperate[table.answer]).any()
     return Counts(table.answer & (table.move < 0), table.answer, exact=LISTED if scored else "")
 
 
-def payoff(table: Table) -> Counts:
+def payoff(table: DecisionTable) -> Counts:
     """Payoff among rounds; a round that took a seat several decisions counts once."""
     keys = np.stack([table.seed, table.match, table.seat, table.round])
     _, first = np.unique(keys, axis=1, return_index=True)
@@ -67,7 +67,7 @@ def payoff(table: Table) -> Counts:
 def margin(player: str) -> Measure:
     """Payoff of `player` minus that of whom it meets, among its rounds."""
 
-    def counts(table: Table) -> Counts:
+    def counts(table: DecisionTable) -> Counts:
         paid, once = payoff(table)[:2]
         own = table.player == player
         return Counts(np.where(own, paid, -paid), once & own)
@@ -75,21 +75,21 @@ def margin(player: str) -> Measure:
     return counts
 
 
-def reward(table: Table) -> Counts:
+def reward(table: DecisionTable) -> Counts:
     """What the answers were worth to the learner, among all answers."""
     return Counts(np.where(table.choice, table.reward, 0.0), table.choice)
 
 
-def share(table: Table) -> Counts:
+def normalized_reward(table: DecisionTable) -> Counts:
     """What the answers were worth, as a share of the range of their match's payoff table."""
-    known = table.choice & np.isfinite(table.share)
-    return Counts(np.where(known, table.share, 0.0), known)
+    known = table.choice & np.isfinite(table.normalized_reward)
+    return Counts(np.where(known, table.normalized_reward, 0.0), known)
 
 
 def conditional(state: str) -> Measure:
     """Cooperation among the decisions that were shown `state` (own last move first)."""
 
-    def counts(table: Table) -> Counts:
+    def counts(table: DecisionTable) -> Counts:
         if state == "start":
             shown = table.first
         else:
@@ -101,14 +101,14 @@ def conditional(state: str) -> Measure:
     return counts
 
 
-def retaliation(table: Table) -> Counts:
+def retaliation(table: DecisionTable) -> Counts:
     """Defection among the legal answers that were shown the other's defection."""
     cooperated, legal, of = cooperation(table)[:3]
     shown = legal & (table.other_last == 1)
     return Counts((1.0 - cooperated) * shown, shown, of)
 
 
-def estimate(table: Table, measure: Measure, bounds: Range | None = SHARE) -> Json | None:
+def estimate(table: DecisionTable, measure: Measure, bounds: Range | None = SHARE) -> Json | None:
     """The measure over a table, with its interval over seeds, or over groups inside one.
 
     `bounds`: least and greatest that a seed's mean can be; None: not known.
@@ -124,7 +124,9 @@ def estimate(table: Table, measure: Measure, bounds: Range | None = SHARE) -> Js
     return {**found, "of": counts.of} if found and counts.of else found
 
 
-def against_all(table: Table, measure: Measure, bounds: Range | None = SHARE) -> Json | None:
+def against_all(
+    table: DecisionTable, measure: Measure, bounds: Range | None = SHARE
+) -> Json | None:
     """The measure of one player in a cross-play, all whom it met weighing the same.
 
     Of every seed (of every group of matches, where there is one seed) the mean over opponents is
@@ -160,7 +162,7 @@ def over_opponents(
     return [np.array([value]) for value in values] if several else [values]
 
 
-def _exact(table: Table, counts: Counts) -> str:
+def _exact(table: DecisionTable, counts: Counts) -> str:
     """Why more data could not change the value; "": they could."""
     if counts.exact:
         return counts.exact
@@ -192,7 +194,7 @@ def together(counts: np.ndarray, groups: np.ndarray, matches: np.ndarray) -> tup
     return sums, over
 
 
-def by_seed(table: Table, measure: Measure) -> dict[str, float]:
+def by_seed(table: DecisionTable, measure: Measure) -> dict[str, float]:
     """The measure in each seed that counts anything, by seed."""
     counts = measure(table)
     found = {}
@@ -242,10 +244,12 @@ def shares_over_seeds(
     }
 
 
-def concatenate(tables: list[Table]) -> Table:
+def concatenate(tables: list[DecisionTable]) -> DecisionTable:
     """Several tables as one."""
-    return Table(**{key: np.concatenate([getattr(t, key) for t in tables]) for key in _columns()})
+    return DecisionTable(
+        **{key: np.concatenate([getattr(t, key) for t in tables]) for key in _columns()}
+    )
 
 
 def _columns() -> tuple[str, ...]:
-    return tuple(Table.__dataclass_fields__)
+    return tuple(DecisionTable.__dataclass_fields__)

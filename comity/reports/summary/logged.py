@@ -41,9 +41,9 @@ def further(runs: list[Run], iterations: list[int]) -> Json:
 
 
 def against(runs: list[Run], iterations: list[int], payoffs: Range | None) -> Json:
-    """`{"against": {kind of opponent: {"payoff", "cooperation"}}}` where there were several kinds.
+    """`{"by_opponent": {kind: {"payoff", "cooperation"}}}`; `{}` with a single kind of opponent.
 
-    Of all learners of a run together, as metrics.jsonl has it.
+    All learners of a run together, as in metrics.jsonl.
     """
     kinds = dict.fromkeys(
         kind
@@ -55,7 +55,7 @@ def against(runs: list[Run], iterations: list[int], payoffs: Range | None) -> Js
     if len(kinds) < 2:
         return {}
     return {
-        "against": {
+        "by_opponent": {
             kind: {
                 key: over_seeds(runs, iterations, bounds, "by_opponent", kind, key)
                 for key, bounds in (("payoff", payoffs), ("cooperation", SHARE))

@@ -4,7 +4,7 @@
 - The reward per decision, and as a share of the reward's range (normalized reward; the
   normalized regret is 1 minus that), phase by phase where a run has several; and which share the
   worst legal answer has, because the range reaches down to an illegal one.
-- Beside them the payoff-blind policies of the run's `yardsticks.json`.
+- Beside them the payoff-blind policies of the run's `reference_policies.json`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,23 +12,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from comity.evaluation.moral.metrics import ACTION_TYPES
-from comity.reports.loading.decisions import Table
+from comity.reports.loading.decisions import DecisionTable
 from comity.reports.loading.folders import Run
 from comity.reports.summary.estimates import (
     Json,
     concatenate,
     cooperation,
     estimate,
+    normalized_reward,
     reward,
-    share,
     shares_over_seeds,
 )
 
-PerIteration = dict[int, list[Table]]
+PerIteration = dict[int, list[DecisionTable]]
 """Decisions of all seats of each recorded iteration, ascending; a table per seed."""
 
 
-def action_shares(table: Table) -> dict[str, float] | None:
+def action_shares(table: DecisionTable) -> dict[str, float] | None:
     """Shares of `ACTION_TYPES` among one seed's decisions that were shown a move of the other.
 
     Where all choices were scored, the recorded probabilities of both moves count instead of the
@@ -59,24 +59,29 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
     if any(share is None for share in shares):
         return {}
     seeds = sorted({run.seed for run in runs})
-    yardsticks = next((run.yardsticks for run in runs if run.yardsticks), {})
+    reference_policies = next(
+        (run.reference_policies for run in runs if run.reference_policies), {}
+    )
     seats = np.unique(np.concatenate([table.seat for table in whole]))
     if len(seats) == 1:
-        yardsticks = {**yardsticks, **yardsticks.get("by_seat", {}).get(str(seats[0]), {})}
-    phases = yardsticks.get("phases", [])
+        reference_policies = {
+            **reference_policies,
+            **reference_policies.get("by_seat", {}).get(str(seats[0]), {}),
+        }
+    phases = reference_policies.get("phases", [])
     ranges = [_phase(phases, i) for i in iterations]
     rewards = [
         estimate(table, reward, (at["low"], at["high"]) if at else None)
         for table, at in zip(whole, ranges, strict=True)
     ]
     normalized = [_share(e, r) for e, r in zip(rewards, ranges, strict=True)]
-    if yardsticks.get("tables"):  # Every match has a range of its own.
-        normalized = [estimate(table, share) for table in whole]
+    if reference_policies.get("payoff_tables"):  # Every match has a range of its own.
+        normalized = [estimate(table, normalized_reward) for table in whole]
     found: Json = {
         "study": runs[0].study,
         "iteration": iterations,
-        "types": _lists(shares),
-        "types_per_seed": {
+        "action_types": _lists(shares),
+        "action_types_per_seed": {
             str(seed): _lists(
                 [
                     action_shares(one.where(one.seed == seed)) if (one.seed == seed).any() else None
@@ -87,10 +92,10 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
         },
         "reward": rewards,
         "phases": [{**one, "legal_share": _legal_share(one)} for one in phases],
-        "opponent": yardsticks.get("opponent"),
-        "null": yardsticks.get("null", {}),
-        "optimum": yardsticks.get("optimum", []),
-        "tables": yardsticks.get("tables"),
+        "opponent": reference_policies.get("opponent"),
+        "payoff_blind": reference_policies.get("payoff_blind", {}),
+        "optimal_policies": reference_policies.get("optimal_policies", []),
+        "payoff_tables": reference_policies.get("payoff_tables"),
     }
     if any(normalized):
         found["normalized"] = normalized

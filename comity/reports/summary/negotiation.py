@@ -13,17 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from comity.evaluation.negotiation.outcomes import COLUMNS, Bargains, from_columns, is_split
+from comity.evaluation.negotiation.outcomes import (
+    COLUMNS,
+    NegotiationOutcomes,
+    from_columns,
+    is_split,
+)
 from comity.evaluation.negotiation.statistics import STATISTICS, applicable, counts
 from comity.evaluation.payoff_ranges import (
     Range,
-    claims_must_fit,
-    most_units,
+    max_units,
     payoff_range,
+    requires_exact_claims,
     stored_game,
 )
 from comity.reports.loading.decisions import pairing_parts, read_parquet
-from comity.reports.loading.folders import Material, Run, last_iterations
+from comity.reports.loading.folders import ReportInputs, Run, last_iterations
 from comity.reports.summary.estimates import GROUPS, SHARE, Json, interval, over_opponents, together
 
 NEEDED = (*(name for name in COLUMNS if name != "characters"), "message_as_read")
@@ -51,11 +56,11 @@ CURVES = (
 IF_CHANGING = ("messages",)
 """Of these only what is not always the same, as it is where all seats write all messages."""
 
-Part = tuple[Bargains, np.ndarray]
+Part = tuple[NegotiationOutcomes, np.ndarray]
 """Answers, and which of them (bool `[D]`) are meant."""
 
 
-def negotiation(material: Material, policies: Mapping[str, Json]) -> Json:
+def negotiation(inputs: ReportInputs, policies: Mapping[str, Json]) -> Json:
     """The whole section; `{}` without split games.
 
     `policies`: what `negotiation_curves` has for each learner. Besides them `crossplay` by
@@ -63,10 +68,8 @@ def negotiation(material: Material, policies: Mapping[str, Json]) -> Json:
     """
     policies = {name: one for name, one in policies.items() if one}
     crossplay = {}
-    if material.crossplay is not None:
-        crossplay = _crossplay(
-            material.crossplay / "decisions.parquet", stored_game(material.config)
-        )
+    if inputs.crossplay is not None:
+        crossplay = _crossplay(inputs.crossplay / "decisions.parquet", stored_game(inputs.config))
     found = [*(one["last"] for one in policies.values()), *crossplay.get("players", {}).values()]
     if not found:
         return {}
@@ -76,8 +79,11 @@ def negotiation(material: Material, policies: Mapping[str, Json]) -> Json:
             for name, one in STATISTICS.items()
             if any(described.get(name) for described in found)
         },
-        "items": _common(run.yardsticks.get("items", []) for run in material.runs) or [],
-        "references": _common(run.yardsticks.get("references", {}) for run in material.runs) or {},
+        "items": _common(run.reference_policies.get("items", []) for run in inputs.runs) or [],
+        "expected_payoffs": _common(
+            run.reference_policies.get("expected_payoffs", {}) for run in inputs.runs
+        )
+        or {},
         "policies": policies,
         "crossplay": crossplay,
     }
@@ -109,7 +115,7 @@ def negotiation_curves(runs: Sequence[Run], player: str) -> Json:
         at = _described([[part] for part in parts], have, bounds)
         for name, values in curves.items():
             values.append(at.get(name))
-    facing = sorted({str(kind) for b, who in last for kind in b.facing[who]})
+    kinds = sorted({str(kind) for b, who in last for kind in b.opponent_kind[who]})
     seats = sorted({int(seat) for b, who in last for seat in b.seat[who]})
 
     def described(**only: Any) -> Json:
@@ -123,8 +129,10 @@ def negotiation_curves(runs: Sequence[Run], player: str) -> Json:
             if n in have and any(values) and (n not in IF_CHANGING or _changes(values))
         },
         "last": described(),
-        "facing": {kind: described(facing=kind) for kind in facing} if len(facing) > 1 else {},
-        "seats": {str(seat): described(seat=seat) for seat in seats},
+        "by_opponent": {kind: described(opponent_kind=kind) for kind in kinds}
+        if len(kinds) > 1
+        else {},
+        "by_seat": {str(seat): described(seat=seat) for seat in seats},
     }
 
 
@@ -133,20 +141,20 @@ def _changes(values: Sequence[Json | None]) -> bool:
     return len({one["mean"] for one in values if one}) > 1
 
 
-def _where(b: Bargains, only: Mapping[str, Any]) -> np.ndarray:
+def _where(b: NegotiationOutcomes, only: Mapping[str, Any]) -> np.ndarray:
     """bool `[D]`: the answers whose fields have these values."""
-    found = b.everyone
+    found = b.all_answers
     for name, value in only.items():
         found = found & (getattr(b, name) == value)
     return found
 
 
-def _of(b: Bargains, player: str) -> np.ndarray:
+def _of(b: NegotiationOutcomes, player: str) -> np.ndarray:
     """The answers of a learner that count as trained; of any player where nobody learned."""
     return np.asarray((b.trained | (not b.trained.any())) & (b.player == player))
 
 
-def _shared(several: Iterable[Bargains]) -> set[str]:
+def _shared(several: Iterable[NegotiationOutcomes]) -> set[str]:
     """Statistics that all have."""
     found = [set(applicable(b)) for b in several]
     return set.intersection(*found) if found else set()
@@ -158,7 +166,7 @@ Bounds = Mapping[str, Range | None]
 
 def bounds_of(games: Sequence[Any]) -> dict[str, Range | None]:
     """The range of every statistic in these games; None where it is not known, or they differ."""
-    paid, units = ({of(game) for game in games} for of in (payoff_range, most_units))
+    paid, units = ({of(game) for game in games} for of in (payoff_range, max_units))
     known: dict[str, Range | None] = {
         "points": paid.pop() if len(paid) == 1 else None,
         "units": units.pop() if len(units) == 1 else None,
@@ -196,7 +204,7 @@ def _crossplay(path: Path, game: Any = None) -> Json:
     met = {}
     for pairing in pc.unique(raw["pairing"]).to_pylist():
         key, rows = pairing_parts(pairing, path), raw.filter(pc.equal(raw["pairing"], pairing))
-        met[key] = _bargains(rows, game)
+        met[key] = _outcomes(rows, game)
     have, bounds = _shared(met.values()), bounds_of([game])
     names = dict.fromkeys(name for row, column, _ in met for name in (row, column))
 
@@ -204,7 +212,7 @@ def _crossplay(path: Path, game: Any = None) -> Json:
         """What both players had together."""
         parts: dict[int, list[Part]] = {}
         for key in keys:
-            parts.setdefault(key[2], []).append((met[key], met[key].everyone))
+            parts.setdefault(key[2], []).append((met[key], met[key].all_answers))
         return _estimated("percent_of_max", list(parts.values()), bounds)
 
     def of_player(statistic: str, name: str) -> Any:
@@ -235,18 +243,18 @@ def _crossplay(path: Path, game: Any = None) -> Json:
     return {"players": players, "percent_of_max": cells}
 
 
-def _read(path: Path, game: Any) -> Bargains | None:
+def _read(path: Path, game: Any) -> NegotiationOutcomes | None:
     """The answers of an iteration; None where the game is no split game."""
     if not is_split(pc.unique(read_parquet(path, ("kind",))["kind"]).to_pylist()):
         return None
-    return _bargains(read_parquet(path, NEEDED), game)
+    return _outcomes(read_parquet(path, NEEDED), game)
 
 
-def _bargains(raw: pa.Table, game: Any) -> Bargains:
+def _outcomes(raw: pa.Table, game: Any) -> NegotiationOutcomes:
     columns: dict[str, Any] = {name: raw[name].to_pylist() for name in NEEDED if name != "tokens"}
     columns["characters"] = pc.utf8_length(raw["message_as_read"]).to_pylist()
     columns["tokens"] = pc.list_value_length(raw["tokens"]).to_pylist()
-    return from_columns(columns, claims_must_fit(game))
+    return from_columns(columns, requires_exact_claims(game))
 
 
 def _common(values: Iterable[Any]) -> Any:
@@ -262,23 +270,23 @@ def columns(section: Json) -> Json:
     cross-play's players); `seat_columns`; `cross_columns`; exact `references` by statistic.
     """
     if not section:
-        return {"references": {}}
+        return {"expected_payoffs": {}}
     policies, players = section["policies"], section["crossplay"].get("players", {})
     main, seats = [], []
     for name, one in policies.items():
-        main.append(_column(name, "all opponents" if one["facing"] else "", one["last"]))
-        main += [_column(name, f"against {kind}", of) for kind, of in one["facing"].items()]
-        if len(one["seats"]) > 1:
-            seats += [_column(name, f"seat {seat}", of) for seat, of in one["seats"].items()]
+        main.append(_column(name, "all opponents" if one["by_opponent"] else "", one["last"]))
+        main += [_column(name, f"against {kind}", of) for kind, of in one["by_opponent"].items()]
+        if len(one["by_seat"]) > 1:
+            seats += [_column(name, f"seat {seat}", of) for seat, of in one["by_seat"].items()]
     cross = [_column(name, "", described) for name, described in players.items()]
     return {
         "columns": main or cross,
         "seat_columns": seats,
         "cross_columns": cross,
-        "references": {
-            title: _exact(section["references"][key])
+        "expected_payoffs": {
+            title: _exact(section["expected_payoffs"][key])
             for title, key in (("welfare maximum", "cooperators"), ("greedy pair", "greedy"))
-            if section["references"].get(key)
+            if section["expected_payoffs"].get(key)
         },
     }
 

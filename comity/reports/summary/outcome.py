@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from comity.errors import ComityError
-from comity.reports.page.formats import NO_INTERVAL, number, numbers, percent, percents
+from comity.reports.formats import NO_INTERVAL, number, numbers, percent, percents
 
 Json = dict[str, Any]
 

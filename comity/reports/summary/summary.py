@@ -12,8 +12,8 @@ import numpy as np
 from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES, STATES, STRATEGIES
 from comity.evaluation.payoff_ranges import Range, payoff_range, stored_game
-from comity.reports.loading.decisions import Table, read_crossplay, read_training
-from comity.reports.loading.folders import Material, Run, last_iterations, learner_name, uneven
+from comity.reports.loading.decisions import DecisionTable, read_crossplay, read_training
+from comity.reports.loading.folders import ReportInputs, Run, last_iterations, learner_name, uneven
 from comity.reports.summary.conduct import by_seat_and_opponent
 from comity.reports.summary.crossplay import crossplay_matrix
 from comity.reports.summary.estimates import (
@@ -50,7 +50,7 @@ REFERENCE: dict[str, dict[str, float]] = {
 """P(C | state) of the reference strategies, with their first move."""
 
 
-def joint_outcomes(table: Table) -> dict[str, float] | None:
+def joint_outcomes(table: DecisionTable) -> dict[str, float] | None:
     """Shares of one seed's rounds by joint outcome, the policy's own move first.
 
     The policy's seat is, match by match, that of the decisions marked `trained`; where both are
@@ -79,7 +79,7 @@ def joint_outcomes(table: Table) -> dict[str, float] | None:
     return {name: float(share) for name, share in zip((*OUTCOMES, "illegal"), shares, strict=True)}
 
 
-def describe(table: Table, payoffs: Range | None, opponents: bool = False) -> Json:
+def describe(table: DecisionTable, payoffs: Range | None, opponents: bool = False) -> Json:
     """Cooperation, payoff, illegal answers and conditional cooperation of some decisions.
 
     `payoffs`: their range. `opponents`: in a cross-play; all of them weigh the same.
@@ -93,16 +93,16 @@ def describe(table: Table, payoffs: Range | None, opponents: bool = False) -> Js
     }
 
 
-def summarize(material: Material, progress: Callable[[str], None] = lambda line: None) -> Json:
+def summarize(inputs: ReportInputs, progress: Callable[[str], None] = lambda line: None) -> Json:
     """All numbers of the report (without the head that says what was run)."""
     policies: Json = {}
     learning: Json = {}
     outcomes: Json = {}
     moral: Json = {}
     talks: Json = {}
-    for name in material.policies:
+    for name in inputs.policies:
         progress(name)
-        runs = [run for run in material.runs if run.policy == name]
+        runs = [run for run in inputs.runs if run.policy == name]
         tables = _tables(runs)
         learners = _by_player(tables, _players(tables, learners=True))
         for player, trained in learners.items():
@@ -122,10 +122,10 @@ def summarize(material: Material, progress: Callable[[str], None] = lambda line:
                 policies[called] = _untrained(runs, seated)
                 talks[called] = negotiation_curves(runs, player)
     crossplay: Json = {}
-    if material.crossplay is not None:
+    if inputs.crossplay is not None:
         progress("cross-play")
-        table = read_crossplay(material.crossplay / "decisions.parquet")
-        payoffs = payoff_range(stored_game(material.config)) or _payoffs(list(material.runs))
+        table = read_crossplay(inputs.crossplay / "decisions.parquet")
+        payoffs = payoff_range(stored_game(inputs.config)) or _payoffs(list(inputs.runs))
         crossplay = crossplay_matrix(table, payoffs)
         for name in crossplay:
             own = table.where(table.player == name)
@@ -143,7 +143,7 @@ def summarize(material: Material, progress: Callable[[str], None] = lambda line:
         "learning": learning,
         "outcomes": outcomes,
         "moral": {name: one for name, one in moral.items() if one},
-        "negotiation": negotiation(material, talks),
+        "negotiation": negotiation(inputs, talks),
         "crossplay": crossplay,
         "reference": REFERENCE,
     }
@@ -295,7 +295,7 @@ def _transposed(iterations: list[int], shares: list[dict[str, float] | None]) ->
     return {"iteration": iterations, **{name: [s[name] for s in known] for name in known[0]}}
 
 
-def _per_seed(table: Table, payoffs: Range | None) -> Json:
+def _per_seed(table: DecisionTable, payoffs: Range | None) -> Json:
     return {
         str(seed): {
             "cooperation": estimate(table.where(table.seed == seed), cooperation),

@@ -81,8 +81,8 @@ function drawAgainst(panels) {
   const own = html("div", "panels two");
   for (const [kind, called] of kinds) {
     for (const [quantity, title, look] of looks) {
-      const found = Object.entries(data.learning).filter(([, l]) => l.against?.[kind]);
-      const policies = found.map(([name, l]) => [name, { iteration: l.iteration, [quantity]: l.against[kind][quantity] }]);
+      const found = Object.entries(data.learning).filter(([, l]) => l.by_opponent?.[kind]);
+      const policies = found.map(([name, l]) => [name, { iteration: l.iteration, [quantity]: l.by_opponent[kind][quantity] }]);
       const lines = curvesOf(Object.fromEntries(policies), quantity);
       if (!lines.series.length) continue;
       // On the page before it is drawn: the panel's width is asked for.

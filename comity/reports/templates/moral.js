@@ -14,13 +14,13 @@ function drawMoral() {
   const moral = Object.entries(data.moral);
   const layersOf = (types) => Object.entries(types).map(([name, values]) => ({ name, values }));
   for (const [title, one] of moral) {
-    stackedAreas(panels, { title, unit: "share of answers", iterations: one.iteration, layers: layersOf(one.types) });
+    stackedAreas(panels, { title, unit: "share of answers", iterations: one.iteration, layers: layersOf(one.action_types) });
   }
   const seeds = document.getElementById("type-seed-panels");
   document.getElementById("type-seeds").addEventListener("toggle", () => {
     if (seeds.childElementCount) return;
     for (const [title, one] of moral) {
-      for (const [seed, types] of Object.entries(one.types_per_seed)) {
+      for (const [seed, types] of Object.entries(one.action_types_per_seed)) {
         const layers = layersOf(types);
         if (!layers.length) continue;
         stackedAreas(seeds, { title: `${title}, seed ${seed}`, unit: "share of answers", iterations: one.iteration, layers });

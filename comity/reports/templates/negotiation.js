@@ -22,7 +22,7 @@ function drawNegotiation() {
   const names = Object.keys(definitions).filter((name) => Object.values(policies).some((p) => p.curves[name]));
   const draw = (container, name) => {
     const lines = curvesOf(flat, name);
-    for (const [title, values] of Object.entries(data.references)) {
+    for (const [title, values] of Object.entries(data.expected_payoffs)) {
       if (values[name] === undefined) continue;
       const point = { mean: values[name], low: values[name], high: values[name] };
       lines.series.push({ name: title, color: "var(--soft)", isReference: true, points: lines.iterations.map(() => point) });

@@ -26,7 +26,7 @@ function unpack(packed, tables) {
       text: tables.texts[d.text],
       name: tables.names[d.name],
       kind: tables.names[d.kind],
-      reading: tables.names[d.parse_status],
+      parse_status: tables.names[d.parse_status],
       legal: d.legal < 0 ? [] : tables.legal[d.legal],
       tokens: d.tokens < 0 ? [] : tables.ids[d.tokens],
       pieces: d.conversation < 0 ? [] : unpackPieces(tables.conversations[d.conversation], d.piece, tables),

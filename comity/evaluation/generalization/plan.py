@@ -1,37 +1,27 @@
-"""What training has taught beyond the prompt that it was done on: from questions to numbers.
+"""What an evaluation of generalization asks and plays.
 
-`measure` asks every subject the same grid of questions and plays the published protocol
-(`comity.evaluation.generalization.sampled_play`); `comity.evaluation.generalization.summary` turns
-the answers into one JSON-ready mapping, every number with its n and, over training seeds, its
-interval. None of them knows where a policy comes from, so a fake one is as good as a model.
-
-A policy is asked as it was trained (`Asked`: goal, persona, temperature, system prompt), and the
-base model once in each of these ways and from each seat that a policy was trained on: what a
-policy is compared with is the base's answer to its very questions.
+- `QuestionConditions`: goal, persona, temperature and system prompt, as in a policy's training.
+- `Subject`: one policy under one training seed.
+- `PlaySetting`: a game, a framing and an opponent of sampled play.
+- `Plan`: all games, label sets, layouts, prompts and opponents.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from comity.errors import ComityError
-from comity.evaluation.generalization.policies import Respondent
+from comity.evaluation.generalization.policies import EvaluatedPolicy
 from comity.evaluation.generalization.questions import (
     DRAWS,
     START,
     Cell,
     Grid,
     MakePrompt,
-    Question,
-    ask,
-    batches,
     fitting,
     structured_prompt,
     turn,
 )
-from comity.evaluation.generalization.sampled_play import Played, Stage, play
 from comity.games.base import Game
 from comity.players.scripted.catalog import Strategy
 from comity.prompts.base import Prompt
@@ -45,7 +35,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionConditions:
     """How a policy is asked: as it was trained."""
 
     goal: str = "selfish"
@@ -64,12 +54,12 @@ class Subject:
 
     name: str
     """Shared by the seeds of an arm."""
-    respondent: Respondent
+    policy: EvaluatedPolicy
     seed: int | None = None
     """Training seed; None: untrained."""
     seat: int = 0
     """The seat that it was trained on."""
-    asked: Asked = Asked()
+    conditions: QuestionConditions = QuestionConditions()
     base: str = BASE
     """Name of the untrained model that is asked in the same way; its own name if it is that."""
 
@@ -77,6 +67,15 @@ class Subject:
     def untrained(self) -> bool:
         """It is a base model itself."""
         return self.name == self.base
+
+
+@dataclass(frozen=True)
+class PlaySetting:
+    """What is played, and how it is told."""
+
+    game: str
+    framing: str
+    opponent: str
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Plan:
         return {**self.games, **self.trained_on}
 
     def grid(self, subject: Subject) -> Grid:
-        asked, prompt = subject.asked, self.prompts.get(subject.asked.prompt)
+        asked, prompt = subject.conditions, self.prompts.get(subject.conditions.prompt)
         return Grid(
             tuple(self.games),
             self.dilemma,
@@ -122,10 +121,10 @@ class Plan:
             fitting=fitting(self.games[self.dilemma]),
             trained=asked.prompt,
             draws=DRAWS if prompt is not None and prompt.random_parameters else 1,
-            trained_games=() if prompt is None else self._told_in(prompt, subject.seat),
+            trained_games=() if prompt is None else self._games_of(prompt, subject.seat),
         )
 
-    def _told_in(self, prompt: Prompt, seat: int) -> tuple[str, ...]:
+    def _games_of(self, prompt: Prompt, seat: int) -> tuple[str, ...]:
         """The games that a trained prompt can tell."""
         found = []
         for name, game in self.every_game.items():
@@ -140,30 +139,23 @@ class Plan:
     def cells(self, subject: Subject) -> list[Cell]:
         """Everything that a subject is asked for exact probabilities."""
         grid = self.grid(subject)
-        extra = grid.personas() if subject.untrained and subject.asked.persona is None else []
+        extra = grid.personas() if subject.untrained and subject.conditions.persona is None else []
         return [
             *grid.table(), *grid.framings(), *grid.off_task(), *extra, *grid.as_trained(),
         ]  # fmt: skip
 
     @property
-    def stages(self) -> list[Stage]:
+    def settings(self) -> list[PlaySetting]:
         """Everything that is played, by game, opponent and framing."""
-        own = [Stage(game, "structured", RANDOM) for game in self.games]
-        others = [Stage(g, "structured", other) for other in self.opponents for g in self.games]
-        told = [Stage(self.dilemma, framing, RANDOM) for framing in self.play_framings]
+        own = [PlaySetting(game, "structured", RANDOM) for game in self.games]
+        others = [
+            PlaySetting(g, "structured", other) for other in self.opponents for g in self.games
+        ]
+        told = [PlaySetting(self.dilemma, framing, RANDOM) for framing in self.play_framings]
         return [*own, *others, *told]
 
 
-@dataclass
-class Measured:
-    """Everything that was asked and played."""
-
-    rows: list[Json] = field(default_factory=list)
-    """The exact table: a cell, a policy and its probabilities each."""
-    played: list[Played] = field(default_factory=list)
-
-
-def everyone(subjects: Sequence[Subject]) -> list[Subject]:
+def with_base_seats(subjects: Sequence[Subject]) -> list[Subject]:
     """The subjects, with the base models also on every seat that a policy is measured on."""
     found = list(subjects)
     bases = {subject.name: subject for subject in subjects if subject.untrained}
@@ -175,59 +167,3 @@ def everyone(subjects: Sequence[Subject]) -> list[Subject]:
             place = max(i for i, one in enumerate(found) if one.name == subject.base)
             found.insert(place + 1, replace(bases[subject.base], seat=subject.seat))
     return found
-
-
-def measure(
-    plan: Plan,
-    subjects: Sequence[Subject],
-    advance: Callable[[int], None] = lambda done: None,
-) -> Measured:
-    """Ask and play everything.
-
-    Base models are also asked on the seats of those who are compared with them (`everyone`).
-    `advance` is told of answered questions; `work` says how many there will be. Questions that
-    are the same are computed once.
-    """
-    measured, subjects = Measured(), everyone(subjects)
-    bases = {(one.name, one.seat): one for one in subjects if one.untrained}
-    known: dict[tuple[int, str], np.ndarray] = {}
-    for subject in subjects:
-        who = subject.respondent
-        for batch in batches(ask(plan.cells(subject), plan.every_game, plan.prompt)):
-            new = {q.key: q for q in batch if (id(who), q.key) not in known}
-            if new:
-                for key, chance in zip(new, who.chances(list(new.values())), strict=True):
-                    known[id(who), key] = chance
-            measured.rows += [_row(subject, q, known[id(who), q.key]) for q in batch]
-            advance(len(batch))
-        shadow = None if subject.untrained else bases[subject.base, subject.seat].respondent
-        measured.played += play(plan, subject, shadow, advance)
-    return measured
-
-
-def work(plan: Plan, subjects: Sequence[Subject]) -> int:
-    """Questions that `measure` will have answered."""
-    played = len(plan.stages) * len(plan.play_seeds) * plan.episodes * plan.rounds
-    return sum(len(plan.cells(s)) + played for s in everyone(subjects))
-
-
-def _row(subject: Subject, question: Question, chance: np.ndarray) -> Json:
-    """A line of the exact table."""
-    mass, ended = chance.sum(axis=0)
-    return {
-        "policy": subject.name,
-        "training_seed": subject.seed,
-        **question.cell.as_dict(),
-        "temperature": subject.asked.temperature,
-        "question": question.key,
-        "label_cooperate": question.labels[0],
-        "label_defect": question.labels[1],
-        "cooperate": float(chance[0, 0]),
-        "defect": float(chance[1, 0]),
-        "cooperate_ended": float(chance[0, 1]),
-        "defect_ended": float(chance[1, 1]),
-        # A model that never says either is on no side.
-        "cooperation": float(chance[0, 0] / mass) if mass > 0 else 0.5,
-        "legality": float(mass),
-        "legality_ended": float(ended),
-    }
