@@ -1,15 +1,12 @@
-"""The prompts room: how a game is told, and how an answer is read.
+"""Prompts: how a game is rendered as text, and how answers are parsed.
 
-- `base`: what a prompt is. `options`: parameters and words that prompts share.
-- `conversation`, `memory_one`: prompts in plain sentences and as a table.
-- `structured`: one-shot prompts in seven parts with all their variants; `framings` holds
-  their words, `labels` the named sets of labels.
-- `negotiation`: split games, talk and claims; its words are in `negotiation_words`
-  and, of the steps of a round, in `negotiation_steps`.
-- `forms`: what written answers look like, with `claims`, `delimiters` and `patterns`; `heard`:
-  how what other players wrote is told.
-- `exploration`: instructions for a round that nothing is learned from.
-- `answers`: formats and parsers.
+- `base`: the interface of a prompt. `rendering`: options and texts that prompts share.
+- `matrix`: prompts for repeated stage games: `conversation` (multi-turn), `memory_one` (a payoff
+  table) and `structured` (seven parts, with the texts in `framings`). `labels`: sets of labels.
+- `negotiation`: the prompt for split games.
+- `answer_forms`: the forms of generated answers, and `sanitize` for messages of other players.
+- `answers`: answer formats and parsers. `exploration`: instructions that are removed before
+  training. `outcomes`: summaries for humans.
 
 To add a prompt, write a file with a frozen dataclass and give it a line in `PROMPTS`.
 """
@@ -120,4 +117,4 @@ PROMPTS: dict[str, Callable[..., Prompt]] = {
     "structured": structured_prompt,
     "negotiation": negotiation_prompt,
 }
-"""Every prompt by name; the factories' parameters are fields of the prompts' dataclasses."""
+"""Every prompt by name; the parameters of the factories are fields of the dataclasses."""

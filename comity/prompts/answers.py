@@ -1,6 +1,6 @@
-"""Answer formats: how an answer is given and how it is read.
+"""Answer formats: how an answer is obtained and parsed.
 
-A format says how the engine obtains an answer; `parse` says which move a text is.
+A format says how the engine obtains an answer; `parse` gives the move of a text.
 """
 
 import re
@@ -19,24 +19,24 @@ class AnswerFormat(Protocol):
 
     @property
     def train_illegal(self) -> bool:
-        """An answer that is still illegal when its attempts are over is learned from."""
+        """Train on an answer that is illegal after all attempts."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationFormat:
-    """Limits of answers that are written under a grammar: messages, claims and thoughts."""
+    """Limits of generated answers: messages, claims and thinking blocks."""
 
     message_tokens: int = 120
-    """A message is cut and closed after so many tokens."""
+    """Tokens after which a message is truncated and closed."""
     claim_tokens: int | None = None
-    """Most tokens of a claim or response; null: those of the longest one that is legal."""
+    """Most tokens of a claim or response; null: those of the longest legal one."""
     thinking: int = 0
-    """Most characters of a block of thought before every answer; 0: none is asked for."""
+    """Most characters of a thinking block before every answer; 0: no thinking block."""
     train_thinking: bool = True
-    """Thoughts are learned from, as answers are."""
+    """Train on thinking blocks as on answers."""
     train_illegal: bool = True
-    """An answer that is still illegal when its attempts are over is learned from."""
+    """Train on an answer that is illegal after all attempts."""
 
     def __post_init__(self) -> None:
         for name in ("message_tokens", "claim_tokens"):
@@ -72,7 +72,7 @@ RETRY_FEEDBACK = {
 
 @dataclass(frozen=True, kw_only=True)
 class Attempts(GenerationFormat):
-    """Free answers until one can be read, so many at most; then the fallback."""
+    """Free answers until one can be parsed, up to a maximum; then the fallback."""
 
     name: ClassVar[str] = "attempts"
     complaint: ClassVar[str] = (
@@ -144,15 +144,15 @@ ANSWERS: dict[str, Callable[..., AnswerFormat]] = {
 
 
 def parse(text: str, labels: Sequence[str]) -> Action:
-    """The move whose label the text is, but for whitespace around it; else ILLEGAL."""
+    """The move whose label is the stripped text; else ILLEGAL."""
     answer = text.strip()
     return labels.index(answer) if answer in labels else ILLEGAL
 
 
 def cannot_become_legal(text: str, labels: Sequence[str]) -> bool:
-    """However an answer goes on that begins so, `parse` calls it illegal."""
+    """Every continuation of this prefix is illegal for `parse`."""
     begun = text.lstrip()
-    # A character of several tokens may be incomplete.
+    # A multi-token character may be incomplete.
     if begun.endswith("\N{REPLACEMENT CHARACTER}"):
         return False
     return begun.rstrip() not in labels and not any(label.startswith(begun) for label in labels)
@@ -166,7 +166,7 @@ PARSE_STATUSES: dict[str, str] = {
     "other": "ended without naming any label: a refusal, a question, other words",
     "exceeded": "a message where only a claim was left to give; it ended the round",
 }
-"""What an answer turned out to be."""
+"""The results of parsing."""
 
 
 def parse_status(text: str, labels: Sequence[str], stopped: bool) -> str:
@@ -181,11 +181,11 @@ def parse_status(text: str, labels: Sequence[str], stopped: bool) -> str:
 
 
 def parse_lenient(text: str, labels: Sequence[str]) -> Action:
-    """The move whose label is the only one that occurs in the text as a whole word."""
+    """The move of the only label in the text (as a whole word); else ILLEGAL."""
     found = [move for move, label in enumerate(labels) if _names(text, label)]
     return found[0] if len(found) == 1 else ILLEGAL
 
 
 def _names(text: str, label: str) -> bool:
-    """The label occurs in the text as a whole word."""
+    """The text contains the label as a whole word."""
     return re.search(rf"(?<!\w){re.escape(label)}(?!\w)", text) is not None

@@ -1,7 +1,7 @@
-"""What a prompt is: how a game is told in words.
+"""The interface of a prompt: a game rendered as text.
 
-A prompt gives texts and never sees tokens. What is equal in all matches comes first in a
-text, so that an engine computes it once; what differs (the last moves) comes last.
+A prompt returns texts and never sees tokens. Text that all matches share comes first, so that an
+engine computes it once; what differs (the last moves) comes last.
 """
 
 import string
@@ -20,40 +20,41 @@ class Prompt(Protocol):
 
     @property
     def single_turn(self) -> bool:
-        """True: every decision is a conversation of its own. False: one per match and seat."""
+        """True: one conversation per decision. False: one per match and seat."""
         ...
 
     @property
     def random_parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that differ at random between matches or decisions."""
+        """Names of the parameters that are sampled per match or decision."""
         ...
 
     def sample_variant(self, stream: tuple[int | str, ...]) -> "Prompt":
-        """This prompt as told in the match with this identity; itself where nothing is drawn.
+        """The variant of this prompt for one match; itself if it has no random parameters.
 
-        `stream` begins with the run's seed. Both seats of a match share labels and layout.
+        `stream`: name of the match's random streams, which begins with the run's seed. All seats
+        of a match share labels and layout.
         """
         ...
 
     def labels(self, game: Game) -> tuple[str, ...]:
-        """How each move is called in the text, `[move]`; what the player answers with."""
+        """The label of each move in texts and answers, `[move]`."""
         ...
 
     def opening(self, game: Game, turn: Turn) -> str:
-        """First text of a conversation: the rules, what was played last, the question."""
+        """First text of a conversation: the rules, the last moves, the question."""
         ...
 
     def following(self, game: Game, turn: Turn) -> str:
-        """Next text of a growing conversation: what happened in the round before."""
+        """Next text of a multi-turn conversation: the outcome of the last round."""
         ...
 
     def form(self, game: Game, turn: Turn) -> "Form | None":
-        """What a written answer must look like; None: it is one of the labels."""
+        """The form of a generated answer; None: the answer is one of the labels."""
         ...
 
 
 class LabelPrompt:
-    """What prompts derive from whose every answer is a label."""
+    """Base class of prompts whose answers are labels."""
 
     def form(self, game: Game, turn: Turn) -> "Form | None":
         """None."""
@@ -61,12 +62,12 @@ class LabelPrompt:
 
 
 def is_sentence(goal: str) -> bool:
-    """Whether a goal is a sentence of somebody's own, not the name of one."""
+    """Whether a goal is a custom sentence instead of a name."""
     return len(goal.split()) > 1
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Raises `ComityError` unless an answer can be told from every other answer."""
+    """Raises `ComityError` unless all answers can be distinguished."""
     for label in labels:
         if not isinstance(label, str):
             raise ComityError(f"a label must be text, not {label!r} (quote it in YAML)")
@@ -80,7 +81,7 @@ def check_labels(labels: Sequence[str]) -> None:
 
 
 def labels_for(game: Game, labels: Sequence[str] | None, swap: bool) -> tuple[str, ...]:
-    """The labels by move: the given ones (else A, B, C, ...), reversed where swapped."""
+    """The labels by move: the given ones (else A, B, C, ...), reversed if swapped."""
     count = len(game.moves)
     if not count:
         raise ComityError("the game has no moves that labels could tell; choose prompt=negotiation")

@@ -1,11 +1,10 @@
-"""Exploration prompts: now and then a learner is told, for a round, how to play.
+"""Exploration prompts: random extra instructions for learners.
 
-At most one extra instruction per seat and round is added to what a seat is told at that
-round's first turn, before the request and what it answers to. It stands in the context that the
-answers are sampled in, and is taken out again before anything is learned
-(`comity.learning.strip_exploration`). So a policy tries what it would not try by itself, and
-importance weights correct for the difference. The scheme is that of the negotiation studies (arXiv
-2511.19405); the words are our own.
+At most one instruction per seat and round is inserted into the prompt of the seat's first turn in
+that round, right before the request. Answers are sampled in this context; the instruction is
+removed before training (`comity.learning.strip_exploration`). The policy thus tries actions that it
+would rarely sample, and importance weights correct for the difference. The scheme is that of the
+negotiation studies (arXiv 2511.19405); the texts are our own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,30 +26,30 @@ INSTRUCTIONS = {
         "In this round, try to earn as much as you can for yourself, whatever is left for others."
     ),
 }
-"""What an instruction may be by name; any other sentence is told as it is."""
+"""Instructions by name; any other sentence is used as it is."""
 
 
 @runtime_checkable
 class ExplorationPrompt(Protocol):
-    """A prompt that says where an instruction stands in its texts."""
+    """A prompt with a place for instructions."""
 
     def ending(self, game: Game, turn: Turn) -> str | None:
-        """What the turn's text ends with, right before which an instruction stands.
+        """The end of the turn's text, right before which an instruction is inserted.
 
-        The line break before it is not part of it; "": at the text's end. None: this is not the
-        seat's first turn in its round, so nothing is added.
+        Without the line break before it; "": at the end of the text. None: not the seat's first
+        turn in its round, so nothing is inserted.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One of the instructions that a seat may be given for a round."""
+    """An instruction with its probability."""
 
     text: str
-    """A name in `INSTRUCTIONS`, or a sentence of one's own on one line."""
+    """A name in `INSTRUCTIONS`, or a custom sentence on one line."""
     probability: float
-    """How often a seat is told it, per round."""
+    """Probability per seat and round."""
 
     def __post_init__(self) -> None:
         if self.text not in INSTRUCTIONS:
@@ -70,13 +69,13 @@ class Instruction:
 
     @property
     def sentence(self) -> str:
-        """What is told."""
+        """The text of the instruction."""
         return INSTRUCTIONS.get(self.text, self.text.strip())
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """Instructions of which at most one is drawn for a seat and round; none by default."""
+    """Instructions of which at most one is sampled per seat and round; none by default."""
 
     instructions: tuple[Instruction, ...] = ()
 
@@ -89,16 +88,16 @@ class Exploration:
 
     @staticmethod
     def of(blocks: Sequence[Mapping[str, Any]]) -> "Exploration":
-        """From `{text, probability}` each; `ComityError` for what is none."""
+        """From blocks `{text, probability}`; `ComityError` if one is invalid."""
         return Exploration(tuple(Instruction(**block) for block in blocks))
 
     def __bool__(self) -> bool:
         return bool(self.instructions)
 
     def sample_instruction(self, stream: tuple[int | str, ...], seat: int, round: int) -> str:
-        """The sentence that a seat is told in a round of the match with this stream; "": none.
+        """The instruction of a seat in a round of the match with this stream; "": none.
 
-        From a stream of its own, so that nothing else that is drawn in the match changes.
+        Uses a stream of its own, so that no other random decision of the match changes.
         """
         point = generator(*stream, EXPLORATION, seat, round).random()
         for one in self.instructions:
@@ -108,7 +107,7 @@ class Exploration:
         return ""
 
     def check(self, prompt: Prompt) -> None:
-        """Raises `ComityError` where the prompt has no place for instructions."""
+        """Raises `ComityError` if the prompt has no place for instructions."""
         if self and not isinstance(prompt, ExplorationPrompt):
             raise ComityError(
                 "exploration: this prompt has no place for extra instructions; choose "

@@ -1,4 +1,4 @@
-"""How the moves are called: named sets of labels, and labels drawn at random."""
+"""Labels of moves: named sets and random labels."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ LABEL_SETS: dict[str, tuple[str, str]] = {
 """
 
 RANDOM = "random"
-"""Instead of a set's name: labels are drawn."""
+"""Instead of the name of a set: random labels."""
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LENGTHS = (2, 3, 7)
@@ -37,7 +37,7 @@ SCOPES = {
 
 
 def fixed_labels(labels: str | Sequence[str]) -> tuple[str, ...]:
-    """The labels that a set's name or a list of texts stands for, by move."""
+    """The labels of a named set or a list of texts, by move."""
     if isinstance(labels, str):
         return lookup("set of labels", labels, {**LABEL_SETS, RANDOM: ()})
     check_labels(labels)
@@ -47,8 +47,8 @@ def fixed_labels(labels: str | Sequence[str]) -> tuple[str, ...]:
 def random_labels(stream: Sequence[int | str], length: int, scope: str) -> tuple[str, str]:
     """Two distinct strings of capital letters and digits, of one length.
 
-    `stream`: identity of the match, whose first part is the run's seed. Being equally long
-    and distinct, none begins the other.
+    `stream`: name of the match's random streams, which begins with the run's seed. Distinct labels
+    of equal length are no prefixes of each other.
     """
     identity = stream[:1] if scope == "run" else stream
     rng = generator(*identity, PROMPT, "labels")
@@ -65,7 +65,7 @@ def random_labels(stream: Sequence[int | str], length: int, scope: str) -> tuple
 
 
 def shuffled(names: Sequence[str], order: str, rng: np.random.Generator | None) -> list[str]:
-    """`names` in an order of `ORDERS`; `rng` is needed for "random"."""
+    """`names` in an order of `ORDERS`; "random" needs `rng`."""
     if order == "random":
         assert rng is not None
         return [names[i] for i in rng.permutation(len(names))]
@@ -77,4 +77,4 @@ ORDERS = {
     "reversed": "the last move's label first",
     "random": "a shuffle of its own in every prompt",
 }
-"""In which order labels are listed."""
+"""The order of labels in a text."""

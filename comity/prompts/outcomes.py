@@ -1,4 +1,4 @@
-"""How a match that is over is told to a person: its last round, and everybody's points."""
+"""Summaries of finished matches for humans: the last round and the points."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def outcome_text(
 ) -> str:
     """The last round's moves and points, and the totals.
 
-    `names`: what each seat is called, `[seat]`; `labels`: what each move is called, `[move]`.
+    `names` of seats, `[seat]`; `labels` of moves, `[move]`.
     """
     last = history[-1]
     actions = [
@@ -34,7 +34,7 @@ def outcome_text(
 
 
 def totals(history: Sequence[Round]) -> tuple[float, ...]:
-    """Points of each seat over the rounds, `[seat]`."""
+    """Sum of each seat's payoffs, `[seat]`."""
     return tuple(map(sum, zip(*(played.payoffs for played in history), strict=True)))
 
 
@@ -44,7 +44,7 @@ def points_text(names: Sequence[str], values: Sequence[float]) -> str:
 
 
 def _action_text(game: Game, last: Round, seat: int, name: str, labels: Sequence[str]) -> str:
-    """What a seat did; "" where the game does not disclose it."""
+    """The action of a seat; "" if the game does not disclose it."""
     if isinstance(last, SplitRound) and isinstance(game, Split):
         return _claim_text(game, last, seat, name) if "claims" in game.disclosed else ""
     intended, played = last.intended[seat], last.moves[seat]

@@ -1,9 +1,8 @@
-"""What every way of telling a game shares: framing, labels, goal, and the words for them.
+"""Options and texts that prompts share: framing, labels, goal.
 
-Works for every game with a `stage` (`comity.games.matrix.stages.Stage`), of any number of seats and
-moves: what there is to tell of it are its `opponent_profiles`, and no prompt knows more of a stage.
-Moves are listed in the order in which their labels were given, so swapping labels changes what
-they mean and nothing else in the text.
+Works for every game with a `stage` (`comity.games.matrix.stages.Stage`) of any number of seats and
+moves, which is described by its opponent profiles and payoffs only. Moves are listed in the order
+of the given labels, so swapped labels change the meaning of labels and nothing else in a text.
 """
 
 from collections.abc import Sequence
@@ -24,21 +23,21 @@ GOALS = {
     "none": "no goal is told",
 }
 NO_ANSWER = "no valid answer"
-"""How an answer that was no move is shown."""
+"""How an illegal answer is shown."""
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """The parameters that all prompts have in common, and the words that follow from them."""
+    """The options that prompts share, and the texts that follow from them."""
 
     framing: str = "covert"
     """One of `FRAMINGS`."""
     labels: tuple[str, ...] | None = None
-    """How the moves are called; null: A, B, ... (covert) or the moves' own names (named)."""
+    """Labels of the moves; null: A, B, ... (covert) or the names of the moves (named)."""
     swap_labels: bool = False
     """Exchange the labels' meaning: the first label is the last move, and so on."""
     goal: str = "own"
-    """One of `GOALS`, or a sentence of one's own (several words)."""
+    """One of `GOALS`, or a custom sentence (several words)."""
 
     def __post_init__(self) -> None:
         lookup("framing", self.framing, FRAMINGS)
@@ -48,34 +47,34 @@ class RenderOptions:
             check_labels(self.labels)
 
     def move_labels(self, game: Game) -> tuple[str, ...]:
-        """The label of each move, `[move]`; `ComityError` where they do not fit the game."""
+        """The label of each move, `[move]`; `ComityError` if they do not fit the game."""
         labels = game.moves if self.labels is None and self.framing == "named" else self.labels
         return labels_for(game, labels, self.swap_labels)
 
     def listed_moves(self, game: Game) -> list[Move]:
-        """The moves in the order in which the text lists them."""
+        """The moves in the order of the text."""
         moves = list(range(len(game.moves)))
         return moves[::-1] if self.swap_labels else moves
 
     def choices(self, game: Game) -> str:
-        """All labels in a row ("A, B or C")."""
+        """All labels ("A, B or C")."""
         labels = self.move_labels(game)
         return join_words([labels[move] for move in self.listed_moves(game)], "or")
 
     def game_phrase(self, game: Game) -> str:
-        """What the game is called ("a game", "the game Stag Hunt")."""
+        """A phrase for the game ("a game", "the game Stag Hunt")."""
         stage = stage_of(game)
         return f"the game {stage.title}" if self.framing == "named" else "a game"
 
     def noise_sentence(self, game: Game) -> str:
-        """A sentence on trembling hands; empty without noise."""
+        """A sentence about trembles; "" without noise."""
         noise = getattr(game, "noise", 0.0)
         if noise == 0:
             return ""
         return f"With a chance of {number(100 * noise)}%, any pick is changed by accident."
 
     def goal_sentence(self) -> str:
-        """What the player should want; empty where that is not told."""
+        """The goal of the player; "" if there is none."""
         if self.goal == "none":
             return ""
         if self.goal != "own":
@@ -83,7 +82,7 @@ class RenderOptions:
         return "Your goal is to get as many points as you can in total."
 
     def instruction(self, game: Game) -> str:
-        """How to answer."""
+        """The request for an answer."""
         letters = all(len(label) == 1 and label.isalpha() for label in self.move_labels(game))
         # Saying "one letter" made the default model start its answer with a label ten times
         # as often as saying "only", and asking which made it prefer the first label less.
@@ -93,7 +92,7 @@ class RenderOptions:
 
 
 def stage_of(game: Game) -> Stage:
-    """The game's stage, which these prompts tell, or a `ComityError`."""
+    """The stage of the game; `ComityError` for other games and for stages with too many cases."""
     stage = getattr(game, "stage", None)
     if not isinstance(stage, Stage):
         raise ComityError(
@@ -105,19 +104,19 @@ def stage_of(game: Game) -> Stage:
 
 
 def title(game: Game) -> str:
-    """What a game is called in a complaint."""
+    """The name of a game in error messages."""
     return str(getattr(getattr(game, "stage", game), "title", type(game).__name__))
 
 
 def listed_opponent_profiles(stage: Stage, listed_moves: Sequence[Move]) -> list[tuple[Move, ...]]:
-    """What the others may do, with moves in the order in which the text lists them."""
+    """The joint moves of the others, in the order of the text."""
     if stage.seats == 2:
         return [(other,) for other in listed_moves]
     return opponent_profiles(stage)
 
 
 def opponents_text(stage: Stage, others: Sequence[Move], labels: Sequence[str]) -> str:
-    """What the others do in a situation: "they pick A", "2 of them pick A", "they pick B, A"."""
+    """The moves of the others in words: "they pick A", "2 of them pick A", "they pick B, A"."""
     if stage.seats == 2 or not interchangeable(stage):
         return f"they pick {', '.join(labels[other] for other in others)}"
     counts = [others.count(move) for move in range(len(labels))]
@@ -132,7 +131,7 @@ def opponents_text(stage: Stage, others: Sequence[Move], labels: Sequence[str]) 
 
 
 def number(value: float) -> str:
-    """A number as one would write it: 3, 0.5, 12.25."""
+    """A number without trailing zeros: 3, 0.5, 12.25."""
     return f"{value + 0.0:.10g}"
 
 
@@ -142,7 +141,7 @@ def join_words(words: Sequence[str], last: str) -> str:
 
 
 def action_text(action: Action, labels: Sequence[str]) -> str:
-    """What a seat did, in a word or three."""
+    """The label of a move, or a phrase for an illegal answer."""
     return NO_ANSWER if isinstance(action, Illegal) else labels[action]
 
 
@@ -154,7 +153,7 @@ def picked_text(who: str, actions: Sequence[Action], labels: Sequence[str]) -> s
 
 
 def last_moves(observation: Observation, labels: Sequence[str]) -> str:
-    """The last joint move, the fictitious one included, from this seat's view; "" if none."""
+    """The last (or fictitious) joint move from this seat's view; "" if there is none."""
     if observation.last is None:
         return ""
     own, *others = observation.own_first(observation.last)

@@ -1,4 +1,4 @@
-"""Forms of claims: numbers of units between delimiters (see `forms`)."""
+"""Forms of claims: units between delimiters (see `comity.prompts.answer_forms.forms`)."""
 
 import json
 import re
@@ -13,20 +13,20 @@ from comity.prompts.answer_forms.delimiters import Delimiters, between
 from comity.prompts.answer_forms.patterns import SPACE, item_words, literal, numbers_to
 
 _LETTERS = "xyzuvwabcdefghijklmnopqrst"
-"""What formats say for numbers, in this order."""
+"""Placeholders for numbers in formats, in this order."""
 _NEVER = set('<>"\\{},')
-"""What no name of an item or a player may hold: it would have to be escaped."""
+"""Characters that names of items and players must not contain."""
 
 
 @dataclass(frozen=True)
 class ClaimForm:
-    """Units that a seat claims: a number, or one before each item's name in listed order."""
+    """The units that a seat claims: a number, or one before each item's name, in order."""
 
     delimiters: Delimiters
     items: tuple[str, ...]
     stock: tuple[int, ...]
     loose: bool = False
-    """The grammar writes any layout, singulars and letter case that is read."""
+    """Constrained decoding allows every layout, singular and letter case that is parsed."""
 
     def __post_init__(self) -> None:
         self.delimiters.bounds_words()
@@ -41,7 +41,7 @@ class ClaimForm:
 
     @property
     def decoding_pattern(self) -> str:
-        """With the names as they are listed, a space after commas, the delimiters' own gap."""
+        """With the listed names, a space after commas and the gap of the delimiters."""
         if self.loose:
             return self.pattern
         words = [literal(f" {item}") for item in self.items]
@@ -52,22 +52,22 @@ class ClaimForm:
         parts = numbers
         if len(self.items) > 1:
             parts = [number + word for number, word in zip(numbers, words, strict=True)]
-        last = edge if self.delimiters.closes else ""  # strips would take it away
+        last = edge if self.delimiters.closes else ""  # trailing space is stripped
         opens, closes = literal(self.delimiters.opens), literal(self.delimiters.closes)
         return f"{opens}{edge}{f',{between}'.join(parts)}{last}{closes}"
 
     @property
     def closing(self) -> str:
-        """Nothing: a claim has no free text."""
+        """ "": a claim has no free text."""
         return ""
 
     @property
     def longest(self) -> str:
-        """Everything is claimed."""
+        """A claim of the whole stock."""
         return self._with([str(most) for most in self.stock])
 
     def format_text(self) -> str:
-        """With letters for the numbers."""
+        """With letters for numbers."""
         return self._with(_LETTERS)
 
     def _with(self, numbers: Sequence[str]) -> str:
@@ -84,20 +84,20 @@ class ClaimForm:
 
 
 LISTED = 256
-"""Most ways of sharing that a grammar lists one by one."""
+"""Most divisions that a grammar enumerates."""
 
 
 @dataclass(frozen=True)
 class DivisionForm:
-    """A claim that states every seat's share, by name, the own first; they make up the stock."""
+    """A claim that states the shares of all seats by name, own share first."""
 
     delimiters: Delimiters
     names: tuple[str, ...]
-    """The own name, then the others'."""
+    """Own name, then the others'."""
     items: tuple[str, ...]
     stock: tuple[int, ...]
     loose: bool = False
-    """The grammar writes white space inside the delimiters."""
+    """Constrained decoding allows white space inside the delimiters."""
 
     def __post_init__(self) -> None:
         self.delimiters.bounds_words()
@@ -112,7 +112,7 @@ class DivisionForm:
 
     @property
     def decoding_pattern(self) -> str:
-        """With the delimiters' own gap, and numbers that add up where the ways are few to list."""
+        """With the gap of the delimiters; only numbers that add up if the divisions are few."""
         if self.loose:
             return self.pattern
         if len(self.names) == 2 and prod(q + 1 for q in self.stock) <= LISTED:
@@ -121,7 +121,7 @@ class DivisionForm:
         return self._written(literal(self.delimiters.gap))
 
     def _shares(self, own: Sequence[int]) -> list[str]:
-        """The own numbers, then what they leave to the other."""
+        """Own numbers, then the rest for the other seat."""
         rest = (q - p for q, p in zip(self.stock, own, strict=True))
         return [str(number) for number in (*own, *rest)]
 
@@ -138,19 +138,19 @@ class DivisionForm:
 
     @property
     def closing(self) -> str:
-        """Nothing: a claim has no free text."""
+        """ "": a claim has no free text."""
         return ""
 
     @property
     def longest(self) -> str:
-        """With the shares of the own and the next seat that have most digits together."""
+        """With the shares of the first two seats that have most digits together."""
         own = [_widest(most) for most in self.stock]
         rest = [most - p for most, p in zip(self.stock, own, strict=True)]
         nothing = [[0] * len(self.items)] * (len(self.names) - 2)
         return self._with([str(n) for share in [own, rest, *nothing] for n in share])
 
     def format_text(self) -> str:
-        """With letters for the numbers."""
+        """With letters for numbers."""
         return self._with(_LETTERS)
 
     def _with(self, numbers: Sequence[str]) -> str:
@@ -163,7 +163,7 @@ class DivisionForm:
         return between(self.delimiters, f"{{{', '.join(shares)}}}")
 
     def read(self, text: str) -> tuple[int, ...] | Illegal:
-        """The own units by item; ILLEGAL also where the shares do not make up the stock."""
+        """Own units by item; ILLEGAL also if the shares do not add up to the stock."""
         found = text.strip()
         if not re.fullmatch(self.pattern, found):
             return ILLEGAL
@@ -175,7 +175,7 @@ class DivisionForm:
 
 
 def check_names(what: str, names: Sequence[str]) -> None:
-    """Raises `ComityError` unless answers can spell the names as they are, and tell them apart."""
+    """Raises `ComityError` unless names are distinct and need no escapes in answers."""
     for name in names:
         if not isinstance(name, str) or not name or name != name.strip() or not name.isprintable():
             raise ComityError(f"names of {what} must be words on one line, not {name!r}")
@@ -191,5 +191,5 @@ def _check_stock(items: Sequence[str], stock: Sequence[int]) -> None:
 
 
 def _widest(stock: int) -> int:
-    """The share of one seat where the numbers of both have most digits."""
+    """The share of one seat for which both shares have most digits together."""
     return max(range(stock + 1), key=lambda own: len(str(own)) + len(str(stock - own)))

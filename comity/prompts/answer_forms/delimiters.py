@@ -1,8 +1,8 @@
-"""What stands around written answers, so that they can be told from other text.
+"""Delimiters around generated answers.
 
-`Delimiters` are one pair; a `Protocol` has a pair for every sort of answer. `PROTOCOLS` are
-our own set and the published ones (arXiv 2511.19405: the final release, and what it had
-earlier). Names in {braces} are filled in where the goods are known.
+`Delimiters` are one pair; a `Protocol` has a pair for every kind of answer. `PROTOCOLS` are our own
+set and the published ones (arXiv 2511.19405: the final release and an earlier version). Names in
+{braces} are filled in with the goods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ GOODS = "{goods}"
 
 @dataclass(frozen=True)
 class Delimiters:
-    """What opens and what closes an answer."""
+    """The opening and the closing delimiter of an answer."""
 
     opens: str
     closes: str
     gap: str = ""
-    """White space that is written inside of both; what is read may have other."""
+    """White space inside of both in the standard layout; parsing accepts other white space."""
 
     def __post_init__(self) -> None:
         for mark in (self.opens, self.closes):
@@ -33,7 +33,7 @@ class Delimiters:
             raise ComityError(f"both delimiters are {self.opens!r}: beginning and end are alike")
 
     def bounds_text(self) -> None:
-        """Raises `ComityError` unless any text can stand between: the end is certain."""
+        """Raises `ComityError` unless they can delimit any text without ambiguity."""
         if not self.closes:
             raise ComityError(f"a text after {self.opens!r} needs a delimiter that ends it")
         if not self.closes.startswith("<"):
@@ -43,7 +43,7 @@ class Delimiters:
             )
 
     def bounds_words(self) -> None:
-        """Raises `ComityError` unless words and numbers between cannot run into a delimiter."""
+        """Raises `ComityError` if words or numbers could merge with a delimiter."""
         if self.opens and self.opens[-1].isdigit():
             raise ComityError(f"the delimiter {self.opens!r} runs into the number after it")
         if self.opens and self.opens[-1].isalpha() and not self.gap:
@@ -59,27 +59,27 @@ class Delimiters:
 
 
 BARE = Delimiters("", "")
-"""Nothing around an answer."""
+"""No delimiters."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The delimiters of every sort of answer."""
+    """The delimiters of every kind of answer."""
 
     message: Delimiters = Delimiters("<message>", "</message>")
     claim: Delimiters = Delimiters("<claim>", "</claim>")
     response: Delimiters = Delimiters("<response>", "</response>")
     final: Delimiters = Delimiters("<finalize>", "</finalize>")
-    """Around a claim that states everybody's share."""
+    """Around a claim that states the shares of all seats."""
 
     def __post_init__(self) -> None:
         self.message.bounds_text()
         for pair in (self.claim, self.response, self.final):
             pair.bounds_words()
-            told, other = self.message.opens, pair.opens
-            if told.startswith(other) or other.startswith(told):
+            first, other = self.message.opens, pair.opens
+            if first.startswith(other) or other.startswith(first):
                 raise ComityError(
-                    f"the delimiters {told!r} of messages and {other!r} of decisions begin alike; "
+                    f"the delimiters {first!r} of messages and {other!r} of decisions begin alike; "
                     "they must tell talk from decisions"
                 )
 
@@ -103,7 +103,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocol(given: str | Mapping[str, Sequence[str]]) -> Protocol:
-    """A named set, or our own with pairs `{sort: [opens, closes]}` in their place."""
+    """A named set, or the default one with pairs `{kind: [opens, closes]}` replaced."""
     if isinstance(given, str):
         return lookup("set of delimiters", given, PROTOCOLS)
     sorts = {field.name: None for field in fields(Protocol)}
@@ -117,7 +117,7 @@ def protocol(given: str | Mapping[str, Sequence[str]]) -> Protocol:
 
 
 def between(delimiters: Delimiters, inner: str) -> str:
-    """An answer in the guide's layout."""
+    """An answer in the standard layout."""
     last = delimiters.gap if delimiters.closes else ""
     first = delimiters.gap if delimiters.opens else ""
     return f"{delimiters.opens}{first}{inner}{last}{delimiters.closes}"

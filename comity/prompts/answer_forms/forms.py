@@ -1,15 +1,13 @@
-"""What a written answer must look like: one object for the prompt, the parser and the grammar.
+"""Forms of generated answers: one object for the prompt, the parser and the grammar.
 
-- `Form`: what a prompt tells (`format_text`), which texts are read (`pattern`), which of them a
-  grammar writes (`decoding_pattern`), and what an answer means (`read`).
-- `MessageForm`, `ClaimForm`, `DivisionForm`, `ChoiceForm`: talk, claims, claims that state every
-  seat's share, choices. `MessageOrClaimForm`: a message, or a claim instead. `Thinking` is a block
-  of thought, which is written before any of them.
-- `sanitize`: how what another player wrote is told.
+- `Form`: the format in prompts (`format_text`), the accepted texts (`pattern`), the pattern for
+  constrained decoding (`decoding_pattern`), and the parser (`read`).
+- `MessageForm`, `ClaimForm`, `DivisionForm` (a claim with the shares of all seats), `ChoiceForm`.
+  `MessageOrClaimForm`: a message, or a claim instead. `Thinking`: a block before any of them.
+- `sanitize`: messages of other players as they are shown.
 
-The grammars are those of the negotiation studies (arXiv 2511.19405), delimiters being
-parameters. Patterns are regular expressions of the whole answer; white space around an answer
-is never read.
+The grammars are those of the negotiation studies (arXiv 2511.19405), with delimiters as parameters.
+Patterns are regular expressions of the whole answer; surrounding white space is ignored.
 """
 
 import re
@@ -24,7 +22,7 @@ from comity.prompts.answer_forms.patterns import BODY, SPACE, literal
 from comity.prompts.answer_forms.sanitize import sanitize
 
 THINK = Delimiters("<think>", "</think>")
-"""Around a block of thought."""
+"""Around a thinking block."""
 
 __all__ = [
     "ChoiceForm",
@@ -43,33 +41,33 @@ class Form(Protocol):
 
     @property
     def pattern(self) -> str:
-        """A regular expression of every answer that is read."""
+        """A regular expression of all accepted answers."""
         ...
 
     @property
     def decoding_pattern(self) -> str:
-        """What a grammar writes: as `pattern`, in one fixed layout unless the form is loose."""
+        """A regular expression for constrained decoding: `pattern` in one layout, unless loose."""
         ...
 
     @property
     def closing(self) -> str:
-        """What ends the answer where a limit cuts its free text; "" where a cut ruins it."""
+        """The end of an answer whose free text is truncated; "" if truncation makes it illegal."""
         ...
 
     @property
     def longest(self) -> str:
-        """A legal answer as long as they get in the guide's layout, but for a free text's length.
+        """The longest legal answer in the standard layout, not counting free text.
 
-        It sizes token budgets.
+        It determines token budgets.
         """
         ...
 
     def format_text(self) -> str:
-        """The format as prompts tell it."""
+        """The format as prompts show it."""
         ...
 
     def read(self, text: str) -> Reply:
-        """What the answer means; ILLEGAL where the stripped text does not match `pattern`."""
+        """The reply of an answer; ILLEGAL if the stripped text does not match `pattern`."""
         ...
 
 
@@ -93,7 +91,7 @@ class MessageForm:
 
     @property
     def decoding_pattern(self) -> str:
-        """As the pattern: white space belongs to the text."""
+        """As the pattern: white space is part of the text."""
         return self.pattern
 
     @property
@@ -111,7 +109,7 @@ class MessageForm:
         return f"{self.delimiters.opens}...{self.delimiters.closes}"
 
     def read(self, text: str) -> str | Illegal:
-        """The message, normalized."""
+        """The sanitized message."""
         found = text.strip()
         if not re.fullmatch(self.pattern, found):
             return ILLEGAL
@@ -121,19 +119,19 @@ class MessageForm:
 
 @dataclass(frozen=True)
 class MessageOrClaimForm:
-    """A message, or the claim that ends the talk; how they begin tells which."""
+    """A message, or a claim instead; their opening delimiters differ."""
 
     message: MessageForm
     claim: ClaimForm | DivisionForm
     spent: bool = False
-    """All messages are written: a grammar writes claims alone. A message is still read, as one
-    too many."""
+    """No messages are left: constrained decoding allows claims only. A message is still parsed, as
+    one too many."""
 
     def __post_init__(self) -> None:
-        told, other = self.message.delimiters.opens, self.claim.delimiters.opens
-        if told.startswith(other) or other.startswith(told):
+        first, other = self.message.delimiters.opens, self.claim.delimiters.opens
+        if first.startswith(other) or other.startswith(first):
             raise ComityError(
-                f"the delimiters {told!r} of messages and {other!r} of claims begin alike; they "
+                f"the delimiters {first!r} of messages and {other!r} of claims begin alike; they "
                 "must tell messages from claims"
             )
 
@@ -144,7 +142,7 @@ class MessageOrClaimForm:
 
     @property
     def decoding_pattern(self) -> str:
-        """The same with the guides; only the claim's where no message is left."""
+        """The same with decoding patterns; only that of the claim if no messages are left."""
         return (
             self.claim.decoding_pattern
             if self.spent
@@ -180,7 +178,7 @@ class ChoiceForm:
     delimiters: Delimiters
     labels: tuple[str, ...]
     loose: bool = False
-    """The grammar writes white space around the label."""
+    """Constrained decoding allows white space around the label."""
 
     def __post_init__(self) -> None:
         for label in self.labels:
@@ -197,7 +195,7 @@ class ChoiceForm:
 
     @property
     def decoding_pattern(self) -> str:
-        """With the delimiters' own gap."""
+        """With the gap of the delimiters."""
         return self.pattern if self.loose else self._written(literal(self.delimiters.gap))
 
     def _written(self, edge: str) -> str:
@@ -208,17 +206,17 @@ class ChoiceForm:
 
     @property
     def closing(self) -> str:
-        """Nothing: a choice has no free text."""
+        """ "": a choice has no free text."""
         return ""
 
     @property
     def longest(self) -> str:
-        """The answer of most characters."""
+        """The answer with most characters."""
         return max(self.answers, key=len)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Every answer in the guide's layout, by label."""
+        """Every answer in the standard layout, by label."""
         return tuple(between(self.delimiters, label) for label in self.labels)
 
     def format_text(self) -> str:
@@ -226,7 +224,7 @@ class ChoiceForm:
         return " or ".join(self.answers)
 
     def read(self, text: str) -> int | Illegal:
-        """The label's place among the labels."""
+        """The index of the label."""
         found = text.strip()
         if not re.fullmatch(self.pattern, found):
             return ILLEGAL
@@ -236,7 +234,7 @@ class ChoiceForm:
 
 @dataclass(frozen=True)
 class Thinking:
-    """A block of thought of at most `limit` characters; it answers nothing."""
+    """A thinking block of at most `limit` characters, before the answer."""
 
     limit: int
     delimiters: Delimiters = THINK
@@ -263,19 +261,19 @@ class Thinking:
 
     @property
     def longest(self) -> str:
-        """A thought of one letter."""
+        """A block of one letter."""
         return MessageForm(self.delimiters, self.limit).longest
 
     def format_text(self) -> str:
-        """With dots for the thought."""
+        """With dots for the text."""
         return MessageForm(self.delimiters, self.limit).format_text()
 
     def format_request(self) -> str:
-        """The sentence that a prompt adds to its request."""
+        """The sentence that is added to a prompt's request."""
         return f"Before that, think in at most {self.limit} characters: {self.format_text()}"
 
     def read(self, text: str) -> str | Illegal:
-        """The thought as it was written."""
+        """The text of the block."""
         found = text.strip()
         if not re.fullmatch(self.pattern, found):
             return ILLEGAL

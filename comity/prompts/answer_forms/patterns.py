@@ -1,13 +1,13 @@
-"""Pieces of the regular expressions that written answers are made of.
+"""Building blocks of the regular expressions of answer forms.
 
-Only what every engine of regular expressions reads alike: literals, classes, groups, `|` and
+Restricted to the common subset of regular expression engines: literals, classes, groups, `|` and
 bounded repetition. No look-around, back-references or flags; letter case is spelled out.
 """
 
 SPACE = r"[ \t\r\n]{0,4}"
-"""White space that is read but need not be written."""
+"""Optional white space."""
 BODY = "[^<]"
-"""One character of a message or a thought: no delimiter can be spelled in it."""
+"""One character of a message or a thinking block; excludes the start of delimiters."""
 _MEANT = set("\\.+*?()|[]{}^$")
 
 
@@ -19,8 +19,8 @@ def literal(text: str) -> str:
 def numbers_to(most: int) -> str:
     """A pattern of the decimal numbers 0 to `most`, without sign or leading zeros.
 
-    Shorter numbers are taken by their length. Those as long as `most` either are it, or share
-    its first i digits and have a smaller one next.
+    Shorter numbers are matched by length. Those of equal length are `most` itself, or share its
+    first i digits and have a smaller next digit.
     """
     if most < 0:
         raise ValueError(f"there is no number from 0 to {most}")
@@ -42,7 +42,7 @@ def _any(count: int) -> str:
 
 
 def item_words(item: str) -> str:
-    """A pattern of an item's name in the plural or singular, in any letter case."""
+    """A pattern of an item's name in plural or singular and any letter case."""
     words = dict.fromkeys([item, *_singulars(item)])
     return f"({'|'.join(''.join(map(_any_case, word)) for word in words)})"
 
@@ -53,12 +53,12 @@ def _any_case(letter: str) -> str:
 
 
 def singular(item: str) -> str:
-    """One of the items: "books" -> "book", "boxes" -> "box", "berries" -> "berry"; by ending."""
+    """The singular by ending: "books" -> "book", "boxes" -> "box", "berries" -> "berry"."""
     return (*_singulars(item), item)[0]
 
 
 def _singulars(item: str) -> list[str]:
-    """What the singular may be, likeliest first; empty for words without a plural's ending."""
+    """Possible singulars, most likely first; [] without a plural ending."""
     if not item.lower().endswith("s") or item.lower().endswith("ss") or len(item) < 2:
         return []
     ways = []

@@ -1,19 +1,19 @@
-"""How what another player wrote is told."""
+"""Sanitizing of messages from other players."""
 
 import unicodedata
 
 
 def sanitize(text: str, limit: int | None = None) -> str:
-    """How what another player wrote is told, so that it cannot pass for anything else.
+    """A message of another player, made safe to show.
 
     Every control character (Unicode Cc), invisible format character (Cf), separator of lines
     or paragraphs (Zl, Zp) and lone surrogate (Cs) becomes a space. `<` and `>`, and characters
     that Unicode decomposes to them, become single angle quotation marks (U+2039, U+203A). What
     exceeds `limit` characters is cut.
 
-    So a message stays on its line and spells no tag, no delimiter and no header in `<...>`;
-    other control tokens of a model are encoded as ordinary letters (`comity.engines.chat`).
-    The length is kept, and doing it twice changes nothing.
+    A message thus stays on one line and contains no tag, delimiter or header in `<...>`; other
+    control tokens of a model are encoded as plain text (`comity.engines.chat`). Idempotent, and
+    keeps the length.
     """
     return "".join(map(_sanitize_character, text if limit is None else text[:limit]))
 

@@ -23,7 +23,7 @@ FEEDBACK = {
     "both": "one's own pick and the others'",
     "other": "the others' picks alone, as the split studies' dilemmas have it",
 }
-"""What later turns tell of the round before."""
+"""What later turns show of the last round."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Conversation(LabelPrompt):
     feedback: str = "both"
     """One of `FEEDBACK`."""
     state_error_rule: bool = False
-    """A sentence says that an answer that is no label is an error."""
+    """Adds a sentence that an answer without a label is an error."""
 
     def __post_init__(self) -> None:
         lookup("feedback", self.feedback, FEEDBACK)
 
     def sample_variant(self, stream: tuple[int | str, ...]) -> "Conversation":
-        """Itself: nothing is drawn."""
+        """Itself: no random parameters."""
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ class Conversation(LabelPrompt):
         return self.options.move_labels(game)
 
     def opening(self, game: Game, turn: Turn) -> str:
-        """Rules, the last joint move if there is one (a fictitious start), the question."""
+        """Rules, the last joint move if there is one (a fictitious one), the question."""
         options = self.options
         others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
         slips, goal = options.noise_sentence(game), options.goal_sentence()
@@ -68,13 +68,12 @@ class Conversation(LabelPrompt):
         )
 
     def following(self, game: Game, turn: Turn) -> str:
-        """What this seat and the others did in the round before, or the others alone.
+        """The moves of this seat and the others in the last round, or the others' alone.
 
-        By default both are told, though the seat knows its own pick: told of the other's alone,
-        small models repeat it (the default model then answered a lone B with B 96 times in 100),
-        and a policy that never varies cannot learn. Before that, what became of this seat's own
-        pick if it was changed or missing; after it, that nobody got points where a missing move
-        made the round void.
+        By default both are shown, although the seat knows its own pick: if only the other's is
+        shown, small models repeat it (the default model then answered a lone B with B 96 times in
+        100), and a policy that never varies cannot learn. Before that, a note if the seat's own
+        pick was changed or missing; after it, a note if a missing move made the round void.
         """
         labels = self.labels(game)
         finished = turn.observation.history[-1]
@@ -100,7 +99,7 @@ class Conversation(LabelPrompt):
         return "" if turn.observation.history else self._question(game, turn)
 
     def _question(self, game: Game, turn: Turn) -> str:
-        """The last joint move, where the conversation opens with one, and how to answer."""
+        """The last joint move, if the conversation opens with one, and the request."""
         options = self.options
         last = last_moves(turn.observation, self.labels(game))
         before = f"Last round {last} " if last else ""
@@ -110,7 +109,7 @@ class Conversation(LabelPrompt):
         return f"{before}{wrong}{options.instruction(game)}"
 
     def _payoffs(self, game: Game, seat: int) -> str:
-        """A line for each own pick and what the others may do, own pick first."""
+        """A line for each own pick and joint move of the others."""
         stage = stage_of(game)
         labels, listed = self.labels(game), self.options.listed_moves(game)
         lines = []

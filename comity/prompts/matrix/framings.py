@@ -1,6 +1,6 @@
-"""The words of the structured prompts: each framing is a list of parts.
+"""The texts of structured prompts: each framing is a list of parts.
 
-Every part is a function of `Facts` alone. Parts that several framings share are written once.
+Every part is a function of `Facts` alone; framings share parts.
 """
 
 from collections.abc import Callable
@@ -14,31 +14,31 @@ from comity.prompts.rendering import number
 
 @dataclass(frozen=True)
 class Facts:
-    """What a prompt is made of; moves are indices, own move first."""
+    """The content of a prompt; moves are indices, own move first."""
 
     stage: Stage
     seat: int
     labels: tuple[str, ...]
     """By move."""
     mentioned: list[str]
-    """Labels in the order of the first mention (S1)."""
+    """Labels in the order of their first mention (S1)."""
     answers: list[str]
-    """Labels in the order of the answer's format (S2)."""
+    """Labels in the order of the answer format (S2)."""
     rows: tuple[Move, Move]
     """Own moves in the order of the table's rows."""
     columns: tuple[Move, Move]
     """The other's moves in the order of the table's columns."""
     history: list[tuple[Move | None, Move | None]]
-    """Own and the other's last moves, oldest round first; None where none was made."""
+    """Own and the other's last moves, oldest round first; None: no move."""
     goal: str
     """A name, or a sentence."""
 
     def label(self, move: Move | None) -> str:
-        """How a move is called."""
+        """The label of a move."""
         return "nothing valid" if move is None else self.labels[move]
 
     def remembered(self) -> list[tuple[str, Move | None, Move | None]]:
-        """Each round of the history, oldest first, with the words for how long ago it was."""
+        """Each round of the history, oldest first, with a phrase for its time."""
         count = len(self.history)
         return [
             ("Last time" if number == count - 1 else f"{count - number} rounds ago", own, other)
@@ -46,7 +46,7 @@ class Facts:
         ]
 
     def points(self, own: Move, other: Move) -> tuple[str, str]:
-        """What this seat gets and what the other gets."""
+        """Own payoff and the other's payoff."""
         mine, theirs = payoffs_own_first(self.stage, self.seat, own, (other,))
         return number(mine), number(theirs)
 
@@ -94,7 +94,7 @@ def history_without_scores(f: Facts) -> str:
 
 
 def others_move(f: Facts) -> str:
-    """That both met before, and what the other did."""
+    """A previous meeting, and the other's move."""
     lines = [
         f"{when} the other agent picked {f.label(other)}." for when, _, other in f.remembered()
     ]
@@ -113,7 +113,7 @@ def goal(f: Facts) -> str:
 
 
 def answer(f: Facts) -> str:
-    """Part 6: no verb stands before the labels that an answer could begin with."""
+    """Part 6; no verb before the labels, which an answer could start with."""
     first, second = f.answers
     return f"Your answer is exactly one of these, without explanation: {first} or {second}."
 
@@ -143,7 +143,7 @@ def conditions(f: Facts) -> str:
 
 
 def story(f: Facts) -> str:
-    """Two who share a flat; the first move is to clean, the second not to."""
+    """Two flatmates; the first move is to clean, the second is not to."""
     clean, leave = f.labels
     return (
         "You share a flat with Z, and the kitchen is dirty. Each of you decides alone: "
@@ -160,7 +160,7 @@ def story_question(f: Facts) -> str:
 
 
 def explicit(f: Facts) -> str:
-    """The game by its name, its payoffs taken as known."""
+    """The game by name, without payoffs."""
     first, second = f.mentioned
     return (
         "You play a repeated Prisoner's Dilemma with another agent, with its usual payoffs. "
@@ -192,7 +192,7 @@ FRAMINGS: dict[str, tuple[Part, ...]] = {
 
 
 DILEMMAS = ("story", "explicit")
-"""Framings whose words are those of a prisoner's dilemma, whatever the table says."""
+"""Framings that describe a prisoner's dilemma, independent of the payoff table."""
 
 
 def is_prisoners_dilemma(stage: Stage) -> bool:
@@ -207,7 +207,7 @@ def is_prisoners_dilemma(stage: Stage) -> bool:
 
 
 def check_framing(framing: str, stage: Stage) -> None:
-    """Raises `ComityError` where the framing's words contradict the game's payoffs."""
+    """Raises `ComityError` if the framing contradicts the game's payoffs."""
     if framing in DILEMMAS and not is_prisoners_dilemma(stage):
         fitting = [name for name in FRAMINGS if name not in DILEMMAS]
         raise ComityError(
@@ -217,5 +217,5 @@ def check_framing(framing: str, stage: Stage) -> None:
 
 
 def compose(framing: str, facts: Facts) -> str:
-    """The text of a framing; parts that say nothing are left out."""
+    """The text of a framing, without empty parts."""
     return "\n".join(text for part in FRAMINGS[framing] if (text := part(facts)))

@@ -25,7 +25,7 @@ class MemoryOne(LabelPrompt):
     options: RenderOptions
 
     def sample_variant(self, stream: tuple[int | str, ...]) -> "MemoryOne":
-        """Itself: nothing is drawn."""
+        """Itself: no random parameters."""
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class MemoryOne(LabelPrompt):
         return "\n".join(part for part in parts if part)
 
     def following(self, game: Game, turn: Turn) -> str:
-        """The same as the opening: every decision is a conversation of its own."""
+        """The same as the opening: single-turn."""
         return self.opening(game, turn)
 
     def _table(self, game: Game, seat: int) -> str:
@@ -65,9 +65,9 @@ class MemoryOne(LabelPrompt):
         else:
             title = "Your points, by your pick (rows) and what they do (columns):"
             header = [opponents_text(stage, others, labels) for others in columns]
-        told = slice(2 if stage.seats == 2 else 1)
+        shown = slice(2 if stage.seats == 2 else 1)
         rows = [
-            [", ".join(map(number, payoffs_own_first(stage, seat, own, c)[told])) for c in columns]
+            [", ".join(map(number, payoffs_own_first(stage, seat, own, c)[shown])) for c in columns]
             for own in listed
         ]
         lines = [["", *header], ["---"] * (1 + len(header))]

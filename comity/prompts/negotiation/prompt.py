@@ -1,10 +1,10 @@
-"""Split games as one growing conversation per match and seat: rules once, then what is new.
+"""Split games as one conversation per match and seat: rules first, then what is new.
 
-Everything that is equal in all matches comes first, also what both seats are told alike; then
-the seat's name, and then the round. What a seat is told later is what it does not know yet:
-how the last round ended, what this one is about, what others said since it last spoke, and
-what to answer now, in which format. The order is that of the split studies (arXiv
-2511.19405); the words are our own and stand in `comity.prompts.negotiation.wording`.
+Text that is equal in all matches and for all seats comes first; then the seat's name, and then the
+round. Later texts contain only what the seat does not know yet: the outcome of the last round, this
+round's instance, messages of others since its last turn, and the request with its format. The order
+is that of the split studies (arXiv 2511.19405); the texts are our own
+(`comity.prompts.negotiation.wording`).
 """
 
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ from comity.prompts.negotiation import wording as words
 from comity.prompts.rendering import title
 
 NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
-"""What the seats are called, unless names are given."""
+"""Default names of the seats."""
 DISCLOSURES = {
     "line": "in a line what the others had and claimed, and everybody's points",
     "full": "a line for every seat, one's own first",
 }
-"""How a finished round is told, as far as the game discloses it."""
+"""How a finished round is shown, as far as the game discloses it."""
 FINALIZATIONS = {
     "own": "a claim of one's own share, as where all claim together",
     "all": "everybody's share by name, which together are all there is",
 }
-"""What a claim states in games in which seats claim in turn."""
+"""The content of a claim if seats claim in turn."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Negotiation:
     random_parameters: ClassVar[tuple[str, ...]] = ()
 
     names: tuple[str, ...] = NAMES
-    """What the seats are called, `[seat]`; names beyond the game's seats are not used."""
+    """Names of the seats, `[seat]`; further names are not used."""
     protocol: Protocol = Protocol()  # noqa: RUF009 (frozen)
     """The delimiters of answers."""
     goal: str = "own"
@@ -66,11 +66,11 @@ class Negotiation:
         lookup("finalization", self.finalization, FINALIZATIONS)
 
     def sample_variant(self, stream: tuple[int | str, ...]) -> "Negotiation":
-        """Itself: nothing is drawn."""
+        """Itself: no random parameters."""
         return self
 
     def labels(self, game: Game) -> tuple[str, ...]:
-        """The responses to a proposal as they are written; () in games without."""
+        """The responses to a proposal; () in games without proposals."""
         split = self._split_game(game)
         if not split.moves:
             return ()
@@ -79,7 +79,7 @@ class Negotiation:
         return answers
 
     def opening(self, game: Game, turn: Turn) -> str:
-        """The rules, who one is, and what is new."""
+        """The rules, the seat's name, and what is new."""
         split = self._split_game(game)
         names = self.names[: split.seats]
         finals = self._claims_state_division(split)
@@ -93,17 +93,17 @@ class Negotiation:
         )
 
     def following(self, game: Game, turn: Turn) -> str:
-        """What is new since this seat was last asked, and what to answer now."""
+        """What is new since the seat's last turn, and the request."""
         return self._turn_text(self._split_game(game), turn)
 
     def ending(self, game: Game, turn: Turn) -> str | None:
-        """What others wrote and the request; None after the seat's first turn in a round."""
+        """Messages of others and the request; None after the seat's first turn in a round."""
         if _messages_seen(_split_observation(turn), turn):
             return None
         return "\n".join(self._request_lines(self._split_game(game), turn))
 
     def form(self, game: Game, turn: Turn) -> Form:
-        """Of the message, claim or response that is due."""
+        """The form of the requested message, claim or response."""
         split, seen = self._split_game(game), _split_observation(turn)
         message = MessageForm(self.protocol.message, split.message_limit)
         if turn.kind == "message":
@@ -123,7 +123,7 @@ class Negotiation:
         return ClaimForm(self.protocol.claim.of(items), items, stock)
 
     def _split_game(self, game: Game) -> Split:
-        """The game as one that this prompt can tell, or a `ComityError`."""
+        """The game as a `Split`; `ComityError` if it is none or has too many seats."""
         if not isinstance(game, Split):
             raise ComityError(
                 f"the prompt negotiation tells split games, not {title(game)}; choose another "
@@ -134,7 +134,7 @@ class Negotiation:
         return game
 
     def _claims_state_division(self, game: Split) -> bool:
-        """Claims state everybody's share."""
+        """Claims state the shares of all seats."""
         return game.finalization in ("in_turn", "visible") and self.finalization == "all"
 
     def _response(self, game: Split) -> ChoiceForm:
@@ -151,7 +151,7 @@ class Negotiation:
         return "\n".join([*lines, *self._request_lines(game, turn)])
 
     def _request_lines(self, game: Split, turn: Turn) -> list[str]:
-        """What others wrote since this seat last did, and the request."""
+        """Messages of others since this seat's last one, and the request."""
         seen, names = _split_observation(turn), self.names[: game.seats]
         messages = [
             words.message_line(names[seat], text, game.message_limit)
@@ -161,16 +161,16 @@ class Negotiation:
 
 
 def _messages_seen(seen: SplitObservation, turn: Turn) -> int:
-    """Messages of this round up to the seat's last one; 0: this is its first turn in the round.
+    """Number of messages of this round up to the seat's last one; 0 at its first turn.
 
-    For every seat claims at a round's end.
+    Claims need not be counted: a seat makes only one, at the end of the round.
     """
     own = [i for i, (seat, _) in enumerate(seen.messages) if seat == turn.seat]
     return own[-1] + 1 if own else 0
 
 
 def _split_observation(turn: Turn) -> SplitObservation:
-    """The turn's observation; a programming error where it is of another game."""
+    """The turn's observation; `ValueError` if it belongs to another game."""
     if not isinstance(turn.observation, SplitObservation):
         raise ValueError(f"a turn of a split game is due, not {turn!r}")
     return turn.observation

@@ -1,4 +1,4 @@
-"""The steps of a round as the prompt `negotiation` tells them: talk, claims, payment, points."""
+"""The rules of a round in the prompt `negotiation`: messages, claims, payment, points."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,16 @@ ILLEGAL_WORDS = {
 
 
 def steps(game: Split, names: Sequence[str], finals: bool) -> list[str]:
-    """A paragraph each; `finals`: claims state everybody's share."""
+    """One paragraph per step; `finals`: claims state the shares of all seats."""
     return [*_talk(game, names), _claims(game, names, finals), _payment(game), _scoring(game)]
 
 
 def _talk(game: Split, names: Sequence[str]) -> list[str]:
-    """Who begins, how much is said, and what for."""
+    """The order, number and purpose of messages."""
     turns = "The players take turns at going first."
     begins = f"{names[0]} always goes first." if game.starter == "fixed" else turns
     if not game.messages:
-        # Who proposes is told there, where it is always the same.
+        # A fixed proposer is named in the paragraph on claims.
         simple = game.finalization == "proposal" and game.starter == "fixed"
         return [] if simple or game.finalization == "together" else [begins]
     others = "the other" if len(names) == 2 else "the others"
@@ -45,7 +45,7 @@ def _talk(game: Split, names: Sequence[str]) -> list[str]:
 
 
 def _ending(game: Split) -> str:
-    """How the talk ends where not all messages need to be written."""
+    """How the messages end if not all of them need to be sent."""
     written = f"{game.least} {'message' if game.least == 1 else 'messages'}"
     may = f"Once you have written {written}, you may" if game.least else "You may"
     return (
@@ -56,7 +56,7 @@ def _ending(game: Split) -> str:
 
 
 def _claims(game: Split, names: Sequence[str], finals: bool) -> str:
-    """Who claims when, and what becomes of claims that are none."""
+    """The order of claims, and the rule for illegal ones."""
     then, what = "Then " if game.messages else "", goods(game)
     everybody, each = "everybody", "in the same order, each"
     if game.open_ended:
@@ -84,7 +84,7 @@ def _claims(game: Split, names: Sequence[str], finals: bool) -> str:
 
 
 def _payment(game: Split) -> str:
-    """Who gets what."""
+    """The allocation."""
     if game.finalization == "proposal":
         return (
             "If it is accepted, who claimed gets the claim, and the other the rest. If it is "
@@ -114,14 +114,14 @@ def _scoring(game: Split) -> str:
 
 
 def secret(game: Split) -> str:
-    """What a seat knows of itself."""
+    """A word for the private information of a seat."""
     if game.instances.kind == "hands":
         return "hand"
     return "value" if len(game.items) == 1 else "values"
 
 
 def goods(game: Split) -> str:
-    """What is split, in a word."""
+    """A word for the stock."""
     return game.items[0] if len(game.items) == 1 else "items"
 
 

@@ -1,4 +1,4 @@
-"""The words of `comity.prompts.negotiation.prompt`: rules, goals, rounds and requests."""
+"""The texts of `comity.prompts.negotiation.prompt`: rules, goals, rounds and requests."""
 
 from collections.abc import Sequence
 
@@ -18,11 +18,11 @@ GOALS = {
     "fair": "Your goal is a fair split, in which all end up with about the same number of points.",
     "none": "",
 }
-"""What the player should want; any other sentence is told as it is."""
+"""Goals by name; any other sentence is used as it is."""
 
 
 def check_players(names: Sequence[str]) -> None:
-    """Raises `ComityError` unless these can be the names of players."""
+    """Raises `ComityError` unless these are valid names of players."""
     check_names("players", names)
     for name in names:
         if ":" in name or name.lower() in ("you", "nobody", "everybody"):
@@ -30,7 +30,7 @@ def check_players(names: Sequence[str]) -> None:
 
 
 def goal_sentence(goal: str) -> list[str]:
-    """The sentence, if any; `ComityError` for a word that names no goal."""
+    """The sentence of a goal, [] if there is none; `ComityError` for an unknown name."""
     if goal in GOALS:
         return [GOALS[goal]] if GOALS[goal] else []
     if " " not in goal.strip() or not goal.isprintable():
@@ -40,7 +40,7 @@ def goal_sentence(goal: str) -> list[str]:
 
 
 def rules(game: Split, names: Sequence[str], finals: bool) -> str:
-    """What holds in all rounds and for every seat; `finals`: claims state everybody's share."""
+    """The rules for all rounds and seats; `finals`: claims state the shares of all seats."""
     many = game.length.longest > 1
     who, goods = join_words(names, "and"), join_words(game.items, "and")
     rounds = " over many rounds" if many else " in a single round"
@@ -57,7 +57,7 @@ def rules(game: Split, names: Sequence[str], finals: bool) -> str:
 
 
 def _independent(game: Split) -> bool:
-    """Nothing of what is dealt in a round follows from another."""
+    """The instances of different rounds are independent."""
     instances = game.instances
     kept = not (
         getattr(instances, "redraw_values", True) and getattr(instances, "redraw_stock", True)
@@ -66,12 +66,12 @@ def _independent(game: Split) -> bool:
 
 
 def _alternating(game: Split) -> bool:
-    """The winning hand goes to the seats by turns."""
+    """The seats alternate in winning hands."""
     return bool(getattr(game.instances, "alternating_hands", False))
 
 
 def _values(game: Split, many: bool) -> list[str]:
-    """How values arise, and with which odds."""
+    """The distribution of values."""
     low, high = map(number, game.instances.value_range)
     kind = game.instances.kind
     unit = f"Each {join_words([singular(item) for item in game.items], 'and')}"
@@ -104,7 +104,7 @@ def _values(game: Split, many: bool) -> list[str]:
 
 
 def _range(game: Split, unit: str) -> str:
-    """What units can be worth: one range for all items, or each item's own."""
+    """The range of values: one for all items, or one per item."""
     low, high = map(number, game.instances.value_range)
     law = getattr(game.instances, "valuations", None)
     lows, highs = getattr(law, "low", None), getattr(law, "high", None)
@@ -124,7 +124,7 @@ def _range(game: Split, unit: str) -> str:
 
 
 def _visible(game: Split) -> str:
-    """Who sees what."""
+    """Which values seats see."""
     if game.instances.kind == "fixed" and len(set(game.instances.value_range)) == 1:
         return ""
     if game.open_values:
@@ -133,7 +133,7 @@ def _visible(game: Split) -> str:
 
 
 def this_round(game: Split, seen: SplitObservation, names: Sequence[str]) -> str:
-    """The round's facts, as far as the seat knows them."""
+    """The instance of this round, as far as the seat knows it."""
     begin = f"Round {seen.round + 1}: " if game.length.longest > 1 else "There are "
     parts = [f"{begin}{counted(seen.instance.stock, game.items)}."]
     low, high = game.instances.value_range
@@ -152,7 +152,7 @@ def this_round(game: Split, seen: SplitObservation, names: Sequence[str]) -> str
 
 
 def last_round(game: Split, seen: SplitObservation, names: Sequence[str], full: bool) -> list[str]:
-    """How the last round ended, as far as the game discloses it; [] where nothing is."""
+    """The outcome of the last round, as far as the game discloses it; [] if nothing is."""
     ended = seen.history[-1]
     own, *others = order = seen.own_first(tuple(range(game.seats)))
     lines = []
@@ -175,7 +175,7 @@ def last_round(game: Split, seen: SplitObservation, names: Sequence[str], full: 
 
 
 def _did(game: Split, ended: SplitRound, seat: int) -> list[str]:
-    """What a seat had and did, as far as the game discloses it."""
+    """The values and the action of a seat, as far as the game discloses them."""
     parts = []
     if "values" in game.disclosed:
         values = worth(ended.instance.values[seat], game.items)
@@ -197,21 +197,21 @@ def _did(game: Split, ended: SplitRound, seat: int) -> list[str]:
 
 
 def _asked_for(game: Split, ended: SplitRound, seat: int) -> str:
-    """What the seat had to give at the round's end."""
+    """The kind of response that was due at the end of the round."""
     responded = game.finalization == "proposal" and seat != ended.starter
     return "response" if responded else "claim"
 
 
 def message_line(name: str, text: str, limit: int) -> str:
-    """What another seat said, on a line of its own."""
-    told = sanitize(text, limit).strip()
-    return f"{name}: {told}" if told else f"{name} sent no message."
+    """The message of another seat, as one line."""
+    shown = sanitize(text, limit).strip()
+    return f"{name}: {shown}" if shown else f"{name} sent no message."
 
 
 def request(
     game: Split, turn: Turn, seen: SplitObservation, names: Sequence[str], form: Form
 ) -> str:
-    """What to answer now, and how."""
+    """The request and its format."""
     others = join_words(seen.own_first(tuple(names))[1:], "and")
     if turn.kind == "message":
         return (
@@ -233,7 +233,7 @@ def request(
 
 
 def _claim_asked(game: Split, seen: SplitObservation, form: Form) -> str:
-    """To claim, with the range of every number and the format."""
+    """The request for a claim, with the range of every number and the format."""
     stock, items = seen.instance.stock, game.items
     ranges = join_words(
         [f"0 {'to ' + str(q) + ' ' if q else ''}{i}" for q, i in zip(stock, items, strict=True)],
@@ -249,7 +249,7 @@ def _claim_asked(game: Split, seen: SplitObservation, form: Form) -> str:
 
 
 def _claims_before(game: Split, seen: SplitObservation, names: Sequence[str]) -> str:
-    """Who has claimed in this round, and what, where that is seen."""
+    """Which seats have claimed in this round, and their claims if they are visible."""
     if not any(claim is not None for claim in seen.claims):
         already = [names[seat] for seat, done in enumerate(seen.claimed) if done]
         if not already:
