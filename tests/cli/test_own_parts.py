@@ -18,7 +18,8 @@ from comity.experiments.build import Rules
 from comity.games import make_game
 from comity.prompts import PROMPTS
 from comity.registry import build
-from comity.rewards import REWARDS, Own, all_rewards
+from comity.rewards import REWARDS, all_rewards
+from comity.rewards.own import Own
 from comity.runs.folder import read_decisions
 from tests.train.small import only_folder, small
 
