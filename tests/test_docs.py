@@ -15,7 +15,7 @@ from comity.config.compose import compose
 from comity.config.schema import Config
 from comity.config.seats import check_seat
 from comity.evaluation.metrics import further_metrics
-from comity.evaluation.moral.metrics import stake
+from comity.evaluation.moral.metrics import reward_table
 from comity.experiments.build import Rules
 from comity.games import make_game
 from comity.games.base import Observation, Round
@@ -78,12 +78,12 @@ def test_the_how_to_on_moral_theories_is_right_about_its_numbers() -> None:
     """Worth 3, 0, 0, 1 after CC, CD, DC, DD."""
     reward = build("reward", {"name": "worst_off"}, REWARDS)
     game = make_game({"name": "prisoners_dilemma_4310"})
-    found = stake(reward, game).values[0, 0, :2]
+    found = reward_table(reward, game).values[0, 0, :2]
     assert found.tolist() == [[3, 0], [0, 1]]
     weighted = build(
         "reward", {"name": "weighted", "terms": {"own": 0.5, "worst_off": 0.5}}, REWARDS
     )
-    assert stake(weighted, game).values[0, 0, :2].tolist() == [[3, 0], [2, 1]]
+    assert reward_table(weighted, game).values[0, 0, :2].tolist() == [[3, 0], [2, 1]]
 
 
 def test_the_parts_of_the_how_to_are_as_it_says() -> None:
