@@ -43,7 +43,7 @@ class Rollout:
     def release(self) -> None:
         """Free the memory of all forward passes; no more counterfactuals or reuse after that."""
         sessions = [] if self.runner is None else self.runner.sessions.values()
-        for session in (self.recording, *(table.recording for table in sessions)):
+        for session in (self.recording, *(one.recording for one in sessions)):
             if session is not None:
                 session.release()
 
@@ -66,7 +66,7 @@ def play(
             progress(len(matches) - runner.over, runner.over)
     conversations = _conversations(runner)
     sessions = runner.sessions.values()
-    recordings = [table.recording for table in sessions if table.recording is not None]
+    recordings = [one.recording for one in sessions if one.recording is not None]
     if not keep:
         for session in recordings:
             if not session.is_recording:  # No longer needed.
@@ -86,8 +86,8 @@ def _conversations(runner: MatchRunner) -> list[Conversation]:
     """The conversations of all sessions; sets the conversation numbers of the decisions."""
     number: dict[tuple[PlayerBackend, int], int] = {}
     conversations: list[Conversation] = []
-    for backend, table in runner.sessions.items():
-        for t, transcript in enumerate(table.transcripts):
+    for backend, session in runner.sessions.items():
+        for t, transcript in enumerate(session.transcripts):
             number[backend, t] = len(conversations)
             conversations.append(
                 Conversation(

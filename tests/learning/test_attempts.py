@@ -14,7 +14,7 @@ from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts
 from comity.rollout.play import Rollout
 from comity.train import uncorrected_fraction
-from tests.players.talking import check_conversations, check_learning
+from tests.players.answer_models import check_conversations, check_learning
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 LABELS = ["t", "!"]

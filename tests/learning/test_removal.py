@@ -29,7 +29,7 @@ from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS, Exploration
 from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Piece
-from tests.players.talking import Easy, Terse, check_conversations, places, split, told
+from tests.players.answer_models import Easy, Terse, check_conversations, places, split, told
 from tests.worlds import dilemma, learner, play_matches, tiny_folder, tiny_models
 
 HALF = Exploration.of(

@@ -22,7 +22,7 @@ from comity.learning.reference_policy import ReferencePolicy
 from comity.learning.training_batch import TrainingSequence, evaluate_terms, training_sequences
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.negotiation.prompt import Negotiation
-from tests.players.talking import Terse, split
+from tests.players.answer_models import Terse, split
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 ANSWERS: dict[str, dict[str, Any]] = {

@@ -23,7 +23,7 @@ from comity.prompts.answers import Attempts, Constrained, Free
 from comity.rollout.play import Rollout
 from comity.rollout.recording import record_rewards
 from comity.train import mean_rewards, payoff_decisions
-from tests.players.talking import Easy, Terse, split, told
+from tests.players.answer_models import Easy, Terse, split, told
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
 TRY = {"name": "attempts", "fallback": "illegal", "message_tokens": 6}

@@ -16,7 +16,7 @@ from comity.games import make_game
 from comity.games.base import Game
 from comity.players.language_model.context_length import check_context, longest_conversation
 from comity.players.language_model.player import LanguageModelBackend
-from tests.players.talking import Easy, Terse, split, told
+from tests.players.answer_models import Easy, Terse, split, told
 from tests.tiny import make_tokenizer
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 

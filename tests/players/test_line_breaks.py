@@ -16,7 +16,7 @@ from comity.prompts import PROMPTS
 from comity.prompts.answers import ANSWERS
 from comity.registry import build
 from tests.parrots import parrot, tokenizer_with
-from tests.players.talking import Terse, split, told
+from tests.players.answer_models import Terse, split, told
 from tests.worlds import dilemma, learner, play_matches
 
 ENDS = ("\n", "\n\n", " \n", "\r\n", "\n\n\n", " \n\n", "\n ", "\n\nT")

@@ -17,7 +17,7 @@ from comity.prompts import PROMPTS
 from comity.prompts.exploration import INSTRUCTIONS, Exploration, ExplorationPrompt
 from comity.registry import build
 from tests.engines.test_chat import FORGERIES, NO_SYSTEM, QWEN3
-from tests.players.talking import split
+from tests.players.answer_models import split
 from tests.tiny import make_tokenizer
 from tests.worlds import dilemma
 

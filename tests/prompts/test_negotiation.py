@@ -27,7 +27,7 @@ from comity.prompts import PROMPTS, negotiation_prompt
 from comity.prompts.answer_forms.forms import ChoiceForm, ClaimForm, DivisionForm, MessageForm
 from comity.prompts.negotiation.wording import worth
 from comity.registry import build
-from tests.prompts.dealing import GivenInstances
+from tests.prompts.given_instances import GivenInstances
 
 Answers = Callable[[Turn, int], Reply]
 

@@ -19,7 +19,7 @@ from comity.prompts.answer_forms.forms import (
     MessageOrClaimForm,
 )
 from comity.prompts.outcomes import outcome_text
-from tests.prompts.dealing import GivenInstances
+from tests.prompts.given_instances import GivenInstances
 from tests.prompts.test_negotiation import DOND, ITEMS, half, of_seat, told
 from tests.tiny import make_tokenizer
 

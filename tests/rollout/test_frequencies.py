@@ -27,7 +27,7 @@ from comity.prompts.exploration import EXPLORATION, Exploration, Instruction
 from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.followups import follow_up
 from comity.rollout.play import Match, play
-from tests.players.talking import Easy, split
+from tests.players.answer_models import Easy, split
 from tests.worlds import dilemma, learner, tiny_models
 
 MATCHES = 1000

@@ -90,7 +90,7 @@ class _HumanSession:
         self.transcripts: list[Transcript] = []
         self.recording = None
         self._player = player
-        self._told: set[tuple[int, int]] = set()
+        self._started: set[tuple[int, int]] = set()
         """(match, seat) whose rules have been shown."""
 
     def respond(self, requests: Sequence[Request]) -> list[Response]:
@@ -111,8 +111,8 @@ class _HumanSession:
             player.screen,
             (request.match, turn.seat),
         )
-        first = prompt.single_turn or place not in self._told
-        self._told.add(place)
+        first = prompt.single_turn or place not in self._started
+        self._started.add(place)
         tell = prompt.opening if first else prompt.following
         if player.shared:
             screen.turn_of(player.name)
@@ -120,8 +120,8 @@ class _HumanSession:
         screen.show(f"{who} {turn.round + 1}", tell(request.game, turn))
         labels = prompt.labels(request.game)
         while True:
-            typed = self._read(hint(request, labels))
-            word = typed.strip().casefold()
+            text = self._read(hint(request, labels))
+            word = text.strip().casefold()
             if word in HELP:
                 screen.show("The rules, and what is asked", prompt.opening(request.game, turn))
                 screen.say("quit leaves; matches that are over stay recorded.")
@@ -129,14 +129,12 @@ class _HumanSession:
             if word in QUIT:
                 raise QuitError("you left")
             try:
-                reply = parse_input(typed, request, prompt, labels)
+                reply = parse_input(text, request, prompt, labels)
             except InvalidInputError as why:
                 screen.complain(str(why))
                 continue
             legal = tuple(labels[move] for move in turn.legal)
-            return Response(
-                reply, typed.strip(), legal=legal, parse_status="legal" if legal else ""
-            )
+            return Response(reply, text.strip(), legal=legal, parse_status="legal" if legal else "")
 
     def _read(self, hint: str) -> str:
         try:

@@ -45,36 +45,39 @@ def longest_conversation(setup: ModelSetup, game: Game) -> int:
     labels) are those of a few matches; the difference between these matches is added as a margin.
     """
     rounds = getattr(getattr(game, "length", None), "longest", 1)
-    firsts, steps, told, spread = [0], [0], [0], 0
+    firsts, steps, lengths, spread = [0], [0], [0], 0
     for choice in ("first", "last", "illegal"):
-        matches = [_told(setup, game.sample_instance(seed), seed, choice) for seed in range(SEEDS)]
+        matches = [
+            _lengths_by_round(setup, game.sample_instance(seed), seed, choice)
+            for seed in range(SEEDS)
+        ]
         for found in matches:
             firsts.append(found[0])
             steps += [after - before for before, after in pairwise(found)]
-            told += found
+            lengths += found
         least = min(map(len, matches))
         longest = [max(found[:least]) for found in matches]
         spread = max(spread, max(longest) - min(longest))
     if setup.prompt.single_turn:  # Each prompt shows a few rounds.
         more = max(0, getattr(setup.prompt, "memory", 1) - ROUNDS + 2) * max(steps)
-        return max(told) + more + spread
+        return max(lengths) + more + spread
     digits = 1 if rounds > 9 else 0  # Digits of the round number.
     return max(firsts) + (rounds - 1) * (max(steps) + digits) + spread
 
 
-def _told(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
+def _lengths_by_round(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
     """Tokens of the longest conversation after each round, if all seats choose like that."""
     chat, prompt = setup.chat, setup.prompt.sample_variant((seed, CHECK))
-    law = getattr(game, "length", None)
-    if law is not None:
-        game = replace(game, length=SampledLength(law, min(law.longest, ROUNDS)))
+    length = getattr(game, "length", None)
+    if length is not None:
+        game = replace(game, length=SampledLength(length, min(length.longest, ROUNDS)))
     thought = _thought(setup)
     note = f"\n{thought.format_request()}" if thought else ""
     sentences = [f"{one.sentence}\n" for one in setup.exploration.instructions]
-    aside = max((len(chat.encode_text(one)) for one in sentences), default=0)
+    instruction = max((len(chat.encode_text(one)) for one in sentences), default=0)
     labels = prompt.labels(game)
     lengths: dict[int, int] = {}
-    heard: dict[int, int] = {}
+    received: dict[int, int] = {}
     by_round: list[int] = []
     state = game.start(seed)
     while turns := game.turns(state):
@@ -87,7 +90,9 @@ def _told(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
                 lengths[seat] += len(
                     chat.encode_next_prompt(prompt.following(game, turn) + note, ended=False)
                 )
-            lengths[seat] += heard.pop(seat, 0) + aside + _answer(setup, game, turn, labels)
+            lengths[seat] += (
+                received.pop(seat, 0) + instruction + _answer(setup, game, turn, labels)
+            )
             replies[seat] = _reply(setup, game, turn, choice)
         for turn in turns:
             if turn.kind in ("message", "talk"):
@@ -95,7 +100,7 @@ def _told(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
                 most = longest_answer(setup, "message", getattr(form, "message", form), ())
                 for other in range(game.seats):
                     if other != turn.seat:
-                        heard[other] = heard.get(other, 0) + most
+                        received[other] = received.get(other, 0) + most
         by_round[turns[0].round :] = [max(lengths.values())]
         state = game.step(state, replies)
     return by_round
@@ -159,11 +164,11 @@ def _thought(setup: ModelSetup) -> Thinking | None:
 
 def _keys(setup: ModelSetup, game: Any) -> str:
     """The settings that determine the length of conversations."""
-    law = getattr(game, "length", None)
+    length = getattr(game, "length", None)
     found = []
-    if law is not None and law.longest > 1 and not setup.prompt.single_turn:
-        name = "cap" if isinstance(law, Geometric) else "rounds"
-        found.append(f"game.length.{name} (now {law.longest})")
+    if length is not None and length.longest > 1 and not setup.prompt.single_turn:
+        name = "cap" if isinstance(length, Geometric) else "rounds"
+        found.append(f"game.length.{name} (now {length.longest})")
     if getattr(game, "message_limit", 0) and isinstance(setup.answer, GenerationFormat):
         found.append(f"answer.message_tokens (now {setup.answer.message_tokens})")
     if thought := _thought(setup):
@@ -171,5 +176,5 @@ def _keys(setup: ModelSetup, game: Any) -> str:
     if getattr(setup.prompt, "memory", 1) > 1:
         found.append(f"prompt.memory (now {setup.prompt.memory})")  # type: ignore[attr-defined]
     if not setup.prompt.single_turn and game.moves and not hasattr(game, "message_limit"):
-        found.append("prompt=memory_one (if the game can be told so)")
+        found.append("prompt=memory_one (if the game can be lengths so)")
     return " or ".join(found) or "use another prompt"

@@ -106,8 +106,8 @@ def _values(game: Split, many: bool) -> list[str]:
 def _range(game: Split, unit: str) -> str:
     """The range of values: one for all items, or one per item."""
     low, high = map(number, game.instances.value_range)
-    law = getattr(game.instances, "valuations", None)
-    lows, highs = getattr(law, "low", None), getattr(law, "high", None)
+    distribution = getattr(game.instances, "valuations", None)
+    lows, highs = getattr(distribution, "low", None), getattr(distribution, "high", None)
     if (
         game.instances.kind != "uniform"
         or not isinstance(lows, tuple)

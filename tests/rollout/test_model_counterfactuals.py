@@ -21,7 +21,7 @@ from comity.rollout.play import Match, Rollout, play
 from comity.rollout.recording import PAID_KINDS
 from comity.runs.folder import stored_config
 from comity.train import train
-from tests.players.talking import Easy, Terse, split, told
+from tests.players.answer_models import Easy, Terse, split, told
 from tests.train.small import Stopped, failing, metrics, only_folder, small
 from tests.worlds import dilemma, learner, tiny_models
 

@@ -15,7 +15,7 @@ from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answer_forms.forms import MessageForm, MessageOrClaimForm, Thinking
 from comity.prompts.negotiation.prompt import Negotiation
 from comity.rollout.play import Rollout
-from tests.players.talking import (
+from tests.players.answer_models import (
     Easy,
     Terse,
     check_conversations,
