@@ -148,7 +148,7 @@ def test_identical_conversations_and_prefixes_are_computed_once() -> None:
 
 
 def test_a_foreseen_answer_needs_no_pass_of_its_own() -> None:
-    """Its outputs are those of a session that did not foresee it; another answer needs a pass."""
+    """Its outputs are those of a session without prefetching; another answer needs a pass."""
     engine = make_engine("llama", adapters=1)
     rng = np.random.default_rng(5)
     question, legal = random_ids(rng, 20), ((40, 41, 42), (40, 43))
@@ -207,7 +207,7 @@ def test_lanes_of_few_tokens_are_grouped_by_what_they_share() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_what_is_shared_is_attended_to_as_if_it_were_not(architecture: str) -> None:
-    """Long common beginnings, several tokens a lane, two adapters, windows shorter than both."""
+    """Long common prefixes, many tokens per segment, two adapters, short sliding windows."""
     engine = make_engine(architecture, adapters=2)
     plain = PlainCache(architecture, engine)
     session = engine.session()
@@ -257,7 +257,7 @@ def test_free_tokens_have_the_probabilities_of_a_plain_forward(architecture: str
 def test_long_answers_in_buffers_are_those_of_gathered_keys(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lanes that begin alike, part, end early and outgrow the window; two adapters."""
+    """Segments with a common prefix diverge, end early and outgrow the buffer; two adapters."""
     engine = make_engine(architecture, adapters=2)
     monkeypatch.setattr(kv_buffers, "BUFFER_MARGIN", 3)
     made: list[kv_buffers.KVBuffer] = []
@@ -310,7 +310,7 @@ def test_sampled_tokens_follow_the_distribution_and_temperature() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_learner_and_engine_agree(architecture: str, dtype: torch.dtype) -> None:
-    """Hidden states read for learning, with and without a trunk, give the engine's numbers."""
+    """Hidden states for training, with and without a shared prefix, give the engine's numbers."""
     engine = make_engine(architecture, dtype, adapters=1)
     rng = np.random.default_rng(4)
     rules = random_ids(rng, 23)
@@ -331,7 +331,7 @@ def test_learner_and_engine_agree(architecture: str, dtype: torch.dtype) -> None
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_gradients_equal_peft_and_do_not_depend_on_sharing(architecture: str) -> None:
-    """One pass, or trunk and micro-batches, or plain peft sequence by sequence: one gradient."""
+    """One pass, shared prefix with micro-batches, or plain peft by sequence: one gradient."""
     from peft import PeftModel
 
     engine = make_engine(architecture, adapters=1)
@@ -412,7 +412,7 @@ def test_long_free_texts_are_scored_in_chunks(monkeypatch: pytest.MonkeyPatch) -
 def test_lanes_attend_span_by_span_as_all_at_once(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values and gradients; lanes of unlike lengths begin at unlike places."""
+    """Values and gradients; segments of different lengths begin at different positions."""
     engine = make_engine(architecture, adapters=1)
     rng = np.random.default_rng(11)
     rules = random_ids(rng, 14)

@@ -1,4 +1,4 @@
-"""The critic against plain PEFT and loops; who is judged by whom, and who is trained on what."""
+"""The critic against plain PEFT and loops; whose values it predicts and is trained on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_values_are_those_of_plain_peft_at_the_first_decision(prompt: str, tmp_p
     one, critic = make(models)
     values = predict_values(rollout, step_rewards, {"main": one}, GAE).values
     assert values is not None and values.shape == (2, 2, 3)
-    assert np.isnan(values[:, 1]).all(), "the base model is not judged where nobody needs it"
+    assert np.isnan(values[:, 1]).all(), "the base model gets no values where none are needed"
 
     models.engine.adapters.save(CRITIC, tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tiny_folder("llama"), dtype=torch.float32)
@@ -85,15 +85,15 @@ def test_alignment_judges_everybody_and_trains_on_its_own() -> None:
     )
     assert estimates.values is not None and np.isfinite(estimates.values).all()
     estimates.set_value_targets(np.arange(12.0).reshape(2, 2, 3))
-    taught = [d.advantage for sequence in critic._sequences for d in sequence.decisions]
-    assert sorted(taught) == [0, 1, 2, 6, 7, 8]  # seat 0 alone
+    targeted = [d.advantage for sequence in critic._sequences for d in sequence.decisions]
+    assert sorted(targeted) == [0, 1, 2, 6, 7, 8]  # seat 0 alone
     naive = predict_values(
         rollout, step_rewards, {"main": one}, AdvantageAlignment(estimator="gae", weight=0.0)
     )
     assert naive.values is not None and np.isnan(naive.values[:, 1]).all()
 
 
-def taught(models: LanguageModelBackend, budget: int, loss: str) -> tuple[Critic, np.ndarray]:
+def targeted(models: LanguageModelBackend, budget: int, loss: str) -> tuple[Critic, np.ndarray]:
     rollout, step_rewards = played(models)
     one, critic = make(models, budget, loss)
     estimates = predict_values(rollout, step_rewards, {"main": one}, GAE)
@@ -124,9 +124,9 @@ def test_micro_batches_do_not_change_the_gradient(
     loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = world()
-    whole_critic, values = taught(models, 10**6, loss)
+    whole_critic, values = targeted(models, 10**6, loss)
     whole, total = grads(whole_critic, monkeypatch)
-    cut, cut_total = grads(taught(models, 20, loss)[0], monkeypatch)
+    cut, cut_total = grads(targeted(models, 20, loss)[0], monkeypatch)
     assert torch.allclose(whole, cut, atol=3e-5 * float(whole.abs().max()))
     targets = np.random.default_rng(0).normal(scale=3, size=(2, 2, 3))[:, 0]
     off = np.abs(values - targets)
@@ -159,7 +159,7 @@ def test_a_critic_learns_its_targets_and_leaves_the_policy_alone(
     assert critic.version == 12
     assert all(torch.equal(before[name], p) for name, p in one.parameters.items())
     assert not all(torch.equal(own[name], p) for name, p in critic.parameters.items())
-    critic.train_step()  # nothing was taught since
+    critic.train_step()  # no targets were set since
     assert critic.version == 13
 
 

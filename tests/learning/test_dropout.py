@@ -1,6 +1,6 @@
 """Dropout is in what is differentiated: all that is compared, paid for or reported is without.
 
-And readings without gradients are bounded by the engine's `max_tokens`, and cut batches have
+And forward passes without gradients are bounded by the engine's `max_tokens`, and cut batches have
 ratios of exactly 1 before the first step.
 """
 
@@ -107,7 +107,7 @@ def test_the_gradient_is_of_the_reading_with_dropout() -> None:
 
 
 def test_later_ratios_are_those_of_the_policy_as_it_is() -> None:
-    """Of the second epoch's ratio, against a reading of the weights after the first step."""
+    """Of the second epoch's ratio, against terms computed with the weights after the first step."""
     models, found = world()
     before = evaluate_terms(models.engine, found, "main").logprobs
     made = proximal(models, epochs=2, kl=0.0, ratio_limit=None)

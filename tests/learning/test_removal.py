@@ -342,16 +342,16 @@ def test_the_critic_judges_what_is_learned_from(free: tuple[LanguageModelBackend
         decisions.append(replace(d, start=remainder.index_of(d.start)))
     bare = replace(rollout, conversations=talks, decisions=decisions)
     values: list[Any] = []
-    taught: list[Any] = []
+    targeted: list[Any] = []
     for one in (rollout, bare):
         step_rewards = StepRewards.of(one.decisions, one.played.payoffs, one.played.alive, "rounds")
         estimates = predict_values(one, step_rewards, learners, Reinforce(estimator="gae"))
         assert estimates.values is not None and np.isfinite(estimates.values).all()
         values.append(estimates.values)
         estimates.set_value_targets(np.ones(step_rewards.rewards.shape))
-        taught.append([learner.critic._sequences for learner in learners.values()])
+        targeted.append([learner.critic._sequences for learner in learners.values()])
     assert np.array_equal(*values)
-    assert taught[0] == taught[1]
+    assert targeted[0] == targeted[1]
 
 
 # ---- alternatives ----------------------------------------------------------------------------
