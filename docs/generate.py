@@ -102,7 +102,7 @@ def rewards() -> str:
 def strategies() -> str:
     """Every strategy of games of moves, with the probabilities of its first two moves."""
     return table(
-        ("player", "parameters", "rule", "P(C) at the start; after CC, CD, DC, DD"),
+        ("player", "parameters", "rule", "P(C) in round 0; after CC, CD, DC, DD"),
         (
             (f"`{name}`", listed(parameters(kind)), described(kind), cooperation(kind()))
             for name, kind in MATRIX_STRATEGIES.items()
@@ -152,7 +152,7 @@ def stage_cells(game: Iterated | None) -> tuple[str, str]:
         return "as given", "as given"
     moves, stage = ", ".join(game.moves), game.stage
     if isinstance(game, RandomTables):
-        return moves, "drawn for every match"
+        return moves, "sampled for every match"
     if isinstance(stage, MatrixStage) or stage.seats == 2:
         return moves, "; ".join(
             f"{game.moves[row]}, {game.moves[column]}: "

@@ -13,7 +13,7 @@ from comity.rewards.base import ActionReward, BaseReward, check_not_negative
 def equality(payoffs: np.ndarray) -> np.ndarray:
     """1 - |own - other| / (|own| + |other|), mean over the others: `[match, seat, round]`.
 
-    In [0, 1], also for negative payoffs; 1 where both are 0, because nobody is ahead then.
+    In [0, 1], also for negative payoffs; 1 if both are 0, because they are equal.
     """
     own, other = payoffs[:, :, None, :], payoffs[:, None, :, :]
     size = np.abs(own) + np.abs(other)
@@ -26,7 +26,7 @@ def equality(payoffs: np.ndarray) -> np.ndarray:
 class Equality(BaseReward):
     """A seat is rewarded for equal payoffs.
 
-    1 where all payoffs are 0, because nobody is ahead then.
+    1 if all payoffs are 0, because they are equal.
     """
 
     formula: ClassVar[str] = (

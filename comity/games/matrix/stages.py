@@ -139,9 +139,9 @@ class PublicGoods:
     """
 
     seats: int
-    """How many take part."""
+    """Number of seats."""
     contribution: float
-    """Points that every seat owns in a round."""
+    """Endowment of every seat in a round."""
     multiplier: float
     """Factor of the pot."""
     interchangeable: ClassVar[bool] = True

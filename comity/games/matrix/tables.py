@@ -104,7 +104,7 @@ defective_coordination = _named(
 )
 
 volunteers_dilemma = _named(
-    "Volunteer's dilemma: one volunteer is enough, and without any nobody earns anything.",
+    "Volunteer's dilemma: one volunteer is enough; without one, all seats earn 0.",
     _social_dilemma("Volunteer's Dilemma", ("volunteer", "wait"), 3, 1, 4, 0),
 )
 

@@ -71,10 +71,10 @@ def trust_and_split(
     disclosed: Sequence[str] = ("claims", "values"),
     length: LengthChoice = ABOUT_SEVEN,
 ) -> Split:
-    """Trust and Split: private values of 1 to 20, a message each, claims one after the other.
+    """Trust and Split: private values from 1 to 20, one message each, sequential claims.
 
-    A unit is worth `low` to `high` points to a seat, which only that seat knows. One illegal claim
-    voids the round.
+    The value of a unit is uniform from `low` to `high`, and only its seat knows it. With any
+    illegal claim, the round pays 0 to every seat.
     """
     items = _named(items)
     quantities = FixedQuantities(len(items), stock)
@@ -110,10 +110,10 @@ def trust_and_split_rps(
     disclosed: Sequence[str] = ("claims", "values", "points"),
     length: LengthChoice = TEN_ROUNDS,
 ) -> Split:
-    """Trust and Split: hands of rock-paper-scissors say to whom the coins are worth more.
+    """Trust and Split: rock-paper-scissors hands determine which seat values the coins more.
 
-    Two different hands are dealt, and a seat knows its own. A coin is worth `win` points to the
-    seat with the winning hand and `lose` points to the other.
+    Two different hands are sampled, and each seat knows its own. A coin is worth `win` points to
+    the seat with the winning hand and `lose` points to the other.
     """
     items = _named(items)
     units = per_item("stock", stock, len(items))
@@ -148,10 +148,9 @@ def trust_and_split_items(
     disclosed: Sequence[str] = ("claims", "values", "points"),
     length: LengthChoice = TEN_ROUNDS,
 ) -> Split:
-    """Trust and Split with several items, whose private values are of a game type.
+    """Trust and Split with several items and private values of a game type.
 
-    Of each item there are ten units; with `equal_sums` a unit of each, together, is worth the same
-    to both seats.
+    The stock is ten units of each item. The values satisfy `equal_sums` and `conflict`.
     """
     return Split(
         title="Trust and Split with Items",
@@ -184,9 +183,9 @@ def split_no_talk(
     disclosed: Sequence[str] = ("claims", "values", "points"),
     length: LengthChoice = TEN_ROUNDS,
 ) -> Split:
-    """Splitting items without a word, everybody's values in the open.
+    """Split several items without messages, with public values of a game type.
 
-    The values are of a game type with `equal_sums` and `conflict`.
+    The values satisfy `equal_sums` and `conflict`.
     """
     return Split(
         title="Split",
@@ -220,9 +219,9 @@ def deal_or_no_deal(
     disclosed: Sequence[str] = ("claims", "points"),
     length: LengthChoice = TEN_ROUNDS,
 ) -> Split:
-    """Deal or No Deal: claims that do not add up to the stock exactly pay nobody anything.
+    """Deal or No Deal: claims must add up to the stock exactly, otherwise all seats get 0.
 
-    Laws of `quantities` and `values` say what is drawn; a seat knows its own values only.
+    `quantities` and `values` are distributions; a seat knows only its own values.
     """
     lookup("mode", mode, MODES)
     return Split(
@@ -255,8 +254,8 @@ def ultimatum(
 ) -> Split:
     """Ultimatum: one seat proposes a split, the other accepts it or both get nothing.
 
-    Seat 0 proposes. The other accepts or rejects (`response=answer`), or writes the division that
-    it agrees to (`division`), which has to make up the stock together with the proposal.
+    Seat 0 proposes. The other seat accepts or rejects (`response=answer`), or writes a division
+    (`division`), which has to add up to the stock with the proposal.
     """
     lookup("response", response, RESPONSE_FORMS)
     answers = response == "answer"

@@ -71,9 +71,9 @@ class Negotiator:
 
 
 class WelfareMaximizer(Negotiator):
-    """Claims what it values most, nothing of what another values more, and halves ties.
+    """Claims the items that it values most, none that another seat values more, and halves ties.
 
-    Odd units of a tie go to lower seats. It accepts whatever is worth something to anybody.
+    Odd units of a tie go to lower seats. It accepts any split with a positive joint payoff.
     """
 
     def rule(self, known: SplitObservation) -> ClaimRule:
@@ -91,7 +91,7 @@ class GreedyClaimer(Negotiator):
 
 @dataclass(frozen=True)
 class ConstantClaimer(Negotiator):
-    """Claims the same number of units of every item; accepts what is worth as much to it."""
+    """Claims the same number of units of every item; accepts if the rest is worth as much."""
 
     units: int = 5
     """Units of every item, at most the stock."""
@@ -105,12 +105,12 @@ class ConstantClaimer(Negotiator):
 
 
 class TitForTatClaimer(Negotiator):
-    """Claims the part of each item that the other claimed last; first maximizes welfare.
+    """Claims the share of each item that the other claimed last; first maximizes welfare.
 
     If the other claimed p of q units in the last round in which claims counted, it claims p q' / q
     of q' units now, rounded to the nearest whole number, halves upwards; with several others, the
-    largest of these. Of an item that was not there then it claims what maximizes welfare. It
-    accepts what is worth as much to it as its own claim.
+    largest of these. For an item that had no units then, it maximizes welfare. It accepts a payoff
+    at least as high as that of its own claim.
     """
 
     def rule(self, known: SplitObservation) -> ClaimRule:
