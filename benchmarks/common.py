@@ -17,7 +17,8 @@ from comity.engines.chat import ChatFormat
 from comity.engines.local.devices import choose_device
 from comity.engines.local.models import load_model
 from comity.errors import ComityError
-from comity.experiments.build import Experiment, Rules
+from comity.experiments.build import Experiment
+from comity.experiments.rules import Rules
 from comity.learning.training_batch import TrainingSequence
 from comity.rollout.play import Match, Rollout
 from comity.train import training_sequences

@@ -17,6 +17,7 @@ import typer
 from comity.commands.config_command import CONFIG_EXAMPLES, show_config
 from comity.commands.evaluate_command import evaluate
 from comity.commands.hints import hint
+from comity.commands.models_command import models
 from comity.commands.process import (
     flush_or_drop,
     interrupts,
@@ -34,7 +35,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Get started:  comity list experiments,  then  comity train smoke",
 )
-models = typer.Typer(help="List and download language models.")
 app.add_typer(models, name="models")
 app.add_typer(evaluate, name="evaluate")
 app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
@@ -242,28 +242,6 @@ def list_(
     from comity.commands.listing import catalog, show
 
     show(catalog(kind, words or ()), not words)
-
-
-@models.command("list")
-def list_models() -> None:
-    """List the known models."""
-    from comity.commands.listing import catalog, show
-
-    show(catalog("models"))
-    print(
-        "\nSelect one with model=NAME; model.name= also takes a local folder or a Hugging Face id "
-        "(Qwen/Qwen3-0.6B)."
-    )
-
-
-@models.command("fetch")
-def fetch_model(
-    name: Annotated[str, typer.Argument(help="A model's name.")] = "smollm2-135m",
-) -> None:
-    """Download a model now, so that later runs need no network."""
-    from comity.engines.local.models import fetch
-
-    print(fetch(name))
 
 
 @app.command(

@@ -24,8 +24,9 @@ from comity.evaluation.moral.reference_policies import (
     split_reference_policies,
 )
 from comity.evaluation.payoff_ranges import requires_exact_claims
-from comity.experiments.build import Experiment, check_training
+from comity.experiments.build import Experiment
 from comity.experiments.resume import restore, seed_libraries, write_checkpoint
+from comity.experiments.rules import check_training
 from comity.files import write_atomically
 from comity.games.base import Game
 from comity.games.enumerate import Policy

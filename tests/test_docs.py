@@ -16,7 +16,7 @@ from comity.config.schema import Config
 from comity.config.seats import check_seat
 from comity.evaluation.metrics import further_metrics
 from comity.evaluation.moral.metrics import reward_table
-from comity.experiments.build import Rules
+from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.games.base import Observation, Round
 from comity.players.scripted.catalog import STRATEGIES

@@ -102,7 +102,8 @@ def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
 
 def _language_models(config: Config) -> "LanguageModelBackend":
     """The backend of the language models; prompt and answer format are checked first."""
-    from comity.experiments.build import Rules, language_models
+    from comity.experiments.build import language_models
+    from comity.experiments.rules import Rules
 
     seats, plain = ["base"] * len(config.seats), {"name": "reinforce"}
     return language_models(config, Rules.of(replace(config, seats=seats, algorithm=plain)))

@@ -36,7 +36,8 @@ from comity.config.seats import (
 )
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Participant, check_matches, crossplay, pairings
-from comity.experiments.build import Experiment, Rules, check_training, language_models
+from comity.experiments.build import Experiment, language_models
+from comity.experiments.rules import Rules, check_training
 from comity.experiments.study_configs import keep_configs, kept_configs
 from comity.files import write_atomically
 from comity.games.base import Game

@@ -31,6 +31,7 @@ from comity.engines.control_tokens import (
     line_breaks,
     split_control_tokens,
 )
+from comity.engines.label_ids import check_label_ids
 from comity.errors import ComityError
 
 _MARKS = ("Comity1question", "Comity2answer", "Comity3question")
@@ -267,27 +268,7 @@ class ChatFormat:
         and where one label's ids begin with another's: their probabilities would overlap.
         """
         all_ids = [self.encode_answer(label) for label in labels]
-        bare = self.encode_answer("")
-        unknown = self.tokenizer.unk_token_id
-        for label, ids in zip(labels, all_ids, strict=True):
-            if not label.strip() or not ids or ids == bare:
-                raise ComityError(f"label {label!r} has no tokens; use letters or words")
-            if unknown in ids:
-                raise ComityError(
-                    f"label {label!r} holds letters that the model's tokenizer does not know"
-                )
-        for i, ids in enumerate(all_ids):
-            for j, others in enumerate(all_ids):
-                if i < j and ids == others:
-                    raise ComityError(
-                        f"labels {labels[i]!r} and {labels[j]!r} are the same tokens for this "
-                        "model; choose others"
-                    )
-                if i != j and len(ids) < len(others) and others[: len(ids)] == ids:
-                    raise ComityError(
-                        f"label {labels[j]!r} begins with the tokens of label {labels[i]!r} for "
-                        "this model, so their probabilities overlap; choose others"
-                    )
+        check_label_ids(labels, all_ids, self.encode_answer(""), self.tokenizer.unk_token_id)
         return all_ids
 
     def answer_text(self, ids: Sequence[int]) -> str:

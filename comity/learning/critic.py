@@ -25,8 +25,9 @@ from comity.errors import ComityError, WorkError, lookup
 from comity.games.randomness import CRITIC, VALUE_HEAD
 from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.advantages import StepRewards
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.reinforce import CRITIC_LOSSES, Reinforce
 from comity.learning.strip_exploration import StrippedConversation
 from comity.learning.training_batch import (

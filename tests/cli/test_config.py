@@ -11,7 +11,7 @@ from comity.config.groups import options
 from comity.config.presets import experiments
 from comity.config.schema import Config
 from comity.errors import ComityError
-from comity.experiments.build import check_training
+from comity.experiments.rules import check_training
 from comity.games import GAMES, make_game
 from comity.prompts import ANSWERS, PROMPTS
 from comity.registry import build

@@ -9,7 +9,7 @@ from comity.commands.plan import plan, runs_of
 from comity.config.compose import compose
 from comity.config.hints import SYNONYMS, elsewhere, is_key
 from comity.errors import ComityError
-from comity.experiments.build import Rules
+from comity.experiments.rules import Rules
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from comity.commands.run import run as train
 from comity.config.compose import compose
 from comity.errors import ComityError
 from comity.evaluation.metrics import METRICS
-from comity.experiments.build import Rules
+from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.prompts import PROMPTS
 from comity.registry import build

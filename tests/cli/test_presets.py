@@ -20,7 +20,7 @@ from comity.config.presets.families import families
 from comity.config.presets.moral import moral_cells
 from comity.config.schema import Config
 from comity.errors import ComityError
-from comity.experiments.build import Rules, check_training, phases
+from comity.experiments.rules import Rules, check_training, phases
 from comity.learning.ppo.objective import PpoSettings
 
 ROOT = Path(__file__).parents[2]

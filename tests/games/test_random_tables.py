@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from comity.config.compose import compose
 from comity.errors import ComityError
-from comity.experiments.build import Rules
+from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.games.matrix.random_tables import OrderedPayoffs
 from comity.games.matrix.stages import OUTCOMES

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from comity.errors import ComityError
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.training_batch import training_sequences
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts

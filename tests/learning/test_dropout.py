@@ -14,8 +14,9 @@ import torch
 from comity.engines.local.engine import Engine
 from comity.errors import ComityError
 from comity.experiments.build import Experiment
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
 from comity.learning.reference_policy import ReferencePolicy

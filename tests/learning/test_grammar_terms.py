@@ -15,8 +15,9 @@ from comity.engines.grammar import GrammarCompiler
 from comity.engines.local import scoring, session
 from comity.engines.local.sampling import Sample, SampleRequest
 from comity.engines.local.session import Session
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.reference_policy import ReferencePolicy
 from comity.learning.training_batch import (
     TrainedDecision,

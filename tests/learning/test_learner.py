@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from comity.errors import ComityError, WorkError
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings, LossSums, Terms, policy_loss
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.training_batch import (
     TrainingSequence,
     common_prefix,

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from comity.errors import ComityError
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings, LossSums, Terms, policy_loss
 from comity.learning.normalization import NORMALIZATIONS, Denominators
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.training_batch import (
     TrainedDecision,
     TrainingSequence,

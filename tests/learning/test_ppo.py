@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError
 from comity.learning.credit.gae import gae
-from comity.learning.learner import OptimizerSettings
 from comity.learning.loss import LossSettings
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.ppo.batch import PpoBatch
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import (

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from comity.engines.local import session
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
 from comity.players.base import Player

@@ -10,12 +10,13 @@ import torch
 from comity.config.compose import compose
 from comity.errors import ComityError
 from comity.evaluation.metrics import iteration_metrics
-from comity.experiments.build import check_training
+from comity.experiments.rules import check_training
 from comity.games.base import Game
 from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.advantages import AdvantageEstimates, StepRewards, estimate_advantages
-from comity.learning.learner import Learner, OptimizerSettings
+from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
+from comity.learning.optimizer import OptimizerSettings
 from comity.learning.reinforce import Reinforce
 from comity.learning.training_batch import training_sequences
 from comity.players.language_model.player import LanguageModelBackend

@@ -8,7 +8,7 @@ import pytest
 
 from comity.config.compose import compose
 from comity.errors import ComityError
-from comity.experiments.build import Rules
+from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.games.base import Game, Turn
 from comity.prompts import PROMPTS

@@ -12,7 +12,8 @@ from comity.cli import main
 from comity.commands.play_setup import play_config
 from comity.commands.study import _without_learners
 from comity.config.compose import compose
-from comity.experiments.build import Experiment, Rules
+from comity.experiments.build import Experiment
+from comity.experiments.rules import Rules
 from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS
 from comity.reports.loading.folders import collect
 from comity.reports.page.transcripts import transcripts

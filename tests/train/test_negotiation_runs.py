@@ -13,7 +13,7 @@ from comity.cli import main
 from comity.config.compose import compose
 from comity.config.presets.negotiation import nodes
 from comity.errors import ComityError
-from comity.experiments.build import check_training
+from comity.experiments.rules import check_training
 from comity.runs.folder import stored_config
 from comity.train import train
 from tests.train.small import (

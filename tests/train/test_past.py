@@ -24,7 +24,8 @@ from comity.config.seats import scripted_player
 from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.identity import base_name
 from comity.errors import ComityError, WorkError
-from comity.experiments.build import Experiment, check_training
+from comity.experiments.build import Experiment
+from comity.experiments.rules import check_training
 from comity.learning.state.snapshots import Snapshots, find_adapters
 from comity.rollout.play import play
 from comity.rollout.records import Decision

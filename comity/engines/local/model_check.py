@@ -22,8 +22,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from comity.engines.local import attention
 from comity.engines.local.adapters.lora import Adapters
+from comity.engines.local.check_conditions import (
+    attention_implementation,
+    in_float32,
+    narrow_windows,
+)
 from comity.engines.local.models import quiet
 from comity.engines.local.packing import HiddenStates
 from comity.engines.local.sampling import SampleRequest
@@ -38,11 +42,6 @@ FLOAT32_TOLERANCE, LOW_PRECISION_TOLERANCE = 5e-3, 0.3
 """Largest difference of log-probabilities: of each one in float32; their root mean square in other
 types. (The default model differs by 0.00003 at most in float32, and by 0.1 in bfloat16; tiny
 models of refused families by 0.6 and more in bfloat16.)"""
-FLOAT32_BYTES = 4_000_000_000
-"""Most memory of the weights in float32 for a check in float32."""
-CHECK_WINDOW = 6
-"""Size of sliding windows during the check; the sequences have 18 tokens and more."""
-_WINDOWS = ("sliding_window", "attention_chunk_size")
 PROBE = "check"
 
 Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -100,11 +99,11 @@ def _check(engine: CheckedEngine, plain_attention: str) -> None:
     with ExitStack() as stack:
         stack.enter_context(unsupported_errors(model))
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        exact = stack.enter_context(_in_float32(model))
-        stack.enter_context(_narrow_windows(model))
+        exact = stack.enter_context(in_float32(model))
+        stack.enter_context(narrow_windows(model))
         stack.enter_context(torch.no_grad())
         if engine.head.scales:
-            with _attention(model, plain_attention):
+            with attention_implementation(model, plain_attention):
                 _calibrate_head(engine)
         conversations = _conversations(engine.head.vocabulary)
         with _counted_rows(model, engine.adapters.targets) as rows:
@@ -122,7 +121,7 @@ def _check(engine: CheckedEngine, plain_attention: str) -> None:
             )
         finally:
             engine.adapters.unload()
-        with _attention(model, plain_attention):
+        with attention_implementation(model, plain_attention):
             differences = _differences(model, weights, found)
     worst = float(np.abs(differences).max()) if exact else float(np.sqrt(np.mean(differences**2)))
     most = FLOAT32_TOLERANCE if exact else LOW_PRECISION_TOLERANCE
@@ -323,55 +322,3 @@ def _hooked(model: "PreTrainedModel", weights: Weights) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _attention(model: "PreTrainedModel", implementation: str) -> Iterator[None]:
-    """The model with another attention implementation."""
-    model.set_attn_implementation(implementation)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(attention.NAME)
-
-
-@contextmanager
-def _in_float32(model: "PreTrainedModel") -> Iterator[bool]:
-    """Inside the block, the weights are in float32 if memory allows; yields whether they are."""
-    tensors = [*model.parameters(), *model.buffers()]
-    rounded = [t for t in tensors if t.is_floating_point() and t.dtype != torch.float32]
-    plain = all(t.is_floating_point() for t in model.parameters())
-    if not plain or sum(4 * t.numel() for t in tensors) > FLOAT32_BYTES:
-        yield not rounded and plain
-        return
-    before = [tensor.data for tensor in rounded]
-    try:
-        for tensor in rounded:
-            tensor.data = tensor.data.float()
-        yield True
-    finally:
-        for tensor, data in zip(rounded, before, strict=True):
-            tensor.data = data
-
-
-@contextmanager
-def _narrow_windows(model: "PreTrainedModel") -> Iterator[None]:
-    """Inside the block, sliding windows are narrow: in configs and in layers' own attributes."""
-    holders: dict[int, Any] = {}
-    for module in model.modules():
-        for one in (module, getattr(module, "config", None)):
-            if one is not None:
-                holders[id(one)] = one
-    before = [
-        (one, name, value)
-        for one in holders.values()
-        for name in _WINDOWS
-        if isinstance(value := getattr(one, name, None), int) and value > CHECK_WINDOW
-    ]
-    try:
-        for one, name, _ in before:
-            setattr(one, name, CHECK_WINDOW)
-        yield
-    finally:
-        for one, name, value in before:
-            setattr(one, name, value)
