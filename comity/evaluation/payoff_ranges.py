@@ -1,7 +1,7 @@
-"""What is known of a game before it is played: the range of its payoffs, and whether it has chance.
+"""What is known of a game before it is played: the range of its payoffs, and whether it is random.
 
-Intervals need both: a mean payoff lies between the least and the greatest that the game can pay,
-and where nothing is left to chance more matches would show the same.
+Intervals use both: a mean payoff lies between the game's minimum and maximum, and in a
+deterministic match more matches add no information.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from comity.games.matrix.random_tables import RandomTables
 from comity.games.split.game import Split
 
 TOO_MANY = 100_000
-"""Joint moves to go through, at most."""
+"""Maximum number of joint moves to enumerate."""
 
 Range = tuple[float, float]
 
@@ -33,7 +33,7 @@ def stored_game(config: Mapping[str, Any]) -> Game | None:
 
 
 def payoff_range(game: Game | None) -> Range | None:
-    """Least and greatest that a round can pay a seat; None where that is not known."""
+    """Minimum and maximum payoff of a seat per round; None if unknown."""
     if isinstance(game, Split):
         most = sum(game.instances.most) * max(0.0, game.instances.value_range[1])
         return 0.0, float(most * (game.seats if game.shared_payoff else 1))
@@ -52,17 +52,17 @@ def payoff_range(game: Game | None) -> Range | None:
 
 
 def max_units(game: Game | None) -> Range | None:
-    """Of how many units of one item a seat can have or claim; None unless the game splits."""
+    """Range of the units of one item that a seat can get or claim; None unless a split game."""
     return (0.0, float(max(game.instances.most))) if isinstance(game, Split) else None
 
 
 def requires_exact_claims(game: Game | None) -> bool | None:
-    """Nobody is paid where the claims do not add up to the stock; None: it is not known."""
+    """Whether seats are paid only if the claims add up to the stock exactly; None: unknown."""
     return game.payment == "exact" if isinstance(game, Split) else None
 
 
 def is_deterministic(game: Game, strategies: Sequence[Any]) -> bool:
-    """Every match of these strategies (by seat) is the same: nothing is left to chance.
+    """Whether every match of these strategies (by seat) is identical.
 
     Strategies that do not say how likely their moves are (`MatrixStrategy.probabilities`) are
     taken to mix.

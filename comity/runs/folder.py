@@ -2,7 +2,7 @@
 
     config.yaml                    the resolved config, enough to run it again
     versions.json                  libraries, code revision, machine
-    reference_policies.json                what the page holds its curves against
+    reference_policies.json                baselines and reference values for the page
     metrics.jsonl                  one JSON object per iteration, appended
     decisions/000003.parquet       what was decided in iteration 3
     conversations/000003.parquet   and in which conversations
@@ -60,7 +60,7 @@ __all__ = [
 
 
 REFERENCE_POLICIES = "reference_policies.json"
-"""What a run's page holds its curves against."""
+"""Baselines and reference values for a run's page."""
 
 UNNAMED = ("experiment", "seed", "output", "sinks")
 """Overrides that a folder's name does not repeat: told elsewhere, or not what the run is."""

@@ -1,4 +1,4 @@
-"""Whether a run or study is still what it was when it was written.
+"""Integrity of runs and studies: whether their files are unchanged.
 
 A checkpoint counts what the run consists of by then: lines of metrics, records with their
 checksums, the config. Whoever goes on from it or shows it compares, since what was lost, edited

@@ -3,8 +3,8 @@
 A line has as much as the terminal is wide for: the numbers stay longest, the bar and the words
 go first.
 
-Telling it never stops the work: where standard error takes nothing (a closed pipe, a full disk),
-it is not told.
+Progress never stops the work: if standard error cannot be written (a closed pipe, a full disk),
+nothing is shown.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""With what a run was made, and whether that is still so when it goes on or is evaluated.
+"""Provenance of a run, and its check when the run is resumed or evaluated.
 
 `versions.json` names the libraries, the command and, by the config's name of it, the model: where
 its folder was, what identifies its weights, and the type and device that were chosen. A run that

@@ -1,4 +1,4 @@
-"""With what a run was made: versions of the libraries, the code's revision, the machine."""
+"""Versions of the libraries, the code's revision and the machine of a run."""
 
 import importlib.metadata
 import os

@@ -54,7 +54,7 @@ def test_seats_and_opponents_apart(tmp_path: Path) -> None:
         if retaliation is not None:
             assert retaliation["mean"] == pytest.approx(sum(answered) / len(answered), abs=1e-5)
     page = (run / "report.html").read_text()
-    assert "By seat and opponent" in page and "facing past" in page and "seat 1" in page
+    assert "By seat and opponent" in page and "against past" in page and "seat 1" in page
 
 
 def test_with_one_seat_and_opponent_nothing_is_told_apart(tmp_path: Path) -> None:

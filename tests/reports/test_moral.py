@@ -93,7 +93,7 @@ def test_without_yardsticks_there_are_no_normalized_rewards(tmp_path: Path) -> N
 def test_the_page_shows_null_policies_and_optima(tmp_path: Path) -> None:
     page, _ = build([measured(tmp_path / "run")])
     text = page.read_text()
-    assert "Payoff-blind policies when they meet themselves" in text
+    assert "Payoff-blind baselines in self-play" in text
     assert "always C" in text
     assert "own, discount 0" in text
 

@@ -236,4 +236,4 @@ def test_curves_have_all_iterations_of_the_metrics(tmp_path: Path) -> None:
     assert measured["over"] == "seeds" and measured["low"] < 2.5 < measured["high"]
     assert own["payoff"][3].get("of") != "metrics", "recorded decisions stay the source"
     page = build([study])[0].read_text()
-    assert "are from metrics.jsonl" in page
+    assert "without decision records use metrics.jsonl" in page

@@ -117,7 +117,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
     page.locator(".bubble").nth(2).click()
     decision = page.locator(".decision")
     text = decision.inner_text()
-    for part in ("Told since the last answer", "Token ids", "Payoff", "Advantage", "version 3"):
+    for part in ("Prompt since the last answer", "Token ids", "Payoff", "Advantage", "version 3"):
         assert part in text
     assert decision.locator(".chances .track").count() == 2
     decision.locator("details summary").click()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from comity.reports.build import build
-from comity.reports.loading.decisions import NO_STATE, Table, read_training
+from comity.reports.loading.decisions import NO_STATE, DecisionTable, read_training
 from comity.reports.loading.folders import collect
 from comity.reports.page.captions import caption, estimates
 from comity.reports.summary.estimates import (
@@ -32,16 +32,17 @@ from tests.reports import synthetic, synthetic_split
 C, D, ILLEGAL = 0, 1, -1
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
+def table(rows: list[dict[str, Any]]) -> DecisionTable:
     """Decisions; what a row leaves out is that of a trained, legal first choice."""
     plain: dict[str, Any] = {
         "seed": 0, "match": 0, "group": 0, "seat": 0, "round": 0, "choice": True, "answer": True,
         "player": "learner", "trained": True, "move": C, "payoff": 0.0, "reward": 0.0,
         "first": False, "own_last": NO_STATE, "other_last": NO_STATE, "opponent": "",
-        "share": np.nan, "chance": np.nan, "deterministic": False, "scripted": False,
+        "normalized_reward": np.nan, "p_cooperate": np.nan, "deterministic": False,
+        "scripted": False,
     }  # fmt: skip
     whole = [{**plain, "played": row.get("move", C), **row} for row in rows]
-    return Table(**{key: np.array([row[key] for row in whole]) for key in whole[0]})
+    return DecisionTable(**{key: np.array([row[key] for row in whole]) for key in whole[0]})
 
 
 def one_round(match: int, seat: int, own: int, other: int) -> list[dict[str, Any]]:
@@ -115,7 +116,7 @@ def test_seeds_weigh_the_same_in_shares_and_statistics_of_negotiation(tmp_path: 
 
 def test_recorded_probabilities_count_where_all_choices_were_scored() -> None:
     """Eight answers, six of them C, of a policy that cooperates with probability 0.4."""
-    rows = [{"match": k, "group": k, "move": int(k > 5), "chance": 0.4} for k in range(8)]
+    rows = [{"match": k, "group": k, "move": int(k > 5), "p_cooperate": 0.4} for k in range(8)]
     rows = [{**row, "own_last": C, "other_last": D} for row in rows]
     for measure in (cooperation, conditional("CD")):
         found = estimate(table(rows), measure)
@@ -125,13 +126,13 @@ def test_recorded_probabilities_count_where_all_choices_were_scored() -> None:
         "C|C": 0.0, "C|D": 0.4, "D|C": 0.0, "D|D": 0.6, "illegal": 0.0
     }  # fmt: skip
     # One was written freely: then all count as they were given.
-    free = estimate(table([{**rows[0], "chance": np.nan}, *rows[1:]]), cooperation)
+    free = estimate(table([{**rows[0], "p_cooperate": np.nan}, *rows[1:]]), cooperation)
     assert (free["mean"], free["of"]) == (0.75, "answers") and free["low"] < free["high"]
 
 
 def test_equal_probabilities_at_an_end_are_not_exact() -> None:
     """Three seeds whose recorded probability is 1 are rounded alike; a fourth may not be."""
-    rows = [{"seed": k, "chance": 1.0} for k in range(3)]
+    rows = [{"seed": k, "p_cooperate": 1.0} for k in range(3)]
     assert estimate(table(rows), cooperation)["low"] == pytest.approx(0.2924, abs=1e-4)
     # A script's probabilities are not rounded.
     found = estimate(table([{**row, "scripted": True} for row in rows]), cooperation)
@@ -139,10 +140,10 @@ def test_equal_probabilities_at_an_end_are_not_exact() -> None:
 
 
 def test_answers_from_a_list_are_never_illegal() -> None:
-    scored = [{"match": k, "group": k, "chance": 0.4} for k in range(3)]
+    scored = [{"match": k, "group": k, "p_cooperate": 0.4} for k in range(3)]
     found = estimate(table(scored), illegal)
     assert (found["mean"], found["low"], found["reason"]) == (0.0, None, LISTED)
-    free = estimate(table([{**row, "chance": np.nan} for row in scored]), illegal)
+    free = estimate(table([{**row, "p_cooperate": np.nan} for row in scored]), illegal)
     assert (free["mean"], free["low"]) == (0.0, 0.0) and free["high"] > 0.5
 
 
@@ -222,9 +223,11 @@ def test_captions_say_what_intervals_are_over() -> None:
     assert caption(seeds) == "Intervals are over 3 seeds."
     assert caption([seeds, {"a": {**seeds, "units": 2}}]) == "Intervals are over 2 to 3 seeds."
     text = caption(matches)
-    assert text.startswith("One seed: intervals are over its 8 matches; with one seed they speak ")
-    assert text.endswith("Cooperation is the share of the answers that were given.")
-    assert "where one seed alone counted, over its 8 matches" in caption(seeds, matches)
+    assert text.startswith(
+        "One seed: intervals are over its 8 matches; with one seed they describe "
+    )
+    assert text.endswith("Cooperation is the share of sampled answers.")
+    assert "for a single seed, over its 8 matches" in caption(seeds, matches)
     assert "Without an interval: one match: why." in caption(alone)
     assert caption([None, {}]) == ""
 
@@ -232,13 +235,13 @@ def test_captions_say_what_intervals_are_over() -> None:
 def test_the_page_says_one_seed_in_words(tmp_path: Path) -> None:
     page = build([synthetic.run(tmp_path / "run", iterations=2, hostile=False)])[0].read_text()
     assert "One seed: intervals are over its" in page
-    assert "speak of that one trained policy only" in page
+    assert "describe this trained policy only" in page
     several = [
         synthetic.run(tmp_path / f"seed-{seed}", "own", seed, iterations=2) for seed in (0, 1, 2)
     ]
     page = build(several)[0].read_text()
     assert "Intervals are over 3 seeds" in page or "Intervals are over 2 to 3 seeds" in page
-    assert "Cooperation is the share of the answers that were given" in page
+    assert "Cooperation is the share of sampled answers" in page
 
 
 # ---- seeds at different checkpoints ------------------------------------------------------------
@@ -274,7 +277,7 @@ def test_key_findings_compare_rows_of_one_source(tmp_path: Path) -> None:
     page, numbers = build([study])
     summary = json.loads(numbers.read_text())
     findings = page.read_text().split('id="findings"')[1].split("</section>")[0]
-    training, cross = findings.split("Cross-play, against all its players")
+    training, cross = findings.split("Cross-play, against all players")
     assert "Last iteration of training" in training
     for name in summary["crossplay"]:
         assert f'data-policy="{name}"' in cross
@@ -291,4 +294,6 @@ def test_the_worst_legal_answers_share_of_a_reward_is_said(tmp_path: Path) -> No
     page, numbers = build([run])
     found = json.loads(numbers.read_text())["moral"]["ipd"]["phases"][0]
     assert found["legal_share"] == 0.5
-    assert "has this share of it: 50\u202f% (deontological)" in page.read_text()
+    assert (
+        "reward of the worst <em>legal</em> answer: 50\u202f% (deontological)" in page.read_text()
+    )

@@ -56,9 +56,9 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
     unfold(page, "manners")
     assert page.locator("#health-panels svg").count() == 5, "open from the start"
     assert page.locator("#crossplay h3").all_inner_texts() == [
-        "What the row earns a round",
-        "How much more a round the row earns than the column",
-        "How much of what both could have had they had together",
+        "Payoff per round of the row player",
+        "Margin per round, row player minus column player",
+        "Joint payoff, percent of the maximum",
     ]
     visit.check(report.as_uri())
 
@@ -110,9 +110,9 @@ def test_every_answer_opens(browser: Any, tmp_path: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     visit = Visit(page, report.as_uri())
     choose(page, "Contains", "constrained")
-    page.locator(".settled", has_text="try 3 · constrained").first.click()
+    page.locator(".settled", has_text="attempt 3 · constrained").first.click()
     text = page.locator(".decision").inner_text()
-    for part in ("Told", "Your turn to claim", "Token ids of the answer", "Advantage"):
+    for part in ("Prompt", "Your turn to claim", "Token ids of the answer", "Advantage"):
         assert part in text
     facts = dict(
         zip(
@@ -121,7 +121,7 @@ def test_every_answer_opens(browser: Any, tmp_path: Path) -> None:
             strict=True,
         )
     )
-    assert facts["Tries"] == "3"
+    assert facts["Attempts"] == "3"
     assert facts["Constrained decoding"] == "yes"
     assert facts["Log-probability of the answer"].startswith("\u2212")
     assert facts["Legal"] == "yes" and facts["PlayedMatches by"] == "live"

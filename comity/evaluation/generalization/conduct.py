@@ -1,4 +1,4 @@
-"""What the sampled play of the evaluation says: action types, regrets, and conduct by state."""
+"""Statistics of sampled play: action types, regrets and P(C | state)."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product

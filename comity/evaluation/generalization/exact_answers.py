@@ -1,4 +1,4 @@
-"""What the exact answers to a grid of questions say, telling by telling, and how sure that is.
+"""Statistics of exact answer probabilities over a grid of questions, with intervals.
 
 Probabilities are exact, so that nothing is uncertain about one policy but which questions were
 asked. An interval speaks of other training seeds; questions and label sets were picked by hand,
@@ -56,7 +56,7 @@ def estimate(values: Iterable[Value], bounds: Bounds | None = UNIT, over: str = 
 
 @dataclass(frozen=True)
 class PolicyTable:
-    """One policy's table under one way of telling: four rows of the exact table."""
+    """One policy's P(C | state) under one prompt variant."""
 
     policy: str
     seed: int | None
@@ -73,7 +73,7 @@ class PolicyTable:
 
 
 def policy_tables(rows: Sequence[Json]) -> list[PolicyTable]:
-    """The exact table by policy and way of telling."""
+    """The exact table by policy and prompt variant."""
     names = list(Cell.__dataclass_fields__)
     grouped: dict[tuple[Any, ...], dict[str, Json]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Who answers the evaluation's questions.
+"""Policies under evaluation.
 
 - `EvaluatedPolicy`: the exact probability of both labels, and sampled answers.
 - `ModelPolicy`: the base model, or the base with one adapter.
@@ -25,7 +25,7 @@ SPARE_TOKENS = 4
 
 
 class EvaluatedPolicy(Protocol):
-    """Somebody with a policy."""
+    """A policy that can be evaluated."""
 
     def answer_probabilities(self, questions: Sequence[Question]) -> np.ndarray:
         """float64 `[question, label, 2]`: p(label), and p(label and then the turn's end)."""

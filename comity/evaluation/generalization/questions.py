@@ -1,4 +1,4 @@
-"""The grid of questions that a policy is asked: every way of telling every state of a game.
+"""The grid of questions: every state of a game in every prompt variant.
 
 A `Cell` names one question; `Question` adds its text. The same questions, word for word, go
 to the base model and to every policy that was trained from it: those of the published study, in

@@ -1,7 +1,7 @@
-"""Regret of exact policies, under the reward and from the seat that each was trained with.
+"""Exact regret of policies, under the reward and for the seat of their training.
 
-Every policy is judged by its own reward's penalties; where those differ between policies, each
-has reference rows of its own.
+Every policy is evaluated under its own reward's penalties. If these differ between policies, each
+reward variant has its own payoff-blind baselines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class RewardVariant:
     reward_tables: Mapping[str, RewardTable]
     """By game."""
     policies: tuple[str, ...]
-    """Who is judged by it: base models by every one."""
+    """Policies that are evaluated under it; base models are evaluated under every variant."""
     seat: int = 0
 
     @property

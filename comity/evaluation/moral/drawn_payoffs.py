@@ -1,4 +1,4 @@
-"""Reference values where every match draws its payoffs: those of each table, and their mean.
+"""Reference values for games with random payoffs: means over the payoff tables.
 
 The tables are equally likely. Where they are few, all of them count and the means are exact;
 else a fixed sample does. The page says how many there were.

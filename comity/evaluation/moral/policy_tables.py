@@ -1,4 +1,4 @@
-"""What a memory-one policy is, read from its table of P(C | state).
+"""Statistics of a memory-one policy, from its table of P(C | state).
 
 A *table* is float64 `[2, 2]`: probability of cooperating, given that one is legal, by own and
 the other's displayed move (C first). `p_legal`, of the same shape, is the probability that
@@ -17,7 +17,7 @@ PAYOFF_BLIND_POLICIES = {
     "always_defect": np.array([[0.0, 0.0], [0.0, 0.0]]),
     "reciprocate": np.array([[1.0, 0.0], [1.0, 0.0]]),
 }
-"""Policies that never look at the payoffs; whoever claims to read payoffs must beat them."""
+"""Payoff-blind baselines; a payoff-sensitive policy must have lower regret than all of them."""
 
 
 def as_table(chances: Mapping[str, float]) -> np.ndarray:

@@ -1,12 +1,11 @@
-"""What the training curves of a two-seat dilemma are held against.
+"""Baselines and reference values for the training curves of a two-seat dilemma.
 
 - The range of each phase's reward, so that rewards of different scales can be drawn as shares
   of it (normalized reward; the normalized regret is 1 minus that).
-- The null policies: what someone who always cooperates, always defects or reciprocates would
-  do and earn against the same opponent. They never look at the payoffs. Every number is exact,
-  by enumeration of all matches.
-- The exact optimum of each reward among memory-one policies, for a myopic and a patient learner.
-- The least and the most that the game pays a seat in a round (of any matrix game).
+- Payoff-blind baselines: actions and rewards of always cooperating, always defecting and
+  reciprocating against the same opponent. All values are exact, by enumeration of all matches.
+- The exact optimal memory-one policy of each reward, for a myopic and a patient learner.
+- The minimum and maximum payoff of a seat per round (of any matrix game).
 
 Of a split game: the names of what is split, and what scripted pairs get exactly.
 """

@@ -47,7 +47,7 @@ class Run:
     study: str = ""
     """What its study is told apart by, where the report is of several."""
     reference_policies: dict[str, Any] = field(default_factory=dict)
-    """What its curves are held against (reference_policies.json); empty where there is none."""
+    """Baselines and reference values (reference_policies.json); empty without the file."""
 
     def decisions(self, iteration: int) -> Path:
         """Decision records of an iteration."""

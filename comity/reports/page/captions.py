@@ -1,15 +1,15 @@
-"""What stands above a table or chart: what its intervals are over, how many seeds there were, and
-whether cooperation is a recorded probability or a share of answers."""
+"""Captions of tables and charts: the units of the intervals, the number of seeds, and whether
+cooperation is a recorded probability or a share of sampled answers."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from comity.evaluation.statistics import SEEDS
 
-SINGLE_POLICY = "with one seed they speak of that one trained policy only, not of other seeds"
+SINGLE_POLICY = "with one seed they describe this trained policy only, not other seeds"
 OF = {
-    "probabilities": "Cooperation is the mean of the probabilities that were recorded",
-    "answers": "Cooperation is the share of the answers that were given",
+    "probabilities": "Cooperation is the mean of the recorded probabilities",
+    "answers": "Cooperation is the share of sampled answers",
 }
 
 
@@ -37,9 +37,7 @@ def caption(*parts: Any) -> str:
     if inside:
         units = sorted({e["units"] for e in shown if e["over"] != SEEDS})
         begin = (
-            "; where one seed alone counted, over its"
-            if over_seeds
-            else "One seed: intervals are over its"
+            "; for a single seed, over its" if over_seeds else "One seed: intervals are over its"
         )
         text = f"{begin} {_numbers(units)} {' or '.join(inside)}; {SINGLE_POLICY}"
         sentences = [sentences[0] + text] if over_seeds else [text]
@@ -49,7 +47,7 @@ def caption(*parts: Any) -> str:
     kinds = list(dict.fromkeys(e["of"] for e in found if "of" in e))
     if len(kinds) == 2:
         sentences.append(
-            f"{OF['probabilities']} where answers were scored, else the share of the answers given"
+            f"{OF['probabilities']} of scored answers, otherwise the share of sampled answers"
         )
     else:
         sentences += [OF[kind] for kind in kinds]

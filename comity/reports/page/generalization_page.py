@@ -100,7 +100,7 @@ def _ends(e: Json) -> Json:
 
 
 def _asked(asked: Json) -> list[Json]:
-    """How each policy was trained and is asked, in words."""
+    """Training and evaluation conditions of each policy, in words."""
     return [
         {
             "name": name,
@@ -124,10 +124,10 @@ def _asked(asked: Json) -> list[Json]:
 
 
 def _reciprocity(found: Json) -> Json:
-    """Shares of the action types where only the other's last move is told, each move half.
+    """Shares of the action types if only the opponent's last action is shown, both equally often.
 
-    The published figure of reciprocity off the task: a policy that reciprocates fills C|C and
-    D|D, and whoever answers alike whatever the other did has equal parts of a move.
+    The published figure of reciprocity off the task: a reciprocating policy fills C|C and D|D, and
+    a policy that ignores the opponent has equal parts for each action.
     """
     bars: Json = {}
     for name, prompts in found["off_task"].items():
@@ -140,7 +140,7 @@ def _reciprocity(found: Json) -> Json:
 
 
 def verdict(found: Json) -> str:
-    """Which policies read payoffs, in one sentence; a claim only where the null rows are beaten.
+    """Which policies are payoff-sensitive, in one sentence: those below all payoff-blind baselines.
 
     With several seeds the whole interval must lie below them, with one every way of asking.
     """
@@ -151,21 +151,19 @@ def verdict(found: Json) -> str:
         if one["below_all"]
     ]
     if len(found["games"]) < 2:
-        return "With a single game, nothing can be said about the reading of payoffs."
+        return "With a single game, payoff sensitivity cannot be tested."
     if not readers:
         return (
-            "No policy beats the null rows: nothing here shows that any of them reads the "
-            "payoffs; a payoff-blind policy does as well."
+            "No policy has lower regret than all payoff-blind baselines: there is no evidence that "
+            "any of them uses the payoffs."
         )
-    return f"Below every null row, and so reading the payoffs: {', '.join(readers)}."
+    return f"Below all payoff-blind baselines, and so payoff-sensitive: {', '.join(readers)}."
 
 
 def _seeds(found: Json, name: str) -> str:
     """How many policies a claim rests on."""
     seeds = len(found["seeds"][name])
-    return (
-        f"in {seeds} seeds" if seeds > 1 else "in the one policy measured, whatever other seeds do"
-    )
+    return f"in {seeds} seeds" if seeds > 1 else "in the one seed evaluated"
 
 
 def labels_verdict(found: Json) -> str:
@@ -185,8 +183,8 @@ def labels_verdict(found: Json) -> str:
     if not followers:
         return ""
     return (
-        "Following the label and not its meaning (P(C) moves by half or more when action1 and "
-        f"action2 exchange their meanings): {', '.join(followers)}."
+        "Following the label, not its meaning (P(C) changes by at least 0.5 when action1 and "
+        f"action2 swap meanings): {', '.join(followers)}."
     )
 
 

@@ -48,11 +48,11 @@ PAYOFF_BLIND_NAMES = {
     "always_defect": "always D",
     "reciprocate": "reciprocate",
 }
-"""What the null policies are called on pages."""
+"""Names of the payoff-blind baselines on pages."""
 
 
 def head(inputs: ReportInputs) -> Json:
-    """What was run: title, setting, versions, times; the first keys of the summary."""
+    """Title, settings, versions and times of the runs: the first keys of the summary."""
     configs = [run.config for run in inputs.runs] or [inputs.config]
     seconds = [
         line.get("seconds", {}).get("total", 0.0) for run in inputs.runs for line in run.metrics
@@ -171,7 +171,7 @@ def _rewards(found: Json) -> list[str]:
 
 
 def _payoff_blind_groups(moral: Json) -> list[Json]:
-    """Policies with the same null rows together: `names`, `opponent`, `rows`.
+    """Policies with equal payoff-blind baselines together: `names`, `opponent`, `rows`.
 
     By the reward of the last phase, which is what they are measured by in the end.
     """
@@ -225,14 +225,14 @@ def _captions(summary: Json) -> dict[str, str]:
 def _groups(summary: Json) -> list[Json]:
     """Rows of the key findings, those together that come from one source: `title`, `rows`.
 
-    What a policy earns depends on whom it met, so that only rows of one group compare.
+    Payoffs depend on the opponents, so only rows of one group are comparable.
     """
     negotiation = summary["negotiation"] or {"policies": {}, "crossplay": {}}
     met = negotiation["crossplay"].get("players", {})
     titles = {
-        "last iteration": "Last iteration of training, against those that each trained with",
+        "last iteration": "Last iteration of training, against the training opponents",
         "as played": "As played",
-        "cross-play": "Cross-play, against all its players",
+        "cross-play": "Cross-play, against all players",
     }
     rows: dict[str, list[Json]] = {source: [] for source in titles}
     for name, policy in summary["policies"].items():

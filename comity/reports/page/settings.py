@@ -1,7 +1,7 @@
-"""What was run, as the head of a page states it: only settings that have a say.
+"""The settings that the head of a page lists: only those that affect the run.
 
-A config holds every setting, those too that play no part in the run at hand (the length of
-messages in a game without any). `applying` leaves these out, and values that only say "no".
+A config holds every setting, also those without effect on the run (the message length in a game
+without messages). `applying` leaves these out, together with values that switch a setting off.
 """
 
 import re

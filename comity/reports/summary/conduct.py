@@ -1,7 +1,7 @@
-"""What a learner does in each state, by its seat and by whom it faced.
+"""A learner's conditional cooperation by seat and by opponent.
 
-Pooled numbers hide a policy that treats a script unlike itself, or that plays one seat unlike the
-other.
+Pooled numbers hide a policy that plays differently against a script and against itself, or
+differently in its two seats.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Cross-play on the page: what every player got and did against every other."""
+"""Cross-play on the page: payoff, cooperation and margin of every pair of players."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What is counted in tables of decisions, and its interval over seeds or groups of matches.
+"""Measures of decision tables, with intervals over seeds or groups of matches.
 
 Every estimate is what `comity.evaluation.statistics.Estimate` holds, as a dictionary: `mean`,
 `low`, `high`, `n`, `units`, `over`, and `reason` where there is no interval (`low` and `high` are
@@ -20,9 +20,9 @@ from comity.reports.loading.decisions import DecisionTable
 Json = dict[str, Any]
 SHARE: Range = (0.0, 1.0)
 GROUPS, MATCHES = "groups of matches", "matches"
-SAME_PROBABILITY = "every such decision had this same recorded probability"
-LISTED = "answers were chosen from a list, in which none is illegal"
-CERTAIN = "nothing is left to chance: every such match is the same"
+SAME_PROBABILITY = "all these decisions have the same recorded probability"
+LISTED = "answers are scored, and all scored answers are legal"
+CERTAIN = "deterministic: all these matches are identical"
 PLACES = 6
 """Decimals that are kept; the ends of intervals are rounded outward."""
 

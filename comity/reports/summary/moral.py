@@ -1,10 +1,10 @@
-"""Figures of the moral-alignment study on the page of runs: what was done to whom, and its worth.
+"""Figures of the moral-alignment study on the run page: action types and rewards.
 
 - Action types: the own move, given the other's move on display; all seeds together, and each.
 - The reward per decision, and as a share of the reward's range (normalized reward; the
   normalized regret is 1 minus that), phase by phase where a run has several; and which share the
   worst legal answer has, because the range reaches down to an illegal one.
-- Beside them the payoff-blind policies of the run's `reference_policies.json`.
+- The payoff-blind baselines of the run's `reference_policies.json`.
 """
 
 from collections.abc import Mapping, Sequence

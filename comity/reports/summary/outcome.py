@@ -1,4 +1,4 @@
-"""What a run or study came to, in a line for each trained policy, from its summary.json."""
+"""Results of a run or study, one line per trained policy, from its summary.json."""
 
 import json
 from pathlib import Path

@@ -3,30 +3,30 @@
 
 const heading = (text) => html("h5", "", text);
 
-/** Pieces as one text: answers stand out, and so does what was told for exploration. */
+/** Pieces as one text: answers stand out, and so do exploration instructions. */
 function pieceText(pieces) {
   const text = html("pre", "text");
   for (const piece of pieces) {
     const span = html("span", piece.isAnswer ? "answer" : piece.isExploration ? "exploration" : "", piece.text);
-    if (piece.isExploration) span.title = "Told for exploration: nothing is learned from it";
+    if (piece.isExploration) span.title = "Exploration instruction, excluded from the loss";
     text.append(span);
   }
   return text;
 }
 
-/** What was told, what was answered, and the facts of a decision. */
+/** The prompt, the answer and the facts of a decision. */
 function decisionBox(d) {
   const box = html("div", "decision");
   box.append(html("h4", "", `${d.player}, seat ${d.seat}, round ${d.round + 1}`));
   if (d.pieces.length) {
     const lastAnswer = d.pieces.findLastIndex((piece) => piece.isAnswer);
-    box.append(heading(lastAnswer < 0 ? "Told" : "Told since the last answer"));
-    const told = d.pieces.slice(lastAnswer + 1);
-    box.append(pieceText(told));
-    if (told.some((piece) => piece.isExploration)) {
-      box.append(html("p", "note", "Underlined: told for exploration; nothing is learned from it."));
+    box.append(heading(lastAnswer < 0 ? "Prompt" : "Prompt since the last answer"));
+    const shown = d.pieces.slice(lastAnswer + 1);
+    box.append(pieceText(shown));
+    if (shown.some((piece) => piece.isExploration)) {
+      box.append(html("p", "note", "Underlined: exploration instruction, excluded from the loss."));
     }
-    // What was told first is the full prompt already; only its ids are added then.
+    // At the first answer this is the full prompt already; only its ids are added.
     const isFirst = lastAnswer < 0;
     const whole = html("details");
     whole.append(html("summary", "", isFirst ? "Token ids of the prompt" : "Full prompt"));
@@ -67,7 +67,7 @@ function decisionBox(d) {
     ["Follow-up question", d.kind === "followup" ? d.name : null],
     ["Move", d.kind === "choose" ? `${d.name} (${letter(d.move)})` : null],
     ["Legal", ["message", "claim", "respond"].includes(d.kind) ? (d.move < 0 ? "no" : "yes") : null],
-    ["Read as", d.kind === "followup" || !d.parse_status ? null : d.parse_status],
+    ["Parsed as", d.kind === "followup" || !d.parse_status ? null : d.parse_status],
     ["Played", d.kind === "choose" ? (d.played < 0 ? "no move" : letter(d.played)) : null],
     ["Payoff", d.payoff === null || d.kind === "message" ? null : nicely(d.payoff)],
     ["Reward", d.reward === null ? null : nicely(d.reward)],
@@ -75,11 +75,11 @@ function decisionBox(d) {
     ["Advantage", d.advantage === null ? null : nicely(d.advantage)],
     ["Log-probability of the answer", d.tokens.length && d.logprob !== null && d.kind !== "choose" ? nicely(d.logprob) : null],
     ["Probability of the answer", d.tokens.length && d.logprob !== null && d.kind === "choose" ? `${nicely(100 * Math.exp(d.logprob), 2)}\u202f%` : null],
-    ["Tries", d.attempts === null || d.conversation < 0 ? null : String(d.attempts)],
+    ["Attempts", d.attempts === null || d.conversation < 0 ? null : String(d.attempts)],
     ["Constrained decoding", d.constrained === null || d.conversation < 0 ? null : d.constrained ? "yes" : "no"],
-    ["Played by", d.controller || null],
+    ["Controller", d.controller || null],
     ["Adapter", trained || (d.conversation >= 0 ? "none: base model" : null)],
-    ["Used for learning", d.conversation < 0 ? null : d.trained ? "yes" : "no"],
+    ["In the loss", d.conversation < 0 ? null : d.trained ? "yes" : "no"],
   ];
   for (const [term, value] of rows.filter(([, v]) => v !== null)) {
     const pair = html("div");

@@ -68,11 +68,11 @@ function drawFurther(panels) {
   }
 }
 
-/** What learners got and did against each kind of opponent, where they met several. */
+/** Payoff and cooperation against each kind of opponent, if there are several. */
 function drawAgainst(panels) {
   const kinds = [
-    ["live", "seats that learn too"], ["past", "agents from the past"], ["scripted", "scripted players"],
-    ["frozen", "seats that are not trained"], ["human", "people"],
+    ["live", "learners"], ["past", "past checkpoints"], ["scripted", "scripted players"],
+    ["frozen", "frozen policies"], ["human", "humans"],
   ];
   const looks = [
     ["payoff", "Payoff", { unit: "per round", format: (value) => decimals(value, 2) }],
@@ -87,7 +87,7 @@ function drawAgainst(panels) {
       if (!lines.series.length) continue;
       // On the page before it is drawn: the panel's width is asked for.
       if (!own.isConnected) {
-        panels.after(html("h3", "", "By kind of opponent"), html("p", "lead", "All learners of a run together. Mean over seeds; bands are intervals over seeds, where there are several."), own);
+        panels.after(html("h3", "", "By kind of opponent"), html("p", "lead", "All learners of a run together. Mean over seeds; bands are intervals over seeds."), own);
       }
       lineChart(own, { title: `${title} against ${called}`, ...look, ...lines });
     }

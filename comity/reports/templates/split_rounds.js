@@ -1,6 +1,6 @@
 "use strict";
-// A match of a split game as a conversation: the deal, what was said, the claims, what came of
-// them. Texts come from models: they are only ever set as text content.
+// A match of a split game as a conversation: the instance, the messages, the claims and the
+// allocation. Texts come from models: they are only ever set as text content.
 
 const SHOWN_OF_A_MESSAGE = 700;
 const plain = (value) => decimals(value, Number.isInteger(value) ? 0 : 1);
@@ -76,7 +76,7 @@ function splitMatch(match, decisions, openDecision, toggle) {
   return box;
 }
 
-/** What there was, and what a unit was worth to whom. */
+/** The stock, and the value of a unit to each seat. */
 function dealTable(round, items, players) {
   const table = html("table", "deal");
   const head = html("tr");
@@ -85,7 +85,7 @@ function dealTable(round, items, players) {
   table.append(head);
   for (const d of round.dealt) {
     const row = html("tr");
-    row.append(html("th", "", `worth to ${speaker(d, players)}`));
+    row.append(html("th", "", `value to ${speaker(d, players)}`));
     d.values.forEach((value) => row.append(html("td", "", plain(value))));
     table.append(row);
   }
@@ -110,8 +110,8 @@ function opening(d, className, openDecision, toggle) {
 /** How an answer came about, where that was not at once. */
 function notes(d) {
   const parts = [];
-  if (d.move < 0) parts.push(d.parse_status === "exceeded" ? "a message too many" : "illegal");
-  if (d.attempts > 1) parts.push(`try ${d.attempts}`);
+  if (d.move < 0) parts.push(d.parse_status === "exceeded" ? "message beyond the limit" : "illegal");
+  if (d.attempts > 1) parts.push(`attempt ${d.attempts}`);
   if (d.constrained) parts.push("constrained");
   return parts;
 }
@@ -122,7 +122,7 @@ function speech(d, players, openDecision, toggle) {
   const text = isMessage && d.move >= 0 ? d.message_as_read : d.message_as_read || d.text;
   const letters = Array.from(text);
   const who = [`${speaker(d, players)}${isMessage ? "" : `: ${ASIDES[d.kind] ?? d.kind}`}`, ...(isMessage ? notes(d) : [])];
-  const said = html("span", "said", letters.length > SHOWN_OF_A_MESSAGE ? `${letters.slice(0, SHOWN_OF_A_MESSAGE).join("")}…` : text || "(says nothing)");
+  const said = html("span", "said", letters.length > SHOWN_OF_A_MESSAGE ? `${letters.slice(0, SHOWN_OF_A_MESSAGE).join("")}…` : text || "(empty message)");
   button.append(html("span", "did", who.join(" · ")), said);
   if (letters.length > SHOWN_OF_A_MESSAGE) {
     button.append(html("span", "did", `${letters.length.toLocaleString("en")} characters; open to read all`));
@@ -141,12 +141,12 @@ function claimButton(d, players, items, openDecision, toggle) {
     html("span", "got", `got ${amounts(d.allocation)} · ${plain(d.payoff ?? 0)} points`));
   return button;
 }
-/** What the seats had together, and what was claimed beyond the stock. */
+/** The joint payoff, and claims beyond the stock. */
 function outcome(round, items) {
   const paid = sum(round.settling.map((d) => sum(d.allocation.map((units, i) => units * d.values[i]))));
   const best = round.settling[0]?.max_welfare;
   const parts = [];
-  if (best) parts.push(`together ${plain(paid)} of ${plain(best)} points (${percent(paid / best)})`);
+  if (best) parts.push(`joint payoff ${plain(paid)} of ${plain(best)} points (${percent(paid / best)})`);
   for (const i of round.over) {
     parts.push(`${plain(sum(round.claims.map((claim) => claim[i])))} of ${plain(round.stock[i])} ${items[i]} claimed`);
   }

@@ -9,7 +9,7 @@ const matchKey = (m) =>
     : `${m.policy}|${m.opponent}/${m.seed}/${m.match}`;
 
 /** What came before the answer that counts. */
-const ASIDES = { think: "thought", attempt: "failed try" };
+const ASIDES = { think: "thought", attempt: "failed attempt" };
 
 /** Decisions that stand beside each other, one a seat: thoughts and failed tries, then answers. */
 function alignedRows(decisions) {
@@ -50,7 +50,7 @@ function startBrowser(packed) {
   const labels = { contains: {} };
   if (!matches.every(isSplit)) Object.assign(labels.contains, { CC: "CC", CD: "CD", DC: "DC", DD: "DD" });
   labels.contains.illegal = "illegal answer";
-  if (matches.some(isSplit)) Object.assign(labels.contains, { over: "more claimed than there is", constrained: "constrained answer" });
+  if (matches.some(isSplit)) Object.assign(labels.contains, { over: "over-claimed items", constrained: "constrained answer" });
 
   function select(title, any) {
     const label = html("label", "", title);
