@@ -116,7 +116,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             rollout = play(game, matches, iteration, task.playing, keep=needs_alternatives)
             tokens_played = experiment.engine.tokens_computed - computed
             # Before the update, because follow-up questions are for the policies that played.
-            asked = follow_ups(rollout, matches, iteration, config)
+            answers, conversations = follow_ups(rollout, matches, iteration, config)
             played = time.perf_counter()
 
             rewards = phase.reward(rollout.played, rules.game)
@@ -134,8 +134,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             now = time.perf_counter()
 
             if iteration % config.record.every == 0 or iteration == config.iterations - 1:
-                run.write_decisions(iteration, [*rollout.decisions, *asked[0]])
-                run.write_conversations(iteration, [*rollout.conversations, *asked[1]])
+                run.write_decisions(iteration, [*rollout.decisions, *answers])
+                run.write_conversations(iteration, [*rollout.conversations, *conversations])
             row = {
                 "iteration": iteration,
                 **iteration_metrics(rollout.decisions, requires_exact_claims(rules.game)),

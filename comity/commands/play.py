@@ -65,7 +65,7 @@ def play_game(
     """Play `matches` matches of a game, or of an experiment's, and return the run's folder.
 
     `seats`: comma-separated players. Raises `QuitError` if a human quits, and
-    `NoHumanSeatError` where nobody types; the matches that were over are recorded all the same.
+    `NoHumanSeatError` if there is no input; finished matches are recorded in both cases.
     """
     seated = [seat.strip() for seat in seats.split(",")]
     runs = trained_seats(seated)

@@ -58,7 +58,7 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
     # Before loading the tokenizer, which may download the model.
     check_quantization(model.quantization, choose_device(model.device))
     chat = ChatFormat.from_tokenizer(shared_tokenizer(model.name), model.system)
-    # Check labels now, before the model is loaded; `within` needs its output size.
+    # Check labels before the model is loaded; `for_vocabulary` needs its output size.
     chat = chat.with_token_labels(labels := rules.prompt.labels(rules.game))
     chat.encode_labels(labels)
     for one in rules.exploration.instructions:

@@ -84,7 +84,7 @@ def labels_for(game: Game, labels: Sequence[str] | None, swap: bool) -> tuple[st
     """The labels by move: the given ones (else A, B, C, ...), reversed if swapped."""
     count = len(game.moves)
     if not count:
-        raise ComityError("the game has no moves that labels could tell; choose prompt=negotiation")
+        raise ComityError("this game has no discrete actions; use prompt=negotiation")
     if labels is None:
         labels = string.ascii_uppercase[:count]
     if len(labels) != count:

@@ -270,7 +270,7 @@ def test_runs_of_different_models_do_not_meet(no_model: None, run: Path, pair: P
         (["chicken", "--seats", "human,random", "seats=[a]"], "use --seats"),
         (["chicken", "--seats", "human,random", "game.nois=1"], "did you mean noise"),
         (["chicken", "--seats", "human,random", "--matches", "0"], "matches"),
-        (["chicken", "--seats", "human,random", "prompt=negotiation"], "tells split games"),
+        (["chicken", "--seats", "human,random", "prompt=negotiation"], "supports split games only"),
     ],
 )
 def test_mistakes(

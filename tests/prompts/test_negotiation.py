@@ -460,7 +460,7 @@ def test_labels_are_responses() -> None:
         "<<proposal_start>> accept <<proposal_end>>", "<<proposal_start>> reject <<proposal_end>>"
     )  # fmt: skip
     assert prompt.labels(RPS) == ()
-    with pytest.raises(ComityError, match="tells split games"):
+    with pytest.raises(ComityError, match="supports split games only"):
         prompt.labels(make_game("prisoners_dilemma"))
     others: tuple[Any, ...] = (PROMPTS["conversation"](), PROMPTS["memory_one"]())
     dilemma = make_game("prisoners_dilemma")

@@ -179,8 +179,8 @@ REFUSED = {
     "games that repeat a stage of moves and payoffs, not Ultimatum; choose prompt=negotiation": (
         "game=ultimatum",
     ),
-    "has no moves that labels could tell": (*("game=trust_and_split_rps", "prompt=structured"),),
-    "tells split games, not Prisoner's Dilemma": ("prompt=negotiation",),
+    "has no discrete actions": (*("game=trust_and_split_rps", "prompt=structured"),),
+    "supports split games only, not Prisoner's Dilemma": ("prompt=negotiation",),
     "scores moves, and split games have claims": (*SPLIT, "reward=deontological"),
     "exact needs a matrix game of two seats, not another game": (*SPLIT[:2], "algorithm=exact"),
     "exact needs answers without thoughts": (

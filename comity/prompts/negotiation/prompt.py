@@ -126,7 +126,7 @@ class Negotiation:
         """The game as a `Split`; `ComityError` if it is none or has too many seats."""
         if not isinstance(game, Split):
             raise ComityError(
-                f"the prompt negotiation tells split games, not {title(game)}; choose another "
+                f"the prompt negotiation supports split games only, not {title(game)}; use another "
                 "prompt, such as prompt=conversation"
             )
         if len(self.names) < game.seats:
