@@ -108,7 +108,7 @@ def test_resume_takes_the_runs_own_config(comity: Run, trained: Trained) -> None
         (["ipdd"], "unknown experiment 'ipdd'; did you mean ipd?"),
         ([], "name an experiment: demo, demo-full, ipd"),
         (["ipd", "iteratons=3"], "unknown config key 'iteratons'; did you mean iterations"),
-        (["ipd", "iterations=x"], "iterations: Value 'x'"),
+        (["ipd", "iterations=x"], "iterations: 'x' is not a whole number"),
         (["ipd", "--resume", "runs/x"], "--resume uses the run's config"),
         (["--resume", "nowhere"], "there is no run folder nowhere"),
         (["--resume", "."], ". is not a run: it holds no config.yaml"),

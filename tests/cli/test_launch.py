@@ -113,7 +113,7 @@ def test_a_users_file_that_builds_on_nothing(
     [
         ({"name": "ipdd"}, "unknown experiment 'ipdd'; did you mean ipd"),
         ({"name": "ipd", "overrides": ["iteratons=3"]}, "unknown config key 'iteratons'"),
-        ({"name": "ipd", "overrides": ["iterations=x"]}, "iterations: Value 'x'"),
+        ({"name": "ipd", "overrides": ["iterations=x"]}, "iterations: 'x' is not a whole number"),
         ({"name": "ipd", "overrides": ["game=stag_hnt"]}, "did you mean stag_hunt"),
         ({"name": "ipd", "overrides": ["+extra=1"]}, "unknown config key 'extra'"),
         ({"name": "ipd", "overrides": ["seed=1,2"]}, "--multirun"),

@@ -141,7 +141,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         ("a: [", "not valid YAML"),
         ("- 1", "must be a mapping"),
         ("sed: 1", "unknown config key 'sed'; did you mean seed"),
-        ("seed: x", "seed: Value 'x'"),
+        ("seed: x", "seed: 'x' is not a whole number"),
     ]:
         (tmp_path / "config.yaml").write_text(content)
         with pytest.raises(ComityError, match=complaint) as caught:
