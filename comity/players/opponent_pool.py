@@ -61,10 +61,10 @@ def sample_opponent(
     snapshots are drawn and there are none yet, the current policies play. Always consumes the same
     random numbers, so that no outcome shifts another.
     """
-    past, script, which, *each = rng.random(3 + len(snapshots))
+    past, strategy, which, *each = rng.random(3 + len(snapshots))
     if past >= chances.past:
         return CURRENT_POLICIES
-    if script < chances.scripted and scripted > 0:
+    if strategy < chances.scripted and scripted > 0:
         return Opponent(scripted=int(which * scripted))
     drawn = tuple(
         int(u * count) if count else None for u, count in zip(each, snapshots, strict=True)

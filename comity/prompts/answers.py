@@ -78,7 +78,7 @@ class Attempts(GenerationFormat):
     complaint: ClassVar[str] = (
         "That answer cannot be read. Answer again, exactly in the format asked for."
     )
-    """What is told after a failed attempt with `retry_feedback=append`."""
+    """The text after a failed attempt with `retry_feedback=append`."""
 
     free_attempts: int = 1
     """Attempts without a grammar; -1: the fallback from the start."""
@@ -87,11 +87,11 @@ class Attempts(GenerationFormat):
     retry_feedback: str = "none"
     """One of `RETRY_FEEDBACK`."""
     train_attempts: bool = False
-    """Failed attempts are learned from with the credit of the answer that followed.
+    """Train on failed attempts, with the advantage of the answer that followed.
 
-    Answering is then one act, from the first attempt to the answer that counts, and its gradient
-    is that of the whole act. Without them what is accepted is learned from as if it had been the
-    first attempt, which makes the gradient that of another policy wherever attempts fail."""
+    All attempts and the final answer are then one action with one gradient. Otherwise an accepted
+    answer is trained on as if it had been the first attempt, which biases the gradient wherever
+    attempts fail."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,7 +128,7 @@ class Free:
     max_tokens: int | None = 8
     """The answer is cut after so many tokens; null: those of the longest legal one and 4 more."""
     train_illegal: bool = True
-    """An illegal answer is learned from."""
+    """Train on illegal answers."""
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:

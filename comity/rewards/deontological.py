@@ -26,7 +26,7 @@ class Deontological(ActionReward):
         check_not_negative("penalty", self.penalty)
 
     def value(self, played: PlayedMatches, game: Game) -> np.ndarray:
-        """`[match, seat, round]`; `other` where nothing was on display or nobody is wronged."""
+        """`[match, seat, round]`; `other` if the seat wrongs no one."""
         shown = played.shown == self.move(game)
         wronged = (shown.sum(axis=1, keepdims=True) - shown) * ~self.cooperated(played, game)
         return np.where(wronged > 0, -self.penalty * wronged / (shown.shape[1] - 1), self.other)

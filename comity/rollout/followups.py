@@ -39,8 +39,8 @@ def follow_up(
     conversations: list[Conversation] = []
     for backend in backends:
         mine = [one for one in asked if one[1].backend is backend]
-        told = _ask_questions(backend, mine, rollout, max_tokens)
-        for conversation, decision in told:
+        answered = _ask_questions(backend, mine, rollout, max_tokens)
+        for conversation, decision in answered:
             decision.conversation = len(rollout.conversations) + len(conversations)
             conversation.conversation = decision.conversation
             decisions.append(decision)
@@ -62,14 +62,14 @@ def _ask_questions(
         transcript = rollout.conversations[answer.conversation]
         end = len(transcript.ids)
         ids = transcript.ids[:end]
-        told = backend.chat.encode_next_prompt(question, ended=ids[-1] in stop)
+        added = backend.chat.encode_next_prompt(question, ended=ids[-1] in stop)
         talked = session.conversation(player.adapter)
-        talked.append([*ids, *told])
+        talked.append([*ids, *added])
         rng = generator(*match.stream, FOLLOWUP, answer.seat, name)
         draws.append(SampleRequest(talked, max_tokens, stop, rng, player.temperature))
         pieces.append(
             [p for p in transcript.pieces if p.end <= end]
-            + [Piece("prompt", end, end + len(told), backend.text(told))]
+            + [Piece("prompt", end, end + len(added), backend.text(added))]
         )
     found = []
     step: dict[tuple[int, int], int] = {}

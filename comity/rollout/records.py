@@ -48,9 +48,9 @@ class Decision:
     token_logprobs: list[float]
     """Per chosen token, free answers only; empty where the answer was scored as a whole."""
     legal: list[str]
-    """The legal answers as told; empty for scripted players."""
+    """The legal answers as shown in the prompt; empty for strategies."""
     probabilities: list[float]
-    """Probability of each legal answer, same order (of a script's choice: of each move); empty
+    """Probability of each legal answer, same order (for strategies: of each move); empty
     where not known."""
     text: str
     """The answer as it was given."""

@@ -97,10 +97,10 @@ class LanguageModelSession(ConversationLog):
         instruction, ending = self._instruction(request, prompt)
         if instruction:
             at = len(text) - len(ending + note)
-            told, aside, rest = setup.chat.encode_with_insertion(text, at, instruction, ended)
-            self.append("prompt", context, told)
-            self.append(EXPLORATION, context, aside)
-            self.append("prompt", context, rest)
+            before, inserted, after = setup.chat.encode_with_insertion(text, at, instruction, ended)
+            self.append("prompt", context, before)
+            self.append(EXPLORATION, context, inserted)
+            self.append("prompt", context, after)
         elif ended is None:
             self.append("prompt", context, setup.opening_ids(text))
         else:

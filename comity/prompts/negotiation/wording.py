@@ -261,11 +261,11 @@ def _claims_before(game: Split, seen: SplitObservation, names: Sequence[str]) ->
             parts.append(f"{name} claims {counted(claim, game.items)}")
         elif claim is not None:
             parts.append(f"{name} made no valid claim")
-    told = join_words(parts, "and")
+    claims = join_words(parts, "and")
     rest = seen.rest
     if rest is not None and min(rest) >= 0 and ILLEGAL not in seen.claims:
-        told += f", which leaves you {counted(rest, game.items)}"
-    return f"{told}. "
+        claims += f", which leaves you {counted(rest, game.items)}"
+    return f"{claims}. "
 
 
 def counted(units: Claim, items: Sequence[str]) -> str:
