@@ -213,7 +213,7 @@ def prompts() -> str:
             if option != name:
                 other = {k: v for k, v in block.items() if v != first.get(k)}
                 keyed = ", ".join(f"`{key}={value(one)}`" for key, one in other.items())
-                lines.append(f"`prompt={option}`: {options('prompt')[option]} It is {keyed}.")
+                lines.append(f"`prompt={option}`: {options('prompt')[option]} Sets {keyed}.")
         sections.append("\n\n".join([*lines, table(("key", "default", "meaning"), keys)]))
     return "\n\n".join(sections)
 

@@ -32,7 +32,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LENGTHS = (2, 3, 7)
 SCOPES = {
     "run": "the same labels in all matches of a run",
-    "match": "labels of its own for every match",
+    "match": "new labels for every match",
 }
 
 
@@ -75,6 +75,6 @@ def shuffled(names: Sequence[str], order: str, rng: np.random.Generator | None) 
 ORDERS = {
     "given": "the first move's label first",
     "reversed": "the last move's label first",
-    "random": "a shuffle of its own in every prompt",
+    "random": "shuffled in every prompt",
 }
 """The order of labels in a text."""

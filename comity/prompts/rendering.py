@@ -15,12 +15,12 @@ from comity.games.split.game import Split
 from comity.prompts.base import check_labels, is_sentence, labels_for
 
 FRAMINGS = {
-    "covert": "the game has no name and its moves are letters, unless labels are given",
-    "named": "the game's name is told, and its moves have their names, unless labels are given",
+    "covert": "names neither the game nor its moves, whose default labels are letters",
+    "named": "names the game and its moves, whose default labels are their names",
 }
 GOALS = {
     "own": "a sentence asks for as many points as possible",
-    "none": "no goal is told",
+    "none": "no such sentence",
 }
 NO_ANSWER = "no valid answer"
 """How an illegal answer is shown."""
@@ -35,9 +35,9 @@ class RenderOptions:
     labels: tuple[str, ...] | None = None
     """Labels of the moves; null: A, B, ... (covert) or the names of the moves (named)."""
     swap_labels: bool = False
-    """Exchange the labels' meaning: the first label is the last move, and so on."""
+    """Swap the meaning of the labels: the first label is the last move, and so on."""
     goal: str = "own"
-    """One of `GOALS`, or a custom sentence (several words)."""
+    """A custom sentence (several words), or one of `GOALS`."""
 
     def __post_init__(self) -> None:
         lookup("framing", self.framing, FRAMINGS)

@@ -20,8 +20,8 @@ from comity.prompts.rendering import (
 )
 
 FEEDBACK = {
-    "both": "one's own pick and the others'",
-    "other": "the others' picks alone, as the split studies' dilemmas have it",
+    "both": "the own and the others' moves",
+    "other": "only the others' moves, as in the dilemmas of the split studies",
 }
 """What later turns show of the last round."""
 

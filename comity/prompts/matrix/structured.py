@@ -35,13 +35,13 @@ LAYOUTS = {
     "columns": "columns exchanged (published as permuted1)",
     "rows": "rows exchanged (published as permuted2)",
     "reversed": "rows and columns exchanged",
-    "random": "one of the four in every match",
+    "random": "one of these four, sampled for every match",
 }
 """Order of rows and columns of the payoff table."""
 
 GOALS = {
     "selfish": "a sentence asks for the highest own score (as published, under every reward)",
-    "neutral": "a sentence asks for a choice and says nothing of what for",
+    "neutral": "a sentence asks for a choice without an objective",
     "none": "no sentence",
 }
 PERSONAS = {
@@ -66,21 +66,21 @@ class Structured(LabelPrompt):
     label_length: int = 3
     """Letters of random labels: 2, 3 or 7."""
     label_scope: str = "match"
-    """One of `SCOPES`, for random labels."""
+    """Scope of random labels: one of `SCOPES`."""
     swap_labels: bool | str = False
-    """Exchange the labels' meaning: always, never, or "random" (drawn per match)."""
+    """Swap the meaning of the labels: true, false, or "random" (sampled for every match)."""
     layout: str = "original"
     """One of `LAYOUTS`."""
     mention_order: str = "random"
-    """Order of the labels where they are first mentioned (S1), one of `ORDERS`."""
+    """Order of the labels at their first mention (S1): one of `ORDERS`."""
     answer_order: str = "random"
-    """Order of the labels in the answer's format (S2), one of `ORDERS`."""
+    """Order of the labels in the answer format (S2): one of `ORDERS`."""
     goal: str = "selfish"
-    """One of `GOALS`, or a sentence of one's own (several words)."""
+    """A custom sentence (several words), or one of `GOALS`."""
     persona: str | None = None
     """One of `PERSONAS`; null: none."""
     memory: int = 1
-    """Rounds of history that are shown."""
+    """Rounds of history in the prompt."""
     stream: tuple[int | str, ...] = ()
     """Name of the match's random streams; set by `sample_variant`."""
 

@@ -30,13 +30,13 @@ from comity.prompts.rendering import title
 NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
 """Default names of the seats."""
 DISCLOSURES = {
-    "line": "in a line what the others had and claimed, and everybody's points",
-    "full": "a line for every seat, one's own first",
+    "line": "one line with the values and claims of the others and the points of all seats",
+    "full": "one line per seat, the own seat first",
 }
 """How a finished round is shown, as far as the game discloses it."""
 FINALIZATIONS = {
-    "own": "a claim of one's own share, as where all claim together",
-    "all": "everybody's share by name, which together are all there is",
+    "own": "only the own share, as in simultaneous claims",
+    "all": "the shares of all seats by name, which must add up to the stock",
 }
 """The content of a claim if seats claim in turn."""
 
@@ -53,7 +53,7 @@ class Negotiation:
     protocol: Protocol = Protocol()  # noqa: RUF009 (frozen)
     """The delimiters of answers."""
     goal: str = "own"
-    """One of `comity.prompts.negotiation.wording.GOALS`, or a sentence of one's own."""
+    """A custom sentence, or one of `comity.prompts.negotiation.wording.GOALS`."""
     disclosure: str = "line"
     """One of `DISCLOSURES`."""
     finalization: str = "all"
