@@ -37,7 +37,7 @@ class Generate:
         return self
 
     @property
-    def recording(self) -> bool:
+    def is_recording(self) -> bool:
         """Whether graphs are kept for the update: no."""
         return False
 
