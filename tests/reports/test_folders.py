@@ -94,6 +94,15 @@ def test_missing_columns(tmp_path: Path) -> None:
     refused([run], "has no column move, payoff")
 
 
+def test_records_of_another_version_are_refused(tmp_path: Path) -> None:
+    run = synthetic.run(tmp_path / "run", iterations=1)
+    path = run / "decisions" / "000000.parquet"
+    table = pq.read_table(path)
+    metadata = {"comity.kind": "decision", "comity.schema_version": "4"}
+    pq.write_table(table.rename_columns({"return_": "ret"}).replace_schema_metadata(metadata), path)
+    refused([run], "has schema version 4", "run the experiment again")
+
+
 def test_nothing_trained_and_nothing_decided(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=1)
     path = run / "decisions" / "000000.parquet"

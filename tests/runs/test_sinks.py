@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from comity.commands.run import run as train
 from comity.config.compose import compose
 from comity.config.schema import Config
 from comity.errors import ComityError, ComityWarning
 from comity.runs.sinks import Sinks, flatten, label
-from comity.train import train
 from tests.train.small import small
 
 METRICS = {
