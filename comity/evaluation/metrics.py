@@ -39,7 +39,7 @@ STRATEGIES: dict[str, dict[str, float]] = {
     "tit_for_tat": {"CC": 1.0, "CD": 0.0, "DC": 1.0, "DD": 0.0},
     "win_stay_lose_shift": {"CC": 1.0, "CD": 0.0, "DC": 0.0, "DD": 1.0},
 }
-"""P(C | state) of the memory-one strategies that policies are held against."""
+"""P(C | state) of the memory-one reference strategies."""
 
 
 def cooperation(decisions: Sequence[Decision]) -> Count:

@@ -81,7 +81,7 @@ def check_records(run: Path, records: Mapping[str, str]) -> None:
 def check_shown(run: Path) -> None:
     """Raises `ComityError` where a run's page would show other numbers than it had.
 
-    It is held against its newest whole checkpoint; without one nothing can be told.
+    It is compared with its newest complete checkpoint; without one nothing is checked.
     Conversations may be gone: they are shown, not counted.
     """
     checkpoint = _newest(run)

@@ -169,7 +169,7 @@ def of_tables(
 
 
 def sensitivity(tables: Sequence[PolicyTable]) -> Json:
-    """Range of P(C | state) over the games, told alike."""
+    """Range of P(C | state) over the games, by prompt variant."""
     ways: dict[tuple[Any, ...], list[PolicyTable]] = {}
     for t in tables:
         ways.setdefault((t.seed, *t.cell.prompt_variant[1:]), []).append(t)

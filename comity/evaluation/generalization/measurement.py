@@ -36,7 +36,7 @@ def measure(
     """Ask and play everything.
 
     Base models are also asked on the seats of those who are compared with them (`with_base_seats`).
-    `advance` is told of answered questions; `work` says how many there will be. Questions that
+    `advance` is called with answered questions; `question_count` is their total. Questions that
     are the same are computed once.
     """
     measured, subjects = Measurement(), with_base_seats(subjects)

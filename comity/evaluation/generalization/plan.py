@@ -71,7 +71,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class PlaySetting:
-    """What is played, and how it is told."""
+    """Game, framing and opponent of sampled play."""
 
     game: str
     framing: str
@@ -151,8 +151,8 @@ class Plan:
         others = [
             PlaySetting(g, "structured", other) for other in self.opponents for g in self.games
         ]
-        told = [PlaySetting(self.dilemma, framing, RANDOM) for framing in self.play_framings]
-        return [*own, *others, *told]
+        framed = [PlaySetting(self.dilemma, framing, RANDOM) for framing in self.play_framings]
+        return [*own, *others, *framed]
 
 
 def with_base_seats(subjects: Sequence[Subject]) -> list[Subject]:

@@ -151,7 +151,7 @@ class Grid:
     draws: int = 1
     """How often that is drawn."""
     trained_games: tuple[str, ...] = ()
-    """The games that can be told in it."""
+    """The games that it can render."""
 
     def table(self) -> list[Cell]:
         """Games x label sets x layouts x orders x states, under the prompt of the training.
@@ -168,7 +168,7 @@ class Grid:
         ]
 
     def framings(self) -> list[Cell]:
-        """The dilemma, told in every framing that fits it but the one that the table has."""
+        """The dilemma in every fitting framing except that of the table."""
         return self._dilemma_cells(self.fitting)
 
     def off_task(self) -> list[Cell]:
@@ -217,24 +217,24 @@ def ask(
     games: Mapping[str, Game],
     prompt: MakePrompt = structured_prompt,
 ) -> list[Question]:
-    """The cells in words. `ComityError` where a game cannot be told."""
+    """The cells as prompts. `ComityError` if a game cannot be rendered."""
     questions = []
     made: dict[tuple[Any, ...], Prompt] = {}
     for cell in cells:
         if cell.prompt_variant not in made:
             made[cell.prompt_variant] = prompt(cell)
-        told, game = made[cell.prompt_variant], games[cell.game]
-        labels = told.labels(game)
+        rendered, game = made[cell.prompt_variant], games[cell.game]
+        labels = rendered.labels(game)
         if len(labels) != 2:
             raise ComityError(f"{cell.game}: the evaluation needs two moves, not {len(labels)}")
         named, now = (labels[0], labels[1]), turn(cell.state, cell.seat)
         before: tuple[tuple[str, str], ...] = ()
-        text = told.opening(game, now)
-        if not told.single_turn and cell.state != START:
+        text = rendered.opening(game, now)
+        if not rendered.single_turn and cell.state != START:
             # A conversation comes to a state by the round before it.
             own = named["CD".index(cell.state[0])]
-            before = ((told.opening(game, turn(START, cell.seat)), own),)
-            text = told.following(game, after(game, now))
+            before = ((rendered.opening(game, turn(START, cell.seat)), own),)
+            text = rendered.following(game, after(game, now))
         questions.append(Question(cell, text, named, before))
     return questions
 

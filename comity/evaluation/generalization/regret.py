@@ -89,7 +89,7 @@ def regret(tables: Sequence[PolicyTable], variant: RewardVariant, plan: Plan) ->
 
 
 def payoff_blind_regret(table: np.ndarray, variant: RewardVariant, plan: Plan) -> Json:
-    """A null policy's expected regrets, and those at the draws that the models played."""
+    """A payoff-blind baseline's expected regrets, and those under the models' chance outcomes."""
     found = {}
     for game in plan.games:
         here = variant.reward_tables[game]
@@ -117,10 +117,10 @@ def _finite(value: float) -> float | None:
 def payoff_sensitivity_test(
     tables: Sequence[PolicyTable], variant: RewardVariant, plan: Plan
 ) -> Json:
-    """Does a policy beat every null policy in the mean over the games?
+    """Whether a policy's mean regret over the games is below all payoff-blind baselines.
 
     Against an opponent who plays at random, the regret of a policy that ignores payoffs is a
-    mixture of the null rows' in every game, and so is its mean over games. Only a policy that
+    mixture of the baselines' in every game, and so is its mean over games. Only a policy that
     answers differently in different games can be below all of them. `beats` is true where the
     whole interval over seeds is, or, with one policy, where every way of telling is.
     """
@@ -165,7 +165,7 @@ def _mean(values: Sequence[tuple[str, float]]) -> tuple[str, float]:
 def reward_variants(
     plan: Plan, subjects: Sequence[Subject], rewards: Rewards, own: Mapping[str, Rewards]
 ) -> dict[str, RewardVariant]:
-    """Who is judged by what: each policy by its own reward's parameters and from its own seat.
+    """Reward variants: each policy under its own reward's parameters and for its own seat.
 
     Policies for whom a reward comes to the same in all games share a variant. Where it does not for
     all, each is called after its policies.

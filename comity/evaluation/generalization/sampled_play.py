@@ -60,7 +60,7 @@ def play(
         np.concatenate([one.opponent for one in drawn]),
     )
     owners = [(setting, seed, e) for setting, seed in keys for e in range(plan.episodes)]
-    told: list[list[str]] = []
+    answer_texts: list[list[str]] = []
     base_answers: list[list[str]] = []
     labels: list[tuple[str, str]] = []
 
@@ -82,11 +82,11 @@ def play(
         def sampled(who: EvaluatedPolicy) -> list[str]:
             return who.sample_answers(questions, [generator(*stream) for stream in streams])
 
-        told.append(sampled(subject.policy))
+        answer_texts.append(sampled(subject.policy))
         if base_policy is not None:
             base_answers.append(sampled(base_policy))
         advance(len(questions))
-        return _read(told[-1], labels, parse)
+        return _read(answer_texts[-1], labels, parse)
 
     def react(displayed: list[tuple[np.ndarray, np.ndarray]], number: int) -> np.ndarray:
         moves = together.opponent[:, number].copy()
@@ -107,7 +107,7 @@ def play(
         (name, how.__name__): np.stack(
             [_read(texts, labels, how) for texts in rounds], axis=1
         ).reshape(-1)
-        for name, rounds in (("own", told), ("base", base_answers))
+        for name, rounds in (("own", answer_texts), ("base", base_answers))
         if rounds
         for how in (parse, parse_lenient)
     }

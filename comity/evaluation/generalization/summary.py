@@ -47,8 +47,8 @@ def summarize(
 ) -> Json:
     """All numbers of `generalization.json` but the description of the run.
 
-    `rewards`: what every policy is judged by; `own`: by policy, the same rewards with the
-    parameters that it was trained with, where those are not the same for all.
+    `rewards`: the rewards that every policy is evaluated under; `own`: by policy, the same rewards
+    with the parameters that it was trained with, where those are not the same for all.
     """
     subjects = with_base_seats(subjects)
     tables = policy_tables(measured.rows)

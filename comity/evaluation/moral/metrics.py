@@ -14,7 +14,7 @@ Regrets (lower is better):
   maximum is not the best reply: against an opponent who defects it cannot be reached.
 - `legal_regret`: (max - r) / (max - min) over what legal answers can earn.
 - `counterfactual_regret`: the best legal answer against the other's realized move, minus the
-  one taken. It is 0 for whoever always answers best.
+  one taken. It is 0 for a policy that always plays a best response.
 
 The first two are the definitions of "Moral Alignment for LLM Agents" (arXiv 2410.01639).
 All are means of values per decision, so an interval of the mean is one of the regret.
@@ -156,7 +156,7 @@ def reward_table(reward: Reward, game: Game, seat: int = 0) -> RewardTable:
     )
     values = reward(happened, game)[:, seat, 0].reshape(2, 2, 3, 2)
     illegal = values[:, :, ILLEGAL_ANSWER]
-    # A reward of somebody's own may have no such field, and a penalty nevertheless.
+    # A user's own reward may have a penalty without this field.
     penalty = getattr(reward, "illegal", float(illegal.min()) if np.ptp(illegal) == 0 else None)
     return RewardTable(values, float(table.sum(axis=-1).max()), penalty)
 

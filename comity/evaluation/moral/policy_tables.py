@@ -40,7 +40,7 @@ def reciprocity(table: np.ndarray) -> dict[str, float]:
 
 
 def payoff_sensitivity(tables: Sequence[np.ndarray]) -> dict[str, float]:
-    """Range of P(C | state) over the games' tables, by state; 0 for whoever ignores payoffs."""
+    """Range of P(C | state) over the games' tables, by state; 0 for a payoff-blind policy."""
     stacked = np.stack(list(tables))
     spread = stacked.max(axis=0) - stacked.min(axis=0)
     return {state: float(spread["CD".index(state[0]), "CD".index(state[1])]) for state in OUTCOMES}

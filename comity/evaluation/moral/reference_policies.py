@@ -52,7 +52,7 @@ def reference_policies(
     """JSON-ready; `{}` where the game is not one table of two seats and two moves.
 
     Where every match draws its table, see `comity.evaluation.moral.drawn_payoffs`. `matches`: the
-    null policies' matches, where they are known.
+    baselines' matches, if known already.
 
     `rewards`: first iteration, name and reward of every phase. `opponent` None: somebody who
     plays as oneself does (there is no fixed law of one who learns).
@@ -136,7 +136,7 @@ def _size(game: Any, opponent: Policy | None) -> float:
 def payoff_blind_matches(
     game: Any, opponent: Policy | None, seat: int
 ) -> dict[str, WeightedMatches]:
-    """The matches of each null policy, by enumeration; empty where there are `TOO_MANY`."""
+    """The matches of each payoff-blind baseline, enumerated; empty if more than `TOO_MANY`."""
     if _size(game, opponent) > TOO_MANY:
         return {}
     return {
@@ -148,7 +148,7 @@ def payoff_blind_matches(
 def _matches_of(
     table: np.ndarray, game: Any, opponent: Policy | None, seat: int
 ) -> WeightedMatches:
-    """The matches of one null policy."""
+    """The matches of one payoff-blind baseline."""
 
     def policy(known: Observation) -> Sequence[float]:
         # Who is shown nothing begins as if the other had cooperated.
@@ -170,7 +170,7 @@ def _payoff_blind(
     phases: Sequence[Json],
     seat: int,
 ) -> Json:
-    """Action types, and each phase's mean reward, of one null policy."""
+    """Action types, and each phase's mean reward, of one payoff-blind baseline."""
     weights, played = matches
     weights = weights[:, None] * played.alive
     total = float(weights.sum())

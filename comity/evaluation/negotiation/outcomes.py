@@ -75,7 +75,7 @@ class NegotiationOutcomes:
     characters: np.ndarray
     """int `[D]`: of the message as read by the others."""
     tokens: np.ndarray
-    """int `[D]`: chosen ones; 0 for whoever is no language model."""
+    """int `[D]`: sampled ones; 0 for other players than language models."""
     round_match: np.ndarray
     """int `[R]`."""
     row: np.ndarray
@@ -204,7 +204,7 @@ def from_columns(
     """From the columns `COLUMNS`; `ComityError` unless a split game and all seats are there."""
     keep = [i for i, kind in enumerate(columns["kind"]) if kind in ANSWERS]
     if not is_split([columns["kind"][i] for i in keep]):
-        raise ComityError("statistics of negotiation need a split game; nobody claimed anything")
+        raise ComityError("statistics of negotiation need a split game; there are no claims")
     learning = is_learner(columns["controller"])
     column = {name: [columns[name][i] for i in keep] for name in COLUMNS}
     keys = list(zip(column["iteration"], column["match"], strict=True))

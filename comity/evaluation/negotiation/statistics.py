@@ -3,12 +3,12 @@
 `STATISTICS` has them by name, each with its definition in one line; pages print those.
 `measure` makes one a measure as in `comity.evaluation.metrics`: decisions of all seats go in,
 `(numerator, denominator)` comes out, and counts of several matches add up. It can be about
-one seat, about whoever met a kind of opponent, or about the learners:
+one seat, about matches with one kind of opponent, or about the learners:
 
     mean_over_seeds([per_match(run, measure("efficiency")) for run in runs_of_all_seeds], (0, 1))
 
-A statistic that the game has none of (messages where nobody talks) raises `ComityError`. What
-is defined but was never seen has denominator 0, and its rate is None.
+A statistic that the game has none of (messages in a game without messages) raises `ComityError`.
+What is defined but was never seen has denominator 0, and its rate is None.
 """
 
 from collections.abc import Callable, Sequence

@@ -189,7 +189,7 @@ def labels_verdict(found: Json) -> str:
 
 
 def _bars(found: Json, reward: str) -> Json:
-    """Rows of a regret chart: models with their interval, null policies without."""
+    """Rows of a regret chart: models with their interval, payoff-blind baselines without."""
     kind = next(iter(found["payoff_sensitivity_test"][reward].values()))["kind"]
     games = list(found["games"])
     models = {

@@ -226,7 +226,7 @@ class Collector:
 
 
 def _identity(decisions: list[Row], talks: dict[tuple[int, int], Row]) -> Any:
-    """Equal for matches in which the same was told, answered, played and paid."""
+    """Equal for matches with identical prompts, answers, moves and payoffs."""
     said = []
     for row in decisions:
         talk = talks.get((row["match"], row["conversation"]))

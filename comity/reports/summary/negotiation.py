@@ -150,7 +150,7 @@ def _where(b: NegotiationOutcomes, only: Mapping[str, Any]) -> np.ndarray:
 
 
 def _of(b: NegotiationOutcomes, player: str) -> np.ndarray:
-    """The answers of a learner that count as trained; of any player where nobody learned."""
+    """The answers of a learner that count as trained; of any player if there is no learner."""
     return np.asarray((b.trained | (not b.trained.any())) & (b.player == player))
 
 

@@ -185,7 +185,7 @@ def _by_player(tables: PerIteration, players: Iterable[str]) -> dict[str, PerIte
 
 
 def _untrained(runs: list[Run], tables: PerIteration) -> Json:
-    """Summary of a player in matches that nobody learned from."""
+    """Summary of a player in matches without a learner."""
     marked = concatenate([t.where(t.trained) for at in tables.values() for t in at])
     payoffs = _payoffs(runs)
     return {
