@@ -87,7 +87,7 @@ class ChatFormat:
         if [len(whole.split(mark)) for mark in _MARKS] != [2, 2, 2]:
             raise ComityError(
                 "the model's chat template changes or drops what is said, so games cannot be "
-                "told in it; use another model, or remove the template to tell plain text"
+                "rendered in it; use another model, or remove the template to render plain text"
             )
         before, rest = whole.split(first)
         between, rest = rest.split(answer)

@@ -54,8 +54,10 @@ def exact_cooperation(decisions: Sequence[Decision]) -> Count:
     The expectation of `cooperation` given the states that were reached, with none of the
     sampling noise of the answers. Relies on legal answers being listed by move index.
     """
-    chances = [d.probabilities[0] for d in decisions if d.kind == "choose" and d.probabilities]
-    return float(sum(chances)), float(len(chances))
+    probabilities = [
+        d.probabilities[0] for d in decisions if d.kind == "choose" and d.probabilities
+    ]
+    return float(sum(probabilities)), float(len(probabilities))
 
 
 def is_scored(decisions: Sequence[Decision]) -> bool:
@@ -187,7 +189,7 @@ def conditional_table(
 def iteration_metrics(
     decisions: Sequence[Decision], exact_claims: bool | None = None
 ) -> dict[str, Any]:
-    """The keys of a line of metrics.jsonl that tell how one iteration was played.
+    """The keys of a line of metrics.jsonl that describe how one iteration was played.
 
     `decisions`: all of the iteration's, of every seat. `cooperation`, `payoff`, `illegal` and
     `conditional` are those of the learners' seats; `outcomes` has the learner's move first (seat

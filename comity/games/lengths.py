@@ -111,7 +111,7 @@ class Geometric:
 
 @dataclass(frozen=True)
 class SampledLength:
-    """A sample of another length: matches end after `rounds`, which players are not told."""
+    """A sample of another length: matches end after `rounds`, which prompts do not show."""
 
     distribution: Length
     rounds: int

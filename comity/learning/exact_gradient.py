@@ -185,7 +185,7 @@ def check_enumerable(game: Game, prompt: Prompt, answer: AnswerFormat) -> Iterat
         )
     if prompt.random_parameters:
         raise ComityError(
-            f"algorithm exact needs one way of telling the game; set "
+            f"algorithm exact needs a single prompt variant; set "
             f"{', '.join(prompt.random_parameters)} of the prompt to something that is not random"
         )
     horizon(game)

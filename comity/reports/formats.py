@@ -65,7 +65,7 @@ def bar(interval: Interval, low: float, high: float) -> dict[str, float | None]:
 
 
 def plain_values(estimate: Interval) -> dict[str, Any]:
-    """An estimate for whoever saves a table: with what its interval is over, or why it has none."""
+    """An estimate in a saved table: with what its interval is over, or why it has none."""
     keys = ("mean", "low", "high", "n", "units", "over", "reason")
     return {key: estimate.get(key) for key in keys}
 

@@ -5,8 +5,8 @@ The file's metadata says which kind it holds and the version of the schema, and 
 refuses anything else. A table may carry further columns (a cross-play adds `pairing`);
 readers of records ignore them, `read_columns` returns them too.
 
-The metadata also hold the SHA-256 of the whole file with zeros in that place. Whoever reads
-a file checks it first: a single changed bit, wherever it is, is an error.
+The metadata also hold the SHA-256 of the whole file with zeros in that place. Readers of
+a file check it first: a single changed bit, wherever it is, is an error.
 """
 
 import hashlib

@@ -63,7 +63,8 @@ REFERENCE_POLICIES = "reference_policies.json"
 """Baselines and reference values for a run's page."""
 
 UNNAMED = ("experiment", "seed", "output", "sinks")
-"""Overrides that a folder's name does not repeat: told elsewhere, or not what the run is."""
+"""Overrides that a folder's name does not repeat: stated elsewhere, or no part of what the run is.
+"""
 
 LONGEST = 60
 """Most letters of a folder's name for the overrides."""
@@ -244,7 +245,7 @@ class RunFolder:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a folder from another one that takes its name; None where there is none."""
+    """Identifies a folder, also if another takes its name; None where there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -1,7 +1,7 @@
 """Integrity of runs and studies: whether their files are unchanged.
 
 A checkpoint counts what the run consists of by then: lines of metrics, records with their
-checksums, the config. Whoever goes on from it or shows it compares, since what was lost, edited
+checksums, the config. Resuming and reporting compare, because what was lost, edited
 or damaged would otherwise only give other numbers.
 """
 
@@ -21,7 +21,7 @@ CHANGEABLE = (
     *("checkpoint.every", "checkpoint.keep", "sinks"),
     *("model.name", "model.device", "model.threads"),
 )
-"""Config keys that may be edited before a run goes on: they do not change what is trained.
+"""Config keys that may be edited before a run is resumed: they do not change what is trained.
 
 The model's weights are compared by themselves."""
 

@@ -18,7 +18,7 @@ WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, er
 def lock(path: Path) -> int:
     """Locks the run for this process and returns the lock's descriptor.
 
-    Where the file system has no locks, it warns and goes on.
+    Where the file system has no locks, it warns and continues.
     """
     file = path / LOCK
     with writing(file):

@@ -61,7 +61,7 @@ def say(line: str) -> None:
 
 @dataclass(frozen=True)
 class Status:
-    """What a line tells of a piece of work."""
+    """What a line says about a piece of work."""
 
     title: str
     done: int
@@ -91,7 +91,7 @@ def fitted(status: Status, width: int) -> str:
             (status.title, count, left, long),
         )
     ]
-    # The title gives way before the numbers do; a few letters of it still tell runs apart.
+    # The title gives way before the numbers do; a few letters of it still distinguish runs.
     lines.append(f"{status.title} {numbers}")
     room = width - len(numbers) - 1
     if room >= 4:
@@ -160,7 +160,7 @@ class Progress:
 
     @contextmanager
     def whole(self, title: str, total: int, done: int = 0) -> Iterator[None]:
-        """Several pieces of work with `total` parts together: their lines tell the time left."""
+        """Several pieces of work with `total` parts together: their lines show the time left."""
         with self.task(title, total, done) as task:
             self._whole = task
             try:
@@ -185,7 +185,7 @@ class Task:
         self._first = done
 
     def status(self) -> Status:
-        """What there is to tell now."""
+        """What the line says now."""
         elapsed = time.monotonic() - self._began
         return Status(
             *(self._title, self._done, self._total, elapsed, self.left()),
@@ -208,7 +208,7 @@ class Task:
         self._doing = "learning"
 
     def add(self, parts: int) -> None:
-        """So many parts are finished, with nothing to tell of them."""
+        """So many parts are finished, without a line of their own."""
         self._done += parts
         if time.monotonic() - self._told >= BETWEEN_LINES or self._done == self._total:
             self._tell()

@@ -126,8 +126,8 @@ def note_made_with(run: RunFolder, config: Config, engine: Engine, iteration: in
         if isinstance(before, Mapping) and before.get(key, model[key]) != model[key]:
             changed[key] = [before[key], model[key]]
     if changed:
-        told = ", ".join(f"{key} {new} instead of {old}" for key, (old, new) in changed.items())
-        warn(f"{run.path} goes on from iteration {iteration} with {told}; numbers may differ")
+        listed = ", ".join(f"{key} {new} instead of {old}" for key, (old, new) in changed.items())
+        warn(f"{run.path} continues from iteration {iteration} with {listed}; numbers may differ")
         found.setdefault("resumed", []).append({"iteration": iteration, "changed": changed})
     if not iteration:
         found = {**now, "command": command(run.config)}
@@ -171,7 +171,7 @@ def _known(run: Path) -> dict[str, Any]:
 
 
 def _compare(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises `ComityError` where a run goes on with another model."""
+    """Raises `ComityError` where a run is resumed with another model."""
     if before.get("weights") in (None, now.get("weights")):
         return
     raise ComityError(

@@ -62,7 +62,7 @@ def revision(package: Path) -> dict[str, Any] | None:
 
 
 def cpu_name() -> str | None:
-    """The processor's name as its maker gives it, where the system tells."""
+    """The processor's name as its maker gives it, where the system says."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -214,7 +214,7 @@ def test_roles_that_are_given_leave_nobody_to_end_the_talk() -> None:
     talks = {"least": 0, "most": 2}
     with pytest.raises(ComityError, match="or finalization=visible"):
         make_game({"name": "deal_or_no_deal", "finalization": "proposal", "messages": talks})
-    with pytest.raises(ComityError, match="nobody can end the talk"):
+    with pytest.raises(ComityError, match="no seat can end the messages early"):
         make_game({"name": "ultimatum", "messages": talks})
     make_game({"name": "ultimatum", "messages": talks, "response": "division"})
     with pytest.raises(ComityError, match="unknown response 'both'"):

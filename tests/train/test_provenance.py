@@ -213,7 +213,7 @@ def test_a_study_that_was_changed_is_noticed(tmp_path: Path) -> None:
 def test_other_libraries_are_told_and_noted(run: Path) -> None:
     found = json.loads((run / "versions.json").read_text())
     (run / "versions.json").write_text(json.dumps({**found, "torch": "1.13"}))
-    with pytest.warns(ComityWarning, match=r"goes on from iteration 4 with torch .* instead of 1"):
+    with pytest.warns(ComityWarning, match=r"from iteration 4 with torch .* instead of 1"):
         go_on(run)
     noted = json.loads((run / "versions.json").read_text())
     assert noted["torch"] == "1.13"

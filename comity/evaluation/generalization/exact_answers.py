@@ -105,7 +105,7 @@ def policy_tables(rows: Sequence[Json]) -> list[PolicyTable]:
 
 
 def state_values(tables: Iterable[PolicyTable], state: str) -> list[Value]:
-    """P(C | state) of every telling that asked for it."""
+    """P(C | state) of every prompt variant that asked for it."""
     return [(t.seed, *t.states[state]) for t in tables if state in t.states]
 
 

@@ -94,7 +94,7 @@ class Plan:
     prompt: MakePrompt = structured_prompt
     play_labels: str = "action34"
     prompts: Mapping[str, Prompt] = field(default_factory=dict)
-    """The prompts of the trainings, by name; `prompt` tells cells in them."""
+    """The prompts of the trainings, by name; `prompt` renders cells in them."""
     trained_on: Mapping[str, Game] = field(default_factory=dict)
     """Games of the trainings beyond `games`; asked about in the trained prompts alone."""
     opponents: Mapping[str, Strategy] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Plan:
         )
 
     def _games_of(self, prompt: Prompt, seat: int) -> tuple[str, ...]:
-        """The games that a trained prompt can tell."""
+        """The games that a trained prompt can render."""
         found = []
         for name, game in self.every_game.items():
             try:

@@ -5,7 +5,7 @@ to the base model and to every policy that was trained from it: those of the pub
 the prompt `structured`, and those in the prompt that the policy was trained in.
 
 Two cells may come to the same question (a story that mentions its labels in a fixed order, an
-off-task prompt that shows no state): `Question.key` tells.
+off-task prompt that shows no state): `Question.key` says which are.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from comity.registry import build
 LAYOUTS = ("original", "columns", "rows", "reversed")
 LABEL_SETS = ("action34", "action12", "action21", "random")
 FRAMINGS = ("structured", "prose", "story", "explicit")
-"""Four ways to tell the prisoner's dilemma."""
+"""Four framings of the prisoner's dilemma."""
 OFF_TASK = ("action_only", "action_game", "action_game_state")
 """Prompts with the labels but without the dilemma."""
 PERSONAS = ("utilitarian", "deontological")
@@ -96,7 +96,7 @@ class Question:
 
 
 MakePrompt = Callable[[Cell], Prompt]
-"""The prompt that tells a cell."""
+"""The prompt that renders a cell."""
 
 
 def structured_prompt(cell: Cell, stream: tuple[int | str, ...] = (0, "generalization")) -> Prompt:

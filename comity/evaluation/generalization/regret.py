@@ -122,7 +122,7 @@ def payoff_sensitivity_test(
     Against an opponent who plays at random, the regret of a policy that ignores payoffs is a
     mixture of the baselines' in every game, and so is its mean over games. Only a policy that
     answers differently in different games can be below all of them. `beats` is true where the
-    whole interval over seeds is, or, with one policy, where every way of telling is.
+    whole interval over seeds is, or, with one policy, where every prompt variant is.
     """
     kind = variant.headline
     ways: dict[tuple[Any, ...], dict[str, tuple[str, float]]] = {}

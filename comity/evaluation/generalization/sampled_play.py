@@ -135,7 +135,7 @@ def play(
 
 
 def _named(setting: PlaySetting) -> tuple[str, ...]:
-    """What tells the setting's random streams from those of others."""
+    """Distinguishes the setting's random streams from those of others."""
     extra = [
         one for one in (setting.framing, setting.opponent) if one not in ("structured", "random")
     ]

@@ -222,5 +222,5 @@ def _personas(
     return found
 
 
-def _expected(telling: PolicyTable, variant: RewardVariant) -> float:
-    return expected(telling.table, variant.reward_tables[telling.cell.game])[variant.headline]
+def _expected(policy: PolicyTable, variant: RewardVariant) -> float:
+    return expected(policy.table, variant.reward_tables[policy.cell.game])[variant.headline]

@@ -79,7 +79,7 @@ def _phase(phases: Sequence[Json]) -> Json:
 
 
 def _law(opponent: Policy, game: Iterated, seat: int) -> tuple[tuple[float, ...], ...]:
-    """What tells an opponent's conduct in one table from that in another."""
+    """Distinguishes an opponent's conduct in one table from that in another."""
     return tuple(tuple(opponent(known)) for _, known in histories(game, seat))
 
 

@@ -20,9 +20,9 @@ PAYOFF_BLIND_POLICIES = {
 """Payoff-blind baselines; a payoff-sensitive policy must have lower regret than all of them."""
 
 
-def as_table(chances: Mapping[str, float]) -> np.ndarray:
+def as_table(probabilities: Mapping[str, float]) -> np.ndarray:
     """The table of `{"CC": P(C | CC), ...}`, own move first."""
-    return np.array([chances[state] for state in OUTCOMES], dtype=np.float64).reshape(2, 2)
+    return np.array([probabilities[state] for state in OUTCOMES], dtype=np.float64).reshape(2, 2)
 
 
 def reciprocity(table: np.ndarray) -> dict[str, float]:
@@ -49,8 +49,8 @@ def payoff_sensitivity(tables: Sequence[np.ndarray]) -> dict[str, float]:
 def distances(table: np.ndarray) -> dict[str, float]:
     """Mean absolute distance over the four states to each of `STRATEGIES`."""
     return {
-        name: float(np.abs(table - as_table(chances)).mean())
-        for name, chances in STRATEGIES.items()
+        name: float(np.abs(table - as_table(probabilities)).mean())
+        for name, probabilities in STRATEGIES.items()
     }
 
 
@@ -84,9 +84,9 @@ def expected(
     """
     p_legal = np.ones((2, 2)) if p_legal is None else p_legal
     answered = all_cases()
-    chances = np.stack([p_legal * table, p_legal * (1.0 - table), 1.0 - p_legal], axis=2)
+    probabilities = np.stack([p_legal * table, p_legal * (1.0 - table), 1.0 - p_legal], axis=2)
     own = np.where(answered.own < 0, ILLEGAL_ANSWER, answered.own)
-    weights = chances[answered.shown_own, answered.shown_other, own] / 8.0
+    weights = probabilities[answered.shown_own, answered.shown_other, own] / 8.0
     found = {"reward": float(weights @ reward_table.rewards(answered))}
     for name, values in regrets(answered, reward_table).items():
         found[name] = float(weights @ values)

@@ -95,7 +95,7 @@ class NegotiationOutcomes:
     max_welfare: np.ndarray
     """float64 `[R]`: W, points of the split that is best for all; NaN unknown."""
     exact_claims: bool | None = None
-    """Nobody is paid where the claims do not fit; None: it is not known from the game."""
+    """No seat is paid where the claims do not fit; None: it is not known from the game."""
 
     @property
     def matches(self) -> int:
@@ -160,7 +160,7 @@ class NegotiationOutcomes:
         """Rounds can end in agreement: by a response, or because claims must fit.
 
         Where the game is not known, some round must have shown it: all seats claimed legally,
-        their claims did not fit, and nobody got anything of what was claimed.
+        their claims did not fit, and no seat got anything of what was claimed.
         """
         if self.responds.any():
             return True

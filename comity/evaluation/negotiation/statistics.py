@@ -282,7 +282,7 @@ def negotiation_metrics(
 ) -> dict[str, dict[str, float | None]]:
     """The key `negotiation` of a line of metrics.jsonl; `{}` unless the game is a split game.
 
-    `pooled`: over the answers of learners' seats. `seat_0`, ...: of each seat, whoever sat
+    `pooled`: over the answers of learners' seats. `seat_0`, ...: of each seat, whichever player sat
     there, and without what is counted by whole rounds or matches.
     """
     if not is_split([d.kind for d in decisions]):

@@ -106,8 +106,8 @@ class Split:
             raise ComityError("a proposal needs two seats: one claims, the other responds")
         if self.finalization == "proposal" and self.open_ended:
             raise ComityError(
-                "with finalization=proposal nobody can end the talk, because the roles are given: "
-                "set messages to one number, or finalization=visible"
+                "with finalization=proposal no seat can end the messages early, because the roles "
+                "are given: set messages to one number, or finalization=visible"
             )
 
     @property

@@ -46,7 +46,7 @@ class DecisionTable:
     payoff: np.ndarray
     """float64."""
     reward: np.ndarray
-    """float64: what the learner was trained on; 0 where nobody was."""
+    """float64: what the learner was trained on; 0 where no seat has a learner."""
     normalized_reward: np.ndarray
     """float64: the reward as a share of its range in the match's payoff table; NaN: not defined, or
     not recorded (runs of earlier versions)."""

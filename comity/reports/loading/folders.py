@@ -45,7 +45,7 @@ class Run:
     iterations: tuple[int, ...]
     """Iterations whose decisions were recorded, ascending; never empty."""
     study: str = ""
-    """What its study is told apart by, where the report is of several."""
+    """Distinguishes its study, where the report is of several."""
     reference_policies: dict[str, Any] = field(default_factory=dict)
     """Baselines and reference values (reference_policies.json); empty without the file."""
 
@@ -162,7 +162,7 @@ def learner_name(policy: str, player: str) -> str:
 
 
 def _studies(folders: list[Path]) -> dict[Path, str]:
-    """What the arms of each study are told apart by: "" where there is only one.
+    """A label that distinguishes each study's arms from others': "" where there is only one.
 
     It is what was overridden differently (`moral/opponent=random`: "random").
     """

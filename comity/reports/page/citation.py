@@ -151,7 +151,7 @@ def methods(
 ) -> str:
     """Two sentences for a paper's methods section.
 
-    `found`: the `provenance`; `configs`: of the runs. Where those differ, both values are told.
+    `found`: the `provenance`; `configs`: of the runs. Where those differ, both values are given.
     """
     shown = settings(configs)
     trained = {reward_words(rewards(config)) for config in configs}
@@ -190,8 +190,8 @@ def _names(block: Any) -> list[str]:
 
 def _inside(pairs: Sequence[tuple[str, Any]]) -> str:
     """(("rank", 16), ("alpha", None)): " (rank 16)"."""
-    told = ", ".join(f"{name} {words(value)}" for name, value in pairs if value is not None)
-    return f" ({told})" if told else ""
+    listed = ", ".join(f"{name} {words(value)}" for name, value in pairs if value is not None)
+    return f" ({listed})" if listed else ""
 
 
 def _project(found: Json) -> str:

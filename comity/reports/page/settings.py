@@ -132,12 +132,12 @@ def learners(config: Json) -> list[str]:
 
 def reward_words(blocks: Sequence[Any]) -> str:
     """Rewards in one line: "own, then deontological, penalty 3.0"."""
-    told = []
+    parts = []
     for block in blocks:
         if isinstance(block, dict):
             block = {key: value for key, value in block.items() if key not in RULES_OF_ILLEGAL}
-        told.append(words(block))
-    return ", then ".join(told)
+        parts.append(words(block))
+    return ", then ".join(parts)
 
 
 def _pruned(key: str, config: Json) -> Any:

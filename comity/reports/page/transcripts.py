@@ -230,14 +230,14 @@ def _identity(decisions: list[Row], talks: dict[tuple[int, int], Row]) -> Any:
     said = []
     for row in decisions:
         talk = talks.get((row["match"], row["conversation"]))
-        # A growing conversation is told apart by its whole; it is hashed, not kept.
-        told = hash(tuple(talk["ids"])) if talk else None
+        # A growing conversation is identified by a hash of all its tokens.
+        conversation = hash(tuple(talk["ids"])) if talk else None
         seen = (row["text"], tuple(row["tokens"] or ()), tuple(row["legal"] or ()))
         done = (row["move"], row["played"], row["payoff"])
         place = (row["seat"], row["round"], row["step"], row["player"], row["adapter"])
         sample_instance = tuple(tuple(row[name] or ()) for name in EXTRA[:4])
         how = (row["message_as_read"], row["attempts"], row["constrained"], row["controller"])
-        said.append((place, seen, done, told, sample_instance, how))
+        said.append((place, seen, done, conversation, sample_instance, how))
     return tuple(said)
 
 

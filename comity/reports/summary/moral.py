@@ -118,7 +118,7 @@ def _phase(phases: Sequence[Json], iteration: int) -> Json | None:
 
 
 def _legal_share(phase: Json) -> float | None:
-    """The worst legal answer's share of a phase's range; None where it was not noted."""
+    """The worst legal answer's share of a phase's range; None where it was not recorded."""
     if "legal_share" in phase:
         return round(float(phase["legal_share"]), 6)
     if "legal_low" not in phase or phase["high"] <= phase["low"]:

@@ -54,7 +54,7 @@ def joint_outcomes(table: DecisionTable) -> dict[str, float] | None:
     """Shares of one seed's rounds by joint outcome, the policy's own move first.
 
     The policy's seat is, match by match, that of the decisions marked `trained`; where both are
-    (it plays itself), and where nobody was marked in any match, seat 0's move is first. Matches
+    (it plays itself), and where no seat was marked in any match, seat 0's move is first. Matches
     without it are left out. "illegal": rounds in which some answer was illegal, or some seat made
     no move. None unless two seats with two moves each played.
     """

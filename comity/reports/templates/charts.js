@@ -120,7 +120,7 @@ function figure(container, { title, unit, description, iterations, draw, readout
       const from = chosen === null ? (step > 0 ? -1 : iterations.length) : chosen;
       choose(Math.min(Math.max(from + step, 0), iterations.length - 1));
     });
-    // Who reads with the keyboard goes on where they were.
+    // Keyboard focus stays where it was.
     const before = chosen;
     const isRead = canvas.contains(document.activeElement);
     canvas.replaceChildren(drawing);

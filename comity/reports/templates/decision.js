@@ -49,7 +49,7 @@ function decisionBox(d) {
   }
   if (d.probabilities.length) {
     box.append(heading("Probability of each legal answer"));
-    const chances = html("div", "chances");
+    const bars = html("div", "chances");
     d.probabilities.forEach((chance, i) => {
       const label = d.legal[i] ?? `move ${i}`;
       const track = html("span", "track");
@@ -57,9 +57,9 @@ function decisionBox(d) {
       bar.style.width = `${100 * (chance ?? 0)}%`;
       track.append(bar);
       const isChosen = label.trim() === d.text.trim() ? "chosen" : "";
-      chances.append(html("span", isChosen, label), track, html("span", isChosen, chance === null ? "none" : `${nicely(100 * chance, 2)}\u202f%`));
+      bars.append(html("span", isChosen, label), track, html("span", isChosen, chance === null ? "none" : `${nicely(100 * chance, 2)}\u202f%`));
     });
-    box.append(chances);
+    box.append(bars);
   }
   const facts = html("dl", "facts");
   const trained = d.adapter === null ? "" : `${d.adapter}, version ${d.version}`;

@@ -22,7 +22,7 @@ function csv(rows) {
   const cell = (value) => {
     if (value === null || value === undefined) return "";
     if (typeof value === "number") return String(value);
-    // A text that a spreadsheet would take for a formula is told apart from one.
+    // Text that a spreadsheet would take for a formula is escaped.
     const text = /^[=+\-@\t\r]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : value;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };

@@ -93,7 +93,7 @@ function dealTable(round, items, players) {
   scroll.append(table);
   return scroll;
 }
-/** Who a seat is, told apart from another seat of the same name. */
+/** A seat's name, distinguished from another seat of the same name. */
 function speaker(d, players) {
   const isAlone = players.filter((player) => player === players[d.seat]).length === 1;
   return isAlone ? d.player : `${d.player}, seat ${d.seat}`;
