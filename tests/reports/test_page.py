@@ -140,7 +140,7 @@ def test_filters_and_folding(browser: Any, report: Path) -> None:
     assert all("iteration 0" in text for text in page.locator(".item").all_inner_texts())
     choose(page, "Seed", "1")
     assert page.locator(".list .count").inner_text().startswith("3 matches")
-    choose(page, "PlayedMatches in", "cross-play")
+    choose(page, "Played in", "cross-play")
     choose(page, "Policy", "always_defect")
     choose(page, "Against", "always_defect")
     choose(page, "Contains", "DD")

@@ -67,7 +67,7 @@ def test_a_reader_goes_through_the_report(browser: Any, report: Path) -> None:
 def test_a_match_is_a_conversation_round_by_round(browser: Any, report: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     visit = Visit(page, report.as_uri())
-    choose(page, "PlayedMatches in", "cross-play")
+    choose(page, "Played in", "cross-play")
     choose(page, "Policy", "greedy")
     choose(page, "Against", "cooperator")
     first = page.locator(".talk").first
@@ -124,7 +124,7 @@ def test_every_answer_opens(browser: Any, tmp_path: Path) -> None:
     assert facts["Attempts"] == "3"
     assert facts["Constrained decoding"] == "yes"
     assert facts["Log-probability of the answer"].startswith("\u2212")
-    assert facts["Legal"] == "yes" and facts["PlayedMatches by"] == "live"
+    assert facts["Legal"] == "yes" and facts["Controller"] == "live"
     linked = page.url
     again = Visit(browser.new_page(), linked)
     assert again.page.locator(".decision").inner_text() == text
@@ -201,12 +201,12 @@ def test_rounds_that_a_message_too_many_ended(browser: Any, tmp_path: Path) -> N
         for round_ in page.locator("#match .talk").all():
             assert round_.locator("tr").count() == 3, "a line for the items and one for each seat"
             text = round_.inner_text()
-            if "a message too many" in text:
+            if "message beyond the limit" in text:
                 ended += 1
                 assert "together 0 of 100 points" in text
                 assert round_.locator(".settled").count() in (1, 2)
     assert ended
-    page.locator(".settled", has_text="a message too many").first.click()
+    page.locator(".settled", has_text="message beyond the limit").first.click()
     assert "exceeded" in page.locator(".decision").inner_text()
     visit.check(report.as_uri())
 
@@ -243,7 +243,7 @@ def test_thoughts_and_failed_tries_stand_before_the_answer(
     asides = page.locator(".bubble.aside").all_inner_texts()
     assert len(asides) == 2
     assert "thought" in asides[0] and "Hm, <i>what</i> now?" in asides[0]
-    assert "failed try" in asides[1]
+    assert "failed attempt" in asides[1]
     page.locator(".bubble.aside").nth(1).click()
     assert "Whatever." in page.locator(".decision").inner_text()
     answers = page.locator(".bubble:not(.aside)").count()
