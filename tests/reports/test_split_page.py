@@ -74,7 +74,7 @@ def test_a_match_is_a_conversation_round_by_round(browser: Any, report: Path) ->
     assert first.locator("h4").inner_text() == "Round 1"
     sample_instance = first.locator(".deal tr").all_inner_texts()
     assert sample_instance[0] == "\t10 coins"
-    worth = dict(line.removeprefix("worth to ").split("\t") for line in sample_instance[1:])
+    worth = dict(line.removeprefix("value to ").split("\t") for line in sample_instance[1:])
     assert set(worth) == {"greedy", "cooperator"}
     assert sorted(worth.values()) == ["1", "10"]
     said = dict(text.split("\n") for text in first.locator(".speech").all_inner_texts())
@@ -89,7 +89,7 @@ def test_a_match_is_a_conversation_round_by_round(browser: Any, report: Path) ->
         "got 10 coins · 100 points" if greedy_more else "got 5 coins · 5 points"
     )
     together = first.locator(".together").inner_text()
-    assert together.startswith(f"together {100 if greedy_more else 55} of 100 points")
+    assert together.startswith(f"joint payoff {100 if greedy_more else 55} of 100 points")
     choose(page, "Contains", "over")
     assert "20 of 10 coins claimed" in page.locator("#match").inner_text()
     choose(page, "Policy", "cooperator")
@@ -203,7 +203,7 @@ def test_rounds_that_a_message_too_many_ended(browser: Any, tmp_path: Path) -> N
             text = round_.inner_text()
             if "message beyond the limit" in text:
                 ended += 1
-                assert "together 0 of 100 points" in text
+                assert "joint payoff 0 of 100 points" in text
                 assert round_.locator(".settled").count() in (1, 2)
     assert ended
     page.locator(".settled", has_text="message beyond the limit").first.click()
