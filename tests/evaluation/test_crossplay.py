@@ -179,7 +179,7 @@ def test_pairs_that_leave_nothing_to_chance_are_exact(tmp_path: Path) -> None:
     )
     exact = matrix["tit_for_tat"]["always_defect"]["payoff"]
     assert (exact["mean"], exact["low"]) == (pytest.approx(0.8), None)
-    assert exact["reason"].startswith("deterministic")
+    assert exact["reason"] == "deterministic: all these matches are identical"
     chance = matrix["tit_for_tat"]["random"]["payoff"]
     assert chance["low"] < chance["high"]
     noisy = {**PD, "noise": 0.1}
