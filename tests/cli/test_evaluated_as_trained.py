@@ -180,7 +180,7 @@ def test_everything_that_was_published_can_be_asked_by_the_command(tmp_path: Pat
     ]  # fmt: skip
     found = evaluated(run, *options)
     assert list(found["games"]) == ["prisoners_dilemma", "prisoners_dilemma_4310", "mine", "unlike"]
-    assert found["games"]["unlike"]["joint"] == 6.0
+    assert found["games"]["unlike"]["max_joint_payoff"] == 6.0
     assert found["policies"] == ["base", "ipd", "ipd, other seat"]
     null = found["payoff_blind_regret"]["deontological"]["always_defect"]["mine"]
     assert null["expected"]["deontological"] == 2.0
@@ -196,7 +196,7 @@ def test_everything_that_was_published_can_be_asked_by_the_command(tmp_path: Pat
     # 5 rounds of 2 episodes; tit-for-tat does what was on display, always_defect defects.
     assert list(found["play_opponents"]) == ["tit_for_tat", "always_defect"]
     strict = found["play_opponents"]["always_defect"]["ipd"]["mine"]["strict"]
-    assert sum(strict["types"].values()) == 10
+    assert sum(strict["action_types"].values()) == 10
     assert list(found["play_framings"]) == ["prose", "action_game_state"]
     page = (run / "generalization.html").read_text()
     assert "always_<wbr>defect" in page and "Retaliation" in page and "Reciprocity without" in page

@@ -208,7 +208,7 @@ def test_phases_with_and_without_lengths() -> None:
     with pytest.raises(ComityError, match="too few for 2 phases"):
         compose("moral/small/game-then-game-vs-random", ["iterations=1"])
     mixed = "phases=[{reward: {name: own}, iterations: 3}, {reward: {name: own}}]"
-    with pytest.raises(ComityError, match="all of them their iterations, or none"):
+    with pytest.raises(ComityError, match="set iterations in all of them or in none"):
         compose("ipd", [mixed])
 
 

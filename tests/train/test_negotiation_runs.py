@@ -250,8 +250,10 @@ def test_the_lists_name_the_parts_of_negotiation(capsys: pytest.CaptureFixture[s
         "prompts": ("negotiation",),
         "players": ("welfare_maximizing", "greedy", "claim", "tit_for_tat_claims"),
         "answers": ("attempts", "constrained", "free"),
-        "experiments": PRESETS,
+        # A word lists the names one by one; without, they are shown as families.
+        "experiments robust": [name for name in PRESETS if name.startswith("robust")],
+        "experiments myopic": [name for name in PRESETS if name.startswith("myopic")],
     }.items():
-        assert main(["list", section]) == 0
+        assert main(["list", *section.split()]) == 0
         listed = capsys.readouterr().out
         assert all(name in listed for name in names)
