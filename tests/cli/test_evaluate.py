@@ -47,7 +47,7 @@ def test_it_writes_numbers_a_table_and_a_page(
     assert numbers["policies"] == ["base", "ipd"]
     assert numbers["title"] == "Generalization of ipd", "not the folder with all its overrides"
     assert list(numbers["games"]) == ["stag_hunt"]
-    assert sum(numbers["play"]["ipd"]["stag_hunt"]["strict"]["types"].values()) == 10
+    assert sum(numbers["play"]["ipd"]["stag_hunt"]["strict"]["action_types"].values()) == 10
     rows = pq.read_table(run / "generalization.parquet").to_pylist()
     assert len(rows) == numbers["questions"]
     assert {row["label_cooperate"] for row in rows} == {"action1", "action2", "action3", "A"}
@@ -116,7 +116,7 @@ def test_a_run_without_a_checkpoint(
     [
         (["--games", "stag_hund"], "did you mean stag_hunt"),
         (["--seeds", "1,x"], "--seeds takes whole numbers"),
-        (["--seeds", "-1"], "from 0 on"),
+        (["--seeds", "-1"], "from 0 to"),
         (["--seeds", str(2**63)], f"up to {2**63 - 1}"),
         (["--table", "mine=3,0,5,1", "--table", "mine=1,2,3,4"], "two games are called 'mine'"),
         (["--games", "stag_hunt", "--table", "stag_hunt=3,0,5,1"], "two games are called"),

@@ -67,7 +67,7 @@ def test_any_path_works_or_the_error_says_how_it_is_quoted(path: str) -> None:
     "override", ["seats=[learner,adapter:/t/é]", "record.questions={a: Was ist größer?}"]
 )
 def test_text_in_lists_and_mappings(override: str) -> None:
-    with pytest.raises(ComityError, match="quoted in them, as in 'seats="):
+    with pytest.raises(ComityError, match="special characters in them, as in 'seats="):
         compose("smoke", [override])
 
 
