@@ -117,7 +117,7 @@ def test_a_run_without_a_checkpoint(
         (["--games", "stag_hund"], "did you mean stag_hunt"),
         (["--seeds", "1,x"], "--seeds takes whole numbers"),
         (["--seeds", "-1"], "from 0 to"),
-        (["--seeds", str(2**63)], f"up to {2**63 - 1}"),
+        (["--seeds", str(2**63)], f"to {2**63 - 1}"),
         (["--table", "mine=3,0,5,1", "--table", "mine=1,2,3,4"], "two games are called 'mine'"),
         (["--games", "stag_hunt", "--table", "stag_hunt=3,0,5,1"], "two games are called"),
     ],

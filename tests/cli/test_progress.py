@@ -102,6 +102,7 @@ def test_something_is_said_before_torch_is_loaded(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "comity.train", None)  # Its import fails.
+    monkeypatch.setitem(sys.modules, "comity.commands.run", None)
     monkeypatch.setitem(sys.modules, "comity.commands.plan", None)
     assert main(command.split()) == 1
     first, *_ = capsys.readouterr().err.splitlines()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
-from comity.engines.local import attention
+from comity.engines.local import attention, check_conditions
 from comity.engines.local import model_check as check
 from comity.engines.local.adapters import lora_layers
 from comity.engines.local.engine import Engine
@@ -124,20 +124,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": (RIGHT, {}),
     "starcoder2": (RIGHT, {"sliding_window": 64}),
     "vaultgemma": (RIGHT, WINDOWED),
-    "bloom": ("attention of its own", {**OWN, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
-    "codegen": ("attention of its own", {**OWN, **GPT, "rotary_dim": 4, "n_ctx": 512}),
-    "diffllama": ("attention of its own", {}),
-    "doge": ("attention of its own", {}),
-    "falcon": ("attention of its own", {"alibi": False, "num_key_value_heads": None}),
-    "gptj": ("attention of its own", {**OWN, **GPT, "rotary_dim": 4}),
-    "mpt": ("attention of its own", {**OWN, "d_model": 32, "n_heads": 4, "n_layers": 2}),
-    "nemotron": ("attention of its own", {}),
-    "stablelm": ("attention of its own", {}),
-    "xglm": ("attention of its own", {"d_model": 32, "num_layers": 2, "attention_heads": 4}),
+    "bloom": ("custom attention", {**OWN, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
+    "codegen": ("custom attention", {**OWN, **GPT, "rotary_dim": 4, "n_ctx": 512}),
+    "diffllama": ("custom attention", {}),
+    "doge": ("custom attention", {}),
+    "falcon": ("custom attention", {"alibi": False, "num_key_value_heads": None}),
+    "gptj": ("custom attention", {**OWN, **GPT, "rotary_dim": 4}),
+    "mpt": ("custom attention", {**OWN, "d_model": 32, "n_heads": 4, "n_layers": 2}),
+    "nemotron": ("custom attention", {}),
+    "stablelm": ("custom attention", {}),
+    "xglm": ("custom attention", {"d_model": 32, "num_layers": 2, "attention_heads": 4}),
     "falcon_mamba": ("recurrence", {"state_size": 4}),
     "jamba": ("recurrence", {"mamba_d_state": 4, "num_experts": 2}),
     "lfm2": ("convolution", {"layer_types": ["conv", "full_attention"]}),
-    "llama4_text": ("attention in chunks", {**HEADS, **LOCAL, "intermediate_size_mlp": 48}),
+    "llama4_text": ("chunked attention", {**HEADS, **LOCAL, "intermediate_size_mlp": 48}),
     "mamba": ("recurrence", {"state_size": 4}),
     "minimax": ("recurrence", {**LOCAL, **HEADS}),
     "qwen3_5_text": ("recurrence", LINEAR),
@@ -202,7 +202,7 @@ def test_a_model_in_bfloat16_is_checked_in_float32_and_left_as_it_was(kind: str)
 def test_large_models_are_checked_in_their_own_type(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "FLOAT32_BYTES", 0)
+    monkeypatch.setattr(check_conditions, "FLOAT32_BYTES", 0)
     monkeypatch.setattr(check, "FLOAT32_TOLERANCE", 0.0)  # would refuse everything
     check._CHECKED.clear()
     model = tiny(kind).to(torch.bfloat16)
@@ -281,8 +281,8 @@ def test_positions_that_depend_on_the_longest_conversation_end_there(
 
 
 def test_the_docs_have_the_table() -> None:
-    lines = [f"| computed | {', '.join(f'`{kind}`' for kind in rows(RIGHT))} |"]
+    lines = [f"| supported | {', '.join(f'`{kind}`' for kind in rows(RIGHT))} |"]
     for reason in dict.fromkeys(found for found, _ in FAMILIES.values() if found != RIGHT):
-        lines.append(f"| refused: {reason} | {', '.join(f'`{kind}`' for kind in rows(reason))} |")
-    table = "\n".join(("| verdict | `model_type` |", "| --- | --- |", *lines))
+        lines.append(f"| rejected: {reason} | {', '.join(f'`{kind}`' for kind in rows(reason))} |")
+    table = "\n".join(("| result | `model_type` |", "| --- | --- |", *lines))
     assert table in PAGE.read_text(), f"docs/how-to/models.md must have this table:\n{table}"
