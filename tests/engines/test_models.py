@@ -140,7 +140,7 @@ def test_two_processes_at_once_convert_once(tmp_path: Path) -> None:
     script.write_text(
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from comity.engines import models\n"
+        "from comity.engines.local import models\n"
         "models._installed_file = lambda entry, cache: Path('unused')\n"
         "def convert(file, entry, folder):\n"
         "    folder.mkdir()\n"

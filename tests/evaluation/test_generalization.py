@@ -97,7 +97,7 @@ def test_who_says_a_label_whatever_it_means_is_named() -> None:
     ]
     found = summarize(plan(), people, measure(plan(), people), JUDGES)
     told = labels_verdict(found)
-    assert told.endswith("exchange their meanings): parrot (0.90, exchanged 0.20).")
+    assert told.endswith("swap meanings): parrot (0.90, exchanged 0.20).")
     page = render({"title": "", "created": "", "setting": {}, **found})
     assert told in page and verdict(found) in page
     other = plan(label_sets=("action12", "random"))

@@ -454,12 +454,12 @@ def test_yardsticks_of_a_split_game(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(game: Split) -> None:
         raise ComityError("nothing exact is known")
 
-    monkeypatch.setattr(reference_policies, "expected_payoffs", lambda game: exact)
+    monkeypatch.setattr(reference_policies, "reference_payoffs", lambda game: exact)
     assert reference_policies.split_reference_policies(game) == {
         "items": ["hats", "books"],
         "expected_payoffs": exact,
     }
-    monkeypatch.setattr(reference_policies, "expected_payoffs", refuse)
+    monkeypatch.setattr(reference_policies, "reference_payoffs", refuse)
     assert reference_policies.split_reference_policies(game)["expected_payoffs"] == {}
     assert (
         reference_policies.split_reference_policies(make_game({"name": "prisoners_dilemma"})) == {}

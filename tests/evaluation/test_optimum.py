@@ -140,12 +140,12 @@ def test_yardsticks_by_hand() -> None:
     found = reference_policies(GAME, [(0, "own", reward("own"))], against("tit_for_tat"))
     phase = {"first": 0, "reward": "own", "low": -6.0, "high": 4.0, "legal_low": 0.0}
     assert found["phases"] == [phase]
-    defect = found["null"]["always_defect"]
+    defect = found["payoff_blind"]["always_defect"]
     assert defect["reward"] == pytest.approx([1.3])
     assert defect["normalized"] == pytest.approx([0.73])
     assert defect["action_types"]["D|C"] == pytest.approx(0.2)
     assert defect["action_types"]["D|D"] == pytest.approx(0.8)
-    cooperate = found["null"]["always_cooperate"]
+    cooperate = found["payoff_blind"]["always_cooperate"]
     assert cooperate["reward"] == pytest.approx([2.7])
     assert found["optimal_policies"][0]["0"] == {"CC": 0.0, "CD": 0.0, "DC": 0.0, "DD": 0.0}
 
@@ -229,4 +229,4 @@ def test_every_one_shot_game_has_yardsticks(script: str, rule: str) -> None:
                 )
                 states = {"start"} if start == "none" else {"CC", "CD", "DC", "DD"}
                 assert set(found["optimal_policies"][0]["0"]) == states
-                assert set(found["null"]) == {"always_cooperate", "always_defect", "reciprocate"}
+                assert set(found["payoff_blind"]) == {"always_cooperate", "always_defect", "reciprocate"}
