@@ -229,4 +229,8 @@ def test_every_one_shot_game_has_yardsticks(script: str, rule: str) -> None:
                 )
                 states = {"start"} if start == "none" else {"CC", "CD", "DC", "DD"}
                 assert set(found["optimal_policies"][0]["0"]) == states
-                assert set(found["payoff_blind"]) == {"always_cooperate", "always_defect", "reciprocate"}
+                assert set(found["payoff_blind"]) == {
+                    "always_cooperate",
+                    "always_defect",
+                    "reciprocate",
+                }

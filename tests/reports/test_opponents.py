@@ -68,4 +68,4 @@ def test_the_page_draws_them(
     # The closed panel of how the training went holds nothing yet.
     assert drawn.count() == charts
     titles = visit.page.locator("#learning figcaption").all_inner_texts()
-    assert any("from the past" in title for title in titles) == (charts > 0)
+    assert any("past checkpoints" in title for title in titles) == (charts > 0)

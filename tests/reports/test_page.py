@@ -203,9 +203,9 @@ def test_what_was_told_for_exploration_is_marked_and_harmless(
     tab.locator(".bubble").first.click()
     marked = tab.locator(".decision .text .exploration")
     assert marked.first.evaluate("element => element.textContent") == hostile
-    assert "told for exploration" in tab.locator(".decision").inner_text()
+    assert "Underlined: exploration instruction" in tab.locator(".decision").inner_text()
     tab.locator(".bubble").nth(2).click()
-    assert "told for exploration" not in tab.locator(".decision").inner_text()
+    assert "Underlined" not in tab.locator(".decision").inner_text()
     visit.check(page.as_uri())
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from comity.commands.run import run
 from comity.engines.local.kv_cache import DifferentiableCache, KVCache
 from comity.engines.local.session import Session
 from comity.players.language_model.session import LanguageModelSession
 from comity.rollout import counterfactuals as branches
 from comity.rollout.counterfactuals import counterfactual_returns
 from comity.rollout.play import Match, play
-from comity.train import train
 from tests.train.small import small
 from tests.worlds import dilemma, learner, play_matches, tiny_models
 
@@ -60,7 +60,7 @@ def test_no_cache_of_an_earlier_iteration_lives_while_the_next_one_plays(
     monkeypatch.setattr(DifferentiableCache, "detached", watched)
     gc.disable()
     try:
-        train(small(tmp_path, *RUNS[name]), report=False)
+        run(small(tmp_path, *RUNS[name]))
     finally:
         gc.enable()
     assert len(alive) >= 4
