@@ -12,6 +12,7 @@ import pytest
 
 from comity.cli import main
 from comity.commands.play import play_game
+from comity.commands.run import run
 from comity.errors import ComityError
 from comity.runs.folder import stored_config
 from comity.train import train
@@ -67,11 +68,11 @@ USES: dict[str, Callable[[Path], list[str]]] = {
 def test_in_a_run(use: str, folders: dict[str, Path], foreign: Path, tmp_path: Path) -> None:
     given = ["iterations=1", f"model.name={folders['ours']}", *USES[use](foreign)]
     with pytest.raises(ComityError, match=REFUSAL) as error:
-        train(small(tmp_path / "ours", *given), report=False)
+        run(small(tmp_path / "ours", *given))
     assert "\n" not in str(error.value)
     # With its own base nothing is refused.
     given[1] = f"model.name={folders['others']}"
-    train(small(tmp_path / "theirs", *given), report=False)
+    run(small(tmp_path / "theirs", *given))
 
 
 def test_in_a_persons_match(
@@ -135,5 +136,5 @@ def test_when_a_study_goes_on(folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.rmtree(folder / "crossplay")
     shutil.copyfile(folders["others"] / "model.safetensors", model / "model.safetensors")
     with pytest.raises(ComityError, match=REFUSAL):
-        train(stored_config(folder), resume=folder, report=False)
+        run(stored_config(folder), resume=folder)
     assert not (folder / "crossplay").exists()

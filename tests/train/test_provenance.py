@@ -45,7 +45,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 def go_on(run: Path) -> Path:
-    return train(stored_config(run), resume=run, report=False)
+    return run_experiment(stored_config(run), resume=run)
 
 
 # What is compared when a run goes on

@@ -134,7 +134,7 @@ def test_any_kind_of_run_resumes(
     call = {"two learners": 8, "learners called as layers are": 8, "two critics": 8, "ppo": 13}.get(
         variant, 4
     )
-    step = "descend" if variant in ("ppo", "as executed") else "step"
+    step = "optimizer_step" if variant in ("ppo", "as executed") else "step"
     folder = stop_and_resume(monkeypatch, tmp_path, changes, Learner, step, call)
     assert metrics(folder) == metrics(uninterrupted(*changes))
     if "critic" in variant:

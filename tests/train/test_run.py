@@ -28,7 +28,7 @@ KEYS = {
     *("iteration", "cooperation", "payoff", "outcomes", "conditional", "illegal", "reward"),
     *("loss", "kl", "entropy", "gradient_norm", "learning_rate"),
     *("importance_mean", "importance_max", "decisions", "tokens_played", "tokens_learned"),
-    *("phase", "rewards", "by_opponent", "negotiation"),
+    *("phase", "rewards", "by_opponent", "negotiation", "metrics"),
 }
 
 

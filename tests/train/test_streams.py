@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import comity
+from comity.commands.run import run as run_experiment
 from comity.games.randomness import DRAWN_ONCE, STREAMS, Stream, generator, recorded_streams
-from comity.train import train
 from tests.train.small import short_rules, small
 
 SPLIT = (
@@ -78,7 +78,7 @@ RUNS: dict[str, tuple[str, ...]] = {
 
 def used(output: Path, *changes: str) -> list[Stream]:
     with recorded_streams() as streams:
-        train(small(output, "iterations=3", *changes), report=False)
+        run_experiment(small(output, "iterations=3", *changes))
     return streams
 
 
@@ -148,16 +148,16 @@ def test_nothing_random_is_made_elsewhere() -> None:
     allowed = {
         "games/randomness.py",
         # The published protocol's own generators, and resampling of numbers that are there.
-        "evaluation/executed.py",
+        "evaluation/moral/published_protocol.py",
         "evaluation/statistics.py",
         # Seeds that were drawn from a stream.
-        "engines/lora.py",
+        "engines/local/adapters/lora.py",
         "learning/value_head.py",
-        "resuming.py",
+        "experiments/resume.py",
         # Tokens that a model is tried with when it is loaded, the same for all.
-        "engines/check.py",
+        "engines/local/model_check.py",
         # Keeps and restores the global generators, which nothing draws from but torch's dropout.
-        "learning/states.py",
+        "learning/state/exact_state.py",
     }
     root = Path(comity.__file__).parent
     made = re.compile(
