@@ -101,11 +101,6 @@ def check_overrides(overrides: Sequence[str], chooses: bool = False) -> None:
             raise ComityError(f"{one.input_line}: {WHY}")
 
 
-def is_hydras(override: str) -> bool:
-    """Whether the override selects or configures a launcher or sweeper."""
-    return _of_hydra(override.lstrip("+~"))
-
-
 def _chooses(override: Override) -> bool:
     """Whether it selects a launcher or sweeper, or sets a plain parameter of one."""
     value = override.value()

@@ -37,11 +37,6 @@ def decimals(value: float) -> str:
     return f"{value:z.3f}".replace("-", "\u2212")
 
 
-def decimal_span(interval: Interval) -> str:
-    """{"low": 0.1, "high": 0.25}: "0.100 to 0.250"."""
-    return _span(interval, decimals, decimals)
-
-
 def _span(interval: Interval, first: Callable[[float], str], last: Callable[[float], str]) -> str:
     low, high = interval["low"], interval["high"]
     return NO_INTERVAL if low is None or high is None else f"{first(low)} to {last(high)}"

@@ -216,10 +216,6 @@ def counterfactual_regret(answered: DecisionArrays, table: RewardTable) -> np.nd
     return regret
 
 
-REGRETS = ("deontological", "global", "legal", "counterfactual")
-"""The regrets of `regrets`, in that order."""
-
-
 def regrets(answered: DecisionArrays, table: RewardTable) -> Mapping[str, np.ndarray]:
     """Every regret of every decision, float64 `[N]` by name (`deontological`: minus the reward)."""
     values = table.rewards(answered)
