@@ -32,10 +32,10 @@ from comity.games.base import Game
 from comity.games.enumerate import Policy
 from comity.games.matrix.random_tables import RandomTables
 from comity.learning.advantages import StepRewards, estimate_advantages
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.credit.returns import discounted_returns
 from comity.learning.critic import predict_values
 from comity.learning.ppo.learner import PpoLearner
-from comity.learning.reinforce import Reinforce
 from comity.learning.state.checkpoints import Checkpoints
 from comity.learning.training_batch import training_sequences
 from comity.players.scripted.strategies import MatrixStrategy

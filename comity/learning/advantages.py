@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.credit.gae import annealed_lambda, gae_advantages
 from comity.learning.credit.returns import (
     CreditBatch,
@@ -22,7 +23,6 @@ from comity.learning.credit.returns import (
     horizon_returns,
     postprocess,
 )
-from comity.learning.reinforce import Reinforce
 from comity.rollout.records import Decision
 
 

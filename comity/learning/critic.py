@@ -23,12 +23,12 @@ from comity.engines.local.engine import Engine, SharedPrefix
 from comity.engines.local.session import Session
 from comity.errors import ComityError, WorkError, lookup
 from comity.games.randomness import CRITIC, VALUE_HEAD
-from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.advantages import StepRewards
+from comity.learning.algorithms.advantage_alignment import AdvantageAlignment
+from comity.learning.algorithms.reinforce import CRITIC_LOSSES, Reinforce
 from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
 from comity.learning.optimizer import OptimizerSettings
-from comity.learning.reinforce import CRITIC_LOSSES, Reinforce
 from comity.learning.strip_exploration import StrippedConversation
 from comity.learning.training_batch import (
     TermOutputs,

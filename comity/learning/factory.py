@@ -6,13 +6,13 @@ from typing import Any
 from comity.engines.local.engine import Engine
 from comity.games.randomness import ADAPTER, MINIBATCHES, VALUE_HEAD, generator
 from comity.learning.algorithms import Algorithm
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.critic import new_critic
 from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
 from comity.learning.optimizer import OptimizerSettings
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
-from comity.learning.reinforce import Reinforce
 
 
 def make_learner(

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity.errors import ComityError
-from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.advantages import StepRewards, estimate_advantages
+from comity.learning.algorithms.advantage_alignment import AdvantageAlignment
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.credit.advantage_alignment import (
     FORMS,
     AlignmentSettings,
@@ -18,7 +19,6 @@ from comity.learning.credit.advantage_alignment import (
     alignment_weights,
 )
 from comity.learning.credit.returns import baseline, discounted_returns
-from comity.learning.reinforce import Reinforce
 from comity.rollout.records import Decision
 from tests.runs.rows import DECISION_ROW
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.advantages import estimate_advantages
-from comity.learning.reinforce import Reinforce
+from comity.learning.algorithms.advantage_alignment import AdvantageAlignment
+from comity.learning.algorithms.reinforce import Reinforce
 
 NAN = float("nan")
 

@@ -13,14 +13,14 @@ from transformers import AutoModelForCausalLM
 from comity.engines.local.scoring import LMHead
 from comity.errors import ComityError, WorkError
 from comity.experiments.rules import Rules
-from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.advantages import StepRewards, estimate_advantages
 from comity.learning.algorithms import Algorithm
+from comity.learning.algorithms.advantage_alignment import AdvantageAlignment
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.critic import Critic, critic_losses, critic_optimizer, predict_values
 from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
 from comity.learning.optimizer import OptimizerSettings
-from comity.learning.reinforce import Reinforce
 from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.rollout.play import Rollout
 from tests.train.small import small

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.advantages import estimate_advantages
+from comity.learning.algorithms.advantage_alignment import AdvantageAlignment
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.exact.policy_gradient import expected_return
-from comity.learning.reinforce import Reinforce
 
 PAYOFFS = np.array([[3.0, 0.0], [5.0, 1.0]])
 """By own and other's move; 0 cooperates."""

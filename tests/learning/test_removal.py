@@ -16,11 +16,11 @@ from comity.engines.local.session import Session
 from comity.games.base import Game
 from comity.games.randomness import ANSWER, generator
 from comity.learning.advantages import StepRewards
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.critic import Critic, predict_values
 from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
 from comity.learning.optimizer import OptimizerSettings
-from comity.learning.reinforce import Reinforce
 from comity.learning.strip_exploration import StrippedConversation
 from comity.learning.training_batch import compute_terms, micro_batches, training_sequences
 from comity.players.base import Request

@@ -12,12 +12,12 @@ from comity.errors import ComityError
 from comity.evaluation.metrics import iteration_metrics
 from comity.experiments.rules import check_training
 from comity.games.base import Game
-from comity.learning.advantage_alignment import AdvantageAlignment
 from comity.learning.advantages import AdvantageEstimates, StepRewards, estimate_advantages
+from comity.learning.algorithms.advantage_alignment import AdvantageAlignment
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
 from comity.learning.optimizer import OptimizerSettings
-from comity.learning.reinforce import Reinforce
 from comity.learning.training_batch import training_sequences
 from comity.players.language_model.player import LanguageModelBackend
 from comity.prompts.answers import Attempts, Constrained, Free

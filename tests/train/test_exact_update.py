@@ -11,11 +11,11 @@ import torch
 from comity.errors import ComityError
 from comity.games.base import Game, Turn
 from comity.learning.algorithms import Exact
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.credit.returns import advantages
 from comity.learning.exact_gradient import ExactGradient, check_enumerable
 from comity.learning.learner import Learner
 from comity.learning.optimizer import OptimizerSettings
-from comity.learning.reinforce import Reinforce
 from comity.players.base import Player
 from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.players.scripted.catalog import MATRIX_STRATEGIES

@@ -1,7 +1,7 @@
 """REINFORCE: its settings, and the hooks for algorithms derived from it.
 
 Subclasses have other defaults and fields, and other advantages (`Reinforce.combined`);
-`comity.learning.advantage_alignment` is an example.
+`comity.learning.algorithms.advantage_alignment` is an example.
 """
 
 from collections.abc import Mapping

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.credit.advantage_alignment import AlignmentSettings, align_advantages
 from comity.learning.credit.returns import CreditBatch, baseline, horizon_returns
-from comity.learning.reinforce import Reinforce
 
 
 @dataclass(frozen=True)
