@@ -18,6 +18,13 @@ from comity.commands.config_command import CONFIG_EXAMPLES, show_config
 from comity.commands.evaluate_command import evaluate
 from comity.commands.hints import hint
 from comity.commands.models_command import models
+from comity.commands.options import (
+    ConfigName,
+    ConfigPath,
+    ExperimentName,
+    Overrides,
+    split_overrides,
+)
 from comity.commands.process import (
     flush_or_drop,
     interrupts,
@@ -88,24 +95,13 @@ comity train --resume runs/ipd-seed-0-20260131-120000
 """
 )
 def train(
-    name: Annotated[
-        str, typer.Argument(help="An experiment of `comity list experiments`.", metavar="NAME")
-    ] = "",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="group=option or key=value.", metavar="OVERRIDES", show_default=False),
-    ] = None,
+    name: ExperimentName = "",
+    overrides: Overrides = None,
     multirun: Annotated[
         bool, typer.Option("--multirun", "-m", help="Run every combination of comma lists.")
     ] = False,
-    config_path: Annotated[
-        str | None,
-        typer.Option(help="Folder with your own configs.", metavar="DIR"),
-    ] = None,
-    config_name: Annotated[
-        str | None,
-        typer.Option(help="Config file in that folder, without .yaml.", metavar="NAME"),
-    ] = None,
+    config_path: ConfigPath = None,
+    config_name: ConfigName = None,
     resume: Annotated[
         Path | None, typer.Option(help="Folder of a run or study to continue.", metavar="RUN")
     ] = None,
@@ -115,9 +111,7 @@ def train(
     ] = False,
 ) -> None:
     """Run an experiment: play, train, evaluate, report."""
-    changes = list(overrides or [])
-    if "=" in name or name.startswith("~"):  # `comity train --config-path ... seed=1`
-        changes, name = [name, *changes], ""
+    name, changes = split_overrides(name, overrides)
     from comity.commands.launch import start
 
     try:
@@ -160,10 +154,7 @@ def play(
     game: Annotated[
         str, typer.Argument(help="A game of `comity list games`, or an experiment.", metavar="GAME")
     ] = "",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="group=option or key=value.", metavar="OVERRIDES", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     seats: Annotated[
         str,
         typer.Option(

@@ -4,6 +4,14 @@ from typing import Annotated
 
 import typer
 
+from comity.commands.options import (
+    ConfigName,
+    ConfigPath,
+    ExperimentName,
+    Overrides,
+    split_overrides,
+)
+
 CONFIG_EXAMPLES = """[bold]Examples[/bold]
 
 comity config demo
@@ -15,19 +23,10 @@ comity config ipd --yaml > my_configs/mine.yaml
 
 
 def show_config(
-    name: Annotated[
-        str, typer.Argument(help="An experiment of `comity list experiments`.", metavar="NAME")
-    ] = "",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="group=option or key=value.", metavar="OVERRIDES", show_default=False),
-    ] = None,
-    config_path: Annotated[
-        str | None, typer.Option(help="Folder with your own configs.", metavar="DIR")
-    ] = None,
-    config_name: Annotated[
-        str | None, typer.Option(help="Config file in that folder, without .yaml.", metavar="NAME")
-    ] = None,
+    name: ExperimentName = "",
+    overrides: Overrides = None,
+    config_path: ConfigPath = None,
+    config_name: ConfigName = None,
     whole: Annotated[
         bool, typer.Option("--yaml", help="Print every setting as YAML, without a time estimate.")
     ] = False,
@@ -36,9 +35,7 @@ def show_config(
     ] = True,
 ) -> None:
     """Show what an experiment would run, and estimate its run time on this machine."""
-    changes = list(overrides or [])
-    if "=" in name or name.startswith("~"):
-        changes, name = [name, *changes], ""
+    name, changes = split_overrides(name, overrides)
     from comity.commands.launch import show
 
     show(name, changes, config_path, config_name, whole, time)
