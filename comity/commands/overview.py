@@ -37,7 +37,8 @@ def _lines() -> Iterator[Line]:
     yield from _table(
         {
             "comity list experiments WORD ...": "list the experiments whose line contains WORD",
-            "comity config NAME": "show what an experiment would run, and its run time",
+            "comity config NAME": "show what an experiment would run, and its run time here "
+            "(those above: with native bfloat16)",
             "comity train NAME": "run an experiment",
         }
     )

@@ -446,8 +446,8 @@ def test_cooperation_counts_choices_only() -> None:
     assert metrics.illegal([*BY_HAND, note]) == (2.0, 8.0), "a failed try is no answer"
 
 
-# ---- what the curves are held against ----------------------------------------------------------
-def test_yardsticks_of_a_split_game(monkeypatch: pytest.MonkeyPatch) -> None:
+# ---- reference values of the curves -------------------------------------------------------------
+def test_reference_values_of_a_split_game(monkeypatch: pytest.MonkeyPatch) -> None:
     game = split(FIRST)
     exact = {"greedy": {"points": 27.5, "e1": 0.55, "e2": 0.55}}
 

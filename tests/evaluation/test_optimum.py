@@ -135,7 +135,7 @@ def test_whoever_remembers_more_is_refused() -> None:
         optimum(GAME, reward("own"), against("grim_trigger"), 0.0)
 
 
-def test_yardsticks_by_hand() -> None:
+def test_reference_policies_by_hand() -> None:
     """Always defect against tit-for-tat: 2.5 in the first round, then 1, a mean of 1.3."""
     found = reference_policies(GAME, [(0, "own", reward("own"))], against("tit_for_tat"))
     phase = {"first": 0, "reward": "own", "low": -6.0, "high": 4.0, "legal_low": 0.0}
@@ -150,7 +150,7 @@ def test_yardsticks_by_hand() -> None:
     assert found["optimal_policies"][0]["0"] == {"CC": 0.0, "CD": 0.0, "DC": 0.0, "DD": 0.0}
 
 
-def test_random_payoffs_and_other_games_have_no_yardsticks() -> None:
+def test_random_payoffs_and_other_games_have_no_reference_policies() -> None:
     sample_instance = make_game({"name": "random_dilemma"})
     assert reference_policies(sample_instance, [(0, "own", reward("own"))], None) == {}
     goods = make_game({"name": "public_goods"})
@@ -210,7 +210,7 @@ def test_the_first_move_is_the_best_of_all_histories(
 
 @pytest.mark.parametrize("script", MATRIX_STRATEGIES)
 @pytest.mark.parametrize("rule", ILLEGAL_RULES)
-def test_every_one_shot_game_has_yardsticks(script: str, rule: str) -> None:
+def test_every_one_shot_game_has_reference_policies(script: str, rule: str) -> None:
     """Against every script, from every start that a game may have, on both seats."""
     strategy = build("player", script, MATRIX_STRATEGIES)
     for name in ("prisoners_dilemma", "bach_or_stravinsky"):

@@ -1,4 +1,4 @@
-"""The null policies' published rows, to every printed digit."""
+"""The payoff-blind policies' published rows, to every printed digit."""
 
 import numpy as np
 import pytest

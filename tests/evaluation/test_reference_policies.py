@@ -1,4 +1,4 @@
-"""What curves and bars are held against."""
+"""Reference policies and values that curves and bars are compared with."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What was told for exploration is in the context that is sampled in, and in none learned from."""
+"""Exploration instructions are in the context of sampling, and in no training sequence."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Runs against agents from the past: who sits, who learns, what is kept, what is refused."""
+"""Runs against past checkpoints: seats, training, what is kept, what is refused."""
 
 import json
 import math

@@ -7,8 +7,8 @@ order of play. Every draw is one `default_rng(child).choice([C, D], size=1)`. Th
 run on over the episodes and start again for every game.
 
 With seed 100 this gives the published rows of policies that ignore the payoffs, to every
-printed digit (tests/evaluation/test_executed.py). Which of the two fictitious moves is drawn
-first makes no difference to them: at seed 100 the two orders happen to give the same
+printed digit (tests/evaluation/test_published_protocol.py). Which of the two fictitious moves is
+drawn first makes no difference to them: at seed 100 the two orders happen to give the same
 shares, and the order here is the one that the protocol names.
 """
 
