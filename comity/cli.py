@@ -31,6 +31,7 @@ from comity.commands.process import (
     occupy_standard_streams,
     plain_warnings,
 )
+from comity.commands.tournament_command import TOURNAMENT_EXAMPLES, tournament
 from comity.errors import ComityError, printable, warn
 from comity.runs.progress import say
 
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.add_typer(models, name="models")
 app.add_typer(evaluate, name="evaluate")
 app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
+app.command("tournament", epilog=TOURNAMENT_EXAMPLES)(tournament)
 
 
 class StoppedByUserError(ComityError):
@@ -145,7 +147,7 @@ comity play prisoners_dilemma --seats human,tit_for_tat
 
 comity play trust_and_split --seats human,greedy game.length.cap=3
 
-comity play chicken --seats runs/ipd-seed-0-20260131-120000,human --matches 2
+comity play chicken --seats run:runs/ipd-seed-0-20260131-120000,human --matches 2
 
 comity play ultimatum --seats human,human
 """
@@ -159,7 +161,8 @@ def play(
         str,
         typer.Option(
             help="One player per seat, comma-separated: human, a player of `comity list players`, "
-            "or a run's folder (FOLDER:NAME if it has several learners).",
+            "base, or run:FOLDER (run:FOLDER@ITERATION:LEARNER for a checkpoint, or one of several "
+            "learners).",
             metavar="SEATS",
         ),
     ] = "",

@@ -1,7 +1,7 @@
 """Seats and config of `comity play`.
 
-A seat is `human`, a scripted player, `base`, `adapter:PATH`, or a run's folder, whose newest
-checkpoint plays. The match has that run's prompt if the prompt supports the game.
+Seats are players' names (`comity.config.player_names`). The match has the prompt of the first run
+among them whose prompt supports the game.
 """
 
 import secrets
@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from comity.config.compose import Composition, compose
 from comity.config.groups import options
 from comity.config.own_parts import own
+from comity.config.player_names import parse_player
 from comity.config.presets import experiments
 from comity.config.schema import Config
-from comity.config.seats import HUMAN, check_seat, learner_of
+from comity.config.seats import HUMAN, check_seat
 from comity.errors import ComityError, nearest
+from comity.experiments.agents import supports
 from comity.games import make_game
-from comity.games.base import Game
 from comity.games.split.game import Split
 from comity.players.scripted.catalog import all_strategies
-from comity.prompts import PROMPTS
-from comity.registry import build
 
 if TYPE_CHECKING:  # Only runs' policies need torch.
     from comity.experiments.trained import Trained
@@ -36,52 +35,26 @@ MODELS = "base", "adapter"
 
 
 def trained_seats(seats: Sequence[str]) -> "dict[str, Trained]":
-    """The policies of the seats that are run folders; `ComityError` for unknown players."""
+    """The policies of the seats that are runs; `ComityError` for unknown players."""
     if HUMAN not in seats:
         raise ComityError("no human seat; give --seats with a human: --seats human,tit_for_tat")
-    return {seat: _trained(seat) for seat in seats if not _is_player(seat)}
+    found: dict[str, Trained] = {}
+    for seat in seats:
+        name = parse_player(seat)
+        if name.kind == "run":
+            from comity.experiments.trained import run_policy
 
-
-def _is_player(seat: str) -> bool:
-    """Whether the seat is a player and no run folder; `ComityError` for an invalid player."""
-    if seat == HUMAN:
-        return True
-    if learner_of(seat) is not None:
-        raise ComityError(f"seat {seat!r}: play does not train; give a run's folder instead")
-    if seat.split(":")[0] in MODELS or seat in all_strategies():
-        check_seat(seat)
-        return True
-    return False
-
-
-def _trained(seat: str) -> "Trained":
-    """A run's learner at its newest good checkpoint; `seat` is FOLDER or FOLDER:NAME."""
-    folder, learner = Path(seat), ""
-    head, _, tail = seat.rpartition(":")
-    if not folder.is_dir() and head and Path(head).is_dir():
-        folder, learner = Path(head), tail
-    if not seat or not folder.is_dir():
-        if "/" in seat:
-            raise ComityError(f"there is no run folder {seat}")
-        known = {**all_strategies(), HUMAN: None, "base": None, "adapter:PATH": None}
-        raise ComityError(f"unknown player {seat!r}; {nearest(seat, known)}, or a run's folder")
-    from comity.experiments.trained import trained_policies
-    from comity.reports.loading.folders import study_runs
-
-    if (folder / "study.json").is_file():
-        arms = study_runs(folder)
-        first = next((path for paths in arms.values() for path in paths), folder / "ARM/seed-0")
-        raise ComityError(
-            f"{folder} is a study with the arms {', '.join(arms)}; give a run of one arm, such as "
-            f"{first}"
-        )
-    found = {one.adapter.name: one for one in trained_policies(folder)}
-    if not learner and len(found) > 1:
-        several = " or ".join(f"{folder}:{name}" for name in found)
-        raise ComityError(f"{folder} has several learners; write {several}")
-    if learner and learner not in found:
-        raise ComityError(f"{folder} has no learner {learner!r}; {nearest(learner, [*found])}")
-    return found[learner] if learner else next(iter(found.values()))
+            found[seat] = run_policy(Path(name.target), name.iteration, name.learner)
+        elif name.kind == "strategy" and name.target not in all_strategies():
+            known = {**all_strategies(), HUMAN: None, "base": None}
+            raise ComityError(
+                f"unknown player {seat!r}; {nearest(seat, known)}, or run:FOLDER, adapter:FOLDER"
+            )
+        elif name.kind not in ("human", "base", "adapter", "strategy") or name.parameters:
+            raise ComityError(f"seat {seat!r}: this player cannot play here")
+        elif seat != HUMAN:
+            check_seat(seat)
+    return found
 
 
 def play_config(
@@ -146,21 +119,9 @@ def _prompt_block(
     game = make_game(compose("", [f"game={name}", *chosen]).game)
     for run in runs.values():
         prompt = run.config.prompt
-        if prompt["name"] in {**options("prompt"), **own("prompt")} and _supports(prompt, game):
+        if prompt["name"] in {**options("prompt"), **own("prompt")} and supports(prompt, game):
             return prompt
     return {"name": "negotiation" if isinstance(game, Split) else "conversation"}
-
-
-def _supports(block: Mapping[str, Any], game: Game) -> bool:
-    """Whether the prompt supports the game."""
-    try:
-        prompt = build("prompt", block, PROMPTS)
-        prompt.labels(game)
-        for turn in game.turns(game.start(0)):
-            prompt.opening(game, turn)
-    except ComityError:
-        return False
-    return True
 
 
 def _with_overrides(

@@ -36,6 +36,7 @@ from comity.config.seats import (
 )
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Participant, check_matches, crossplay, pairings
+from comity.experiments.agents import prompt_conditions
 from comity.experiments.build import Experiment, language_models
 from comity.experiments.rules import Rules, check_training
 from comity.experiments.study_configs import keep_configs, kept_configs
@@ -175,19 +176,6 @@ def _check_participant(player: Any, arms: Mapping[str, Mapping[int, Config]], ga
     if is_scripted(player):
         for seat in range(game.seats):
             check_strategy(scripted_player(player).strategy, game, seat)
-
-
-def prompt_conditions(config: Config) -> dict[str, Any]:
-    """Prompt, answer format, temperature and system prompt, in which arms may differ.
-
-    In the cross-play every trained policy keeps those of its training.
-    """
-    return {
-        "prompt": config.prompt,
-        "answer": config.answer,
-        "temperature": config.temperature,
-        "system": config.model.system,
-    }
 
 
 def crossplay_config(config: Config, arms: Mapping[str, Mapping[int, Config]]) -> Config:

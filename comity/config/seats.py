@@ -66,7 +66,7 @@ def check_seat(seat: Any) -> None:
     if kind == HUMAN:
         raise ComityError(
             f"seat {seat!r}: humans cannot play in training; to play against the trained run: "
-            "comity play GAME --seats human,RUN"
+            "comity play GAME --seats human,run:FOLDER"
         )
     if kind == "adapter":
         file = Path(rest) / "adapter_config.json"

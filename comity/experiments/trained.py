@@ -6,9 +6,9 @@ from pathlib import Path
 from comity.config.compose import load_config
 from comity.config.schema import Config
 from comity.config.seats import MAIN, learner_of
-from comity.errors import ComityError
+from comity.errors import ComityError, nearest
 from comity.evaluation.generalization.plan import BASE
-from comity.learning.state.checkpoints import SavedPolicies, newest_policies
+from comity.learning.state.checkpoints import SavedPolicies, newest_policies, policies_at
 from comity.reports.loading.folders import study_runs
 from comity.runs.folder import stored_config
 from comity.runs.provenance import check_same_config, located
@@ -58,10 +58,35 @@ def trained_policies(folder: Path) -> list[Trained]:
     return found
 
 
-def _of_run(name: str, run: Path) -> list[Trained]:
-    """The learners of a run at its newest valid checkpoint."""
+def run_policy(run: Path, iteration: int | None = None, learner: str = "") -> Trained:
+    """A learner of a run, at its newest valid checkpoint or the one after `iteration` iterations.
+
+    `learner`: its name; "": the only one. Raises `ComityError` for anything else than the folder
+    of one run, and where there is no such checkpoint or learner.
+    """
+    if (run / "study.json").is_file():
+        arms = study_runs(run)
+        first = next((path for paths in arms.values() for path in paths), run / "ARM/seed-0")
+        raise ComityError(
+            f"{run} is a study with the arms {', '.join(arms)}; give a run of one arm, such as "
+            f"{first}"
+        )
     config = stored_config(run)
-    newest = newest_policies(run)
+    found = {one.adapter.name: one for one in _of_run(config.name, run, iteration)}
+    if not found:
+        raise ComityError(f"{run} has no learner; give a run that trained one")
+    if not learner and len(found) > 1:
+        several = " or ".join(f"{run}:{name}" for name in found)
+        raise ComityError(f"{run} has several learners; write {several}")
+    if learner and learner not in found:
+        raise ComityError(f"{run} has no learner {learner!r}; {nearest(learner, [*found])}")
+    return found[learner] if learner else next(iter(found.values()))
+
+
+def _of_run(name: str, run: Path, iteration: int | None = None) -> list[Trained]:
+    """The learners of a run at its newest valid checkpoint, or the one after `iteration`."""
+    config = stored_config(run)
+    newest = newest_policies(run) if iteration is None else policies_at(run, iteration)
     if (newest.folder / "config.yaml").exists():
         check_same_config(run, config, load_config(newest.folder / "config.yaml"))
     config = located(config, run)

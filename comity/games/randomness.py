@@ -39,6 +39,7 @@ SEAT_ASSIGNMENT: Final = "seating"
 LENGTH: Final = "length"
 PAST: Final = "past"
 CROSSPLAY: Final = "crossplay"
+TOURNAMENT: Final = "tournament"
 TORCH: Final = "torch"
 ADAPTER: Final = "adapter"
 CRITIC: Final = "critic"
@@ -70,6 +71,7 @@ STREAMS: Final[dict[str, str]] = {
     PAST: "iteration, group, match (or none): the live seat's opponent; available, learner, "
     "iteration: the snapshots in the opponent pool",
     CROSSPLAY: "prefix of a cross-play's streams: its environment seeds, and pairing and match",
+    TOURNAMENT: "prefix of a tournament's streams: its environment seeds, and pair and repetition",
     TORCH: "iteration: the seed of torch's global generator, for dropout",
     ADAPTER: "learner: an adapter's initial weights",
     CRITIC: "learner: the initial weights of its critic's adapter",
@@ -82,7 +84,7 @@ STREAMS: Final[dict[str, str]] = {
 }
 """Every purpose of a stream, with its place and what is drawn from it."""
 
-PREFIXES: Final = frozenset({BRANCH, CROSSPLAY})
+PREFIXES: Final = frozenset({BRANCH, CROSSPLAY, TOURNAMENT})
 """Words that belong to the owner of a stream."""
 
 DRAWN_ONCE: Final = frozenset({ANSWER, FOLLOWUP, TORCH, ADAPTER, CRITIC, VALUE_HEAD, MINIBATCHES})

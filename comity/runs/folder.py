@@ -75,6 +75,8 @@ class RunFolder:
 
     path: Path
     config: Config
+    resume_with: str = ""
+    """The command that continues it; "": that of a training run."""
 
     def __init__(self, path: Path, config: Config, lock: int) -> None:
         """For `create` and `open`; `lock` is the locked file's descriptor."""
@@ -140,7 +142,8 @@ class RunFolder:
         self.close()
         if isinstance(error, KeyboardInterrupt):
             # The command shows the last note; in a study that is the whole study's.
-            error.add_note(f"continue with: comity train --resume {self.path}")
+            command = self.resume_with or f"comity train --resume {self.path}"
+            error.add_note(f"continue with: {command}")
 
     def check_place(self) -> None:
         """Raises `WorkError` where the folder was moved or removed since it was opened.

@@ -182,7 +182,7 @@ def test_ctrl_c_is_leaving(no_model: None, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_run_plays_as_it_was_told_and_trained(run: Path) -> None:
-    folder, screen = typed("P Q", "stag_hunt", f"human,{run}", ROUNDS, seed=1)
+    folder, screen = typed("P Q", "stag_hunt", f"human,run:{run}", ROUNDS, seed=1)
     assert "You pick P, they pick Q" in screen.all("show")[0]
     assert screen.all("say")[0].startswith("Loading /")
     assert "ipd picked" in screen.all("show")[-1]
@@ -192,7 +192,7 @@ def test_a_run_plays_as_it_was_told_and_trained(run: Path) -> None:
     decisions = read_decisions(folder / "decisions/000000.parquet")
     models = [d for d in decisions if d.seat == 1]
     assert {(d.controller, d.player, d.version, d.trained) for d in models} == {
-        ("frozen", str(run), 2, False)
+        ("frozen", f"run:{run}", 2, False)
     }
     (talk,) = read_conversations(folder / "conversations/000000.parquet")
     assert talk.seat == 1 and {d.conversation for d in models} == {talk.conversation}
@@ -201,12 +201,12 @@ def test_a_run_plays_as_it_was_told_and_trained(run: Path) -> None:
 
 
 def test_the_newest_checkpoint_plays(run: Path) -> None:
-    found = trained_seats(["human", str(run)])[str(run)]
+    found = trained_seats(["human", f"run:{run}"])[f"run:{run}"]
     assert (found.name, found.adapter) == ("ipd", run / "checkpoints/000002/main")
 
 
 def test_conversations_of_several_matches_keep_their_decisions(run: Path) -> None:
-    folder, _ = typed("P P P P", "chicken", f"{run},human", ROUNDS, matches=2)
+    folder, _ = typed("P P P P", "chicken", f"run:{run},human", ROUNDS, matches=2)
     talks = read_conversations(folder / "conversations/000000.parquet")
     assert [(talk.conversation, talk.match) for talk in talks] == [(0, 0), (1, 1)]
     for d in read_decisions(folder / "decisions/000000.parquet"):
@@ -217,16 +217,16 @@ def test_conversations_of_several_matches_keep_their_decisions(run: Path) -> Non
 
 
 def test_a_learner_of_several(pair: Path) -> None:
-    found = trained_seats(["human", f"{pair}:b"])[f"{pair}:b"]
+    found = trained_seats(["human", f"run:{pair}:b"])[f"run:{pair}:b"]
     assert found.adapter.name == "b" and found.seat == 1
     with pytest.raises(ComityError, match=f"several learners; write {pair}:a or {pair}:b"):
-        trained_seats(["human", str(pair)])
+        trained_seats(["human", f"run:{pair}"])
     with pytest.raises(ComityError, match="no learner 'c'; known: a, b"):
-        trained_seats(["human", f"{pair}:c"])
+        trained_seats(["human", f"run:{pair}:c"])
 
 
 def test_what_is_given_comes_before_what_the_run_has(run: Path) -> None:
-    seats = ["human", str(run)]
+    seats = ["human", f"run:{run}"]
     runs: dict[str, Trained] = trained_seats(seats)
 
     def config(*overrides: str, game: str = "chicken") -> Any:
@@ -237,7 +237,7 @@ def test_what_is_given_comes_before_what_the_run_has(run: Path) -> None:
     assert config("prompt=memory_one").prompt["labels"] is None
     assert config("temperature=2").temperature == 2
     assert config("model.device=meta").model.device == "meta"
-    assert config("model.device=meta").model.name == runs[str(run)].config.model.name
+    assert config("model.device=meta").model.name == runs[f"run:{run}"].config.model.name
     assert config(game="ultimatum").prompt["name"] == "negotiation"
     with pytest.raises(ComityError, match=r"was trained on /.*, not on smollm2-135m"):
         config("model=smollm2-135m")
@@ -245,7 +245,7 @@ def test_what_is_given_comes_before_what_the_run_has(run: Path) -> None:
 
 def test_runs_of_different_models_do_not_meet(no_model: None, run: Path, pair: Path) -> None:
     with pytest.raises(ComityError, match="were trained on different models"):
-        play_game("public_goods", f"human,{run},{pair}:a", screen=FakeScreen([]))
+        play_game("public_goods", f"human,run:{run},run:{pair}:a", screen=FakeScreen([]))
     assert not Path("plays").exists()
 
 
@@ -262,8 +262,8 @@ def test_runs_of_different_models_do_not_meet(no_model: None, run: Path, pair: P
         (["chicken", "--seats", "human"], "2 seats but --seats names 1"),
         (["chicken", "--seats", "human,tit_for_tot"], "did you mean tit_for_tat"),
         (["chicken", "--seats", "human,"], "unknown player ''"),
-        (["chicken", "--seats", "human,learner"], "play does not train"),
-        (["chicken", "--seats", "human,runs/none"], "there is no run folder runs/none"),
+        (["chicken", "--seats", "human,learner"], "give a trained one as run:FOLDER"),
+        (["chicken", "--seats", "human,run:runs/none"], "there is no run folder runs/none"),
         (["chicken", "--seats", "human,adapter:none"], "no adapter_config.json in the folder"),
         (["chicken", "--seats", "human,greedy"], "cannot play this game"),
         (["ultimatum", "--seats", "human,tit_for_tat"], "cannot play this game"),
@@ -287,13 +287,13 @@ def test_folders_that_cannot_play(no_model: None, run: Path, here: Path) -> None
     study.mkdir()
     (study / "study.json").write_text('{"arms": {"own": ["own/seed-0"], "both": []}}')
     with pytest.raises(ComityError, match=r"arms own, both; .*study/own/seed-0"):
-        trained_seats(["human", str(study)])
+        trained_seats(["human", f"run:{study}"])
     copy = shutil.copytree(run, here / "copy")
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(ComityError, match="has no good checkpoint"):
-        trained_seats(["human", str(copy)])
+        trained_seats(["human", f"run:{copy}"])
     with pytest.raises(ComityError, match="is not a run"):
-        trained_seats(["human", str(here)])
+        trained_seats(["human", f"run:{here}"])
 
 
 def test_nobody_trains_with_a_person(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,6 @@ def test_people_and_scripts_have_no_model() -> None:
     config = {"model": {"name": "smollm2-135m"}, "game": {"name": "chicken"}, "temperature": 1.0}
     for seats in (["human", "tit_for_tat"], ["human", "human"], [{"name": "random"}, "human"]):
         assert settings([{**config, "seats": seats}]).keys() == {"game", "seats"}
-    for seats in (["human", "base"], ["runs/ipd-seed-0", "human"], ["learner:a", "human"],
+    for seats in (["human", "base"], ["run:runs/ipd-seed-0", "human"], ["learner:a", "human"],
                   ["human", "adapter:x"], ["human", "ipd-seed-0"]):  # fmt: skip
         assert "model" in settings([{**config, "seats": seats}])

@@ -134,6 +134,22 @@ def newest_policies(run: Path) -> SavedPolicies:
     raise ComityError(f"{run} has no good checkpoint{damaged}; train it first")
 
 
+def policies_at(run: Path, number: int) -> SavedPolicies:
+    """The adapters of a run's checkpoint after `number` iterations.
+
+    Raises `ComityError` where there is none, or one whose adapters are damaged.
+    """
+    folder = run / "checkpoints"
+    path = folder / f"{number:06d}"
+    if not path.is_dir():
+        there = ", ".join(map(str, numbers(folder))) or "none"
+        raise ComityError(f"{run} has no checkpoint after {number} iterations; it has: {there}")
+    wrong = find_damage(path, ADAPTER_FILES)
+    if wrong is not None:
+        raise ComityError(f"checkpoint {path} is damaged ({wrong}); choose another")
+    return SavedPolicies(number, path, ())
+
+
 def numbers(folder: Path) -> list[int]:
     """Numbers of the checkpoints in a folder, complete or reduced, oldest first."""
     if not folder.is_dir():

@@ -1,0 +1,284 @@
+"""`comity tournament`: every ordered pair of players, self-play included.
+
+A tournament is a run folder with, beside the usual files,
+
+    tournament.json                players and matches per ordered pair
+    matches/000000.parquet         what happened in each match (`comity.evaluation.tournament`)
+
+Decisions and conversations are recorded where a language model plays. A tournament that was
+stopped plays only what is missing; players and matches can be added to a finished one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comity.commands.play_setup import play_config
+from comity.config.player_names import PlayerName, parse_player
+from comity.config.schema import Composition, Config
+from comity.errors import ComityError
+from comity.evaluation.tournament.records import read_matches, write_matches
+from comity.files import write_atomically
+from comity.games import make_game
+from comity.rollout.record_files import conversation_table, decision_table, write_table
+from comity.runs.folder import RunFolder
+from comity.runs.progress import Progress
+from comity.safe_reading import read_object
+
+if TYPE_CHECKING:
+    from comity.evaluation.tournament.round_robin import Batch, RoundRobin
+    from comity.experiments.agents import AgentPlan
+
+FILE = "tournament.json"
+"""Players and matches of a tournament, in its folder."""
+SCHEMA = 1
+OUTPUT = "tournaments"
+"""Parent folder of tournaments."""
+MATCHES = 10
+"""Matches per ordered pair, unless something else is asked for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for on the command line."""
+
+    game: str = ""
+    """A game, or an experiment whose game and prompt are used; "": that of `resume`."""
+    players: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    matches: int | None = None
+    seed: int | None = None
+    output: str = OUTPUT
+    resume: Path | None = None
+
+
+@dataclass
+class Entry:
+    """What `tournament.json` holds."""
+
+    game: str
+    matches: int
+    players: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The players' full names, in order."""
+        return [player["name"] for player in self.players]
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Players, and overrides (`key=value`), from the arguments after the game.
+
+    An = inside of parentheses belongs to a player: `random(p=0.3)`.
+    """
+    players: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        head = argument.partition("=")[0]
+        named = "=" in argument and "(" not in head and not head.startswith(("api:", "run:"))
+        (overrides if named else players).append(argument)
+    return players, overrides
+
+
+def run_tournament(request: Request) -> Path:
+    """Play a tournament, or what is missing of one; returns its folder.
+
+    Everything that can be checked without a model is checked before one is loaded or a folder
+    is made.
+    """
+    stored = None if request.resume is None else read_entry(request.resume)
+    names = [*(stored.names if stored else ()), *request.players]
+    parsed = _distinct([parse_player(name) for name in names])
+    config = _config(request, parsed)
+    matches = request.matches
+    if matches is None:
+        matches = stored.matches if stored else MATCHES
+    if matches < 1:
+        raise ComityError(f"--matches must be at least 1, not {matches}")
+    if stored and matches < stored.matches:
+        raise ComityError(
+            f"{request.resume} has {stored.matches} matches per pair already; --matches can only "
+            "add to them"
+        )
+    if len(parsed) < 2:
+        raise ComityError(
+            "a tournament needs at least two players: "
+            "comity tournament prisoners_dilemma tit_for_tat always_defect"
+        )
+    from comity.evaluation.tournament.round_robin import RoundRobin, check_seats
+    from comity.experiments.agents import Agents, plan_agent
+
+    game = make_game(config.game)
+    check_seats(game)
+    plans = _distinct_plans([plan_agent(name, config) for name in parsed])
+    _check_unchanged(stored, plans)
+    entry = Entry(
+        stored.game if stored else request.game, matches, [_described(plan) for plan in plans]
+    )
+    with _folder(request, config) as folder, Agents(plans) as agents:
+        folder.resume_with = f"comity tournament --resume {folder.path}"
+        write_atomically(folder.path / FILE, json.dumps(_as_json(entry), indent=2) + "\n")
+        _play(RoundRobin(game, agents.players, matches, config.seed), folder)
+    return folder.path
+
+
+def read_entry(folder: Path) -> Entry:
+    """The players and matches of a tournament; `ComityError` for any other folder."""
+    if not folder.is_dir():
+        raise ComityError(f"there is no tournament folder {folder}")
+    if not (folder / FILE).is_file():
+        raise ComityError(f"{folder} is not a tournament: it holds no {FILE}")
+    found = read_object(folder / FILE)
+    if found.get("schema") != SCHEMA:
+        raise ComityError(
+            f"{folder / FILE} has schema {found.get('schema')}, this Comity reads {SCHEMA}; play "
+            "the tournament again"
+        )
+    try:
+        players = [dict(player) for player in found["players"]]
+        return Entry(str(found["game"]), int(found["matches"]), players)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ComityError(f"{folder / FILE} cannot be read: {error!r}") from error
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "game": entry.game,
+        "matches": entry.matches,
+        "players": entry.players,
+    }
+
+
+def _config(request: Request, names: Sequence[PlayerName]) -> Config:
+    """The config of the tournament: the stored one, or a new one for the game."""
+    if request.resume is not None:
+        from comity.runs.folder import stored_config
+
+        config = stored_config(request.resume)
+        stored = read_entry(request.resume).game
+        if request.game not in ("", stored):
+            raise ComityError(
+                f"{request.resume} is a tournament of {stored}, not of {request.game}; start a new "
+                "one without --resume"
+            )
+        if request.overrides:
+            raise ComityError(
+                f"--resume keeps the settings of {request.resume}; leave out "
+                f"{' '.join(request.overrides)}, or start a new tournament"
+            )
+        if request.seed not in (None, config.seed):
+            raise ComityError(f"{request.resume} has the seed {config.seed}, not {request.seed}")
+        return config
+    if not request.game:
+        raise ComityError("name a game: comity tournament prisoners_dilemma tit_for_tat random")
+    runs = _runs(names)
+    config = play_config(
+        request.game, ["base", "base"], runs, request.overrides, 1, request.seed or 0
+    )
+    return replace(
+        config,
+        name=f"tournament-{request.game.replace('/', '-')}",
+        output=request.output,
+        composition=Composition(config.composition.name, list(request.overrides)),
+    )
+
+
+def _runs(names: Sequence[PlayerName]) -> dict[str, Any]:
+    """The trained policies among the players that have the first one's model.
+
+    The base model and the default prompt of the tournament are theirs.
+    """
+    if all(name.kind != "run" for name in names):
+        return {}
+    from comity.experiments.trained import run_policy
+
+    found = {
+        name.text: run_policy(Path(name.target), name.iteration, name.learner)
+        for name in names
+        if name.kind == "run"
+    }
+    first = next(iter(found.values())).config.model
+    return {
+        text: one
+        for text, one in found.items()
+        if (one.config.model.name, one.config.model.quantization)
+        == (first.name, first.quantization)
+    }
+
+
+def _distinct(names: Sequence[PlayerName]) -> list[PlayerName]:
+    """The players without repetitions; adding one that is there already changes nothing."""
+    return list({name.text: name for name in names}.values())
+
+
+def _distinct_plans(plans: "Sequence[AgentPlan]") -> "list[AgentPlan]":
+    return list({plan.name: plan for plan in plans}.values())
+
+
+def _described(plan: "AgentPlan") -> dict[str, Any]:
+    """A player as it stands in `tournament.json`."""
+    return {
+        "name": plan.name,
+        "kind": plan.kind,
+        "description": plan.description,
+        "details": plan.details,
+    }
+
+
+def _check_unchanged(stored: Entry | None, plans: "Sequence[AgentPlan]") -> None:
+    """Raises `ComityError` where a player is not what it was when its matches were played."""
+    now = {plan.name: json.loads(json.dumps(plan.details)) for plan in plans}
+    for player in stored.players if stored else ():
+        name, before = player["name"], player.get("details", {})
+        if name not in now or now[name] != before:
+            differing = [k for k in before if now.get(name, {}).get(k) != before[k]]
+            raise ComityError(
+                f"the player {name} changed since its matches were played "
+                f"({', '.join(differing) or 'it is gone'}); start a new tournament"
+            )
+
+
+def _folder(request: Request, config: Config) -> RunFolder:
+    if request.resume is not None:
+        return RunFolder.open(request.resume)
+    return RunFolder.create(config)
+
+
+def _play(robin: "RoundRobin", folder: RunFolder) -> None:
+    """Play what is missing and write it, batch by batch."""
+    played = {match.key for match in read_matches(folder.path)}
+    number = 1 + max(
+        (int(path.stem) for path in (folder.path / "matches").glob("*.parquet")), default=-1
+    )
+    with Progress() as progress:
+        done = robin.settled(played)
+        if done == robin.total:
+            progress.say(f"all {robin.total} matches are played already")
+            return
+        with progress.task("tournament", robin.total, done) as task:
+            for batch in robin.play(played, task.playing):
+                _write(folder, number, batch)
+                task.add(batch.repeats)
+                number += 1
+
+
+def _write(folder: RunFolder, number: int, batch: "Batch") -> None:
+    """Write a batch; the matches last, because they say that it is complete."""
+    folder.check_place()
+    if batch.rollout.conversations:
+        keys = dict(enumerate(batch.fixtures))
+        for kind, table in (
+            ("conversations", conversation_table(*_with_keys(batch.rollout.conversations, keys))),
+            ("decisions", decision_table(*_with_keys(batch.rollout.decisions, keys))),
+        ):
+            write_table(folder.path / kind / f"{number:06d}.parquet", table)
+    write_matches(folder.path, number, batch.matches)
+
+
+def _with_keys(records: Sequence[Any], keys: Mapping[int, Any]) -> tuple[Any, dict[str, list[Any]]]:
+    """Records and the columns that name their matches."""
+    names = ("row", "column", "repetition")
+    return records, {name: [getattr(keys[r.match], name) for r in records] for name in names}

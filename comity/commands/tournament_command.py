@@ -1,0 +1,70 @@
+"""The command `comity tournament`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TOURNAMENT_EXAMPLES = """[bold]Examples[/bold]
+
+comity tournament prisoners_dilemma tit_for_tat always_defect 'random(p=0.3)' --matches 20
+
+comity tournament prisoners_dilemma run:runs/ipd-seed-0-20260131-120000 base tit_for_tat
+
+comity tournament prisoners_dilemma run:runs/a@10 run:runs/a@20 game.noise=0.05
+
+comity tournament --resume tournaments/MINE grim_trigger --matches 40
+"""
+
+
+def tournament(
+    game: Annotated[
+        str,
+        typer.Argument(help="A game of `comity list games`, or an experiment.", metavar="GAME"),
+    ] = "",
+    players: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Players (a strategy, axelrod:NAME, run:FOLDER[@ITERATION][:LEARNER], base, "
+            "model:ID, adapter:FOLDER), and group=option or key=value.",
+            metavar="PLAYER ...",
+            show_default=False,
+        ),
+    ] = None,
+    matches: Annotated[
+        int | None, typer.Option(help="Matches of each ordered pair. [default: 10]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. [default: 0]")] = None,
+    output: Annotated[
+        str, typer.Option(help="Parent folder of tournaments.", metavar="DIR")
+    ] = "tournaments",
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a tournament to continue; players and matches can be added.",
+            metavar="TOURNAMENT",
+        ),
+    ] = None,
+) -> None:
+    """Play every ordered pair of players, self-play included, and write a page."""
+    from comity.commands.tournament import Request, run_tournament, split_arguments
+
+    words = list(players or [])
+    if resume is not None and game:
+        # With --resume no game is needed: the first word may be a player.
+        from comity.commands.tournament import read_entry
+
+        if game != read_entry(resume).game and not _is_game(game):
+            words, game = [game, *words], ""
+    named, overrides = split_arguments(words)
+    folder = run_tournament(
+        Request(game, tuple(named), tuple(overrides), matches, seed, output, resume)
+    )
+    print(f"tournament: {folder}")
+
+
+def _is_game(name: str) -> bool:
+    from comity.config.groups import options
+    from comity.config.own_parts import own
+
+    return name in options("game") or name in own("game")

@@ -1,0 +1,1 @@
+"""Tournaments: every ordered pair of players, and what follows from the matches."""

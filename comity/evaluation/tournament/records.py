@@ -1,0 +1,122 @@
+"""The matches of a tournament as Parquet: what both seats did and got, round by round.
+
+    matches/000000.parquet         one row per match, in the order of play
+
+Decisions and conversations of language models stand beside them in the files that every run has.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from comity.errors import ComityError
+from comity.rollout.record_files import open_table, write_table
+
+MATCHES = "matches"
+"""The folder of the files."""
+VERSION = 1
+"""Version of the schema; raised when a column changes its name or meaning."""
+
+_TEXT, _INTEGER = pa.string(), pa.int64()
+_MOVES, _REALS, _FLAGS = pa.list_(pa.int16()), pa.list_(pa.float64()), pa.list_(pa.bool_())
+
+SCHEMA = pa.schema(
+    [
+        ("row", _TEXT),
+        ("column", _TEXT),
+        ("repetition", _INTEGER),
+        ("seed", _INTEGER),
+        ("deterministic", pa.bool_()),
+        ("intended_row", _MOVES),
+        ("intended_column", _MOVES),
+        ("moves_row", _MOVES),
+        ("moves_column", _MOVES),
+        ("payoffs_row", _REALS),
+        ("payoffs_column", _REALS),
+        ("illegal_row", _INTEGER),
+        ("illegal_column", _INTEGER),
+        ("deal", _FLAGS),
+        ("surplus", _REALS),
+        ("best_surplus", _REALS),
+    ],
+    metadata={"comity.kind": "match"},
+)
+
+
+@dataclass(frozen=True)
+class StoredMatch:
+    """One match of an ordered pair: the row's player on seat 0. R rounds."""
+
+    row: str
+    column: str
+    repetition: int
+    """0..N-1; matches of one repetition share their environment seed in all pairs."""
+    seed: int
+    """Environment seed."""
+    deterministic: bool
+    """Nothing in it is random: every repetition would be equal, and only one is stored."""
+    intended_row: Sequence[int]
+    """`[R]`: chosen moves; -1 illegal. Claims and messages: 0 legal."""
+    intended_column: Sequence[int]
+    moves_row: Sequence[int]
+    """`[R]`: played moves, after trembles and the rule for illegal answers; -1 none."""
+    moves_column: Sequence[int]
+    payoffs_row: Sequence[float]
+    """`[R]`."""
+    payoffs_column: Sequence[float]
+    illegal_row: int
+    """Answers of any kind that could not be read, failed attempts not counted."""
+    illegal_column: int
+    deal: Sequence[bool]
+    """`[R]`, split games: whether the round ended in an allocation; () in others."""
+    surplus: Sequence[float]
+    """`[R]`, split games: points of both seats together."""
+    best_surplus: Sequence[float]
+    """`[R]`, split games: points of the best split for both together."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What identifies it in the tournament."""
+        return self.row, self.column, self.repetition
+
+
+def write_matches(folder: Path, number: int, matches: Sequence[StoredMatch]) -> None:
+    """Writes a batch of matches as file `number`; all of it or nothing."""
+    columns = {
+        field.name: [_plain(getattr(match, field.name)) for match in matches]
+        for field in fields(StoredMatch)
+    }
+    metadata = {**(SCHEMA.metadata or {}), b"comity.tournament_version": str(VERSION).encode()}
+    table = pa.table(columns, schema=SCHEMA.with_metadata(metadata))
+    write_table(folder / MATCHES / f"{number:06d}.parquet", table)
+
+
+def read_matches(folder: Path) -> Iterable[StoredMatch]:
+    """All matches of a tournament, file by file.
+
+    Raises `ComityError` for damaged files and for those of another version.
+    """
+    for path in match_files(folder):
+        with open_table(path) as file:
+            table = file.read()
+        version = (table.schema.metadata or {}).get(b"comity.tournament_version", b"").decode()
+        if version != str(VERSION):
+            raise ComityError(
+                f"{path} has version {version or 'none'} of tournament matches, this Comity reads "
+                f"{VERSION}; play the tournament again"
+            )
+        names = table.column_names
+        for values in zip(*(table.column(name).to_pylist() for name in names), strict=True):
+            yield StoredMatch(**dict(zip(names, values, strict=True)))
+
+
+def match_files(folder: Path) -> list[Path]:
+    """The files of matches, in the order of play."""
+    return sorted(p for p in (folder / MATCHES).glob("*.parquet") if p.stem.isdigit())
+
+
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -1,0 +1,205 @@
+"""A round robin of ordered pairs, self-play included, which plays only what is missing.
+
+The row's player sits on seat 0, the column's on seat 1. Repetition k of every pair has the same
+environment seed (common random numbers), so that two players can be compared under equal chances.
+A match depends on nothing but the tournament's seed, its two players and its repetition: adding
+players or repetitions changes no other match.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from comity.errors import ComityError
+from comity.evaluation.negotiation.outcomes import is_split, negotiation_outcomes
+from comity.evaluation.payoff_ranges import is_deterministic
+from comity.evaluation.tournament.records import StoredMatch
+from comity.games.base import Game, PlayedMatches
+from comity.games.randomness import ENVIRONMENT, TOURNAMENT, generator
+from comity.games.split.game import group_seed
+from comity.players.base import Player
+from comity.rollout.play import Match, Rollout, play
+
+BATCH = 256
+"""Most matches that are played in lock-step; bounds the memory of the models' cache."""
+SCRIPTED_BATCH = 200
+"""The same without language models."""
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """A match to play."""
+
+    row: str
+    column: str
+    repetition: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What identifies it in the tournament."""
+        return self.row, self.column, self.repetition
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Matches that were played in lock-step."""
+
+    matches: list[StoredMatch]
+    rollout: Rollout
+    fixtures: list[Fixture]
+    """By match number of the rollout."""
+    repeats: int
+    """Matches of the tournament that it settles: a deterministic one settles all repetitions."""
+
+
+def check_seats(game: Game) -> None:
+    """Raises `ComityError` unless the game has two seats."""
+    if game.seats != 2:
+        raise ComityError(
+            f"a tournament plays pairs, and this game has {game.seats} seats; choose a game of "
+            "two, such as prisoners_dilemma"
+        )
+
+
+class RoundRobin:
+    """The matches of a tournament."""
+
+    def __init__(self, game: Game, players: Mapping[str, Player], matches: int, seed: int) -> None:
+        """`matches`: of each ordered pair."""
+        check_seats(game)
+        self.game, self.players, self.matches, self.seed = game, dict(players), matches, seed
+        self._deterministic: dict[tuple[str, str], bool] = {}
+
+    @property
+    def total(self) -> int:
+        """Matches of the whole tournament."""
+        return len(self.players) ** 2 * self.matches
+
+    def is_deterministic(self, row: str, column: str) -> bool:
+        """Whether all matches of the pair are identical."""
+        if (row, column) not in self._deterministic:
+            pair = [getattr(self.players[name], "strategy", None) for name in (row, column)]
+            self._deterministic[row, column] = None not in pair and is_deterministic(
+                self.game, pair
+            )
+        return self._deterministic[row, column]
+
+    def missing(self, played: Collection[tuple[str, str, int]]) -> list[Fixture]:
+        """What is still to be played, in order."""
+        return [
+            fixture
+            for fixture in self._fixtures()
+            if (fixture.row, fixture.column, self._stored(fixture)) not in played
+        ]
+
+    def settled(self, played: Collection[tuple[str, str, int]]) -> int:
+        """Matches of the tournament that are played; a deterministic one counts for all."""
+        return self.total - len(self.missing(played))
+
+    def _fixtures(self) -> Iterator[Fixture]:
+        # Repetitions first: a tournament that is stopped has some matches of every pair.
+        for repetition in range(self.matches):
+            for row in self.players:
+                for column in self.players:
+                    yield Fixture(row, column, repetition)
+
+    def _stored(self, fixture: Fixture) -> int:
+        """The repetition under which the fixture's match is stored."""
+        return 0 if self.is_deterministic(fixture.row, fixture.column) else fixture.repetition
+
+    def play(
+        self,
+        played: Collection[tuple[str, str, int]] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Batch]:
+        """Play what is missing, batch by batch; store each before the next is asked for.
+
+        `progress(running, finished)` is called while a batch is played.
+        """
+        waiting: dict[tuple[str, str, int], Fixture] = {}
+        counts: dict[tuple[str, str, int], int] = {}
+        for fixture in self.missing(played):
+            key = (fixture.row, fixture.column, self._stored(fixture))
+            waiting.setdefault(key, replace(fixture, repetition=key[2]))
+            counts[key] = counts.get(key, 0) + 1
+        scripted = [one for one in waiting.values() if self._is_scripted(one)]
+        others = [one for one in waiting.values() if not self._is_scripted(one)]
+        for group, size in ((scripted, SCRIPTED_BATCH), (others, BATCH)):
+            for first in range(0, len(group), size):
+                batch = group[first : first + size]
+                rollout = play(
+                    self.game,
+                    [self._match(number, one) for number, one in enumerate(batch)],
+                    progress=progress,
+                )
+                for decision in rollout.decisions:
+                    decision.trained = False
+                stored = self._stored_matches(batch, rollout)
+                yield Batch(stored, rollout, batch, sum(counts[one.key] for one in batch))
+
+    def _is_scripted(self, fixture: Fixture) -> bool:
+        return all(
+            self.players[name].controller == "scripted" for name in (fixture.row, fixture.column)
+        )
+
+    def _match(self, number: int, fixture: Fixture) -> Match:
+        k = fixture.repetition
+        seed = int(generator(self.seed, TOURNAMENT, ENVIRONMENT, k).integers(2**62))
+        return Match(
+            number=number,
+            group=k,
+            seed=group_seed(self.game, seed, k),
+            players=(self.players[fixture.row], self.players[fixture.column]),
+            stream=(self.seed, TOURNAMENT, fixture.row, fixture.column, k),
+        )
+
+    def _stored_matches(self, batch: Sequence[Fixture], rollout: Rollout) -> list[StoredMatch]:
+        illegal = np.zeros((len(batch), 2), dtype=int)
+        for decision in rollout.decisions:
+            if decision.move < 0 and decision.kind not in ("think", "attempt"):
+                illegal[decision.match, decision.seat] += 1
+        splits = _split_rounds(rollout, len(batch))
+        played: PlayedMatches = rollout.played
+        found = []
+        for m, fixture in enumerate(batch):
+            alive = played.alive[m]
+            deal, surplus, best = splits[m] if splits else ((), (), ())
+            found.append(
+                StoredMatch(
+                    row=fixture.row,
+                    column=fixture.column,
+                    repetition=fixture.repetition,
+                    seed=self._match(m, fixture).seed,
+                    deterministic=self.is_deterministic(fixture.row, fixture.column),
+                    intended_row=played.intended[m, 0, alive],
+                    intended_column=played.intended[m, 1, alive],
+                    moves_row=played.moves[m, 0, alive],
+                    moves_column=played.moves[m, 1, alive],
+                    payoffs_row=played.payoffs[m, 0, alive],
+                    payoffs_column=played.payoffs[m, 1, alive],
+                    illegal_row=int(illegal[m, 0]),
+                    illegal_column=int(illegal[m, 1]),
+                    deal=deal,
+                    surplus=surplus,
+                    best_surplus=best,
+                )
+            )
+        return found
+
+
+Rounds = tuple[Sequence[bool], Sequence[float], Sequence[float]]
+
+
+def _split_rounds(rollout: Rollout, matches: int) -> list[Rounds]:
+    """Of each match whether its rounds ended in an allocation, points, most points; [] if none."""
+    if not is_split([decision.kind for decision in rollout.decisions]):
+        return []
+    outcomes = negotiation_outcomes(rollout.decisions)
+    points = outcomes.points.sum(axis=1)
+    deal = (outcomes.allocation.sum(axis=2) > 0).any(axis=1)
+    found: list[Rounds] = []
+    for m in range(matches):
+        here = outcomes.round_match == m
+        found.append((deal[here], points[here], outcomes.max_welfare[here]))
+    return found

@@ -1,0 +1,273 @@
+"""`comity tournament`: what is played, what is added, what is refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import comity.commands.tournament as command
+import comity.experiments.build
+from comity.cli import main
+from comity.commands.tournament import Request, read_entry, run_tournament, split_arguments
+from comity.config.player_names import parse_player
+from comity.errors import ComityError
+from comity.evaluation.tournament.records import StoredMatch, match_files, read_matches
+from comity.evaluation.tournament.round_robin import RoundRobin
+from comity.experiments.agents import Agents, plan_agent
+from comity.rollout.record_files import read_columns
+from comity.train import train
+from tests.train.small import only_folder, small
+
+SCRIPTS = ("tit_for_tat", "always_defect", "random(p=0.3)")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tournaments are recorded below the present folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model is a failure."""
+
+    def load(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(comity.experiments.build, "language_models", load)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("runs")
+    train(small(output, "iterations=2", "checkpoint.every=1", "temperature=0.5"), report=False)
+    return only_folder(output)
+
+
+def tournament(*players: str, game: str = "prisoners_dilemma", **options: object) -> Path:
+    return run_tournament(Request(game, players, **options))  # type: ignore[arg-type]
+
+
+def stored(folder: Path) -> dict[tuple[str, str, int], StoredMatch]:
+    found = list(read_matches(folder))
+    assert len({match.key for match in found}) == len(found)  # none twice
+    return {match.key: match for match in found}
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "target", "iteration", "learner"),
+    [
+        ("tit_for_tat", "strategy", "tit_for_tat", None, ""),
+        ("axelrod:Gradual", "axelrod", "Gradual", None, ""),
+        ("run:runs/x", "run", "runs/x", None, ""),
+        ("run:runs/x@120", "run", "runs/x", 120, ""),
+        ("run:runs/x:b", "run", "runs/x", None, "b"),
+        ("run:runs/x@120:b", "run", "runs/x", 120, "b"),
+        ("model:Qwen/Qwen3-8B", "model", "Qwen/Qwen3-8B", None, ""),
+        ("api:gpt-4o@https://a.b/v1", "api", "gpt-4o@https://a.b/v1", None, ""),
+        ("base", "base", "", None, ""),
+        ("human", "human", "", None, ""),
+    ],
+)
+def test_names(text: str, kind: str, target: str, iteration: int | None, learner: str) -> None:
+    name = parse_player(text)
+    assert (name.kind, name.target, name.iteration, name.learner) == (
+        kind,
+        target,
+        iteration,
+        learner,
+    )
+
+
+def test_a_folder_with_a_colon_or_an_at_sign_is_found(here: Path) -> None:
+    (here / "a@3:b").mkdir()
+    assert parse_player(f"run:{here}/a@3:b").target == f"{here}/a@3:b"
+
+
+def test_parameters() -> None:
+    name = parse_player("claim(units=2, word='a b')")
+    assert name.seat == {"name": "claim", "units": 2, "word": "a b"}
+    with pytest.raises(ComityError, match="NAME\\(key=value"):
+        parse_player("random(0.3)")
+    assert split_arguments(["random(p=0.3)", "a", "game.noise=0.1", "run:x=1"]) == (
+        ["random(p=0.3)", "a", "run:x=1"],
+        ["game.noise=0.1"],
+    )
+
+
+# What is played
+
+
+def test_every_ordered_pair_with_common_chances(no_model: None) -> None:
+    folder = tournament(*SCRIPTS, matches=3, overrides=("game.noise=0.1",))
+    matches = stored(folder)
+    assert set(matches) == {(a, b, k) for a in SCRIPTS for b in SCRIPTS for k in range(3)}
+    for k in range(3):  # one environment seed per repetition
+        assert len({m.seed for m in matches.values() if m.repetition == k}) == 1
+    assert len({m.seed for m in matches.values()}) == 3
+
+
+def test_identical_matches_are_played_once_and_count_for_all(no_model: None) -> None:
+    folder = tournament(*SCRIPTS, matches=5)
+    fixed = {key for key, match in stored(folder).items() if match.deterministic}
+    assert fixed == {(a, b, 0) for a in SCRIPTS[:2] for b in SCRIPTS[:2]}
+    match = stored(folder)["tit_for_tat", "always_defect", 0]
+    assert list(match.moves_row)[:3] == [0, 1, 1] and set(match.moves_column) == {1}
+    assert list(match.payoffs_row)[:2] == [0, 1] and list(match.payoffs_column)[:2] == [5, 1]
+
+
+def test_adding_players_and_matches_plays_only_what_is_missing(no_model: None) -> None:
+    whole = stored(tournament(*SCRIPTS, "grim_trigger", matches=4))
+    folder = tournament(*SCRIPTS, matches=2)
+    before = [path.read_bytes() for path in match_files(folder)]
+    tournament("grim_trigger", game="", resume=folder)
+    tournament(game="prisoners_dilemma", resume=folder, matches=4)
+    assert [path.read_bytes() for path in match_files(folder)][: len(before)] == before
+    assert stored(folder) == whole
+    assert read_entry(folder).names == [*SCRIPTS, "grim_trigger"]
+    files = match_files(folder)
+    tournament(game="", resume=folder)
+    assert match_files(folder) == files  # nothing was left to play
+
+
+def test_a_killed_tournament_goes_on(no_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.evaluation.tournament.round_robin.SCRIPTED_BATCH", 5)
+    whole = stored(tournament(*SCRIPTS, matches=4))
+    write, written = command.write_matches, 0
+
+    def interrupted(*arguments: object) -> None:
+        nonlocal written
+        if written == 2:
+            raise KeyboardInterrupt
+        written += 1
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "write_matches", interrupted)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        tournament(*SCRIPTS, matches=4, output="other")
+    folder = only_folder(Path("other"))
+    assert raised.value.__notes__ == [f"continue with: comity tournament --resume {folder}"]
+    assert len(stored(folder)) == 10
+    monkeypatch.setattr(command, "write_matches", write)
+    tournament(game="", resume=folder)
+    assert stored(folder) == whole
+
+
+def test_split_games(no_model: None) -> None:
+    folder = tournament("greedy", "welfare_maximizing", game="split_no_talk", matches=2)
+    for match in stored(folder).values():
+        rounds = len(match.payoffs_row)
+        assert rounds and len(match.deal) == len(match.surplus) == len(match.best_surplus) == rounds
+        for paid, other, together in zip(
+            match.payoffs_row, match.payoffs_column, match.surplus, strict=True
+        ):
+            assert paid + other == pytest.approx(together)
+        assert all(s <= b + 1e-9 for s, b in zip(match.surplus, match.best_surplus, strict=True))
+
+
+def test_trained_policies_and_the_base_model(run: Path) -> None:
+    names = (f"run:{run}@1", f"run:{run}", "base", "tit_for_tat")
+    folder = tournament(*names, matches=2, overrides=("game.length.rounds=3",))
+    full = (f"run:{run}@1", f"run:{run}@2", "base", "tit_for_tat")
+    assert read_entry(folder).names == list(full)
+    matches = stored(folder)
+    assert {key[:2] for key in matches} == {(a, b) for a in full for b in full}
+    columns = read_columns(folder / "decisions" / "000001.parquet", "decision")
+    assert set(columns["row"]) == set(full)
+    # The records of the decisions agree with the matches.
+    for i, (row, column, k) in enumerate(
+        zip(columns["row"], columns["column"], columns["repetition"], strict=True)
+    ):
+        match = matches[row, column, k]
+        moves = (match.intended_row, match.intended_column)[columns["seat"][i]]
+        assert moves[columns["round"][i]] == columns["move"][i]
+        assert columns["player"][i] == (row, column)[columns["seat"][i]]
+        assert not columns["trained"][i]
+    details = {player["name"]: player["details"] for player in read_entry(folder).players}
+    assert details[full[0]]["temperature"] == 0.5
+    assert details[full[0]]["adapter"] != details[full[1]]["adapter"]
+
+
+def test_a_match_does_not_depend_on_who_else_plays(run: Path) -> None:
+    def played(*names: str) -> Iterator[StoredMatch]:
+        config = command._config(
+            Request("prisoners_dilemma", names), [parse_player(name) for name in names]
+        )
+        with Agents([plan_agent(parse_player(name), config) for name in names]) as agents:
+            from comity.games import make_game
+
+            robin = RoundRobin(make_game(config.game), agents.players, 2, 0)
+            yield from (match for batch in robin.play() for match in batch.matches)
+
+    run_name = f"run:{run}@2"
+    few = {match.key: match for match in played(run_name, "tit_for_tat")}
+    many = {match.key: match for match in played(run_name, "base", "tit_for_tat")}
+    assert few.keys() < many.keys()
+    for key, match in few.items():
+        assert list(match.moves_row) == list(many[key].moves_row)
+        assert list(match.moves_column) == list(many[key].moves_column)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prisoners_dilema", "tit_for_tat", "random"], "did you mean prisoners_dilemma"),
+        (["prisoners_dilemma", "tit_for_tat"], "needs at least two players"),
+        (["prisoners_dilemma", "tit_for_tot", "random"], "did you mean tit_for_tat"),
+        (["prisoners_dilemma", "greedy", "random"], "cannot play this game"),
+        (["trust_and_split", "greedy", "random"], "cannot play this game"),
+        (["public_goods", "random", "tit_for_tat"], "has 4 seats"),
+        (["prisoners_dilemma", "random", "human"], "a person plays in comity play"),
+        (["prisoners_dilemma", "random", "learner"], "run:FOLDER"),
+        (["prisoners_dilemma", "random", "run:nowhere"], "there is no run folder nowhere"),
+        (["prisoners_dilemma", "random", "run:"], "something must follow run:"),
+        (["prisoners_dilemma", "random", "adapter:none"], "no adapter_config.json"),
+        (["prisoners_dilemma", "random(q=1)", "random"], "unknown parameter 'q'"),
+        (["prisoners_dilemma", "random", "tit_for_tat", "--matches", "0"], "at least 1"),
+        (["prisoners_dilemma", "random", "tit_for_tat", "game.nois=1"], "did you mean noise"),
+        (["--resume", "nowhere", "random"], "there is no tournament folder nowhere"),
+        (["--resume", ".", "random"], "is not a tournament"),
+        (["random", "tit_for_tat"], "unknown game 'random'"),
+    ],
+)
+def test_mistakes(
+    arguments: list[str], message: str, no_model: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tournament", *arguments]) == 2
+    _, err = capsys.readouterr()
+    assert message in err and err.count("\n") == 1
+    assert not Path("tournaments").exists()
+
+
+def test_a_tournament_goes_on_as_it_began(no_model: None) -> None:
+    folder = tournament(*SCRIPTS, matches=2)
+    for arguments, message in (
+        ({"game": "stag_hunt"}, "is a tournament of prisoners_dilemma, not of stag_hunt"),
+        ({"matches": 1}, "can only add"),
+        ({"overrides": ("game.noise=0.1",)}, "keeps the settings"),
+        ({"seed": 3}, "has the seed 0"),
+    ):
+        with pytest.raises(ComityError, match=message):
+            tournament(**{"game": "", "resume": folder, **arguments})  # type: ignore[arg-type]
+    entry = json.loads((folder / "tournament.json").read_text())
+    entry["players"][0]["details"] = {"p": 1}
+    (folder / "tournament.json").write_text(json.dumps(entry))
+    with pytest.raises(ComityError, match="changed since its matches were played"):
+        tournament(game="", resume=folder)
+
+
+def test_a_run_without_that_checkpoint(run: Path, no_model: None) -> None:
+    with pytest.raises(ComityError, match="no checkpoint after 7 iterations; it has: 1, 2"):
+        tournament(f"run:{run}@7", "random")
+    with pytest.raises(ComityError, match="has no learner 'b'"):
+        tournament(f"run:{run}:b", "random")
+    with pytest.raises(ComityError, match="write a run's folder as run:"):
+        tournament(str(run), "random")
