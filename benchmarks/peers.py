@@ -30,7 +30,8 @@ from benchmarks import generate, padded, replay
 from benchmarks.common import Task
 from comity.commands.bench import WORKLOADS, measure, report, rounded
 from comity.errors import ComityError, lookup
-from comity.experiments.build import Experiment, shared_engine
+from comity.experiments.backends import shared_engine
+from comity.experiments.build import Experiment
 
 PEERS = {"generate": ("A", "C"), "padded": ("A", "C"), "trl": ("B",)}
 """The workloads of every peer."""

@@ -24,7 +24,8 @@ from comity.engines.local import session
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model
 from comity.errors import ComityError
-from comity.experiments.build import Experiment, shared_engine
+from comity.experiments.backends import shared_engine
+from comity.experiments.build import Experiment
 from comity.rollout.play import Rollout, play
 from comity.train import credit
 

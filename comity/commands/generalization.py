@@ -46,7 +46,7 @@ from comity.evaluation.generalization.plan import Plan, Subject, with_base_seats
 from comity.evaluation.generalization.policies import ModelPolicy
 from comity.evaluation.generalization.questions import FRAMINGS, ask, fitting
 from comity.evaluation.generalization.summary import summarize
-from comity.experiments.build import shared_engine
+from comity.experiments.backends import shared_engine
 from comity.experiments.trained import Trained, trained_policies
 from comity.files import write_atomically
 from comity.games import make_game

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,15 +100,6 @@ def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
     return rules
 
 
-def _language_models(config: Config) -> "LanguageModelBackend":
-    """The backend of the language models; prompt and answer format are checked first."""
-    from comity.experiments.build import language_models
-    from comity.experiments.rules import Rules
-
-    seats, plain = ["base"] * len(config.seats), {"name": "reinforce"}
-    return language_models(config, Rules.of(replace(config, seats=seats, algorithm=plain)))
-
-
 def _scripted(seat: str, runs: "Mapping[str, Trained]") -> bool:
     """Whether the seat is neither a human nor a language model."""
     return seat != HUMAN and seat not in runs and seat.split(":")[0] not in MODELS
@@ -137,7 +128,9 @@ def _players(
         elif seat not in seated:
             if models is None:
                 screen.say(f"Loading {config.model.name} ...")
-                models = _language_models(config)
+                from comity.experiments.backends import untrained_models
+
+                models = untrained_models(config)
             seated[seat] = _policy(seat, runs.get(seat), models, config.temperature, stack)
         players.append(seated[seat])
     return tuple(players)

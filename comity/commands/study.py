@@ -37,7 +37,8 @@ from comity.config.seats import (
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Participant, check_matches, crossplay, pairings
 from comity.experiments.agents import prompt_conditions
-from comity.experiments.build import Experiment, language_models
+from comity.experiments.backends import untrained_models, without_learners
+from comity.experiments.build import Experiment
 from comity.experiments.rules import Rules, check_training
 from comity.experiments.study_configs import keep_configs, kept_configs
 from comity.files import write_atomically
@@ -117,7 +118,7 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
                     f"study.arms: {arm!r} is the name of another player in the cross-play; "
                     "rename the arm"
                 )
-        rules = Rules.of(_without_learners(crossplay_config(config, configs)))
+        rules = Rules.of(without_learners(crossplay_config(config, configs)))
         check_matches(config.crossplay.matches)
         if rules.game.seats != 2:
             raise ComityError(f"crossplay: needs a game of two seats, not {rules.game.seats}")
@@ -241,7 +242,7 @@ def _run_crossplay(
         progress.say("cross-play  already finished")
         return
     own = _arm_conditions(config, configs)
-    with Experiment(_without_learners(config)) as experiment, ExitStack() as stack:
+    with Experiment(without_learners(config)) as experiment, ExitStack() as stack:
         backends = {arm: _backend(next(iter(configs[arm].values())), config) for arm in own}
         participants = [
             _participant(player, config, arms, backends, experiment.models, stack)
@@ -271,8 +272,7 @@ def _run_crossplay(
 
 def _backend(arm: Config, config: Config) -> tuple[LanguageModelBackend, float]:
     """The model backend with an arm's prompt conditions for the cross-play's game; temperature."""
-    theirs = _without_learners(replace(arm, game=config.game))
-    return language_models(theirs, Rules.of(theirs)), arm.temperature
+    return untrained_models(replace(arm, game=config.game)), arm.temperature
 
 
 def _participant(
@@ -308,18 +308,6 @@ def _participant(
     else:
         players = {None: replace(scripted_player(player), name=name)}
     return Participant(name, players)
-
-
-def _without_learners(config: Config) -> Config:
-    """The config with the base model on every seat and without training features."""
-    return replace(
-        config,
-        seats=["base"] * len(config.seats),
-        study=None,
-        crossplay=None,
-        opponent_pool=None,
-        exploration=[],
-    )
 
 
 def _trained(run: Path, learner: str) -> tuple[Path, int]:

@@ -176,19 +176,9 @@ class Agents:
 
     def _backend(self, config: Config) -> Any:
         """The backend of a model under its conditions; shared by all agents that have both."""
-        from comity.experiments.build import language_models
-        from comity.experiments.rules import Rules
+        from comity.experiments.backends import untrained_models
 
-        plain = replace(
-            config,
-            seats=["base"] * make_game(config.game).seats,
-            seat_assignment="fixed",
-            algorithm={"name": "reinforce"},
-            phases=[],
-            opponent_pool=None,
-            exploration=[],
-        )
         key = repr((config.model, config.prompt, config.answer))
         if key not in self._backends:
-            self._backends[key] = language_models(plain, Rules.of(plain))
+            self._backends[key] = untrained_models(config)
         return self._backends[key]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import comity.experiments.build
+import comity.experiments.backends
 from comity.cli import main
 from comity.commands.generalization import Trained
 from comity.commands.play import play_game
@@ -41,7 +41,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(comity.experiments.build, "language_models", load)
+    monkeypatch.setattr(comity.experiments.backends, "language_models", load)
 
 
 @pytest.fixture(scope="module")

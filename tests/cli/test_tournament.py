@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import comity.commands.tournament as command
-import comity.experiments.build
+import comity.experiments.backends
 from comity.cli import main
 from comity.commands.tournament import Request, read_entry, run_tournament, split_arguments
 from comity.config.player_names import parse_player
@@ -36,7 +36,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(comity.experiments.build, "language_models", load)
+    monkeypatch.setattr(comity.experiments.backends, "language_models", load)
 
 
 @pytest.fixture(scope="module")

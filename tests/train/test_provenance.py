@@ -18,7 +18,7 @@ from comity.commands.run import run as run_experiment
 from comity.config.compose import load_config
 from comity.config.schema import Config
 from comity.errors import ComityError, ComityWarning
-from comity.experiments.build import shared_engine
+from comity.experiments.backends import shared_engine
 from comity.experiments.trained import trained_policies
 from comity.reports import build
 from comity.rollout.record_files import decision_table, read_decisions, write_table

@@ -12,11 +12,11 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-import comity.experiments.build
 from comity.cli import main
 from comity.config.limits import LARGEST_SEED
 from comity.errors import ComityError
 from comity.evaluation.metrics import OUTCOMES, STATES
+from comity.experiments import backends
 from comity.experiments.build import Experiment
 from comity.runs.folder import RunFolder, read_decisions
 from comity.runs.progress import Progress
@@ -332,9 +332,7 @@ def test_mistakes_are_told_before_any_model_is_loaded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("load_model", "load_tokenizer"):
-        failing(
-            monkeypatch, comity.experiments.build, name, 1, AssertionError("a model was loaded")
-        )
+        failing(monkeypatch, backends, name, 1, AssertionError("a model was loaded"))
     assert main(["train", "ipd", *overrides(tmp_path, *REFUSED[message])]) == 2
     told = capsys.readouterr().err
     assert message in told
@@ -359,7 +357,7 @@ def test_labels_that_the_tokenizer_cannot_tell_are_refused_before_the_model_is_l
         (folder / file.name).write_bytes(file.read_bytes())
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": normalizer}))
-    failing(monkeypatch, comity.experiments.build, "load_model", 1, AssertionError("it was loaded"))
+    failing(monkeypatch, backends, "load_model", 1, AssertionError("it was loaded"))
     changes = (f"model.name={folder}", f"prompt.labels=[{','.join(labels)}]")
     with pytest.raises(ComityError, match=labels[1]):
         train(small(tmp_path / "runs", *changes), report=False)

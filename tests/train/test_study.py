@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import comity.commands.study
-import comity.experiments.build
 import comity.train
 from comity.cli import main
 from comity.commands.run import run as train
@@ -195,7 +194,11 @@ def test_mistakes_are_told_before_anything_is_trained(
     message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     failing(
-        monkeypatch, comity.experiments.build, "load_model", 1, AssertionError("a model was loaded")
+        monkeypatch,
+        comity.experiments.backends,
+        "load_model",
+        1,
+        AssertionError("a model was loaded"),
     )
     with pytest.raises(ComityError, match=message):
         train(study(tmp_path, *REFUSED[message]))

@@ -1,0 +1,90 @@
+"""The backends of language models, for a config: loaded model, chat format, prompt, answer format.
+
+Runs in one process share the base model.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from comity.config.schema import Config, ModelConfig
+from comity.engines.chat import ChatFormat
+from comity.engines.local.devices import check_quantization, choose_device
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model, load_tokenizer
+from comity.errors import ComityError
+from comity.experiments.rules import Rules
+from comity.players.language_model.context_length import check_context
+from comity.players.language_model.player import LanguageModelBackend
+from comity.runs.progress import say
+
+
+@lru_cache(maxsize=1)
+def shared_engine(name: str, dtype: str, device: str, quantization: str | None = None) -> Engine:
+    """The engine with the base model, loaded once per process."""
+    say(f"loading the model {name} ...")
+    return Engine(load_model(name, dtype, device, quantization))
+
+
+@lru_cache(maxsize=1)
+def shared_tokenizer(name: str) -> Any:
+    """The model's tokenizer, loaded once per process."""
+    return load_tokenizer(name)
+
+
+def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModelBackend:
+    """The backend of all language-model players; `record` as in `LanguageModelBackend`."""
+    model: ModelConfig = config.model
+    if model.threads is not None:
+        torch.set_num_threads(model.threads)
+    # Before loading the tokenizer, which may download the model.
+    check_quantization(model.quantization, choose_device(model.device))
+    chat = ChatFormat.from_tokenizer(shared_tokenizer(model.name), model.system)
+    # Check labels before the model is loaded; `for_vocabulary` needs its output size.
+    chat = chat.with_token_labels(labels := rules.prompt.labels(rules.game))
+    chat.encode_labels(labels)
+    for one in rules.exploration.instructions:
+        if found := chat.control_pattern.search(one.sentence):
+            raise ComityError(
+                f"exploration: {one.sentence!r} contains {found.group()!r}, a control token of the "
+                "model's chat template; remove it"
+            )
+    engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
+    chat = chat.for_vocabulary(engine.head.vocabulary, labels)
+    models = LanguageModelBackend(
+        engine, chat, rules.prompt, rules.answer, record, rules.exploration
+    )
+    models.check(rules.game)
+    after = 0
+    if config.record.followups:
+        questions = config.record.questions.values()
+        after = max(
+            (len(chat.encode_next_prompt(one, ended=False)) for one in questions), default=0
+        )
+        after += config.record.followup_tokens
+    check_context(models, rules.game, after)
+    return models
+
+
+def without_learners(config: Config) -> Config:
+    """The config with the base model on every seat and without training features."""
+    return replace(
+        config,
+        seats=["base"] * len(config.seats),
+        seat_assignment="fixed",
+        algorithm={"name": "reinforce"},
+        phases=[],
+        reset=[],
+        study=None,
+        crossplay=None,
+        opponent_pool=None,
+        exploration=[],
+    )
+
+
+def untrained_models(config: Config) -> LanguageModelBackend:
+    """The backend for a config's model, prompt and answer format; nothing is trained with it."""
+    plain = without_learners(config)
+    return language_models(plain, Rules.of(plain))
