@@ -24,6 +24,7 @@ from comity.evaluation.moral.reference_policies import (
     split_reference_policies,
 )
 from comity.evaluation.payoff_ranges import requires_exact_claims
+from comity.experiments.agent_plans import pinned
 from comity.experiments.build import Experiment
 from comity.experiments.resume import restore, seed_libraries, write_checkpoint
 from comity.experiments.rules import check_training
@@ -62,7 +63,7 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
         raise ValueError("a study or a cross-play is more than one run; use comity.commands.run")
     with ExitStack() as stack:
         run = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
-        config = config if run is None else run.config
+        config = pinned(config) if run is None else run.config
         check_training(config)
         if run is not None:
             config = located(config, run.path)

@@ -18,7 +18,7 @@ from comity.config.presets import experiments
 from comity.config.schema import Config
 from comity.config.seats import HUMAN, check_seat
 from comity.errors import ComityError, nearest
-from comity.experiments.agents import supports
+from comity.experiments.agent_plans import supports
 from comity.games import make_game
 from comity.games.split.game import Split
 from comity.players.scripted.catalog import all_strategies

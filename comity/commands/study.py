@@ -36,7 +36,7 @@ from comity.config.seats import (
 )
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Participant, check_matches, crossplay, pairings
-from comity.experiments.agents import prompt_conditions
+from comity.experiments.agent_plans import pinned, prompt_conditions
 from comity.experiments.backends import untrained_models, without_learners
 from comity.experiments.build import Experiment
 from comity.experiments.rules import Rules, check_training
@@ -107,7 +107,10 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
     `folder`: of a resumed study, whose runs keep the configs with which it began.
     """
     kept = kept_configs(folder, config) if folder is not None else None
-    configs = kept or (arm_configs(config) if config.study is not None else {})
+    fresh = arm_configs(config) if kept is None and config.study is not None else {}
+    configs = kept or {
+        arm: {seed: pinned(one) for seed, one in runs.items()} for arm, runs in fresh.items()
+    }
     for runs in configs.values():
         for one in runs.values():
             check_training(one)

@@ -10,26 +10,26 @@ stopped plays only what is missing; players and matches can be added to a finish
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comity.commands.play_setup import play_config
 from comity.config.player_names import PlayerName, parse_player
 from comity.config.schema import Composition, Config
 from comity.errors import ComityError
 from comity.evaluation.tournament.records import read_matches, write_matches
+from comity.evaluation.tournament.round_robin import Batch, RoundRobin, check_seats
+from comity.experiments.agent_plans import AgentPlan, plan_agent, strategy_player
 from comity.files import write_atomically
 from comity.games import make_game
+from comity.players.base import Player
 from comity.rollout.record_files import conversation_table, decision_table, write_table
 from comity.runs.folder import RunFolder
 from comity.runs.progress import Progress
 from comity.safe_reading import read_object
-
-if TYPE_CHECKING:
-    from comity.evaluation.tournament.round_robin import Batch, RoundRobin
-    from comity.experiments.agents import AgentPlan
 
 FILE = "tournament.json"
 """Players and matches of a tournament, in its folder."""
@@ -107,8 +107,6 @@ def run_tournament(request: Request) -> Path:
             "a tournament needs at least two players: "
             "comity tournament prisoners_dilemma tit_for_tat always_defect"
         )
-    from comity.evaluation.tournament.round_robin import RoundRobin, check_seats
-    from comity.experiments.agents import Agents, plan_agent
 
     game = make_game(config.game)
     check_seats(game)
@@ -117,10 +115,10 @@ def run_tournament(request: Request) -> Path:
     entry = Entry(
         stored.game if stored else request.game, matches, [_described(plan) for plan in plans]
     )
-    with _folder(request, config) as folder, Agents(plans) as agents:
+    with _folder(request, config) as folder, _players(plans) as players:
         folder.resume_with = f"comity tournament --resume {folder.path}"
         write_atomically(folder.path / FILE, json.dumps(_as_json(entry), indent=2) + "\n")
-        _play(RoundRobin(game, agents.players, matches, config.seed), folder)
+        _play(RoundRobin(game, players, matches, config.seed), folder)
     return folder.path
 
 
@@ -214,11 +212,11 @@ def _distinct(names: Sequence[PlayerName]) -> list[PlayerName]:
     return list({name.text: name for name in names}.values())
 
 
-def _distinct_plans(plans: "Sequence[AgentPlan]") -> "list[AgentPlan]":
+def _distinct_plans(plans: Sequence[AgentPlan]) -> list[AgentPlan]:
     return list({plan.name: plan for plan in plans}.values())
 
 
-def _described(plan: "AgentPlan") -> dict[str, Any]:
+def _described(plan: AgentPlan) -> dict[str, Any]:
     """A player as it stands in `tournament.json`."""
     return {
         "name": plan.name,
@@ -228,7 +226,7 @@ def _described(plan: "AgentPlan") -> dict[str, Any]:
     }
 
 
-def _check_unchanged(stored: Entry | None, plans: "Sequence[AgentPlan]") -> None:
+def _check_unchanged(stored: Entry | None, plans: Sequence[AgentPlan]) -> None:
     """Raises `ComityError` where a player is not what it was when its matches were played."""
     now = {plan.name: json.loads(json.dumps(plan.details)) for plan in plans}
     for player in stored.players if stored else ():
@@ -247,7 +245,19 @@ def _folder(request: Request, config: Config) -> RunFolder:
     return RunFolder.create(config)
 
 
-def _play(robin: "RoundRobin", folder: RunFolder) -> None:
+@contextmanager
+def _players(plans: Sequence[AgentPlan]) -> Iterator[Mapping[str, Player]]:
+    """The players by name; strategies play without torch."""
+    if all(plan.kind == "strategy" for plan in plans):
+        yield {plan.name: strategy_player(plan) for plan in plans}
+        return
+    from comity.experiments.agents import Agents
+
+    with Agents(plans) as agents:
+        yield agents.players
+
+
+def _play(robin: RoundRobin, folder: RunFolder) -> None:
     """Play what is missing and write it, batch by batch."""
     played = {match.key for match in read_matches(folder.path)}
     number = 1 + max(
@@ -265,7 +275,7 @@ def _play(robin: "RoundRobin", folder: RunFolder) -> None:
                 number += 1
 
 
-def _write(folder: RunFolder, number: int, batch: "Batch") -> None:
+def _write(folder: RunFolder, number: int, batch: Batch) -> None:
     """Write a batch; the matches last, because they say that it is complete."""
     folder.check_place()
     if batch.rollout.conversations:

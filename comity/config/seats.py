@@ -1,7 +1,7 @@
 """Parses the entries of a config's `seats`: learners, frozen language models, scripted players.
 
-An entry is a player's name (`learner`, `learner:NAME`, `base`, `adapter:PATH`, `tit_for_tat`), or
-a mapping with a scripted player's name and parameters.
+An entry is a player's name (`learner`, `learner:NAME`, or a name of `comity.config.player_names`),
+or a mapping with a scripted player's name and parameters.
 """
 
 import json
@@ -20,6 +20,8 @@ from comity.registry import build
 LEARNER = "learner"
 HUMAN = "human"
 """A human player, in `comity play` only."""
+FROZEN = ("base", "adapter", "run", "model")
+"""Kinds of language models that are not trained here."""
 MAIN = "main"
 """Adapter name of a plain "learner"."""
 
@@ -52,7 +54,7 @@ def participant_name(player: Any) -> str:
 
 def is_scripted(seat: Any) -> bool:
     """Whether the seat's player is scripted."""
-    return not isinstance(seat, str) or seat.split(":")[0] not in (LEARNER, "base", "adapter")
+    return not isinstance(seat, str) or seat.split(":")[0] not in (LEARNER, *FROZEN)
 
 
 def check_seat(seat: Any) -> None:
@@ -68,7 +70,10 @@ def check_seat(seat: Any) -> None:
             f"seat {seat!r}: humans cannot play in training; to play against the trained run: "
             "comity play GAME --seats human,run:FOLDER"
         )
-    if kind == "adapter":
+    if kind in ("run", "model"):
+        if not rest:
+            raise ComityError(f"seat {seat!r}: something must follow {kind}:")
+    elif kind == "adapter":
         file = Path(rest) / "adapter_config.json"
         if not file.is_file():
             raise ComityError(f"seat {seat!r}: no adapter_config.json in the folder {rest!r}")
@@ -85,7 +90,11 @@ def check_seat(seat: Any) -> None:
         check_name("seats", rest)
     else:
         scripts = all_strategies()
-        lookup("player", seat, {**scripts, LEARNER: None, "base": None, "adapter:PATH": None})
+        lookup(
+            "player",
+            seat,
+            {**scripts, **dict.fromkeys((LEARNER, "base", "adapter:FOLDER", "run:FOLDER"))},
+        )
         if seat in scripts:
             build("player", seat, scripts)
 

@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from comity.config.player_names import parse_player
 from comity.config.schema import Config
 from comity.config.seats import learner_of, scripted_player
+from comity.experiments.agent_plans import is_agent, plan_agent
+from comity.experiments.agents import Agents, conditions_of
 from comity.experiments.backends import language_models
 from comity.experiments.opponent_pool import OpponentPool, starter_counter
 from comity.experiments.rules import Rules
@@ -40,11 +43,16 @@ class Experiment:
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
         self.opponent_pool: OpponentPool | None = None
+        self.agents: Agents | None = None
         try:
             for seat in config.seats:
                 name = learner_of(seat)
                 if name is not None and name not in self.learners:
                     self.learners[name] = self._new_learner(name)
+            plans = [
+                plan_agent(parse_player(seat), config) for seat in config.seats if is_agent(seat)
+            ]
+            self.agents = Agents(plans, {conditions_of(config): self.models})
             self.seats = tuple(self._player(seat) for seat in config.seats)
             self.exact = self._exact_gradient()
             if config.opponent_pool is not None:
@@ -74,6 +82,8 @@ class Experiment:
         """Unload the run's adapters from the shared engine."""
         if self.opponent_pool is not None:
             self.opponent_pool.close()
+        if self.agents is not None:
+            self.agents.close()
         critics = [one.critic.adapter for one in self.learners.values() if one.critic]
         for name in [*self.learners, *critics, *self._loaded.values()]:
             self.engine.adapters.remove(name)
@@ -118,6 +128,9 @@ class Experiment:
                 self._loaded[seat] = handle
             handle = self._loaded[seat]
             return Policy(seat, self.models, handle, self.config.temperature, version=0)
+        if is_agent(seat):
+            assert self.agents is not None
+            return self.agents.players[plan_agent(parse_player(seat), self.config).name]
         return scripted_player(seat)
 
     def players(self) -> tuple[Player, ...]:

@@ -5,9 +5,11 @@ Game, prompt, answer format, rewards, algorithm, optimizer. All names and parame
 
 from dataclasses import dataclass
 
+from comity.config.player_names import parse_player
 from comity.config.schema import Config, OptimizerConfig
 from comity.config.seats import check_seat, check_strategy, is_scripted, learner_of, scripted_player
 from comity.errors import ComityError, lookup
+from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.opponent_pool import check_opponent_pool
 from comity.games import make_game
 from comity.games.base import Game
@@ -91,6 +93,8 @@ class Rules:
             )
         for number, seat in enumerate(config.seats):
             check_seat(seat)
+            if is_agent(seat):
+                plan_agent(parse_player(seat), config)
             if is_scripted(seat):
                 check_strategy(scripted_player(seat).strategy, game, number)
         if config.seat_assignment == "random" and not isinstance(

@@ -14,7 +14,8 @@ from comity.config.player_names import parse_player
 from comity.errors import ComityError
 from comity.evaluation.tournament.records import StoredMatch, match_files, read_matches
 from comity.evaluation.tournament.round_robin import RoundRobin
-from comity.experiments.agents import Agents, plan_agent
+from comity.experiments.agent_plans import plan_agent
+from comity.experiments.agents import Agents
 from comity.rollout.record_files import read_columns
 from comity.train import train
 from tests.train.small import only_folder, small
