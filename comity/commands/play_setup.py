@@ -20,7 +20,8 @@ from comity.errors import ComityError, nearest
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.split.game import Split
-from comity.players.scripted.catalog import all_strategies
+from comity.players.scripted.axelrod_index import PREFIX as AXELROD
+from comity.players.scripted.catalog import all_strategies, is_strategy
 from comity.prompts import PROMPTS
 from comity.registry import build
 
@@ -48,7 +49,7 @@ def _is_player(seat: str) -> bool:
         return True
     if learner_of(seat) is not None:
         raise ComityError(f"seat {seat!r}: play does not train; give a run's folder instead")
-    if seat.split(":")[0] in MODELS or seat in all_strategies():
+    if seat.split(":")[0] in MODELS or is_strategy(seat):
         check_seat(seat)
         return True
     return False
@@ -63,7 +64,8 @@ def _trained(seat: str) -> "Trained":
     if not seat or not folder.is_dir():
         if "/" in seat:
             raise ComityError(f"there is no run folder {seat}")
-        known = {**all_strategies(), HUMAN: None, "base": None, "adapter:PATH": None}
+        others = dict.fromkeys((HUMAN, "base", "adapter:PATH", f"{AXELROD}NAME"))
+        known = {**all_strategies(), **others}
         raise ComityError(f"unknown player {seat!r}; {nearest(seat, known)}, or a run's folder")
     from comity.experiments.trained import trained_policies
     from comity.reports.loading.folders import study_runs
