@@ -45,10 +45,15 @@ def printable(text: str) -> str:
     )
 
 
+def close_names(name: str, known: Mapping[str, object] | list[str]) -> list[str]:
+    """At most three of the known names that are spelled like `name`, nearest first."""
+    return difflib.get_close_matches(str(name), sorted(known), n=3, cutoff=0.5)
+
+
 def nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
     """'Did you mean ...? Known: ...' for an unknown name, nearest spellings first."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    close = close_names(name, names)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return f"{hint}known: {', '.join(names)}"
 

@@ -6,7 +6,9 @@ is on its page with the next run; `tests/test_reference_pages.py` compares.
 """
 
 import ast
+import csv
 import inspect
+import io
 import re
 import sys
 import textwrap
@@ -28,6 +30,8 @@ from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.random_tables import RandomTables
 from comity.games.matrix.stages import MatrixStage
 from comity.games.split.game import Split
+from comity.players.scripted import axelrod_index
+from comity.players.scripted.axelrod_strategy import package
 from comity.players.scripted.catalog import MATRIX_STRATEGIES, NEGOTIATORS
 from comity.prompts import PROMPTS
 from comity.rewards import REWARDS
@@ -360,8 +364,32 @@ def decapitalized(sentence: str) -> str:
     return sentence if first[1:] != first[1:].lower() else sentence[0].lower() + sentence[1:]
 
 
+def axelrod_table() -> str:
+    """The table of `comity.players.scripted.axelrod_index`, made from the installed package."""
+    axelrod = package()
+    names = ("stochastic", "long_run_time", "inspects_source", "manipulates_source",
+             "manipulates_state")  # fmt: skip
+    lines = io.StringIO()
+    lines.write(f"# Made by `make docs` from axelrod {axelrod.__version__}\n")
+    rows = csv.writer(lines, lineterminator="\n")
+    rows.writerow(["class_name", "title", "memory_depth", *names, "makes_use_of"])
+    for kind in sorted(axelrod.all_strategies, key=lambda kind: kind.__name__.lower()):
+        player = kind()
+        said = {key: axelrod.Classifiers[key](player) for key in (*names, "memory_depth")}
+        uses = sorted(axelrod.Classifiers["makes_use_of"](player) or ())
+        flags = ["yes" if said[key] else "no" for key in names]
+        rows.writerow(
+            [kind.__name__, kind.name, f"{said['memory_depth']:g}", *flags, " ".join(uses)]
+        )
+    return lines.getvalue()
+
+
 def main() -> None:
-    """Writes all pages."""
+    """Writes all pages, and the table of axelrod's strategies if the package is there."""
+    if axelrod_index.installed_version() is not None:
+        file = Path(str(resources.files(axelrod_index.__package__) / axelrod_index.TABLE))
+        file.write_text(axelrod_table(), encoding="utf-8")
+        axelrod_index.forget()
     for name in PAGES:
         (DOCS / "reference" / f"{name}.md").write_text(page(name), encoding="utf-8")
 

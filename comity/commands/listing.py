@@ -49,10 +49,25 @@ def _rewards() -> Sentences:
     return {name: described(name, sentence) for name, sentence in choices("reward").items()}
 
 
-def _players() -> Sentences:
+def _own_players() -> Sentences:
     from comity.players.scripted.catalog import all_strategies
 
     return MODEL_PLAYERS | sentences(all_strategies())
+
+
+def _players() -> Sentences:
+    from comity.players.scripted.axelrod_index import PREFIX, table
+
+    package = {f"{PREFIX}{name}": one.sentence for name, one in table().items()}
+    return _own_players() | package
+
+
+def _players_in_short() -> Sentences:
+    """With one line for all strategies of the axelrod package."""
+    from comity.players.scripted.axelrod_index import PREFIX, table
+
+    every = f"One of {len(table())} strategies of the axelrod package: comity list players axelrod"
+    return _own_players() | {f"{PREFIX}NAME": f"{every}."}
 
 
 def _metrics() -> Sentences:
@@ -101,6 +116,9 @@ KINDS: dict[str, Callable[[], Sentences]] = {
 }
 """The kinds of `comity list`, in order."""
 
+IN_SHORT: dict[str, Callable[[], Sentences]] = {"players": _players_in_short}
+"""Kinds that are shorter where all kinds are listed."""
+
 
 def catalog(kind: str | None = None, words: Sequence[str] = ()) -> dict[str, Sentences]:
     """Names and descriptions of one kind ("games" or "game"), or of all.
@@ -109,7 +127,7 @@ def catalog(kind: str | None = None, words: Sequence[str] = ()) -> dict[str, Sen
     `ComityError` if there are none.
     """
     if kind is None:
-        return {name: load() for name, load in KINDS.items()}
+        return {name: IN_SHORT.get(name, load)() for name, load in KINDS.items()}
     name = kind if kind in KINDS else f"{kind}s" if f"{kind}s" in KINDS else kind
     described = lookup("kind", name, KINDS)()
     found = {

@@ -46,6 +46,8 @@ from comity.games.base import Game
 from comity.learning.state.checkpoints import ADAPTER_CONFIG, Checkpoints, newest_policies
 from comity.players.base import Player
 from comity.players.language_model.player import LanguageModelBackend, Policy
+from comity.players.scripted.axelrod_index import PREFIX as AXELROD
+from comity.players.scripted.axelrod_index import is_axelrod
 from comity.players.scripted.catalog import all_strategies
 from comity.rollout.record_files import conversation_table, decision_table, write_table
 from comity.runs.folder import RunFolder
@@ -116,7 +118,7 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
             check_training(one)
     if config.crossplay is not None:
         for arm in configs:
-            if arm in all_strategies() or arm in ("base", "adapter"):
+            if arm in all_strategies() or arm in ("base", "adapter", AXELROD.rstrip(":")):
                 raise ComityError(
                     f"study.arms: {arm!r} is the name of another player in the cross-play; "
                     "rename the arm"
@@ -174,8 +176,9 @@ def _check_participant(player: Any, arms: Mapping[str, Mapping[int, Config]], ga
             return
         if learner_of(player) is not None:
             raise ComityError(f"crossplay.players: give an arm's name instead of {LEARNER!r}")
-        if name not in ("adapter", "base"):
-            lookup("player", player, {**all_strategies(), "base": None, **arms})
+        if name not in ("adapter", "base") and not is_axelrod(player):
+            others = dict.fromkeys(("base", f"{AXELROD}NAME"))
+            lookup("player", player, {**all_strategies(), **others, **arms})
     check_seat(player)
     if is_scripted(player):
         for seat in range(game.seats):

@@ -248,7 +248,7 @@ def _folder(request: Request, config: Config) -> RunFolder:
 @contextmanager
 def _players(plans: Sequence[AgentPlan]) -> Iterator[Mapping[str, Player]]:
     """The players by name; strategies play without torch."""
-    if all(plan.kind == "strategy" for plan in plans):
+    if all(plan.kind in ("strategy", "axelrod") for plan in plans):
         yield {plan.name: strategy_player(plan) for plan in plans}
         return
     from comity.experiments.agents import Agents
@@ -278,11 +278,11 @@ def _play(robin: RoundRobin, folder: RunFolder) -> None:
 def _write(folder: RunFolder, number: int, batch: Batch) -> None:
     """Write a batch; the matches last, because they say that it is complete."""
     folder.check_place()
-    if batch.rollout.conversations:
+    if batch.decisions:
         keys = dict(enumerate(batch.fixtures))
         for kind, table in (
-            ("conversations", conversation_table(*_with_keys(batch.rollout.conversations, keys))),
-            ("decisions", decision_table(*_with_keys(batch.rollout.decisions, keys))),
+            ("conversations", conversation_table(*_with_keys(batch.conversations, keys))),
+            ("decisions", decision_table(*_with_keys(batch.decisions, keys))),
         ):
             write_table(folder.path / kind / f"{number:06d}.parquet", table)
     write_matches(folder.path, number, batch.matches)

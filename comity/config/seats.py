@@ -13,9 +13,16 @@ from typing import Any
 from comity.config.limits import check_name
 from comity.errors import ComityError, lookup
 from comity.games.base import Game
-from comity.players.scripted.catalog import STRATEGIES, Strategy, all_strategies, check_can_play
+from comity.players.scripted.axelrod_index import PREFIX as AXELROD
+from comity.players.scripted.axelrod_index import class_name, is_axelrod
+from comity.players.scripted.axelrod_players import strategy_player
+from comity.players.scripted.catalog import (
+    Strategy,
+    all_strategies,
+    check_can_play,
+    make_strategy,
+)
 from comity.players.scripted.player import StrategyPlayer
-from comity.registry import build
 
 LEARNER = "learner"
 HUMAN = "human"
@@ -46,10 +53,13 @@ def only_arm(players: Sequence[Any], arms: Collection[str]) -> list[Any]:
 
 def participant_name(player: Any) -> str:
     """A player's name in the cross-play: `own`, `random(p=0.3)`, `adapter:PATH`."""
+    name = player if isinstance(player, str) else str(player["name"])
+    if is_axelrod(name):
+        name = f"{AXELROD}{class_name(name, not isinstance(player, str))}"
     if isinstance(player, str):
-        return player
+        return name
     parameters = [f"{key}={value}" for key, value in player.items() if key != "name"]
-    return f"{player['name']}({', '.join(parameters)})" if parameters else str(player["name"])
+    return f"{name}({', '.join(parameters)})" if parameters else name
 
 
 def is_scripted(seat: Any) -> bool:
@@ -59,8 +69,8 @@ def is_scripted(seat: Any) -> bool:
 
 def check_seat(seat: Any) -> None:
     """Raises `ComityError` unless the entry is a valid player."""
-    if isinstance(seat, Mapping):
-        build("player", seat, STRATEGIES)
+    if isinstance(seat, Mapping) or is_axelrod(seat):
+        make_strategy(seat)
         return
     if not isinstance(seat, str):
         raise ComityError(f"a seat must be a player's name or a mapping with a name, not {seat!r}")
@@ -90,13 +100,10 @@ def check_seat(seat: Any) -> None:
         check_name("seats", rest)
     else:
         scripts = all_strategies()
-        lookup(
-            "player",
-            seat,
-            {**scripts, **dict.fromkeys((LEARNER, "base", "adapter:FOLDER", "run:FOLDER"))},
-        )
+        others = (LEARNER, "base", "adapter:FOLDER", "run:FOLDER", f"{AXELROD}NAME")
+        lookup("player", seat, {**scripts, **dict.fromkeys(others)})
         if seat in scripts:
-            build("player", seat, scripts)
+            make_strategy(seat)
 
 
 def check_strategy(strategy: Strategy, game: Game, seat: int) -> None:
@@ -107,4 +114,4 @@ def check_strategy(strategy: Strategy, game: Game, seat: int) -> None:
 def scripted_player(seat: Any) -> StrategyPlayer:
     """The scripted player of a seat's entry."""
     name = seat if isinstance(seat, str) else str(seat.get("name"))
-    return StrategyPlayer(name, build("player", seat, STRATEGIES))
+    return strategy_player(name, make_strategy(seat))

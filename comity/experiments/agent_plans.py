@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from comity.config.player_names import PlayerName, parse_player
 from comity.config.schema import Config
-from comity.config.seats import check_seat, check_strategy, scripted_player
+from comity.config.seats import check_seat, check_strategy, participant_name, scripted_player
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import Game
@@ -50,13 +50,14 @@ def plan_agent(name: PlayerName, config: Config) -> AgentPlan:
     game = make_game(config.game)
     if name.kind == "run":
         return _plan_run(name, config, game)
-    if name.kind == "strategy":
+    if name.kind in ("strategy", "axelrod"):
         check_seat(name.seat)
         player = scripted_player(name.seat)
         for seat in range(game.seats):
             check_strategy(player.strategy, game, seat)
         sentence = (type(player.strategy).__doc__ or "").strip().split("\n")[0]
-        return AgentPlan(name.text, name.kind, sentence, config, name, details=name.parameters)
+        title = participant_name(name.seat)
+        return AgentPlan(title, name.kind, sentence, config, name, details=name.parameters)
     if name.kind == "adapter":
         check_seat(name.text)
         folder = Path(name.target)

@@ -49,7 +49,7 @@ class Agents:
         self._stack.close()
 
     def _player(self, plan: AgentPlan) -> Player:
-        if plan.kind == "strategy":
+        if plan.kind in ("strategy", "axelrod"):
             return strategy_player(plan)
         backend = self._backend(plan.config)
         handle = None

@@ -30,6 +30,7 @@ DEAL: Final = "deal"
 STARTER: Final = "starter"
 PAYOFFS: Final = "payoffs"
 ANSWER: Final = "answer"
+STRATEGY: Final = "strategy"
 BRANCH: Final = "branch"
 FOLLOWUP: Final = "followup"
 EXPLORATION: Final = "exploration"
@@ -60,6 +61,8 @@ STREAMS: Final[dict[str, str]] = {
     # Owner: the match, that is (run's seed, iteration, match), or a cross-play's match.
     ANSWER: "seat, round, step, attempt, part: the tokens of an answer in order; a fallback is the "
     "attempt after the last free one, the part is a thinking block",
+    STRATEGY: "seat: the seed of a strategy of the axelrod package, which draws all its random "
+    "numbers of the match from it",
     BRANCH: "step, seat, alternative: prefix of all streams of a counterfactual branch",
     FOLLOWUP: "seat, question: the answer to a follow-up question",
     EXPLORATION: "seat, round: the exploration instruction in a learner's prompt",

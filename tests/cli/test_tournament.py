@@ -137,7 +137,7 @@ def test_adding_players_and_matches_plays_only_what_is_missing(no_model: None) -
 
 
 def test_a_killed_tournament_goes_on(no_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.evaluation.tournament.round_robin.SCRIPTED_BATCH", 5)
+    monkeypatch.setattr("comity.evaluation.tournament.round_robin.SCRIPTED_BATCH", 4)
     whole = stored(tournament(*SCRIPTS, matches=4))
     write, written = command.write_matches, 0
 
@@ -153,7 +153,7 @@ def test_a_killed_tournament_goes_on(no_model: None, monkeypatch: pytest.MonkeyP
         tournament(*SCRIPTS, matches=4, output="other")
     folder = only_folder(Path("other"))
     assert raised.value.__notes__ == [f"continue with: comity tournament --resume {folder}"]
-    assert len(stored(folder)) == 10
+    assert 8 <= len(stored(folder)) < len(whole)
     monkeypatch.setattr(command, "write_matches", write)
     tournament(game="", resume=folder)
     assert stored(folder) == whole

@@ -6,8 +6,9 @@ A match depends on nothing but the tournament's seed, its two players and its re
 players or repetitions changes no other match.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -15,16 +16,20 @@ from comity.errors import ComityError
 from comity.evaluation.negotiation.outcomes import is_split, negotiation_outcomes
 from comity.evaluation.payoff_ranges import is_deterministic
 from comity.evaluation.tournament.records import StoredMatch
-from comity.games.base import Game, PlayedMatches
+from comity.games.base import KINDS, Game, PlayedMatches
 from comity.games.randomness import ENVIRONMENT, TOURNAMENT, generator
 from comity.games.split.game import group_seed
 from comity.players.base import Player
 from comity.rollout.play import Match, Rollout, play
+from comity.rollout.records import Conversation, Decision
+from comity.rollout.scripted_matches import is_repeated, play_scripted
 
 BATCH = 256
 """Most matches that are played in lock-step; bounds the memory of the models' cache."""
-SCRIPTED_BATCH = 200
-"""The same without language models."""
+LOCKSTEP_SCRIPTED = 200
+"""The same without language models, where strategies need observations."""
+SCRIPTED_BATCH = 2000
+"""Least matches of strategies in a file."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,15 @@ class Fixture:
 
 @dataclass(frozen=True)
 class Batch:
-    """Matches that were played in lock-step."""
+    """Matches that were played together."""
 
     matches: list[StoredMatch]
-    rollout: Rollout
     fixtures: list[Fixture]
-    """By match number of the rollout."""
+    """By match number of the records."""
     repeats: int
     """Matches of the tournament that it settles: a deterministic one settles all repetitions."""
+    decisions: list[Decision] = field(default_factory=list)
+    conversations: list[Conversation] = field(default_factory=list)
 
 
 def check_seats(game: Game) -> None:
@@ -79,9 +85,10 @@ class RoundRobin:
     def is_deterministic(self, row: str, column: str) -> bool:
         """Whether all matches of the pair are identical."""
         if (row, column) not in self._deterministic:
-            pair = [getattr(self.players[name], "strategy", None) for name in (row, column)]
-            self._deterministic[row, column] = None not in pair and is_deterministic(
-                self.game, pair
+            pair = (self.players[row], self.players[column])
+            strategies = [getattr(player, "strategy", None) for player in pair]
+            self._deterministic[row, column] = is_repeated(self.game, pair) or (
+                None not in strategies and is_deterministic(self.game, strategies)
             )
         return self._deterministic[row, column]
 
@@ -123,20 +130,63 @@ class RoundRobin:
             key = (fixture.row, fixture.column, self._stored(fixture))
             waiting.setdefault(key, replace(fixture, repetition=key[2]))
             counts[key] = counts.get(key, 0) + 1
-        scripted = [one for one in waiting.values() if self._is_scripted(one)]
-        others = [one for one in waiting.values() if not self._is_scripted(one)]
-        for group, size in ((scripted, SCRIPTED_BATCH), (others, BATCH)):
-            for first in range(0, len(group), size):
-                batch = group[first : first + size]
-                rollout = play(
-                    self.game,
-                    [self._match(number, one) for number, one in enumerate(batch)],
-                    progress=progress,
-                )
-                for decision in rollout.decisions:
-                    decision.trained = False
-                stored = self._stored_matches(batch, rollout)
-                yield Batch(stored, rollout, batch, sum(counts[one.key] for one in batch))
+        fast: list[StoredMatch] = []
+        rest: list[Fixture] = []
+        for (row, column), pair in _by_pair(waiting.values()).items():
+            played_pair = self._play_scripted(row, column, pair)
+            if played_pair is None:
+                rest += pair
+                continue
+            fast += played_pair
+            if len(fast) >= SCRIPTED_BATCH:
+                yield Batch(fast, [], sum(counts[one.key] for one in fast))
+                fast = []
+        if fast:
+            yield Batch(fast, [], sum(counts[one.key] for one in fast))
+        # In lock-step repetition by repetition: one that is stopped has some of every pair.
+        rest.sort(key=lambda one: (not self._is_scripted(one), one.repetition))
+        for scripted, group in groupby(rest, key=self._is_scripted):
+            size = LOCKSTEP_SCRIPTED if scripted else BATCH
+            everything = list(group)
+            for first in range(0, len(everything), size):
+                batch = everything[first : first + size]
+                yield self._play_batch(batch, sum(counts[one.key] for one in batch), progress)
+
+    def _play_batch(
+        self,
+        batch: list[Fixture],
+        repeats: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> Batch:
+        """Play matches in lock-step, with records."""
+        rollout = play(
+            self.game,
+            [self._match(number, one) for number, one in enumerate(batch)],
+            progress=progress,
+        )
+        for decision in rollout.decisions:
+            decision.trained = False
+        matches = self._stored_matches(
+            batch, rollout.played, _illegal(rollout, len(batch)), _split_rounds(rollout, len(batch))
+        )
+        if all(self._is_scripted(one) for one in batch):  # The matches say everything.
+            return Batch(matches, batch, repeats)
+        return Batch(matches, batch, repeats, rollout.decisions, rollout.conversations)
+
+    def _play_scripted(
+        self, row: str, column: str, pair: list[Fixture]
+    ) -> list[StoredMatch] | None:
+        """Matches of two strategies without records; None where that is not possible."""
+        made = [self._match(0, one) for one in pair]
+        played = play_scripted(
+            self.game,
+            (self.players[row], self.players[column]),
+            [match.seed for match in made],
+            [match.stream for match in made],
+        )
+        if played is None:
+            return None
+        return self._stored_matches(pair, played, np.zeros((len(pair), 2), dtype=int), [])
 
     def _is_scripted(self, fixture: Fixture) -> bool:
         return all(
@@ -154,13 +204,13 @@ class RoundRobin:
             stream=(self.seed, TOURNAMENT, fixture.row, fixture.column, k),
         )
 
-    def _stored_matches(self, batch: Sequence[Fixture], rollout: Rollout) -> list[StoredMatch]:
-        illegal = np.zeros((len(batch), 2), dtype=int)
-        for decision in rollout.decisions:
-            if decision.move < 0 and decision.kind not in ("think", "attempt"):
-                illegal[decision.match, decision.seat] += 1
-        splits = _split_rounds(rollout, len(batch))
-        played: PlayedMatches = rollout.played
+    def _stored_matches(
+        self,
+        batch: Sequence[Fixture],
+        played: PlayedMatches,
+        illegal: np.ndarray,
+        splits: "Sequence[Rounds]",
+    ) -> list[StoredMatch]:
         found = []
         for m, fixture in enumerate(batch):
             alive = played.alive[m]
@@ -189,6 +239,22 @@ class RoundRobin:
 
 
 Rounds = tuple[Sequence[bool], Sequence[float], Sequence[float]]
+
+
+def _by_pair(fixtures: Iterable[Fixture]) -> dict[tuple[str, str], list[Fixture]]:
+    found: dict[tuple[str, str], list[Fixture]] = {}
+    for fixture in fixtures:
+        found.setdefault((fixture.row, fixture.column), []).append(fixture)
+    return found
+
+
+def _illegal(rollout: Rollout, matches: int) -> np.ndarray:
+    """int `[match, seat]`: answers that could not be read, without failed attempts."""
+    found = np.zeros((matches, 2), dtype=int)
+    for decision in rollout.decisions:
+        if decision.move < 0 and decision.kind in KINDS:
+            found[decision.match, decision.seat] += 1
+    return found
 
 
 def _split_rounds(rollout: Rollout, matches: int) -> list[Rounds]:

@@ -1,11 +1,13 @@
 """All strategies by name: for games of moves, and negotiators for split games.
 
+Strategies of the axelrod package have names of their own (`comity.players.scripted.axelrod_index`).
+
 Imports no model library, so that `comity list` starts quickly; `comity.players.scripted.player`
 makes players of strategies.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,7 +16,9 @@ from comity.games.base import KINDS, Claim, Game, Illegal, Reply, Turn
 from comity.games.randomness import CHECK, generator
 from comity.games.split.game import Split
 from comity.players.scripted import negotiators, strategies
-from comity.registry import own_parts
+from comity.players.scripted.axelrod_index import is_axelrod
+from comity.players.scripted.axelrod_strategy import AxelrodStrategy
+from comity.registry import build, own_parts
 
 
 class Strategy(Protocol):
@@ -61,6 +65,23 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {**MATRIX_STRATEGIES, **NEGOTIA
 def all_strategies() -> dict[str, Callable[..., Strategy]]:
     """`STRATEGIES` and the user's own."""
     return {**own_parts("player"), **STRATEGIES}
+
+
+def is_strategy(name: str) -> bool:
+    """Whether the name is one of `all_strategies` or of the axelrod package's (`axelrod:NAME`)."""
+    return is_axelrod(name) or name in all_strategies()
+
+
+def make_strategy(seat: str | Mapping[str, Any]) -> Strategy:
+    """The strategy that a name or a mapping with a name and parameters describes.
+
+    Raises `ComityError` for unknown names and parameters.
+    """
+    name, parameters = (seat, {}) if isinstance(seat, str) else (seat.get("name"), dict(seat))
+    if is_axelrod(name):
+        parameters.pop("name", None)
+        return AxelrodStrategy.of(str(name), parameters)
+    return build("player", seat, STRATEGIES)
 
 
 def reply_text(reply: Reply, game: Game) -> str:
