@@ -220,10 +220,10 @@ function equipTables(inside = document) {
       scroll.classList.toggle("is-cut", isWide && !isAtEnd);
     };
     scroll.addEventListener("scroll", look, { passive: true });
+    // It also looks once after the page is laid out; asking now would lay it out for every table.
     const observer = new ResizeObserver(look);
     observer.observe(scroll);
     observer.observe(table);
-    look();
   }
 }
 

@@ -22,6 +22,8 @@ SCRIPTS = (
 )
 PARTS = ("outcomes", "usage", "references", "metagame")
 SUBSETS = {"all": "All matches", "clean": "Without illegal answers and forfeits"}
+MANY = 100
+"""A table with more rows than this is folded."""
 ANSWERS = {
     "answered": "answered",
     "illegal": "illegal",
@@ -80,6 +82,7 @@ def render(summary: Mapping[str, Any]) -> str:
         places=names.places,
         agents={key: _by_rank(found) for key, found in subsets.items()},
         subset_names=SUBSETS,
+        many=MANY,
         kinds=_kinds(summary),
         setting=page_parts.setting(summary["game"]["settings"]),
         answers=ANSWERS,

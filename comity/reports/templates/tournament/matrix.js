@@ -111,7 +111,7 @@ function startMatrix(openPair) {
     const head = table.createTHead();
     const top = html("tr");
     const corner = html("td", "corner");
-    corner.append(html("span", "", "row ↓ against"), html("span", "", " column →"));
+    corner.append(html("span", "", "row ↓ against"), " ", html("span", "", "column →"));
     const letters = isUpright ? 24 : 0;
     top.append(corner, ...order.columns.map((place) => heading(place, "rows", letters)));
     head.replaceChildren(top);
@@ -127,6 +127,7 @@ function startMatrix(openPair) {
       chosenResults().pairs.some((pair) => pair.isIdentical) && state.cells === "whole" ? `${isWhole ? "“identical”" : "“=”"}: every match of the pair is the same.` : "",
       chosenResults().pairs.length < players.length ** 2 ? "“–”: not played." : "",
     ];
+    if (players.length > 12 && state.cells !== "color") about.push("The table scrolls both ways; with “color only” it is seen as a whole.");
     note.textContent = about.filter(Boolean).join(" ");
     cellAt(at.row, at.column)?.setAttribute("tabindex", "0");
   }
@@ -142,7 +143,7 @@ function startMatrix(openPair) {
     none.append(html("i", "heat none"), "none");
     const scale = html("span", "scale");
     scale.append(html("span", "", shown(look.low, look)), bar, html("span", "", shown(look.high, look)));
-    legend.replaceChildren(name, scale, none);
+    legend.replaceChildren(name, scale, ...(table.querySelector("td.heat.none") ? [none] : []));
   }
 
   // ---- details ----------------------------------------------------------------------------

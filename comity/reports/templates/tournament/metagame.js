@@ -1,6 +1,9 @@
 "use strict";
 // Figures of the meta-game: ratings of the agents, and replicator dynamics of three of them.
 
+const RATED = 20;
+/** Figures of ratings show so many agents; the saved table has all. */
+
 function drawRatings() {
   const panels = document.getElementById("rating-panels");
   if (!panels) return;
@@ -14,9 +17,12 @@ function drawRatings() {
     const rows = found.filter(([, value]) => value !== null).map(([place, mean]) => ({ name: players[place].name, mean }));
     if (!rows.length) continue;
     rows.sort((a, b) => b.mean - a.mean);
-    const { box } = whiskers(panels, { title, unit, rows, look, isBars: !isDots });
+    const { box } = whiskers(panels, { title, unit, rows: rows.slice(0, RATED), all: rows, look, isBars: !isDots });
+    if (rows.length > RATED) box.append(html("p", "readout", `The ${RATED} highest of ${rows.length}; the CSV has all.`));
     box.querySelector(".title").dataset.define = define;
     box.querySelector(".title").classList.add("term");
+    const note = isDots && document.getElementById("elo-note");
+    if (note) box.querySelector("figcaption").after(note);
   }
 }
 

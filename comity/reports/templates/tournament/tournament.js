@@ -86,10 +86,11 @@ const openPair = startMatches(pairFacts);
 equipControls();
 listeners.push((change) => { if ("metric" in change || "subset" in change) drawRanking(); });
 drawRanking();
-backToCell = startMatrix(openPair);
 drawRatings();
 drawSimplex();
 drawSchelling();
+// After the figures, which ask for their width: the page is laid out once with all of its cells.
+backToCell = startMatrix(openPair);
 startSheets(openPair);
 equipSorting();
 equipTables();

@@ -1,20 +1,28 @@
 "use strict";
 // Figures of estimates side by side: a dot and its interval a row, or a bar from 0.
 
-/** The part of the axis that these rows need; intervals reach out by one span of the means at most. */
+const REACH = 8;
+/** Intervals widen the axis by so many spans of the means at most; beyond, they are cut off. */
+
+/** The part of the axis that these rows need. */
 function axisOf(rows, range, lines, isBars) {
   if (range) return range;
-  const points = [...rows, ...lines.map((line) => ({ mean: line.at }))];
-  const [low, high] = spanOf(points, isBars ? [0] : []);
-  const pad = 0.04 * (high - low) || 0.5 * Math.abs(low) || 0.5;
+  const means = [...rows.map((row) => row.mean), ...lines.map((line) => line.at), ...(isBars ? [0] : [])];
+  const least = Math.min(...means), greatest = Math.max(...means);
+  const room = REACH * (greatest - least) || Infinity;
+  const spans = rows.filter(isSpan);
+  const low = Math.max(Math.min(least, ...spans.map((row) => row.low)), least - room);
+  const high = Math.min(Math.max(greatest, ...spans.map((row) => row.high)), greatest + room);
+  const pad = 0.03 * (high - low) || 0.5 * Math.abs(low) || 0.5;
   return [isBars && low === 0 ? 0 : low - pad, isBars && high === 0 ? 0 : high + pad];
 }
 
 /**
  * Rows of estimates. `rows`: [{name, mean, low, high, n, color}]; `look` writes the values; `lines`
- * are exact values, [{at, name}], drawn dashed across all rows; `isBars` draws bars from 0.
+ * are exact values, [{at, name}], drawn dashed across all rows; `isBars` draws bars from 0; `all` are
+ * the rows of the saved table, where they are more.
  */
-function whiskers(container, { title, unit, rows, look, range, lines = [], isBars = false }) {
+function whiskers(container, { title, unit, rows, all = rows, look, range, lines = [], isBars = false }) {
   const [low, high] = axisOf(rows, range, lines, isBars);
   const described = rows.slice(0, 12).map((row) => `${row.name} ${shown(row.mean, look)}`).join(", ");
 
@@ -29,7 +37,7 @@ function whiskers(container, { title, unit, rows, look, range, lines = [], isBar
     const top = 8 + 15 * lines.length;
     const bottom = top + heights.reduce((sum, one) => sum + one, 0);
     const drawing = svg("svg", { viewBox: `0 0 ${width} ${bottom + 26}` });
-    for (const value of ticks(low, high, Math.max(2, Math.floor(inner / 80)))) {
+    for (const value of ticks(low, high, Math.max(2, Math.floor(inner / 56)))) {
       drawing.append(svg("line", { class: "grid", x1: x(value), x2: x(value), y1: top, y2: bottom }));
       drawing.append(svg("text", { x: x(value), y: bottom + 18, "text-anchor": "middle" }, tickLabel(value, look.percent ? percent : (v) => decimals(v, look.digits))));
     }
@@ -65,6 +73,6 @@ function whiskers(container, { title, unit, rows, look, range, lines = [], isBar
     });
     return { drawing };
   }
-  const table = () => [["name", "mean", "low", "high", "n"], ...rows.map((row) => [row.name, row.mean, row.low ?? null, row.high ?? null, row.n ?? null]), ...lines.map((line) => [line.name, line.at, null, null, null])];
+  const table = () => [["name", "mean", "low", "high", "n"], ...all.map((row) => [row.name, row.mean, row.low ?? null, row.high ?? null, row.n ?? null]), ...lines.map((line) => [line.name, line.at, null, null, null])];
   return drawnFigure(container, { title, unit, description: described, draw, rows: table });
 }
