@@ -21,6 +21,11 @@ SCRIPTS = (
     "tournament/tournament.js",
 )
 PARTS = ("outcomes", "usage", "references", "metagame")
+EXPECTED = {
+    "references": ("equilibria", "welfare", "minimax", "schelling"),
+    "metagame": ("equilibria", "replicator", "alpha_rank", "deviation_ratings", "elo"),
+}
+"""What a part may lack."""
 SUBSETS = {"all": "All matches", "clean": "Without illegal answers and forfeits"}
 MANY = 100
 """A table with more rows than this is folded."""
@@ -48,6 +53,9 @@ def render(summary: Mapping[str, Any]) -> str:
     """The page as text."""
     whole = {**dict.fromkeys(PARTS), **summary}
     whole |= {part: whole[part] or {} for part in PARTS}
+    for part, keys in EXPECTED.items():
+        if whole[part]:
+            whole[part] = {**dict.fromkeys(keys), **whole[part]}
     names = Names(summary["players"])
     metrics = summary["metrics"]
     looks = {name: look(name, metric, _means(summary, name)) for name, metric in metrics.items()}

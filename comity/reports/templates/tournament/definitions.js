@@ -9,8 +9,14 @@ document.body.append(bubbleBox);
 
 /** Shows content beside an element, where there is room for it. */
 function showBeside(element, content) {
+  hideBeside();
   bubbleBox.replaceChildren(...content);
   bubbleBox.hidden = false;
+  element.setAttribute("aria-describedby", "definition");
+  placeBeside(element);
+}
+
+function placeBeside(element) {
   const box = element.getBoundingClientRect();
   const own = bubbleBox.getBoundingClientRect();
   const width = document.documentElement.clientWidth;
@@ -18,13 +24,15 @@ function showBeside(element, content) {
   const middle = box.left + box.width / 2 - own.width / 2;
   bubbleBox.style.left = `${Math.max(8, Math.min(middle, width - own.width - 8))}px`;
   bubbleBox.style.top = `${isBelow ? box.bottom + 6 : box.top - own.height - 6}px`;
-  element.setAttribute("aria-describedby", "definition");
 }
+
+/** What the box stands beside. */
+const described = () => document.querySelector("[aria-describedby=definition]");
 
 function hideBeside() {
   if (bubbleBox.hidden) return;
   bubbleBox.hidden = true;
-  document.querySelector("[aria-describedby=definition]")?.removeAttribute("aria-describedby");
+  described()?.removeAttribute("aria-describedby");
 }
 
 /** The definition with this id, from the list at the end of the page. */
@@ -53,5 +61,11 @@ function equipTerms() {
   document.addEventListener("pointerout", leave);
   document.addEventListener("focusout", leave);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideBeside(); });
-  window.addEventListener("scroll", hideBeside, { passive: true, capture: true });
+  // What has the focus keeps its box while the page scrolls, what is pointed at moves away.
+  const follow = () => {
+    const element = described();
+    if (element?.matches(":focus, :focus > *")) placeBeside(element);
+    else hideBeside();
+  };
+  window.addEventListener("scroll", follow, { passive: true, capture: true });
 }

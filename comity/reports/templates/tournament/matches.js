@@ -27,7 +27,7 @@ const gained = (value) => (value === null ? "" : `${value < 0 ? "" : "+"}${decim
 
 /**
  * Fills the browser. `facts(row, column)` returns what stands above a pair's transcripts, or
- * nothing. Returns the function that opens a pair: `(row, column)`.
+ * nothing. Returns `open(row, column)`, which opens a pair, and `refresh()`, for changed facts.
  */
 function startMatches(facts = () => null) {
   const tables = { ...data.matches, texts: decodeTable(data.matches.texts) };
@@ -41,7 +41,18 @@ function startMatches(facts = () => null) {
   let current = null;
   let limit = PAGE;
   const wanted = { row: "", column: "" };
-  if (!form) return (row, column) => { above.replaceChildren(...[facts(row, column)].filter(Boolean)); toSection(); };
+  const isPair = () => wanted.row !== "" && wanted.column !== "";
+  function refresh() {
+    above.replaceChildren(...[isPair() ? facts(Number(wanted.row), Number(wanted.column)) : null].filter(Boolean));
+  }
+  if (!form) {
+    const open = (row, column) => {
+      Object.assign(wanted, { row: String(row), column: String(column) });
+      refresh();
+      toSection();
+    };
+    return { open, refresh };
+  }
 
   // ---- filters ----------------------------------------------------------------------------
   const selects = {};
@@ -70,10 +81,9 @@ function startMatches(facts = () => null) {
     }
     filtered = matches.filter((match) => ["row", "column"].every((side) => wanted[side] === "" || match[side] === Number(wanted[side])));
     limit = PAGE;
-    const isPair = wanted.row !== "" && wanted.column !== "";
-    above.replaceChildren(...[isPair ? facts(Number(row), Number(column)) : null].filter(Boolean));
+    refresh();
     show(filtered[0] ?? null);
-    if (isPair && !isLink) {
+    if (isPair() && !isLink) {
       const link = new URLSearchParams({ row: players[row].name, column: players[column].name });
       history.replaceState(null, "", `#${link}`);
     }
@@ -154,8 +164,7 @@ function startMatches(facts = () => null) {
   }
   function drawMatch() {
     if (!current) {
-      const isPair = wanted.row !== "" && wanted.column !== "";
-      view.replaceChildren(html("p", "none", isPair ? "No transcript of this pair is on the page." : "No match fits these filters."));
+      view.replaceChildren(html("p", "none", isPair() ? "No transcript of this pair is on the page." : "No match fits these filters."));
       return;
     }
     const rounds = unpackMatch(current, tables);
@@ -222,8 +231,9 @@ function startMatches(facts = () => null) {
   }
   window.addEventListener("hashchange", follow);
   if (!follow()) choosePair("", "", true);
-  return (row, column) => {
+  const open = (row, column) => {
     choosePair(row, column);
     toSection();
   };
+  return { open, refresh };
 }

@@ -7,7 +7,7 @@ const WIDE = 8;
 /** Fills the matrix; `openPair(row, column)` is called for a cell that is opened. */
 function startMatrix(openPair) {
   const panel = document.getElementById("matrix-panel");
-  const tools = html("div", "tools");
+  const tools = html("div", "tools matrix-tools");
   const legend = html("div", "legend");
   const frame = html("div", "matrix-frame");
   const table = html("table", "crossplay");
@@ -118,7 +118,7 @@ function startMatrix(openPair) {
     const body = table.tBodies[0] ?? table.createTBody();
     body.replaceChildren(...order.rows.map((row) => {
       const line = html("tr");
-      line.append(heading(row, "columns", state.cells === "color" ? 30 : 0), ...order.columns.map((column) => matrixCell(row, column, look, isWhole)));
+      line.append(heading(row, "columns", state.cells === "color" ? (players.length > 24 ? 27 : 21) : 0), ...order.columns.map((column) => matrixCell(row, column, look, isWhole)));
       return line;
     }));
     drawLegend(look);

@@ -48,7 +48,7 @@ function drawSimplex() {
     const whole = Math.min(width, 460);
     const letters = Math.floor(whole / 2 / 7.8);
     const lines = players.map((player) => wrapped(player.name, letters));
-    const top = 14 + 16 * lines[0].length;
+    const top = 20 + 16 * lines[0].length;
     const side = whole - 60;
     const frame = { left: (width - side) / 2, top, side };
     const bottom = top + side * Math.sqrt(0.75);
@@ -70,7 +70,7 @@ function drawSimplex() {
       drawing.append(dot);
     });
     corners.forEach(([x, y], place) => lines[place].forEach((text, k) => {
-      const at = place === 0 ? y - 12 - 16 * (lines[0].length - 1 - k) : y + 22 + 16 * k;
+      const at = place === 0 ? y - 18 - 16 * (lines[0].length - 1 - k) : y + 22 + 16 * k;
       const anchor = ["middle", "start", "end"][place];
       const shift = [0, -24, 24][place];
       drawing.append(svg("text", { class: "label", x: x + shift, y: at, "text-anchor": anchor, style: `fill:${agentColor(place)}` }, text));
@@ -78,7 +78,7 @@ function drawSimplex() {
     return { drawing };
   }
   const rows = () => [["trajectory", "step", ...players.map((player) => player.name)], ...trajectories.flatMap((path, i) => path.map((moment, k) => [i, k, ...moment]))];
-  drawnFigure(panel, { title: "Replicator dynamics", unit: "shares of the population", description: named.join("; "), draw, rows });
+  drawnFigure(panel, { title: "Simplex", unit: "shares of the population", description: named.join("; "), draw, rows });
   panel.append(html("p", "readout", "A line is a population over time, in the color of the agent that is most frequent at its end. Filled points attract; their size is the basin."));
 }
 

@@ -107,7 +107,7 @@ function fillSheet(sheet, openPair) {
   const look = data.metrics[metric];
   const few = met.length <= 2 * OPPONENTS;
   const groups = few ? [["Opponents, best first", met]] : [["Best opponents", met.slice(0, OPPONENTS)], ["Worst opponents", met.slice(-OPPONENTS).reverse()]];
-  const columns = html("div", "panels two");
+  const columns = html("div", "opponents-column");
   for (const [title, found] of groups) {
     const lines = found.map(([other, e]) => [rowHead(agentLink(other)), estimateCell(e, look), barCell(e, look), asCell(pairLink(place, other, openPair))]);
     const own = smallTable([title, look.label, "", ""], lines, "opponents");

@@ -82,9 +82,12 @@ function equipPrinting() {
   });
 }
 
-const openPair = startMatches(pairFacts);
+const { open: openPair, refresh: refreshFacts } = startMatches(pairFacts);
 equipControls();
-listeners.push((change) => { if ("metric" in change || "subset" in change) drawRanking(); });
+listeners.push((change) => {
+  if ("metric" in change || "subset" in change) drawRanking();
+  if ("subset" in change) refreshFacts();
+});
 drawRanking();
 drawRatings();
 drawSimplex();
