@@ -7,7 +7,8 @@ from pathlib import Path
 from comity.errors import ComityError
 from comity.files import write_atomically, writing
 from comity.reports.loading.folders import collect
-from comity.reports.page.run_page import dump, head, render
+from comity.reports.page.assets import dump
+from comity.reports.page.run_page import head, render
 from comity.reports.page.transcripts import transcripts
 from comity.reports.summary.summary import summarize
 

@@ -14,8 +14,8 @@ import pytest
 
 from comity.reports.build import build
 from comity.reports.formats import percent, words
+from comity.reports.page.assets import embedded
 from comity.reports.page.colors import SCALES, ink
-from comity.reports.page.run_page import embedded
 from tests.reports import synthetic
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

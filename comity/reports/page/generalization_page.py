@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES
 from comity.reports import formats
+from comity.reports.page.assets import page_environment, page_style, script
 from comity.reports.page.citation import evaluation_bibtex, evaluation_methods, settings_yaml
 from comity.reports.page.colors import step
-from comity.reports.page.run_page import PAYOFF_BLIND_NAMES, page_style, script
+from comity.reports.page.run_page import PAYOFF_BLIND_NAMES
 
 Json = dict[str, Any]
 
@@ -24,15 +24,8 @@ KIND_NAMES = {
 
 def render(found: Json) -> str:
     """The page as text, from the contents of `generalization.json`."""
-    environment = Environment(
-        loader=PackageLoader("comity.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
-        **formats.FILTERS,
         "decimals": formats.decimals,
         "spread": spread,
         "spread_note": spread_note,

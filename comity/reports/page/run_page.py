@@ -1,39 +1,32 @@
-"""The HTML page: one file that works offline.
-
-Every text that a model wrote is hostile until shown otherwise. Templates escape by default;
-data travels as JSON in which `<`, `>` and `&` are escaped, so that it cannot end the element
-that holds it, and is put on the page as text only; and the page's own policy lets no script
-run but the one whose hash it states, and lets nothing be fetched.
-"""
+"""The HTML page of runs and studies: one file that works offline."""
 
 import base64
-import hashlib
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES, STATES
 from comity.evaluation.statistics import CONFIDENCE
 from comity.reports import formats
 from comity.reports.loading.folders import ReportInputs
+from comity.reports.page.assets import dump, embedded, page_environment, page_style, script
 from comity.reports.page.captions import caption
 from comity.reports.page.citation import bibtex, methods, provenance, settings_yaml
-from comity.reports.page.colors import step, style
+from comity.reports.page.colors import step
 from comity.reports.page.settings import learners, reward_words, rewards, settings
 from comity.reports.summary.negotiation import columns
 from comity.reports.summary.summary import HEALTH, REFERENCE
 
 Json = dict[str, Any]
 
-STRATEGIES = (
+SCRIPTS = (
     "elements.js",
     "save.js",
+    "figure.js",
     "charts.js",
+    "sections.js",
     "unpack.js",
     "decision.js",
     "split_rounds.js",
@@ -92,22 +85,15 @@ def _common(values: Sequence[Any]) -> Any:
 
 def render(summary: Json, matches: Json) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("comity.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
-        **formats.FILTERS,
         "diverging": lambda value: step(value, 0.0, 1.0, "d"),
         "balanced": lambda value, most: step(value, -most, most, "d"),
         "sequential": lambda value, low, high: step(value, low, high, "s"),
         "percents_of": lambda shares: {k: round(100.0 * v, 1) for k, v in shares.items()},
         "at": lambda lists, place: {key: values[place] for key, values in lists.items()},
     }
-    code, code_hash = script(*STRATEGIES)
+    code, code_hash = script(*SCRIPTS)
     cells = [cell for row in summary["crossplay"].values() for cell in row.values()]
     negotiated = columns(summary["negotiation"])
     return environment.get_template("page.html").render(
@@ -306,33 +292,3 @@ def _chooses(summary: Json) -> bool:
     return not summary["negotiation"] or any(
         policy["cooperation"] for policy in summary["policies"].values()
     )
-
-
-def page_style(*names: str) -> str:
-    """The style sheets of a page, and the colors of its cells."""
-    return "\n".join([*map(_template, names), style()])
-
-
-def script(*names: str) -> tuple[Markup, str]:
-    """The scripts of a page as one, and the hash by which the page's policy knows it."""
-    code = "\n".join(map(_template, names))
-    return Markup(code), base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-
-
-def _template(name: str) -> str:
-    path = resources.files("comity.reports") / "templates" / name
-    return path.read_text(encoding="utf-8").strip()
-
-
-def dump(value: Any, indent: int | None = None) -> str:
-    """JSON; refuses NaN and infinities, which JSON does not have."""
-    separators = (",", ":") if indent is None else None
-    return json.dumps(value, allow_nan=False, indent=indent, separators=separators)
-
-
-def embedded(value: Any) -> str:
-    """JSON that is safe inside a script element: no `<`, `>`, `&`, and only ASCII."""
-    text = dump(value)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

@@ -66,32 +66,15 @@ function drawNames(drawing, series, lines, top) {
 }
 
 /**
- * A figure that draws itself again when its width changes. `draw(width)` returns the drawing
- * and its horizontal scale; `readout(iteration)` is the line below it for the chosen iteration;
- * `rows()` is what it shows as a table.
+ * A figure whose horizontal axis can be read step by step. `draw(width)` returns the drawing and
+ * its horizontal scale; `readout(index)` is the line below it for the chosen place; `along` names
+ * what the places are ("iteration").
  */
-function figure(container, { title, unit, description, iterations, draw, readout, rows }) {
-  const box = html("figure");
-  const canvas = html("div");
-  const caption = html("figcaption");
-  const heading = html("span", "title", title);
-  if (unit) heading.append(html("span", "", ` ${unit}`));
-  const section = container.closest("section")?.querySelector("h2")?.textContent ?? "";
-  const whole = unit ? `${title}, ${unit}` : title;
-  caption.append(heading, saveButtons(title, [section, title], () => chartDrawing(canvas, whole, draw), rows));
-  const line = html("div", "readout");
-  line.setAttribute("aria-live", "polite");
-  box.append(caption, canvas, line);
-  container.append(box);
+function figure(container, { title, unit, description, iterations, draw, readout, rows, along = "iteration" }) {
   let chosen = null;
+  const called = along[0].toUpperCase() + along.slice(1);
 
-  function redraw() {
-    const width = Math.max(260, canvas.clientWidth);
-    const { drawing, x, top, bottom } = draw(width);
-    drawing.setAttribute("role", "img");
-    drawing.setAttribute("tabindex", "0");
-    drawing.setAttribute("aria-label", `${title}. ${description}`);
-    drawing.prepend(svg("title", {}, title), svg("desc", {}, description));
+  function equip(drawing, { x, top, bottom }, width, line) {
     const cursor = svg("line", { class: "cursor", y1: top, y2: bottom, visibility: "hidden" });
     drawing.append(cursor);
 
@@ -102,7 +85,7 @@ function figure(container, { title, unit, description, iterations, draw, readout
       if (index === null) return;
       cursor.setAttribute("x1", x(iterations[index]));
       cursor.setAttribute("x2", x(iterations[index]));
-      line.textContent = `Iteration ${iterations[index]}: ${readout(index)}`;
+      line.textContent = `${called} ${iterations[index]}: ${readout(index)}`;
     }
     drawing.addEventListener("pointermove", (event) => {
       const left = drawing.getBoundingClientRect().left;
@@ -120,20 +103,11 @@ function figure(container, { title, unit, description, iterations, draw, readout
       const from = chosen === null ? (step > 0 ? -1 : iterations.length) : chosen;
       choose(Math.min(Math.max(from + step, 0), iterations.length - 1));
     });
-    // Keyboard focus stays where it was.
+    // The drawing before this one loses the focus when it is replaced, and with it what was chosen.
     const before = chosen;
-    const isRead = canvas.contains(document.activeElement);
-    canvas.replaceChildren(drawing);
-    if (isRead) drawing.focus({ preventScroll: true });
-    if (before !== null) choose(before);
+    return () => { if (before !== null) choose(before); };
   }
-  redraw();
-  let width = canvas.clientWidth;
-  new ResizeObserver(() => {
-    if (canvas.clientWidth === width) return;
-    width = canvas.clientWidth;
-    redraw();
-  }).observe(canvas);
+  return drawnFigure(container, { title, unit, description, draw, rows, equip });
 }
 
 /** A tick as it is: shares between whole percents keep a decimal ("2.5 %", not "3 %"). */
@@ -143,7 +117,7 @@ function tickLabel(value, format) {
 }
 
 /** Frame, grid and axes; returns the drawing and its scales. */
-function axes(width, height, margin, iterations, low, high, format) {
+function axes(width, height, margin, iterations, low, high, format, along = "iteration") {
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}` });
   const first = iterations[0];
   const last = iterations.at(-1);
@@ -159,7 +133,7 @@ function axes(width, height, margin, iterations, low, high, format) {
   for (const value of last > first ? whole : [first]) {
     drawing.append(svg("text", { x: x(value), y: bottom + 18, "text-anchor": "middle" }, value));
   }
-  drawing.append(svg("text", { x: margin.left + inner / 2, y: bottom + 36, "text-anchor": "middle" }, "iteration"));
+  drawing.append(svg("text", { x: margin.left + inner / 2, y: bottom + 36, "text-anchor": "middle" }, along));
   return { drawing, x, y, top: margin.top, bottom };
 }
 
@@ -167,9 +141,9 @@ function axes(width, height, margin, iterations, low, high, format) {
 const isSpan = (point) => Boolean(point) && typeof point.low === "number" && typeof point.high === "number";
 
 /** What a line chart shows, as rows: one for each iteration and name. */
-function curveRows(iterations, series) {
+function curveRows(iterations, series, along = "iteration") {
   const seeds = [...new Set(series.flatMap((s) => s.points.flatMap((p) => Object.keys(p?.seeds ?? {}))))];
-  const head = ["iteration", "name", "mean", "low", "high", "n", ...seeds.map((seed) => `seed ${seed}`)];
+  const head = [along, "name", "mean", "low", "high", "n", ...seeds.map((seed) => `seed ${seed}`)];
   const body = series.flatMap((s) => s.points.flatMap((p, i) => (p ? [[
     iterations[i], s.name, p.mean, p.low ?? null, p.high ?? null, p.n ?? null, ...seeds.map((seed) => p.seeds?.[seed] ?? null),
   ]] : [])));
@@ -196,7 +170,7 @@ function spanOf(points, seeds) {
  * `seeds`: values of each seed, drawn as thin lines. References are exact values to hold the
  * others against: dashed, without band and points.
  */
-function lineChart(container, { title, unit, iterations, series, range, format }) {
+function lineChart(container, { title, unit, iterations, series, range, format, along }) {
   const known = series.flatMap((s) => s.points.filter(Boolean));
   const seeds = known.flatMap((p) => Object.values(p.seeds ?? {}));
   const [low, high] = range ?? spanOf(known, seeds);
@@ -211,7 +185,7 @@ function lineChart(container, { title, unit, iterations, series, range, format }
   function draw(width) {
     const { right, below, lines } = placeNames(series.map((s) => s.name), width);
     const margin = { left: 46, right, top: 10, bottom: 42 + below };
-    const frame = axes(width, 250 + below, margin, iterations, low - pad, high + pad, format);
+    const frame = axes(width, 250 + below, margin, iterations, low - pad, high + pad, format, along);
     const { drawing, x, y, top, bottom } = frame;
     const inside = (value) => Math.min(Math.max(value, low - pad), high + pad);
     for (const s of series) drawSeries({ ...frame, inside }, s, iterations, [margin.left, width - right]);
@@ -227,7 +201,7 @@ function lineChart(container, { title, unit, iterations, series, range, format }
     return frame;
   }
   const readout = (i) => series.map((s) => `${s.name} ${whole(s.points[i], s.isReference)}`).join(", ");
-  figure(container, { title, unit, description, iterations, draw, readout, rows: () => curveRows(iterations, series) });
+  figure(container, { title, unit, description, iterations, draw, readout, along, rows: () => curveRows(iterations, series, along) });
 }
 
 /** One line of a line chart: bands where intervals are known (`inside` cuts off what leaves the chart), the line, its seeds, its points. */

@@ -183,10 +183,14 @@ function saveDrawing(name, make) {
   saveFile(fileName(name, "svg"), "image/svg+xml", `${new XMLSerializer().serializeToString(inLight(make))}\n`);
 }
 
-/** Two small buttons that save something: `drawing` and `rows` make what is saved. */
+/**
+ * Two small buttons that save something: `drawing` and `rows` make what is saved. `name` holds the
+ * parts of the file's name, or returns them where they depend on what is shown.
+ */
 function saveButtons(title, name, drawing, rows) {
   const box = html("span", "save");
-  const make = { SVG: () => saveDrawing(name, drawing), CSV: () => saveFile(fileName(name, "csv"), "text/csv", csv(rows())) };
+  const parts = () => (typeof name === "function" ? name() : name);
+  const make = { SVG: () => saveDrawing(parts(), drawing), CSV: () => saveFile(fileName(parts(), "csv"), "text/csv", csv(rows())) };
   for (const [kind, act] of Object.entries(make)) {
     const one = button(kind, "", act);
     one.setAttribute("aria-label", `Save as ${kind}: ${title}`);
@@ -197,9 +201,10 @@ function saveButtons(title, name, drawing, rows) {
 }
 
 // ---- what every page has --------------------------------------------------------------------
-/** Tables can be saved, and say so where they are wider than the screen. */
-function equipTables() {
-  for (const scroll of document.querySelectorAll(".scroll[role=region]")) {
+/** Tables inside of an element can be saved, and say so where they are wider than the screen. */
+function equipTables(inside = document) {
+  for (const scroll of inside.querySelectorAll(".scroll[role=region]")) {
+    if (scroll.previousElementSibling?.classList.contains("tools")) continue;
     const table = scroll.querySelector("table");
     const title = scroll.getAttribute("aria-label");
     const tools = html("div", "tools");
@@ -215,10 +220,10 @@ function equipTables() {
       scroll.classList.toggle("is-cut", isWide && !isAtEnd);
     };
     scroll.addEventListener("scroll", look, { passive: true });
+    // It also looks once after the page is laid out; asking now would lay it out for every table.
     const observer = new ResizeObserver(look);
     observer.observe(scroll);
     observer.observe(table);
-    look();
   }
 }
 

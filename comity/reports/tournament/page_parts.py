@@ -1,0 +1,108 @@
+"""What the pages of tournaments and exploit runs share: template filters, scripts and writing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from comity.errors import ComityError
+from comity.evaluation.statistics import CONFIDENCE
+from comity.files import write_atomically, writing
+from comity.reports import formats
+from comity.reports.page.assets import embedded, page_environment, page_style, script
+from comity.reports.tournament import looks
+
+Json = dict[str, Any]
+
+SHARED_SCRIPTS = (
+    "elements.js",
+    "save.js",
+    "figure.js",
+    "charts.js",
+    "sections.js",
+    "unpack.js",
+    "tournament/data.js",
+    "tournament/definitions.js",
+    "tournament/sorting.js",
+    "tournament/whiskers.js",
+    "tournament/matches.js",
+)
+KINDS = {
+    "scripted": ("scripted strategy", "scripted strategies"),
+    "axelrod": ("strategy of the axelrod package", "strategies of the axelrod package"),
+    "run": ("trained policy", "trained policies"),
+    "model": ("base model", "base models"),
+    "api": ("API model", "API models"),
+    "human": ("human", "humans"),
+}
+"""Kinds of players in words: one of them, several of them."""
+
+
+def environment() -> Environment:
+    """Templates with the formats of metrics."""
+    found = page_environment()
+    found.filters |= {
+        "show": looks.show,
+        "span": looks.interval,
+        "in_words": looks.in_words,
+        "saved": saved,
+        "kind": lambda kind: KINDS.get(kind, (kind, kind))[0],
+        "integer": lambda count: f"{count:,}".replace(",", "\u202f"),
+        "mixed": mixed,
+    }
+    found.globals |= {"SHARE": looks.SHARE, "DECIMAL": looks.DECIMAL, "confidence": CONFIDENCE}
+    return found
+
+
+def saved(e: Mapping[str, Any]) -> Json:
+    """An estimate in a saved table."""
+    return {key: e[key] for key in ("mean", "low", "high", "n", "note")}
+
+
+def mixed(mixture: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The parts of a mixture that are in it, the largest first."""
+    parts = [(name, share) for name, share in mixture.items() if share > 5e-4]
+    return sorted(parts, key=lambda part: -part[1])
+
+
+def render(template: str, data: Json, scripts: tuple[str, ...], **values: Any) -> str:
+    """A page from its template; `data` is what its script draws."""
+    code, code_hash = script(*SHARED_SCRIPTS, *scripts)
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            style=Markup(page_style("page.css", "tournament/tournament.css")),
+            script=code,
+            script_hash=code_hash,
+            data=Markup(embedded(data)),
+            **values,
+        )
+    )
+
+
+def expect(summary: Mapping[str, Any], kind: str) -> None:
+    """Raises `ComityError` for a summary of another kind or a newer schema."""
+    if summary.get("kind") != kind:
+        raise ComityError(f"this is no summary of kind {kind!r}, but {summary.get('kind')!r}")
+    if summary.get("schema", 1) != 1:
+        raise ComityError(
+            f"this summary has schema {summary['schema']}; update comity to make its page"
+        )
+
+
+def write(page: str, folder: Path) -> Path:
+    """Writes `report.html` into the folder, which is made; returns its path."""
+    path = Path(folder) / "report.html"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Half a surrogate pair, which only a broken text has, has no bytes in UTF-8.
+    write_atomically(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def setting(game: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The game's settings in words."""
+    return [(key.replace("_", " ").capitalize(), formats.words(value)) for key, value in game.items()]
