@@ -48,6 +48,8 @@ VALUE_HEAD: Final = "value head"
 MINIBATCHES: Final = "minibatches"
 CHECK: Final = "check"
 GENERALIZATION: Final = "generalization"
+METAGAME: Final = "metagame"
+COMPARISON: Final = "comparison"
 
 STREAMS: Final[dict[str, str]] = {
     # Owner: the match's environment seed, shared by all matches of a group.
@@ -84,6 +86,9 @@ STREAMS: Final[dict[str, str]] = {
     CHECK: "seat: test states for a scripted player, before a run",
     GENERALIZATION: "orders or answer, game, episode, round: questions of `comity evaluate`; all "
     "compared policies use the same random numbers",
+    METAGAME: "analysis, number of agents: starts of the replicator dynamics, draws of the Moran "
+    "process",
+    COMPARISON: "number of pairs: the sign flips of a permutation test",
 }
 """Every purpose of a stream, with its place and what is drawn from it."""
 
