@@ -89,7 +89,9 @@ def play(one: Sequence[float], other: Sequence[float], seed: int) -> list[Json]:
     return rounds
 
 
-def _after(one: Sequence[float], other: Sequence[float], last: tuple[int, int]) -> tuple[float, ...]:
+def _after(
+    one: Sequence[float], other: Sequence[float], last: tuple[int, int]
+) -> tuple[float, ...]:
     return one[1 + 2 * last[0] + last[1]], other[1 + 2 * last[1] + last[0]]
 
 
@@ -140,7 +142,9 @@ def tournament(
     transcripts: list[Json] = []
     for r, row in enumerate(names):
         for c, column in enumerate(names):
-            played = [play(agents[row], agents[column], 1000 * r + 10 * c + m) for m in range(matches)]
+            played = [
+                play(agents[row], agents[column], 1000 * r + 10 * c + m) for m in range(matches)
+            ]
             measured = [measure(rounds) for rounds in played]
             sure = all(p in (0.0, 1.0) for name in (row, column) for p in agents[name])
             found = {key: estimate([one[key] for one in measured]) for key in METRICS}
@@ -264,14 +268,16 @@ def further(names: Sequence[str], pairs: Sequence[Json], overall: Sequence[Json]
             "elo": {
                 "ratings": {name: 1000 + 150 * value for name, value in payoff.items()},
                 "cyclic_share": 0.41,
-                "warning": "41 % of the results are cyclic: the order below is not one of strength.",
+                "warning": "41 % of the results are cyclic: this is no order of strength.",
             },
         },
         "comparisons": [
             {
                 "first": one["name"],
                 "second": other["name"],
-                "difference": estimate([payoff[one["name"]] - payoff[other["name"]] + d for d in (-0.3, 0.1, 0.2)]),
+                "difference": estimate(
+                    [payoff[one["name"]] - payoff[other["name"]] + d for d in (-0.3, 0.1, 0.2)]
+                ),
                 "p": 0.0004 if i % 3 else 0.21,
                 "p_corrected": 0.003 if i % 3 else None,
                 "verdict": "first is better" if i % 3 else "too few matches to say",
@@ -318,7 +324,13 @@ def exploit(parts: bool = True) -> Json:
     ]
 
     def e(mean: float) -> Json:
-        return {"mean": mean, "low": mean - 0.12, "high": mean + 0.15, "n": 64, "note": "over matches"}
+        return {
+            "mean": mean,
+            "low": mean - 0.12,
+            "high": mean + 0.15,
+            "n": 64,
+            "note": "over matches",
+        }
 
     rounds = [play(one, other, seed) for seed in range(4)]
     rounds[0][0]["messages"] = [[1, "Hello."]]

@@ -27,14 +27,16 @@ def look(name: str, metric: Metric, means: Iterable[float]) -> Json:
     mirrored = low is not None and low < 0 and low == -(high or 0.0)
     if mirrored or (low is None and high is None and min(seen, default=0.0) < 0 < max(seen)):
         most = max(map(abs, seen), default=0.0) or 1.0
-        scale = {"scale": "d", "low": -most, "high": most}
+        scale, low, high = "d", -most, most
     else:
         low = min(seen, default=0.0) if low is None else low
         high = max(seen, default=1.0) if high is None else high
-        scale = {"scale": "d" if is_cooperation else "s", "low": low, "high": high}
-    span = float(scale["high"]) - float(scale["low"])
-    digits = 2 if span <= 0 else min(max(3 - math.floor(math.log10(span) + 1e-9), 0), 4)
-    return {"percent": is_share, "digits": 2 if 0.5 <= span < 20 else digits, **scale}
+        scale = "d" if is_cooperation else "s"
+    span = high - low
+    # Three significant digits of the span, and the usual two decimals around payoffs of size 1.
+    usual = span <= 0 or 0.5 <= span < 20
+    digits = 2 if usual else min(max(3 - math.floor(math.log10(span) + 1e-9), 0), 4)
+    return {"percent": is_share, "digits": digits, "scale": scale, "low": low, "high": high}
 
 
 def show(value: float, look: Json) -> str:

@@ -1,4 +1,4 @@
-"""A compact copy of a tournament for the page's script: estimates and transcripts as short lists."""
+"""A compact copy of a tournament for the page: estimates and transcripts as short lists."""
 
 import json
 import math

@@ -105,4 +105,6 @@ def write(page: str, folder: Path) -> Path:
 
 def setting(game: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The game's settings in words."""
-    return [(key.replace("_", " ").capitalize(), formats.words(value)) for key, value in game.items()]
+    return [
+        (key.replace("_", " ").capitalize(), formats.words(value)) for key, value in game.items()
+    ]

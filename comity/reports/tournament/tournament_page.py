@@ -59,8 +59,8 @@ def render(summary: Mapping[str, Any]) -> str:
     names = Names(summary["players"])
     metrics = summary["metrics"]
     looks = {name: look(name, metric, _means(summary, name)) for name, metric in metrics.items()}
-    subsets = {"all": summary, "clean": summary.get("clean")}
-    subsets = {key: found for key, found in subsets.items() if found}
+    clean = summary.get("clean")
+    subsets = {"all": summary, "clean": clean} if clean else {"all": summary}
     notes = Interner()
     matches = pack_transcripts(summary["transcripts"], names)
     data = {
@@ -163,5 +163,3 @@ def _metagame(found: Mapping[str, Any], names: Names) -> Json:
             for path in replicator["trajectories"]
         ],
     }
-
-
