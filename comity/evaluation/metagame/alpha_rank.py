@@ -1,16 +1,17 @@
 """Alpha-rank: the share of time that an evolving population spends with each agent.
 
 Omidshafiei et al. 2019, "alpha-Rank: Multi-Agent Evaluation by Evolution", Scientific Reports 9,
-9937 (arXiv 1903.01373). A population of m members plays one profile; from time to time a mutant with
-another strategy appears and takes over, or dies out. The probability that it takes over, its
+9937 (arXiv 1903.01373). A population of m members plays one profile; from time to time a mutant
+with another strategy appears and takes over, or dies out. The probability that it takes over, its
 fixation probability rho, follows from selection of intensity alpha; the profiles then form a
 Markov chain whose stationary distribution ranks them.
 
 - *Multi-population* (one population for each seat): states are profiles; one seat changes its
   strategy, and fitness is the payoff of that seat: rho = (1 - e^-u) / (1 - e^-mu) with
   u = alpha * gain, and 1 / m for no gain.
-- *Single population* (one symmetric game): states are agents; r invades s. Under *local selection*
-  an r and an s compare what they earn against each other, u = alpha (payoffs[r, s] - payoffs[s, r]).
+- *Single population* (one symmetric game): states are agents; r invades s. Under *local
+  selection* an r and an s compare what they earn against each other,
+  u = alpha (payoffs[r, s] - payoffs[s, r]).
   Without it they compare their mean payoffs against the whole population, in which p members play
   r: rho = 1 / (1 + sum_{l=1}^{m-1} prod_{p=1}^{l} exp(-alpha (f_r(p) - f_s(p)))).
 - *Infinite alpha*: every gain is taken. Transitions have probability eta (1 - epsilon) for a gain,

@@ -1,0 +1,238 @@
+"""Metrics of an ordered pair of agents, by name: definition, formula, source, unit and bounds.
+
+Each counts over the matches of a pair (`comity.evaluation.tournament.pair_matches`), from the view
+of the row agent, and returns float64 `[match, 2]`: a numerator and a denominator per match. That is
+what the intervals take:
+
+    mean_over_seeds([METRICS["cooperation"].count(matches)], bounds=(0, 1), over="matches")
+
+A denominator of 0 means that there was nothing to count; such matches are left out, and the value
+of a pair with no counts at all is missing, never 0.
+
+Definitions that exist for decisions (`comity.evaluation.metrics`) are the same here: cooperation,
+joint outcomes, P(C | state), retaliation and the share of illegal answers. Move 0 is cooperation,
+C; move 1 is defection, D; states and outcomes have the own move first. Cooperation is counted as
+intended, before trembles; what agents respond to is what was played.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from comity.errors import ComityError, lookup
+from comity.evaluation.tournament import pair_counts as count
+from comity.evaluation.tournament.pair_matches import PairMatches
+from comity.games.matrix.stages import OUTCOMES
+
+Bounds = tuple[float, float]
+
+NEEDS: dict[str, Callable[[PairMatches], bool]] = {
+    "payoffs": lambda m: True,
+    "moves": lambda m: not m.is_negotiation,
+    "two moves": lambda m: m.has_two_moves,
+    "the welfare optimum": lambda m: m.best_welfare is not None,
+    "deals": lambda m: m.deal is not None,
+    "surpluses": lambda m: m.surplus is not None and m.best_surplus is not None,
+    "reserves": lambda m: m.below_reserve is not None,
+}
+"""What the matches must have for a metric to be defined."""
+
+
+@dataclass(frozen=True)
+class TournamentMetric:
+    """Something to count over the matches of an ordered pair."""
+
+    title: str
+    text: str
+    """Its definition in one sentence."""
+    formula: str
+    """In plain text. i: the row agent, j: the other; x: payoff per round over the match; t: a
+    round; c_t: the own intended move is C; s_t: the moves on display before round t."""
+    source: str
+    """Where the definition comes from."""
+    unit: str
+    """"share", "points" (payoff per round) or "difference" (of probabilities)."""
+    bounds: str
+    """A key of `BOUNDS`."""
+    needs: str
+    """A key of `NEEDS`."""
+    count: Callable[[PairMatches], np.ndarray]
+    """float64 `[match, 2]`: numerator and denominator."""
+
+
+def _margin(low: float, high: float) -> Bounds:
+    return low - high, high - low
+
+
+BOUNDS: dict[str, tuple[str, Callable[[float, float], Bounds]]] = {
+    "share": ("0 to 1", lambda low, high: (0.0, 1.0)),
+    "difference": ("-1 to 1", lambda low, high: (-1.0, 1.0)),
+    "payoff": ("the game's least to largest payoff", lambda low, high: (low, high)),
+    "margin": ("plus or minus the game's payoff range", _margin),
+    "gap": ("0 to the game's payoff range", lambda low, high: (0.0, high - low)),
+    "half": ("0 to 1/2", lambda low, high: (0.0, 0.5)),
+    "efficiency": (
+        "0 to 1; without a lower end where payoffs can be negative",
+        lambda low, high: (0.0 if low >= 0 else -np.inf, 1.0),
+    ),
+}
+"""Ranges of metrics: in words, and from a seat's least and largest payoff in a round."""
+
+AXELROD = "Axelrod 1984, The Evolution of Cooperation"
+AXELROD_1980 = "Axelrod 1980, J. Conflict Resolution 24, 3-25"
+MEMORY_ONE = "Nowak and Sigmund 1993, Nature 364, 56-58"
+
+METRICS: dict[str, TournamentMetric] = {
+    "payoff": TournamentMetric(
+        "Payoff", "Payoff of the agent per round.", "sum_t x_i(t) / T", AXELROD, "points",
+        "payoff", "payoffs", count.payoff,
+    ),
+    "margin": TournamentMetric(
+        "Exploitation margin",
+        "Own payoff minus the opponent's, per round: more than 0 exploits, less is exploited.",
+        "x_i - x_j", "Press and Dyson 2012, PNAS 109, 10409-10413, on extortion", "points",
+        "margin", "payoffs", count.margin,
+    ),
+    "welfare_share": TournamentMetric(
+        "Share of the welfare optimum",
+        "Sum of both payoffs over the largest sum that the rounds allowed; undefined where that "
+        "is not positive.",
+        "(x_i + x_j) / max (x_i + x_j)",
+        "Koutsoupias and Papadimitriou 1999, STACS (inverse of the price of anarchy)", "share",
+        "efficiency", "the welfare optimum", count.welfare_share,
+    ),
+    "gini": TournamentMetric(
+        "Gini coefficient",
+        "Inequality of the two payoffs of a match; 0: equal, 1/2: one has everything. Undefined "
+        "where a payoff is negative or both are 0. Matches weigh by their payoffs.",
+        "|x_i - x_j| / (2 (x_i + x_j))", "Gini 1912; Perolat et al. 2017, NeurIPS (equality)",
+        "share", "half", "payoffs", count.gini,
+    ),
+    "rawlsian_minimum": TournamentMetric(
+        "Rawlsian minimum", "Payoff per round of the agent that got less in the match.",
+        "min(x_i, x_j)", "Rawls 1971, A Theory of Justice, section 26", "points", "payoff",
+        "payoffs", count.rawlsian_minimum,
+    ),
+    "envy": TournamentMetric(
+        "Envy",
+        "How much less than the opponent the agent got in a match, per round; 0 where it got as "
+        "much or more.",
+        "max(0, x_j - x_i)",
+        "Fehr and Schmidt 1999, Quarterly Journal of Economics 114, 817-868, equation 1",
+        "points", "gap", "payoffs", count.envy,
+    ),
+    "illegal": TournamentMetric(
+        "Illegal answers", "Answers that were no move, among all.", "#illegal_i / T",
+        "comity.evaluation.metrics.illegal", "share", "share", "payoffs", count.illegal,
+    ),
+    "cooperation": TournamentMetric(
+        "Cooperation", "Cooperative answers among the legal ones.", "#(c_t) / #(legal)",
+        AXELROD, "share", "share", "moves", count.cooperation,
+    ),
+    **{
+        f"outcome_{joint}": TournamentMetric(
+            f"Outcome {joint}",
+            f"Rounds in which {joint} was played, among all; rounds with a missing move are in "
+            "the denominator only.",
+            f"#(played {joint}) / T", AXELROD, "share", "share", "two moves",
+            count.outcome(joint),
+        )
+        for joint in OUTCOMES
+    },
+    "cooperation_first": TournamentMetric(
+        "P(C | start)", "Cooperation where nothing was on display yet.",
+        "#(c_t, s_t = none) / #(legal, s_t = none)", AXELROD_1980 + " (a nice rule: 1)", "share",
+        "share", "moves", count.cooperation_first,
+    ),
+    **{
+        f"cooperation_after_{joint}": TournamentMetric(
+            f"P(C | {joint})", f"Cooperation right after {joint} was played.",
+            f"#(c_t, s_t = {joint}) / #(legal, s_t = {joint})", MEMORY_ONE, "share", "share",
+            "two moves", count.cooperation_after(joint),
+        )
+        for joint in OUTCOMES
+    },
+    "reciprocity": TournamentMetric(
+        "Reciprocity",
+        "How much more likely the agent cooperates after the opponent's cooperation than after "
+        "its defection: 1 for tit-for-tat, 0 where it does not respond. Compared within matches, "
+        "in which the opponent did both.",
+        "P(C | opponent C) - P(C | opponent D); matches weigh by n_C n_D / (n_C + n_D), n the "
+        "rounds after each",
+        "Nowak and Sigmund 1992, Nature 355, 250-253 (r = p - q of a reactive strategy)",
+        "difference", "difference", "two moves", count.reciprocity,
+    ),
+    "retaliation": TournamentMetric(
+        "Retaliation", "Defections among the legal answers right after the opponent defected.",
+        "#(not c_t, opponent D at t - 1) / #(legal, opponent D at t - 1)",
+        AXELROD_1980 + " (provocability); comity.evaluation.metrics.retaliation", "share",
+        "share", "two moves", count.retaliation,
+    ),
+    "forgiveness": TournamentMetric(
+        "Forgiveness",
+        "Cooperation right after the opponent cooperated, given that it had defected earlier in "
+        "the match: 1 for tit-for-tat, 0 for grim trigger.",
+        "#(c_t, opponent C at t - 1, D before) / #(legal, opponent C at t - 1, D before)",
+        AXELROD_1980 + " (cooperation in the moves after the other's defection)", "share",
+        "share", "two moves", count.forgiveness,
+    ),
+    "deal_rate": TournamentMetric(
+        "Deal rate", "Rounds that ended in agreement, among all.", "#deals / T",
+        "comity.evaluation.negotiation.statistics (agreement)", "share", "share", "deals",
+        count.deal_rate,
+    ),
+    "surplus_share": TournamentMetric(
+        "Share of the surplus",
+        "Joint surplus of the deals over the largest possible one; rounds with high stakes weigh "
+        "more.",
+        "sum_t surplus(t) / sum_t best surplus(t)",
+        "comity.evaluation.negotiation.statistics (percent_of_max)", "share", "efficiency",
+        "surpluses", count.surplus_share,
+    ),
+    "own_payoff_share": TournamentMetric(
+        "Own share of the deals",
+        "Own payoff over both payoffs in rounds with a deal; undefined where a payoff is negative.",
+        "sum_deals x_i / sum_deals (x_i + x_j)", "Nash 1950, Econometrica 18, 155-162 (1/2 where "
+        "utilities are transferable and outside options equal)", "share", "share", "deals",
+        count.own_payoff_share,
+    ),
+    "below_reserve": TournamentMetric(
+        "Answers below the own reserve",
+        "Rounds in which the agent's answer would leave it, if agreed to, worse off than without "
+        "a deal.",
+        "#(below reserve)_i / T", "individual rationality: Raiffa 1982, The Art and Science of "
+        "Negotiation", "share", "share", "reserves", count.below_reserve,
+    ),
+}  # fmt: skip
+"""Every metric of an ordered pair by name."""
+
+
+def applicable(matches: PairMatches) -> list[str]:
+    """Names of the metrics that these matches have."""
+    return [name for name, metric in METRICS.items() if NEEDS[metric.needs](matches)]
+
+
+def counts(matches: PairMatches, name: str) -> np.ndarray:
+    """float64 `[match, 2]`: a metric's numerator and denominator in every match.
+
+    Raises `ComityError` for unknown names and where the matches have none of what it is about.
+    """
+    metric = lookup("tournament metric", name, METRICS)
+    if not NEEDS[metric.needs](matches):
+        raise ComityError(f"{name} is about {metric.needs}; these matches have none")
+    return metric.count(matches)
+
+
+def bounds(name: str, payoff_range: Bounds | None) -> Bounds | None:
+    """Least and largest value of a metric, for its interval; None if unknown.
+
+    `payoff_range`: of a seat in a round (`comity.evaluation.payoff_ranges.payoff_range`).
+    """
+    metric = lookup("tournament metric", name, METRICS)
+    _, range_of = BOUNDS[metric.bounds]
+    if payoff_range is not None:
+        return range_of(*payoff_range)
+    if metric.bounds in ("share", "difference", "half"):
+        return range_of(0.0, 0.0)
+    return {"gap": (0.0, np.inf), "efficiency": (-np.inf, 1.0)}.get(metric.bounds)
