@@ -195,6 +195,11 @@ def report(
     for folder in runs:
         if not folder.is_dir():
             raise ComityError(f"there is no run folder {folder}")
+    if any((folder / "tournament.json").is_file() for folder in runs):
+        from comity.commands.tournament import report_alone
+
+        print(f"page: {report_alone(runs, output)}")
+        return
     from comity import reports
 
     page, numbers = reports.build(runs, output)

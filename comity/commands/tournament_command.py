@@ -47,7 +47,7 @@ def tournament(
     ] = None,
 ) -> None:
     """Play every ordered pair of players, self-play included, and write a page."""
-    from comity.commands.tournament import Request, run_tournament, split_arguments
+    from comity.commands.tournament import Request, run_tournament, split_arguments, write_page
 
     words = list(players or [])
     if resume is not None and game:
@@ -60,7 +60,7 @@ def tournament(
     folder = run_tournament(
         Request(game, tuple(named), tuple(overrides), matches, seed, output, resume)
     )
-    print(f"tournament: {folder}")
+    print(f"tournament: {folder}\npage: {write_page(folder)}")
 
 
 def _is_game(name: str) -> bool:

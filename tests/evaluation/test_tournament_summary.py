@@ -1,0 +1,172 @@
+"""The numbers of a tournament's page, against naive loops over its matches and known games."""
+
+import json
+from collections import defaultdict
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from comity.evaluation.tournament.records import StoredMatch
+from comity.evaluation.tournament.round_robin import RoundRobin
+from comity.evaluation.tournament.summary import (
+    group_pairs,
+    is_symmetric,
+    payoff_matrix,
+    summarize,
+)
+from comity.games import make_game
+from comity.games.base import Game
+from comity.players.scripted.catalog import STRATEGIES
+from comity.players.scripted.player import StrategyPlayer
+
+NAMES = ("tit_for_tat", "always_defect", "random", "win_stay_lose_shift")
+MATCHES = 6
+
+
+def dilemma(**settings: Any) -> Game:
+    length = {"name": "fixed", "rounds": 5}
+    return make_game({"name": "prisoners_dilemma", "length": length, **settings})
+
+
+def played(game: Game, names: tuple[str, ...] = NAMES, matches: int = MATCHES) -> list[StoredMatch]:
+    players = {name: StrategyPlayer(name, STRATEGIES[name]()) for name in names}
+    robin = RoundRobin(game, players, matches, 0)
+    return [match for batch in robin.play() for match in batch.matches]
+
+
+def header(names: tuple[str, ...] = NAMES) -> dict[str, Any]:
+    players = [
+        {"name": name, "kind": "scripted", "description": "", "details": {}} for name in names
+    ]
+    return {"title": "t", "game": {}, "seed": 0, "players": players, "missing_reasons": {}}
+
+
+@pytest.fixture(scope="module", params=[0.0, 0.2], ids=["without noise", "with noise"])
+def found(request: pytest.FixtureRequest) -> tuple[dict[str, Any], list[StoredMatch]]:
+    game = dilemma(noise=request.param)
+    matches = played(game)
+    return summarize(header(), matches, game, MATCHES), matches
+
+
+def test_it_is_plain_json(found: tuple[dict[str, Any], list[StoredMatch]]) -> None:
+    json.dumps(found[0], allow_nan=False)
+    assert (found[0]["played"], found[0]["missing"]) == (len(NAMES) ** 2 * MATCHES, 0)
+
+
+def test_pairs_are_means_over_their_matches(
+    found: tuple[dict[str, Any], list[StoredMatch]],
+) -> None:
+    summary, matches = found
+    by_pair: dict[tuple[str, str], list[StoredMatch]] = defaultdict(list)
+    for match in matches:
+        by_pair[match.row, match.column].append(match)
+    assert {(p["row"], p["column"]) for p in summary["pairs"]} == set(product(NAMES, NAMES))
+    for pair in summary["pairs"]:
+        some = by_pair[pair["row"], pair["column"]]
+        assert pair["matches"] == MATCHES
+        payoff = np.mean([x for match in some for x in match.payoffs_row])
+        assert pair["metrics"]["payoff"]["mean"] == pytest.approx(payoff)
+        other = np.mean([x for match in some for x in match.payoffs_column])
+        assert pair["metrics"]["margin"]["mean"] == pytest.approx(payoff - other)
+        moves = [move for match in some for move in match.intended_row]
+        assert pair["metrics"]["cooperation"]["mean"] == pytest.approx(moves.count(0) / len(moves))
+
+
+def test_agents_weigh_every_opponent_alike(
+    found: tuple[dict[str, Any], list[StoredMatch]],
+) -> None:
+    summary, matches = found
+    for agent in summary["agents"]:
+        name = agent["name"]
+        opponents = []
+        for opponent in NAMES:
+            own = [
+                x
+                for match in matches
+                for seat, other, payoffs in (
+                    (match.row, match.column, match.payoffs_row),
+                    (match.column, match.row, match.payoffs_column),
+                )
+                if (seat, other) == (name, opponent)
+                and (match.row != match.column or payoffs is match.payoffs_row)
+                for x in payoffs
+            ]
+            opponents.append(np.mean(own))
+        assert agent["metrics"]["payoff"]["mean"] == pytest.approx(np.mean(opponents))
+    ranks = {agent["name"]: agent["rank"] for agent in summary["agents"]}
+    means = {agent["name"]: agent["metrics"]["payoff"]["mean"] for agent in summary["agents"]}
+    assert sorted(ranks, key=lambda n: ranks[n]) == sorted(means, key=lambda n: -means[n])
+
+
+def test_deterministic_pairs_have_no_interval_and_count_in_full() -> None:
+    game = dilemma()
+    summary = summarize(header(), played(game), game, MATCHES)
+    pairs = {(pair["row"], pair["column"]): pair for pair in summary["pairs"]}
+    pair = pairs["tit_for_tat", "always_defect"]
+    assert pair["identical"] and pair["matches"] == MATCHES
+    assert pair["metrics"]["payoff"]["mean"] == pytest.approx(4 / 5)  # 0, then 1 four times
+    assert pair["metrics"]["payoff"]["low"] is None
+    assert "identical" in pair["metrics"]["payoff"]["note"]
+    assert not pairs["random", "random"]["identical"]
+    assert pairs["random", "random"]["metrics"]["payoff"]["low"] is not None
+
+
+def test_the_meta_game_of_known_strategies() -> None:
+    """Tit-for-tat against always-defect over five rounds: a stag hunt of 3, 0.8, 1.8 and 1."""
+    game, names = dilemma(), ("tit_for_tat", "always_defect")
+    matches = played(game, names)
+    matrix = payoff_matrix(group_pairs(matches, game), names)
+    assert matrix is not None
+    np.testing.assert_allclose(matrix, [[3, 0.8], [1.8, 1]])
+    summary = summarize(header(names), matches, game, MATCHES)
+    mixtures = [one["mixture"] for one in summary["metagame"]["equilibria"]]
+    assert {"tit_for_tat": 1.0} in mixtures and {"always_defect": 1.0} in mixtures
+    mixed = next(one for one in mixtures if len(one) == 2)
+    assert mixed["tit_for_tat"] == pytest.approx((1 - 0.8) / (3 - 1.8 + 1 - 0.8))
+    elo = summary["metagame"]["elo"]["ratings"]
+    assert elo["always_defect"] > elo["tit_for_tat"]  # it never gets less than the other
+
+
+def test_equal_players_are_too_few_to_say() -> None:
+    game, names = dilemma(noise=0.1), ("tit_for_tat", "random")
+    summary = summarize(header(names), played(game, names, 3), game, 3)
+    (one,) = summary["comparisons"]
+    assert one["verdict"] == "too few to say"
+
+
+def test_matches_with_illegal_answers_are_left_out_of_the_clean_tables() -> None:
+    game, names = dilemma(), ("random", "tit_for_tat")
+    matches = played(game, names)
+    assert summarize(header(names), matches, game, MATCHES)["clean"] is None
+    dirty = [
+        StoredMatch(**{**vars(match), "illegal_row": 1, "intended_row": [-1] * 5})
+        if match.key == ("random", "tit_for_tat", 2)
+        else match
+        for match in matches
+    ]
+    summary = summarize(header(names), dirty, game, MATCHES)
+    counts = {(pair["row"], pair["column"]): pair["matches"] for pair in summary["clean"]["pairs"]}
+    assert counts["random", "tit_for_tat"] == MATCHES - 1
+    assert counts["tit_for_tat", "random"] == MATCHES
+    whole = {(pair["row"], pair["column"]): pair for pair in summary["pairs"]}
+    assert whole["random", "tit_for_tat"]["metrics"]["illegal"]["mean"] == pytest.approx(1 / 6)
+
+
+def test_unfinished_tournaments_have_no_meta_game() -> None:
+    game = dilemma(noise=0.1)
+    some = [match for match in played(game) if match.row != "random"]
+    summary = summarize(header(), some, game, MATCHES)
+    assert summary["metagame"] == {} and summary["missing"] == len(NAMES) * MATCHES
+
+
+@pytest.mark.parametrize(
+    ("name", "symmetric"),
+    [("prisoners_dilemma", True), ("bach_or_stravinsky", False), ("ultimatum", False),
+     ("trust_and_split", True), ("chicken", True)],
+)  # fmt: skip
+def test_symmetry(name: str, symmetric: bool) -> None:
+    from comity.config.compose import compose
+
+    assert is_symmetric(make_game(compose("", [f"game={name}"]).game)) is symmetric
