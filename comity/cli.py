@@ -196,7 +196,7 @@ def report(
         if not folder.is_dir():
             raise ComityError(f"there is no run folder {folder}")
     if any((folder / "tournament.json").is_file() for folder in runs):
-        from comity.commands.tournament import report_alone
+        from comity.commands.tournament_page import report_alone
 
         print(f"page: {report_alone(runs, output)}")
         return

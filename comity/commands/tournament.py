@@ -10,8 +10,6 @@ stopped plays only what is missing; players and matches can be added to a finish
 """
 
 import json
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,16 +22,13 @@ from comity.config.schema import Composition, Config
 from comity.errors import ComityError
 from comity.evaluation.tournament.records import read_matches, write_matches
 from comity.evaluation.tournament.round_robin import Batch, RoundRobin, check_seats
-from comity.evaluation.tournament.summary import is_symmetric, summarize
 from comity.experiments.agent_plans import AgentPlan, plan_agent, strategy_player
 from comity.files import write_atomically
 from comity.games import make_game
-from comity.games.base import KINDS
 from comity.players.base import Player
 from comity.rollout.record_files import (
     conversation_table,
     decision_table,
-    read_columns,
     write_table,
 )
 from comity.runs.folder import RunFolder, stored_config
@@ -299,76 +294,3 @@ def _with_keys(records: Sequence[Any], keys: Mapping[int, Any]) -> tuple[Any, di
     """Records and the columns that name their matches."""
     names = ("row", "column", "repetition")
     return records, {name: [getattr(keys[r.match], name) for r in records] for name in names}
-
-
-def write_page(folder: Path, output: Path | None = None) -> Path:
-    """Write the page of a tournament from its records, into `output` or its own folder."""
-    entry, config = read_entry(folder), stored_config(folder)
-    game = make_game(config.game)
-    settings = {key: value for key, value in config.game.items() if key != "name"}
-    versions = read_object(folder / "versions.json") if (folder / "versions.json").exists() else {}
-    header = {
-        "title": f"Tournament: {entry.game}",
-        "game": {
-            "name": str(config.game["name"]),
-            "description": (type(game).__doc__ or "").strip().split("\n")[0],
-            "settings": settings,
-            "symmetric": is_symmetric(game),
-            "unit": "payoff per round",
-        },
-        "seed": config.seed,
-        "missing_reasons": {},
-        "version": str(versions.get("comity", "")),
-        "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
-        "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
-    }
-    summary = summarize(
-        header, read_matches(folder), game, entry.matches, outcomes=_outcomes(folder)
-    )
-    output = output or folder
-    write_atomically(output / "summary.json", json.dumps(summary, allow_nan=False) + "\n")
-    from comity.reports.tournament.tournament_page import write_tournament_page
-
-    return write_tournament_page(summary, output)
-
-
-def report_alone(folders: Sequence[Path], output: Path | None) -> Path:
-    """Write the page of the only folder, a tournament; `ComityError` for several."""
-    if len(folders) > 1:
-        raise ComityError(
-            "a tournament has a page of its own; give one tournament to comity report, or add the "
-            "players of one to the other: comity tournament --resume TOURNAMENT PLAYER ..."
-        )
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-    return write_page(folders[0], output)
-
-
-PAGE_KINDS = {
-    **{kind: kind for kind in ("axelrod", "run", "model", "api", "human")},
-    "strategy": "scripted",
-    "base": "model",
-    "adapter": "model",
-}
-"""Kinds of players as the page names them, by those of `comity.config.player_names`."""
-
-
-def _outcomes(folder: Path) -> dict[str, dict[str, int]]:
-    """How the answers of language models ended, by player."""
-    found: dict[str, Counter[str]] = {}
-    for path in sorted((folder / "decisions").glob("*.parquet")):
-        columns = read_columns(path, "decision")
-        for player, kind, controller, move, status in zip(
-            *(columns[name] for name in ("player", "kind", "controller", "move", "parse_status")),
-            strict=True,
-        ):
-            if kind in KINDS and controller != "scripted":
-                found.setdefault(player, Counter())[_outcome(move, status)] += 1
-    keys = ("answered", "illegal", "refused", "cut_off", "failed")
-    return {player: {key: counts[key] for key in keys} for player, counts in found.items()}
-
-
-def _outcome(move: int, status: str) -> str:
-    if status in ("refused", "cut_off"):
-        return status
-    return "answered" if move >= 0 else "illegal"

@@ -47,7 +47,8 @@ def tournament(
     ] = None,
 ) -> None:
     """Play every ordered pair of players, self-play included, and write a page."""
-    from comity.commands.tournament import Request, run_tournament, split_arguments, write_page
+    from comity.commands.tournament import Request, run_tournament, split_arguments
+    from comity.commands.tournament_page import write_page
 
     words = list(players or [])
     if resume is not None and game:

@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from comity.evaluation.tournament.match_arrays import group_pairs, payoff_matrix
 from comity.evaluation.tournament.records import StoredMatch
 from comity.evaluation.tournament.round_robin import RoundRobin
-from comity.evaluation.tournament.summary import (
-    group_pairs,
-    is_symmetric,
-    payoff_matrix,
-    summarize,
-)
+from comity.evaluation.tournament.summary import is_symmetric, summarize
 from comity.games import make_game
 from comity.games.base import Game
 from comity.players.scripted.catalog import STRATEGIES

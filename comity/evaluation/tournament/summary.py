@@ -6,26 +6,19 @@ opponents, on both seats, are averaged with equal weights. Intervals speak of ot
 seeds, with these agents; another training seed would be another agent.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, pairwise, product
 from typing import Any
 
 import numpy as np
 
-from comity.errors import ComityError
-from comity.evaluation.metagame.alpha_rank import alpha_rank
-from comity.evaluation.metagame.deviation_ratings import deviation_ratings
-from comity.evaluation.metagame.elo import elo, win_matrix
-from comity.evaluation.metagame.equilibria import equilibria
-from comity.evaluation.metagame.replicator import basins, trajectories
 from comity.evaluation.payoff_ranges import payoff_range
 from comity.evaluation.statistics import Estimate, mean_over_seeds
 from comity.evaluation.tournament.comparison import compare, corrected
+from comity.evaluation.tournament.empirical_game import empirical_game
+from comity.evaluation.tournament.match_arrays import SCORE, Pairs, by_seed, group_pairs
 from comity.evaluation.tournament.metrics import METRICS, TournamentMetric, applicable, bounds
-from comity.evaluation.tournament.pair_matches import PairMatches, clean
 from comity.evaluation.tournament.records import StoredMatch
 from comity.games.base import Game
 from comity.games.matrix.iterated import Iterated
@@ -39,11 +32,7 @@ MAX_TRANSCRIPTS = 400
 """Matches that the page shows in all."""
 COMPARED = 8
 """Up to so many agents, every two are compared; of more, neighbours in the ranking."""
-MAX_METAGAME = 60
-"""Most agents whose meta-game is solved."""
 IDENTICAL = "all matches are identical: nothing in them is random"
-SCORE = "payoff"
-"""The metric that ranks."""
 BETTER = {
     **dict.fromkeys(
         ("payoff", "margin", "welfare_share", "rawlsian_minimum", "deal_rate", "surplus_share"),
@@ -53,86 +42,6 @@ BETTER = {
 }
 """Metrics of which more or less is better; the others only describe."""
 UNITS = {"points": "points", "share": "share", "difference": "difference"}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The matches of an ordered pair."""
-
-    matches: PairMatches
-    repetitions: tuple[int, ...]
-    deterministic: bool
-    illegal: np.ndarray
-    """int `[match]`: answers of any kind and either seat that could not be read."""
-
-    def legal(self) -> "Pair":
-        """Only the matches without a forfeit and without an illegal answer."""
-        chosen = clean(self.matches) & (self.illegal == 0)
-        kept = tuple(k for k, use in zip(self.repetitions, chosen, strict=True) if use)
-        return Pair(self.matches.part(chosen), kept, self.deterministic, self.illegal[chosen])
-
-
-Pairs = dict[tuple[str, str], Pair]
-
-
-def group_pairs(matches: Iterable[StoredMatch], game: Game) -> Pairs:
-    """The matches of every ordered pair as arrays."""
-    found: dict[tuple[str, str], list[StoredMatch]] = defaultdict(list)
-    for match in matches:
-        found[match.row, match.column].append(match)
-    return {
-        key: _pair(sorted(some, key=lambda one: one.repetition), game)
-        for key, some in found.items()
-    }
-
-
-def _pair(matches: Sequence[StoredMatch], game: Game) -> Pair:
-    rounds = max(len(match.payoffs_row) for match in matches)
-
-    def filled(values: Sequence[Sequence[Any]], empty: Any, dtype: Any) -> np.ndarray:
-        array = np.full((len(values), rounds), empty, dtype=dtype)
-        for m, row in enumerate(values):
-            array[m, : len(row)] = row
-        return array
-
-    def seats(name: str, empty: Any, dtype: Any) -> np.ndarray:
-        return np.stack(
-            [
-                filled([getattr(match, f"{name}_{seat}") for match in matches], empty, dtype)
-                for seat in ("row", "column")
-            ],
-            axis=1,
-        )
-
-    alive = filled([[True] * len(match.payoffs_row) for match in matches], False, bool)
-    split = any(len(match.deal) for match in matches)
-    best: np.ndarray | None = None
-    if split:
-        best = filled([match.best_surplus for match in matches], 0.0, float)
-    elif isinstance(game, Iterated) and game.sample_instance(0) is game:
-        best = np.where(alive, _best_welfare(game), 0.0)
-    arrays = PairMatches(
-        intended=seats("intended", -1, np.int64),
-        moves=seats("moves", -1, np.int64),
-        payoffs=seats("payoffs", 0.0, float),
-        alive=alive,
-        best_welfare=best,
-        deal=filled([match.deal for match in matches], False, bool) if split else None,
-        surplus=filled([match.surplus for match in matches], 0.0, float) if split else None,
-        best_surplus=best if split else None,
-    )
-    return Pair(
-        arrays,
-        tuple(match.repetition for match in matches),
-        all(match.deterministic for match in matches),
-        np.array([match.illegal_row + match.illegal_column for match in matches]),
-    )
-
-
-def _best_welfare(game: Iterated) -> float:
-    """The largest sum of payoffs in a round."""
-    joint = product(range(len(game.moves)), repeat=game.seats)
-    return max(float(sum(game.stage.payoff(moves))) for moves in joint)
 
 
 def is_symmetric(game: Game) -> bool:
@@ -193,7 +102,7 @@ def summarize(
         "outcomes": dict(outcomes or {}),
         "usage": {},
         "references": references or {},
-        "metagame": _metagame(pairs, names),
+        "metagame": empirical_game(pairs, names),
         "comparisons": _comparisons(pairs, whole["agents"], payoffs, repetitions),
         "transcripts": _transcripts(kept, game),
     }
@@ -247,7 +156,7 @@ def _tables(
                 "metrics": {
                     name: estimate(
                         mean_over_seeds(
-                            [_by_seed(pairs, agent, METRICS[name].count, name, repetitions)],
+                            [by_seed(pairs, agent, METRICS[name].count, name, repetitions)],
                             bounds(name, payoffs),
                             "environment seeds",
                             IDENTICAL if fixed else "",
@@ -271,114 +180,6 @@ def _score(agent: Json) -> float:
     return -np.inf if mean is None else float(mean)
 
 
-def _by_seed(
-    pairs: Pairs,
-    agent: str,
-    count: Callable[[PairMatches], np.ndarray],
-    name: str,
-    repetitions: int,
-) -> np.ndarray:
-    """float64 `[seed]`: the agent's value on each environment seed, averaged over its opponents.
-
-    Against an opponent it is a ratio of sums over both seats. Seeds without a value are left out.
-    """
-    opponents = sorted({key[1 - key.index(agent)] for key in pairs if agent in key})
-    values = np.full((len(opponents), repetitions), np.nan)
-    for i, opponent in enumerate(opponents):
-        sums = np.zeros((repetitions, 2))
-        views = [(pairs.get((agent, opponent)), False)]
-        if opponent != agent:
-            views.append((pairs.get((opponent, agent)), True))
-        for pair, mirrored in views:
-            if pair is None or name not in applicable(pair.matches):
-                continue
-            counts = count(pair.matches.mirrored() if mirrored else pair.matches)
-            if pair.deterministic and len(counts):
-                sums += counts[0]
-            else:
-                for k, row in zip(pair.repetitions, counts, strict=True):
-                    sums[k] += row
-        counted = sums[:, 1] > 0
-        values[i, counted] = sums[counted, 0] / sums[counted, 1]
-    met = ~np.isnan(values)
-    seeds = met.any(axis=0)
-    return np.array([values[met[:, k], k].mean() for k in np.flatnonzero(seeds)])
-
-
-def payoff_matrix(pairs: Pairs, names: Sequence[str]) -> np.ndarray | None:
-    """float64 `[agent, agent]`: payoff per round of the row against the column, over both seats.
-
-    None where a pair has no matches.
-    """
-    found = np.zeros((len(names), len(names)))
-    for i, row in enumerate(names):
-        for j, column in enumerate(names):
-            sums = np.zeros(2)
-            for key, mirrored in {((row, column), False), ((column, row), True)}:
-                if key not in pairs:
-                    return None
-                matches = pairs[key].matches
-                counts = METRICS[SCORE].count(matches.mirrored() if mirrored else matches)
-                sums += counts.sum(axis=0) / counts[:, 1].sum()
-            found[i, j] = sums[0] / sums[1]
-    return found
-
-
-def _wins(pairs: Pairs, names: Sequence[str]) -> np.ndarray:
-    """float64 `[agent, agent]`: share of matches in which the row got more; ties as 1/2."""
-    wins = np.zeros((len(names), len(names)))
-    for (row, column), pair in pairs.items():
-        totals = pair.matches.payoffs.sum(axis=2)
-        i, j = names.index(row), names.index(column)
-        for own, other in totals:
-            result = win_matrix(np.array([[0.0, own], [other, 0.0]]))
-            wins[i, j] += result[0, 1] / len(totals)
-            wins[j, i] += result[1, 0] / len(totals)
-    return wins
-
-
-def _metagame(pairs: Pairs, names: Sequence[str]) -> Json:
-    """The empirical game over the agents; {} where it is not complete."""
-    matrix = payoff_matrix(pairs, names)
-    if matrix is None or not 2 <= len(names) <= MAX_METAGAME:
-        return {}
-
-    def mixture(shares: Sequence[float] | np.ndarray) -> Json:
-        return {n: float(p) for n, p in zip(names, shares, strict=True) if p > 1e-9}
-
-    found: Json = {
-        "equilibria": [
-            {
-                "mixture": mixture(one.row),
-                "payoff": float(one.payoffs[0]),
-                "symmetric": bool(one.symmetric),
-            }
-            for one in equilibria(matrix).found
-            if one.symmetric
-        ],
-        "alpha_rank": dict(zip(names, map(float, alpha_rank(matrix).marginal()), strict=True)),
-    }
-    with suppress(ComityError):  # Too many agents for the linear programs.
-        ratings = deviation_ratings(matrix).ratings[0]
-        found["deviation_ratings"] = dict(zip(names, map(float, ratings), strict=True))
-    rest = basins(matrix)
-    paths: list[Any] = []
-    if len(names) == 3:
-        starts = np.array([[a, b, 6 - a - b] for a in range(1, 5) for b in range(1, 6 - a)]) / 6
-        paths = np.round(trajectories(matrix, starts, points=80), 4).tolist()
-    found["replicator"] = {
-        "points": [{"mixture": mixture(r.shares), "basin": r.basin} for r in rest.rest_points],
-        "trajectories": paths,
-    }
-    rated = elo(_wins(pairs, names))
-    found["elo"] = {
-        "ratings": dict(zip(names, map(float, rated.ratings), strict=True)),
-        "cyclic_share": rated.cyclic_share,
-        "warning": rated.warning,
-    }
-    return found
-
-
 def _comparisons(
     pairs: Pairs,
     agents: Sequence[Json],
@@ -389,7 +190,7 @@ def _comparisons(
     ranked = [one["name"] for one in sorted(agents, key=lambda one: one["rank"])]
     chosen = list(combinations(ranked, 2)) if len(ranked) <= COMPARED else list(pairwise(ranked))
     values = {
-        agent: _by_seed(pairs, agent, METRICS[SCORE].count, SCORE, repetitions) for agent in ranked
+        agent: by_seed(pairs, agent, METRICS[SCORE].count, SCORE, repetitions) for agent in ranked
     }
     limits = None if payoffs is None else (payoffs[0] - payoffs[1], payoffs[1] - payoffs[0])
     made = [
