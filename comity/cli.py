@@ -16,6 +16,7 @@ import typer
 
 from comity.commands.config_command import CONFIG_EXAMPLES, show_config
 from comity.commands.evaluate_command import evaluate
+from comity.commands.exploit_command import EXPLOIT_EXAMPLES, exploit
 from comity.commands.hints import hint
 from comity.commands.models_command import models
 from comity.commands.options import (
@@ -31,6 +32,7 @@ from comity.commands.process import (
     occupy_standard_streams,
     plain_warnings,
 )
+from comity.commands.report_page import is_evaluation, report_alone
 from comity.commands.tournament_command import TOURNAMENT_EXAMPLES, tournament
 from comity.errors import ComityError, printable, warn
 from comity.runs.progress import say
@@ -47,6 +49,7 @@ app.add_typer(models, name="models")
 app.add_typer(evaluate, name="evaluate")
 app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
 app.command("tournament", epilog=TOURNAMENT_EXAMPLES)(tournament)
+app.command("exploit", epilog=EXPLOIT_EXAMPLES)(exploit)
 
 
 class StoppedByUserError(ComityError):
@@ -195,9 +198,7 @@ def report(
     for folder in runs:
         if not folder.is_dir():
             raise ComityError(f"there is no run folder {folder}")
-    if any((folder / "tournament.json").is_file() for folder in runs):
-        from comity.commands.tournament_page import report_alone
-
+    if any(is_evaluation(folder) for folder in runs):
         print(f"page: {report_alone(runs, output)}")
         return
     from comity import reports

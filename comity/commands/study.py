@@ -81,7 +81,7 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
                 for arm in arms:
                     folder.check_place()
                     title = f"{arm} seed {seed}"
-                    _train_arm(configs[arm][seed], arms[arm][seed], title, progress, folder.path)
+                    train_arm(configs[arm][seed], arms[arm][seed], title, progress, folder.path)
         folder.check_place()
         config = located(config, folder.path)
         if config.crossplay is not None:
@@ -144,7 +144,7 @@ def _played(run: Path) -> int:
     return _final(run) if (run / "checkpoints").is_dir() else 0
 
 
-def _train_arm(config: Config, path: Path, title: str, progress: Progress, study: Path) -> None:
+def train_arm(config: Config, path: Path, title: str, progress: Progress, study: Path) -> None:
     """Train or resume one arm with one seed; a finished run is skipped."""
     if (path / "config.yaml").is_file():
         run = RunFolder.open(path, config)

@@ -10,7 +10,7 @@ stopped plays only what is missing; players and matches can be added to a finish
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from comity.commands.play_setup import play_config
 from comity.config.player_names import PlayerName, parse_player
 from comity.config.schema import Composition, Config
 from comity.errors import ComityError
-from comity.evaluation.tournament.records import read_matches, write_matches
+from comity.evaluation.tournament.records import match_files, read_matches, write_matches
 from comity.evaluation.tournament.round_robin import Batch, RoundRobin, check_seats
 from comity.experiments.agent_plans import AgentPlan, plan_agent, strategy_player
 from comity.files import write_atomically
@@ -117,12 +117,14 @@ def run_tournament(request: Request) -> Path:
     plans = _distinct_plans([plan_agent(name, config) for name in parsed])
     _check_unchanged(stored, plans)
     entry = Entry(
-        stored.game if stored else request.game, matches, [_described(plan) for plan in plans]
+        stored.game if stored else request.game, matches, [describe(plan) for plan in plans]
     )
-    with _folder(request, config) as folder, _players(plans) as players:
+    with _folder(request, config) as folder:
         folder.resume_with = f"comity tournament --resume {folder.path}"
         write_atomically(folder.path / FILE, json.dumps(_as_json(entry), indent=2) + "\n")
-        _play(RoundRobin(game, players, matches, config.seed), folder)
+        play_and_record(
+            plans, lambda players: RoundRobin(game, players, matches, config.seed), folder
+        )
     return folder.path
 
 
@@ -218,7 +220,7 @@ def _distinct_plans(plans: Sequence[AgentPlan]) -> list[AgentPlan]:
     return list({plan.name: plan for plan in plans}.values())
 
 
-def _described(plan: AgentPlan) -> dict[str, Any]:
+def describe(plan: AgentPlan) -> dict[str, Any]:
     """A player as it stands in `tournament.json`."""
     return {
         "name": plan.name,
@@ -259,18 +261,22 @@ def _players(plans: Sequence[AgentPlan]) -> Iterator[Mapping[str, Player]]:
         yield agents.players
 
 
-def _play(robin: RoundRobin, folder: RunFolder) -> None:
-    """Play what is missing and write it, batch by batch."""
+def play_and_record(
+    plans: Sequence[AgentPlan],
+    robin_of: Callable[[Mapping[str, Player]], RoundRobin],
+    folder: RunFolder,
+    title: str = "tournament",
+) -> None:
+    """Play what is missing of a round robin and write it, batch by batch."""
     played = {match.key for match in read_matches(folder.path)}
-    number = 1 + max(
-        (int(path.stem) for path in (folder.path / "matches").glob("*.parquet")), default=-1
-    )
-    with Progress() as progress:
+    number = 1 + max((int(path.stem) for path in match_files(folder.path)), default=-1)
+    with Progress() as progress, _players(plans) as players:
+        robin = robin_of(players)
         done = robin.settled(played)
         if done == robin.total:
-            progress.say(f"all {robin.total} matches are played already")
+            progress.say(f"{title}: all {robin.total} matches are played already")
             return
-        with progress.task("tournament", robin.total, done) as task:
+        with progress.task(title, robin.total, done) as task:
             for batch in robin.play(played, task.playing):
                 _write(folder, number, batch)
                 task.add(batch.repeats)

@@ -3,16 +3,16 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from comity.commands.tournament import FILE, read_entry
-from comity.errors import ComityError
 from comity.evaluation.tournament.records import read_matches
 from comity.evaluation.tournament.summary import is_symmetric, summarize
 from comity.files import write_atomically
 from comity.games import make_game
-from comity.games.base import KINDS
+from comity.games.base import KINDS, Game
 from comity.reports.tournament.tournament_page import write_tournament_page
 from comity.rollout.record_files import read_columns
 from comity.runs.folder import stored_config
@@ -23,17 +23,10 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
     """Write the page of a tournament from its records, into `output` or its own folder."""
     entry, config = read_entry(folder), stored_config(folder)
     game = make_game(config.game)
-    settings = {key: value for key, value in config.game.items() if key != "name"}
     versions = read_object(folder / "versions.json") if (folder / "versions.json").exists() else {}
     header = {
         "title": f"Tournament: {entry.game}",
-        "game": {
-            "name": str(config.game["name"]),
-            "description": (type(game).__doc__ or "").strip().split("\n")[0],
-            "settings": settings,
-            "symmetric": is_symmetric(game),
-            "unit": "payoff per round",
-        },
+        "game": describe_game(config.game, game),
         "seed": config.seed,
         "missing_reasons": {},
         "version": str(versions.get("comity", "")),
@@ -48,16 +41,15 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
     return write_tournament_page(summary, output)
 
 
-def report_alone(folders: Sequence[Path], output: Path | None) -> Path:
-    """Write the page of the only folder, a tournament; `ComityError` for several."""
-    if len(folders) > 1:
-        raise ComityError(
-            "a tournament has a page of its own; give one tournament to comity report, or add the "
-            "players of one to the other: comity tournament --resume TOURNAMENT PLAYER ..."
-        )
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-    return write_page(folders[0], output)
+def describe_game(block: Mapping[str, Any], game: Game) -> dict[str, Any]:
+    """A game as pages name it, from its config block."""
+    return {
+        "name": str(block["name"]),
+        "description": (type(game).__doc__ or "").strip().split("\n")[0],
+        "settings": {key: value for key, value in block.items() if key != "name"},
+        "symmetric": is_symmetric(game),
+        "unit": "payoff per round",
+    }
 
 
 PAGE_KINDS = {

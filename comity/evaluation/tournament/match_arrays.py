@@ -74,7 +74,7 @@ def _pair(matches: Sequence[StoredMatch], game: Game) -> Pair:
     if split:
         best = filled([match.best_surplus for match in matches], 0.0, float)
     elif isinstance(game, Iterated) and game.sample_instance(0) is game:
-        best = np.where(alive, _best_welfare(game), 0.0)
+        best = np.where(alive, best_welfare(game), 0.0)
     arrays = PairMatches(
         intended=seats("intended", -1, np.int64),
         moves=seats("moves", -1, np.int64),
@@ -93,7 +93,7 @@ def _pair(matches: Sequence[StoredMatch], game: Game) -> Pair:
     )
 
 
-def _best_welfare(game: Iterated) -> float:
+def best_welfare(game: Iterated) -> float:
     """The largest sum of payoffs in a round."""
     joint = product(range(len(game.moves)), repeat=game.seats)
     return max(float(sum(game.stage.payoff(moves))) for moves in joint)

@@ -8,7 +8,7 @@ players or repetitions changes no other match.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 
@@ -71,16 +71,24 @@ def check_seats(game: Game) -> None:
 class RoundRobin:
     """The matches of a tournament."""
 
-    def __init__(self, game: Game, players: Mapping[str, Player], matches: int, seed: int) -> None:
-        """`matches`: of each ordered pair."""
+    def __init__(
+        self,
+        game: Game,
+        players: Mapping[str, Player],
+        matches: int,
+        seed: int,
+        pairs: Sequence[tuple[str, str]] | None = None,
+    ) -> None:
+        """`matches`: of each ordered pair; `pairs`: (row, column); None: every ordered pair."""
         check_seats(game)
+        self.pairs = list(product(players, repeat=2)) if pairs is None else list(pairs)
         self.game, self.players, self.matches, self.seed = game, dict(players), matches, seed
         self._deterministic: dict[tuple[str, str], bool] = {}
 
     @property
     def total(self) -> int:
         """Matches of the whole tournament."""
-        return len(self.players) ** 2 * self.matches
+        return len(self.pairs) * self.matches
 
     def is_deterministic(self, row: str, column: str) -> bool:
         """Whether all matches of the pair are identical."""
@@ -107,9 +115,8 @@ class RoundRobin:
     def _fixtures(self) -> Iterator[Fixture]:
         # Repetitions first: a tournament that is stopped has some matches of every pair.
         for repetition in range(self.matches):
-            for row in self.players:
-                for column in self.players:
-                    yield Fixture(row, column, repetition)
+            for row, column in self.pairs:
+                yield Fixture(row, column, repetition)
 
     def _stored(self, fixture: Fixture) -> int:
         """The repetition under which the fixture's match is stored."""

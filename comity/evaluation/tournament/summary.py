@@ -104,7 +104,7 @@ def summarize(
         "references": references or {},
         "metagame": empirical_game(pairs, names),
         "comparisons": _comparisons(pairs, whole["agents"], payoffs, repetitions),
-        "transcripts": _transcripts(kept, game),
+        "transcripts": transcripts(kept, game),
     }
 
 
@@ -211,7 +211,7 @@ def _comparisons(
     ]
 
 
-def _transcripts(matches: Sequence[StoredMatch], game: Game) -> list[Json]:
+def transcripts(matches: Sequence[StoredMatch], game: Game) -> list[Json]:
     """The first matches of every pair, round by round."""
     per_pair = Counter[tuple[str, str]]()
     found: list[Json] = []
