@@ -448,6 +448,34 @@ def test_a_page_without_further_parts(browser: Any, tmp_path: Path) -> None:
     seen.check(address)
 
 
+def test_long_matches_and_moves_of_any_kind(browser: Any, tmp_path: Path) -> None:
+    found = synthetic.tournament(2, parts=False)
+    usual = {"moves": ["cooperate", "cooperate"], "payoffs": [3, 3]}
+    rounds = [*[usual] * 100, *[{"moves": ["defect", None], "payoffs": [0.25, -1]}] * 100]
+    shares = {"moves": ["3 hats", "stag", "cooperate"], "payoffs": [1, 2, 3]}
+    talk = {**shares, "messages": [[2, "I am the third."]]}
+    for one, played in zip(found["transcripts"], (rounds, [talk, shares]), strict=False):
+        one["rounds"] = played
+    address = write_tournament_page(found, tmp_path).as_uri()
+    seen = visit(browser, address)
+    page = seen.page
+    item = page.locator("#match-list .item").first
+    assert item.locator(".band").count() == 2 and item.locator(".strip").count() == 0
+    first, second = (one.get_attribute("style") for one in item.locator(".band").all())
+    assert "var(--coop-line) 0.00% 50.00%, var(--defect-line) 50.00% 100.00%" in first
+    assert "var(--illegal) 50.00% 100.00%" in second
+    assert "325 : 200" in item.inner_text()
+    boxes = page.locator("#match .rounds > .bubble")
+    assert boxes.count() == 400
+    assert boxes.last.inner_text().split("\n") == ["no legal answer", "\N{MINUS SIGN}1"]
+    page.locator("#match").get_by_text("Next").click()
+    assert page.locator("#match .seat").count() == 3
+    assert page.locator("#match .said-row").inner_text().startswith("I am the third.")
+    kinds = boxes.evaluate_all("all => all.map(e => e.classList[1])")
+    assert kinds == ["other", "C", "C"] * 2
+    seen.check(address)
+
+
 def test_on_paper_the_whole_matrix_is_there(browser: Any, sixty: str, eight: str) -> None:
     for address, cells in ((sixty, "color"), (eight, "whole")):
         page = visit(browser, address, 718).page

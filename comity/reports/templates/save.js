@@ -203,6 +203,7 @@ function saveButtons(title, name, drawing, rows) {
 // ---- what every page has --------------------------------------------------------------------
 /** Tables inside of an element can be saved, and say so where they are wider than the screen. */
 function equipTables(inside = document) {
+  const shown = [];
   for (const scroll of inside.querySelectorAll(".scroll[role=region]")) {
     if (scroll.previousElementSibling?.classList.contains("tools")) continue;
     const table = scroll.querySelector("table");
@@ -211,20 +212,25 @@ function equipTables(inside = document) {
     const sign = html("span", "wide-sign", "");
     tools.append(sign, saveButtons(title, [title], () => tableDrawing(table), () => tableRows(table)));
     scroll.before(tools);
-    const look = () => {
+    const measure = () => {
       const hidden = scroll.scrollWidth - scroll.clientWidth;
       // A few pixels are the tables' own spacing.
-      const isWide = hidden > 8 && scroll.clientWidth > 0;
-      const isAtEnd = scroll.scrollLeft >= hidden - 1;
+      return { isWide: hidden > 8 && scroll.clientWidth > 0, isAtEnd: scroll.scrollLeft >= hidden - 1 };
+    };
+    const show = ({ isWide, isAtEnd }) => {
       sign.textContent = !isWide ? "" : isAtEnd ? "← more columns" : "more columns: scroll →";
       scroll.classList.toggle("is-cut", isWide && !isAtEnd);
     };
+    const look = () => show(measure());
     scroll.addEventListener("scroll", look, { passive: true });
-    // It also looks once after the page is laid out; asking now would lay it out for every table.
     const observer = new ResizeObserver(look);
     observer.observe(scroll);
     observer.observe(table);
+    shown.push({ measure, show });
   }
+  // All are measured before any changes, so that the page is laid out once.
+  const found = shown.map(({ measure }) => measure());
+  shown.forEach(({ show }, i) => show(found[i]));
 }
 
 /** Buttons that copy the text of the element that they name. */

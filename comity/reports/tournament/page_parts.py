@@ -31,7 +31,7 @@ SHARED_SCRIPTS = (
 )
 KINDS = {
     "scripted": ("scripted strategy", "scripted strategies"),
-    "axelrod": ("strategy of the axelrod package", "strategies of the axelrod package"),
+    "axelrod": ("axelrod strategy", "axelrod strategies"),
     "run": ("trained policy", "trained policies"),
     "model": ("base model", "base models"),
     "api": ("API model", "API models"),

@@ -29,6 +29,8 @@ EXPECTED = {
 SUBSETS = {"all": "All matches", "clean": "Without illegal answers and forfeits"}
 MANY = 100
 """A table with more rows than this is folded."""
+FEW = 12
+"""Up to so many players are named in the header, and have a sheet below each other."""
 ANSWERS = {
     "answered": "answered",
     "illegal": "illegal",
@@ -91,6 +93,7 @@ def render(summary: Mapping[str, Any]) -> str:
         agents={key: _by_rank(found) for key, found in subsets.items()},
         subset_names=SUBSETS,
         many=MANY,
+        few=FEW,
         kinds=_kinds(summary),
         setting=page_parts.setting(summary["game"]["settings"]),
         answers=ANSWERS,

@@ -22,6 +22,30 @@ function unpackMatch(match, tables) {
   });
 }
 
+const BOXES = 40;
+/** A strip of up to so many rounds has a box for each. */
+const MOVE_COLORS = { C: "var(--coop-line)", D: "var(--defect-line)", other: "var(--p5)", illegal: "var(--illegal)" };
+
+function boxes(moves) {
+  const strip = html("span", "strip");
+  strip.append(...moves.map((move) => html("i", move)));
+  return strip;
+}
+
+/** Many moves as one element: its background changes color where the moves change. */
+function band(moves) {
+  const strip = html("span", "band");
+  const stops = [];
+  moves.forEach((move, i) => {
+    if (move === moves[i - 1]) return;
+    const end = moves.findIndex((other, k) => k > i && other !== move);
+    const place = (round) => `${((100 * round) / moves.length).toFixed(2)}%`;
+    stops.push(`${MOVE_COLORS[move]} ${place(i)} ${place(end < 0 ? moves.length : end)}`);
+  });
+  strip.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+  return strip;
+}
+
 /** A payoff with its sign: "+3", "+0.5", "−1". */
 const gained = (value) => (value === null ? "" : `${value < 0 ? "" : "+"}${decimals(value, Number.isInteger(value) ? 0 : 2)}`);
 
@@ -91,16 +115,12 @@ function startMatches(facts = () => null) {
 
   // ---- list -------------------------------------------------------------------------------
   const seatsOf = (match) => tables.outcomes[match.rounds[0]]?.[0].length ?? 0;
-  /** Two strips of moves; many rounds in so many columns that they fit. */
-  function strips(match, className) {
-    const box = html("span", className);
-    const most = 120;
+  /** A strip of moves for each seat: boxes, or one band where there are many rounds. */
+  function strips(match) {
+    const box = html("span", "strips");
     for (let seat = 0; seat < seatsOf(match); seat += 1) {
-      const row = html("span", "strip");
-      for (const outcome of match.rounds.slice(0, most)) {
-        row.append(html("i", moveClass(tables.moves[tables.outcomes[outcome][0][seat]])));
-      }
-      box.append(row);
+      const moves = match.rounds.map((outcome) => moveClass(tables.moves[tables.outcomes[outcome][0][seat]] ?? ""));
+      box.append(moves.length > BOXES ? band(moves) : boxes(moves));
     }
     return box;
   }
@@ -120,7 +140,7 @@ function startMatches(facts = () => null) {
       const who = breakable(html("span"), `${players[match.row].name} `);
       breakable(who.appendChild(html("span")), `vs ${players[match.column].name}`);
       row.append(who, html("span", "which", totals(match).map(points).join(" : ")));
-      item.append(row, strips(match, "strips"));
+      item.append(row, strips(match));
       item.addEventListener("click", () => show(match));
       return item;
     });
