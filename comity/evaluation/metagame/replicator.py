@@ -32,6 +32,9 @@ EXTINCT = 1e-3
 RESTING = 1e-5
 """Difference of payoffs, in ranges, up to which agents at a rest point earn the same."""
 
+STILL = 1e-14
+"""Change of a share within `CHUNK` below which a trajectory does not move: rounding only."""
+
 CHUNK = 25.0
 """Time between two looks at which trajectories have settled."""
 
@@ -100,7 +103,7 @@ def velocity(payoffs: Payoffs, shares: np.ndarray) -> np.ndarray:
     return moved
 
 
-def basins(payoffs: Payoffs, starts: np.ndarray | None = None, time: float = 500.0) -> Basins:
+def basins(payoffs: Payoffs, starts: np.ndarray | None = None, time: float = 2000.0) -> Basins:
     """The rest points that trajectories from `starts` `[start, agent]` reach, with their basins.
 
     Without starts: `default_starts`. `time`: at most, in units of 1 / payoff range.
@@ -110,15 +113,15 @@ def basins(payoffs: Payoffs, starts: np.ndarray | None = None, time: float = 500
     scaled = matrix / scale_of(matrix)
     ends, points = begin.copy(), np.zeros_like(begin)
     moving = np.arange(len(begin))
-    chunks = int(np.ceil(time / CHUNK))
-    for chunk in range(chunks):
+    for _ in range(int(np.ceil(time / CHUNK))):
+        before = ends.copy()
         ends[moving] = trajectories(matrix, ends[moving], CHUNK, points=2)[:, -1]
         settled = np.zeros(len(moving), dtype=bool)
         for place, start in enumerate(moving):
             point = _rest_point(scaled, ends[start], begin[start] > 0)
-            # Paths pass unstable rest points slowly. What never leaves one has ended there.
-            last = chunk == chunks - 1
-            if point is not None and (last or _is_stable(scaled, point)):
+            # Paths pass unstable rest points slowly. What does not move at all has ended there.
+            still = np.abs(ends[start] - before[start]).max() < STILL
+            if point is not None and (still or _is_stable(scaled, point)):
                 points[start], settled[place] = point, True
         moving = moving[~settled]
         if not len(moving):
