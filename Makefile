@@ -24,7 +24,7 @@ test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all
 	$(BIN)/comity models fetch smollm2-135m
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-docs: $(VENV)/.installed ## Make the reference pages of rewards, players, games and prompts anew
+docs: $(VENV)/.installed ## Make the generated reference pages anew
 	$(BIN)/python -m docs.generate
 
 setup: $(VENV)/.installed-dev ## Install everything that development needs

@@ -1,4 +1,4 @@
-"""Writes the reference pages of rewards, players, games and prompts: `python -m docs.generate`.
+"""Writes the reference pages that are tables of what the package has: `python -m docs.generate`.
 
 A page is its template in `docs/templates/`, with tables made of what the package says itself: the
 dictionaries, docstrings, fields, and the comments of the YAML files. A part that is added there
@@ -23,6 +23,7 @@ import jinja2
 import yaml
 
 from comity.config.groups import header, options
+from comity.evaluation.tournament.metrics import BOUNDS, METRICS
 from comity.games import GAMES, make_game
 from comity.games.base import Observation, Round
 from comity.games.lengths import Fixed, Geometric
@@ -38,7 +39,7 @@ from comity.rewards import REWARDS
 from comity.rewards.base import ActionReward
 
 DOCS = Path(__file__).parent
-PAGES = ("rewards", "players", "games", "prompts")
+PAGES = ("rewards", "players", "games", "prompts", "tournament-metrics")
 ITERATED = tuple(inspect.signature(GAMES["prisoners_dilemma"]).parameters)
 """Parameters of all iterated games; the configuration's page has them."""
 RENAMED = {"label_choice": "labels"}
@@ -75,7 +76,7 @@ def page(name: str) -> str:
         rewards=rewards, strategies=strategies, negotiators=negotiators,
         iterated_games=iterated_games,
         iterated_parameters=", ".join(f"`{name}`" for name in ITERATED), split_games=split_games,
-        prompts=prompts,
+        prompts=prompts, tournament_metrics=tournament_metrics,
     )  # fmt: skip
     title, rest = text.split("\n", 1)
     made = f"<!-- Made by `make docs` from the code and docs/templates/{name}.md.j2. -->"
@@ -220,6 +221,25 @@ def prompts() -> str:
                 lines.append(f"`prompt={option}`: {options('prompt')[option]} Sets {keyed}.")
         sections.append("\n\n".join([*lines, table(("key", "default", "meaning"), keys)]))
     return "\n\n".join(sections)
+
+
+def tournament_metrics() -> str:
+    """Every metric of an ordered pair of agents."""
+    return table(
+        ("metric", "title", "definition", "formula", "unit", "range", "source"),
+        (
+            (
+                f"`{name}`",
+                one.title,
+                one.text,
+                f"`{one.formula}`",
+                one.unit,
+                BOUNDS[one.bounds][0],
+                one.source,
+            )
+            for name, one in METRICS.items()
+        ),
+    )
 
 
 def missing(part: str, key: str) -> str:

@@ -32,6 +32,9 @@ EXTINCT = 1e-3
 RESTING = 1e-5
 """Difference of payoffs, in ranges, up to which agents at a rest point earn the same."""
 
+STILL = 1e-14
+"""Change of a share within `CHUNK` below which a trajectory does not move: rounding only."""
+
 CHUNK = 25.0
 """Time between two looks at which trajectories have settled."""
 
@@ -100,7 +103,7 @@ def velocity(payoffs: Payoffs, shares: np.ndarray) -> np.ndarray:
     return moved
 
 
-def basins(payoffs: Payoffs, starts: np.ndarray | None = None, time: float = 500.0) -> Basins:
+def basins(payoffs: Payoffs, starts: np.ndarray | None = None, time: float = 2000.0) -> Basins:
     """The rest points that trajectories from `starts` `[start, agent]` reach, with their basins.
 
     Without starts: `default_starts`. `time`: at most, in units of 1 / payoff range.
@@ -111,11 +114,14 @@ def basins(payoffs: Payoffs, starts: np.ndarray | None = None, time: float = 500
     ends, points = begin.copy(), np.zeros_like(begin)
     moving = np.arange(len(begin))
     for _ in range(int(np.ceil(time / CHUNK))):
+        before = ends.copy()
         ends[moving] = trajectories(matrix, ends[moving], CHUNK, points=2)[:, -1]
         settled = np.zeros(len(moving), dtype=bool)
         for place, start in enumerate(moving):
             point = _rest_point(scaled, ends[start], begin[start] > 0)
-            if point is not None:
+            # Paths pass unstable rest points slowly. What does not move at all has ended there.
+            still = np.abs(ends[start] - before[start]).max() < STILL
+            if point is not None and (still or _is_stable(scaled, point)):
                 points[start], settled[place] = point, True
         moving = moving[~settled]
         if not len(moving):
@@ -187,6 +193,20 @@ def _rest_point(scaled: np.ndarray, end: np.ndarray, present: np.ndarray) -> np.
     resting = np.abs((fitness - mean)[point > 0]).max() < RESTING
     invaded = present & (point == 0) & (fitness > mean + RESTING)
     return point if resting and not invaded.any() else None
+
+
+def _is_stable(scaled: np.ndarray, point: np.ndarray) -> bool:
+    """Whether no small change of shares among the agents that are left grows."""
+    left = np.flatnonzero(point)
+    if len(left) == 1:
+        return True
+    x, a = point[left], scaled[np.ix_(left, left)]
+    fitness = a @ x
+    slope = np.diag(fitness - x @ fitness) + x[:, None] * (a - fitness - x @ a)
+    # Changes of shares sum to zero: an orthonormal basis of those.
+    basis = np.linalg.svd(np.ones((1, len(left))))[2][1:]
+    growth = np.linalg.eigvals(basis @ slope @ basis.T).real.max()
+    return bool(growth < 1e-6)
 
 
 def _summary(

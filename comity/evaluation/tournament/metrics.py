@@ -166,7 +166,7 @@ METRICS: dict[str, TournamentMetric] = {
     "retaliation": TournamentMetric(
         "Retaliation", "Defections among the legal answers right after the opponent defected.",
         "#(not c_t, opponent D at t - 1) / #(legal, opponent D at t - 1)",
-        AXELROD_1980 + " (provocability); comity.evaluation.metrics.retaliation", "share",
+        AXELROD + " (provocability); comity.evaluation.metrics.retaliation", "share",
         "share", "two moves", count.retaliation,
     ),
     "forgiveness": TournamentMetric(

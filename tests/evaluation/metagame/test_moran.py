@@ -87,6 +87,7 @@ def test_a_type_that_is_not_there_cannot_win() -> None:
     assert fixation(payoffs, (1, 0, 3)).probability == pytest.approx([0.25, 0, 0.75])
 
 
+@pytest.mark.slow
 def test_it_is_axelrods_moran_process() -> None:
     """120 processes of the package, with its matches as the payoffs here."""
     axelrod = pytest.importorskip("axelrod")

@@ -69,6 +69,14 @@ def test_the_basins_of_the_stag_hunt_meet_at_its_mixed_equilibrium() -> None:
     assert (found.ends.argmax(axis=1) == (starts[:, 0] < 0.5)).all()
 
 
+def test_paths_that_linger_at_a_saddle_are_followed_to_their_end() -> None:
+    """Stag hunt, started a billionth beside the unstable mixed equilibrium at 1/2."""
+    starts = np.array([[0.5 + 1e-9, 0.5 - 1e-9], [0.5 - 1e-9, 0.5 + 1e-9], [0.5, 0.5]])
+    found = basins(np.array([[4.0, 0.0], [3.0, 1.0]]), starts)
+    assert sorted(one.support for one in found.rest_points) == [(0,), (0, 1), (1,)]
+    assert [one.basin for one in found.rest_points] == pytest.approx([1 / 3] * 3)
+
+
 def test_neutral_agents_are_a_line_of_rest_points() -> None:
     """Tit-for-tat and always-cooperate earn the same among each other."""
     (line,) = basins(
