@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from comity.config.schema import Config, ModelConfig
-from comity.config.seats import learner_of, scripted_player
+from comity.config.seats import is_api, learner_of, scripted_player
 from comity.engines.chat import ChatFormat
 from comity.engines.local.devices import check_quantization, choose_device
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
 from comity.errors import ComityError
+from comity.experiments.api_players import ApiPlayers
 from comity.experiments.opponent_pool import OpponentPool, starter_counter
 from comity.experiments.rules import Rules
 from comity.games.base import Game
@@ -90,15 +91,17 @@ class Experiment:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.rules = Rules.of(config)
-        self.models = language_models(config, self.rules, self._record())
-        if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
-            learning = {name for seat in config.seats if (name := learner_of(seat))}
-            self.models = replace(self.models, dropout_adapters=frozenset(learning))
-        self.engine = self.models.engine
+        # Before the model is loaded, because a key or a server may be missing.
+        self.api = ApiPlayers.of(config, self.rules.prompt, self.rules.answer)
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
         self.opponent_pool: OpponentPool | None = None
         try:
+            self.models = language_models(config, self.rules, self._record())
+            if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
+                learning = {name for seat in config.seats if (name := learner_of(seat))}
+                self.models = replace(self.models, dropout_adapters=frozenset(learning))
+            self.engine = self.models.engine
             for seat in config.seats:
                 name = learner_of(seat)
                 if name is not None and name not in self.learners:
@@ -129,7 +132,8 @@ class Experiment:
         return int(getattr(self.rules.algorithm, "microbatch_tokens", None) or 0)
 
     def close(self) -> None:
-        """Unload the run's adapters from the shared engine."""
+        """Unload the run's adapters from the shared engine; close connections."""
+        self.api.close()
         if self.opponent_pool is not None:
             self.opponent_pool.close()
         critics = [one.critic.adapter for one in self.learners.values() if one.critic]
@@ -176,6 +180,8 @@ class Experiment:
                 self._loaded[seat] = handle
             handle = self._loaded[seat]
             return Policy(seat, self.models, handle, self.config.temperature, version=0)
+        if is_api(seat):
+            return self.api.player(seat)
         return scripted_player(seat)
 
     def players(self) -> tuple[Player, ...]:
