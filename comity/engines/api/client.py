@@ -49,7 +49,7 @@ class ApiClient:
         if importlib.util.find_spec("openai") is None:
             raise ComityError("API players need the package openai: pip install 'openai>=2.25'")
         self.endpoint = endpoint
-        self.log = log or AnswerLog()
+        self.log = AnswerLog() if log is None else log
         self.loop = EventLoop()
         self.pacing = Pacing(
             endpoint.concurrency, endpoint.requests_per_minute, endpoint.tokens_per_minute
@@ -278,7 +278,7 @@ class ApiClient:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.pacing.end(time.monotonic())
+                self.pacing.end(now := time.monotonic(), now)
                 self._admit()
             raise
 
@@ -310,11 +310,11 @@ class ApiClient:
             usage = outcome.usage or Usage()
             used = float(usage.input + usage.output) or estimate
             self._output += 0.1 * (usage.output - self._output)
-            self.pacing.end(now, estimate, used)
+            self.pacing.end(now, began, estimate, used)
         elif outcome is not None and outcome.throttled:
             self.pacing.throttled(now, began, outcome.retry_after, estimate)
         else:
-            self.pacing.end(now)
+            self.pacing.end(now, began)
         self._admit()
 
     def close(self) -> None:

@@ -66,6 +66,8 @@ class Pacing:
         self._ceiling = math.inf
         self._cut = -math.inf
         """When the limit was last halved."""
+        self._full = -math.inf
+        """When the limit was last reached."""
         self._not_before = -math.inf
         self._requests = None if requests_per_minute is None else Bucket(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute)
@@ -84,21 +86,27 @@ class Pacing:
     def begin(self, now: float, tokens: float = 0.0) -> None:
         """A request begins; `tokens`: an estimate of its usage."""
         self.running += 1
+        if self.running >= int(self.limit):
+            self._full = now
         if self._requests is not None:
             self._requests.take(now, 1.0)
         if self._tokens is not None:
             self._tokens.take(now, tokens)
 
-    def end(self, now: float, estimate: float = 0.0, used: float | None = None) -> None:
-        """A request ended; `used`: its tokens, None if unknown. Not for throttled ones."""
-        was_full = self.running >= int(self.limit)
+    def end(
+        self, now: float, began: float, estimate: float = 0.0, used: float | None = None
+    ) -> None:
+        """A request that began at `began` ended, other than by a 429.
+
+        `used`: its tokens; None: it failed, and says nothing about the limit.
+        """
         self.running -= 1
-        if was_full and used is not None:
+        if self._full >= began and used is not None:  # The limit was all used since then.
             if self.limit < self._ceiling:
-                grown = min(self.limit + 1, max(self._ceiling, self.limit))
+                grown = min(self.limit + 1, self._ceiling)
             else:
                 grown = self.limit + 1 / (PROBING * self.limit)
-            self.limit = min(self.most, grown)
+            self.limit = min(float(self.most), grown)
         if self._tokens is not None and used is not None:
             self._tokens.take(now, used - estimate)
 
