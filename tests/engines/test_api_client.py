@@ -37,7 +37,7 @@ def clients() -> Iterator[list[ApiClient]]:
 
 
 def endpoint(server: Server, **more: Any) -> Endpoint:
-    quick = {"backoff": 0.001, "deadline": 0.2, **more}
+    quick = {"backoff": 0.001, "deadline": 30.0, **more}
     return Endpoint("fake-1", server.url, **quick)
 
 
@@ -72,9 +72,9 @@ def test_exactly_the_configured_parameters_are_sent(clients):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_is_repeated_and_counted(fault: str, clients):
-    with Server(lambda number: fault if number < 2 else "", hang=0.5) as server:
-        # An answer from before, so that the server is known to be one.
-        client = made(clients, endpoint(server))
+    with Server(lambda number: fault if number < 2 else "", hang=1.5) as server:
+        deadline = 1.0 if fault == "time-out" else 30.0
+        client = made(clients, endpoint(server, deadline=deadline))
         (answer,) = ask(client)
         assert (answer.text, answer.status) == ("A", "answered")
         assert server.made[fault] == 2 and server.made[""] == 1
@@ -235,8 +235,10 @@ def test_no_content_without_a_reason_is_a_fault_until_the_last_try():
 
 @pytest.mark.parametrize(
     "payload",
-    [None, [], {}, {"choices": None}, {"choices": []}, {"choices": [{}]}, {"choices": [1]}]
-    + [{"choices": [{"message": {"content": [1]}}]}, {"choices": {"0": {}}}],
+    [
+        *(None, [], {}, {"choices": None}, {"choices": []}, {"choices": [{}]}, {"choices": [1]}),
+        *({"choices": [{"message": {"content": [1]}}]}, {"choices": {"0": {}}}),
+    ],
 )
 def test_what_is_no_completion_is_a_fault(payload: Any):
     with pytest.raises(FaultyAnswerError):

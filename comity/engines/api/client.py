@@ -6,7 +6,6 @@ after a growing wait. Every answer is in the answer log before anybody sees it.
 """
 
 import asyncio
-import importlib.util
 import json
 import random
 import time
@@ -46,8 +45,11 @@ class ApiClient:
     """Asks one endpoint; its coroutines run on `loop`."""
 
     def __init__(self, endpoint: Endpoint, log: AnswerLog | None = None) -> None:
-        if importlib.util.find_spec("openai") is None:
-            raise ComityError("API players need the package openai: pip install 'openai>=2.25'")
+        try:
+            import openai  # noqa: F401 (not in the event loop, which it would hold up)
+        except ImportError:
+            text = "API players need the package openai: pip install 'openai>=2.25'"
+            raise ComityError(text) from None
         self.endpoint = endpoint
         self.log = AnswerLog() if log is None else log
         self.loop = EventLoop()
