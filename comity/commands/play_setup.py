@@ -15,7 +15,7 @@ from comity.config.groups import options
 from comity.config.own_parts import own
 from comity.config.presets import experiments
 from comity.config.schema import Config
-from comity.config.seats import HUMAN, check_seat, learner_of
+from comity.config.seats import HUMAN, check_seat, is_api, learner_of
 from comity.errors import ComityError, nearest
 from comity.games import make_game
 from comity.games.base import Game
@@ -48,7 +48,7 @@ def _is_player(seat: str) -> bool:
         return True
     if learner_of(seat) is not None:
         raise ComityError(f"seat {seat!r}: play does not train; give a run's folder instead")
-    if seat.split(":")[0] in MODELS or seat in all_strategies():
+    if seat.split(":")[0] in MODELS or is_api(seat) or seat in all_strategies():
         check_seat(seat)
         return True
     return False
@@ -64,6 +64,7 @@ def _trained(seat: str) -> "Trained":
         if "/" in seat:
             raise ComityError(f"there is no run folder {seat}")
         known = {**all_strategies(), HUMAN: None, "base": None, "adapter:PATH": None}
+        known["api:MODEL@BASE_URL"] = None
         raise ComityError(f"unknown player {seat!r}; {nearest(seat, known)}, or a run's folder")
     from comity.experiments.trained import trained_policies
     from comity.reports.loading.folders import study_runs

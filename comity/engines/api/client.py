@@ -211,10 +211,11 @@ class ApiClient:
 
     async def _receive(self, body: Body) -> Any:
         """The parsed body of the response to one request."""
-        more = {name: value for name, value in body.items() if name not in ("model", "messages")}
         completions = self._client().chat.completions.with_streaming_response
+        # The whole request is in `extra_body`, which is sent as it is. The client would rewrite the
+        # messages of a long chat one by one, which takes longer than all the rest.
         async with completions.create(
-            model=body["model"], messages=body["messages"], extra_body=more
+            model=body["model"], messages=[], extra_body=body
         ) as response:
             self._reached = True
             if response.http_response.history:
