@@ -23,6 +23,8 @@ MODEL_PLAYERS: Sentences = {
     "learner:NAME": "A learner with its own adapter and optimizer, called NAME.",
     "base": "The base language model, without an adapter.",
     "adapter:PATH": "The language model with a trained adapter from a folder (PEFT format).",
+    "api": "A language model behind an API, as set by `api` (see `comity list apis`).",
+    "api:MODEL@BASE_URL": "Another model or endpoint, with the other settings of `api`.",
     "human": "A human at the terminal; only in `comity play`.",
 }
 
@@ -109,6 +111,7 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "optimizers": lambda: options("optimizer"),
     "adapters": lambda: options("adapter"),
     "opponent_pools": lambda: options("opponent_pool"),
+    "apis": lambda: options("api"),
     "models": lambda: options("model"),
     "sinks": _sinks,
     "streams": _streams,

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from comity.commands.play_setup import MODELS, play_config, trained_seats
 from comity.config.schema import Config
-from comity.config.seats import HUMAN, check_strategy, scripted_player
+from comity.config.seats import HUMAN, api_settings, check_strategy, is_api, scripted_player
 from comity.errors import ComityError
 from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.moral.reference_policies import split_reference_policies
 from comity.evaluation.payoff_ranges import requires_exact_claims
+from comity.experiments.api_players import ApiPlayers, endpoint_of
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import Game
@@ -95,6 +96,8 @@ def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
             f"the game has {game.seats} seats but --seats names {len(config.seats)} players"
         )
     for number, seat in enumerate(config.seats):
+        if is_api(seat):
+            endpoint_of(api_settings(seat, config.api))
         if _scripted(seat, runs):
             check_strategy(scripted_player(seat).strategy, game, number)
     return rules
@@ -102,7 +105,8 @@ def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
 
 def _scripted(seat: str, runs: "Mapping[str, Trained]") -> bool:
     """Whether the seat is neither a human nor a language model."""
-    return seat != HUMAN and seat not in runs and seat.split(":")[0] not in MODELS
+    others = seat == HUMAN or seat in runs or is_api(seat)
+    return not others and seat.split(":")[0] not in MODELS
 
 
 def _players(
@@ -114,6 +118,8 @@ def _players(
 ) -> tuple[Player, ...]:
     """The player on each seat; `stack` unloads their adapters."""
     people = config.seats.count(HUMAN)
+    answer = build("answer", config.answer, ANSWERS)
+    apis = stack.enter_context(ApiPlayers(config.api, rules.prompt, answer))
     models: LanguageModelBackend | None = None
     players: list[Player] = []
     seated: dict[str, Player] = {}
@@ -125,6 +131,8 @@ def _players(
             continue
         if seat not in seated and _scripted(seat, runs):
             seated[seat] = scripted_player(seat)
+        elif seat not in seated and is_api(seat):
+            seated[seat] = apis.player(seat)
         elif seat not in seated:
             if models is None:
                 screen.say(f"Loading {config.model.name} ...")
@@ -133,6 +141,7 @@ def _players(
                 models = untrained_models(config)
             seated[seat] = _policy(seat, runs.get(seat), models, config.temperature, stack)
         players.append(seated[seat])
+    apis.check_servers()
     return tuple(players)
 
 

@@ -46,13 +46,12 @@ def trained_seats(seats: Sequence[str]) -> "dict[str, Trained]":
 
             found[seat] = run_policy(Path(name.target), name.iteration, name.learner)
         elif name.kind == "strategy" and name.target not in all_strategies():
-            known = {**all_strategies(), **dict.fromkeys((HUMAN, "base", "axelrod:NAME"))}
+            others = (HUMAN, "base", "axelrod:NAME", "api:MODEL@BASE_URL")
+            known = {**all_strategies(), **dict.fromkeys(others)}
             raise ComityError(
                 f"unknown player {seat!r}; {nearest(seat, known)}, or run:FOLDER, adapter:FOLDER"
             )
-        elif (
-            name.kind not in ("human", "base", "adapter", "axelrod", "strategy") or name.parameters
-        ):
+        elif name.kind == "model" or name.parameters:
             raise ComityError(f"seat {seat!r}: this player cannot play here")
         elif seat != HUMAN:
             check_seat(seat)

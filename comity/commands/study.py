@@ -26,17 +26,21 @@ from comity.config.schema import Config
 from comity.config.seats import (
     LEARNER,
     MAIN,
+    api_settings,
     check_seat,
     check_strategy,
+    is_api,
     is_scripted,
     learner_of,
     only_arm,
     participant_name,
     scripted_player,
 )
+from comity.engines.api.usage import describe
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Participant, check_matches, crossplay, pairings
 from comity.experiments.agent_plans import pinned, prompt_conditions
+from comity.experiments.api_players import endpoint_of
 from comity.experiments.backends import untrained_models, without_learners
 from comity.experiments.build import Experiment
 from comity.experiments.rules import Rules, check_training
@@ -130,6 +134,8 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
         players = only_arm(config.crossplay.players, configs)
         for player in players:
             _check_participant(player, configs, rules.game)
+            if is_api(player):
+                endpoint_of(api_settings(player, config.api))
         names = [participant_name(player) for player in players]
         for name in names:
             if "|" in name:
@@ -176,7 +182,7 @@ def _check_participant(player: Any, arms: Mapping[str, Mapping[int, Config]], ga
             return
         if learner_of(player) is not None:
             raise ComityError(f"crossplay.players: give an arm's name instead of {LEARNER!r}")
-        if name not in ("adapter", "base") and not is_axelrod(player):
+        if name not in ("adapter", "base") and not is_axelrod(player) and not is_api(player):
             others = dict.fromkeys(("base", f"{AXELROD}NAME"))
             lookup("player", player, {**all_strategies(), **others, **arms})
     check_seat(player)
@@ -251,12 +257,16 @@ def _run_crossplay(
     with Experiment(without_learners(config)) as experiment, ExitStack() as stack:
         backends = {arm: _backend(next(iter(configs[arm].values())), config) for arm in own}
         participants = [
-            _participant(player, config, arms, backends, experiment.models, stack)
+            _participant(player, config, arms, backends, experiment, stack)
             for player in only_arm(config.crossplay.players, arms)
         ]
+        experiment.api.check_servers()
+        experiment.api.open(folder)
         seeds = config.study.seeds if config.study is not None else [config.seed]
         total = len(pairings(participants, seeds)) * config.crossplay.matches
         with progress.task("cross-play", total) as task:
+            if experiment.api:
+                task.beside = lambda: describe(experiment.api.used)
             records = crossplay(
                 experiment.rules.game, participants, seeds, config.crossplay.matches, task.add
             )
@@ -286,13 +296,13 @@ def _participant(
     config: Config,
     arms: Arms,
     backends: Mapping[str, tuple[LanguageModelBackend, float]],
-    models: LanguageModelBackend,
+    experiment: Experiment,
     stack: ExitStack,
 ) -> Participant:
     """A participant of the cross-play; `stack` unloads its adapters."""
     name = participant_name(player)
     kind, _, rest = name.partition(":")
-    models, temperature = backends.get(kind, (models, config.temperature))
+    models, temperature = backends.get(kind, (experiment.models, config.temperature))
     adapters = models.engine.adapters
 
     def policy(folder: Path | None, version: int) -> Policy:
@@ -311,6 +321,8 @@ def _participant(
         players = {None: policy(Path(rest), 0)}
     elif kind == "base":
         players = {None: policy(None, -1)}
+    elif is_api(player):
+        players = {None: experiment.api.player(player, name)}
     else:
         players = {None: replace(scripted_player(player), name=name)}
     return Participant(name, players)

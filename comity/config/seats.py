@@ -7,10 +7,15 @@ or a mapping with a scripted player's name and parameters.
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from comity.config.limits import check_name
+from omegaconf import OmegaConf
+
+from comity.config.errors import plain_errors
+from comity.config.limits import check_limits, check_name
+from comity.config.schema import ApiConfig
 from comity.errors import ComityError, lookup
 from comity.games.base import Game
 from comity.players.scripted.axelrod_index import PREFIX as AXELROD
@@ -25,6 +30,8 @@ from comity.players.scripted.catalog import (
 from comity.players.scripted.player import StrategyPlayer
 
 LEARNER = "learner"
+API = "api"
+"""A model behind an API."""
 HUMAN = "human"
 """A human player, in `comity play` only."""
 FROZEN = ("base", "adapter", "run", "model")
@@ -38,6 +45,50 @@ def learner_of(seat: Any) -> str | None:
     if isinstance(seat, str) and seat.split(":")[0] == LEARNER:
         return seat.partition(":")[2] or MAIN
     return None
+
+
+def is_api(seat: Any) -> bool:
+    """Whether the seat's player is a model behind an API."""
+    name = seat.get("name") if isinstance(seat, Mapping) else seat
+    return isinstance(name, str) and name.partition(":")[0] == API
+
+
+def api_settings(seat: Any, block: ApiConfig | None) -> ApiConfig:
+    """The settings of a model behind an API: those of the config's `api`, with the seat's own.
+
+    `api:MODEL@BASE_URL` has a model and an endpoint of its own, `api:MODEL` a model; the mapping
+    `{name: api, model: ..., base_url: ...}` any settings. Prices are those of a model: another
+    model's are unknown unless the mapping has them.
+    """
+    own: dict[str, Any] = {}
+    if isinstance(seat, Mapping):
+        own = {key: value for key, value in seat.items() if key != "name"}
+        known = dict.fromkeys(one.name for one in fields(ApiConfig))
+        for key in own:
+            lookup(f"parameter of the seat {API}", str(key), known)
+        name = str(seat["name"])
+    else:
+        name = str(seat)
+    model, at, url = name.partition(":")[2].rpartition("@")
+    model, url = (model, url) if at else (url, "")
+    if name != API and (not model or (at and not url)):
+        raise ComityError(f"seat {name!r}: write api:MODEL@BASE_URL, api:MODEL or api")
+    own |= {key: value for key, value in (("model", model), ("base_url", url)) if value}
+    settings = block or ApiConfig()
+    if settings.model != own.get("model", settings.model):
+        own.setdefault("prices", {})
+    with plain_errors(f"seat {participant_name(seat)!r}"):
+        given: dict[Any, Any] = {**asdict(settings), **own}
+        plain = OmegaConf.merge(OmegaConf.structured(ApiConfig), given)
+        merged = OmegaConf.to_object(plain)
+    assert isinstance(merged, ApiConfig)
+    check_limits(merged, "api.")
+    if not merged.model:
+        raise ComityError(
+            f"seat {participant_name(seat)!r} needs a model behind an API: choose one of `comity "
+            "list apis` (api=gpt-4o-mini), or write api:MODEL@BASE_URL"
+        )
+    return merged
 
 
 def only_arm(players: Sequence[Any], arms: Collection[str]) -> list[Any]:
@@ -64,11 +115,19 @@ def participant_name(player: Any) -> str:
 
 def is_scripted(seat: Any) -> bool:
     """Whether the seat's player is scripted."""
+    if is_api(seat):
+        return False
     return not isinstance(seat, str) or seat.split(":")[0] not in (LEARNER, *FROZEN)
 
 
 def check_seat(seat: Any) -> None:
-    """Raises `ComityError` unless the entry is a valid player."""
+    """Raises `ComityError` unless the entry is a valid player; of models behind an API, the name.
+
+    Their settings are checked by `api_settings`.
+    """
+    if is_api(seat):
+        api_settings(seat, ApiConfig(model="any"))
+        return
     if isinstance(seat, Mapping) or is_axelrod(seat):
         make_strategy(seat)
         return
@@ -100,7 +159,7 @@ def check_seat(seat: Any) -> None:
         check_name("seats", rest)
     else:
         scripts = all_strategies()
-        others = (LEARNER, "base", "adapter:FOLDER", "run:FOLDER", f"{AXELROD}NAME")
+        others = (LEARNER, "base", "adapter:FOLDER", "run:FOLDER", f"{AXELROD}NAME", "api")
         lookup("player", seat, {**scripts, **dict.fromkeys(others)})
         if seat in scripts:
             make_strategy(seat)

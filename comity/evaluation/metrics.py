@@ -28,6 +28,7 @@ from comity.evaluation.negotiation.statistics import negotiation_metrics
 from comity.games.base import KINDS
 from comity.games.matrix.stages import OUTCOMES as OUTCOMES
 from comity.players.base import CONTROLLERS
+from comity.prompts.answers import NOT_BEHAVIOR
 from comity.registry import own_parts
 from comity.rollout.records import Decision
 
@@ -95,9 +96,26 @@ def retaliation(decisions: Sequence[Decision]) -> Count:
 
 
 def illegal(decisions: Sequence[Decision]) -> Count:
-    """Answers that could not be read as a move (message, claim), among all that the game asks."""
+    """Answers that could not be read as a move (message, claim), among all that the game asks.
+
+    Refused and cut-off answers of models behind an API (`refused`, `cut_off`) are not counted.
+    """
     asked = [d for d in decisions if d.kind in KINDS]
-    return float(sum(d.move < 0 for d in asked)), float(len(asked))
+    wrong = sum(d.move < 0 and d.parse_status not in NOT_BEHAVIOR for d in asked)
+    return float(wrong), float(len(asked))
+
+
+def api_outcomes(decisions: Sequence[Decision]) -> dict[str, int]:
+    """What became of the requests to models behind an API, failed attempts included.
+
+    Numbers of answers that were `legal`, `illegal`, `refused` and `cut_off`.
+    """
+    found = {"legal": 0, "illegal": 0, **dict.fromkeys(NOT_BEHAVIOR, 0)}
+    for d in decisions:
+        if d.controller == "api" and (d.kind in KINDS or d.kind == "attempt"):
+            status = d.parse_status if d.parse_status in NOT_BEHAVIOR else ""
+            found[status or ("legal" if d.move >= 0 else "illegal")] += 1
+    return found
 
 
 def payoff(decisions: Sequence[Decision]) -> Count:

@@ -10,9 +10,10 @@ from typing import Any
 
 from comity.config.player_names import parse_player
 from comity.config.schema import Config
-from comity.config.seats import learner_of, scripted_player
+from comity.config.seats import is_api, learner_of, scripted_player
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.agents import Agents, conditions_of
+from comity.experiments.api_players import ApiPlayers
 from comity.experiments.backends import language_models
 from comity.experiments.opponent_pool import OpponentPool, starter_counter
 from comity.experiments.rules import Rules
@@ -35,16 +36,18 @@ class Experiment:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.rules = Rules.of(config)
-        self.models = language_models(config, self.rules, self._record())
-        if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
-            learning = {name for seat in config.seats if (name := learner_of(seat))}
-            self.models = replace(self.models, dropout_adapters=frozenset(learning))
-        self.engine = self.models.engine
+        # Before the model is loaded, because a key or a server may be missing.
+        self.api = ApiPlayers.of(config, self.rules.prompt, self.rules.answer)
         self.learners: dict[str, Learner] = {}
         self._loaded: dict[str, str] = {}
         self.opponent_pool: OpponentPool | None = None
         self.agents: Agents | None = None
         try:
+            self.models = language_models(config, self.rules, self._record())
+            if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
+                learning = {name for seat in config.seats if (name := learner_of(seat))}
+                self.models = replace(self.models, dropout_adapters=frozenset(learning))
+            self.engine = self.models.engine
             for seat in config.seats:
                 name = learner_of(seat)
                 if name is not None and name not in self.learners:
@@ -79,7 +82,8 @@ class Experiment:
         return int(getattr(self.rules.algorithm, "microbatch_tokens", None) or 0)
 
     def close(self) -> None:
-        """Unload the run's adapters from the shared engine."""
+        """Unload the run's adapters from the shared engine; close connections."""
+        self.api.close()
         if self.opponent_pool is not None:
             self.opponent_pool.close()
         if self.agents is not None:
@@ -131,6 +135,8 @@ class Experiment:
         if is_agent(seat):
             assert self.agents is not None
             return self.agents.players[plan_agent(parse_player(seat), self.config).name]
+        if is_api(seat):
+            return self.api.player(seat)
         return scripted_player(seat)
 
     def players(self) -> tuple[Player, ...]:

@@ -7,9 +7,18 @@ from dataclasses import dataclass
 
 from comity.config.player_names import parse_player
 from comity.config.schema import Config, OptimizerConfig
-from comity.config.seats import check_seat, check_strategy, is_scripted, learner_of, scripted_player
+from comity.config.seats import (
+    api_settings,
+    check_seat,
+    check_strategy,
+    is_api,
+    is_scripted,
+    learner_of,
+    scripted_player,
+)
 from comity.errors import ComityError, lookup
 from comity.experiments.agent_plans import is_agent, plan_agent
+from comity.experiments.api_players import endpoint_of
 from comity.experiments.opponent_pool import check_opponent_pool
 from comity.games import make_game
 from comity.games.base import Game
@@ -95,6 +104,8 @@ class Rules:
             check_seat(seat)
             if is_agent(seat):
                 plan_agent(parse_player(seat), config)
+            if is_api(seat):
+                endpoint_of(api_settings(seat, config.api))
             if is_scripted(seat):
                 check_strategy(scripted_player(seat).strategy, game, number)
         if config.seat_assignment == "random" and not isinstance(
@@ -104,7 +115,11 @@ class Rules:
                 "seat_assignment=random needs an initial_state that is equal for all seats: none "
                 "or uniform"
             )
-        check_critic(rules.algorithm, rules.optimizer, [is_scripted(one) for one in config.seats])
+        check_critic(
+            rules.algorithm,
+            rules.optimizer,
+            [is_scripted(one) or is_api(one) for one in config.seats],
+        )
         if isinstance(rules.algorithm, Exact):
             rules.check_exact(config)
         return rules
@@ -113,6 +128,11 @@ class Rules:
         """Raises `ComityError` if the algorithm `exact` does not support the config."""
         game = check_enumerable(self.game, self.prompt, self.answer)
         for number, seat in enumerate(config.seats):
+            if is_api(seat):
+                raise ComityError(
+                    "algorithm exact needs the probabilities of all answers, and a model behind an "
+                    "API does not tell them; use another algorithm or another opponent"
+                )
             if is_scripted(seat):
                 scripted_policy_table(scripted_player(seat).strategy, game, number)
         if config.phases or config.seat_assignment != "fixed":

@@ -167,7 +167,7 @@ class PlayedMatches:
     ) -> "PlayedMatches":
         """Arrays of the finished rounds of each match, and of its fictitious moves."""
         matches = len(histories)
-        seats = len(histories[0][0].moves)
+        seats = next((len(h[0].moves) for h in histories if h), 0)
         rounds = max(len(h) for h in histories)
         intended = np.full((matches, seats, rounds), -1, dtype=np.int64)
         moves = intended.copy()

@@ -8,7 +8,7 @@
 - `PlayerSession`: a backend during one rollout.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # Humans and strategies play without torch.
     from comity.engines.local.session import Session
     from comity.engines.token_masks import TokenMask
 
-Controller = Literal["live", "frozen", "past", "scripted", "human"]
+Controller = Literal["live", "frozen", "past", "scripted", "api", "human"]
 """The kind of player that made a decision."""
 
 CONTROLLERS: dict[Controller, str] = {
@@ -30,6 +30,7 @@ CONTROLLERS: dict[Controller, str] = {
     "frozen": "a learner's present policy that is not trained here, a folder's adapter or the base",
     "past": "a learner's earlier policy (`comity.players.opponent_pool`)",
     "scripted": "a scripted strategy",
+    "api": "a language model behind an API",
     "human": "a person at the terminal",
 }
 """Every kind of player with its meaning."""
@@ -107,6 +108,8 @@ class Response:
     constrained: bool = False
     """Written under a grammar."""
     trainable: bool = True
+    failure: str = ""
+    """Why there is no response (a server that cannot be reached); its match is then missing."""
 
 
 PIECES = {
@@ -125,6 +128,7 @@ class Transcript:
     seat: int
     adapter: str | None
     ids: list[int]
+    """Token ids; Unicode code points where the tokens are not known (models behind an API)."""
     pieces: list[tuple[str, int, int]] = field(default_factory=list)
     """(one of `PIECES`, start, end), covering `ids` in order."""
 
@@ -168,6 +172,24 @@ class RewindableSession(Protocol):
 
     def rewind(self, position: tuple[int, int]) -> None:
         """Discard everything since a position; matches forked since then are over."""
+        ...
+
+
+@runtime_checkable
+class AsynchronousSession(Protocol):
+    """A session whose responses can be awaited while other sessions respond."""
+
+    def submit(self, requests: Sequence[Request]) -> Callable[[], list[Response]]:
+        """Begin to respond; the result waits for the responses, which are those of `respond`."""
+        ...
+
+
+@runtime_checkable
+class MeteredBackend(Protocol):
+    """A backend with a budget."""
+
+    def check_budget(self) -> None:
+        """Raises `ComityError` if the budget is spent; called before a batch of matches begins."""
         ...
 
 

@@ -165,8 +165,13 @@ PARSE_STATUSES: dict[str, str] = {
     "empty": "nothing but whitespace",
     "other": "ended without naming any label: a refusal, a question, other words",
     "exceeded": "a message where only a claim was left to give; it ended the round",
+    "refused": "no answer: the model behind an API refused, or a content filter held it back",
+    "cut_off": "no answer: the model behind an API reached its token limit before the answer ended",
 }
 """The results of parsing."""
+
+NOT_BEHAVIOR = ("refused", "cut_off")
+"""Those that say nothing of how the player plays; they are not counted as illegal answers."""
 
 
 def parse_status(text: str, labels: Sequence[str], stopped: bool) -> str:

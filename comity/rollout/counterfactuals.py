@@ -128,4 +128,5 @@ def _play_on(
     going = others.step(fixed)
     while going:
         going = others.step()
+    others.check_complete()
     return others.played()

@@ -4,13 +4,13 @@ Each match has its own random streams, so its result does not depend on the othe
 batch (up to floating-point rounding).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from comity.games.base import Game, PlayedMatches
-from comity.players.base import PlayerBackend
-from comity.rollout.match_runner import Match, MatchRunner
+from comity.players.base import MeteredBackend, PlayerBackend
+from comity.rollout.match_runner import Match, MatchRunner, MissingMatchesError
 from comity.rollout.records import Conversation, Decision, Piece
 
 if TYPE_CHECKING:  # Humans and strategies play without torch.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # Humans and strategies play without torch.
     from comity.engines.local.session import Session
     from comity.engines.token_masks import TokenMask
 
-__all__ = ["Match", "Rollout", "play"]
+__all__ = ["Match", "MissingMatchesError", "Rollout", "play"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,13 @@ class Rollout:
     conversations: list[Conversation]
     """`conversations[d.conversation]` holds decision d."""
     played: PlayedMatches
-    """The finished rounds as arrays; match m is the m-th of the batch."""
+    """The finished rounds as arrays; match m is the m-th of the batch (missing ones: no rounds)."""
     runner: MatchRunner | None = None
     """The matches with their sessions, if `play(keep=True)`."""
     recording: "Session | None" = None
     """The engine session of the only backend with a model, whose passes training may reuse."""
+    missing: Mapping[int, str] = field(default_factory=dict)
+    """Index of each abandoned match, with the reason; they have no decisions and no rounds."""
 
     def release(self) -> None:
         """Free the memory of all forward passes; no more counterfactuals or reuse after that."""
@@ -54,16 +56,25 @@ def play(
     iteration: int = 0,
     progress: Callable[[int, int], None] | None = None,
     keep: bool = False,
+    allow_missing: bool = False,
 ) -> Rollout:
     """Play all matches to their ends.
 
     `progress(running, finished)` is called after every step. `keep`: the result keeps the matches
-    and the cache of all conversations, for counterfactuals.
+    and the cache of all conversations, for counterfactuals. A match in which a player cannot
+    respond is abandoned: with `allow_missing` it is in `Rollout.missing`, otherwise
+    `MissingMatchesError` is raised when the others are over. A spent budget raises before the
+    first match begins.
     """
     runner = MatchRunner.begin(game, matches, iteration)
+    for backend in runner.sessions:
+        if isinstance(backend, MeteredBackend):
+            backend.check_budget()
     while runner.step():
         if progress is not None:
             progress(len(matches) - runner.over, runner.over)
+    if not allow_missing:
+        runner.check_complete()
     conversations = _conversations(runner)
     sessions = runner.sessions.values()
     recordings = [one.recording for one in sessions if one.recording is not None]
@@ -79,6 +90,7 @@ def play(
         played=runner.played(),
         runner=runner if keep else None,
         recording=recordings[0] if len(recordings) == 1 else None,
+        missing=runner.missing,
     )
 
 
@@ -88,6 +100,8 @@ def _conversations(runner: MatchRunner) -> list[Conversation]:
     conversations: list[Conversation] = []
     for backend, session in runner.sessions.items():
         for t, transcript in enumerate(session.transcripts):
+            if transcript.match in runner.missing:
+                continue
             number[backend, t] = len(conversations)
             conversations.append(
                 Conversation(

@@ -20,6 +20,9 @@ from comity.safe_reading import parse_metrics, read_bytes, read_object
 CHANGEABLE = (
     *("checkpoint.every", "checkpoint.keep", "sinks"),
     *("model.name", "model.device", "model.threads"),
+    *("api.budget", "api.prices.input", "api.prices.cached", "api.prices.output"),
+    *("api.requests_per_minute", "api.tokens_per_minute", "api.concurrency"),
+    *("api.deadline", "api.tries", "api.backoff", "api.api_key_env"),
 )
 """Config keys that may be edited before a run is resumed: they do not change what is trained.
 

@@ -10,7 +10,7 @@ nothing is shown.
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, TextIO
@@ -73,12 +73,15 @@ class Status:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """Of the last part that was finished: a line of metrics.jsonl."""
     doing: str = ""
+    beside: str = ""
+    """Usage so far (tokens and cost of models behind an API)."""
 
 
 def fitted(status: Status, width: int) -> str:
     """One line of at most `width` letters: the fullest that fits."""
     count, left = f"{status.done}/{status.total}", f"{clock(status.left)} left"
     long, short = describe(status.metrics), describe(status.metrics, short=True)
+    long = "  ".join(part for part in (long, status.beside) if part)
     share = status.done / status.total if status.total else 1.0
     bar = "\u2588" * round(24 * share) + "\u2591" * (24 - round(24 * share))
     doing = f"({status.doing})" if status.doing else ""
@@ -181,6 +184,8 @@ class Task:
         self._title, self._total, self._done = title, total, done
         self._metrics: Mapping[str, Any] = {}
         self._doing = ""
+        self.beside: Callable[[], str] = str
+        """Usage so far, for the line; asked for whenever it is drawn."""
         self._began = self._told = time.monotonic()
         self._first = done
 
@@ -189,7 +194,7 @@ class Task:
         elapsed = time.monotonic() - self._began
         return Status(
             *(self._title, self._done, self._total, elapsed, self.left()),
-            *(self._metrics, self._doing),
+            *(self._metrics, self._doing, self.beside()),
         )
 
     def left(self) -> float | None:
@@ -229,7 +234,7 @@ class Task:
             return
         self._told = time.monotonic()
         count = f"{self._title}  {self._done}/{self._total}"
-        parts = [count, describe(self._metrics), f"{left:.0f} s left"]
+        parts = [count, describe(self._metrics), self.beside(), f"{left:.0f} s left"]
         whole = self._progress._whole
         if whole is not None and whole is not self and (all_left := whole.left()) is not None:
             parts.append(f"{whole._title}: {all_left:.0f} s left")

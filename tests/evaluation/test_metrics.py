@@ -94,6 +94,7 @@ def test_a_match_by_hand():
             "frozen": {"matches": 0, "cooperation": None, "payoff": None},
             "past": {"matches": 0, "cooperation": None, "payoff": None},
             "scripted": {"matches": 0, "cooperation": None, "payoff": None},
+            "api": {"matches": 0, "cooperation": None, "payoff": None},
             "human": {"matches": 0, "cooperation": None, "payoff": None},
         },
         "negotiation": {},
@@ -146,6 +147,7 @@ def test_payoffs_are_told_apart_by_who_the_trained_faced():
         "scripted": {"matches": 1, "cooperation": 1.0, "payoff": 0.0},
         "live": {"matches": 1, "cooperation": 1 / 2, "payoff": (0 + 5) / 2},
         "frozen": {"matches": 0, "cooperation": None, "payoff": None},
+        "api": {"matches": 0, "cooperation": None, "payoff": None},
         "human": {"matches": 0, "cooperation": None, "payoff": None},
     }
 

@@ -101,4 +101,4 @@ def tokens(b: NegotiationOutcomes) -> Counts:
 
 def illegal_claims(b: NegotiationOutcomes) -> Counts:
     due = b.kind != "message"
-    return due & (b.move < 0) & ~b.excess_message, due
+    return due & (b.move < 0) & ~b.excess_message & ~b.withheld, due

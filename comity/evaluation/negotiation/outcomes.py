@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from comity.errors import ComityError
+from comity.prompts.answers import NOT_BEHAVIOR
 from comity.rollout.records import Decision
 
 ANSWERS = ("message", "claim", "respond")
@@ -68,6 +69,8 @@ class NegotiationOutcomes:
     """int `[D]`: -1 illegal; a response: 0 accepted."""
     excess_message: np.ndarray
     """bool `[D]`: a message more than the most, where only a claim was left to give."""
+    withheld: np.ndarray
+    """bool `[D]`: no answer of a model behind an API, which refused or was cut off."""
     attempts: np.ndarray
     """int `[D]`."""
     constrained: np.ndarray
@@ -242,6 +245,7 @@ def from_columns(
         opponent_kind=_opponent_kinds(match, column),
         move=array("move", int),
         excess_message=np.array([one == "exceeded" for one in column["parse_status"]], dtype=bool),
+        withheld=np.array([one in NOT_BEHAVIOR for one in column["parse_status"]], dtype=bool),
         attempts=array("attempts", int),
         constrained=array("constrained", bool),
         characters=array("characters", int),

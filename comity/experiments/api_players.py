@@ -1,0 +1,116 @@
+"""The models behind APIs that a config seats: their clients, their answer log, their usage."""
+
+from pathlib import Path
+from typing import Any
+
+from comity.config.schema import ApiConfig, Config
+from comity.config.seats import api_settings, is_api
+from comity.engines.api.answer_log import AnswerLog
+from comity.engines.api.client import ApiClient
+from comity.engines.api.settings import Endpoint, Prices
+from comity.engines.api.usage import Totals
+from comity.players.api.player import ApiBackend, ApiPlayer
+from comity.prompts.answers import AnswerFormat
+from comity.prompts.base import Prompt
+
+ANSWERS_FILE = "api_answers.jsonl"
+"""The answer log in a run folder."""
+
+
+def endpoint_of(settings: ApiConfig) -> Endpoint:
+    """The endpoint of a config's settings; `ComityError` for invalid ones."""
+    return Endpoint(
+        model=settings.model,
+        base_url=settings.base_url,
+        parameters=settings.parameters,
+        api_key_env=settings.api_key_env,
+        prices=Prices(**vars(settings.prices)),
+        budget=settings.budget,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        concurrency=settings.concurrency,
+        deadline=settings.deadline,
+        tries=settings.tries,
+        backoff=settings.backoff,
+    )
+
+
+class ApiPlayers:
+    """Makes players; seats with equal settings share a client. A context manager."""
+
+    def __init__(
+        self, block: ApiConfig | None, prompt: Prompt, answer: AnswerFormat, log: Path | None = None
+    ) -> None:
+        self._block, self._prompt, self._answer = block, prompt, answer
+        self.log = AnswerLog(log)
+        self._backends: list[tuple[ApiConfig, ApiBackend]] = []
+
+    @staticmethod
+    def of(config: Config, prompt: Prompt, answer: AnswerFormat) -> "ApiPlayers":
+        """Those of a config's seats; raises `ComityError` where a key or a server is missing."""
+        made = ApiPlayers(config.api, prompt, answer)
+        try:
+            for seat in config.seats:
+                if is_api(seat):
+                    made.player(seat)
+            made.check_servers()
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def player(self, seat: Any, name: str | None = None) -> ApiPlayer:
+        """The player of a seat's entry, called `api:MODEL@BASE_URL` unless it has a `name`."""
+        settings = api_settings(seat, self._block)
+        known = [backend for one, backend in self._backends if one == settings]
+        if not known:
+            client = ApiClient(endpoint_of(settings), self.log)
+            known = [
+                ApiBackend(
+                    client,
+                    self._prompt,
+                    self._answer,
+                    settings.system,
+                    settings.attempts,
+                    settings.structured,
+                )
+            ]
+            self._backends.append((settings, known[0]))
+        return ApiPlayer(name or f"api:{settings.model}@{settings.base_url}", known[0])
+
+    def __bool__(self) -> bool:
+        return bool(self._backends)
+
+    def check_servers(self) -> None:
+        """Raises `ComityError` where no server is, or where it refuses the key."""
+        for _, backend in self._backends:
+            backend.client.check_server()
+
+    def open(self, folder: Path) -> None:
+        """Keep the answers in a run's folder, and find those that are there."""
+        if self._backends:
+            self.log.close()
+            self.log = AnswerLog(folder / ANSWERS_FILE)
+            for _, backend in self._backends:
+                backend.client.log = self.log
+
+    @property
+    def used(self) -> Totals:
+        """Sums over all answers that were asked for, whether from the log or not."""
+        total = Totals()
+        for _, backend in self._backends:
+            total = total.plus(backend.client.used)
+        return total
+
+    def close(self) -> None:
+        """Close connections and the log."""
+        for _, backend in self._backends:
+            backend.close()
+        self._backends = []
+        self.log.close()
+
+    def __enter__(self) -> "ApiPlayers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
