@@ -4,14 +4,15 @@ A tournament is a run folder with, beside the usual files,
 
     tournament.json                players and matches per ordered pair
     matches/000000.parquet         what happened in each match (`comity.evaluation.tournament`)
+    api_answers.jsonl              answers of models behind APIs, from which it goes on
 
 Decisions and conversations are recorded where a language model plays. A tournament that was
 stopped plays only what is missing; players and matches can be added to a finished one.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from typing import Any
 from comity.commands.play_setup import play_config
 from comity.config.player_names import PlayerName, parse_player
 from comity.config.schema import Composition, Config
+from comity.engines.api.usage import describe as describe_usage
 from comity.errors import ComityError
 from comity.evaluation.tournament.records import match_files, read_matches, write_matches
 from comity.evaluation.tournament.round_robin import Batch, RoundRobin, check_seats
-from comity.experiments.agent_plans import AgentPlan, plan_agent, strategy_player
+from comity.experiments.agent_plans import AgentPlan, plan_agent
+from comity.experiments.agents import Agents
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.players.base import Player
@@ -37,6 +40,8 @@ from comity.safe_reading import read_object
 
 FILE = "tournament.json"
 """Players and matches of a tournament, in its folder."""
+MISSING = "missing.json"
+"""Why matches are missing, with how many: a model behind an API did not answer."""
 SCHEMA = 1
 OUTPUT = "tournaments"
 """Parent folder of tournaments."""
@@ -249,18 +254,6 @@ def _folder(request: Request, config: Config) -> RunFolder:
     return RunFolder.create(config)
 
 
-@contextmanager
-def _players(plans: Sequence[AgentPlan]) -> Iterator[Mapping[str, Player]]:
-    """The players by name; strategies play without torch."""
-    if all(plan.kind in ("strategy", "axelrod") for plan in plans):
-        yield {plan.name: strategy_player(plan) for plan in plans}
-        return
-    from comity.experiments.agents import Agents
-
-    with Agents(plans) as agents:
-        yield agents.players
-
-
 def play_and_record(
     plans: Sequence[AgentPlan],
     robin_of: Callable[[Mapping[str, Player]], RoundRobin],
@@ -270,17 +263,28 @@ def play_and_record(
     """Play what is missing of a round robin and write it, batch by batch."""
     played = {match.key for match in read_matches(folder.path)}
     number = 1 + max((int(path.stem) for path in match_files(folder.path)), default=-1)
-    with Progress() as progress, _players(plans) as players:
-        robin = robin_of(players)
+    missing = Counter[str]()
+    with Progress() as progress, Agents(plans, folder=folder.path) as agents:
+        robin = robin_of(agents.players)
         done = robin.settled(played)
         if done == robin.total:
             progress.say(f"{title}: all {robin.total} matches are played already")
             return
         with progress.task(title, robin.total, done) as task:
+            if agents.api is not None:
+                api = agents.api
+                task.beside = lambda: describe_usage(api.used)
             for batch in robin.play(played, task.playing):
                 _write(folder, number, batch)
+                missing.update(batch.missing.values())
                 task.add(batch.repeats)
                 number += 1
+        write_atomically(folder.path / MISSING, json.dumps(missing) + "\n")
+        if missing:
+            progress.warn(
+                f"{missing.total()} matches are missing ({missing.most_common(1)[0][0]}); they are "
+                f"played by: {folder.resume_with}"
+            )
 
 
 def _write(folder: RunFolder, number: int, batch: Batch) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from comity.commands.tournament import FILE, read_entry
+from comity.commands.tournament import FILE, MISSING, Entry, read_entry
+from comity.engines.api.answer_log import AnswerLog
 from comity.evaluation.tournament.records import read_matches
 from comity.evaluation.tournament.summary import is_symmetric, summarize
+from comity.experiments.api_players import ANSWERS_FILE
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import KINDS, Game
@@ -28,13 +30,18 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
         "title": f"Tournament: {entry.game}",
         "game": describe_game(config.game, game),
         "seed": config.seed,
-        "missing_reasons": {},
+        "missing_reasons": _missing(folder),
         "version": str(versions.get("comity", "")),
         "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
         "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
     }
     summary = summarize(
-        header, read_matches(folder), game, entry.matches, outcomes=_outcomes(folder)
+        header,
+        read_matches(folder),
+        game,
+        entry.matches,
+        outcomes=_outcomes(folder),
+        usage=_usage(folder, entry),
     )
     output = output or folder
     write_atomically(output / "summary.json", json.dumps(summary, allow_nan=False) + "\n")
@@ -59,6 +66,32 @@ PAGE_KINDS = {
     "adapter": "model",
 }
 """Kinds of players as the page names them, by those of `comity.config.player_names`."""
+
+
+def _missing(folder: Path) -> dict[str, int]:
+    """Why matches were missing when the tournament was last played, with how many."""
+    path = folder / MISSING
+    return {k: int(v) for k, v in read_object(path).items()} if path.exists() else {}
+
+
+def _usage(folder: Path, entry: Entry) -> dict[str, dict[str, Any]]:
+    """Answers, tokens and cost of models behind APIs, by player, from the answer log."""
+    path = folder / ANSWERS_FILE
+    if not path.exists():
+        return {}
+    log = AnswerLog(path, read_only=True)
+    found = {}
+    for player in entry.players:
+        if player["kind"] == "api":
+            used = log.totals(str(player["name"]).removeprefix("api:"))
+            found[player["name"]] = {
+                "requests": used.answers,
+                "input_tokens": used.input,
+                "output_tokens": used.output,
+                "cost": used.known_cost,
+                "retries": sum(used.retries.values()),
+            }
+    return found
 
 
 def _outcomes(folder: Path) -> dict[str, dict[str, int]]:

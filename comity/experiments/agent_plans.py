@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from comity.config.player_names import PlayerName, parse_player
 from comity.config.schema import Config
-from comity.config.seats import check_seat, check_strategy, participant_name, scripted_player
+from comity.config.seats import (
+    api_settings,
+    check_seat,
+    check_strategy,
+    participant_name,
+    scripted_player,
+)
 from comity.errors import ComityError
+from comity.experiments.api_players import endpoint_of
 from comity.games import make_game
 from comity.games.base import Game
 from comity.players.base import Player
@@ -69,13 +76,32 @@ def plan_agent(name: PlayerName, config: Config) -> AgentPlan:
         described = f"{config.model.name}, not trained"
         details = {"model": config.model.name, **prompt_conditions(config)}
         return AgentPlan(name.text, name.kind, described, config, name, details=details)
-    raise ComityError(f"player {name.text!r}: {_unsupported(name.kind)}")
+    if name.kind == "api":
+        return _plan_api(name, config)
+    raise ComityError(f"player {name.text!r}: a person plays in comity play")
 
 
-def _unsupported(kind: str) -> str:
-    if kind == "human":
-        return "a person plays in comity play"
-    return f"players of the kind {kind!r} cannot play here"
+def _plan_api(name: PlayerName, config: Config) -> AgentPlan:
+    settings = api_settings(name.seat, config.api)
+    endpoint_of(settings)  # Refuses invalid settings.
+    details = {
+        "model": settings.model,
+        "base_url": settings.base_url,
+        "parameters": settings.parameters,
+        "attempts": settings.attempts,
+        "structured": settings.structured,
+        "prompt": config.prompt,
+        "answer": config.answer,
+        "system": settings.system,
+    }
+    return AgentPlan(
+        f"api:{settings.model}@{settings.base_url}",
+        "api",
+        f"{settings.model} behind an API",
+        config,
+        name,
+        details=details,
+    )
 
 
 def is_agent(seat: Any) -> bool:

@@ -1,33 +1,47 @@
 """Agents by name: the players of a tournament, and frozen policies of other runs on a seat.
 
 Agents with the same model, prompt and answer format share a backend, so that one step of all
-their matches is one batch.
+their matches is one batch. torch is loaded for language models of this machine only.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comity.config.schema import Config
 from comity.experiments.agent_plans import AgentPlan, strategy_player
-from comity.experiments.backends import untrained_models
+from comity.experiments.api_players import ApiPlayers
 from comity.players.base import Player
-from comity.players.language_model.player import LanguageModelBackend, Policy
+from comity.prompts import ANSWERS, PROMPTS
+from comity.registry import build
+
+if TYPE_CHECKING:
+    from comity.players.language_model.player import LanguageModelBackend
 
 
 class Agents:
-    """The players of plans; a context manager that unloads their adapters."""
+    """The players of plans; a context manager that unloads adapters and closes connections."""
 
     def __init__(
         self,
         plans: Sequence[AgentPlan],
-        loaded: Mapping[str, LanguageModelBackend] | None = None,
+        loaded: "Mapping[str, LanguageModelBackend] | None" = None,
+        folder: Path | None = None,
     ) -> None:
-        """Loads every model once. `loaded`: backends that are there already, by `conditions_of`."""
+        """Loads every model once; raises `ComityError` where a server or a key is missing.
+
+        `loaded`: backends that are there already, by `conditions_of`; `folder`: where the answers
+        of models behind an API are kept.
+        """
         self.players: dict[str, Player] = {}
         self._stack = ExitStack()
         self._backends: dict[str, LanguageModelBackend] = dict(loaded or {})
+        self.api: ApiPlayers | None = None
         try:
+            # Before a model is loaded, because a key or a server may be missing.
+            self._connect([plan for plan in plans if plan.kind == "api"], folder)
             # By model, because one loaded model is kept for the next agent.
             built = {
                 plan.name: self._player(plan)
@@ -51,6 +65,11 @@ class Agents:
     def _player(self, plan: AgentPlan) -> Player:
         if plan.kind in ("strategy", "axelrod"):
             return strategy_player(plan)
+        if plan.kind == "api":
+            assert self.api is not None
+            return self.api.player(plan.parsed.seat, plan.name)
+        from comity.players.language_model.player import Policy
+
         backend = self._backend(plan.config)
         handle = None
         if plan.adapter is not None:
@@ -61,8 +80,26 @@ class Agents:
             self._stack.callback(adapters.remove, handle)
         return Policy(plan.name, backend, handle, plan.config.temperature, plan.version)
 
-    def _backend(self, config: Config) -> LanguageModelBackend:
+    def _connect(self, plans: Sequence[AgentPlan], folder: Path | None) -> None:
+        """Make the clients of models behind APIs; all have the tournament's prompt."""
+        if not plans:
+            return
+        config = plans[0].config
+        prompt, answer = (
+            build("prompt", config.prompt, PROMPTS),
+            build("answer", config.answer, ANSWERS),
+        )
+        self.api = self._stack.enter_context(ApiPlayers(config.api, prompt, answer))
+        for plan in plans:
+            self.api.player(plan.parsed.seat, plan.name)
+        self.api.check_servers()
+        if folder is not None:
+            self.api.open(folder)
+
+    def _backend(self, config: Config) -> "LanguageModelBackend":
         """The backend of a model under its conditions; shared by all agents that have both."""
+        from comity.experiments.backends import untrained_models
+
         key = conditions_of(config)
         if key not in self._backends:
             self._backends[key] = untrained_models(config)

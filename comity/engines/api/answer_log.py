@@ -35,7 +35,8 @@ class AnswerLog:
     Of a file, only the positions of its records are kept in memory.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, read_only: bool = False) -> None:
+        """`read_only`: a half-written last line is left as it is, because it may be in work."""
         self.path = path
         self._lock = threading.Lock()
         self._memory: dict[str, dict[str, Any]] = {}
@@ -43,10 +44,10 @@ class AnswerLog:
         self._file: IO[bytes] | None = None
         self._totals: dict[str, Totals] = {}
         if path is not None and path.exists():
-            self._repair(path)
+            self._index(path, read_only)
 
-    def _repair(self, path: Path) -> None:
-        """Find the records; a last line that was half written is removed."""
+    def _index(self, path: Path, read_only: bool) -> None:
+        """Find the records; a last line that was half written is removed, unless `read_only`."""
         end = 0
         for start, line in _lines(path):
             if not line.endswith(b"\n"):
@@ -56,7 +57,7 @@ class AnswerLog:
             if record is not None and bytes.fromhex(record["key"]) not in self._places:
                 self._places[bytes.fromhex(record["key"])] = start
                 self._count(record)
-        if end < path.stat().st_size:
+        if end < path.stat().st_size and not read_only:
             os.truncate(path, end)
 
     def __len__(self) -> int:

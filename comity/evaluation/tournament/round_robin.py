@@ -26,6 +26,8 @@ from comity.rollout.scripted_matches import is_repeated, play_scripted
 
 BATCH = 256
 """Most matches that are played in lock-step; bounds the memory of the models' cache."""
+API_BATCH = 64
+"""The same where a model behind an API plays."""
 LOCKSTEP_SCRIPTED = 200
 """The same without language models, where strategies need observations."""
 SCRIPTED_BATCH = 2000
@@ -57,6 +59,8 @@ class Batch:
     """Matches of the tournament that it settles: a deterministic one settles all repetitions."""
     decisions: list[Decision] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
+    missing: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    """Matches that could not be played to their ends, with the reason; they are played again."""
 
 
 def check_seats(game: Game) -> None:
@@ -153,11 +157,15 @@ class RoundRobin:
         # In lock-step repetition by repetition: one that is stopped has some of every pair.
         rest.sort(key=lambda one: (not self._is_scripted(one), one.repetition))
         for scripted, group in groupby(rest, key=self._is_scripted):
-            size = LOCKSTEP_SCRIPTED if scripted else BATCH
             everything = list(group)
+            size = LOCKSTEP_SCRIPTED if scripted else self._batch_size()
             for first in range(0, len(everything), size):
                 batch = everything[first : first + size]
                 yield self._play_batch(batch, sum(counts[one.key] for one in batch), progress)
+
+    def _batch_size(self) -> int:
+        """Most matches of models in lock-step; few with an API: a budget ends between batches."""
+        return API_BATCH if any(p.controller == "api" for p in self.players.values()) else BATCH
 
     def _play_batch(
         self,
@@ -170,15 +178,25 @@ class RoundRobin:
             self.game,
             [self._match(number, one) for number, one in enumerate(batch)],
             progress=progress,
+            allow_missing=True,
         )
         for decision in rollout.decisions:
             decision.trained = False
         matches = self._stored_matches(
             batch, rollout.played, _illegal(rollout, len(batch)), _split_rounds(rollout, len(batch))
         )
+        missing = {batch[m].key: reason for m, reason in rollout.missing.items()}
+        matches = [match for match in matches if match.key not in missing]
         if all(self._is_scripted(one) for one in batch):  # The matches say everything.
             return Batch(matches, batch, repeats)
-        return Batch(matches, batch, repeats, rollout.decisions, rollout.conversations)
+        return Batch(
+            matches,
+            batch,
+            repeats - len(missing),
+            rollout.decisions,
+            rollout.conversations,
+            missing,
+        )
 
     def _play_scripted(
         self, row: str, column: str, pair: list[Fixture]

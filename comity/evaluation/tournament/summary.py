@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from comity.evaluation.payoff_ranges import payoff_range
+from comity.evaluation.reference_points.summary import reference_points
 from comity.evaluation.statistics import Estimate, mean_over_seeds
 from comity.evaluation.tournament.comparison import compare, corrected
 from comity.evaluation.tournament.empirical_game import empirical_game
@@ -69,14 +70,14 @@ def summarize(
     matches: Iterable[StoredMatch],
     game: Game,
     repetitions: int,
-    references: Json | None = None,
     outcomes: Mapping[str, Json] | None = None,
+    usage: Mapping[str, Json] | None = None,
 ) -> Json:
     """The summary of a tournament.
 
     `header`: what the page says of it (title, game, seed, players, version, created, and so on);
     `repetitions`: matches of each ordered pair that were asked for; `outcomes`: how the answers of
-    language models ended, by player.
+    language models ended, by player; `usage`: tokens and cost of models behind APIs.
     """
     kept = list(matches)
     names = [player["name"] for player in header["players"]]
@@ -100,8 +101,8 @@ def summarize(
         **whole,
         "clean": None if is_clean else _tables(legal, names, used, payoffs, repetitions),
         "outcomes": dict(outcomes or {}),
-        "usage": {},
-        "references": references or {},
+        "usage": dict(usage or {}),
+        "references": _references(game),
         "metagame": empirical_game(pairs, names),
         "comparisons": _comparisons(pairs, whole["agents"], payoffs, repetitions),
         "transcripts": transcripts(kept, game),
@@ -209,6 +210,33 @@ def _comparisons(
         }
         for one in corrected(made)
     ]
+
+
+def _references(game: Game) -> Json:
+    """Reference points of the stage game; {} where it is none of a table."""
+    known = reference_points(game)
+    if "stage" not in known:
+        return {}
+    stage, schelling = known["stage"], known.get("schelling")
+    return {
+        "equilibria": [
+            {
+                "strategies": [list(map(float, one)) for one in equilibrium["strategies"]],
+                "payoffs": list(map(float, equilibrium["payoffs"])),
+                "pure": all(max(one) == 1.0 for one in equilibrium["strategies"]),
+            }
+            for equilibrium in stage["equilibria"]
+        ],
+        "welfare": float(stage["best_welfare"]),
+        "minimax": list(map(float, stage["minimax"])),
+        "price_of_anarchy": stage["price_of_anarchy"],
+        "schelling": None
+        if schelling is None
+        else {
+            "cooperate": list(map(float, schelling["cooperator"])),
+            "defect": list(map(float, schelling["defector"])),
+        },
+    }
 
 
 def transcripts(matches: Sequence[StoredMatch], game: Game) -> list[Json]:
