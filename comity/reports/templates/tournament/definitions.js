@@ -61,10 +61,10 @@ function equipTerms() {
   document.addEventListener("pointerout", leave);
   document.addEventListener("focusout", leave);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideBeside(); });
-  // What has the focus keeps its box while the page scrolls, what is pointed at moves away.
+  // What has the focus, or is still pointed at, keeps its box while the page scrolls.
   const follow = () => {
     const element = described();
-    if (element?.matches(":focus, :focus > *")) placeBeside(element);
+    if (element?.matches(":hover, :focus, :focus > *")) placeBeside(element);
     else hideBeside();
   };
   window.addEventListener("scroll", follow, { passive: true, capture: true });
