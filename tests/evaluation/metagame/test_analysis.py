@@ -1,5 +1,6 @@
 """The example of docs/explanation/ratings.md: its numbers are what the code computes."""
 
+import json
 import re
 from pathlib import Path
 
@@ -82,5 +83,6 @@ def test_seats_that_differ_are_averaged_and_names_are_checked() -> None:
     pair = (np.array([[0.0, 2.0], [1.0, 0.0]]), np.array([[4.0, 0.0], [0.0, 2.0]]))
     found = metagame_analysis(["a", "b"], pair)
     assert found["mean_payoff"] == pytest.approx([(2 + 1) / 2, (0.5 + 1) / 2])
+    assert json.loads(json.dumps(found, allow_nan=False))["agents"] == ["a", "b"]
     with pytest.raises(ComityError, match="as many names"):
         metagame_analysis(["a"], pair)

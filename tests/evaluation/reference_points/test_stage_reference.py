@@ -1,5 +1,6 @@
 """Reference points of stage games: textbook values, naive loops and the minimax theorem."""
 
+import json
 from itertools import product
 
 import numpy as np
@@ -148,3 +149,5 @@ def test_reference_points_of_every_kind_of_game() -> None:
     split = reference_points(make_game({"name": "split_no_talk"}))
     assert split["split"]["items"]
     assert reference_points(make_game({"name": "random_dilemma"})) == {}
+    for name in ("chicken", "public_goods", "split_no_talk"):
+        json.dumps(reference_points(make_game({"name": name})), allow_nan=False)
