@@ -58,8 +58,8 @@ def test_the_plan_names_every_room_and_module() -> None:
 
 def test_what_is_imported_is_a_declared_dependency() -> None:
     extras = PROJECT["optional-dependencies"]
-    sinks = extras["tensorboard"] + extras["wandb"] + extras["trackio"]
-    declared = {package_of(requirement) for requirement in PROJECT["dependencies"] + sinks}
+    used = [one for name in ("tensorboard", "wandb", "trackio", "axelrod") for one in extras[name]]
+    declared = {package_of(requirement) for requirement in PROJECT["dependencies"] + used}
     distributions = {"hydra": "hydra-core", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
     imported = {
         name.split(".")[0]
