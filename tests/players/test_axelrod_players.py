@@ -18,11 +18,14 @@ from comity.commands.play_setup import trained_seats
 from comity.config.compose import compose
 from comity.config.seats import check_seat, check_strategy, participant_name, scripted_player
 from comity.errors import ComityError
+from comity.evaluation.crossplay import Participant, crossplay
 from comity.evaluation.payoff_ranges import is_deterministic
+from comity.experiments.opponent_pool import check_opponent_pool
 from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.randomness import TREMBLE, generator
+from comity.learning.algorithms import Reinforce
 from comity.players.base import Player
 from comity.players.scripted import axelrod_index, axelrod_package, axelrod_players
 from comity.players.scripted.axelrod_index import short_run_time, table
@@ -378,6 +381,32 @@ def test_a_strategy_sits_wherever_scripted_players_do() -> None:
     Rules.of(compose("ipd", ["seats=[learner,'axelrod:Tit For Tat']"]))
     with pytest.raises(ComityError, match=r"exact needs opponents .* no axelrod:NAME"):
         Rules.of(compose("memory-one", ["seats=[learner,'axelrod:Gradual']", "algorithm=exact"]))
+
+
+def test_in_a_cross_play_a_strategy_has_one_name_and_its_matches_are_known_to_be_equal() -> None:
+    pytest.importorskip("axelrod")
+    seats = ("axelrod:Tit For Tat", "axelrod:Random", "always_defect")
+    players = [Participant(participant_name(s), {None: scripted_player(s)}) for s in seats]
+    found = crossplay(DILEMMA, players, seeds=(0,), matches=2)
+    assert {d.player for d in found.decisions} == {
+        "axelrod:TitForTat",
+        "axelrod:Random",
+        "always_defect",
+    }
+    assert {d.controller for d in found.decisions} == {"scripted"}
+    by_pairing = dict(zip(found.pairing_of_decision, found.deterministic, strict=True))
+    assert by_pairing["axelrod:TitForTat|always_defect|0"]
+    assert not by_pairing["axelrod:Random|always_defect|0"]
+
+
+def test_a_pool_of_opponents_may_hold_strategies_of_the_package() -> None:
+    pytest.importorskip("axelrod")
+    pool = ("opponent_pool=buffer", "opponent_pool.scripted_probability=0.5")
+    fits = compose("ipd", [*pool, "opponent_pool.scripted=[axelrod:Gradual]"])
+    check_opponent_pool(fits, DILEMMA, Reinforce())
+    wrong = compose("ipd", [*pool, "opponent_pool.scripted=[axelrod:Gradul]"])
+    with pytest.raises(ComityError, match="did you mean axelrod:Gradual"):
+        check_opponent_pool(wrong, DILEMMA, Reinforce())
 
 
 def test_a_match_without_randomness_is_known_to_have_none() -> None:
