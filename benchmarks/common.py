@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from comity.commands.bench import rounded, synchronize
+from comity.commands.bench import synchronize
+from comity.commands.bench_field import rounded
 from comity.config.schema import Config
 from comity.config.seats import MAIN
 from comity.engines.chat import ChatFormat

@@ -28,7 +28,8 @@ import typer
 
 from benchmarks import generate, padded, replay
 from benchmarks.common import Task
-from comity.commands.bench import WORKLOADS, measure, report, rounded
+from comity.commands.bench import WORKLOADS, measure, report
+from comity.commands.bench_field import rounded
 from comity.errors import ComityError, lookup
 from comity.experiments.backends import shared_engine
 from comity.experiments.build import Experiment

@@ -259,8 +259,8 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="A (conversations), A-distinct (the same, few shared prefixes), B (one-shot "
-            "prompts), B5 (episodes of the moral-alignment study) or C (negotiations with "
-            "messages); default: all.",
+            "prompts), B5 (episodes of the moral-alignment study), C (negotiations with messages) "
+            "or D (a tournament of scripted strategies); default: all.",
             metavar="WORKLOADS",
             show_default=False,
         ),

@@ -32,7 +32,7 @@ from comity.games.matrix.random_tables import RandomTables
 from comity.games.matrix.stages import MatrixStage
 from comity.games.split.game import Split
 from comity.players.scripted import axelrod_index
-from comity.players.scripted.axelrod_strategy import package
+from comity.players.scripted.axelrod_package import package
 from comity.players.scripted.catalog import MATRIX_STRATEGIES, NEGOTIATORS
 from comity.prompts import PROMPTS
 from comity.rewards import REWARDS
@@ -74,6 +74,7 @@ def page(name: str) -> str:
     )
     text = environment.get_template(f"{name}.md.j2").render(
         rewards=rewards, strategies=strategies, negotiators=negotiators,
+        axelrod_strategies=axelrod_strategies,
         iterated_games=iterated_games,
         iterated_parameters=", ".join(f"`{name}`" for name in ITERATED), split_games=split_games,
         prompts=prompts, tournament_metrics=tournament_metrics,
@@ -131,6 +132,24 @@ def negotiators() -> str:
         (
             (f"`{name}`", listed(parameters(kind)), described(kind))
             for name, kind in NEGOTIATORS.items()
+        ),
+    )
+
+
+def axelrod_strategies() -> str:
+    """Every strategy of the axelrod package with its classifiers."""
+    return table(
+        ("player", "the package's name", "moves", "memory", "uses", "notes"),
+        (
+            (
+                f"`{axelrod_index.PREFIX}{name}`",
+                one.title,
+                "stochastic" if one.stochastic else "deterministic",
+                "∞" if one.memory_depth == float("inf") else f"{one.memory_depth:g}",
+                ", ".join(axelrod_index.USES[use] for use in one.makes_use_of),
+                ", ".join(one.notes),
+            )
+            for name, one in axelrod_index.table().items()
         ),
     )
 

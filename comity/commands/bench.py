@@ -26,12 +26,16 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from comity import __version__
+from comity.commands import bench_field
+from comity.commands.bench_field import rounded
 from comity.config.compose import compose
 from comity.config.schema import Config
 from comity.engines.local.engine import Engine
 from comity.errors import lookup
 from comity.experiments.build import Experiment
 from comity.files import writing
+from comity.players.scripted.axelrod_index import installed_version
+from comity.players.scripted.axelrod_package import package
 from comity.rollout.play import Rollout, play
 from comity.runs.progress import Progress, Task
 from comity.runs.versions import cpu_name
@@ -113,7 +117,7 @@ WORKLOADS: dict[str, Workload] = {
         quick=("matches=2", "game.length.rounds=2", "answer.message_tokens=12"),
     ),
 }
-"""Every workload by name."""
+"""Every workload of a language model by name; `comity.commands.bench_field` has D."""
 
 
 def main(
@@ -126,11 +130,18 @@ def main(
 ) -> None:
     """Measure the named workloads (default: all) and print one JSON line each.
 
-    The lines are also appended to the file `output`, if given.
+    The lines are also appended to the file `output`, if given. D has no language model, so `model`,
+    `dtype` and `device` do not apply to it; it is part of all if the axelrod package is installed.
     """
-    for name in workloads or WORKLOADS:
-        lookup("workload", name, WORKLOADS)
-    for name in workloads or WORKLOADS:
+    for name in workloads or ():
+        lookup("workload", name, dict.fromkeys([*WORKLOADS, bench_field.NAME]))
+    if bench_field.NAME in (workloads or ()):
+        package()  # Fails early where it is not installed.
+    field = [bench_field.NAME] if installed_version() is not None else []
+    for name in workloads or [*WORKLOADS, *field]:
+        if name == bench_field.NAME:
+            report(bench_field.measure_field(quick), output)
+            continue
         with Experiment(WORKLOADS[name].config(quick, model, dtype, device)) as experiment:
             _, line = measure(name, experiment, quick)
         report(line, output)
@@ -326,8 +337,3 @@ def peak_memory_mb(device: torch.device) -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def rounded(value: float) -> float:
-    """Rounded to four significant digits; more would be noise."""
-    return float(f"{value:.4g}")

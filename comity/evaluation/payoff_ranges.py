@@ -10,10 +10,12 @@ from typing import Any
 
 from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.base import Game
+from comity.games.base import Game, Move, Turn
 from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.random_tables import RandomTables
+from comity.games.randomness import CHECK, generator
 from comity.games.split.game import Split
+from comity.players.scripted.axelrod_strategy import AxelrodStrategy
 
 TOO_MANY = 100_000
 """Maximum number of joint moves to enumerate."""
@@ -64,8 +66,8 @@ def requires_exact_claims(game: Game | None) -> bool | None:
 def is_deterministic(game: Game, strategies: Sequence[Any]) -> bool:
     """Whether every match of these strategies (by seat) is identical.
 
-    Strategies that do not say how likely their moves are (`MatrixStrategy.probabilities`) are
-    taken to mix.
+    Strategies of the axelrod package are taken at its word (its classifier). Others that do not
+    say how likely their moves are (`MatrixStrategy.probabilities`) are taken to mix.
     """
     if (
         not isinstance(game, Iterated)
@@ -73,18 +75,32 @@ def is_deterministic(game: Game, strategies: Sequence[Any]) -> bool:
         or len(game.initial_distribution(0)) != 1
     ):
         return False
-    if isinstance(game, RandomTables) or not all(hasattr(s, "probabilities") for s in strategies):
+    if isinstance(game, RandomTables) or not all(map(_may_be_deterministic, strategies)):
         return False
     state = game.start(0)
     while turns := game.turns(state):
         moves = {}
         for turn in turns:
-            law = strategies[turn.seat].probabilities(turn.observation, game)
-            if max(law) < 1.0:
+            move = _certain_move(strategies[turn.seat], turn, game)
+            if move is None:
                 return False
-            moves[turn.seat] = law.index(max(law))
+            moves[turn.seat] = move
         following = game.successors(state, moves)
         if len(following) != 1:
             return False
         state = following[0][1]
     return True
+
+
+def _may_be_deterministic(strategy: Any) -> bool:
+    if isinstance(strategy, AxelrodStrategy):
+        return not strategy.stochastic
+    return hasattr(strategy, "probabilities")
+
+
+def _certain_move(strategy: Any, turn: Turn, game: Game) -> Move | None:
+    """The only move that the strategy may make; None: it mixes."""
+    if isinstance(strategy, AxelrodStrategy):
+        return strategy.reply(turn, game, generator(0, CHECK, turn.seat))
+    law = strategy.probabilities(turn.observation, game)
+    return law.index(max(law)) if max(law) == 1.0 else None

@@ -219,7 +219,10 @@ def state_turns(game: Iterated, prompt: Prompt, seat: int) -> list[Turn]:
 def scripted_policy_table(strategy: Strategy, game: Iterated, seat: int) -> Tensor:
     """A scripted player's probabilities in every state of a seat (see `policy_table`)."""
     if not isinstance(strategy, MatrixStrategy):
-        raise ComityError("algorithm exact needs opponents that choose among moves")
+        raise ComityError(
+            "algorithm exact needs opponents whose probability of cooperation is known after every "
+            "history: tit_for_tat and the like, no negotiators and no axelrod:NAME"
+        )
     return policy_table(lambda known: strategy.probabilities(known, game), game, seat)
 
 

@@ -22,11 +22,11 @@ from comity.games.lengths import Fixed, Length
 from comity.games.matrix.iterated import Iterated
 from comity.games.randomness import ANSWER, CONTINUE, TREMBLE, generator
 from comity.players.base import Player
+from comity.players.scripted.axelrod_package import actions, explained, stand_in
 from comity.players.scripted.axelrod_players import AxelrodPlayer
 from comity.players.scripted.axelrod_strategy import (
     AxelrodStrategy,
-    explained,
-    package,
+    SeatedStrategy,
     strategy_seed,
 )
 from comity.players.scripted.catalog import Strategy
@@ -39,16 +39,22 @@ Flips = Sequence[tuple[bool, bool]]
 Joint = tuple[int, ...]
 """The moves of both seats; -1: none."""
 JointMoves = list[Joint]
+Pool = dict[tuple[AxelrodStrategy, int], Any]
+"""The package's player objects by strategy and seat; each match resets those that it needs."""
 
 
 def play_scripted(
-    game: Game, players: tuple[Player, ...], seeds: Sequence[int], streams: Sequence[Stream]
+    game: Game,
+    players: tuple[Player, ...],
+    seeds: Sequence[int],
+    streams: Sequence[Stream],
+    pool: Pool | None = None,
 ) -> PlayedMatches | None:
     """One match of two scripted players for each environment seed and stream.
 
     Equal to `play(game, [Match(..., seed, players, stream), ...]).played`. None if the game or a
     player is of another kind: it needs an iterated game of two seats and two moves with one payoff
-    table, and scripted players.
+    table, and scripted players. `pool`: kept from call to call, it saves making player objects.
     """
     if (
         type(game) is not Iterated
@@ -59,7 +65,11 @@ def play_scripted(
         or not seeds
     ):
         return None
-    one, two = (_side(player.strategy, game, s) for s, player in enumerate(players))  # type: ignore[attr-defined]
+    pool = {} if pool is None else pool
+    one, two = (
+        _side(player.strategy, game, seat, pool)  # type: ignore[attr-defined]
+        for seat, player in enumerate(players)
+    )
     rounds = [_rounds(seed, game.length) for seed in seeds]
     priors = [game.start(seed).prior for seed in seeds]
     fixed = game.noise == 0 and one.deterministic and two.deterministic
@@ -118,6 +128,7 @@ class _Side:
     seat: int
     machine: StateMachine | None
     deterministic: bool
+    pool: Pool
 
     def begin(
         self, game: Iterated, stream: Stream, prior: Joint | None, chosen: JointMoves
@@ -125,7 +136,7 @@ class _Side:
         """The strategy in a match; `chosen` grows with it."""
         own = None if prior is None else (prior[self.seat], prior[1 - self.seat])
         if isinstance(self.strategy, AxelrodStrategy):
-            seated = self.strategy.seat(game, self.seat, self.seed(stream), own is not None)
+            seated = SeatedStrategy(self.player(game, stream, own is not None), stand_in())
             if own is not None:
                 seated.choose()
                 seated.see(*own)
@@ -134,16 +145,24 @@ class _Side:
             return _MachineMover(self.machine, self.machine.start(own), stream, self.seat)
         return _ObservingMover(self.strategy, game, stream, self.seat, prior, chosen)
 
-    def seed(self, stream: Stream) -> int:
-        """The seed of the package's strategy in a match; 0 if it needs none."""
-        return 0 if self.deterministic else strategy_seed(stream, self.seat)
+    def player(self, game: Iterated, stream: Stream, prior: bool = False) -> Any:
+        """The package's player object at the beginning of a match."""
+        assert isinstance(self.strategy, AxelrodStrategy)
+        key = self.strategy, self.seat
+        if key in self.pool:
+            self.pool[key].reset()
+        else:
+            self.pool[key] = self.strategy.unseated()
+        seed = 0 if self.deterministic else strategy_seed(stream, self.seat)
+        self.strategy.begin(self.pool[key], game, self.seat, seed, prior)
+        return self.pool[key]
 
 
-def _side(strategy: Strategy, game: Iterated, seat: int) -> _Side:
+def _side(strategy: Strategy, game: Iterated, seat: int, pool: Pool) -> _Side:
     if isinstance(strategy, AxelrodStrategy):
-        return _Side(strategy, seat, None, not strategy.stochastic)
+        return _Side(strategy, seat, None, not strategy.stochastic, pool)
     machine = state_machine(strategy, game)
-    return _Side(strategy, seat, machine, machine is not None and machine.deterministic)
+    return _Side(strategy, seat, machine, machine is not None and machine.deterministic, pool)
 
 
 def _match(
@@ -182,11 +201,8 @@ def _axelrod_match(
     flips: Flips | None,
 ) -> JointMoves:
     """A match of two of the package's strategies, each of which sees the other's object."""
-    one, two = (
-        side.strategy.player(game, side.seat, side.seed(stream))  # type: ignore[attr-defined]
-        for side in sides
-    )
-    c, d = package().Action.C, package().Action.D
+    one, two = (side.player(game, stream) for side in sides)
+    c, d = actions()
     other = {c: d, d: c}
     chosen: JointMoves = []
     with explained(" or ".join(type(player).__name__ for player in (one, two))):
@@ -269,6 +285,8 @@ def _trembles(seed: int, noise: float, rounds: int) -> Flips:
 
 def _rounds(seed: int, length: Length) -> int:
     """The number of rounds of a match (`Iterated.step`)."""
+    if isinstance(length, Fixed):
+        return length.rounds
     number = 1
     while (chance := length.continuation(number)) > 0:
         if chance < 1 and _coin(seed, number - 1) >= chance:

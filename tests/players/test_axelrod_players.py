@@ -18,12 +18,16 @@ from comity.commands.play_setup import trained_seats
 from comity.config.compose import compose
 from comity.config.seats import check_seat, check_strategy, participant_name, scripted_player
 from comity.errors import ComityError
+from comity.evaluation.crossplay import Participant, crossplay
+from comity.evaluation.payoff_ranges import is_deterministic
+from comity.experiments.opponent_pool import check_opponent_pool
 from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.randomness import TREMBLE, generator
+from comity.learning.algorithms import Reinforce
 from comity.players.base import Player
-from comity.players.scripted import axelrod_index, axelrod_players, axelrod_strategy
+from comity.players.scripted import axelrod_index, axelrod_package, axelrod_players
 from comity.players.scripted.axelrod_index import short_run_time, table
 from comity.players.scripted.axelrod_strategy import AxelrodStrategy, strategy_seed
 from comity.rollout.match_runner import Match, MatchRunner
@@ -257,6 +261,29 @@ def test_rewinding_forgets_the_branches() -> None:
     assert {match for match, _ in session._seated} == {match for match, _ in session._seeds} == {0}
 
 
+def test_a_lazy_history_counts_as_the_packages(axelrod: ModuleType) -> None:
+    moves = [axelrod.Action.C, axelrod.Action.D]
+    player = axelrod.Player()
+    axelrod_package.count_lazily(player)
+    ours, theirs = player.history, axelrod.History()
+    assert type(ours) is not axelrod.History
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        pair = [moves[i] for i in rng.integers(2, size=2)]
+        for history in (ours, theirs):
+            history.append(*pair)
+            if number % 7 == 3:
+                history.extend(pair, pair)
+        if number % 3 == 0:
+            assert ours.cooperations == theirs.cooperations
+            assert ours.state_distribution == theirs.state_distribution
+        assert ours == theirs and len(ours) == len(theirs)
+    for copied in (ours.copy(), ours.flip_plays()):
+        assert copied.defections == sum(one is moves[1] for one in copied)
+    ours.reset()
+    assert (len(ours), ours.defections, dict(ours.state_distribution)) == (0, 0, {})
+
+
 # Names, listing, errors
 
 
@@ -269,7 +296,7 @@ def test_a_strategy_has_one_name_however_it_is_written(name: str) -> None:
 
 
 def test_names_are_known_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(axelrod_strategy, "package", lambda: pytest.fail("imported"))
+    monkeypatch.setattr(axelrod_package, "package", lambda: pytest.fail("imported"))
     check_seat("axelrod:Gradual")
     check_seat({"name": "axelrod:Random", "p": 0.3})
     assert catalog("players", ["axelrod:"])
@@ -337,7 +364,7 @@ def test_bad_parameters_are_refused_in_one_line(parameters: dict[str, Any], mess
 def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "axelrod", None)
     with pytest.raises(ComityError, match=r"pip install 'comity\[axelrod\]'"):
-        axelrod_strategy.package.__wrapped__()
+        axelrod_package.package.__wrapped__()
 
 
 def test_importing_the_package_leaves_the_start_method_of_processes_alone() -> None:
@@ -345,23 +372,63 @@ def test_importing_the_package_leaves_the_start_method_of_processes_alone() -> N
 
     pytest.importorskip("axelrod")
     before = multiprocessing.get_start_method(allow_none=True)
-    axelrod_strategy.package.__wrapped__()
+    axelrod_package.package.__wrapped__()
     assert multiprocessing.get_start_method(allow_none=True) == before
 
 
 def test_a_strategy_sits_wherever_scripted_players_do() -> None:
     pytest.importorskip("axelrod")
     Rules.of(compose("ipd", ["seats=[learner,'axelrod:Tit For Tat']"]))
-    with pytest.raises(ComityError, match="algorithm exact needs opponents"):
+    with pytest.raises(ComityError, match=r"exact needs opponents .* no axelrod:NAME"):
         Rules.of(compose("memory-one", ["seats=[learner,'axelrod:Gradual']", "algorithm=exact"]))
+
+
+def test_in_a_cross_play_a_strategy_has_one_name_and_its_matches_are_known_to_be_equal() -> None:
+    pytest.importorskip("axelrod")
+    seats = ("axelrod:Tit For Tat", "axelrod:Random", "always_defect")
+    players = [Participant(participant_name(s), {None: scripted_player(s)}) for s in seats]
+    found = crossplay(DILEMMA, players, seeds=(0,), matches=2)
+    assert {d.player for d in found.decisions} == {
+        "axelrod:TitForTat",
+        "axelrod:Random",
+        "always_defect",
+    }
+    assert {d.controller for d in found.decisions} == {"scripted"}
+    by_pairing = dict(zip(found.pairing_of_decision, found.deterministic, strict=True))
+    assert by_pairing["axelrod:TitForTat|always_defect|0"]
+    assert not by_pairing["axelrod:Random|always_defect|0"]
+
+
+def test_a_pool_of_opponents_may_hold_strategies_of_the_package() -> None:
+    pytest.importorskip("axelrod")
+    pool = ("opponent_pool=buffer", "opponent_pool.scripted_probability=0.5")
+    fits = compose("ipd", [*pool, "opponent_pool.scripted=[axelrod:Gradual]"])
+    check_opponent_pool(fits, DILEMMA, Reinforce())
+    wrong = compose("ipd", [*pool, "opponent_pool.scripted=[axelrod:Gradul]"])
+    with pytest.raises(ComityError, match="did you mean axelrod:Gradual"):
+        check_opponent_pool(wrong, DILEMMA, Reinforce())
+
+
+def test_a_match_without_randomness_is_known_to_have_none() -> None:
+    pytest.importorskip("axelrod")
+    gradual, mixing, ours = (
+        scripted_player(name).strategy for name in ("axelrod:Gradual", "axelrod:Random", "random")
+    )
+    tit_for_tat = scripted_player("tit_for_tat").strategy
+    assert is_deterministic(DILEMMA, [gradual, gradual])
+    assert is_deterministic(DILEMMA, [tit_for_tat, gradual])
+    assert not is_deterministic(DILEMMA, [mixing, gradual])
+    assert not is_deterministic(DILEMMA, [gradual, ours])
+    noisy: Any = replace(DILEMMA, noise=0.1)  # type: ignore[type-var]
+    assert not is_deterministic(noisy, [gradual, gradual])
 
 
 def test_players_are_listed_with_their_classifiers() -> None:
     listed = catalog("players")["players"]
     assert listed["axelrod:TitForTat"] == "Tit For Tat: deterministic, memory 1."
     assert listed["axelrod:Random"] == "Random: stochastic, memory 0."
-    assert "uses the payoffs, uses the length" not in listed["axelrod:Gradual"]
-    assert "(not playable)" in listed["axelrod:Darwin"]
+    assert listed["axelrod:BackStabber"].endswith("long memory, uses the length.")
+    assert "not playable" in listed["axelrod:Darwin"]
     assert "long run time" in listed["axelrod:MetaWinner"]
     assert len([name for name in listed if name.startswith("axelrod:")]) == len(table())
     everything = catalog()["players"]

@@ -49,6 +49,10 @@ RUNS: dict[str, tuple[str, ...]] = {
         "algorithm.alternatives=2",
         "algorithm.reward_scale=10",
     ),
+    "alternatives against a strategy of the axelrod package": (
+        "seats=[learner,axelrod:Random]",
+        *("algorithm.estimator=branches", "algorithm.alternatives=2", "iterations=2"),
+    ),
     "exploration": (HALF, *TRIED),
     "the past": (
         *("opponent_pool=buffer", "opponent_pool.every=1", "matches=4", "group_size=2"),

@@ -19,6 +19,8 @@ PREFIX = "axelrod:"
 PACKAGE = "axelrod"
 INSTALL = "pip install 'comity[axelrod]'"
 TABLE = "axelrod_strategies.csv"
+USES = {"game": "payoffs", "length": "length"}
+"""What a strategy may be told, by the package's word."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Classified:
     manipulates_state: bool
     """It changes the other's state, or keeps its own from match to match."""
     makes_use_of: tuple[str, ...]
-    """Of "game" (the payoffs) and "length" (the number of rounds)."""
+    """Keys of `USES`."""
 
     @property
     def independent(self) -> bool:
@@ -47,23 +49,25 @@ class Classified:
         return not (self.inspects_source or self.manipulates_source or self.manipulates_state)
 
     @property
+    def notes(self) -> list[str]:
+        """What is unusual about it, in words."""
+        said = {
+            "long run time": self.long_run_time,
+            "inspects the other's source": self.inspects_source,
+            "manipulates the other's source": self.manipulates_source,
+            "manipulates state": self.manipulates_state,
+            "not playable": not self.independent,
+        }
+        return [words for words, so in said.items() if so]
+
+    @property
     def sentence(self) -> str:
         """Title and classifiers in one line."""
         depth = self.memory_depth
         memory = "long memory" if depth == float("inf") else f"memory {depth:g}"
-        uses = [f"uses the {'payoffs' if one == 'game' else one}" for one in self.makes_use_of]
-        cheats = [
-            f"{what} (not playable)"
-            for what, so in (
-                ("inspects the other's source", self.inspects_source),
-                ("manipulates the other's source", self.manipulates_source),
-                ("manipulates state", self.manipulates_state),
-            )
-            if so
-        ]
-        words = ["stochastic" if self.stochastic else "deterministic", memory, *uses]
-        slow = ["long run time"] if self.long_run_time else []
-        return f"{self.title}: {', '.join([*words, *slow, *cheats])}."
+        uses = [f"uses the {USES[one]}" for one in self.makes_use_of]
+        words = ["stochastic" if self.stochastic else "deterministic", memory, *uses, *self.notes]
+        return f"{self.title}: {', '.join(words)}."
 
 
 def is_axelrod(name: object) -> bool:

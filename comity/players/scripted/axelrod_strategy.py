@@ -10,43 +10,30 @@ the game from its own seat, the noise, and the number of rounds where that is fi
 as the package does where a match may end at any time).
 """
 
-import multiprocessing
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 
-from comity.errors import ComityError, nearest, one_line
+from comity.errors import ComityError, nearest
 from comity.games.base import Game, Move, Observation, Turn
 from comity.games.lengths import Fixed
 from comity.games.matrix.iterated import Iterated
 from comity.games.randomness import STRATEGY, generator
-from comity.players.scripted.axelrod_index import INSTALL, PREFIX, class_name, table
+from comity.players.scripted.axelrod_index import PREFIX, class_name, table
+from comity.players.scripted.axelrod_package import (
+    actions,
+    count_lazily,
+    explained,
+    package,
+    stand_in,
+)
 from comity.players.scripted.strategies import COOPERATE, joint_moves
 
 SEEDS = 2**32
 """Seeds of the package's generators lie below this."""
-
-
-@cache
-def package() -> ModuleType:
-    """The axelrod package; `ComityError` if it is not installed."""
-    before = multiprocessing.get_start_method(allow_none=True)
-    try:
-        import axelrod
-    except ImportError as error:
-        raise ComityError(
-            f"players {PREFIX}NAME need the axelrod package; run: {INSTALL} ({error})"
-        ) from error
-    finally:
-        # The package sets it for the whole process when it is imported.
-        multiprocessing.set_start_method(before, force=True)  # type: ignore[arg-type]
-    module: ModuleType = axelrod
-    return module
 
 
 def strategy_seed(stream: tuple[int | str, ...], seat: int) -> int:
@@ -101,12 +88,17 @@ class AxelrodStrategy:
         `prior`: a fictitious joint move precedes the match and counts as a round. `ComityError` if
         the strategy cannot play the game.
         """
-        return SeatedStrategy(self.player(game, seat, seed, prior), package().Player())
+        return SeatedStrategy(self.player(game, seat, seed, prior), stand_in())
 
     def player(self, game: Game, seat: int, seed: int, prior: bool = False) -> Any:
         """The package's player object for a seat (see `seat`)."""
-        iterated = two_by_two(game)
         player = self.unseated()
+        self.begin(player, game, seat, seed, prior)
+        return player
+
+    def begin(self, player: Any, game: Game, seat: int, seed: int, prior: bool = False) -> None:
+        """Let a new or reset player object begin a match (see `seat`)."""
+        iterated = two_by_two(game)
         fixed = isinstance(iterated.length, Fixed)
         with explained(self.name):
             player.set_match_attributes(
@@ -116,20 +108,20 @@ class AxelrodStrategy:
             )
         if self.stochastic:
             player.set_seed(seed)
-        return player
+        count_lazily(player)
 
     def unseated(self) -> Any:
         """A new player object that knows of no match; `ComityError` for unknown parameters."""
         kind = _class(self.class_name)
         defaults = kind.init_params()
         names = list(defaults)
-        actions = {"C": package().Action.C, "D": package().Action.D}
+        moves = dict(zip("CD", actions(), strict=True))
         for key in dict(self.parameters):
             if key not in names:
                 hint = nearest(key, names) if names else "it has no parameters"
                 raise ComityError(f"player {self.name!r}: unknown parameter {key!r}; {hint}")
         arguments = {
-            key: actions.get(value, value) if defaults[key] in actions.values() else value
+            key: moves.get(value, value) if defaults[key] in moves.values() else value
             for key, value in self.parameters
         }
         try:
@@ -167,14 +159,14 @@ class SeatedStrategy:
         """Its next move, which counts as chosen."""
         self.chosen += 1
         with explained(type(self.player).__name__):
-            self.move = int(self.player.strategy(self.other) is not _actions()[COOPERATE])
+            self.move = int(self.player.strategy(self.other) is not actions()[COOPERATE])
         return self.move
 
     def see(self, own: Move, other: Move) -> None:
         """Append the joint move that was played."""
-        actions = _actions()
-        self.player.update_history(actions[own], actions[other])
-        self.other.update_history(actions[other], actions[own])
+        moves = actions()
+        self.player.update_history(moves[own], moves[other])
+        self.other.update_history(moves[other], moves[own])
         self.seen += 1
 
     def reply(self, known: Observation, reseed: Mapping[int, int] | None = None) -> Move:
@@ -192,20 +184,6 @@ class SeatedStrategy:
                 return self.move
             own, other = (int(action != COOPERATE) for action in known.own_first(played[self.seen]))
             self.see(own, other)
-
-
-@contextmanager
-def explained(name: str) -> Iterator[None]:
-    """An error of the package's code becomes a `ComityError` that names the strategy."""
-    try:
-        yield
-    except Exception as error:  # another package's code may raise anything
-        name = name.removeprefix(PREFIX)
-        raise ComityError(
-            f"{PREFIX}{name} cannot play this game: the package's strategy raised "
-            f"{one_line(error)} ({type(error).__name__}); some strategies need the payoffs of a "
-            "prisoner's dilemma"
-        ) from error
 
 
 def two_by_two(game: Game) -> Iterated:
@@ -243,12 +221,6 @@ def _class(name: str) -> Any:
 @cache
 def _stochastic(strategy: AxelrodStrategy) -> bool:
     return bool(package().Classifiers["stochastic"](strategy.unseated()))
-
-
-@cache
-def _actions() -> tuple[Any, Any]:
-    """The package's moves by our index."""
-    return package().Action.C, package().Action.D
 
 
 def _frozen(value: Any) -> Any:
