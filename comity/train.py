@@ -170,7 +170,8 @@ def api_metrics(experiment: Experiment, rollout: Rollout, before: Totals) -> dic
     if not experiment.api:
         return {}
     used = experiment.api.used.since(before).as_row()
-    return {"api": {**used, "outcomes": api_outcomes(rollout.decisions)}}
+    outcomes = api_outcomes(rollout.decisions)
+    return {"api": {**used, "outcomes": outcomes, "missing": len(rollout.missing)}}
 
 
 def follow_ups(

@@ -54,7 +54,7 @@ def opened() -> Iterator[Opened]:
             backoff=0.001,
             tries=tries,
             deadline=deadline,
-            concurrency=32,
+            concurrency=8,
         )
         made.append(
             ApiBackend(
@@ -313,8 +313,8 @@ def test_a_thinking_block_is_a_part_of_its_own(opened: Opened):
 def check_a_faulty_server(opened: Opened, log: Path, count: int, rounds: int) -> None:
     """Play against 30 % faults: nothing is lost, invented or double."""
     answer = lambda body: oracle(transcript(body["messages"]))  # noqa: E731
-    with Server(every_third, answer, hang=4.0) as server:
-        player = opened(server, log=log, deadline=2.5, tries=12)
+    with Server(every_third, answer, hang=1.4) as server:
+        player = opened(server, log=log, deadline=1.0, tries=12)
         rollout = play(dilemma(rounds), matches(player, scripted(), count))
     decisions = [d for d in rollout.decisions if d.controller == "api"]
     places = {(d.match, d.round) for d in decisions}
