@@ -58,7 +58,7 @@ def test_the_plan_names_every_room_and_module() -> None:
 
 def test_what_is_imported_is_a_declared_dependency() -> None:
     extras = PROJECT["optional-dependencies"]
-    sinks = extras["tensorboard"] + extras["wandb"] + extras["trackio"]
+    sinks = extras["tensorboard"] + extras["wandb"] + extras["trackio"] + extras["api"]
     declared = {package_of(requirement) for requirement in PROJECT["dependencies"] + sinks}
     distributions = {"hydra": "hydra-core", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
     imported = {

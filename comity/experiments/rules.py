@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from comity.config.schema import Config, OptimizerConfig
 from comity.config.seats import (
-    api_settings,
     check_seat,
     check_strategy,
     is_api,
@@ -16,7 +15,7 @@ from comity.config.seats import (
     scripted_player,
 )
 from comity.errors import ComityError, lookup
-from comity.experiments.api_players import endpoint_of
+from comity.experiments.api_players import check_apis
 from comity.experiments.opponent_pool import check_opponent_pool
 from comity.games import make_game
 from comity.games.base import Game
@@ -98,10 +97,9 @@ class Rules:
                 f"the game has {game.seats} seats but `seats` names {len(config.seats)} players; "
                 f"give one for each: 'seats=[{','.join(['learner'] * game.seats)}]'"
             )
+        check_apis(config.seats, config.api)
         for number, seat in enumerate(config.seats):
             check_seat(seat)
-            if is_api(seat):
-                endpoint_of(api_settings(seat, config.api))
             if is_scripted(seat):
                 check_strategy(scripted_player(seat).strategy, game, number)
         if config.seat_assignment == "random" and not isinstance(

@@ -95,7 +95,10 @@ def test_a_run_against_an_api_has_its_records_and_no_key(tmp_path: Path, capfd: 
     )
     (usage,) = summary["api"].values()
     assert 'id="api"' in page and usage["outcomes"] == {
-        **{"legal": 15, "illegal": 1, "refused": 0, "cut_off": 0}
+        "legal": 15,
+        "illegal": 1,
+        "refused": 0,
+        "cut_off": 0,
     }
     assert usage["models"] == ["local"] and usage["cost"] == pytest.approx(0.0032)
     said = "".join(capfd.readouterr())
