@@ -14,9 +14,8 @@ import numpy as np
 
 from comity.config.schema import Config
 from comity.config.seats import is_scripted, learner_of, scripted_player
-from comity.engines.api.usage import Totals, describe
 from comity.errors import WorkError
-from comity.evaluation.metrics import api_outcomes, iteration_metrics
+from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.moral.drawn_payoffs import mean_reference_policies, reward_shares
 from comity.evaluation.moral.reference_policies import (
     payoff_range,
@@ -100,10 +99,8 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
     write_atomically(run.path / REFERENCE_POLICIES, json.dumps(beside) + "\n")
     with (
         Sinks(config.sinks, run.path, asdict(config)) as sinks,
-        progress.task(title, config.iterations, first) as task,
+        progress.task(title, config.iterations, first, experiment.api.describe) as task,
     ):
-        if experiment.api:
-            task.beside = lambda: describe(experiment.api.used)
         for iteration in range(first, config.iterations):
             if experiment.opponent_pool is not None:
                 experiment.opponent_pool.begin(iteration)
@@ -115,7 +112,6 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             began = time.perf_counter()
             computed = experiment.engine.tokens_computed
 
-            asked = experiment.api.used
             matches = experiment.matches(iteration)
             needs_alternatives = getattr(rules.algorithm, "needs_alternatives", False)
             game = experiment.game(iteration)
@@ -151,7 +147,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
                 **uncorrected_fraction(rollout.decisions),
                 **learned,
                 "tokens_played": tokens_played,
-                **api_metrics(experiment, rollout, asked),
+                **experiment.api.metrics(rollout),
                 "seconds": {
                     "play": round(played - began, 3),
                     "learn": round(now - played, 3),
@@ -164,14 +160,6 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             if done % config.checkpoint.every == 0 or done == config.iterations:
                 checkpoints.save(done, partial(write_checkpoint, run, experiment, done))
             task.advance(row)
-
-
-def api_metrics(experiment: Experiment, rollout: Rollout, before: Totals) -> dict[str, Any]:
-    """Usage and outcomes of models behind APIs since `before`; empty without any."""
-    if not experiment.api:
-        return {}
-    used = experiment.api.used.since(before).as_row()
-    return {"api": {**used, "outcomes": api_outcomes(rollout.decisions)}}
 
 
 def follow_ups(

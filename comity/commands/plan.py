@@ -24,7 +24,17 @@ from comity.train import check_training, train
 
 MEASURED_MATCHES = 32
 """Maximum matches of a measured iteration; time is proportional to their number."""
-KEYS = ("model", "game", "prompt", "answer", "seats", "opponent_pool", "algorithm", "optimizer")
+KEYS = (
+    "model",
+    "game",
+    "prompt",
+    "answer",
+    "seats",
+    "api",
+    "opponent_pool",
+    "algorithm",
+    "optimizer",
+)
 
 Runs = Mapping[str, Mapping[int, Config]]
 """Configs by arm and seed; a single run's arm is named as the experiment."""

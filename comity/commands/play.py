@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from comity.commands.play_setup import MODELS, play_config, trained_seats
 from comity.config.schema import Config
-from comity.config.seats import HUMAN, api_settings, check_strategy, is_api, scripted_player
+from comity.config.seats import HUMAN, check_strategy, is_api, scripted_player
 from comity.errors import ComityError
 from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.moral.reference_policies import split_reference_policies
 from comity.evaluation.payoff_ranges import requires_exact_claims
-from comity.experiments.api_players import ApiPlayers, endpoint_of
+from comity.experiments.api_players import ApiPlayers, check_apis
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import Game
@@ -95,9 +95,8 @@ def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
         raise ComityError(
             f"the game has {game.seats} seats but --seats names {len(config.seats)} players"
         )
+    check_apis(config.seats, config.api)
     for number, seat in enumerate(config.seats):
-        if is_api(seat):
-            endpoint_of(api_settings(seat, config.api))
         if _scripted(seat, runs):
             check_strategy(scripted_player(seat).strategy, game, number)
     return rules

@@ -26,7 +26,6 @@ from comity.config.schema import Config
 from comity.config.seats import (
     LEARNER,
     MAIN,
-    api_settings,
     check_seat,
     check_strategy,
     is_api,
@@ -36,11 +35,10 @@ from comity.config.seats import (
     participant_name,
     scripted_player,
 )
-from comity.engines.api.usage import describe
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Participant, check_matches, crossplay, pairings
 from comity.experiments.agent_plans import pinned, prompt_conditions
-from comity.experiments.api_players import endpoint_of
+from comity.experiments.api_players import check_apis
 from comity.experiments.backends import untrained_models, without_learners
 from comity.experiments.build import Experiment
 from comity.experiments.rules import Rules, check_training
@@ -132,10 +130,9 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
         if rules.game.seats != 2:
             raise ComityError(f"crossplay: needs a game of two seats, not {rules.game.seats}")
         players = only_arm(config.crossplay.players, configs)
+        check_apis(players, config.api)
         for player in players:
             _check_participant(player, configs, rules.game)
-            if is_api(player):
-                endpoint_of(api_settings(player, config.api))
         names = [participant_name(player) for player in players]
         for name in names:
             if "|" in name:
@@ -260,13 +257,10 @@ def _run_crossplay(
             _participant(player, config, arms, backends, experiment, stack)
             for player in only_arm(config.crossplay.players, arms)
         ]
-        experiment.api.check_servers()
-        experiment.api.open(folder)
+        experiment.api.open(folder, check=True)
         seeds = config.study.seeds if config.study is not None else [config.seed]
         total = len(pairings(participants, seeds)) * config.crossplay.matches
-        with progress.task("cross-play", total) as task:
-            if experiment.api:
-                task.beside = lambda: describe(experiment.api.used)
+        with progress.task("cross-play", total, beside=experiment.api.describe) as task:
             records = crossplay(
                 experiment.rules.game, participants, seeds, config.crossplay.matches, task.add
             )

@@ -270,10 +270,12 @@ def play_and_record(
         if done == robin.total:
             progress.say(f"{title}: all {robin.total} matches are played already")
             return
-        with progress.task(title, robin.total, done) as task:
-            if agents.api is not None:
-                api = agents.api
-                task.beside = lambda: describe_usage(api.used)
+        api = agents.api
+
+        def usage() -> str:
+            return "" if api is None else describe_usage(api.used)
+
+        with progress.task(title, robin.total, done, usage) as task:
             for batch in robin.play(played, task.playing):
                 _write(folder, number, batch)
                 missing.update(batch.missing.values())

@@ -28,7 +28,7 @@ from comity.evaluation.negotiation.statistics import negotiation_metrics
 from comity.games.base import KINDS
 from comity.games.matrix.stages import OUTCOMES as OUTCOMES
 from comity.players.base import CONTROLLERS
-from comity.prompts.answers import NOT_BEHAVIOR
+from comity.prompts.answers import NOT_BEHAVIOR as NOT_BEHAVIOR
 from comity.registry import own_parts
 from comity.rollout.records import Decision
 

@@ -1,5 +1,6 @@
 """The models behind APIs that a config seats: their clients, their answer log, their usage."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ from comity.config.seats import api_settings, is_api
 from comity.engines.api.answer_log import AnswerLog
 from comity.engines.api.client import ApiClient
 from comity.engines.api.settings import Endpoint, Prices
-from comity.engines.api.usage import Totals
+from comity.engines.api.usage import Totals, describe
+from comity.evaluation.metrics import api_outcomes
 from comity.players.api.player import ApiBackend, ApiPlayer
 from comity.prompts.answers import AnswerFormat
 from comity.prompts.base import Prompt
+from comity.rollout.play import Rollout
 
 ANSWERS_FILE = "api_answers.jsonl"
 """The answer log in a run folder."""
@@ -35,6 +38,13 @@ def endpoint_of(settings: ApiConfig) -> Endpoint:
     )
 
 
+def check_apis(seats: Iterable[Any], block: ApiConfig | None) -> None:
+    """Raises `ComityError` for invalid settings of a seat with a model behind an API."""
+    for seat in seats:
+        if is_api(seat):
+            endpoint_of(api_settings(seat, block))
+
+
 class ApiPlayers:
     """Makes players; seats with equal settings share a client. A context manager."""
 
@@ -44,6 +54,7 @@ class ApiPlayers:
         self._block, self._prompt, self._answer = block, prompt, answer
         self.log = AnswerLog(log)
         self._backends: list[tuple[ApiConfig, ApiBackend]] = []
+        self._told = Totals()
 
     @staticmethod
     def of(config: Config, prompt: Prompt, answer: AnswerFormat) -> "ApiPlayers":
@@ -86,8 +97,13 @@ class ApiPlayers:
         for _, backend in self._backends:
             backend.client.check_server()
 
-    def open(self, folder: Path) -> None:
-        """Keep the answers in a run's folder, and find those that are there."""
+    def open(self, folder: Path, check: bool = False) -> None:
+        """Keep the answers in a run's folder, and find those that are there.
+
+        `check`: as `check_servers`.
+        """
+        if check:
+            self.check_servers()
         if self._backends:
             self.log.close()
             self.log = AnswerLog(folder / ANSWERS_FILE)
@@ -101,6 +117,18 @@ class ApiPlayers:
         for _, backend in self._backends:
             total = total.plus(backend.client.used)
         return total
+
+    def describe(self) -> str:
+        """Usage so far in a few words, for a progress line; "" without such players."""
+        return describe(self.used) if self._backends else ""
+
+    def metrics(self, rollout: Rollout) -> dict[str, Any]:
+        """Usage since the last call, and outcomes, for metrics.jsonl; {} without such players."""
+        if not self._backends:
+            return {}
+        outcomes = {"outcomes": api_outcomes(rollout.decisions), "missing": len(rollout.missing)}
+        before, self._told = self._told, self.used
+        return {"api": {**self._told.since(before).as_row(), **outcomes}}
 
     def close(self) -> None:
         """Close connections and the log."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from comity.config.player_names import parse_player
 from comity.config.schema import Config, OptimizerConfig
 from comity.config.seats import (
-    api_settings,
     check_seat,
     check_strategy,
     is_api,
@@ -18,7 +17,7 @@ from comity.config.seats import (
 )
 from comity.errors import ComityError, lookup
 from comity.experiments.agent_plans import is_agent, plan_agent
-from comity.experiments.api_players import endpoint_of
+from comity.experiments.api_players import check_apis
 from comity.experiments.opponent_pool import check_opponent_pool
 from comity.games import make_game
 from comity.games.base import Game
@@ -100,12 +99,11 @@ class Rules:
                 f"the game has {game.seats} seats but `seats` names {len(config.seats)} players; "
                 f"give one for each: 'seats=[{','.join(['learner'] * game.seats)}]'"
             )
+        check_apis(config.seats, config.api)
         for number, seat in enumerate(config.seats):
             check_seat(seat)
             if is_agent(seat):
                 plan_agent(parse_player(seat), config)
-            if is_api(seat):
-                endpoint_of(api_settings(seat, config.api))
             if is_scripted(seat):
                 check_strategy(scripted_player(seat).strategy, game, number)
         if config.seat_assignment == "random" and not isinstance(

@@ -107,7 +107,7 @@ def is_repeated(game: Game, players: tuple[Player, ...]) -> bool:
         return False
     return all(
         type(player) in (StrategyPlayer, AxelrodPlayer)
-        and _side(player.strategy, game, seat).deterministic  # type: ignore[attr-defined]
+        and _side(player.strategy, game, seat, {}).deterministic  # type: ignore[attr-defined]
         for seat, player in enumerate(players)
     )
 

@@ -152,9 +152,14 @@ class Progress:
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, title: str, total: int, done: int = 0) -> Iterator["Task"]:
-        """A piece of work of `total` parts, `done` of them finished before."""
-        task = Task(self, title, total, done)
+    def task(
+        self, title: str, total: int, done: int = 0, beside: Callable[[], str] = str
+    ) -> Iterator["Task"]:
+        """A piece of work of `total` parts, `done` of them finished before.
+
+        `beside`: usage so far, asked for whenever the line is drawn.
+        """
+        task = Task(self, title, total, done, beside)
         number = self._bars.add_task(title, total=None, status=task.status)
         try:
             yield task
@@ -179,13 +184,14 @@ BETWEEN_LINES = 15.0
 class Task:
     """One piece of work."""
 
-    def __init__(self, progress: Progress, title: str, total: int, done: int) -> None:
+    def __init__(
+        self, progress: Progress, title: str, total: int, done: int, beside: Callable[[], str] = str
+    ) -> None:
         self._progress = progress
         self._title, self._total, self._done = title, total, done
         self._metrics: Mapping[str, Any] = {}
         self._doing = ""
-        self.beside: Callable[[], str] = str
-        """Usage so far, for the line; asked for whenever it is drawn."""
+        self._beside = beside
         self._began = self._told = time.monotonic()
         self._first = done
 
@@ -194,7 +200,7 @@ class Task:
         elapsed = time.monotonic() - self._began
         return Status(
             *(self._title, self._done, self._total, elapsed, self.left()),
-            *(self._metrics, self._doing, self.beside()),
+            *(self._metrics, self._doing, self._beside()),
         )
 
     def left(self) -> float | None:
@@ -234,7 +240,7 @@ class Task:
             return
         self._told = time.monotonic()
         count = f"{self._title}  {self._done}/{self._total}"
-        parts = [count, describe(self._metrics), self.beside(), f"{left:.0f} s left"]
+        parts = [count, describe(self._metrics), self._beside(), f"{left:.0f} s left"]
         whole = self._progress._whole
         if whole is not None and whole is not self and (all_left := whole.left()) is not None:
             parts.append(f"{whole._title}: {all_left:.0f} s left")

@@ -54,7 +54,7 @@ def opened() -> Iterator[Opened]:
             backoff=0.001,
             tries=tries,
             deadline=deadline,
-            concurrency=32,
+            concurrency=8,
         )
         made.append(
             ApiBackend(
@@ -310,11 +310,13 @@ def test_a_thinking_block_is_a_part_of_its_own(opened: Opened):
     assert answer.move == 0
 
 
-def check_a_faulty_server(opened: Opened, log: Path, count: int, rounds: int) -> None:
+def check_a_faulty_server(
+    opened: Opened, log: Path, count: int, rounds: int, quick: int = 3
+) -> None:
     """Play against 30 % faults: nothing is lost, invented or double."""
     answer = lambda body: oracle(transcript(body["messages"]))  # noqa: E731
-    with Server(every_third, answer, hang=4.0) as server:
-        player = opened(server, log=log, deadline=2.5, tries=12)
+    with Server(lambda number: every_third(number, quick), answer, hang=1.4) as server:
+        player = opened(server, log=log, deadline=1.0, tries=12)
         rollout = play(dilemma(rounds), matches(player, scripted(), count))
     decisions = [d for d in rollout.decisions if d.controller == "api"]
     places = {(d.match, d.round) for d in decisions}
@@ -340,4 +342,4 @@ def test_answers_from_a_server_that_fails_three_times_in_ten(opened: Opened, tmp
 def test_ten_thousand_answers_from_a_server_that_fails_three_times_in_ten(
     opened: Opened, tmp_path: Path
 ):
-    check_a_faulty_server(opened, tmp_path / "log.jsonl", count=1000, rounds=10)
+    check_a_faulty_server(opened, tmp_path / "log.jsonl", count=1000, rounds=10, quick=9)

@@ -39,7 +39,7 @@ def table(rows: list[dict[str, Any]]) -> DecisionTable:
         "player": "learner", "trained": True, "move": C, "payoff": 0.0, "reward": 0.0,
         "first": False, "own_last": NO_STATE, "other_last": NO_STATE, "opponent": "",
         "normalized_reward": np.nan, "p_cooperate": np.nan, "deterministic": False,
-        "scripted": False,
+        "scripted": False, "withheld": False,
     }  # fmt: skip
     whole = [{**plain, "played": row.get("move", C), **row} for row in rows]
     return DecisionTable(**{key: np.array([row[key] for row in whole]) for key in whole[0]})

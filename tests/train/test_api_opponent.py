@@ -78,6 +78,7 @@ def test_a_run_against_an_api_has_its_records_and_no_key(tmp_path: Path, capfd: 
         "requests": 5,
         "retries": 1,
         "outcomes": {"legal": 3, "illegal": 1, "refused": 0, "cut_off": 0},
+        "missing": 0,
     }
     assert rows[0]["by_opponent"]["api"]["matches"] == 2
     mine = [d for d in decisions(run) if d.controller == "api"]
@@ -88,6 +89,18 @@ def test_a_run_against_an_api_has_its_records_and_no_key(tmp_path: Path, capfd: 
             assert KEY.encode() not in file.read_bytes(), file
     talks = read_conversations(run / "conversations" / "000000.parquet")
     assert any(piece.text == "A" for talk in talks for piece in talk.pieces)
+    page, summary = (
+        (run / "report.html").read_text(),
+        json.loads((run / "summary.json").read_text()),
+    )
+    (usage,) = summary["api"].values()
+    assert 'id="api"' in page and usage["outcomes"] == {
+        "legal": 15,
+        "illegal": 1,
+        "refused": 0,
+        "cut_off": 0,
+    }
+    assert usage["models"] == ["local"] and usage["cost"] == pytest.approx(0.0032)
     said = "".join(capfd.readouterr())
     assert KEY not in said and "api: " in said and "1 retry" in said
 

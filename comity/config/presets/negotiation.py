@@ -19,6 +19,9 @@ MODEL = "qwen2.5-7b-instruct"
 FROZEN: Tree = {"seats": ["learner", "base"], "opponent_pool": None}
 """One seat is trained against a frozen opponent, whose adapter the user has to set."""
 
+BEHIND_API: Tree = {"seats": ["learner", "api"], "opponent_pool": None, "api": {"attempts": 3}}
+"""One seat is trained against a model behind an API."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -37,6 +40,8 @@ class Cell:
     """Settings of its own in the published size only; they take precedence over `own`."""
     model: str | None = None
     """Its model; None: `MODEL`."""
+    api: str | None = None
+    """Its opponent behind an API, an option of the config group `api`; None: none."""
     small: bool = True
     """Whether there is a small preset; not for a cell that differs in its models only."""
 
@@ -100,16 +105,24 @@ def _robust() -> Iterator[Cell]:
             name = f"{game}_naive_{short.replace('-', '_')}"
             yield Cell(name, "final", game, "naive", model=model, small=False)
     against = "Set seats[1] to adapter:PATH."  # The frozen adapter of the aligned run.
-    yield Cell(
-        "tas_naive_vs_gpt5_nano",
-        "final",
-        "tas_rps",
-        "naive",
-        "The base model instead of GPT-5 nano.",  # API players are not implemented yet.
-        {**FROZEN},
-        {"iterations": 500, "checkpoint": {"every": 5}},
-        small=False,
-    )
+    # Published after the paper; the settings of those against Gemini and gpt-oss are not known.
+    for name, api, own in (
+        ("gpt5_nano", "gpt-5-nano", {"iterations": 500}),
+        ("gpt4_1", "gpt-4.1", {"iterations": 300, "matches": 32}),
+        ("gemini", "gemini-2.5-flash", {"iterations": 500}),
+        ("gpt_oss", "gpt-oss", {"iterations": 500}),
+    ):
+        yield Cell(
+            f"tas_naive_vs_{name}",
+            "final",
+            "tas_rps",
+            "naive",
+            f"Against {api} behind an API.",
+            BEHIND_API,
+            {**own, "checkpoint": {"every": 5}},
+            small=False,
+            api=api,
+        )
     yield Cell("tas_rps_naive_vs_fixed_ad_align", "final", "tas_rps", "naive", against, FROZEN)
     thrice = {"answer": {"free_attempts": 3}}
     for name, method in (("adv", "adversary"), ("adv_margin", "margin")):
@@ -205,10 +218,11 @@ def _myopic() -> Iterator[Cell]:
         "myopic",
         "tas_v1",
         "naive",
-        "The base model instead of GPT-4o.",  # API players are not implemented yet.
-        {**FROZEN},
+        "Against gpt-4o behind an API.",
+        BEHIND_API,
         {"iterations": 2000},
         small=False,
+        api="gpt-4o",
     )
     yield Cell(
         "ultimatum",
@@ -288,6 +302,8 @@ def _node(study: str, cell: Cell, small: bool) -> dict[str, Any]:
     if past is None:
         own.pop("opponent_pool", None)
     overrides: list[Any] = [] if past is None else [{"override /opponent_pool": "buffer"}]
+    if cell.api is not None:
+        overrides.append({"override /api": cell.api})
     model = _model(cell, small)
     if model is not None:
         overrides.append({"override /model": model})

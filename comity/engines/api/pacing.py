@@ -12,8 +12,9 @@ BURST = 0.25
 """Seconds' worth of a rate that may be used at once."""
 BELOW_CEILING = 0.95
 """Fraction of the requests at once that a server refused, up to which the limit grows quickly."""
-PROBING = 4
-"""Round trips per additional request at once above the ceiling."""
+PROBING = 16
+"""Above the ceiling, the growth per round trip is the number of round trips since the last 429 over
+this: slow at first, faster the longer nothing happens, because limits of servers change."""
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Pacing:
         self._ceiling = math.inf
         self._cut = -math.inf
         """When the limit was last halved."""
+        self._since_cut = 0
+        """Answers since then."""
         self._full = -math.inf
         """When the limit was last reached."""
         self._not_before = -math.inf
@@ -101,11 +104,12 @@ class Pacing:
         `used`: its tokens; None: it failed, and says nothing about the limit.
         """
         self.running -= 1
+        self._since_cut += used is not None
         if self._full >= began and used is not None:  # The limit was all used since then.
             if self.limit < self._ceiling:
                 grown = min(self.limit + 1, self._ceiling)
             else:
-                grown = self.limit + 1 / (PROBING * self.limit)
+                grown = self.limit + (self._since_cut / self.limit) / PROBING / self.limit
             self.limit = min(float(self.most), grown)
         if self._tokens is not None and used is not None:
             self._tokens.take(now, used - estimate)
@@ -120,7 +124,7 @@ class Pacing:
         if began > self._cut:
             self._ceiling = max(1.0, math.floor(BELOW_CEILING * min(self.limit, self.running)))
             self.limit = max(1.0, self.limit / 2)
-            self._cut = now
+            self._cut, self._since_cut = now, 0
         self.running -= 1
         if retry_after is not None:
             self._not_before = max(self._not_before, now + retry_after)

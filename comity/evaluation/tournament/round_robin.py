@@ -22,7 +22,7 @@ from comity.games.split.game import group_seed
 from comity.players.base import Player
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
-from comity.rollout.scripted_matches import is_repeated, play_scripted
+from comity.rollout.scripted_matches import Pool, is_repeated, play_scripted
 
 BATCH = 256
 """Most matches that are played in lock-step; bounds the memory of the models' cache."""
@@ -88,6 +88,7 @@ class RoundRobin:
         self.pairs = list(product(players, repeat=2)) if pairs is None else list(pairs)
         self.game, self.players, self.matches, self.seed = game, dict(players), matches, seed
         self._deterministic: dict[tuple[str, str], bool] = {}
+        self._pool: Pool = {}
 
     @property
     def total(self) -> int:
@@ -208,6 +209,7 @@ class RoundRobin:
             (self.players[row], self.players[column]),
             [match.seed for match in made],
             [match.stream for match in made],
+            self._pool,
         )
         if played is None:
             return None

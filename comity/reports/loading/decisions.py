@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from comity.errors import ComityError
+from comity.evaluation.metrics import NOT_BEHAVIOR
 from comity.evaluation.negotiation.outcomes import ANSWERS, is_learner
 from comity.rollout.record_files import open_table
 
@@ -62,6 +63,8 @@ class DecisionTable:
     """float64: recorded probability of move 0 where the answer was scored; NaN where not."""
     scripted: np.ndarray
     """bool: a script decided."""
+    withheld: np.ndarray
+    """bool: no answer of a model behind an API, which refused or was cut off."""
     deterministic: np.ndarray
     """bool: of a cross-play's match in which nothing was left to chance."""
 
@@ -91,7 +94,7 @@ NEEDED = (
 )
 
 
-OPTIONAL = ("normalized_reward",)
+OPTIONAL = ("normalized_reward", "parse_status")
 """Columns that files of earlier versions lack."""
 
 
@@ -117,7 +120,7 @@ def read_training(path: Path, seed: int) -> DecisionTable:
 
 def read_crossplay(path: Path) -> DecisionTable:
     """Decisions of a cross-play; its column `pairing` is "row|column|seed"."""
-    raw = read_parquet(path, (*NEEDED, "pairing"), optional=("deterministic",))
+    raw = read_parquet(path, (*NEEDED, "pairing"), optional=("deterministic", "parse_status"))
     encoded = raw["pairing"].combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     parts = [pairing_parts(text, path) for text in encoded.dictionary.to_pylist()]
@@ -188,6 +191,9 @@ def _table(
             other_last=values[at + 1],
             opponent=np.full(len(raw), "") if opponent is None else opponent,
             scripted=np.array([one == "scripted" for one in raw["controller"].to_pylist()]),
+            withheld=np.isin(_strings(raw, "parse_status"), NOT_BEHAVIOR)
+            if "parse_status" in raw.column_names
+            else np.zeros(len(raw), dtype=bool),
             p_cooperate=_cooperation_probabilities(raw, kind == "choose"),
             deterministic=numbers("deterministic", bool)
             if "deterministic" in raw.column_names

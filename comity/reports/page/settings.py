@@ -19,6 +19,7 @@ KEYS = (
     "prompt",
     "answer",
     "seats",
+    "api",
     "temperature",
     "iterations",
     "matches",

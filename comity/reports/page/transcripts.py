@@ -191,7 +191,8 @@ class Collector:
 
     def _extra(self, row: Row) -> int:
         """Index of what only some decisions have; -1: nothing of it."""
-        if row["kind"] not in SETTLING and row["attempts"] == 1 and not row["constrained"]:
+        plain = row["kind"] not in SETTLING and row["attempts"] == 1 and not row["constrained"]
+        if plain and row["controller"] != "api":
             return -1
         lists = (tuple(_short(v) for v in row[name] or ()) for name in EXTRA[:4])
         best, said = _short(row["max_welfare"]), self.texts(row["message_as_read"] or "")

@@ -52,7 +52,8 @@ def cooperation(table: DecisionTable) -> Counts:
 def illegal(table: DecisionTable) -> Counts:
     """Answers that could not be read as a move (message, claim), among all that the game asks."""
     scored = bool(table.answer.any()) and not np.isnan(table.p_cooperate[table.answer]).any()
-    return Counts(table.answer & (table.move < 0), table.answer, exact=LISTED if scored else "")
+    wrong = table.answer & (table.move < 0) & ~table.withheld
+    return Counts(wrong, table.answer, exact=LISTED if scored else "")
 
 
 def payoff(table: DecisionTable) -> Counts:

@@ -14,6 +14,7 @@ from comity.evaluation.metrics import OUTCOMES, STATES, STRATEGIES
 from comity.evaluation.payoff_ranges import Range, payoff_range, stored_game
 from comity.reports.loading.decisions import DecisionTable, read_crossplay, read_training
 from comity.reports.loading.folders import ReportInputs, Run, last_iterations, learner_name, uneven
+from comity.reports.summary.api import api_usage
 from comity.reports.summary.conduct import by_seat_and_opponent
 from comity.reports.summary.crossplay import crossplay_matrix
 from comity.reports.summary.estimates import (
@@ -145,6 +146,7 @@ def summarize(inputs: ReportInputs, progress: Callable[[str], None] = lambda lin
         "moral": {name: one for name, one in moral.items() if one},
         "negotiation": negotiation(inputs, talks),
         "crossplay": crossplay,
+        "api": api_usage(inputs.runs),
         "reference": REFERENCE,
     }
 

@@ -28,17 +28,20 @@ function decisionBox(d) {
     }
     // At the first answer this is the full prompt already; only its ids are added.
     const isFirst = lastAnswer < 0;
+    // The tokens of a model behind an API are not known.
+    const isApi = d.controller === "api";
     const whole = html("details");
     whole.append(html("summary", "", isFirst ? "Token ids of the prompt" : "Full prompt"));
     whole.addEventListener("toggle", () => {
       if (whole.querySelector("pre")) return;
       const ids = d.pieces.flatMap((piece) => piece.ids);
       if (!isFirst) {
-        whole.append(pieceText(d.pieces), heading(`Its ${ids.length} token ids`));
+        whole.append(pieceText(d.pieces));
+        if (!isApi) whole.append(heading(`Its ${ids.length} token ids`));
       }
-      whole.append(html("pre", "text ids", ids.join(" ")));
+      if (!isApi) whole.append(html("pre", "text ids", ids.join(" ")));
     });
-    box.append(whole);
+    if (!isApi || !isFirst) box.append(whole);
   }
   box.append(heading("Answer"), html("pre", "text", d.text || "(none)"));
   if (d.kind === "message" && d.message_as_read !== d.text) {
