@@ -277,10 +277,11 @@ def play_and_record(
 
         with progress.task(title, robin.total, done, usage) as task:
             for batch in robin.play(played, task.playing):
-                _write(folder, number, batch)
                 missing.update(batch.missing.values())
-                task.add(batch.repeats)
-                number += 1
+                if batch.matches:
+                    _write(folder, number, batch)
+                    task.add(batch.repeats)
+                    number += 1
         write_atomically(folder.path / MISSING, json.dumps(missing) + "\n")
         if missing:
             progress.warn(

@@ -184,10 +184,13 @@ class RoundRobin:
         for decision in rollout.decisions:
             decision.trained = False
         matches = self._stored_matches(
-            batch, rollout.played, _illegal(rollout, len(batch)), _split_rounds(rollout, len(batch))
+            batch,
+            rollout.played,
+            _illegal(rollout, len(batch)),
+            _split_rounds(rollout, len(batch)),
+            rollout.missing,
         )
         missing = {batch[m].key: reason for m, reason in rollout.missing.items()}
-        matches = [match for match in matches if match.key not in missing]
         if all(self._is_scripted(one) for one in batch):  # The matches say everything.
             return Batch(matches, batch, repeats)
         return Batch(
@@ -237,9 +240,12 @@ class RoundRobin:
         played: PlayedMatches,
         illegal: np.ndarray,
         splits: "Sequence[Rounds]",
+        missing: Collection[int] = (),
     ) -> list[StoredMatch]:
         found = []
         for m, fixture in enumerate(batch):
+            if m in missing:
+                continue
             alive = played.alive[m]
             deal, surplus, best = splits[m] if splits else ((), (), ())
             found.append(
