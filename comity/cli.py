@@ -223,9 +223,9 @@ def list_(
         str | None,
         typer.Argument(
             help="experiments, games, lengths, prompts, answers, rewards, players, algorithms, "
-            "metrics, optimizers, adapters, opponent_pools, models, sinks, streams, or a group of "
-            "published settings: moral/regime, moral/opponent, moral/version, negotiation/game, "
-            "negotiation/method, negotiation/version; default: all.",
+            "metrics, optimizers, adapters, opponent_pools, apis, models, sinks, streams, or a "
+            "group of published settings: moral/regime, moral/opponent, moral/version, "
+            "negotiation/game, negotiation/method, negotiation/version; default: all.",
             metavar="KIND",
         ),
     ] = None,

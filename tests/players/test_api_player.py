@@ -329,7 +329,9 @@ def check_a_faulty_server(
     faults = sum(made for fault, made in server.made.items() if fault)
     assert faults >= 0.29 * len(server.bodies)
     used = player.backend.client.used
-    assert used.requests == len(server.bodies) == count * rounds + sum(used.retries.values())
+    assert used.requests == count * rounds + sum(used.retries.values())
+    # A request that reached its deadline on a busy machine may never have arrived.
+    assert len(server.bodies) <= used.requests
     # On a busy machine a good answer may take longer than its deadline.
     assert sum(used.retries.values()) >= faults
 
