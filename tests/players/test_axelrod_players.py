@@ -24,7 +24,6 @@ from comity.experiments.opponent_pool import check_opponent_pool
 from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.games.base import Game
-from comity.games.randomness import TREMBLE, generator
 from comity.learning.algorithms import Reinforce
 from comity.players.base import Player
 from comity.players.scripted import axelrod_index, axelrod_package, axelrod_players
@@ -33,6 +32,7 @@ from comity.players.scripted.axelrod_strategy import AxelrodStrategy, strategy_s
 from comity.rollout.match_runner import Match, MatchRunner
 from comity.rollout.play import play
 from docs.generate import axelrod_table
+from tests.axelrod_twin import OurChances
 
 SLOW = {"MetaWinnerMemoryOne", "NMWEMemoryOne", "MetaMajorityMemoryOne"}
 """Ten times slower than all others."""
@@ -55,22 +55,6 @@ TWINS = {
 @pytest.fixture(scope="module")
 def axelrod() -> ModuleType:
     return pytest.importorskip("axelrod", reason="the axelrod library is not installed")
-
-
-class OurChances:
-    """What the package's `Match` takes from its generator, from our streams."""
-
-    def __init__(self, seeds: list[int], environment: int) -> None:
-        self._seeds, self._environment, self._flips = iter(seeds), environment, 0
-
-    def random_seed_int(self) -> int:
-        return next(self._seeds)
-
-    def random_flip(self, action: Any, noise: float) -> Any:
-        number, seat = divmod(self._flips, 2)
-        self._flips += 1
-        flips = generator(self._environment, TREMBLE, number, seat).random() < noise
-        return action.flip() if flips else action
 
 
 def their_match(

@@ -14,11 +14,12 @@ from comity.config.seats import scripted_player
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import Game
-from comity.games.randomness import CROSSPLAY, ENVIRONMENT, TREMBLE, generator
+from comity.games.randomness import CROSSPLAY, ENVIRONMENT, generator
 from comity.players.scripted.axelrod_index import short_run_time, table
 from comity.players.scripted.axelrod_strategy import strategy_seed
 from comity.rollout.play import Match, play
 from comity.rollout.scripted_field import FieldScores, play_field
+from tests.axelrod_twin import OurChances
 
 ROUNDS, REPETITIONS = 16, 2
 SLOW = {"MetaWinnerMemoryOne", "NMWEMemoryOne", "MetaMajorityMemoryOne"}
@@ -33,22 +34,6 @@ def axelrod() -> ModuleType:
 def dilemma(**rules: Any) -> Game:
     length = {"name": "fixed", "rounds": ROUNDS}
     return make_game({"name": "prisoners_dilemma", "length": length, **rules})
-
-
-class OurChances:
-    """What one match of the package takes from its generator, from our streams."""
-
-    def __init__(self, seeds: list[int], environment: int) -> None:
-        self._seeds, self._environment, self._flips = iter(seeds), environment, 0
-
-    def random_seed_int(self) -> int:
-        return next(self._seeds)
-
-    def random_flip(self, action: Any, noise: float) -> Any:
-        number, seat = divmod(self._flips, 2)
-        self._flips += 1
-        flips = generator(self._environment, TREMBLE, number, seat).random() < noise
-        return action.flip() if flips else action
 
 
 def their_results(

@@ -129,7 +129,7 @@ def test_a_machine_is_its_strategy(seat: Any) -> None:
     """After every history of up to four rounds, with and without a fictitious joint move."""
     strategy: Any = seated(seat).strategy  # type: ignore[attr-defined]
     machine = state_machine(strategy, DILEMMA)
-    assert machine is not None
+    assert machine is not None, "give it one, or leave it out here"
     joints = list(product((0, 1), repeat=2))
     for prior in (None, *joints):
         for rounds in range(4):
@@ -142,8 +142,8 @@ def test_a_machine_is_its_strategy(seat: Any) -> None:
                 assert machine.cooperation[state] == strategy.cooperation(known, DILEMMA)
 
 
-def test_every_own_strategy_has_a_machine() -> None:
-    assert set(MACHINES) == set(MATRIX_STRATEGIES.values())
+def test_machines_are_of_strategies() -> None:
+    assert set(MACHINES) <= set(MATRIX_STRATEGIES.values())
 
 
 def test_a_subclass_is_not_played_by_its_parents_machine() -> None:
