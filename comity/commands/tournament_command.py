@@ -14,6 +14,8 @@ comity tournament prisoners_dilemma run:runs/ipd-seed-0-20260131-120000 base tit
 comity tournament prisoners_dilemma run:runs/a@10 run:runs/a@20 game.noise=0.05
 
 comity tournament --resume tournaments/MINE grim_trigger --matches 40
+
+comity tournament --preset axelrod
 """
 
 
@@ -38,6 +40,14 @@ def tournament(
     output: Annotated[
         str, typer.Option(help="Parent folder of tournaments.", metavar="DIR")
     ] = "tournaments",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="A known field: axelrod (the first tournament, 1980) or classic. Players and "
+            "settings given beside it are added.",
+            metavar="PRESET",
+        ),
+    ] = "",
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -51,6 +61,14 @@ def tournament(
     from comity.commands.tournament_page import write_page
 
     words = list(players or [])
+    known = None
+    if preset:
+        from comity.commands.tournament_presets import PRESETS
+        from comity.errors import lookup
+
+        known = lookup("preset", preset, PRESETS)
+        if game and not _is_game(game):
+            words, game = [game, *words], ""
     if resume is not None and game:
         # With --resume no game is needed: the first word may be a player.
         from comity.commands.tournament import read_entry
@@ -58,6 +76,9 @@ def tournament(
         if game != read_entry(resume).game and not _is_game(game):
             words, game = [game, *words], ""
     named, overrides = split_arguments(words)
+    if known is not None:
+        named, overrides = [*known.players, *named], [*known.overrides, *overrides]
+        game, matches = game or known.game, known.matches if matches is None else matches
     folder = run_tournament(
         Request(game, tuple(named), tuple(overrides), matches, seed, output, resume)
     )

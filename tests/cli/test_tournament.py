@@ -10,6 +10,7 @@ import comity.commands.tournament as command
 import comity.experiments.backends
 from comity.cli import main
 from comity.commands.tournament import Request, read_entry, run_tournament, split_arguments
+from comity.commands.tournament_presets import PRESETS
 from comity.config.player_names import parse_player
 from comity.errors import ComityError
 from comity.evaluation.tournament.records import StoredMatch, match_files, read_matches
@@ -212,6 +213,30 @@ def test_a_match_does_not_depend_on_who_else_plays(run: Path) -> None:
     for key, match in few.items():
         assert list(match.moves_row) == list(many[key].moves_row)
         assert list(match.moves_column) == list(many[key].moves_column)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_can_be_played(
+    name: str, no_model: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = PRESETS[name]
+    config = command._config(
+        Request(preset.game, preset.players, preset.overrides), [*map(parse_player, preset.players)]
+    )
+    plans = [plan_agent(parse_player(player), config) for player in preset.players]
+    assert len({plan.name for plan in plans}) == len(preset.players)
+    assert main(["tournament", "--preset", "axelrd"]) == 2
+    assert "did you mean axelrod" in capsys.readouterr().err
+
+
+def test_a_preset_can_be_changed_and_extended(no_model: None) -> None:
+    arguments = ["--preset", "classic", "axelrod:Gradual", "--matches", "1"]
+    assert main(["tournament", *arguments, "game.length.rounds=3"]) == 0
+    folder = only_folder(Path("tournaments"))
+    entry = read_entry(folder)
+    assert entry.names == [*PRESETS["classic"].players, "axelrod:Gradual"] and entry.matches == 1
+    assert {len(match.moves_row) for match in read_matches(folder)} == {3}
+    assert (folder / "report.html").is_file()
 
 
 # What is refused
