@@ -56,8 +56,7 @@ from comity.runs.sinks import SinkError, Sinks
 def train(config: Config, resume: Path | None = None, report: bool = True) -> Path:
     """Train one run, or resume one from its folder; returns the folder.
 
-    With `report`, the report page is written at the end. Studies and cross-plays are refused; see
-    `comity.commands.run`.
+    With `report`, the page is written at the end. Refuses studies: `comity.commands.run`.
     """
     if config.study is not None or config.crossplay is not None:
         raise ValueError("a study or a cross-play is more than one run; use comity.commands.run")
