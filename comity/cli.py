@@ -27,10 +27,12 @@ from comity.commands.options import (
     split_overrides,
 )
 from comity.commands.process import (
+    StoppedByUserError,
     flush_or_drop,
     interrupts,
     occupy_standard_streams,
     plain_warnings,
+    resumable,
 )
 from comity.commands.report_page import is_evaluation, report_alone
 from comity.commands.tournament_command import TOURNAMENT_EXAMPLES, tournament
@@ -50,12 +52,6 @@ app.add_typer(evaluate, name="evaluate")
 app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
 app.command("tournament", epilog=TOURNAMENT_EXAMPLES)(tournament)
 app.command("exploit", epilog=EXPLOIT_EXAMPLES)(exploit)
-
-
-class StoppedByUserError(ComityError):
-    """The user pressed Ctrl-C; the text says how to continue."""
-
-    exit_code = 130
 
 
 def _show_version(value: bool) -> None:
@@ -119,12 +115,8 @@ def train(
     name, changes = split_overrides(name, overrides)
     from comity.commands.launch import start
 
-    try:
+    with resumable():
         folders = start(name, changes, multirun, config_path, config_name, resume, dry_run)
-    except KeyboardInterrupt as interrupt:
-        notes = getattr(interrupt, "__notes__", [])
-        hint = notes[-1] if notes else "nothing was saved yet"
-        raise StoppedByUserError(f"interrupted; {hint}") from interrupt
     if dry_run:
         return
     from comity.reports.summary.outcome import outcome_lines

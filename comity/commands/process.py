@@ -8,8 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from comity.errors import ComityWarning, printable
+from comity.errors import ComityError, ComityWarning, printable
 from comity.runs.progress import say
+
+
+class StoppedByUserError(ComityError):
+    """The user pressed Ctrl-C; the text says how to continue."""
+
+    exit_code = 130
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Turns Ctrl-C into one line that says how to continue: the interrupt's last note."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        notes = getattr(interrupt, "__notes__", [])
+        hint = notes[-1] if notes else "nothing was saved yet"
+        raise StoppedByUserError(f"interrupted; {hint}") from interrupt
 
 
 def occupy_standard_streams() -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from comity.commands.process import resumable
+
 TOURNAMENT_EXAMPLES = """[bold]Examples[/bold]
 
 comity tournament prisoners_dilemma tit_for_tat always_defect 'random(p=0.3)' --matches 20
@@ -79,9 +81,10 @@ def tournament(
     if known is not None:
         named, overrides = [*known.players, *named], [*known.overrides, *overrides]
         game, matches = game or known.game, known.matches if matches is None else matches
-    folder = run_tournament(
-        Request(game, tuple(named), tuple(overrides), matches, seed, output, resume)
-    )
+    with resumable():
+        folder = run_tournament(
+            Request(game, tuple(named), tuple(overrides), matches, seed, output, resume)
+        )
     print(f"tournament: {folder}\npage: {write_page(folder)}")
 
 

@@ -160,6 +160,19 @@ def test_a_killed_tournament_goes_on(no_model: None, monkeypatch: pytest.MonkeyP
     assert stored(folder) == whole
 
 
+def test_ctrl_c_tells_how_to_continue(
+    no_model: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "write_matches", interrupted)
+    assert main(["tournament", "prisoners_dilemma", *SCRIPTS]) == 130
+    folder = only_folder(Path("tournaments"))
+    line = f"comity: interrupted; continue with: comity tournament --resume {folder}\n"
+    assert capsys.readouterr().err == line
+
+
 def test_split_games(no_model: None) -> None:
     folder = tournament("greedy", "welfare_maximizing", game="split_no_talk", matches=2)
     for match in stored(folder).values():
