@@ -22,6 +22,8 @@ MODEL_PLAYERS: Sentences = {
     "learner": "A language model that is trained; all seats with it share one adapter.",
     "learner:NAME": "A learner with its own adapter and optimizer, called NAME.",
     "base": "The base language model, without an adapter.",
+    "run:FOLDER": "The trained policy of a run, frozen: run:FOLDER@ITERATION:LEARNER.",
+    "model:ID": "Another base language model, without an adapter.",
     "adapter:PATH": "The language model with a trained adapter from a folder (PEFT format).",
     "api": "A language model behind an API, as set by `api` (see `comity list apis`).",
     "api:MODEL@BASE_URL": "Another model or endpoint, with the other settings of `api`.",
