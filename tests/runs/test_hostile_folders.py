@@ -37,7 +37,7 @@ def all_commands(run: Path) -> list[list[str]]:
         ["train", "--resume", str(run)],
         ["report", str(run)],
         ["evaluate", "generalization", str(run)],
-        ["play", "prisoners_dilemma", "--seats", f"human,{run}"],
+        ["play", "prisoners_dilemma", "--seats", f"human,run:{run}"],
     ]
 
 
@@ -165,7 +165,7 @@ def test_damaged_files_never_end_in_a_fault_line(
     """In commands that end soon: nothing is evaluated, and nobody plays."""
     (run / file).write_text(content)
     evaluate = ["evaluate", "generalization", str(run), "--games", "no_game"]
-    play = ["play", "no_game", "--seats", f"human,{run}"]
+    play = ["play", "no_game", "--seats", f"human,run:{run}"]
     for arguments in (["report", str(run)], evaluate, play):
         code = main(arguments)
         told = capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_a_library_that_does_not_start_is_one_line(
 def test_what_cannot_start_is_refused_before_a_model_and_a_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from comity.experiments import build as experiment
+    from comity.experiments import backends as experiment
 
     def load(*_: Any) -> None:
         raise AssertionError("a model was loaded")

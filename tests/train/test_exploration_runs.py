@@ -10,8 +10,8 @@ import pytest
 import comity.train
 from comity.cli import main
 from comity.commands.play_setup import play_config
-from comity.commands.study import _without_learners
 from comity.config.compose import compose
+from comity.experiments.backends import without_learners
 from comity.experiments.build import Experiment
 from comity.experiments.rules import Rules
 from comity.prompts.exploration import EXPLORATION, INSTRUCTIONS
@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused_in_a_line(
 
 def test_cross_play_and_people_get_none(tmp_path: Path) -> None:
     config = small(tmp_path, HALF, *SPLIT)
-    with Experiment(_without_learners(config)) as experiment:
+    with Experiment(without_learners(config)) as experiment:
         assert not experiment.models.exploration
         rollout = play(experiment.rules.game, experiment.matches(0))
         assert not any(p.kind == EXPLORATION for t in rollout.conversations for p in t.pieces)

@@ -116,7 +116,7 @@ def test_when_a_run_is_played_with_or_evaluated(
     exchanged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments in (
-        ["play", "prisoners_dilemma", "--seats", f"human,{exchanged}"],
+        ["play", "prisoners_dilemma", "--seats", f"human,run:{exchanged}"],
         ["evaluate", "generalization", str(exchanged), "--quick"],
     ):
         assert main(arguments) == 2

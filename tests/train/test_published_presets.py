@@ -18,6 +18,7 @@ from comity.config.compose import compose
 from comity.config.presets import negotiation as negotiation_presets
 from comity.config.schema import Config
 from comity.train import train
+from tests.misbehaving_api import Server
 from tests.published import PUBLISHED, FolderOf, published_model
 from tests.train.small import decisions
 
@@ -57,8 +58,8 @@ def alike(config: Config) -> str:
     )
 
 
-def short(config: Config, folder: Path, output: Path) -> Config:
-    """One iteration of a few short matches with the model in a folder."""
+def short(config: Config, folder: Path, output: Path, url: str) -> Config:
+    """One iteration of a few short matches with the model in a folder, and APIs at a `url`."""
     length = dict(config.game["length"])
     length |= {"rounds": 1} if "rounds" in length else {"cap": 2}
     answer = dict(config.answer)
@@ -78,6 +79,7 @@ def short(config: Config, folder: Path, output: Path) -> Config:
         group_size=group,
         iterations=1,
         output=str(output),
+        api=None if config.api is None else replace(config.api, base_url=url),
         sinks={} if isinstance(config.sinks, dict) else config.sinks,
     )
 
@@ -113,7 +115,9 @@ def test_presets_play_and_learn(model: str, published_model: FolderOf, tmp_path:
     count = 0
     for name, config in chosen(model):
         try:
-            run = train(short(config, folder, tmp_path / str(count)), report=False)
+            with Server() as server:
+                quick = short(config, folder, tmp_path / str(count), server.url)
+                run = train(quick, report=False)
         except Exception as problem:
             raise AssertionError(f"{name}: {problem}") from problem
         found = decisions(run)
