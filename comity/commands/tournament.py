@@ -120,7 +120,7 @@ def run_tournament(request: Request) -> Path:
     game = make_game(config.game)
     check_seats(game)
     plans = _distinct_plans([plan_agent(name, config) for name in parsed])
-    _check_unchanged(stored, plans)
+    _check_players(stored, plans)
     entry = Entry(
         stored.game if stored else request.game, matches, [describe(plan) for plan in plans]
     )
@@ -235,17 +235,22 @@ def describe(plan: AgentPlan) -> dict[str, Any]:
     }
 
 
-def _check_unchanged(stored: Entry | None, plans: Sequence[AgentPlan]) -> None:
+def _check_players(stored: Entry | None, plans: Sequence[AgentPlan]) -> None:
     """Raises `ComityError` where a player is not what it was when its matches were played."""
-    now = {plan.name: json.loads(json.dumps(plan.details)) for plan in plans}
+    now = {plan.name: plan.details for plan in plans}
     for player in stored.players if stored else ():
-        name, before = player["name"], player.get("details", {})
-        if name not in now or now[name] != before:
-            differing = [k for k in before if now.get(name, {}).get(k) != before[k]]
-            raise ComityError(
-                f"the player {name} changed since its matches were played "
-                f"({', '.join(differing) or 'it is gone'}); start a new tournament"
-            )
+        check_unchanged(player.get("details", {}), player["name"], now.get(player["name"], {}))
+
+
+def check_unchanged(before: Mapping[str, Any], name: str, now: Mapping[str, Any]) -> None:
+    """Raises `ComityError` where a player's details differ from the stored ones."""
+    plain = json.loads(json.dumps(now))
+    if plain != before:
+        differing = [key for key in {**before, **plain} if plain.get(key) != before.get(key)]
+        raise ComityError(
+            f"the player {name} changed since its matches were played ({', '.join(differing)}); "
+            "start anew without --resume"
+        )
 
 
 def _folder(request: Request, config: Config) -> RunFolder:

@@ -42,7 +42,6 @@ BETTER = {
     **dict.fromkeys(("gini", "envy", "illegal", "below_reserve"), "low"),
 }
 """Metrics of which more or less is better; the others only describe."""
-UNITS = {"points": "points", "share": "share", "difference": "difference"}
 
 
 def is_symmetric(game: Game) -> bool:
@@ -116,7 +115,7 @@ def _defined(name: str, metric: TournamentMetric, payoffs: tuple[float, float] |
         "label": metric.title,
         "formula": f"{metric.text} {metric.formula}",
         "source": metric.source,
-        "unit": UNITS.get(metric.unit, metric.unit),
+        "unit": metric.unit,
         "bounds": finite,
         "better": BETTER.get(name, "none"),
     }
