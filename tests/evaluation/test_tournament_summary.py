@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.evaluation.tournament.match_arrays import group_pairs, payoff_matrix
+from comity.evaluation.tournament.match_arrays import group_pairs, payoff_matrix, wins_matrix
 from comity.evaluation.tournament.records import StoredMatch
 from comity.evaluation.tournament.round_robin import RoundRobin
 from comity.evaluation.tournament.summary import is_symmetric, summarize
@@ -121,6 +121,9 @@ def test_the_meta_game_of_known_strategies() -> None:
     assert {"tit_for_tat": 1.0} in mixtures and {"always_defect": 1.0} in mixtures
     mixed = next(one for one in mixtures if len(one) == 2)
     assert mixed["tit_for_tat"] == pytest.approx((1 - 0.8) / (3 - 1.8 + 1 - 0.8))
+    # Always-defect gets 9 in the match and tit-for-tat 4; equal players tie.
+    wins = wins_matrix(group_pairs(matches, game), names)
+    np.testing.assert_allclose(wins, [[1, 0], [2, 1]])
     elo = summary["metagame"]["elo"]["ratings"]
     assert elo["always_defect"] > elo["tit_for_tat"]  # it never gets less than the other
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from comity.evaluation.metagame.elo import win_matrix
 from comity.evaluation.tournament.metrics import METRICS, applicable
 from comity.evaluation.tournament.pair_matches import PairMatches, clean
 from comity.evaluation.tournament.records import StoredMatch
@@ -156,10 +155,9 @@ def wins_matrix(pairs: Pairs, names: Sequence[str]) -> np.ndarray:
     """float64 `[agent, agent]`: share of matches in which the row got more; ties as 1/2."""
     wins = np.zeros((len(names), len(names)))
     for (row, column), pair in pairs.items():
-        totals = pair.matches.payoffs.sum(axis=2)
+        own, other = pair.matches.payoffs.sum(axis=2).T
+        won = float((0.5 + 0.5 * np.sign(own - other)).mean())
         i, j = names.index(row), names.index(column)
-        for own, other in totals:
-            result = win_matrix(np.array([[0.0, own], [other, 0.0]]))
-            wins[i, j] += result[0, 1] / len(totals)
-            wins[j, i] += result[1, 0] / len(totals)
+        wins[i, j] += won
+        wins[j, i] += 1.0 - won
     return wins
