@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import comity.experiments.backends
 from comity.cli import main
 from comity.commands.generalization import Trained
 from comity.commands.play import play_game
@@ -32,16 +31,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Plays are recorded below the present folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading a model is a failure."""
-
-    def load(*_: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(comity.experiments.backends, "language_models", load)
 
 
 @pytest.fixture(scope="module")

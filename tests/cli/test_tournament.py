@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import comity.commands.tournament as command
-import comity.experiments.backends
 from comity.cli import main
 from comity.commands.tournament import Request, read_entry, run_tournament, split_arguments
 from comity.commands.tournament_presets import PRESETS
@@ -29,16 +28,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tournaments are recorded below the present folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading a model is a failure."""
-
-    def load(*_: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(comity.experiments.backends, "language_models", load)
 
 
 @pytest.fixture(scope="module")
