@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.evaluation.tournament.match_arrays import group_pairs, payoff_matrix, wins_matrix
+from comity.evaluation.tournament.match_arrays import (
+    by_seed,
+    group_pairs,
+    payoff_matrix,
+    wins_matrix,
+)
+from comity.evaluation.tournament.metrics import METRICS
 from comity.evaluation.tournament.records import StoredMatch
 from comity.evaluation.tournament.round_robin import RoundRobin
 from comity.evaluation.tournament.summary import is_symmetric, summarize
@@ -133,6 +139,30 @@ def test_equal_players_are_too_few_to_say() -> None:
     summary = summarize(header(names), played(game, names, 3), game, 3)
     (one,) = summary["comparisons"]
     assert one["verdict"] == "too few to say"
+
+
+def test_what_is_not_random_is_compared_exactly_and_not_tested() -> None:
+    game, names = dilemma(), ("tit_for_tat", "always_defect")
+    (one,) = summarize(header(names), played(game, names, 30), game, 30)["comparisons"]
+    assert (one["p"], one["p_corrected"], one["verdict"]) == (None, None, "higher, exactly")
+    assert one["difference"]["mean"] == pytest.approx((3 + 0.8) / 2 - (1.8 + 1) / 2)
+    assert one["difference"]["low"] is None
+
+
+def test_agents_are_compared_on_the_seeds_on_which_both_met_everybody() -> None:
+    game, names = dilemma(noise=0.2), ("tit_for_tat", "random")
+    matches = played(game, names, 8)
+    gone = {("tit_for_tat", "tit_for_tat", 0), ("random", "random", 1)}
+    some = [match for match in matches if match.key not in gone]
+    (one,) = summarize(header(names), some, game, 8)["comparisons"]
+    pairs = group_pairs(matches, game)
+    own, other = (
+        by_seed(pairs, name, METRICS["payoff"].count, "payoff", 8, names) for name in names
+    )
+    expected = dict(zip(names, (own, other), strict=True))
+    difference = (expected[one["first"]] - expected[one["second"]])[2:]
+    assert one["difference"]["n"] == 6
+    assert one["difference"]["mean"] == pytest.approx(difference.mean())
 
 
 def test_matches_with_illegal_answers_are_left_out_of_the_clean_tables() -> None:

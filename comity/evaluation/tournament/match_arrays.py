@@ -104,12 +104,16 @@ def by_seed(
     count: Callable[[PairMatches], np.ndarray],
     name: str,
     repetitions: int,
+    against: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """float64 `[seed]`: the agent's value on each environment seed, averaged over its opponents.
+    """float64 `[repetition]`: the agent's value on each environment seed, over its opponents.
 
-    Against an opponent it is a ratio of sums over both seats. Seeds without a value are left out.
+    The mean over opponents with equal weight; against one it is a ratio of sums over both seats.
+    NaN where nothing was counted. `against`: these opponents, and NaN on seeds on which one of
+    them was not met, so that two agents are compared on the same matches.
     """
-    opponents = sorted({key[1 - key.index(agent)] for key in pairs if agent in key})
+    met = {key[1 - key.index(agent)] for key in pairs if agent in key}
+    opponents = sorted(met) if against is None else list(against)
     values = np.full((len(opponents), repetitions), np.nan)
     for i, opponent in enumerate(opponents):
         sums = np.zeros((repetitions, 2))
@@ -127,9 +131,16 @@ def by_seed(
                     sums[k] += row
         counted = sums[:, 1] > 0
         values[i, counted] = sums[counted, 0] / sums[counted, 1]
-    met = ~np.isnan(values)
-    seeds = met.any(axis=0)
-    return np.array([values[met[:, k], k].mean() for k in np.flatnonzero(seeds)])
+    known = ~np.isnan(values)
+    use = known.any(axis=0) if against is None else known.all(axis=0)
+    found = np.full(repetitions, np.nan)
+    found[use] = [values[known[:, k], k].mean() for k in np.flatnonzero(use)]
+    return found
+
+
+def is_fixed(pairs: Pairs, agent: str) -> bool:
+    """Whether nothing in the agent's matches is random."""
+    return all(pair.deterministic for key, pair in pairs.items() if agent in key)
 
 
 def payoff_matrix(pairs: Pairs, names: Sequence[str]) -> np.ndarray | None:

@@ -16,9 +16,9 @@ import numpy as np
 from comity.evaluation.payoff_ranges import payoff_range
 from comity.evaluation.reference_points.summary import reference_points
 from comity.evaluation.statistics import Estimate, mean_over_seeds
-from comity.evaluation.tournament.comparison import compare, corrected
+from comity.evaluation.tournament.comparison import HIGHER, LOWER, compare, corrected
 from comity.evaluation.tournament.empirical_game import empirical_game
-from comity.evaluation.tournament.match_arrays import SCORE, Pairs, by_seed, group_pairs
+from comity.evaluation.tournament.match_arrays import SCORE, Pairs, by_seed, group_pairs, is_fixed
 from comity.evaluation.tournament.metrics import METRICS, TournamentMetric, applicable, bounds
 from comity.evaluation.tournament.records import StoredMatch
 from comity.games.base import Game
@@ -149,14 +149,14 @@ def _tables(
         )
     agents: list[Json] = []
     for agent in names:
-        fixed = all(pair.deterministic for key, pair in pairs.items() if agent in key)
+        fixed = is_fixed(pairs, agent)
         agents.append(
             {
                 "name": agent,
                 "metrics": {
                     name: estimate(
                         mean_over_seeds(
-                            [by_seed(pairs, agent, METRICS[name].count, name, repetitions)],
+                            [_known(by_seed(pairs, agent, METRICS[name].count, name, repetitions))],
                             bounds(name, payoffs),
                             "environment seeds",
                             IDENTICAL if fixed else "",
@@ -180,25 +180,36 @@ def _score(agent: Json) -> float:
     return -np.inf if mean is None else float(mean)
 
 
+def _known(values: np.ndarray) -> np.ndarray:
+    return values[~np.isnan(values)]
+
+
 def _comparisons(
     pairs: Pairs,
     agents: Sequence[Json],
     payoffs: tuple[float, float] | None,
     repetitions: int,
 ) -> list[Json]:
-    """Paired comparisons of payoffs under common environment seeds, corrected by Holm's method."""
+    """Paired comparisons of payoffs under common environment seeds, corrected by Holm's method.
+
+    Two agents are compared on the seeds on which both met everybody. Where nothing in their
+    matches is random, the difference is exact: repetitions are copies, and there is no test.
+    """
     ranked = [one["name"] for one in sorted(agents, key=lambda one: one["rank"])]
     chosen = list(combinations(ranked, 2)) if len(ranked) <= COMPARED else list(pairwise(ranked))
     values = {
-        agent: by_seed(pairs, agent, METRICS[SCORE].count, SCORE, repetitions) for agent in ranked
+        agent: by_seed(pairs, agent, METRICS[SCORE].count, SCORE, repetitions, ranked)
+        for agent in ranked
     }
     limits = None if payoffs is None else (payoffs[0] - payoffs[1], payoffs[1] - payoffs[0])
-    made = [
-        compare(first, second, values[first] - values[second], limits)
-        for first, second in chosen
-        if len(values[first]) == len(values[second]) > 0
-    ]
-    return [
+    made, exact = [], []
+    for first, second in chosen:
+        differences = _known(values[first] - values[second])
+        if len(differences) and is_fixed(pairs, first) and is_fixed(pairs, second):
+            exact.append(_exact_comparison(first, second, differences, limits))
+        elif len(differences):
+            made.append(compare(first, second, differences, limits))
+    tested = [
         {
             "first": one.first,
             "second": one.second,
@@ -209,6 +220,24 @@ def _comparisons(
         }
         for one in corrected(made)
     ]
+    return [*tested, *exact]
+
+
+def _exact_comparison(
+    first: str, second: str, differences: np.ndarray, limits: tuple[float, float] | None
+) -> Json:
+    """The comparison of two agents in whose matches nothing is random."""
+    mean = float(differences[0])
+    verdict = "equal" if mean == 0 else HIGHER if mean > 0 else LOWER
+    found = mean_over_seeds([differences], limits, "environment seeds", IDENTICAL)
+    return {
+        "first": first,
+        "second": second,
+        "difference": estimate(found),
+        "p": None,
+        "p_corrected": None,
+        "verdict": f"{verdict}, exactly",
+    }
 
 
 def _references(game: Game) -> Json:
