@@ -14,7 +14,7 @@ NORMALIZATIONS = {
     "decisions": "divide by the number of trained decisions of the batch",
     "tokens": "divide by the number of trained tokens of the batch",
     "trajectory": "the mean over trajectories (a seat of a match) of their mean over tokens",
-    "minibatch": "divide each micro-batch by its own tokens and add up (legacy: the cut matters)",
+    "minibatch": "divide each micro-batch by its own tokens and add up (legacy)",
     "sum": "divide by nothing (legacy: long matches weigh more)",
 }
 """Normalizations of the loss, by name."""

@@ -31,7 +31,7 @@ from comity.players.scripted.axelrod_index import short_run_time, table
 from comity.players.scripted.axelrod_strategy import AxelrodStrategy, strategy_seed
 from comity.rollout.match_runner import Match, MatchRunner
 from comity.rollout.play import play
-from docs.generate import axelrod_table
+from docs.axelrod_table import axelrod_table
 from tests.axelrod_twin import OurChances
 
 SLOW = {"MetaWinnerMemoryOne", "NMWEMemoryOne", "MetaMajorityMemoryOne"}

@@ -15,40 +15,38 @@ from comity.learning.credit.returns import CreditBatch, baseline, horizon_return
 
 @dataclass(frozen=True)
 class AdvantageAlignment(Reinforce):
-    """REINFORCE with advantages that include the other seats' (arXiv 2406.14662).
-
-    The first parameters are those of `Reinforce`; whitening applies to the aligned advantages.
-    """
+    """REINFORCE with advantages that include the other seats' (arXiv 2406.14662)."""
 
     uses_all_seats: ClassVar[bool] = True
 
     whiten: bool | str = False
-    """Scale advantages to deviation 1: over the whole batch (true), per "round", or not."""
+    """As for `reinforce`; applies to the aligned advantages."""
     form: str = "past"
-    """Form of the weight of the others' advantages (see
-    `comity.learning.credit.advantage_alignment.FORMS`)."""
+    """Form of the weight w of the others' advantages. One of
+    `comity.learning.credit.advantage_alignment.FORMS`."""
     weight: float = 1.0
     """Weight of the others' part; 0: naive learning."""
     alignment_discount: float | None = None
-    """Discount inside the weight of the others; null: `discount`."""
+    """Discount inside w; null: `discount`."""
     sign: bool = False
-    """Only the sign of that weight counts; needs weight 1."""
+    """Use only the sign of w; requires weight 1."""
     clip: float | None = None
-    """Largest size of that weight; null: no limit."""
+    """Largest absolute value of w; null: no limit."""
     average: bool = False
-    """Divide that weight by t + 1."""
+    """Divide w by t + 1."""
     unit_start: bool = False
-    """That weight is 1 at the first step."""
+    """Set w to 1 at the first step."""
     peers: str = "mean"
-    """The others' advantages are averaged ("mean") or added up ("sum")."""
+    """How the others' advantages are aggregated. One of
+    `comity.learning.credit.advantage_alignment.PEERS`."""
     variance_match: bool = False
-    """Scale the others' part to the own one's deviation at the last step (legacy)."""
+    """Scale the others' part to the own part's standard deviation at the last step (legacy)."""
     branched: bool = False
-    """In that weight, use advantages over alternatives to past decisions (branch form)."""
+    """In w, estimate past advantages from `alternatives` to the decisions."""
     include_trunk: bool = True
-    """Count the decision itself among its alternatives there."""
+    """Include the actual decision among its alternatives in w."""
     anneal_matches: int | None = None
-    """Halve `weight` after so many matches, down to 0.1; null: it stays."""
+    """Halve `weight` after this many matches, down to 0.1; null: constant."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

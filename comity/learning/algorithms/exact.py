@@ -12,15 +12,20 @@ from comity.learning.loss import LossSettings
 class Exact:
     """The expected policy gradient by enumeration; needs prompts with a memory of one round.
 
-    Matches are still played and recorded, for evaluation only, not for training.
+    It requires a matrix game with two seats, `answer=constrained`, prompts that show only the last
+    round (`prompt=memory_one`, or matches of one round), memory-one opponents, and
+    `adapter.dropout=0`. Each update evaluates the learner in every state instead of learning from
+    matches. Matches are still played and recorded for evaluation, without advantages.
+    The gradient is the expectation of `reinforce` with `baseline=none`, `whiten=false` and
+    `importance_cap=null`.
     """
 
     discount: float = 0.9
     """Weight of the next round's reward relative to this round's."""
     objective: str = "reinforce"
-    """Which gradient (see `comity.learning.exact.policy_gradient.OBJECTIVES`)."""
+    """Which gradient. One of `comity.learning.exact.policy_gradient.OBJECTIVES`."""
     kl: float = 0.0
-    """Weight of the divergence from the base model."""
+    """Weight of the KL divergence from the base model."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
 

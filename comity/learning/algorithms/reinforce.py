@@ -39,51 +39,53 @@ class Reinforce:
     discount: float = 0.9
     """Weight of the next round's reward relative to this round's."""
     baseline: str = "batch"
-    """What is subtracted from each return (see `comity.learning.credit.returns.BASELINES`)."""
+    """What is subtracted from each return. One of `comity.learning.credit.returns.BASELINES`."""
     whiten: bool | str = True
-    """Scale advantages to deviation 1: over the whole batch (true), per "round", or not.
-
-    "center" only subtracts the mean."""
+    """Normalize advantages to mean 0 and standard deviation 1: over the whole batch (true), per
+    `round`, or not (false); `center` only subtracts the mean."""
     kl: float = 0.0
-    """Weight of the divergence from the base model (k3 estimator)."""
+    """Weight of the KL divergence from the base model (k3 estimator)."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
     normalization: str = "decisions"
-    """What the loss is divided by (see `comity.learning.normalization.NORMALIZATIONS`)."""
+    """What the loss is divided by. One of `comity.learning.normalization.NORMALIZATIONS`."""
     importance_cap: float | None = 2.0
     """Largest importance weight between play and training; null: no weights."""
     entropy_top_k: int | None = None
-    """Number of likeliest tokens in a sampled token's entropy; null: all."""
+    """Compute the entropy of a sampled token over this many most likely tokens, renormalized; null:
+    all tokens."""
     entropy_turns: tuple[str, ...] | None = None
-    """Kinds of turns with an entropy bonus (see `comity.learning.loss.TURNS`); null: all."""
+    """Kinds of turns with an entropy bonus, each one of `comity.learning.loss.TURNS`; null: all."""
     importance_level: str = "per_token"
-    """Importance weights "per_token", or "per_step": their product over a decision's tokens."""
+    """Importance weights `per_token`, or `per_step`: their product over a decision's tokens."""
     ratio_clip: float | None = None
     """Epsilon of the clipped surrogate (Schulman et al. 2017); null: plain policy gradient."""
     epochs: int = 1
     """Optimizer steps on one batch."""
     microbatch_tokens: int = 2048
-    """Most distinct tokens in memory with gradients; changes the memory, not the result."""
+    """Maximum number of distinct tokens in memory with gradients; does not change the result."""
     reward_scale: float = 1.0
-    """Rewards are divided by it before they become returns."""
+    """Divisor of rewards before returns are computed."""
     visitation_discount: bool = False
-    """Multiply advantages by discount^t (the gradient of the discounted return)."""
+    """Multiply advantages by discount^t: the gradient of the discounted return."""
     credit_steps: str = "rounds"
-    """Unit of credit: whole "rounds", messages included, or single "steps" of the game."""
+    """Unit of credit. One of `comity.learning.credit.returns.CREDIT_STEPS`."""
     estimator: str = "baseline"
-    """Source of advantages (see `ESTIMATORS`)."""
+    """Source of advantages. One of `ESTIMATORS`. The last two ignore `baseline`."""
     alternatives: int = 0
-    """Alternatives that are sampled for every decision and played on; 0: none."""
+    """Alternatives that are sampled for every decision and played on, while the other seats'
+    answers in that step stay fixed; 0: none."""
     branch_depth: int | None = None
-    """Rounds that alternatives are played on after their own; null: to the end of the match."""
+    """Rounds that are played after an alternative's own; null: to the end of the match."""
     lambda_max: float = 0.95
-    """Lambda of generalized advantage estimation."""
+    """Lambda of generalized advantage estimation; its final value where it is annealed."""
     lambda_anneal: float | None = None
-    """Iterations (a time constant) over which lambda rises from 0; null: it stays."""
+    """Time constant, in iterations, over which lambda rises from 0: lambda = lambda_max (2 / (1 +
+    e^(-iterations / lambda_anneal)) - 1); null: constant."""
     critic_loss: str = "huber"
-    """How the critic's error is measured: "huber" or "squared"."""
+    """Loss of the critic. One of `CRITIC_LOSSES`."""
     critic_optimizer: Mapping[str, Any] | None = None
-    """Settings of `optimizer` that differ for the critic, such as {learning_rate: 1e-5}."""
+    """Overrides of `optimizer` for the critic, such as {learning_rate: 1e-5}."""
 
     def __post_init__(self) -> None:
         self.credit()

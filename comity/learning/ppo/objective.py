@@ -20,8 +20,9 @@ from comity.errors import ComityError, lookup
 from comity.learning.loss import check_turns
 
 HORIZONS = {
-    "answer": "credit stays inside an answer: every decision is a bandit's (as published)",
-    "rounds": "credit passes from round to round of a match",
+    "answer": "no credit across answers (as published); messages and thoughts get the score of "
+    "their round",
+    "rounds": "credit across rounds; the reward of a round arrives at its last answer",
 }
 """Trajectories of generalized advantage estimation."""
 
@@ -34,50 +35,58 @@ KL_CONTROLLERS = {
 
 @dataclass(frozen=True)
 class PpoSettings:
-    """Proximal policy optimization with a value head (Schulman et al. 2017)."""
+    """Proximal policy optimization with a value head (Schulman et al. 2017).
+
+    The value head reads the last hidden state. A *term* is a unit with one probability: a scored
+    answer, or one token of a free answer. With one pass per update, the forward pass of playing is
+    reused and every probability ratio is 1.
+    """
 
     discount: float = 1.0
-    """Discount: per term with horizon "answer", per round with "rounds"."""
+    """Discount per term, or per round with `horizon=rounds`."""
     gae_lambda: float = 0.95
     """Lambda of generalized advantage estimation (Schulman et al. 2016)."""
     horizon: str = "answer"
-    """One of `HORIZONS`."""
+    """How far credit reaches. One of `HORIZONS`."""
     epochs: int = 4
     """Passes over the batch; each takes one optimizer step per minibatch."""
     minibatches: int = 1
     """Parts of the batch in each epoch."""
     accumulation: int = 1
-    """Passes (an epoch's minibatch each) whose gradients are averaged into one optimizer step."""
+    """Passes (an epoch's minibatch each) whose gradients are averaged into one optimizer step;
+    divides epochs x minibatches."""
     clip: float | None = 0.2
-    """Largest distance of the probability ratio from 1 that is rewarded; null: no clipping."""
+    """Clip range of the probability ratio around 1; null: no clipping."""
     value_clip: float | None = 0.2
-    """Largest change of a value that is rewarded; null: no clipping."""
+    """Clip range of the change of a predicted value; null: no clipping."""
     value_weight: float = 0.1
     """Weight of the value loss."""
     value_dropout: float = 0.1
-    """Share of the value head's inputs that is dropped in training."""
+    """Dropout before the value head in training."""
     ratio_limit: float | None = 10.0
-    """A step whose mean ratio is larger is not taken; null: always taken."""
+    """Skip a step whose mean probability ratio is larger; null: never."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
     entropy_turns: tuple[str, ...] | None = None
-    """Kinds of turns with an entropy bonus (see `comity.learning.loss.TURNS`); null: all."""
+    """Kinds of turns with an entropy bonus, each one of `comity.learning.loss.TURNS`; null: all."""
     kl: float = 0.2
-    """Initial weight of the divergence from the base model; 0: none, and no reference pass."""
+    """Initial weight of log(pi / reference) in the reward of every term; 0: none, and no forward
+    pass of the base model."""
     kl_controller: str = "adaptive"
-    """One of `KL_CONTROLLERS`."""
+    """How that weight changes. One of `KL_CONTROLLERS`."""
     kl_target: float = 6.0
-    """Divergence (nats an answer) that the adaptive controller aims at."""
+    """Target KL divergence of the adaptive controller, nats per answer."""
     kl_horizon: float = 10_000.0
-    """Decisions over which the adaptive controller may change the weight by a fifth."""
+    """Horizon of the adaptive controller: decisions over which the weight changes by a fifth at
+    most."""
     normalize_scores: bool = True
-    """Rewards less their running mean, over their running deviation."""
+    """Normalize rewards by their running mean and standard deviation."""
     score_clip: float | None = None
-    """Largest size of a (normalized) score; null: no clipping."""
+    """Largest absolute value of a (normalized) reward; null: no clipping."""
     whiten: bool = True
-    """Advantages less their batch mean, over their batch deviation."""
+    """Normalize advantages by their batch mean and standard deviation."""
     microbatch_tokens: int = 2048
-    """Most distinct tokens in memory with gradients; changes the memory, not the result."""
+    """Maximum number of distinct tokens in memory with gradients; does not change the result."""
 
     def __post_init__(self) -> None:
         lookup("horizon", self.horizon, HORIZONS)
