@@ -1,15 +1,18 @@
 """Prompts: every game x framing x labels says the game as it is."""
 
 import re
-from itertools import product, takewhile
-from typing import Any
+from dataclasses import dataclass
+from itertools import permutations, product, takewhile
+from typing import Any, ClassVar
 
 import pytest
 
 from comity.errors import ComityError
 from comity.games import GAMES, make_game
-from comity.games.base import ILLEGAL, Action, Game, Turn
+from comity.games.base import ILLEGAL, Action, Game, Move, Turn
+from comity.games.lengths import Fixed
 from comity.games.matrix.iterated import Iterated
+from comity.games.matrix.stages import Stage
 from comity.games.split.game import Split
 from comity.prompts import PROMPTS, Prompt, conversation_prompt, memory_one_prompt, parse
 from comity.prompts.rendering import number
@@ -36,7 +39,50 @@ TOLD = [name for name, factory in GAMES.items() if factory.__annotations__["retu
 LABELS = {None: None, "words": ["action1", "action2", "action3"], "odd": ["X", "Yes", "no way"]}
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """Three unequal seats: who does what matters."""
+
+    title: ClassVar[str] = "Ranked"
+    seats: ClassVar[int] = 3
+    moves: ClassVar[tuple[str, ...]] = ("low", "middle", "high")
+
+    def payoff(self, moves: tuple[Move, ...]) -> tuple[float, ...]:
+        return tuple(float(move * (seat + 1) - moves[0]) for seat, move in enumerate(moves))
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """Two equal seats after one that is not: one pays, the others cross."""
+
+    title: ClassVar[str] = "Bridge"
+    seats: ClassVar[int] = 3
+    moves: ClassVar[tuple[str, ...]] = ("pay", "cross")
+
+    def payoff(self, moves: tuple[Move, ...]) -> tuple[float, ...]:
+        first, *rest = moves
+        return (10.0 * first - sum(rest), *(first * 3.0 + move for move in rest))
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Four equal seats and three moves."""
+
+    title: ClassVar[str] = "Crowd"
+    seats: ClassVar[int] = 4
+    moves: ClassVar[tuple[str, ...]] = ("left", "middle", "right")
+
+    def payoff(self, moves: tuple[Move, ...]) -> tuple[float, ...]:
+        return tuple(float(10 * move + moves.count(move)) for move in moves)
+
+
+STAGES: dict[str, Stage] = {"ranked": Ranked(), "bridge": Bridge(), "crowd": Crowd()}
+"""Stages as somebody may add them: more than two seats, equal and not."""
+
+
 def game_named(name: str, **parameters: Any) -> Iterated:
+    if name in STAGES:
+        return Iterated(STAGES[name], Fixed(3))
     game = make_game({"name": name, **(OWN_TABLE if name == "matrix" else {}), **parameters})
     assert isinstance(game, Iterated)
     return game
@@ -54,7 +100,7 @@ def after(game: Game, *joint: tuple[Action, ...], seat: int = 0) -> Turn:
 
 
 @pytest.mark.parametrize("kind", TELLINGS)
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", [*TOLD, *STAGES])
 @pytest.mark.parametrize("framing", ["covert", "named"])
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("swap", [False, True])
@@ -92,36 +138,43 @@ def payoff_facts(
     kind: str, game: Iterated, seat: int, told: tuple[str, ...], swap: bool
 ) -> list[str]:
     """What the text must say: a sentence per cell (conversation) or a row of the table each."""
-    moves = sorted(range(len(game.moves)), reverse=swap)
-
-    def cell(own: int, others: tuple[int, ...]) -> list[str]:
-        joint = (*others[:seat], own, *others[seat:])
-        payoffs = game.stage.payoff(joint)
-        theirs = [payoffs[1 - seat]] if game.seats == 2 else []
-        return [number(payoff) for payoff in (payoffs[seat], *theirs)]
-
+    count, others = len(game.moves), game.seats - 1
+    moves = sorted(range(count), reverse=swap)
+    same = others > 1 and alike(game)
+    profiles = list(product(moves if others == 1 else range(count), repeat=others))
+    if same:
+        profiles = [one for one in profiles if list(one) == sorted(one)]
     facts = []
     for own in moves:
         row = []
-        for others in product(moves, repeat=game.seats - 1):
-            points = cell(own, others)
-            if game.seats == 2:
-                row.append(", ".join(points))
-                sentence = (
-                    f"they pick {told[others[0]]}: you get {points[0]}, they get {points[1]}."
-                )
-            else:
-                if list(others) == sorted(others):  # one arrangement of every number of helpers
-                    row.append(points[0])
-                n = others.count(0)
-                sentence = f"{n} of them pick{'s' * (n == 1)} {told[0]}: you get {points[0]}."
+        for profile in profiles:
+            payoffs = game.stage.payoff((*profile[:seat], own, *profile[seat:]))
+            mine, theirs = number(payoffs[seat]), number(payoffs[1 - seat])
+            they = f"they pick {', '.join(told[move] for move in profile)}"
+            if same:
+                helpers = [(profile.count(move), told[move]) for move in range(count)]
+                said = [f"{n} of them pick{'s' * (n == 1)} {label}" for n, label in helpers]
+                shown = said[:1] if count == 2 else [one for one in said if one[0] != "0"]
+                they = " and ".join(part for part in (", ".join(shown[:-1]), shown[-1]) if part)
+            both = f", they get {theirs}" if others == 1 else ""
+            row.append(f"{mine}, {theirs}" if others == 1 else mine)
             if kind == "conversation":
-                facts.append(f"You pick {told[own]}, {sentence}")
+                facts.append(f"You pick {told[own]}, {they}: you get {mine}{both}.")
         if kind == "memory_one":
-            if game.seats > 2 and swap:
-                row.reverse()
             facts.append(f"| {told[own]} | {' | '.join(row)} |")
     return facts
+
+
+def alike(game: Iterated) -> bool:
+    """Whether it makes no difference to anybody which of the other seats does what."""
+    joints = product(range(len(game.moves)), repeat=game.seats)
+    return all(
+        game.stage.payoff((*one[:seat], joint[seat], *one[seat:]))[seat]
+        == game.stage.payoff(joint)[seat]
+        for joint in joints
+        for seat in range(game.seats)
+        for one in permutations(joint[:seat] + joint[seat + 1 :])
+    )
 
 
 def test_numbers_are_written_exactly() -> None:
