@@ -26,7 +26,6 @@ from shlex import quote
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from comity.commands.generalization_plan import (
     Options,
@@ -53,6 +52,7 @@ from comity.games import make_game
 from comity.games.split.game import Split
 from comity.reports.page.generalization_page import render
 from comity.reports.page.run_page import dump
+from comity.rollout.record_files import write_table
 from comity.runs.progress import Progress
 from comity.runs.versions import versions
 
@@ -141,11 +141,7 @@ def write(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, An
     extent, name = str(found["extent"]), "generalization"
     if extent != "full" and _extent(folder / f"{name}.json") == "full":
         name += f"-{extent}"
-    table = pa.Table.from_pylist([dict(row) for row in rows])
-    write_atomically(
-        folder / f"{name}.parquet",
-        lambda file: pq.write_table(table, file, compression="zstd"),
-    )
+    write_table(folder / f"{name}.parquet", pa.Table.from_pylist([dict(row) for row in rows]))
     write_atomically(folder / f"{name}.json", dump(found, indent=2) + "\n")
     page = folder / f"{name}.html"
     write_atomically(page, render(dict(found)))

@@ -114,23 +114,30 @@ def note_made_with(run: RunFolder, config: Config, engine: Engine, iteration: in
     now, name = versions(), run.config.model.name
     model = describe_model(config, run.path, engine)
     found = run.versions() if iteration else {}
+    lost = bool(iteration) and not found
     before = _known(run.path).get(name) if iteration else None
     if isinstance(before, Mapping):
         _compare(run.path, before, model)
     changed = {
         key: [found.get(key), now[key]]
         for key in ("python", *LIBRARIES)
-        if iteration and key in found and found[key] != now[key]
+        if lost or (iteration and key in found and found[key] != now[key])
     }
     for key in ("dtype", "device"):
         if isinstance(before, Mapping) and before.get(key, model[key]) != model[key]:
             changed[key] = [before[key], model[key]]
-    if changed:
+    if lost:
+        warn(
+            f"{run.path} continues from iteration {iteration} without its versions.json: with "
+            "which libraries it began is unknown; numbers may differ"
+        )
+    elif changed:
         listed = ", ".join(f"{key} {new} instead of {old}" for key, (old, new) in changed.items())
         warn(f"{run.path} continues from iteration {iteration} with {listed}; numbers may differ")
-        found.setdefault("resumed", []).append({"iteration": iteration, "changed": changed})
-    if not iteration:
+    if not iteration or lost:
         found = {**now, "command": command(run.config)}
+    if changed:
+        found.setdefault("resumed", []).append({"iteration": iteration, "changed": changed})
     found.setdefault(MODELS_KEY, {})[name] = {**model, **(before or {})}
     run.note_versions(found)
 

@@ -220,6 +220,20 @@ def test_other_libraries_are_told_and_noted(run: Path) -> None:
     assert noted["resumed"] == [{"iteration": 4, "changed": {"torch": ["1.13", found["torch"]]}}]
 
 
+def test_a_lost_file_of_versions_is_told(run: Path) -> None:
+    (run / "versions.json").unlink()
+    page, _ = build([run])
+    assert "has no versions.json" in page.read_text()
+    with pytest.warns(ComityWarning, match=r"from iteration 4 without its versions\.json"):
+        go_on(run)
+    found = json.loads((run / "versions.json").read_text())
+    assert found["command"].startswith("comity train ipd model.name=")
+    (resumed,) = found["resumed"]
+    assert resumed["iteration"] == 4 and resumed["changed"]["torch"] == [None, found["torch"]]
+    page, _ = build([run])
+    assert "has no versions.json" not in page.read_text()
+
+
 def test_an_edited_config_is_not_evaluated_either(run: Path) -> None:
     edit("seed", "0", "1")(run)
     with pytest.raises(ComityError, match="seed"):

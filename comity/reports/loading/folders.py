@@ -115,6 +115,11 @@ def collect(folders: list[Path]) -> ReportInputs:
     if not runs and not crossplays:
         raise ComityError(f"{folders[0]} has no finished iteration yet; report it once it has one")
     _refuse_twice(runs)
+    notes += [
+        f"{run.path.name} has no versions.json: its model and libraries are unknown."
+        for run in runs
+        if not (run.path / "versions.json").exists()
+    ]
     own = _config(folders[0]) if (folders[0] / "config.yaml").is_file() else {}
     return ReportInputs(
         config=own,
