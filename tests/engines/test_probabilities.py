@@ -156,13 +156,36 @@ def test_an_output_layer_that_gives_no_numbers_is_refused(
             path(engine)
 
 
-def test_where_a_loaded_adapter_came_from_is_said(folder: Path, tmp_path: Path) -> None:
-    """Finite numbers that overflow."""
+def filled(folder: Path, value: float, place: Path) -> Engine:
+    """An engine whose adapter with this number everywhere is saved in `place`."""
     engine = Engine(load_model(str(folder), "float32", "cpu"))
     engine.adapters.add("good", rank=2)
     for parameter in engine.adapters.parameters("good").values():
-        parameter.data.fill_(1e30)
-    engine.adapters.save("good", tmp_path)
+        parameter.data.fill_(value)
+    engine.adapters.save("good", place)
+    return engine
+
+
+@pytest.mark.parametrize("value", [1e30, 1e12])
+def test_an_adapter_of_huge_numbers_is_not_loaded(
+    folder: Path, tmp_path: Path, value: float
+) -> None:
+    engine = filled(folder, value, tmp_path)
+    with pytest.raises(ComityError, match="too large to compute with"):
+        engine.adapters.load("bad", tmp_path)
+
+
+def test_an_adapter_of_large_numbers_is_loaded_and_computed(folder: Path, tmp_path: Path) -> None:
+    engine = filled(folder, 30.0, tmp_path)
     engine.adapters.load("bad", tmp_path)
+    sample(engine)
+
+
+def test_where_a_loaded_adapter_came_from_is_said(folder: Path, tmp_path: Path) -> None:
+    """Finite numbers that overflow, of an adapter that was in order when it was loaded."""
+    engine = filled(folder, 1.0, tmp_path)
+    engine.adapters.load("bad", tmp_path)
+    for parameter in engine.adapters.parameters("bad").values():
+        parameter.data.fill_(1e30)
     with pytest.raises(ComityError, match=f"'bad' .loaded from {tmp_path}. gives values"):
         sample(engine)

@@ -115,6 +115,8 @@ def read_adapter(folder: Path, modules: Collection[str]) -> SavedAdapter:
             reason = f"it has weights of {names[0]}, {what}" if what else f"it lacks {names[0]}"
             raise ComityError(f"the adapter in {folder} does not fit this model: {reason}")
     scale = {name: _scale(folder, config, name, down[name], up[name]) for name in down}
+    for name, factor in scale.items():
+        _check_size(folder, name, factor, down[name], up[name])
     return SavedAdapter(down, up, scale)
 
 
@@ -217,6 +219,22 @@ def _matrices(
         if not torch.isfinite(tensor.float()).all():
             raise ComityError(f"the adapter in {folder}: {name} has values that are not finite")
     return found[0], found[1]
+
+
+def _check_size(
+    folder: Path, module: str, scale: float, down: torch.Tensor, up: torch.Tensor
+) -> None:
+    """Raises `ComityError` for an update `scale B A` that no float32 computation survives.
+
+    A layer's inputs are normalized, to a norm of about sqrt(in), and the next normalization
+    squares its outputs in float32. Frobenius norms bound the update from above.
+    """
+    gain = abs(scale) * float(down.double().norm()) * float(up.double().norm())
+    if not gain * math.sqrt(down.shape[1]) < math.sqrt(torch.finfo(torch.float32).max):
+        raise ComityError(
+            f"the adapter in {folder}: the weights of {module} are too large to compute with "
+            f"(norm of the update {gain:.1e}); the training that made it diverged"
+        )
 
 
 def _targets(config: Mapping[str, Any], modules: Collection[str]) -> set[str]:
