@@ -36,7 +36,6 @@ from comity.learning.advantages import StepRewards, estimate_advantages
 from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.credit.returns import discounted_returns
 from comity.learning.critic import predict_values
-from comity.learning.ppo.learner import PpoLearner
 from comity.learning.state.checkpoints import Checkpoints
 from comity.learning.training_batch import training_sequences
 from comity.players.scripted.strategies import MatrixStrategy
@@ -298,9 +297,8 @@ def update(rollout: Rollout, experiment: Experiment, task: Any) -> dict[str, Any
             for name, learner in experiment.learners.items()
         ]
         for learner in experiment.learners.values():
-            if isinstance(learner, PpoLearner):
-                for source, advantage in learner.mean_advantages.items():
-                    rollout.decisions[source].advantage = advantage
+            for source, advantage in learner.mean_advantages.items():
+                rollout.decisions[source].advantage = advantage
     if len(rows) <= 1:
         return rows[0] if rows else {}
     keys = dict.fromkeys(key for row in rows for key in row)

@@ -26,6 +26,9 @@ def make_learner(
 ) -> Learner:
     """A new learner under this name, with an adapter of this shape.
 
+    An algorithm with an update of its own has a method `new_learner`, which takes the arguments of
+    `Learner` and returns an instance of a subclass.
+
     `shape`: as `Adapters.add` takes it, and "dropout_in" (`comity.config.schema.DROPOUT_IN`).
     `updates`: their total number. The initial weights follow from `run_seed` and `name`.
     """
@@ -48,7 +51,8 @@ def make_learner(
             "order": seed(MINIBATCHES),
         }
         return PpoLearner(engine, name, optimizer, LossSettings(), **common, **more)
-    learner = Learner(engine, name, optimizer, algorithm.loss(), **common)
+    make = getattr(algorithm, "new_learner", Learner)
+    learner: Learner = make(engine, name, optimizer, algorithm.loss(), **common)
     if isinstance(algorithm, Reinforce):
         learner.critic = new_critic(engine, learner, algorithm, shape, seed, **common)
     return learner

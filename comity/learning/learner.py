@@ -96,6 +96,9 @@ class Learner:
         self.reference = ReferencePolicy(engine)
         self.parameters = engine.adapters.parameters(adapter)
         self.optimizer = self._new_optimizer()
+        self.mean_advantages: dict[int, float] = {}
+        """Advantages that the last update estimated itself, by `source`: of each decision the mean
+        over its terms. Empty where advantages come from `comity.learning.advantages`."""
         self.critic: ValueModel | None = None
         """Predicts values for this learner's advantages, if the algorithm uses any."""
 

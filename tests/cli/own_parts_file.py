@@ -10,6 +10,8 @@ from comity.games.base import Game, Move, Observation, PlayedMatches, Turn
 from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.stages import MatrixStage
 from comity.games.matrix.tables import DEFAULT_LENGTH, LengthChoice, make_length
+from comity.learning.algorithms.reinforce import Reinforce
+from comity.learning.learner import Learner
 from comity.players.scripted.strategies import MatrixStrategy
 from comity.prompts.base import LabelPrompt, labels_for
 from comity.rewards.base import BaseReward
@@ -111,9 +113,28 @@ def forgiveness(decisions: Sequence[Decision]) -> tuple[float, float]:
     return float(sum(d.move == 0 for d in shown)), float(len(shown))
 
 
+class Marking(Learner):
+    """An update that says itself what its advantages were."""
+
+    def update(self, sequences: Any, recording: Any = None) -> dict[str, Any]:
+        row = super().update(sequences, recording)
+        decisions = [one for sequence in sequences for one in sequence.decisions]
+        self.mean_advantages = {one.source: 7.0 for one in decisions}
+        return {**row, "marked": len(decisions)}
+
+
+@dataclass(frozen=True)
+class Marked(Reinforce):
+    """REINFORCE with an update of its own."""
+
+    def new_learner(self, *args: Any, **kwargs: Any) -> Learner:
+        return Marking(*args, **kwargs)
+
+
 REWARDS = {"worst_off": WorstOff}
 STAGES = {"toll": Toll, "ranks": Ranks}
 GAMES = {"hunt": hunt}
 PLAYERS = {"gradual": Gradual}
 PROMPTS = {"plain": Plain}
 METRICS = {"forgiveness": forgiveness}
+ALGORITHMS = {"marked": Marked}

@@ -39,6 +39,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         "comity.players": {"gradual": "Gradual"},
         "comity.prompts": {"plain": "Plain"},
         "comity.metrics": {"forgiveness": "forgiveness"},
+        "comity.algorithms": {"marked": "Marked"},
     }
     monkeypatch.delenv("COMITY_PARTS", raising=False)
     monkeypatch.setattr(
@@ -184,6 +185,14 @@ def test_a_run_of_own_parts_with_a_cross_play(tmp_path: Path) -> None:
     (line,) = (folder / "fair" / "seed-0" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["rewards"].keys() >= {"own", "peers", "mixed_virtue"}
     assert json.loads(line)["metrics"].keys() == {"forgiveness", *METRICS}
+
+
+def test_an_algorithm_has_an_update_of_its_own(tmp_path: Path) -> None:
+    run = train(small(tmp_path, "algorithm=marked", "iterations=1"))
+    (row,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = [d for d in read_decisions(run / "decisions" / "000000.parquet") if d.trained]
+    assert row["marked"] == len(trained) > 0
+    assert {d.advantage for d in trained} == {7.0}
 
 
 def test_they_are_played_at_the_terminal(

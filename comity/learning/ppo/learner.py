@@ -52,8 +52,6 @@ class PpoLearner(Learner):
         self.kl = KlController(ppo.kl, ppo)
         self._has_stepped = False
         """Whether a step was taken since the current batch was played."""
-        self.mean_advantages: dict[int, float] = {}
-        """Each decision's mean advantage over its terms in the last update, by `source`."""
         engine = kwargs.get("engine") or args[0]
         width = engine.model.config.get_text_config().hidden_size
         self.value_head = ValueHead(width, ppo.value_dropout, seed).to(engine.device)
