@@ -11,7 +11,7 @@ def check_label_ids(
     empty: Sequence[int],
     unknown: int | None,
 ) -> None:
-    """Raises `ComityError` for labels whose probabilities cannot be told apart.
+    """Raises `ComityError` for labels whose probabilities cannot be distinguished.
 
     Those without ids of their own (`empty`: the ids of an empty answer), with letters that the
     tokenizer does not know (`unknown`), and those whose ids begin with another's.

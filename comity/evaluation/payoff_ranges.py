@@ -66,8 +66,8 @@ def requires_exact_claims(game: Game | None) -> bool | None:
 def is_deterministic(game: Game, strategies: Sequence[Any]) -> bool:
     """Whether every match of these strategies (by seat) is identical.
 
-    Strategies of the axelrod package are taken at its word (its classifier). Others that do not
-    say how likely their moves are (`MatrixStrategy.probabilities`) are taken to mix.
+    For strategies of the axelrod package its classifier decides. Others that do not state the
+    probabilities of their moves (`MatrixStrategy.probabilities`) count as stochastic.
     """
     if (
         not isinstance(game, Iterated)

@@ -65,9 +65,9 @@ FALLBACKS = {
 
 RETRY_FEEDBACK = {
     "none": "the next attempt is sampled in the same context, as if there had been none before",
-    "append": "the failed answer stays, and a line of complaint is told before the next",
+    "append": "the failed answer stays in the prompt, followed by an error message",
 }
-"""What the player learns of an answer that could not be read."""
+"""What the prompt shows of an answer that could not be parsed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ _EMPTY = b"0" * 64
 FOOTER = 100_000
 """Bytes at the end of a file in which its metadata are."""
 NOT_AGAIN = (
-    "bring it back from a copy (resuming the run writes anew only what is later than its newest "
+    "restore it from a copy (resuming the run rewrites only what is later than its newest "
     "checkpoint)"
 )
 """What to do about a damaged file."""

@@ -22,7 +22,7 @@ from comity.rollout.scripted_matches import Pool, play_scripted
 
 @dataclass(frozen=True)
 class FieldScores:
-    """What everybody got from everybody."""
+    """Payoffs of every player against every other, and against itself."""
 
     names: tuple[str, ...]
     payoffs: np.ndarray

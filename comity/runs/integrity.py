@@ -26,18 +26,18 @@ CHANGEABLE = (
 )
 """Config keys that may be edited before a run is resumed: they do not change what is trained.
 
-The model's weights are compared by themselves."""
+The model's weights are compared separately."""
 
 ELSEWHERE = (*CHANGEABLE, "output", "composition", "iterations")
-"""Of a run that is only shown; more iterations may have been wanted since."""
+"""The same for a run that is only reported; its number of iterations may have been raised."""
 
-BACK = "bring it back from a copy"
+BACK = "restore it from a copy"
 
 
 def refuse_checkpoint(folder: Path) -> None:
     """Raises `ComityError` for a checkpoint, which has a config as a run has.
 
-    A run that went on in there would begin anew, and spoil the checkpoint.
+    A run that continued in it would start from iteration 0 and damage the checkpoint.
     """
     if (folder / "manifest.json").exists() and (folder / "state.json").exists():
         run = os.path.normpath(folder / ".." / "..")
@@ -68,7 +68,7 @@ def check_metrics(run: Path, counted: Mapping[str, Any]) -> None:
     if len(lines) < metrics["lines"]:
         raise ComityError(f"{what} {len(lines)} lines instead of {metrics['lines']}; {BACK}")
     if digest(run, lines) != metrics["sha256"]:
-        raise ComityError(f"{what} other lines than then; {BACK}")
+        raise ComityError(f"{what} other lines than it had then; {BACK}")
 
 
 def check_records(run: Path, records: Mapping[str, str]) -> None:
@@ -129,7 +129,7 @@ def file_digest(path: Path) -> str:
 
 
 def _what(run: Path) -> str:
-    return f"{run} is not what it was at its newest checkpoint"
+    return f"{run} differs from its newest checkpoint"
 
 
 def _check_config(folder: Path, then: Mapping[str, Any]) -> None:

@@ -84,7 +84,7 @@ def test_unreadable_parquet(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=2)
     path = run / "decisions" / "000001.parquet"
     path.write_bytes(path.read_bytes()[:200])
-    refused([run], "000001.parquet cannot be read", "bring it back from a copy")
+    refused([run], "000001.parquet cannot be read", "restore it from a copy")
 
 
 def test_missing_columns(tmp_path: Path) -> None:

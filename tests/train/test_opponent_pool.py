@@ -401,7 +401,7 @@ def test_a_damaged_snapshot_is_told_and_not_faced(
     folder = only_folder(tmp_path)
     weights = folder / "opponent_pool/main/000001/adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
-    with pytest.raises(WorkError, match=r"000001 is damaged: .* another checksum; bring it back"):
+    with pytest.raises(WorkError, match=r"000001 is damaged: .* another checksum; restore it"):
         train(stored_config(folder), resume=folder, report=False)
 
 

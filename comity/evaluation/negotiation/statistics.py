@@ -40,7 +40,7 @@ class Statistic:
     "number"."""
     per: str
     """What is counted: each "answer" `[D]`, the "seat" in a round `[R, S]`, the "round" `[R]`
-    or the "match" `[M]`; one that nobody chosen took part in is left out."""
+    or the "match" `[M]`; one in which no chosen player took part is left out."""
     count: Callable[[NegotiationOutcomes], Counts]
     needs: str = "claims"
     """One of `NEEDS`."""

@@ -46,7 +46,7 @@ class Snapshot:
         """Raises `WorkError` unless its files are intact."""
         wrong = find_damage(self.folder)
         if wrong is not None:
-            raise WorkError(f"the snapshot {self.folder} is damaged: {wrong}; bring it back")
+            raise WorkError(f"the snapshot {self.folder} is damaged: {wrong}; restore it")
 
 
 class Snapshots:

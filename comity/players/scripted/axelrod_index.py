@@ -20,7 +20,7 @@ PACKAGE = "axelrod"
 INSTALL = "pip install 'comity[axelrod]'"
 TABLE = "axelrod_strategies.csv"
 USES = {"game": "payoffs", "length": "length"}
-"""What a strategy may be told, by the package's word."""
+"""What a strategy may use, by the package's name for it."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@
 
 The package's strategies keep their state in player objects and draw random numbers from a
 generator of their own. One object plays one seat of one match. Its seed comes from a stream of the
-match, and it sees what the seat sees: the played moves, after trembles. It is told the payoffs of
-the game from its own seat, the noise, and the number of rounds where that is fixed (else infinity,
-as the package does where a match may end at any time).
+match, and it sees what the seat sees: the played moves, after trembles. It receives the
+payoffs of the game from its own seat, the noise, and the number of rounds if that is fixed (else
+infinity, as the package does where a match may end at any time).
 """
 
 from collections.abc import Mapping
