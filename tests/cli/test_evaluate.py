@@ -15,6 +15,7 @@ from comity.commands.generalization import _left_out
 from comity.commands.generalization_plan import GAMES, Options, make_plan
 from comity.evaluation.generalization.questions import FRAMINGS, fitting
 from comity.experiments.trained import trained_policies
+from comity.rollout.record_files import checksum
 from comity.train import train
 from tests.train.small import only_folder, small
 
@@ -49,6 +50,7 @@ def test_it_writes_numbers_a_table_and_a_page(
     assert list(numbers["games"]) == ["stag_hunt"]
     assert sum(numbers["play"]["ipd"]["stag_hunt"]["strict"]["action_types"].values()) == 10
     rows = pq.read_table(run / "generalization.parquet").to_pylist()
+    assert len(checksum(run / "generalization.parquet")) == 64
     assert len(rows) == numbers["questions"]
     assert {row["label_cooperate"] for row in rows} == {"action1", "action2", "action3", "A"}
     assert (run / "generalization.html").read_text().startswith("<!doctype html>")
