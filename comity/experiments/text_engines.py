@@ -6,6 +6,7 @@ Runs in one process share the server, as they share the base model.
 import atexit
 import shutil
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from comity.engines.vllm.check import check_server
 from comity.engines.vllm.client import VllmClient
 from comity.engines.vllm.sampler import VllmSampler
 from comity.engines.vllm.server import VllmServer
+from comity.errors import ComityError
 from comity.runs.progress import say
 
 _shared: dict[tuple[object, ...], VllmSampler] = {}
@@ -62,7 +64,12 @@ def _connect(engine: Engine, config: Config, settings: EngineConfig) -> VllmSamp
     model = client.model()
     check_server(client, model, engine)
     folder = own / "adapters" if settings.adapters is None else Path(settings.adapters)
-    adapters = ServedAdapters(client, model, folder)
+    sampler = VllmSampler(client, ServedAdapters(client, model, folder))
     if settings.url is not None:
-        atexit.register(adapters.close)  # The server goes on without us.
-    return VllmSampler(client, adapters)
+        atexit.register(_leave, sampler)  # The server goes on without us.
+    return sampler
+
+
+def _leave(sampler: VllmSampler) -> None:
+    with suppress(ComityError):  # It may have ended before.
+        sampler.close()

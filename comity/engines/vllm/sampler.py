@@ -53,13 +53,12 @@ class VllmSampler:
                 left.append(answer)
         return left
 
-    def metrics(self) -> dict[str, int]:
-        """Counts so far, for the log."""
-        return {
-            "tokens": self.tokens,
-            "answers": self.answers,
-            "completed_here": self.completed_here,
-        }
+    def close(self) -> None:
+        """Unload our adapters from the server and close the connection."""
+        try:
+            self._adapters.close()
+        finally:
+            self._client.close()
 
 
 def request_body(answer: SamplingState, model: str) -> dict[str, Any]:
