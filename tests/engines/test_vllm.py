@@ -1,5 +1,6 @@
 """Text from a vLLM server: what arrives is what the local engine would have sampled from."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -34,15 +35,13 @@ NEAR = 1e-3
 class World:
     """An engine that samples on a twin, and the twin."""
 
-    def __init__(self, folder: Path, url: str, twin: VllmTwin, kept: int = 2) -> None:
-        self.folder, self.twin = folder, twin
+    def __init__(self, folder: Path, url: str, twin: VllmTwin | None, served: Path) -> None:
+        self._twin = twin
         self.engine = Engine(load_model(str(folder), "float32", "cpu"))
         self.chat = ChatFormat.from_tokenizer(load_tokenizer(str(folder)))
         self.grammars = GrammarCompiler(self.chat)
         self.client = VllmClient(url)
-        self.sampler = VllmSampler(
-            self.client, ServedAdapters(self.client, "base", folder.parent / "served", kept)
-        )
+        self.sampler = VllmSampler(self.client, ServedAdapters(self.client, "base", served, kept=2))
         self.engine.text_sampler = partial(self.sampler.sample, self.engine)
 
     def add(self, name: str, seed: int) -> None:
@@ -50,11 +49,16 @@ class World:
         self.engine.adapters.add(name, rank=4, seed=seed)
         self.change(name, seed)
 
-    def change(self, name: str, seed: int) -> None:
+    @property
+    def twin(self) -> VllmTwin:
+        assert self._twin is not None
+        return self._twin
+
+    def change(self, name: str, seed: int, size: float = 0.2) -> None:
         drawn = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for weights in self.engine.adapters.parameters(name).values():
-                weights.add_(0.2 * torch.randn(weights.shape, generator=drawn))
+                weights.add_(size * torch.randn(weights.shape, generator=drawn))
 
     def request(
         self, session: Any, seed: int, pattern: str | None, adapter: str | None = None
@@ -91,13 +95,12 @@ class World:
 
 @pytest.fixture
 def world(tiny_model: Callable[[str], Path], tmp_path: Path) -> Iterator[World]:
-    folder = tmp_path / "model"
-    folder.symlink_to(tiny_model("llama"))
+    folder = tiny_model("llama")
     behind = Engine(load_model(str(folder), "float32", "cpu"))
     chat = ChatFormat.from_tokenizer(load_tokenizer(str(folder)))
     twin = VllmTwin(behind, GrammarCompiler(chat))
     with serving(twin) as url:
-        found = World(folder, url, twin)
+        found = World(folder, url, twin, tmp_path / "served")
         yield found
         found.client.close()
 
@@ -296,3 +299,26 @@ def test_a_server_that_does_not_start_leaves_its_last_error(tmp_path: Path) -> N
     program.chmod(0o755)
     with pytest.raises(ComityError, match=r"did not start: .*No module named"):
         _server(str(program), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_real_server(smollm2: Path, tmp_path: Path) -> None:
+    """vLLM itself, from the environment that the variable names."""
+    python = os.environ.get("COMITY_VLLM_PYTHON")
+    if not python:
+        pytest.skip("COMITY_VLLM_PYTHON names no environment with vLLM")
+    server = _server(
+        python, smollm2, log=tmp_path / "log", rank=4, options=["--max-model-len", "1024"]
+    )
+    try:
+        world = World(smollm2, server.url, None, served=tmp_path / "served")
+        check_server(world.client, world.client.model(), world.engine)
+        world.engine.adapters.add("learner", rank=4, seed=1)
+        for round_ in range(2):
+            world.change("learner", round_, 0.02)
+            for pattern in (None, PATTERN):
+                for request, sample in world.sample(range(4), pattern, "learner"):
+                    found = world.plain_logprobs(request, sample)
+                    np.testing.assert_allclose(sample.logprobs, found, atol=0.01)
+    finally:
+        server.close()
