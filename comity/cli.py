@@ -215,8 +215,8 @@ def list_(
         str | None,
         typer.Argument(
             help="experiments, games, lengths, prompts, answers, rewards, players, algorithms, "
-            "metrics, optimizers, adapters, opponent_pools, apis, models, sinks, streams, or a "
-            "group of published settings: moral/regime, moral/opponent, moral/version, "
+            "metrics, optimizers, adapters, opponent_pools, apis, models, engines, sinks, streams, "
+            "or a group of published settings: moral/regime, moral/opponent, moral/version, "
             "negotiation/game, negotiation/method, negotiation/version; default: all.",
             metavar="KIND",
         ),

@@ -115,6 +115,7 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "opponent_pools": lambda: options("opponent_pool"),
     "apis": lambda: options("api"),
     "models": lambda: options("model"),
+    "engines": lambda: options("engine"),
     "sinks": _sinks,
     "streams": _streams,
     **{group: partial(options, group) for group in PARTS},

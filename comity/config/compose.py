@@ -70,6 +70,9 @@ def _expand_home(config: Config) -> None:
     """Expands `~` in paths; a shell does not in `output=~/runs`."""
     config.output = os.path.expanduser(config.output)
     config.model.name = os.path.expanduser(config.model.name)
+    for key in ("python", "adapters"):
+        if (path := getattr(config.engine, key)) is not None:
+            setattr(config.engine, key, os.path.expanduser(path))
     if config.opponent_pool is not None and config.opponent_pool.initial_snapshots is not None:
         config.opponent_pool.initial_snapshots = os.path.expanduser(
             config.opponent_pool.initial_snapshots
@@ -104,6 +107,7 @@ def check(config: Config) -> None:
         )
     if config.opponent_pool is not None:
         _check_opponent_pool(config.opponent_pool)
+    _check_engine(config)
     for key in ("game", "prompt", "answer", "reward", "algorithm"):
         if not isinstance(getattr(config, key).get("name"), str):
             raise ComityError(f"{key}: needs a name; choose one of `comity list {key}s`")
@@ -127,6 +131,22 @@ def check(config: Config) -> None:
             raise ComityError(
                 f"study.arms: {arm!r} is not a valid folder name; use letters, digits, - and _"
             )
+
+
+def _check_engine(config: Config) -> None:
+    """Raises `ComityError` unless a vLLM engine names one server, and has no dropout in play."""
+    engine = config.engine
+    if engine.name != "vllm":
+        return
+    if (engine.url is None) == (engine.python is None):
+        raise ComityError(
+            "engine=vllm needs engine.url (a running server) or engine.python (an environment with "
+            "vLLM, from which one is started), and not both"
+        )
+    if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
+        raise ComityError("engine=vllm samples without dropout; use adapter.dropout_in=learning")
+    if config.model.quantization is not None:
+        raise ComityError("engine=vllm serves plain weights; set model.quantization=null")
 
 
 def _check_opponent_pool(settings: OpponentPoolConfig) -> None:

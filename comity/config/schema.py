@@ -33,6 +33,35 @@ class ModelConfig:
     """nf4: base weights in 4 bits (bitsandbytes, needs CUDA); null: no quantization."""
 
 
+ENGINES = {
+    "local": "in this process",
+    "vllm": "by a vLLM server; scored answers and learning stay in this process",
+}
+"""Where text is sampled."""
+
+
+@dataclass
+class EngineConfig:
+    """What samples text: this process, or a vLLM server beside it."""
+
+    name: str = "local"
+    """One of `ENGINES`."""
+    url: str | None = None
+    """vllm: a running server (http://127.0.0.1:8000). It must read the folder `adapters`."""
+    python: str | None = None
+    """vllm: Python of an environment with vLLM, or its folder; a server is started from it, and
+    ended with the run."""
+    adapters: str | None = None
+    """Folder through which adapters reach the server; null: a temporary one."""
+    options: list[str] = field(default_factory=list)
+    """Further arguments of the server that is started ([--max-model-len, "4096"])."""
+    timeout: float = limited(600.0, above=0)
+    """Seconds that the server may take to start."""
+
+    def __post_init__(self) -> None:
+        lookup("engine", self.name, ENGINES)
+
+
 DROPOUT_IN = {
     "learning": "in the update; answers are sampled without dropout",
     "playing": "in sampling; the update is computed without dropout",
@@ -261,6 +290,8 @@ class Config:
     """Parent folder of run folders."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The base language model."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """What samples text."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     """The learners' adapters."""
     game: Block = field(default_factory=dict)

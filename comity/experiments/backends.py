@@ -16,6 +16,7 @@ from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
 from comity.errors import ComityError
 from comity.experiments.rules import Rules
+from comity.experiments.text_engines import choose_text_engine
 from comity.players.language_model.context_length import check_context
 from comity.players.language_model.player import LanguageModelBackend
 from comity.runs.progress import say
@@ -52,6 +53,7 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
                 "model's chat template; remove it"
             )
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
+    choose_text_engine(engine, config)
     chat = chat.for_vocabulary(engine.head.vocabulary, labels)
     models = LanguageModelBackend(
         engine, chat, rules.prompt, rules.answer, record, rules.exploration

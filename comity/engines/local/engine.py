@@ -9,7 +9,7 @@ It handles token ids, adapters and hidden states, and knows nothing about games.
   common prefix one time for several micro-batches.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -24,6 +24,7 @@ from comity.engines.local.kv_cache import Cache, KVCache, PrefixCache
 from comity.engines.local.model_check import check_model, unsupported_errors
 from comity.engines.local.packing import HiddenStates, PackedBatch, pack
 from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
+from comity.engines.local.sampling import SamplingState
 from comity.engines.local.scoring import LMHead
 from comity.engines.local.session import Session
 from comity.errors import WorkError
@@ -85,6 +86,8 @@ class Engine:
             self.context_limit = context_limit(model)
             self._body = model_body(model)
             self.adapters = Adapters(model)
+        self.text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None = None
+        """Samples text elsewhere (`comity.engines.vllm`); None: here."""
         self.tokens_computed = 0
         """Distinct tokens computed so far, in all passes."""
         self.tokens_reused = 0

@@ -74,7 +74,8 @@ class SamplingState:
         """The allowed next tokens."""
         self.stop = ""
         """Why sampling stopped (`Sample.stop`); "" while it has not."""
-        self._start = len(request.conversation.ids)
+        self.start = len(request.conversation.ids)
+        """Length of the conversation before the answer."""
         self._ids: list[int] = []
         self._logprobs: list[float] = []
         self._offsets: list[int] = []
@@ -86,7 +87,7 @@ class SamplingState:
         conversation, matcher = self.request.conversation, self.request.matcher
         self._ids.append(token)
         self._logprobs.append(logprob)
-        self._offsets.append(len(conversation.ids) - self._start)
+        self._offsets.append(len(conversation.ids) - self.start)
         self._masks.append(self.mask)
         conversation.append([token])
         if matcher is not None:

@@ -5,7 +5,7 @@ the exact distribution over a short list of legal answers (`score`) or sampled t
 Only tokens that no conversation of the session has had in the same context are computed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,6 +55,9 @@ class ForwardEngine(Protocol):
     """What a session needs of an engine (`comity.engines.local.engine.Engine`)."""
 
     head: LMHead
+    text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None
+    """Samples text elsewhere and returns the answers that have to be completed here; None: all
+    text is sampled here."""
     max_tokens: int
     """Most tokens of one forward pass without gradients."""
 
@@ -203,6 +206,10 @@ class Session:
         self, answers: Sequence[SamplingState], allow_pause: bool = False
     ) -> None:
         """Sample until every answer has stopped or, with `allow_pause`, may pause."""
+        if self._engine.text_sampler is not None:
+            self.stop_recording()
+            allow_pause = False  # Complete answers cost a server little.
+            answers = self._engine.text_sampler([one for one in answers if not one.stop])
         adapters = {answer.request.conversation.adapter for answer in answers}
         many = max((answer.request.max_tokens for answer in answers), default=0) >= MERGE_MIN_TOKENS
         # Recorded passes keep their graphs, whose weights must not be overwritten by merging.

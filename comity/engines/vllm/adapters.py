@@ -1,0 +1,69 @@
+"""Adapters on the server: written to a folder and loaded under a name that never changes meaning.
+
+The name ends with a hash of the weights. A server keeps what it computed by an adapter's name, so
+other weights under an old name would be played with the old ones' cache.
+"""
+
+import hashlib
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Collection
+from pathlib import Path
+
+from comity.engines.local.engine import Engine
+from comity.engines.vllm.client import VllmClient
+
+KEPT = 8
+"""Adapters that stay on the server, at least those of one batch."""
+
+
+class ServedAdapters:
+    """The adapters of an engine as the server knows them."""
+
+    def __init__(self, client: VllmClient, base: str, folder: Path, kept: int = KEPT) -> None:
+        """`base`: the served base model's name; `folder`: one that the server reads, too."""
+        self._client = client
+        self._base = base
+        self._folder = folder
+        self._kept = kept
+        self._loaded: OrderedDict[str, None] = OrderedDict()
+
+    def names(self, engine: Engine, adapters: Collection[str | None]) -> dict[str | None, str]:
+        """The server's name of each adapter with its present weights; loads what is new."""
+        found: dict[str | None, str] = {}
+        for adapter in adapters:
+            if adapter is None:
+                found[adapter] = self._base
+                continue
+            name = served_name(engine, adapter)
+            found[adapter] = name
+            if name in self._loaded:
+                self._loaded.move_to_end(name)
+                continue
+            folder = self._folder / name
+            engine.adapters.save(adapter, folder)
+            self._client.load_adapter(name, str(folder.absolute()))
+            self._loaded[name] = None
+        while len(self._loaded) > max(self._kept, len(found)):
+            self._unload(next(iter(self._loaded)))
+        return found
+
+    def close(self) -> None:
+        """Unload everything from the server, which may serve others after us."""
+        for name in list(self._loaded):
+            self._unload(name)
+
+    def _unload(self, name: str) -> None:
+        del self._loaded[name]
+        self._client.unload_adapter(name)
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+def served_name(engine: Engine, adapter: str) -> str:
+    """An adapter's name with a hash (BLAKE2b, 64 bits) of its weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for parameter, weights in engine.adapters.parameters(adapter).items():
+        digest.update(parameter.encode())
+        digest.update(weights.detach().cpu().contiguous().numpy().tobytes())
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', adapter)}-{digest.hexdigest()}"

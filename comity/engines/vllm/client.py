@@ -1,0 +1,120 @@
+"""The client of a vLLM server: token ids in, token ids and their log-probabilities out.
+
+It uses vLLM's completions endpoint, whose additions to OpenAI's are needed: prompts of token ids,
+token ids in the answer, grammars, and adapters that are loaded while the server runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from comity.engines.api.event_loop import EventLoop, wait
+from comity.errors import ComityError, WorkError, printable
+
+DEADLINE = 1800.0
+"""Seconds for an answer; a batch of long ones waits in the server's queue."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Sampled tokens with their log-probabilities in the distribution sampled from."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+class VllmClient:
+    """Asks one server."""
+
+    def __init__(self, url: str) -> None:
+        """`url`: of the server, with or without `/v1`. Raises `ComityError` without `openai`."""
+        try:
+            import openai
+        except ImportError:
+            raise ComityError(
+                "engine=vllm needs the package openai: pip install 'openai>=2.25'"
+            ) from None
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._openai = openai.AsyncOpenAI(
+            base_url=f"{self.url}/v1", api_key="none", max_retries=2, timeout=DEADLINE
+        )
+        self._loop = EventLoop()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._loop.run(self._openai.close())
+        self._loop.close()
+
+    def model(self) -> str:
+        """Name of the served base model; `ComityError` where no vLLM server is."""
+        found = self._loop.run(self._get("/models"))
+        served = [one for one in found.get("data", ()) if not one.get("parent")]
+        if not served or served[0].get("owned_by") != "vllm":
+            raise ComityError(f"the server at {self.url} is not vLLM; engine.url must name one")
+        return str(served[0]["id"])
+
+    def complete(self, bodies: Sequence[Mapping[str, Any]]) -> list[Completion]:
+        """The completions of all requests, sent at once; the server batches them."""
+        return wait(self._loop.start([self._complete(one) for one in bodies]))
+
+    def prompt_logprobs(self, model: str, ids: Sequence[int]) -> list[float]:
+        """log-probability of every id after the first, given those before it."""
+        body = {"model": model, "prompt": list(ids), "max_tokens": 1, "prompt_logprobs": 0}
+        found = self._loop.run(self._post("/completions", body))
+        rows = found["choices"][0]["prompt_logprobs"]
+        return [
+            float(row[str(token)]["logprob"]) for row, token in zip(rows[1:], ids[1:], strict=True)
+        ]
+
+    def load_adapter(self, name: str, folder: str) -> None:
+        """Load an adapter from a folder that the server can read."""
+        body = {"lora_name": name, "lora_path": folder}
+        self._loop.run(self._post("/load_lora_adapter", body))
+
+    def unload_adapter(self, name: str) -> None:
+        """Unload an adapter."""
+        self._loop.run(self._post("/unload_lora_adapter", {"lora_name": name}))
+
+    async def _complete(self, body: Mapping[str, Any]) -> Completion:
+        found = await self._post("/completions", dict(body))
+        try:
+            choice = found["choices"][0]
+            ids = tuple(int(token) for token in choice["token_ids"])
+            logprobs = tuple(float(value) for value in choice["logprobs"]["token_logprobs"])
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise WorkError(
+                f"the server at {self.url} answers without token ids and log-probabilities; "
+                "Comity needs vLLM 0.11 or newer"
+            ) from None
+        if len(ids) != len(logprobs):
+            raise WorkError(
+                f"the server at {self.url} gave {len(ids)} tokens and {len(logprobs)} "
+                "log-probabilities"
+            )
+        return Completion(ids, logprobs)
+
+    async def _get(self, path: str) -> Any:
+        return await self._request("get", path, None)
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return await self._request("post", path, dict(body))
+
+    async def _request(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        import openai
+
+        try:
+            if method == "get":
+                return await self._openai.get(path, cast_to=object)
+            return await self._openai.post(path, cast_to=object, body=body)
+        except openai.APIStatusError as error:
+            text = " ".join(printable(error.message).split())[:300]
+            raise WorkError(f"the server at {self.url} refuses {path}: {text}") from None
+        except openai.APITimeoutError:
+            raise WorkError(
+                f"the server at {self.url} does not answer in {DEADLINE:.0f} s"
+            ) from None
+        except openai.APIConnectionError as error:
+            raise WorkError(
+                f"the server at {self.url} cannot be reached ({error.__cause__ or error}); start "
+                "it, or let engine.python start one"
+            ) from None

