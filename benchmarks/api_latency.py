@@ -125,9 +125,10 @@ def measure(matches: int, rounds: int, concurrency: int, latency: float) -> dict
 
         with RunFolder.create(config) as folder:
             folder.resume_with = "nothing"
-            began = time.perf_counter()
+            began, computed = time.perf_counter(), time.process_time()
             play_and_record(plans, robin, folder, "matches")
             seconds = time.perf_counter() - began
+            computed = time.process_time() - computed
             stored = sum(1 for _ in read_matches(folder.path))
             answers = (folder.path / "api_answers.jsonl").read_bytes().count(b"\n")
     batches = [min(API_BATCH, matches - first) for first in range(0, matches, API_BATCH)]
@@ -140,6 +141,7 @@ def measure(matches: int, rounds: int, concurrency: int, latency: float) -> dict
         "latency": latency,
         "concurrency": concurrency,
         "seconds": round(seconds, 2),
+        "processor_seconds": round(computed, 2),
         "ideal": round(rounds * latency * waves, 2),
         "resident_mb": {
             "quarter": round(next(mb for done, mb in resident if done >= matches / 4), 1),
