@@ -145,7 +145,7 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
                 **uncorrected_fraction(rollout.decisions),
                 **learned,
                 "tokens_played": tokens_played,
-                **experiment.api.metrics(rollout),
+                **experiment.api.metrics(rollout.decisions, len(rollout.missing)),
                 "seconds": {
                     "play": round(played - began, 3),
                     "learn": round(now - played, 3),

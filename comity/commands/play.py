@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from comity.commands.play_setup import MODELS, play_config, trained_seats
 from comity.config.schema import Config
 from comity.config.seats import HUMAN, check_strategy, is_api, scripted_player
-from comity.errors import ComityError
+from comity.errors import ComityError, WorkError
 from comity.evaluation.metrics import iteration_metrics
 from comity.evaluation.moral.reference_policies import split_reference_policies
 from comity.evaluation.payoff_ranges import requires_exact_claims
@@ -74,11 +74,14 @@ def play_game(
     rules = _checked(config, runs)
     screen = screen or Terminal()
     with ExitStack() as stack:
-        players = _players(config, rules, runs, screen, stack)
+        answer = build("answer", config.answer, ANSWERS)
+        apis = stack.enter_context(ApiPlayers.of(config, rules.prompt, answer))
+        players = _players(config, rules, runs, screen, apis, stack)
         # After the checks, so that a refused request leaves no folder behind; before the first
         # match, so that no match is lost because the folder cannot be created.
         run = stack.enter_context(RunFolder.create(config))
-        return _PlaySession(run, rules, players, screen, _display_names(players, runs)).run()
+        apis.open(run.path)
+        return _PlaySession(run, rules, players, screen, _display_names(players, runs), apis).run()
 
 
 def _checked(config: Config, runs: "Mapping[str, Trained]") -> MatchRules:
@@ -113,12 +116,11 @@ def _players(
     rules: MatchRules,
     runs: "Mapping[str, Trained]",
     screen: Screen,
+    apis: ApiPlayers,
     stack: ExitStack,
 ) -> tuple[Player, ...]:
     """The player on each seat; `stack` unloads their adapters."""
     people = config.seats.count(HUMAN)
-    answer = build("answer", config.answer, ANSWERS)
-    apis = stack.enter_context(ApiPlayers(config.api, rules.prompt, answer))
     models: LanguageModelBackend | None = None
     players: list[Player] = []
     seated: dict[str, Player] = {}
@@ -140,7 +142,6 @@ def _players(
                 models = untrained_models(config)
             seated[seat] = _policy(seat, runs.get(seat), models, config.temperature, stack)
         players.append(seated[seat])
-    apis.check_servers()
     return tuple(players)
 
 
@@ -191,8 +192,10 @@ class _PlaySession:
         players: tuple[Player, ...],
         screen: Screen,
         names: Sequence[str],
+        apis: ApiPlayers,
     ) -> None:
         self._run, self._rules, self._players, self._screen = run, rules, players, screen
+        self._apis = apis
         self._decisions: list[Decision] = []
         self._conversations: list[Conversation] = []
         self._finished: list[tuple[float, ...]] = []
@@ -237,7 +240,9 @@ class _PlaySession:
 
     def _play(self, match: Match) -> None:
         """Play one match, write its records and show its result."""
-        rollout = play(self._rules.game, [match], keep=True)
+        rollout = play(self._rules.game, [match], keep=True, allow_missing=True)
+        for reason in rollout.missing.values():
+            raise WorkError(f"{reason}; {self._recorded()}")
         assert rollout.runner is not None
         game, state = rollout.runner.games[0], rollout.runner.states[0]
         history = game.history(state)
@@ -290,6 +295,7 @@ class _PlaySession:
             {
                 "iteration": 0,
                 **iteration_metrics(self._decisions, requires_exact_claims(self._rules.game)),
+                **self._apis.metrics(self._decisions),
                 "reward": None,
                 "phase": 0,
                 "rewards": {},

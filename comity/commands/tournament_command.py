@@ -30,7 +30,7 @@ def tournament(
         list[str] | None,
         typer.Argument(
             help="Players (a strategy, axelrod:NAME, run:FOLDER[@ITERATION][:LEARNER], base, "
-            "model:ID, adapter:FOLDER), and group=option or key=value.",
+            "model:ID, adapter:FOLDER, api:MODEL@BASE_URL), and group=option or key=value.",
             metavar="PLAYER ...",
             show_default=False,
         ),

@@ -1,6 +1,6 @@
 """The models behind APIs that a config seats: their clients, their answer log, their usage."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from comity.evaluation.metrics import api_outcomes
 from comity.players.api.player import ApiBackend, ApiPlayer
 from comity.prompts.answers import AnswerFormat
 from comity.prompts.base import Prompt
-from comity.rollout.play import Rollout
+from comity.rollout.records import Decision
 
 ANSWERS_FILE = "api_answers.jsonl"
 """The answer log in a run folder."""
@@ -122,11 +122,14 @@ class ApiPlayers:
         """Usage so far in a few words, for a progress line; "" without such players."""
         return describe(self.used) if self._backends else ""
 
-    def metrics(self, rollout: Rollout) -> dict[str, Any]:
-        """Usage since the last call, and outcomes, for metrics.jsonl; {} without such players."""
+    def metrics(self, decisions: Sequence[Decision], missing: int = 0) -> dict[str, Any]:
+        """Usage since the last call, and outcomes, for metrics.jsonl; {} without such players.
+
+        `missing`: matches that were abandoned.
+        """
         if not self._backends:
             return {}
-        outcomes = {"outcomes": api_outcomes(rollout.decisions), "missing": len(rollout.missing)}
+        outcomes = {"outcomes": api_outcomes(decisions), "missing": missing}
         before, self._told = self._told, self.used
         return {"api": {**self._told.since(before).as_row(), **outcomes}}
 

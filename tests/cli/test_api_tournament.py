@@ -134,8 +134,9 @@ def test_a_responder_is_trained_against_an_api() -> None:
     )
     with Server(answer=lambda body: "A") as server:
         folder = run_exploit(
-            ExploitRequest(f"api:m@{server.url}", "prisoners_dilemma", overrides, 1)
+            ExploitRequest(f"api:org/m@{server.url}", "prisoners_dilemma", overrides, 1)
         )
+    assert folder.name.startswith("exploit-m-prisoners-dilemma-")
     write_exploit_page(folder)
     found = json.loads((folder / "summary.json").read_text())
     assert found["victim"]["kind"] == "api" and found["victim_self_play"]["mean"] == 3

@@ -14,11 +14,12 @@ from comity.commands.generalization import Trained
 from comity.commands.play import play_game
 from comity.commands.play_setup import play_config, trained_seats
 from comity.config.compose import load_config
-from comity.errors import ComityError
+from comity.errors import ComityError, WorkError
 from comity.players.human.player import NoHumanSeatError, QuitError
 from comity.rollout.record_files import read_conversations, read_decisions
 from comity.runs.folder import read_metrics
 from comity.train import train
+from tests.misbehaving_api import Server, error
 from tests.players.screens import FakeScreen
 from tests.train.small import only_folder, small
 
@@ -136,6 +137,43 @@ def test_seeds_are_drawn_unless_given(no_model: None) -> None:
     assert play_config("trust_and_split", seats, {}, ["seed=7"]).seed == 7
     assert play_config("trust_and_split", seats, {}, ["seed=7"], seed=8).seed == 8
     assert len({play_config("trust_and_split", seats, {}).seed for _ in range(3)}) > 1
+
+
+def behind(server: Server) -> tuple[str, ...]:
+    """A seat's opponent: the model behind the server."""
+    prices = "api.prices={input: 1, output: 10, cached: null}"
+    quick = ("api.tries=2", "api.backoff=0.001")
+    return "human,api", "api=local", f"api.base_url={server.url}", prices, *quick
+
+
+def test_answers_of_a_model_behind_an_api_are_logged_and_priced(no_model: None) -> None:
+    with Server(answer=lambda body: "B") as server:
+        seats, *settings = behind(server)
+        folder, _ = typed("A B A A", "prisoners_dilemma", seats, *settings, ROUNDS, matches=2)
+        asked = len(server.bodies)
+    lines = (folder / "api_answers.jsonl").read_text().splitlines()
+    assert len(lines) == asked == 4
+    assert {json.loads(line)["text"] for line in lines} == {"B"}
+    (row,) = read_metrics(folder)
+    assert (row["api"]["answers"], row["api"]["input_tokens"]) == (4, 400)
+    assert row["api"]["cost"] == pytest.approx(0.0008)
+    assert row["api"]["outcomes"]["legal"] == 4
+
+
+def test_a_server_that_fails_ends_the_play_with_the_finished_matches(no_model: None) -> None:
+    answers = iter(["A", "A"])
+    with Server(answer=lambda body: next(answers, (500, error("busy")))) as server:
+        seats, *settings = behind(server)
+        with pytest.raises(WorkError, match=r"busy.*the finished match is recorded in plays/"):
+            typed("A B A A", "prisoners_dilemma", seats, *settings, ROUNDS, matches=2)
+    (folder,) = Path("plays").iterdir()
+    assert len(read_decisions(folder / "decisions/000000.parquet")) == 4
+
+
+def test_a_missing_server_is_noticed_before_a_model_is_loaded(no_model: None) -> None:
+    with pytest.raises(ComityError, match="no OpenAI-compatible server answers"):
+        typed("A", "public_goods", "human,base,base,api:m@http://127.0.0.1:9/v1", "api=local")
+    assert not Path("plays").exists()
 
 
 # Leaving

@@ -133,6 +133,18 @@ ONE_LINE = {
         (400, error("too many tokens", code="context_length_exceeded")),
         "the conversation is too long for fake-1",
     ),
+    "parameter by detail": (
+        (422, {"detail": "Unexpected fields in the request: {'top_p'}"}),
+        "fake-1 refuses the parameter 'top_p'; remove it .*Unexpected fields",
+    ),
+    "schema": (
+        (400, error("unknown field: response_format")),
+        "fake-1 has no structured outputs; set api.structured=false: unknown field",
+    ),
+    "detail": (
+        (400, {"detail": "Server is pinned to 'b'"}),
+        "status 400.: Server is pinned to 'b'",
+    ),
     "other": ((422, error("no")), "refuses the request .status 422.: no"),
 }
 

@@ -12,6 +12,7 @@ import pytest
 from comity.engines.api.answer_log import AnswerLog
 from comity.engines.api.client import ApiClient
 from comity.engines.api.settings import Endpoint
+from comity.errors import ComityWarning
 from comity.evaluation.metrics import api_outcomes, illegal, rate
 from comity.games.base import Game
 from comity.games.lengths import Fixed
@@ -289,15 +290,30 @@ class _Silent:
 
 def test_structured_outputs_are_advisory(opened: Opened):
     said = iter(['{"answer": "A"}', "B", '{"answer": "C"}', '{"answer": 1}'])
-    with Server(answer=lambda body: next(said)) as server:
+    ignored = r"fake@.* without the JSON .* ignore it"
+    with (
+        Server(answer=lambda body: next(said)) as server,
+        pytest.warns(ComityWarning, match=ignored) as warned,
+    ):
         rollout = play(dilemma(4), matches(opened(server, structured=True), scripted(), 1))
+    assert len(warned) == 1
     schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
     assert schema["properties"] == {"answer": {"type": "string", "enum": ["A", "B"]}}
     mine = [d for d in rollout.decisions if d.controller == "api"]
     assert [d.text for d in mine] == ["A", "B", "C", '{"answer": 1}']
     assert [d.move for d in mine] == [0, 1, -1, -1]
-    assert all(d.constrained for d in mine)
-    assert unwrap('{"answer": "A", "why": "x"}') == '{"answer": "A", "why": "x"}'
+    # Recorded as constrained where the server kept to the schema.
+    assert [d.constrained for d in mine] == [True, False, True, False]
+    assert unwrap('{"answer": "A", "why": "x"}') is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_schema_that_is_kept_to_and_answers_that_were_cut_off_are_no_warning(opened: Opened):
+    said = iter(['{"answer": "A"}', completion('{"ans', "length")])
+    with Server(answer=lambda body: next(said)) as server:
+        rollout = play(dilemma(2), matches(opened(server, structured=True), scripted(), 1))
+    mine = [d for d in rollout.decisions if d.controller == "api"]
+    assert [d.parse_status for d in mine] == ["legal", "cut_off"]
 
 
 def test_a_thinking_block_is_a_part_of_its_own(opened: Opened):

@@ -58,6 +58,8 @@ class ApiClient:
         )
         self.used = Totals()
         """What was asked for in this process, from the log or not."""
+        self.ignores_schema = False
+        """An answer was not of the schema that was sent with its request."""
         self._jitter = random.Random()  # Not the global one, whose state training keeps.
         self._key = endpoint.key()
         self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()
@@ -89,7 +91,7 @@ class ApiClient:
         if budget is not None and cost >= budget:
             raise BudgetReachedError(
                 f"the budget of ${budget:g} is reached (${cost:.4g} spent); everything "
-                " answered is kept: raise api.budget in the run's config.yaml "
+                "answered is kept: raise api.budget in the run's config.yaml "
                 "and resume, or start again with a larger one"
             )
 

@@ -92,7 +92,7 @@ def judge_status(
             f"model{said}"
         )
     named = param if param in endpoint.parameters else _named_parameter(words, endpoint)
-    if param == "response_format" and not named:
+    if not named and "response_format" in (param, *re.findall(r"\w+", words)):
         raise FatalApiError(f"{model} has no structured outputs; set api.structured=false{said}")
     if named:
         raise FatalApiError(
@@ -110,7 +110,8 @@ def _error(body: object) -> tuple[str, str, str]:
         code = str(block.get("code") or "")
         kind = str(block.get("type") or "")
         found = kind if kind in QUOTA else code or kind
-        return found, str(block.get("param") or ""), _words(block.get("message"))
+        words = block.get("message") or block.get("detail")  # "detail": servers made with FastAPI.
+        return found, str(block.get("param") or ""), _words(words)
     return "", "", _words(body)
 
 

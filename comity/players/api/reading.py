@@ -31,14 +31,17 @@ def read_answer(
 ) -> Response:
     """The response for an answer; `labels`: the legal answers as shown, if there is no form.
 
-    A refused answer is no move, whatever it says; one that was cut off counts if it is complete.
+    Where an answer has the form of a schema that was sent (`structured`), it is recorded as
+    constrained. A refused answer is no move, whatever it says; one that was cut off counts if it is
+    complete.
     """
-    text = unwrap(completion.text) if structured else completion.text
+    inner = unwrap(completion.text) if structured else None
+    text = completion.text if inner is None else inner
     answer = Response(
         ILLEGAL,
         text,
         finish_reason=completion.finish_reason,
-        constrained=structured,
+        constrained=inner is not None,
         trainable=False,
         legal=labels if form is None else (),
     )

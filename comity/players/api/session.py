@@ -10,12 +10,16 @@ from dataclasses import replace
 
 from comity.engines.api.client import ApiFailureError
 from comity.engines.api.event_loop import wait
+from comity.errors import warn
 from comity.games.base import ILLEGAL, Illegal
 from comity.players.api.chat_log import Chat, ChatLog
 from comity.players.api.reading import complaint, read_answer, split_thinking
 from comity.players.api.structured import response_format
 from comity.players.base import Request, Response
 from comity.prompts.answer_forms.forms import Form
+
+UNFINISHED = ("refused", "cut_off")
+"""Answers that say nothing about whether the server keeps to a schema."""
 
 
 class ApiSession(ChatLog):
@@ -33,7 +37,20 @@ class ApiSession(ChatLog):
         future = self.setup.client.loop.start(
             [self._decide(request, chat) for request, chat in zip(requests, chats, strict=True)]
         )
-        return lambda: wait(future)
+        return lambda: self._checked(wait(future))
+
+    def _checked(self, responses: list[Response]) -> list[Response]:
+        """The responses; warns once per endpoint where its answers are not of the schema."""
+        client = self.setup.client
+        if self.setup.structured and not client.ignores_schema:
+            complete = [r for r in responses if not r.failure and r.parse_status not in UNFINISHED]
+            client.ignores_schema = any(not one.constrained for one in complete)
+            if client.ignores_schema:
+                warn(
+                    f"{client.endpoint.name} answers without the JSON that api.structured=true "
+                    "asks for; the server seems to ignore it (answers are parsed all the same)"
+                )
+        return responses
 
     def finish(self) -> dict[int, Response]:
         """Nothing: responses are always complete."""

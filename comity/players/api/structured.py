@@ -36,12 +36,15 @@ def response_format(form: Form | None, labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def unwrap(text: str) -> str:
-    """The answer in a JSON object with the only property `answer`; other texts as they are."""
+def unwrap(text: str) -> str | None:
+    """The answer in a JSON object with the only property `answer`; None for other texts.
+
+    A server that keeps to the schema writes nothing else.
+    """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return text
+        return None
     if isinstance(found, dict) and set(found) == {FIELD} and isinstance(found[FIELD], str):
         return str(found[FIELD])
-    return text
+    return None
