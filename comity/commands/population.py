@@ -3,20 +3,24 @@
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from comity.commands.population_page import PAIRS
 from comity.config.compose import to_yaml
 from comity.config.population import load_population
 from comity.config.population_schema import PopulationConfig
 from comity.errors import ComityError
-from comity.experiments.populations import describe, settings_of
+from comity.experiments.populations import describe, language_model_config, settings_of
 from comity.files import write_atomically
 from comity.learning.state.checkpoints import Checkpoints
 from comity.populations.agents.tabular import TabularAgents
+from comity.populations.composition import LANGUAGE_MODEL, parse
 from comity.populations.pair_records import (
     PairWriter,
     QValueWriter,
@@ -27,21 +31,18 @@ from comity.populations.records import RecordWriter, write_agents
 from comity.populations.train import Population, build_population
 from comity.populations.window_metrics import WindowMetrics
 from comity.runs.population_folder import PopulationFolder, check_same_population, may_go_on
-from comity.runs.progress import Progress
+from comity.runs.progress import Progress, say
 from comity.runs.provenance import command
 from comity.runs.sinks import SinkError, Sinks, check_sinks
 from comity.runs.versions import versions
 from comity.safe_reading import read_object
 
-PAIRS = "pairs"
-"""Folder of the pairs of a population with several fixed pairs."""
-
 
 def run_population(config: PopulationConfig) -> Path:
     """Train a new population; returns its folder. Everything is checked before there is one."""
     check_sinks(config.sinks)
-    population = make_population(config)
     with ExitStack() as stack:
+        config, population = make_population(config, stack)
         progress = stack.enter_context(Progress())
         folder = stack.enter_context(PopulationFolder.create(config))
         folder.note_versions({**versions(), "command": command(config, "population")})
@@ -70,15 +71,40 @@ def resume_population(path: Path, iterations: int | None = None) -> Path:
                 )
             folder.set_iterations(iterations)
         check_sinks(folder.config.sinks)
-        population = make_population(folder.config)
+        _, population = make_population(folder.config, stack)
         progress = stack.enter_context(Progress())
         train_population(folder, population, progress)
     return folder.path
 
 
-def make_population(config: PopulationConfig) -> Population:
-    """The population of a config; `ComityError` for anything invalid."""
-    return build_population(settings_of(config))
+def make_population(
+    config: PopulationConfig, stack: ExitStack
+) -> tuple[PopulationConfig, Population]:
+    """The config with the checkpoints of frozen runs written out, and its population.
+
+    `stack` unloads the adapters of language models. Raises `ComityError` for anything invalid;
+    everything that can be checked without a model is checked before one is loaded.
+    """
+    settings = settings_of(config)
+    members = parse(settings.composition, settings.rewards).members
+    if not any(member.startswith(LANGUAGE_MODEL) for member in members):
+        return config, build_population(settings)
+    experiment = language_model_config(config)
+    say(f"{config.name}: loading torch ...")
+    from comity.experiments.population_models import PopulationModels, pinned_members
+    from comity.populations.agents.language_model import LanguageModelSettings
+
+    config = replace(config, agents=written(pinned_members(members, experiment)))
+    settings = settings_of(config)
+    options = LanguageModelSettings(**vars(config.language_model))
+    models = stack.enter_context(PopulationModels(settings, experiment, options))
+    return config, build_population(settings, models)
+
+
+def written(members: Sequence[str]) -> str:
+    """The composition of some agents in this order."""
+    counted = [(member, len(list(alike))) for member, alike in groupby(members)]
+    return "_".join(f"{count}x{member}" for member, count in counted)
 
 
 def train_population(folder: PopulationFolder, population: Population, progress: Progress) -> None:
@@ -90,7 +116,7 @@ def train_population(folder: PopulationFolder, population: Population, progress:
     write_agents(folder.path, about)
     records = Records(folder, population, about)
     window = WindowMetrics(population.composition.members)
-    first = population.episode
+    first, lines = population.episode, len(folder.metrics())
     with (
         Sinks(config.sinks, folder.path, asdict(config)) as sinks,
         progress.task(config.agents[:40], config.iterations, first) as task,
@@ -98,7 +124,7 @@ def train_population(folder: PopulationFolder, population: Population, progress:
         began = time.perf_counter()
 
         def finished(games: Any) -> None:
-            nonlocal began
+            nonlocal began, lines
             window.add(games)
             done = population.episode
             records.note_tables(done)
@@ -108,7 +134,7 @@ def train_population(folder: PopulationFolder, population: Population, progress:
             # A line ends at a checkpoint too, so that a resumed population writes the same ones.
             if done % config.record.metrics_every == 0 or due:
                 now = time.perf_counter()
-                row, began = window.row(done, now - began), now
+                row, began, lines = window.row(lines, done, now - began), now, lines + 1
                 folder.append_metrics(row)
                 sinks.log(done - 1, row)
             if due:
@@ -116,9 +142,7 @@ def train_population(folder: PopulationFolder, population: Population, progress:
                 checkpoints.save(done, partial(save, folder, population))
             task.add(1, row)
 
-        population.run(
-            finished, records.writer, statistics_every=config.record.statistics_every
-        )
+        population.run(finished, records.writer, statistics_every=config.record.statistics_every)
 
 
 class Records:

@@ -118,7 +118,9 @@ def elsewhere(key: str, schema: type = Config) -> str:
     block, _, last = key.rpartition(".")
     if block in GROUPS and is_key(block, schema) and (choices := _choices(block, last)):
         return f"only {block}={' or '.join(choices)} has it"
-    beside = [place.rpartition(".")[2] for place in _places(schema) if place.startswith(f"{block}.")]
+    beside = [
+        place.rpartition(".")[2] for place in _places(schema) if place.startswith(f"{block}.")
+    ]
     if block and (close := difflib.get_close_matches(last, beside, n=1, cutoff=0.8)):
         return f"did you mean {close[0]}?"
     own = POPULATION_SYNONYMS if schema is PopulationConfig else {}
@@ -127,7 +129,9 @@ def elsewhere(key: str, schema: type = Config) -> str:
     target = SYNONYMS.get(last.lower())
     if target is not None and target.partition("=")[0] != key and _exists(target, schema):
         return f"write {target}"
-    places = [place for place in _places(schema) if place.rpartition(".")[2] == last and place != key]
+    places = [
+        place for place in _places(schema) if place.rpartition(".")[2] == last and place != key
+    ]
     return f"write {' or '.join(places)}" if places else ""
 
 

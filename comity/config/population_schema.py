@@ -63,6 +63,20 @@ class TabularConfig:
 
 
 @dataclass
+class LanguageModelConfig:
+    """How the language models of a population are asked and trained."""
+
+    episodes_per_update: int = limited(16, at_least=1, at_most=100_000)
+    """Episodes between updates."""
+    min_decisions: int = limited(16, at_least=1, at_most=1_000_000)
+    """With fewer decisions an agent's update is deferred to the next one."""
+    frozen_selection: str = "prompt"
+    """How frozen models choose partners: asked by prompt, or uniform."""
+    selection_goal: str = "selfish"
+    """The goal in the selection prompt."""
+
+
+@dataclass
 class ControlsConfig:
     """Baselines that a population with partner selection is compared with."""
 
@@ -127,8 +141,18 @@ class PopulationConfig:
     """The language model of types with the prefix LLM: (`model=smollm2-135m`); null: none."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     """The adapters of language models that learn."""
+    prompt: Block = field(default_factory=dict)
+    """How language models are told of a game."""
+    answer: Block = field(default_factory=dict)
+    """The answer format of language models."""
+    temperature: float = limited(1.0, above=0)
+    """Sampling temperature of language models."""
+    algorithm: Block = field(default_factory=dict)
+    """The learning algorithm of language models: reinforce or ppo."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimizer of language models."""
+    language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    """How language models are asked and trained."""
     checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(every=1000))
     """When checkpoints are saved, in episodes."""
     record: PopulationRecordConfig = field(default_factory=PopulationRecordConfig)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from comity.config.population_schema import PopulationConfig
+from comity.config.schema import Config, ModelConfig
 from comity.errors import ComityError, lookup
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.matrix.iterated import Iterated
-from comity.populations.composition import Composition, parse
+from comity.populations.composition import LANGUAGE_MODEL, Composition, is_frozen, parse
 from comity.populations.settings import DeepQ, PopulationSettings, Tabular
 from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
 from comity.rewards import REWARDS
@@ -32,6 +33,34 @@ def settings_of(config: PopulationConfig) -> PopulationSettings:
         tabular=Tabular(**vars(config.tabular)),
         random_matching=config.controls.random_matching,
         random_selection=config.controls.random_selection,
+    )
+
+
+def language_model_config(config: PopulationConfig) -> Config:
+    """What language models need of an experiment's config.
+
+    Raises `ComityError` where types with the prefix LLM: that learn have no model. Frozen runs
+    have their own.
+    """
+    members = parse(config.agents, config.types).members
+    learning = [one for one in members if one.startswith(LANGUAGE_MODEL) and not is_frozen(one)]
+    if learning and config.model is None:
+        raise ComityError(
+            f"{learning[0]} is a language model, and the population has none: add "
+            "model=smollm2-135m, or another of comity list models"
+        )
+    return Config(
+        name=config.name,
+        seed=config.seed,
+        model=config.model or ModelConfig(),
+        adapter=config.adapter,
+        game=config.game,
+        prompt=config.prompt,
+        answer=config.answer,
+        temperature=config.temperature,
+        algorithm=config.algorithm,
+        optimizer=config.optimizer,
+        seats=["base", "base"],
     )
 
 

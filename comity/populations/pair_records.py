@@ -1,9 +1,9 @@
 """Records of populations in fixed pairs: a folder per pair, as if it were a population of two.
 
-    pairs/S-UT/agents.json
-    pairs/S-UT/games/fixed/part-000000.parquet
-    pairs/S-UT/statistics/fixed/part-000000.parquet
-    pairs/S-UT/q_values/part-000000.parquet
+pairs/S-UT/agents.json
+pairs/S-UT/games/fixed/part-000000.parquet
+pairs/S-UT/statistics/fixed/part-000000.parquet
+pairs/S-UT/q_values/part-000000.parquet
 """
 
 import json
@@ -58,6 +58,7 @@ class PairWriter:
             run, agent = np.nonzero(~np.isnan(values))
             self._statistics.append(
                 {
+                    "condition": np.full(len(run), condition),
                     "run": self._runs[run],
                     "episode": np.full(len(run), episode, dtype=np.int32),
                     "agent": agent.astype(np.int16),
@@ -76,7 +77,7 @@ class PairWriter:
                 here = columns["agent"] // 2 == pair
                 own = {name: column[here] for name, column in columns.items()}
                 own["agent"] = own["agent"] % 2
-                write_part(folder / "statistics" / "fixed", first, pa.table(own))
+                write_part(folder / "statistics", first, pa.table(own))
             self._statistics = []
 
     def _flush_games(self) -> None:

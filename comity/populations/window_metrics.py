@@ -23,10 +23,10 @@ class WindowMetrics:
         for condition, one in games.items():
             self._games.setdefault(condition, []).append(one)
 
-    def row(self, episode: int, seconds: float) -> dict[str, Any]:
+    def row(self, number: int, episode: int, seconds: float) -> dict[str, Any]:
         """Metrics of the first condition, of its types, and of the other conditions by name.
 
-        `episode`: finished ones. The collected episodes are forgotten.
+        `number`: of the line; `episode`: finished episodes. The collected ones are forgotten.
         """
         rows = {name: self._means(games) for name, games in self._games.items()}
         self._games = {}
@@ -37,7 +37,8 @@ class WindowMetrics:
             if name != main
         }
         return {
-            "iteration": episode - 1,
+            "iteration": number,
+            "episode": episode,
             **rows[main],
             **others,
             "seconds": {"total": round(seconds, 3)},

@@ -58,6 +58,7 @@ __all__ = [
 REFERENCE_POLICIES = "reference_policies.json"
 """Baselines and reference values for a run's page."""
 
+
 class RunFolder(LockedFolder):
     """The one writer of a run; a context manager that holds the run's lock."""
 
@@ -161,6 +162,7 @@ class RunFolder(LockedFolder):
                 if path.stem.isdigit() and int(path.stem) > iteration:
                     path.unlink()
         self._records = {n: d for n, d in self._records.items() if _iteration(n) <= iteration}
+
 
 def _iteration(name: str) -> int:
     """The iteration of `decisions/000003.parquet`."""
