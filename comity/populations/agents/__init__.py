@@ -1,0 +1,1 @@
+"""The groups of agents of a population, one module for each kind."""
