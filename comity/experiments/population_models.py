@@ -20,6 +20,7 @@ from comity.experiments.backends import untrained_models
 from comity.experiments.rules import optimizer_settings
 from comity.games import make_game
 from comity.games.base import Game
+from comity.games.randomness import POPULATION
 from comity.learning.algorithms import ALGORITHMS, Algorithm
 from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.factory import make_learner
@@ -84,9 +85,9 @@ class PopulationModels:
                         rows[-1].append(LanguageModelAgent(policy))
                     else:
                         backend = loaded[conditions_of(config)]
-                        name = f"run{number}-{owner[0].removeprefix(PREFIX)}-{owner[1]}"
+                        stream = (config.seed, number, POPULATION, *owner)
                         rows[-1].append(
-                            self._learner(name, backend, config, algorithm, iterations, settings)
+                            self._learner(stream, backend, config, algorithm, iterations, settings)
                         )
             for policy in {id(one.policy): one.policy for row in rows for one in row}.values():
                 # Raises ComityError where the tokenizer cannot tell labels apart.
@@ -110,14 +111,16 @@ class PopulationModels:
 
     def _learner(
         self,
-        name: str,
+        stream: tuple[int | str, ...],
         backend: LanguageModelBackend,
         config: Config,
         algorithm: Algorithm,
         iterations: int,
         settings: LanguageModelSettings,
     ) -> LanguageModelAgent:
-        """A learner with a new adapter."""
+        """A learner with a new adapter; `stream` names its random streams."""
+        _, number, _, kind, among = stream
+        name = f"run{number}-{str(kind).removeprefix(PREFIX)}-{among}"
         learner = make_learner(
             backend.engine,
             name,
@@ -130,7 +133,7 @@ class PopulationModels:
         self._stack.callback(backend.engine.adapters.remove, name)
         policy = Policy(name, backend, name, config.temperature, 0, trained=True)
         return LanguageModelAgent(
-            policy, AgentTrainer(learner, config.temperature, settings.min_decisions)
+            policy, AgentTrainer(learner, config.temperature, settings.min_decisions, stream)
         )
 
 

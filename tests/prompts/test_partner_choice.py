@@ -45,7 +45,9 @@ def test_the_text_shows_every_candidates_latest_move_and_nothing_else_of_it(
         move = latest[candidate]
         assert told == ("nothing valid" if move is None else NAMES[move])
     # The whole text follows from labels and moves: nothing says who the candidates are.
-    pairs = [(label, latest[i]) for label, i in zip(question.labels, question.candidates)]
+    pairs = [
+        (label, latest[i]) for label, i in zip(question.labels, question.candidates, strict=True)
+    ]
     assert question.text == PROMPT.render(GAME, NAMES, pairs)
 
 
@@ -104,7 +106,7 @@ def test_the_text_is_complete_and_names_no_virtue(goal: str) -> None:
 def test_questions_share_their_beginning() -> None:
     """Up to the candidates, so that an engine computes it once."""
     one, other = asked([0, 1, 0], 1).text, asked([1, 1, 1], 2).text
-    common = next(i for i, (a, b) in enumerate(zip(one, other)) if a != b)
+    common = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     assert one[:common].rstrip("BEFGHJKLMNOPQRSTUVWXY\n").endswith("picked last:")
 
 

@@ -18,9 +18,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from comity.engines.local.scoring import Answers
 from comity.errors import ComityError
+from comity.games.randomness import generator
 from comity.learning.learner import Learner
 from comity.learning.training_batch import TrainedDecision, TrainingSequence
 
@@ -76,9 +78,19 @@ def decision_advantages(kinds: Sequence[str], rewards: Sequence[float]) -> np.nd
 class AgentTrainer:
     """A learner of one run with the decisions that it has not learned from yet."""
 
-    def __init__(self, learner: Learner, temperature: float, min_decisions: int) -> None:
-        """`min_decisions`: fewer of them defer an update. `temperature`: of the policy."""
+    def __init__(
+        self,
+        learner: Learner,
+        temperature: float,
+        min_decisions: int,
+        stream: tuple[int | str, ...],
+    ) -> None:
+        """`min_decisions`: fewer of them defer an update. `temperature`: of the policy.
+
+        `stream`: name of the agent's random streams, for the dropout of PPO's value model.
+        """
         self.learner = learner
+        self._stream = stream
         self.buffer: list[Decision] = []
         self._temperature = temperature
         self._min_decisions = min_decisions
@@ -95,7 +107,10 @@ class AgentTrainer:
         """
         if not self.ready:
             return {"decisions": 0}
-        row = self.learner.update(self.sequences())
+        seed = generator(*self._stream, "update", self.learner.version).integers(2**62)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(seed))
+            row = self.learner.update(self.sequences())
         self.buffer = []
         return row
 
