@@ -1,1 +1,1 @@
-"""The groups of agents of a population, one module for each kind."""
+"""The kinds of agents: fixed strategies, tabular and deep Q-learners, language models."""
