@@ -69,7 +69,8 @@ STREAMS: Final[dict[str, str]] = {
     BRANCH: "step, seat, alternative: prefix of all streams of a counterfactual branch",
     FOLLOWUP: "seat, question: the answer to a follow-up question",
     EXPLORATION: "seat, round: the exploration instruction in a learner's prompt",
-    PROMPT: "the variant shuffled (labels, swap, layout; mention or answer with seat and round)",
+    PROMPT: "the variant shuffled (labels, swap, layout; mention or answer with seat and round; "
+    "candidates, candidate labels)",
     # Owner: the run's seed.
     ENVIRONMENT: "iteration, group of matches: the environment seed",
     SEAT_ASSIGNMENT: "iteration, group: the assignment of players to seats",

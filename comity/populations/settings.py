@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from comity.errors import ComityError, lookup
-from comity.games.base import Game
 from comity.games.lengths import Fixed
 from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.stages import MatrixStage
@@ -110,7 +109,7 @@ class PopulationSettings:
     """One of `STATES`."""
     learner: str = "dqn"
     """One of `LEARNERS`."""
-    game: Game = field(default_factory=prisoners_dilemma_4310)
+    game: Iterated = field(default_factory=prisoners_dilemma_4310)
     """Any game of two seats and two moves; its stage is played once per game."""
     rewards: Mapping[str, Any] = field(default_factory=dict)
     """Reward blocks by type; see `comity.populations.types.type_reward`."""

@@ -187,6 +187,31 @@ class Population:
                 merged.setdefault(name, np.full(shape, np.nan))[:, group.agents] = values
         return merged
 
+    def about(self) -> dict[str, Any]:
+        """What the records are about, for `agents.json`."""
+        payoffs = self.tables.payoffs[0, 0, 0, :2, :2], self.tables.payoffs[1, 0, 0, :2, :2]
+        parts = (self.composition.types, self.kinds, self.composition.labels)
+        agents = [
+            {"index": index, "type": kind, "kind": group, "label": label}
+            for index, (kind, group, label) in enumerate(zip(*parts, strict=True))
+        ]
+        return {
+            "composition": self.composition.text,
+            "agents": agents,
+            "matching": self.settings.matching,
+            "conditions": list(self.condition_names),
+            "runs": list(self.settings.numbers),
+            "iterations": self.settings.iterations,
+            "game": {
+                "title": self.settings.game.stage.title,
+                "moves": list(self.settings.game.moves),
+                "payoffs": [
+                    [[float(payoffs[0][a, b]), float(payoffs[1][b, a])] for b in range(2)]
+                    for a in range(2)
+                ],
+            },
+        }
+
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
         return {
