@@ -9,7 +9,7 @@ from comity.errors import ComityError, lookup
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.matrix.iterated import Iterated
-from comity.populations.composition import LANGUAGE_MODEL, Composition, is_frozen, parse
+from comity.populations.composition import FROZEN, LANGUAGE_MODEL, Composition, parse
 from comity.populations.settings import DeepQ, PopulationSettings, Tabular
 from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
 from comity.rewards import REWARDS
@@ -43,7 +43,8 @@ def language_model_config(config: PopulationConfig) -> Config:
     have their own.
     """
     members = parse(config.agents, config.types).members
-    learning = [one for one in members if one.startswith(LANGUAGE_MODEL) and not is_frozen(one)]
+    models = [one for one in members if one.startswith(LANGUAGE_MODEL)]
+    learning = [one for one in models if not one.startswith(FROZEN)]
     if learning and config.model is None:
         raise ComityError(
             f"{learning[0]} is a language model, and the population has none: add "
