@@ -235,9 +235,15 @@ class Population:
 
         Raises `ComityError` for a state of another population or a damaged one.
         """
-        self.episode, state = read_state(folder, self.identity())
-        for name, condition in self.conditions.items():
-            condition.load(state[name])
+        episode, state = read_state(folder, self.identity())
+        try:
+            for name, condition in self.conditions.items():
+                condition.load(state[name])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ComityError(
+                f"checkpoint {folder} is damaged or incomplete ({error!r})"
+            ) from error
+        self.episode = episode
 
 
 def build_population(

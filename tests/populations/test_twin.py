@@ -29,7 +29,7 @@ def test_moves_and_weights_are_those_of_the_naive_loop(name: str) -> None:
     settings = CASES[name]
     population = build_population(settings)
     naive = [NaivePopulation(settings, run) for run in settings.numbers]
-    for _ in range(25):
+    for _ in range(12):
         games = population.step()["selection"]
         for run, one in enumerate(naive):
             assert one.step() == played(games, run), f"episode {games.episode}, run {run}"
