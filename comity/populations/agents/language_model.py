@@ -181,7 +181,8 @@ class LanguageModelAgents:
                 for name, values in learned.items():
                     if row.get(name) is not None:
                         values[run, place] = row[name]
-            self._forget()
+            if np.nansum(learned["decisions"]) > 0:
+                self._forget()
             statistics = {**statistics, **learned}
         return statistics
 
