@@ -18,83 +18,65 @@ from comity.experiments.agent_plans import AgentPlan, plan_agent
 from comity.experiments.agents import Agents, conditions_of
 from comity.experiments.backends import untrained_models
 from comity.experiments.rules import optimizer_settings
-from comity.games import make_game
-from comity.games.base import Game
 from comity.games.randomness import POPULATION
 from comity.learning.algorithms import ALGORITHMS, Algorithm
 from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.factory import make_learner
 from comity.learning.ppo.objective import PpoSettings
+from comity.players.base import Player
 from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.populations.agents.language_model import LanguageModelAgents, LanguageModelSettings
 from comity.populations.agents.language_model_questions import LanguageModelAgent
 from comity.populations.agents.language_model_training import AgentTrainer
+from comity.populations.composition import LANGUAGE_MODEL, is_frozen, parse
+from comity.populations.members import Members
+from comity.populations.settings import PopulationSettings
+from comity.populations.streams import Owner
+from comity.populations.train import LANGUAGE_MODELS
 from comity.prompts import PROMPTS
 from comity.prompts.matrix.partner_choice import all_labels
-from comity.prompts.matrix.structured import two_by_two_stage
 from comity.registry import build
 
-PREFIX = "LLM:"
-FROZEN = ("run", "base", "model", "adapter")
-"""Kinds of frozen agents; whatever else follows the prefix is a learner's type."""
 MAX_LEARNERS = 64
-"""Most adapters that are trained at once, agents times runs."""
+"""Most adapters that are trained at once."""
 
 
 class PopulationModels:
     """The language models of a population; a context manager that unloads their adapters.
 
-    `group` is their `comity.populations.base.AgentGroup`.
+    It makes the groups that `comity.populations.train.build_population` asks for:
+
+        with PopulationModels(settings, config) as models:
+            population = build_population(settings, models)
     """
 
     def __init__(
         self,
-        members: Sequence[str],
+        settings: PopulationSettings,
         config: Config,
-        iterations: int,
-        run_numbers: Sequence[int],
-        settings: LanguageModelSettings | None = None,
-        game: Game | None = None,
+        options: LanguageModelSettings | None = None,
     ) -> None:
-        """`members`, `[N]`: the whole composition; those without the prefix are of other groups.
+        """`config`: model, adapter, prompt, answer format, temperature, algorithm and optimizer.
 
-        `config`: model, adapter, prompt, answer format, temperature, algorithm and optimizer, game
-        and seed; its seats are ignored. `game`: None: the config's. Everything is checked before a
-        model is loaded; raises `ComityError`.
+        Its game, seats and seed are ignored. Everything is checked before a model is loaded;
+        raises `ComityError`.
         """
-        settings = settings or LanguageModelSettings()
-        game = make_game(config.game) if game is None else game
-        plans, algorithm = check_language_models(members, config, len(run_numbers), game)
-        agents = [index for index, name in enumerate(members) if name.startswith(PREFIX)]
-        owners = [(members[i], list(members[:i]).count(members[i])) for i in agents]
+        self._options = options or LanguageModelSettings()
+        composition = parse(settings.composition, settings.rewards)
+        self._config = replace(config, seats=["base"] * 2, seed=settings.seed)
+        self._plans, self._algorithm = check_language_models(settings, self._config)
         self._stack = ExitStack()
+        loaded: dict[str, LanguageModelBackend] = {}
         try:
-            loaded: dict[str, LanguageModelBackend] = {}
-            if len(plans) < len(agents):
-                loaded[conditions_of(config)] = untrained_models(config)
-            frozen = self._stack.enter_context(
-                Agents(list({plan.name: plan for plan in plans.values()}.values()), loaded)
-            )
-            rows: list[list[LanguageModelAgent]] = []
-            for number in run_numbers:
-                rows.append([])
-                for index, owner in zip(agents, owners, strict=True):
-                    if index in plans:
-                        policy = frozen.players[plans[index].name]
-                        assert isinstance(policy, Policy)
-                        rows[-1].append(LanguageModelAgent(policy))
-                    else:
-                        backend = loaded[conditions_of(config)]
-                        stream = (config.seed, number, POPULATION, *owner)
-                        rows[-1].append(
-                            self._learner(stream, backend, config, algorithm, iterations, settings)
-                        )
-            for policy in {id(one.policy): one.policy for row in rows for one in row}.values():
+            models = [one for one in composition.members if one.startswith(LANGUAGE_MODEL)]
+            if any(one not in self._plans for one in models):
+                loaded[conditions_of(self._config)] = untrained_models(self._config)
+            self._frozen = self._stack.enter_context(Agents([*self._plans.values()], loaded))
+            self._backend = loaded.get(conditions_of(self._config))
+            labels = all_labels(composition.size - 1)
+            for backend in [*loaded.values(), *map(_backend, self._frozen.players.values())]:
                 # Raises ComityError where the tokenizer cannot tell labels apart.
-                policy.backend.chat.encode_labels(all_labels(len(members) - 1))
-            self.group = LanguageModelAgents(
-                agents, owners, rows, len(members), game, config.seed, run_numbers, settings
-            )
+                backend.chat.encode_labels(labels)
         except BaseException:
             self.close()
             raise
@@ -109,62 +91,81 @@ class PopulationModels:
         """Unload the adapters."""
         self._stack.close()
 
-    def _learner(
-        self,
-        stream: tuple[int | str, ...],
-        backend: LanguageModelBackend,
-        config: Config,
-        algorithm: Algorithm,
-        iterations: int,
-        settings: LanguageModelSettings,
-    ) -> LanguageModelAgent:
-        """A learner with a new adapter; `stream` names its random streams."""
-        _, number, _, kind, among = stream
-        name = f"run{number}-{str(kind).removeprefix(PREFIX)}-{among}"
+    def __call__(self, kind: str, members: Members) -> LanguageModelAgents:
+        """The group of these members; `kind`: language_model.
+
+        Each condition of a population has a group with adapters of its own.
+        """
+        if kind != LANGUAGE_MODELS:
+            raise ValueError(f"no group of the kind {kind!r} is made here")
+        rows = [
+            [self._agent(number, owner, members.settings) for owner in members.owners]
+            for number in members.settings.numbers
+        ]
+        settings = members.settings
+        return LanguageModelAgents(
+            members.agents.tolist(),
+            members.owners,
+            rows,
+            members.size,
+            settings.game,
+            settings.seed,
+            settings.numbers,
+            self._options,
+        )
+
+    def _agent(self, number: int, owner: Owner, settings: PopulationSettings) -> LanguageModelAgent:
+        """One agent of a run: a frozen policy, or a learner with a new adapter."""
+        member, among = str(owner[0]), owner[1]
+        if member in self._plans:
+            policy = self._frozen.players[self._plans[member].name]
+            assert isinstance(policy, Policy)
+            return LanguageModelAgent(policy)
+        backend, config = self._backend, self._config
+        assert backend is not None
+        name = f"run{number}-{member.removeprefix(LANGUAGE_MODEL)}-{among}-{settings.matching}"
         learner = make_learner(
             backend.engine,
             name,
             vars(config.adapter),
-            algorithm,
+            self._algorithm,
             optimizer_settings(config.optimizer),
-            updates=max(1, iterations // settings.episodes_per_update),
-            run_seed=config.seed,
+            updates=max(1, settings.iterations // self._options.episodes_per_update),
+            run_seed=settings.seed,
         )
         self._stack.callback(backend.engine.adapters.remove, name)
         policy = Policy(name, backend, name, config.temperature, 0, trained=True)
-        return LanguageModelAgent(
-            policy, AgentTrainer(learner, config.temperature, settings.min_decisions, stream)
-        )
+        stream = (settings.seed, number, POPULATION, *owner)
+        trainer = AgentTrainer(learner, config.temperature, self._options.min_decisions, stream)
+        return LanguageModelAgent(policy, trainer)
 
 
-def is_frozen(member: str) -> bool:
-    """Whether a member of a composition is a frozen language model."""
-    kind = member.removeprefix(PREFIX).partition(":")[0]
-    return member.startswith(PREFIX) and kind in FROZEN
+def _backend(player: Player) -> LanguageModelBackend:
+    """The backend of a frozen language model."""
+    assert isinstance(player, Policy)
+    return player.backend
 
 
 def check_language_models(
-    members: Sequence[str], config: Config, runs: int, game: Game
-) -> tuple[dict[int, AgentPlan], Algorithm]:
-    """The plans of frozen agents by index, and the algorithm; raises `ComityError`.
+    settings: PopulationSettings, config: Config
+) -> tuple[dict[str, AgentPlan], Algorithm]:
+    """The plans of frozen agents by member, and the algorithm; raises `ComityError`.
 
     Loads no model.
     """
-    two_by_two_stage(game)
-    config = replace(config, seats=["base"] * 2)
+    game = settings.game
     prompt = build("prompt", config.prompt, PROMPTS)
     prompt.labels(game)
     prompt.opening(game, game.turns(game.start(0))[0])
     algorithm = build("algorithm", config.algorithm, ALGORITHMS)
+    members = parse(settings.composition, settings.rewards).members
     plans = {
-        index: plan_agent(parse_player(member.removeprefix(PREFIX)), config)
-        for index, member in enumerate(members)
+        member: plan_agent(parse_player(member.removeprefix(LANGUAGE_MODEL)), config)
+        for member in members
         if is_frozen(member)
     }
-    learners = runs * sum(
-        member.startswith(PREFIX) and index not in plans for index, member in enumerate(members)
-    )
-    if not learners:
+    learning = [one for one in members if one.startswith(LANGUAGE_MODEL) and one not in plans]
+    if not learning:
         return plans, algorithm
     estimated = type(algorithm) is Reinforce and algorithm.estimator == "baseline"
     if not (estimated or isinstance(algorithm, PpoSettings)):
@@ -176,10 +177,13 @@ def check_language_models(
         raise ComityError("language models of a population need adapter.dropout=0")
     if config.exploration:
         raise ComityError("language models of a population need exploration=[]")
-    if learners > MAX_LEARNERS:
+    twice = settings.random_matching and settings.matching == "selection"
+    adapters = len(learning) * len(settings.numbers) * (2 if twice else 1)
+    if adapters > MAX_LEARNERS:
+        more = ", and as many under random matching" if twice else ""
         raise ComityError(
-            f"{learners} adapters would be trained at once, one for each language model and run; "
-            f"lower runs, to at most {MAX_LEARNERS} of them together"
+            f"{adapters} adapters would be trained at once: one for each language model and run"
+            f"{more}; lower runs (1 to 3 are usual), to at most {MAX_LEARNERS} adapters"
         )
     return plans, algorithm
 
@@ -190,10 +194,9 @@ def pinned_members(members: Sequence[str], config: Config) -> list[str]:
     A run that is trained further later is not another agent in a resumed population then.
     """
     config = replace(config, seats=["base"] * 2)
-    found = []
-    for member in members:
-        if is_frozen(member) and member.startswith(f"{PREFIX}run:"):
-            plan = plan_agent(parse_player(member.removeprefix(PREFIX)), config)
-            member = f"{PREFIX}{plan.name}"
-        found.append(member)
-    return found
+    return [
+        LANGUAGE_MODEL + plan_agent(parse_player(one.removeprefix(LANGUAGE_MODEL)), config).name
+        if one.startswith(f"{LANGUAGE_MODEL}run:")
+        else one
+        for one in members
+    ]

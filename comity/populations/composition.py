@@ -3,7 +3,8 @@
 A composition is a list of items `COUNTxTYPE`, joined by `_`; agents take their indices in the
 written order. A type is a learner of `comity.populations.types` (`UT`), a fixed strategy (`TFT`) or
 the name of a reward (`anti_utilitarian`). A prefix chooses another kind of agent for a learner:
-`tabular:UT`, `dqn:UT`, `LLM:UT`; `LLM:run:FOLDER` is a trained model that learns no more.
+`tabular:UT`, `dqn:UT`, `LLM:UT`. Language models that do not learn: `LLM:run:FOLDER` (a trained
+one), `LLM:adapter:FOLDER`, `LLM:model:ID` and `LLM:base` (untrained ones).
 """
 
 import re
@@ -18,8 +19,11 @@ from comity.rewards import REWARDS
 LANGUAGE_MODEL = "LLM:"
 """Prefix of agents that are language models."""
 
-FROZEN = "LLM:run:"
-"""Prefix of trained models that do not learn, before their folder."""
+FROZEN = ("LLM:run:", "LLM:adapter:", "LLM:model:")
+"""Prefixes of models that do not learn, before a folder or a model's name."""
+
+BASE = "LLM:base"
+"""The untrained model."""
 
 KIND_PREFIXES = {"tabular:": "tabular", "dqn:": "dqn", LANGUAGE_MODEL: "language_model"}
 """Prefix of a learner type, and the kind of agent that it names."""
@@ -57,9 +61,14 @@ class Composition:
         return tuple(f"{m} {n}" for m, n in zip(self.members, self.numbers, strict=True))
 
 
+def is_frozen(member: str) -> bool:
+    """Whether a member is a language model that does not learn."""
+    return member == BASE or member.startswith(FROZEN)
+
+
 def bare_type(member: str) -> str:
     """The type without the prefix of a kind: UT of `LLM:UT`; `LLM:run:FOLDER` stays."""
-    if member.startswith(FROZEN):
+    if is_frozen(member):
         return member
     for prefix in kind_prefixes():
         if member.startswith(prefix):
@@ -101,9 +110,9 @@ def _members(text: str, item: str, start: int, known: list[str]) -> list[str]:
     if not kind:
         raise _at(text, where, "expected a type after x")
     bare = bare_type(kind)
-    if kind.startswith(FROZEN):
-        if kind == FROZEN:
-            raise _at(text, where + len(FROZEN), "expected the folder of a run")
+    if is_frozen(kind):
+        if kind in FROZEN:
+            raise _at(text, where + len(kind), "expected a folder or a model after the colon")
     elif bare not in known:
         alike = [one for one in known if one.casefold() == bare.casefold()]
         hint = f"did you mean {' or '.join(alike)}?" if alike else nearest(bare, known)

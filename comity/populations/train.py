@@ -21,7 +21,13 @@ from comity.populations.agents.dqn import DeepQAgents
 from comity.populations.agents.fixed import FixedAgents
 from comity.populations.agents.tabular import TabularAgents
 from comity.populations.base import AgentGroup
-from comity.populations.composition import FROZEN, Composition, bare_type, kind_prefixes, parse
+from comity.populations.composition import (
+    Composition,
+    bare_type,
+    is_frozen,
+    kind_prefixes,
+    parse,
+)
 from comity.populations.episode import Agents, Environment, EpisodeGames
 from comity.populations.members import Members
 from comity.populations.own_kinds import own_kinds
@@ -117,7 +123,7 @@ class Population:
         check(settings, self.composition)
         rewards = [
             type_reward(kind, settings.game, settings.rewards, settings.xi, settings.beta)
-            if not kind.startswith(FROZEN)
+            if not is_frozen(kind)
             else type_reward("S", settings.game)
             for kind in self.composition.types
         ]

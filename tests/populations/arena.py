@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from comity.games.randomness import POPULATION
 from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
 from comity.learning.optimizer import OptimizerSettings
@@ -57,14 +58,14 @@ def group_of(
     for run in runs:
         members.append([])
         for agent in agents:
-            name = f"run{run}-{agent}"
+            name, stream = f"run{run}-{agent}", (7, run, POPULATION, "LLM:UT", agent)
             add_adapter(models, name, 100 * run + agent)
             policy = Policy(name, models, name, temperature)
             trainer = None
             if agent not in frozen:
                 learner = learner_of(models, name, algorithm, rate)
                 trainer = AgentTrainer(
-                    learner, temperature, settings.get("min_decisions", 2), (7, name)
+                    learner, temperature, settings.get("min_decisions", 2), stream
                 )
             members[-1].append(LanguageModelAgent(policy, trainer))
     given = LanguageModelSettings(**{"episodes_per_update": 2, "min_decisions": 2, **settings})

@@ -268,7 +268,7 @@ def test_a_seat_sees_its_own_moves_first() -> None:
     for seat in (0, 1):
         stream = group.questions.stream(0, 0, "act", 0, 0)
         question = group.questions.dilemma(group.members[0][0], seat, (1, 0), stream)
-        assert "you picked action2, Z picked action1; you got 4, Z got 0" in question.text
+        assert "you picked action2, Z picked action1; you got 5, Z got 0" in question.text
 
 
 @pytest.mark.parametrize("kind", ["select", "choose"])

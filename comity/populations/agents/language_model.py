@@ -24,7 +24,6 @@ from comity.learning.state.exact_state import from_arrays, to_arrays
 from comity.populations.agents.language_model_answers import Answer, Respondents
 from comity.populations.agents.language_model_questions import (
     LanguageModelAgent,
-    Owner,
     Questions,
     SelectionQuestion,
 )
@@ -38,6 +37,7 @@ from comity.populations.base import (
     SelectionExperience,
     SelectionView,
 )
+from comity.populations.streams import Owner
 from comity.prompts.matrix.partner_choice import PartnerChoice
 
 FROZEN_SELECTIONS = {
@@ -181,7 +181,8 @@ class LanguageModelAgents:
                 for name, values in learned.items():
                     if row.get(name) is not None:
                         values[run, place] = row[name]
-            self._forget()
+            if np.nansum(learned["decisions"]) > 0:
+                self._forget()
             statistics = {**statistics, **learned}
         return statistics
 

@@ -25,6 +25,9 @@ from comity.prompts.answers import Free, parse
 
 Stream = tuple[int | str, ...]
 
+MAX_CACHED_TOKENS = 16_384
+"""With more tokens of earlier questions their cache is freed; bounds the memory."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -99,6 +102,8 @@ class Respondents:
         return [one for one in found if one is not None]
 
     def _session(self, engine: Engine) -> Session:
+        if engine in self._sessions and self._sessions[engine].tokens > MAX_CACHED_TOKENS:
+            self._sessions.pop(engine).release()
         if engine not in self._sessions:
             self._sessions[engine] = engine.session()
         return self._sessions[engine]

@@ -11,10 +11,8 @@ from comity.players.language_model.player import Policy
 from comity.populations.agents.language_model_answers import Question, Stream
 from comity.populations.agents.language_model_training import AgentTrainer
 from comity.populations.base import COOPERATE, DEFECT, ILLEGAL
+from comity.populations.streams import Owner
 from comity.prompts.matrix.partner_choice import PartnerChoice
-
-Owner = tuple[str | int, ...]
-"""Whose streams they are: type of an agent, and its number among its type."""
 
 
 @dataclass(frozen=True)
