@@ -140,6 +140,7 @@ def train_population(folder: PopulationFolder, population: Population, progress:
             if due:
                 records.flush()
                 checkpoints.save(done, partial(save, folder, population))
+                remove_emptied(checkpoints)
             task.add(1, row)
 
         population.run(finished, records.writer, statistics_every=config.record.statistics_every)
@@ -185,6 +186,12 @@ def save(folder: PopulationFolder, population: Population, target: Path) -> None
     write_atomically(target / "config.yaml", to_yaml(folder.config))
     counted = {"episode": population.episode, **folder.counted()}
     write_atomically(target / "state.json", json.dumps(counted, indent=1) + "\n")
+
+
+def remove_emptied(checkpoints: Checkpoints) -> None:
+    """Remove old checkpoints: nothing is left in them, since a population has no adapter files."""
+    for number in checkpoints.numbers()[: -checkpoints.keep]:
+        shutil.rmtree(checkpoints.path(number), ignore_errors=True)
 
 
 def restore(folder: PopulationFolder, population: Population, checkpoints: Checkpoints) -> None:

@@ -60,6 +60,21 @@ DYAD: dict[str, Any] = {
 }
 """The settings of the dyadic study."""
 
+LANGUAGE_MODELS: dict[str, Any] = {
+    "defaults": [{"override /model": "smollm2-135m"}, "_self_"],
+    "agents": "2xLLM:S_2xLLM:UT",
+    "iterations": 320,
+    "runs": 2,
+    # Labels in one order: few distinct prompts, each of which is computed once.
+    "prompt": {"mention_order": "given", "answer_order": "given"},
+    "algorithm": {"entropy": 0.05, "kl": 0.02},
+    "optimizer": {"learning_rate": 1e-3},
+    "controls": {"random_matching": False},
+    "checkpoint": {"every": 32},
+    "record": {"metrics_every": 16, "statistics_every": 1},
+}
+"""Language models in a size that finishes on two cores."""
+
 _STUDY = "tabular Q-learners in fixed pairs, 100 runs of 10000 games (arXiv 2301.08491)"
 
 
@@ -76,6 +91,11 @@ def _presets() -> Iterator[tuple[str, str, dict[str, Any]]]:
             f"{majority(kind)}: 16 deep Q-learners, 20 runs of 30000 episodes (arXiv 2403.04202).",
             {"agents": majority(kind)},
         )
+    yield (
+        "language-models",
+        "Two selfish and two utilitarian language models: 2 runs of 320 episodes. smollm2-135m.",
+        LANGUAGE_MODELS,
+    )
     yield "dyad", f"One pair (agents=1xS_1xUT): {_STUDY}.", DYAD
     every = {**DYAD, "agents": dyads()}
     yield "dyads", f"All 21 pairs of six types, and each against four strategies: {_STUDY}.", every
