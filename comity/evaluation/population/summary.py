@@ -13,6 +13,7 @@ from comity.evaluation.population.counts import AGENT_MATRICES, Counts, count
 from comity.evaluation.population.folder import PopulationFolder
 from comity.evaluation.population.headline import headline
 from comity.evaluation.population.metrics import METRICS
+from comity.evaluation.population.pairs import relative_curves
 from comity.evaluation.population.units import (
     AGENT_CURVES,
     chance_of_types,
@@ -137,7 +138,7 @@ def _measured(
     payoffs = folders.payoff_bounds(population)
     levels = units_of(population.types, population.type_of)
     lengths = np.diff([-1, *ends]).astype(float)
-    found: Json = {"curves": {}, "totals": {}, "selections": {}, "interactions": {}}
+    found: Json = {"curves": {}, "totals": {}, "selections": {}, "interactions": {}, "relative": {}}
     few = len(population.agents) <= AGENT_CURVES
     shared = len(population.types) < len(population.agents)
     for condition in population.conditions:
@@ -158,7 +159,9 @@ def _measured(
         found["interactions"][name] = {
             key: interactions(one.pairs, place, payoffs) for key, place in at.items()
         }
-        if chooses:
+        if not chooses:
+            found["relative"][name] = relative_curves(one.bins, lengths)
+        else:
             found["selections"][name] = {
                 key: selection_matrices(one.pairs, place) for key, place in at.items()
             }

@@ -26,6 +26,9 @@ Json = dict[str, Any]
 
 AGENT_CURVES = 32
 """Most agents with curves of their own."""
+CONSTANT = ("AC", "AD")
+"""Types whose move never changes: their cooperation is exact, without an interval."""
+EXACT = "exact: the strategy always plays the same move"
 RUN_CURVES = ("cooperation", "cooperative_selection", "collective")
 """Metrics of the population, and cooperation of types, whose runs are kept one by one."""
 
@@ -38,6 +41,14 @@ class Units:
     """ "population", "types" or "agents"."""
     names: tuple[str, ...]
     members: np.ndarray
+    constant: np.ndarray
+    """bool `[N]`: agents whose move never changes."""
+
+    def is_constant(self, unit: int, cooperation: np.ndarray) -> bool:
+        """Whether all agents of a unit always play the same move, as `[R, ..., U]` shows."""
+        found = cooperation[..., unit][np.isfinite(cooperation[..., unit])]
+        same = len(np.unique(found)) == 1
+        return bool(same and self.constant[self.members[unit] > 0].all())
 
     def metrics(self, chooses: bool) -> list[str]:
         """Names of the metrics that can be measured of such units."""
@@ -52,11 +63,12 @@ class Units:
 def units_of(types: Sequence[str], type_of: np.ndarray) -> list[Units]:
     """The population, its types, and its agents by index."""
     agents = len(type_of)
+    constant = np.isin(np.array(types)[type_of], CONSTANT)
     by_type = (type_of[None, :] == np.arange(len(types))[:, None]).astype(float)
     return [
-        Units("population", ("all",), np.ones((1, agents))),
-        Units("types", tuple(types), by_type),
-        Units("agents", tuple(map(str, range(agents))), np.eye(agents)),
+        Units("population", ("all",), np.ones((1, agents)), constant),
+        Units("types", tuple(types), by_type, constant),
+        Units("agents", tuple(map(str, range(agents))), np.eye(agents), constant),
     ]
 
 
@@ -77,6 +89,8 @@ def curves(
         means = means_over_runs(values, reaching(bounds, values))
         for place, unit in enumerate(units.names):
             curve = {key: numbers(getattr(means, key)[:, place]) for key in ("mean", "low", "high")}
+            if name == "cooperation" and units.is_constant(place, values):
+                curve |= dict.fromkeys(("low", "high"), [None] * len(curve["mean"]))
             if (units.level == "population" and name in RUN_CURVES) or (
                 units.level == "types" and name == "cooperation"
             ):
@@ -94,6 +108,8 @@ def totals(tally: Tally, slot: int, units: Units, payoffs: Ends | None, chooses:
         n = denominators(name, tally, units.members)[slot]
         for place, unit in enumerate(units.names):
             estimate = means.estimate(place, n[place])
+            if name == "cooperation" and units.is_constant(place, values):
+                estimate |= {"low": None, "high": None, "reason": EXACT}
             if units.level != "agents":
                 estimate["by_run"] = numbers(values[:, place])
             found[unit][name] = estimate

@@ -84,8 +84,10 @@ def games(
     latest = rng.integers(0, 2, (runs, n))
     tendency = np.array([TENDENCY.get(name, 0.5) for name in composition])
     taste = rng.random((runs, n))
+    constant = np.isin(composition, ("AC", "AD"))
     for episode in range(episodes):
         drift = 0.5 + (tendency - 0.5) * min(1.0, 0.2 + episode / max(1, episodes - 1))
+        drift[constant] = tendency[constant]
         for run in range(runs):
             before = latest[run].copy()
             selectors = [0] if condition == "fixed" else list(rng.permutation(n))
