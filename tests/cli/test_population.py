@@ -158,7 +158,7 @@ def test_several_types_at_once() -> None:
         (["dyad"], "name a composition"),
         (["quik"], "did you mean quick"),
         (["majority-s"], "did you mean majority-S"),
-        (["1xUT_1xaUTT"], "unknown type; did you mean aUT"),
+        (["1xUT_1xaUTT"], "unknown type 'aUTT'; did you mean aUT"),
         (["1xUT"], "at least two agents"),
         (["0xUT_2xS"], "count must be at least 1"),
         (["1xUT__1xS"], "unknown type"),
@@ -181,7 +181,7 @@ def test_several_types_at_once() -> None:
         (["2xS", "types.X=3"], "must be a reward"),
         (["2xS", "types.TFT={name: own}"], "fixed strategy"),
         (["1xX_1xS", "types.X={name: nowhere}"], "nowhere"),
-        (["1xX_1xS", "types.X={name: peers, other: 1}"], "unknown parameter|peers"),
+        (["1xX_1xS", "types.X={name: peers, others_weight: 1}"], "unknown parameter 'others_weight'"),
         (["2xS", "sinks=[nowhere]"], "nowhere"),
     ],
 )
@@ -196,7 +196,7 @@ def test_mistakes_are_refused_before_there_is_a_folder(
 def test_a_caret_points_at_the_place(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["population", "1xUT_1xaUTT_1xDE"]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("comity: composition: unknown type; did you mean aUT")
+    assert said[0].startswith("comity: composition: unknown type 'aUTT'; did you mean aUT")
     assert said[1:] == ["  1xUT_1xaUTT_1xDE", "         ^"]
 
 
@@ -240,7 +240,9 @@ def test_every_preset_can_be_built(name: str) -> None:
 
 def test_presets_differ_as_they_say() -> None:
     assert compose_population(["dyads-decay"]).tabular.learning_rate_decay == 0.0005
-    linear = compose_population(["dyads-linear"]).tabular
+    constant = compose_population(["dyads-constant"]).tabular
+    assert (constant.epsilon, constant.epsilon_last) == (0.05, None)
+    linear = compose_population(["dyads"]).tabular
     assert (linear.epsilon, linear.epsilon_last) == (1, 0)
     sweep = compose_population(["beta-sweep"])
     assert [one["beta"] for one in sweep.types.values()] == [0, 0.2, 0.4, 0.6, 0.8, 1]
@@ -494,11 +496,17 @@ def test_a_single_pair_is_its_own_folder(here: Path) -> None:
 
 
 def test_pairs_go_on_as_well(here: Path) -> None:
-    words = ("1xS_1xUT_1xDE_1xTFT", "population=dyad", *SMALL)
+    words = ("1xS_1xUT_1xDE_1xTFT", "population=dyad", *SMALL, "tabular.epsilon_last=null")
     folder = trained(*words)
     shorter = trained(*words, "iterations=8", "output=shorter")
     resume_population(shorter, 12)
     assert_same(folder, shorter)
+
+
+def test_where_exploration_depends_on_the_length_it_is_fixed(here: Path) -> None:
+    folder = trained("dyad", "agents=1xS_1xUT", *SMALL)
+    with pytest.raises(ComityError, match="where exploration depends on their number"):
+        resume_population(folder, 24)
 
 
 # Command line

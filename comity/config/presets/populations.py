@@ -56,6 +56,7 @@ DYAD: dict[str, Any] = {
     "matching": "fixed",
     "state": "pair",
     "learner": "tabular",
+    "tabular": {"epsilon": 1.0, "epsilon_last": 0.0},
     "controls": {"random_matching": False, "random_selection": False},
 }
 """The settings of the dyadic study."""
@@ -82,8 +83,8 @@ def _presets() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, description and config of every preset."""
     yield (
         "quick",
-        "Three learners that choose their partners: 5 runs of 1000 episodes, under a minute.",
-        {"agents": "1xUT_1xaUT_1xDE", "iterations": 1000, "runs": 5},
+        "Three learners that choose their partners: 5 runs of 4000 episodes, about a minute.",
+        {"agents": "1xUT_1xaUT_1xDE", "iterations": 4000, "runs": 5},
     )
     for kind in MAJORITIES:
         yield (
@@ -102,12 +103,12 @@ def _presets() -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield (
         "dyads-decay",
         "The same with a learning rate that decays by 0.0005 per game, as documented there.",
-        {**every, "tabular": {"learning_rate_decay": 0.0005}},
+        {**every, "tabular": {**DYAD["tabular"], "learning_rate_decay": 0.0005}},
     )
     yield (
-        "dyads-linear",
-        "The same with exploration that falls linearly from 1 to 0, as in the paper.",
-        {**every, "tabular": {"epsilon": 1.0, "epsilon_last": 0.0}},
+        "dyads-constant",
+        "The same with the constant exploration 0.05 of its code, instead of the paper's 1 to 0.",
+        {**every, "tabular": {"epsilon": 0.05, "epsilon_last": None}},
     )
     sweep, types = beta_sweep()
     yield (
