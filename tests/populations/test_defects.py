@@ -71,12 +71,12 @@ def test_4_no_two_networks_begin_alike() -> None:
     group = population.conditions["selection"].groups["dqn"]
     assert isinstance(group, DeepQAgents) and group.selection is not None
     for networks in (group.dilemma, group.selection):
-        rows = {row.tobytes() for row in networks.parameters.numpy()}
+        rows = {row.tobytes() for row in networks.parameters}
         assert len(rows) == 320
     # The distribution of torch.nn.Linear: uniform within 1 / sqrt(inputs).
     bound = 15**-0.5
-    first = group.selection.first
-    assert first.abs().max() <= bound and abs(first.std() * 3**0.5 / bound - 1) < 0.01
+    first = group.selection.weights.first
+    assert np.abs(first).max() <= bound and abs(first.std() * 3**0.5 / bound - 1) < 0.01
 
 
 EVERYTHING = "1xS_1xDE_1xtabular:UT_1xTFT_1xRandom_1xCD_1xGEa_1xGEb_1xGEc_1xGEd_1xGEe"
@@ -192,7 +192,7 @@ def test_10_agents_without_experience_make_no_step(state: str) -> None:
     late.update()
     late.record(some, None)
     late.update()
-    assert np.array_equal(late.dilemma.parameters.numpy(), group.dilemma.parameters.numpy())
+    assert np.array_equal(late.dilemma.parameters, group.dilemma.parameters)
 
 
 def test_11_one_configuration_append_only_records_and_no_plotting(tmp_path: Path) -> None:
