@@ -5,14 +5,13 @@ from typing import Any
 
 from comity.config.population_schema import PopulationConfig
 from comity.config.schema import Config, ModelConfig
-from comity.errors import ComityError, lookup
+from comity.errors import ComityError
 from comity.games import make_game
 from comity.games.base import Game
 from comity.games.matrix.iterated import Iterated
 from comity.populations.composition import FROZEN, LANGUAGE_MODEL, Composition, parse
 from comity.populations.settings import DeepQ, PopulationSettings, Tabular
-from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
-from comity.rewards import REWARDS
+from comity.populations.types import FIXED_TYPES, reward_block
 
 
 def settings_of(config: PopulationConfig) -> PopulationSettings:
@@ -26,7 +25,7 @@ def settings_of(config: PopulationConfig) -> PopulationSettings:
         state=config.state,
         learner=config.learner,
         game=make_game(config.game),
-        rewards=reward_blocks(config.types),
+        rewards=reward_blocks(config),
         xi=config.xi,
         beta=config.beta,
         deep_q=DeepQ(**vars(config.deep_q)),
@@ -59,22 +58,21 @@ def language_model_config(config: PopulationConfig) -> Config:
         prompt=config.prompt,
         answer=config.answer,
         temperature=config.temperature,
+        reward={"name": "own"},  # Unused: rewards are the business of the types.
         algorithm=config.algorithm,
         optimizer=config.optimizer,
         seats=["base", "base"],
     )
 
 
-def reward_blocks(types: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def reward_blocks(config: PopulationConfig) -> dict[str, dict[str, Any]]:
     """Reward blocks by type; without a name it is the type's own reward (`types.VM.beta=0.2`)."""
     found = {}
-    for kind, block in types.items():
+    for kind, block in config.types.items():
         if kind in FIXED_TYPES:
             raise ComityError(f"types.{kind}: {kind} is a fixed strategy; choose another name")
-        known = {**LEARNER_TYPES, **{name: name for name in REWARDS}}
-        if "name" not in block:
-            block = {"name": lookup("type of agent", kind, known), **block}
-        found[kind] = dict(block)
+        own = {} if "name" in block else reward_block(kind, config.xi, config.beta)
+        found[kind] = {**own, **block}
     return found
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,17 @@ def test_types_of_ones_own_and_other_parameters() -> None:
     assert np.allclose(tables.rewards[1, 0, 0, 0, :2, :2], wanted)
 
 
+def test_the_sizes_apply_to_types_with_other_parameters() -> None:
+    settings = settings_of(compose_population(["1xDE_1xVEk", "xi=3", "types.DE.other=1"]))
+    rewards = [
+        type_reward(one, settings.game, settings.rewards, settings.xi) for one in ("DE", "VEk")
+    ]
+    tables = GameTables(settings.game, rewards)
+    # Against a partner that cooperated last, DE is punished by xi for defecting.
+    assert tables.rewards[0, 0, 0, 0, :2, 0].tolist() == [1, -3]
+    assert tables.rewards[1, 0, 0, 0, :2, 0].tolist() == [3, 0]
+
+
 def test_several_types_at_once() -> None:
     config = compose_population(["1xX_1xY", "types={X: {name: own}, Y: {name: peers}}"])
     assert config.types == {"X": {"name": "own"}, "Y": {"name": "peers"}}
@@ -181,7 +193,10 @@ def test_several_types_at_once() -> None:
         (["2xS", "types.X=3"], "must be a reward"),
         (["2xS", "types.TFT={name: own}"], "fixed strategy"),
         (["1xX_1xS", "types.X={name: nowhere}"], "nowhere"),
-        (["1xX_1xS", "types.X={name: peers, others_weight: 1}"], "unknown parameter 'others_weight'"),
+        (
+            ["1xX_1xS", "types.X={name: peers, others_weight: 1}"],
+            "unknown parameter 'others_weight'",
+        ),
         (["2xS", "sinks=[nowhere]"], "nowhere"),
     ],
 )
@@ -601,3 +616,30 @@ def test_without_the_file_the_kind_is_unknown() -> None:
         trained("2xS", "learner=bush", *SMALL)
     with pytest.raises(ComityError, match="unknown type"):
         trained("2xbush:S", *SMALL)
+
+
+# Language models
+
+
+def test_language_models_go_on_to_the_same_numbers(
+    tiny_model: Callable[[str], Path], here: Path
+) -> None:
+    words = (
+        *("1xLLM:S_1xLLM:UT_1xUT", "model=smollm2-135m", f"model.name={tiny_model('llama')}"),
+        *("prompt.framing=action_game_state", "language_model.episodes_per_update=2"),
+        *("language_model.min_decisions=2", "iterations=4", "runs=1", "checkpoint.every=2"),
+        *("adapter.rank=4", "deep_q.hidden=4", "controls.random_matching=false"),
+    )
+    folder = trained(*words)
+    about = json.loads((folder / "agents.json").read_text())
+    assert [agent["kind"] for agent in about["agents"]] == ["language_model"] * 2 + ["dqn"]
+    shorter = trained(*words, "iterations=2", "output=shorter")
+    resume_population(shorter, 4)
+    assert_same(folder, shorter)
+
+
+def test_the_preset_of_language_models_fits_its_model(no_model: None) -> None:
+    config = compose_population(["language-models"])
+    assert config.model is not None and config.model.name == "smollm2-135m"
+    with pytest.raises(AssertionError, match="a model was loaded"):
+        run_population(config)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from comity.errors import ComityError
+from comity.populations.types import FIXED_TYPES
 
 CONDITIONS = {
     "selection": "partner selection",
@@ -169,15 +170,18 @@ def open_population(path: Path) -> PopulationFolder:
 
 
 def character(name: str) -> str:
-    """ "selfish", "prosocial" or "antisocial" of a learner's type; "fixed" or "other"."""
-    kind = name.split(":")[-1] if name.startswith("LLM:") else name
+    """ "selfish", "prosocial" or "antisocial" of a learner's type; "fixed" or "other".
+
+    A prefix says how it learns (`tabular:UT`, `LLM:UT`), not what it wants.
+    """
+    kind = name.rpartition(":")[2]
     if kind == "S":
         return "selfish"
     if kind in PROSOCIAL:
         return "prosocial"
     if kind in ANTISOCIAL:
         return "antisocial"
-    return "other" if name.startswith("LLM:") else "fixed"
+    return "fixed" if kind in FIXED_TYPES else "other"
 
 
 def payoff_bounds(folder: PopulationFolder) -> tuple[float, float] | None:
