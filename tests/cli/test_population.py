@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -643,3 +644,39 @@ def test_the_preset_of_language_models_fits_its_model(no_model: None) -> None:
     assert config.model is not None and config.model.name == "smollm2-135m"
     with pytest.raises(AssertionError, match="a model was loaded"):
         run_population(config)
+
+
+# Documentation
+
+COMMANDS = sorted(
+    {
+        line
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+        for line in block.splitlines()
+        if line.startswith("comity population ")
+        and not re.search(r"--resume|--config-path|LLM:run|bush", line)
+    }
+)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_population_in_the_docs_can_be_composed(line: str) -> None:
+    """Of a `--multirun` line, its first values."""
+    words = shlex.split(line)[2:]
+    if "--multirun" in words:
+        words.remove("--multirun")
+        words = [re.sub(r"=([^,\[{]*),.*", r"=\1", word) for word in words]
+    while options := [place for place, word in enumerate(words) if word.startswith("--")]:
+        name = words.pop(options[0]).removeprefix("--")
+        words.append(f"{name}={words.pop(options[0])}")
+    config = compose_population(words)
+    settings = settings_of(config)
+    members = parse(settings.composition, settings.rewards).members
+    for kind in {*parse(settings.composition, settings.rewards).types}:
+        type_reward(kind, settings.game, settings.rewards)
+    assert len(members) >= 2
+
+
+def test_the_docs_hold_populations_to_check() -> None:
+    assert len(COMMANDS) > 10

@@ -83,7 +83,7 @@ def _presets() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, description and config of every preset."""
     yield (
         "quick",
-        "Three learners that choose their partners: 5 runs of 4000 episodes, about a minute.",
+        "Three learners that choose their partners: 5 runs of 4000 episodes, under a minute.",
         {"agents": "1xUT_1xaUT_1xDE", "iterations": 4000, "runs": 5},
     )
     for kind in MAJORITIES:
