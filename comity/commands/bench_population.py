@@ -75,6 +75,7 @@ def measure_population(quick: bool) -> dict[str, Any]:
         "cpu_ms_per_iteration_of_each_measurement": [rounded(1e3 * single), rounded(1e3 * again)],
         "cpu_ms_per_iteration_20_runs": rounded(1e3 * many),
         "naive_cpu_ms_per_iteration": rounded(1e3 * loop),
+        "published_size_cpu_minutes": rounded(many * ITERATIONS / 60),
         "published_size_minutes": rounded(wall * ITERATIONS / 60),
         "cpu_ms_per_iteration_by_agents": by_size,
         "dyads_21_pairs_seconds": rounded(table * 21 * DYAD_ITERATIONS),

@@ -1,21 +1,21 @@
 """From a population's config to its settings."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from comity.config.population_schema import PopulationConfig
 from comity.config.schema import Config, ModelConfig
 from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.base import Game
-from comity.games.matrix.iterated import Iterated
-from comity.populations.composition import FROZEN, LANGUAGE_MODEL, Composition, parse
+from comity.populations.composition import FROZEN, LANGUAGE_MODEL, parse
+from comity.populations.payoffs import check_game
 from comity.populations.settings import DeepQ, PopulationSettings, Tabular
+from comity.populations.train import Population
 from comity.populations.types import FIXED_TYPES, reward_block
 
 
 def settings_of(config: PopulationConfig) -> PopulationSettings:
     """The settings; `ComityError` for a composition or a game that is invalid."""
+    game = check_game(make_game(config.game))
     return PopulationSettings(
         composition=config.agents,
         iterations=config.iterations,
@@ -24,7 +24,7 @@ def settings_of(config: PopulationConfig) -> PopulationSettings:
         matching=config.matching,
         state=config.state,
         learner=config.learner,
-        game=make_game(config.game),
+        game=game,
         rewards=reward_blocks(config),
         xi=config.xi,
         beta=config.beta,
@@ -76,39 +76,10 @@ def reward_blocks(config: PopulationConfig) -> dict[str, dict[str, Any]]:
     return found
 
 
-def describe(
-    config: PopulationConfig, settings: PopulationSettings, kinds: tuple[str, ...]
-) -> dict[str, Any]:
-    """What `agents.json` says of a population; `kinds` of all agents."""
-    composition = parse(settings.composition, settings.rewards)
-    return {
-        "composition": settings.composition,
-        "agents": agent_rows(composition, kinds),
-        "matching": settings.matching,
-        "runs": len(settings.numbers),
-        "iterations": settings.iterations,
-        "state": settings.state,
-        "game": describe_game(config.game, settings.game),
-    }
-
-
-def agent_rows(composition: Composition, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Every agent: index, type as it was written, kind and label."""
-    return [
-        {"index": index, "type": kind_of_type, "kind": kind, "label": label}
-        for index, (kind_of_type, kind, label) in enumerate(
-            zip(composition.members, kinds, composition.labels, strict=True)
-        )
-    ]
-
-
-def describe_game(block: Mapping[str, Any], game: Game) -> dict[str, Any]:
-    """A game with its title, moves and table `payoffs[seat 0's move][seat 1's move][seat]`."""
-    assert isinstance(game, Iterated)
-    payoffs = [[list(game.stage.payoff((one, other))) for other in (0, 1)] for one in (0, 1)]
-    return {
-        "name": str(block["name"]),
-        "title": game.stage.title,
-        "moves": list(game.moves),
-        "payoffs": payoffs,
-    }
+def describe(config: PopulationConfig, population: Population) -> dict[str, Any]:
+    """What `agents.json` says: types as they are written in the composition, the game's name."""
+    about = population.about()
+    for agent, member in zip(about["agents"], population.composition.members, strict=True):
+        agent["type"] = member
+    about["game"] = {"name": str(config.game["name"]), **about["game"]}
+    return about

@@ -462,7 +462,7 @@ def test_resuming_takes_no_other_settings(
 
 
 def test_every_pair_has_a_folder_of_its_own(here: Path) -> None:
-    words = ("1xS_1xUT_1xDE_1xTFT_1xS_1xUT", "population=dyad", *SMALL, "record.q_values_every=6")
+    words = ("1xS_1xUT_1xDE_1xTFT_1xS_1xUT", "population=dyad", *SMALL, "record.statistics_every=5")
     folder = trained(*words)
     pairs = folder / "pairs"
     assert {one.name for one in pairs.iterdir()} == {"S-UT", "DE-TFT", "S-UT-again-1"}
@@ -473,10 +473,14 @@ def test_every_pair_has_a_folder_of_its_own(here: Path) -> None:
 
     settings = settings_of(load_population(folder / "config.yaml"))
     population = build_population(settings)
+    at_five: np.ndarray | None = None
     found = {name.split("/")[1]: table.to_pydict() for name, table in games(folder).items()}
     assert {len(table["run"]) for table in found.values()} == {12 * 2}
     for episode in range(12):
         one = population.step()["fixed"]
+        if episode == 5:
+            group = population.conditions["fixed"].groups["tabular"]
+            at_five = group.q_values().copy()  # type: ignore[attr-defined]
         for run in (0, 1):
             for place, name in enumerate(("S-UT", "DE-TFT", "S-UT-again-1")):
                 (at,) = np.flatnonzero(one.selector[run] == 2 * place)
@@ -489,20 +493,18 @@ def test_every_pair_has_a_folder_of_its_own(here: Path) -> None:
     tables = pa.concat_tables(
         [pq.read_table(path) for path in sorted((pairs / "DE-TFT/q_values").glob("*"))]
     ).to_pydict()
-    assert {*tables["episode"]} == {0, 5, 11} and {*tables["agent"]} == {0}
-    assert {*tables["state"]} == {f"partner {a}, own {b}" for a in "CD" for b in "CD"}
-    (learner,) = [i for i, one in enumerate(population.composition.members) if one == "DE"]
-    group = population.conditions["fixed"].groups["tabular"]
-    table = group.dilemma.reshape(2, -1, 4, 2)  # type: ignore[attr-defined]
-    last = [
+    assert {*tables["episode"]} == {0, 5, 10} and {*tables["agent"]} == {0}
+    assert about["states"] == ["CC", "CD", "DC", "DD"] and {*tables["state"]} == {0, 1, 2, 3}
+    learner = population.composition.members.index("DE")
+    values = [
         value
         for value, episode, run in zip(
             tables["value"], tables["episode"], tables["run"], strict=True
         )
-        if episode == 11 and run == 1
+        if episode == 5 and run == 1
     ]
-    place = list(group.agents).index(learner)
-    assert np.allclose(last, table[1, place].reshape(-1))
+    assert at_five is not None
+    assert np.allclose(values, at_five[1, list(group.agents).index(learner)].reshape(-1))
 
 
 def test_a_single_pair_is_its_own_folder(here: Path) -> None:

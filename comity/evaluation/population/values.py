@@ -19,7 +19,12 @@ POINTS = 100
 
 
 def q_values(folder: PopulationFolder) -> Json:
-    """Q-values over time: `episodes`, and by agent, state and action curves over runs; {}: none."""
+    """Q-values over time: `episodes`, and by agent, state and action curves over runs.
+
+    {} where none are recorded, or the population is no fixed pair.
+    """
+    if not folder.is_pair:
+        return {}
     columns = ("run", "episode", "agent", "state", "action", "value")
     rows = _read(sorted((folder.path / "q_values").rglob("*.parquet")), columns)
     if rows is None:

@@ -80,8 +80,8 @@ class DeepQAgents:
             epsilon = linear_decay(float(epsilon), done, over)
         return self._explorer.partners(values.argmax(axis=1).reshape(self._shape), epsilon)
 
-    def dilemma_values(self) -> np.ndarray:
-        """Q of every state and move, float32 `[R, A, S, 2]`."""
+    def q_values(self) -> np.ndarray:
+        """Q of every state and move of the dilemma, float32 `[R, A, S, 2]`."""
         return self._evaluate()[1].reshape(*self._shape, -1, 2)
 
     def _evaluate(self) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ One random number decides both whether to explore and what is done then: with ep
 u < e explores and takes the option floor(u / e * options), which is uniform.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -50,6 +50,15 @@ def state_inputs(state: str, size: int) -> np.ndarray:
         return np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
     moves = np.tile([0, 1], size)[:, None]
     return np.hstack([moves, np.repeat(np.eye(size), 2, axis=0)]).astype(np.float32)
+
+
+def state_names(state: str, labels: Sequence[str]) -> list[str]:
+    """Names of all states in the order of `state_index`: the partner's move, then the rest."""
+    if state == "partner":
+        return ["C", "D"]
+    if state == "pair":
+        return ["CC", "CD", "DC", "DD"]
+    return [f"{move} {label}" for label in labels for move in "CD"]
 
 
 def state_index(state: str, other: np.ndarray, own: np.ndarray, partner: np.ndarray) -> np.ndarray:
