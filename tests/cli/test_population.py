@@ -541,6 +541,14 @@ def test_options_are_settings(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (folder / "report.html").is_file()
 
 
+@pytest.mark.parametrize(
+    ("option", "says"), [("--matching", "matching=random"), ("--state", "state=random")]
+)
+def test_a_setting_with_dashes(option: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["population", "2xS", option, "random"]) == 2
+    assert f"settings are written without dashes: {says}" in capsys.readouterr().err
+
+
 def test_several_are_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["2xS", "--multirun", "seed=1,2", "iterations=4", "runs=2", *FEW]
     assert main(["population", *words]) == 0
