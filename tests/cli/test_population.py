@@ -22,6 +22,7 @@ import comity.commands.population as command
 from comity.cli import main
 from comity.commands.listing import catalog
 from comity.commands.population import resume_population, run_population, written
+from comity.commands.population_page import write_page
 from comity.config.compose import to_yaml
 from comity.config.population import compose_population, load_population, split_words
 from comity.config.presets.populations import BASELINES, LEARNERS, MAJORITIES, presets
@@ -418,6 +419,8 @@ def test_what_was_changed_is_not_continued(whole: Path, here: Path) -> None:
     with pytest.raises(ComityError, match=r"part-000004\.parquet is missing"):
         resume_population(folder)
     part.write_bytes(content[:-1] + b"?")
+    with pytest.raises(ComityError, match="is not what it was at its newest checkpoint"):
+        write_page(folder)
     with pytest.raises(ComityError, match=r"part-000004\.parquet is another file"):
         resume_population(folder)
     part.write_bytes(content)
