@@ -42,11 +42,12 @@ def q_values(folder: PopulationFolder) -> Json:
 
 def update_statistics(folder: PopulationFolder) -> Json:
     """Statistics of the first condition's updates by name and type, averaged over its agents."""
-    columns = ("run", "episode", "agent", "name", "value")
-    parts = (folder.path / "statistics" / folder.conditions[0].name).glob("part-*.parquet")
-    rows = _read(sorted(parts), columns)
+    columns = ("condition", "run", "episode", "agent", "name", "value")
+    rows = _read(sorted((folder.path / "statistics").glob("part-*.parquet")), columns)
     if rows is None:
         return {}
+    here = rows.pop("condition") == folder.conditions[0].name
+    rows = {name: column[here] for name, column in rows.items()}
     kinds = np.array(folder.type_of)[rows["agent"].astype(int)]
     found: Json = {}
     for name in sorted(set(rows["name"].tolist())):

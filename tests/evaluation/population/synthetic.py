@@ -140,9 +140,9 @@ def _statistics(folder: Path, episodes: int, runs: int, agents: int) -> None:
     run, episode, agent = np.indices((runs, episodes, agents)).reshape(3, -1)
     value = np.exp(-episode / 10) + 0.01 * run
     table = pa.table(
-        {"run": run, "episode": episode, "agent": agent,
+        {"condition": ["selection"] * len(run), "run": run, "episode": episode, "agent": agent,
          "name": ["dilemma_loss"] * len(run), "value": value}
     )  # fmt: skip
-    target = folder / "statistics" / "selection"
-    target.mkdir(parents=True)
+    target = folder / "statistics"
+    target.mkdir()
     pq.write_table(table, target / "part-000000.parquet")
