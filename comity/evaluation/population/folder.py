@@ -19,17 +19,21 @@ import pyarrow.parquet as pq
 import yaml
 
 from comity.errors import ComityError
-from comity.populations.types import FIXED_TYPES
+from comity.populations.composition import bare_type
+from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
 
 CONDITIONS = {
     "selection": "partner selection",
+    "random": "random matching",
     "random_matching": "random matching",
     "random_selection": "random selection, learned moves",
     "fixed": "fixed pair",
 }
 """Conditions by the name of their folder, in the order in which they are shown."""
 PROSOCIAL = ("UT", "DE", "VEe", "VEk", "VM", "AL")
+"""Learner types whose reward favors the partner, fairness, or cooperation as such."""
 ANTISOCIAL = ("aUT", "mDE", "Vie", "Vagg", "aAL")
+"""Their opposites."""
 COLUMNS = (
     "run",
     "episode",
@@ -153,7 +157,7 @@ def open_population(path: Path) -> PopulationFolder:
         about = json.loads(described.read_text(encoding="utf-8"))
         about = {"agents": about} if isinstance(about, list) else dict(about)
         agents = tuple(
-            Agent(int(a["index"]), str(a["type"]), str(a["kind"]), str(a["label"]))
+            Agent(int(a["index"]), _written(a), str(a["kind"]), str(a["label"]))
             for a in about.pop("agents")
         )
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -172,15 +176,13 @@ def open_population(path: Path) -> PopulationFolder:
 def character(name: str) -> str:
     """ "selfish", "prosocial" or "antisocial" of a learner's type; "fixed" or "other".
 
-    A prefix says how it learns (`tabular:UT`, `LLM:UT`), not what it wants.
+    A type may have the prefix of its kind (`LLM:UT`) or be the name of a reward (`utilitarian`).
     """
-    kind = name.rpartition(":")[2]
-    if kind == "S":
-        return "selfish"
-    if kind in PROSOCIAL:
-        return "prosocial"
-    if kind in ANTISOCIAL:
-        return "antisocial"
+    kind = bare_type(name)
+    groups = {"selfish": ("S",), "prosocial": PROSOCIAL, "antisocial": ANTISOCIAL}
+    for group, types in groups.items():
+        if kind in types or kind in (LEARNER_TYPES[one] for one in types):
+            return group
     return "fixed" if kind in FIXED_TYPES else "other"
 
 
@@ -214,6 +216,15 @@ def _condition(folder: Path) -> Condition | None:
         raise ComityError(f"{folder} cannot be read as games: {error}") from error
     episodes = int(last.column("episode")[-1].as_py()) + 1
     return Condition(folder.name, parts, tuple(int(run) for run in runs), episodes)
+
+
+def _written(agent: Mapping[str, Any]) -> str:
+    """The type with the prefix of its kind, which is in the label ("LLM:UT 0").
+
+    So agents of one type but different kinds are told apart.
+    """
+    kind, head = str(agent["type"]), str(agent["label"]).rpartition(" ")[0]
+    return head if head.endswith(f":{kind}") else kind
 
 
 def _number(part: Path) -> int:

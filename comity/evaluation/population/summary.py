@@ -157,7 +157,8 @@ def _measured(
             if not key.startswith("tenth")
         }
         found["interactions"][name] = {
-            key: interactions(one.pairs, place, payoffs) for key, place in at.items()
+            key: interactions(one.pairs, place, payoffs, population.types)
+            for key, place in at.items()
         }
         if not chooses:
             found["relative"][name] = relative_curves(one.bins, lengths)

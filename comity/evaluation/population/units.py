@@ -154,7 +154,7 @@ def selection_matrices(pairs: Pairs, window: int) -> Json:
     return found
 
 
-def interactions(pairs: Pairs, window: int, payoffs: Ends | None) -> Json:
+def interactions(pairs: Pairs, window: int, payoffs: Ends | None, types: Sequence[str]) -> Json:
     """By type and its partner's type: cooperation and payoff per game of the row, and games."""
 
     def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -162,8 +162,14 @@ def interactions(pairs: Pairs, window: int, payoffs: Ends | None) -> Json:
         return np.divide(above, below, out=found, where=below > 0)
 
     games = pairs.games[window]
+    cooperation = ratio(pairs.cooperated[window], pairs.legal[window])
+    found = matrix(cooperation, (0.0, 1.0))
+    for row, name in enumerate(types):
+        known = np.unique(cooperation[:, row][np.isfinite(cooperation[:, row])])
+        if name in CONSTANT and len(known) == 1:
+            found["low"][row] = found["high"][row] = [None] * len(types)
     return {
-        "cooperation": matrix(ratio(pairs.cooperated[window], pairs.legal[window]), (0.0, 1.0)),
+        "cooperation": found,
         "payoff": matrix(ratio(pairs.payoff[window], games), payoffs),
         "games": [[number(float(x)) for x in row] for row in games.sum(axis=0)],
     }

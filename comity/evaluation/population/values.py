@@ -51,8 +51,8 @@ def update_statistics(folder: PopulationFolder) -> Json:
     rows = _read(sorted((folder.path / "statistics").glob("part-*.parquet")), columns)
     if rows is None:
         return {}
-    main = rows["condition"] == folder.conditions[0].name
-    rows = {name: column[main] for name, column in rows.items()}
+    here = rows.pop("condition") == folder.conditions[0].name
+    rows = {name: column[here] for name, column in rows.items()}
     kinds = np.array(folder.type_of)[rows["agent"].astype(int)]
     found: Json = {}
     for name in sorted(set(rows["name"].tolist())):

@@ -99,8 +99,8 @@ def game_words(game: Any) -> str:
     """The game in a line: its name and the payoffs of all joint moves, own first."""
     if not isinstance(game, dict):
         return "" if game is None else formats.words(game)
-    table = game.get("payoffs", game.get("table"))
-    name = str(game.get("name", "")).replace("_", " ")
+    table: Any = game.get("payoffs", game.get("table"))
+    name = str(game.get("title", game.get("name", ""))).replace("_", " ")
     try:
         cells = [
             f"{first}{second} {table[i][k][0]:g}, {table[i][k][1]:g}"

@@ -144,5 +144,5 @@ def _statistics(folder: Path, episodes: int, runs: int, agents: int) -> None:
          "name": ["dilemma_loss"] * len(run), "value": value}
     )  # fmt: skip
     target = folder / "statistics"
-    target.mkdir(parents=True)
+    target.mkdir()
     pq.write_table(table, target / "part-000000.parquet")

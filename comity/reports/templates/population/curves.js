@@ -64,7 +64,7 @@ function drawJoint() {
       if (known.length) stackedAreas(areas, { title: capitalized(labelOf(condition)), unit: "share of games", iterations: known.map((i) => episodes[i]), layers, along: "episode" });
     }
     for (const name of names) {
-      curveChart(panels, { metric: `joint_${name}`, title: called(name), unit: "share of games", series: conditionSeries("population", "all", `joint_${name}`), isKeyed: true });
+      curveChart(panels, { metric: `joint_${name}`, title: called(name), unit: "", series: conditionSeries("population", "all", `joint_${name}`), isKeyed: true });
     }
   };
   document.getElementById("joint-controls").append(choiceOf("CD and DC", [["apart", "CD and DC apart"], ["merged", "merged"]], "apart", (value) => draw(value === "merged")));
@@ -94,7 +94,8 @@ function startTypes() {
     const points = charts.flatMap(([, series]) => series.flatMap((s) => s.points.filter(Boolean)));
     const isOwn = state.metric.includes("reward");
     const common = range ?? (isOwn || !points.length ? undefined : padded(spanOf(points, [])));
-    for (const [title, series] of charts) curveChart(panels, { metric: state.metric, title, series, isKeyed: true, range: common });
+    const metric = metricOf(state.metric).label.toLowerCase();
+    for (const [title, series] of charts) curveChart(panels, { metric: state.metric, title: `${title}, ${metric}`, unit: "", series, isKeyed: true, range: common });
     const shared = isOwn ? " Every panel has a vertical axis of its own." : "";
     document.getElementById("types-definition").textContent = `${metricOf(state.metric).definition}${shared}`;
   };

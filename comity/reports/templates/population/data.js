@@ -6,6 +6,7 @@ const data = JSON.parse(document.getElementById("page-data").textContent);
 /** How a condition is drawn, the same in every chart of the page. */
 const CONDITION_LOOKS = {
   selection: { color: "var(--p0)" },
+  random: { color: "var(--p1)" },
   fixed: { color: "var(--p0)" },
   random_matching: { color: "var(--p1)", dash: "7 4" },
   random_selection: { color: "var(--p2)", dash: "2 3" },

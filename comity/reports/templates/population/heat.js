@@ -19,7 +19,16 @@ function heatMap(container, title) {
   frame.append(table);
   let shownNow = null;
   tools.append(legend, saveButtons(title, () => [title, ...shownNow.name], () => tableDrawing(table), () => heatRows(shownNow)));
-  container.replaceChildren(tools, frame, note);
+  const sign = html("span", "wide-sign");
+  container.replaceChildren(tools, sign, frame, note);
+  const measure = () => {
+    const hidden = frame.scrollWidth - frame.clientWidth;
+    const isAtEnd = frame.scrollLeft >= hidden - 1;
+    sign.textContent = hidden <= 8 ? "" : isAtEnd ? "← more columns" : "more columns: scroll →";
+    frame.classList.toggle("is-cut", hidden > 8 && !isAtEnd);
+  };
+  frame.addEventListener("scroll", measure, { passive: true });
+  new ResizeObserver(measure).observe(frame);
   const at = { row: 0, column: 0 };
 
   const place = (value, look) => (look.log ? Math.log2(Math.max(value, 1e-9)) : value);
@@ -66,6 +75,7 @@ function heatMap(container, title) {
     }));
     drawLegend(look);
     note.textContent = map.note ?? "";
+    measure();
     at.row = Math.min(at.row, rows.length - 1);
     at.column = Math.min(at.column, columns.length - 1);
     cellAt(at.row, at.column).tabIndex = 0;

@@ -44,7 +44,7 @@ function drawQValues() {
     box.append(panels);
     for (const [state, actions] of Object.entries(states)) {
       const series = MOVES.filter(({ label }) => actions[label]).map(({ label, ...look }) => ({ name: label, ...look, points: pointsOf(actions[label]) }));
-      lineChart(panels, { title: stateName(state, Object.keys(states).length), iterations: data.q_values.episodes, series, along: "episode", format: (v) => decimals(v, 2), isKeyed: true });
+      lineChart(panels, { title: `${agentName(Number(agent))}: ${stateName(state, Object.keys(states).length)}`, iterations: data.q_values.episodes, series, along: "episode", format: (v) => decimals(v, 2), isKeyed: true });
     }
   }
 }
