@@ -693,3 +693,21 @@ def test_a_population_in_the_docs_can_be_composed(line: str) -> None:
 
 def test_the_docs_hold_populations_to_check() -> None:
     assert len(COMMANDS) > 10
+
+
+def test_random_matching_alone_has_a_page(here: Path) -> None:
+    words = ["1xS_1xTFT_1xtabular:UT", "matching=random", "iterations=6", "runs=2", *FEW]
+    assert main(["population", *words]) == 0
+    (folder,) = (here / "populations").iterdir()
+    assert {path.name for path in (folder / "games").iterdir()} == {"random"}
+    assert (folder / "report.html").is_file()
+
+
+def test_the_dyads_have_a_page_each_and_one_together(here: Path) -> None:
+    words = ["1xS_1xUT_1xDE_1xTFT", "population=dyad", "iterations=6", "runs=2"]
+    assert main(["population", *words]) == 0
+    (folder,) = (here / "populations").iterdir()
+    pages = {path.relative_to(folder).as_posix() for path in folder.rglob("report.html")}
+    assert pages == {"report.html", "pairs/S-UT/report.html", "pairs/DE-TFT/report.html"}
+    summary = json.loads((folder / "pairs/S-UT/summary.json").read_text())
+    assert {*summary["q_values"]["agents"]["0"]} == {"0", "1", "2", "3"}
