@@ -26,6 +26,7 @@ from comity.commands.options import (
     Overrides,
     split_overrides,
 )
+from comity.commands.population_command import POPULATION_EXAMPLES, population
 from comity.commands.process import (
     StoppedByUserError,
     flush_or_drop,
@@ -34,9 +35,9 @@ from comity.commands.process import (
     plain_warnings,
     resumable,
 )
-from comity.commands.report_page import is_evaluation, report_alone
+from comity.commands.report_page import has_own_page, report_alone
 from comity.commands.tournament_command import TOURNAMENT_EXAMPLES, tournament
-from comity.errors import ComityError, printable, warn
+from comity.errors import ComityError, pointed_at, printable, warn
 from comity.runs.progress import say
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ app.add_typer(evaluate, name="evaluate")
 app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
 app.command("tournament", epilog=TOURNAMENT_EXAMPLES)(tournament)
 app.command("exploit", epilog=EXPLOIT_EXAMPLES)(exploit)
+app.command("population", epilog=POPULATION_EXAMPLES)(population)
 
 
 def _show_version(value: bool) -> None:
@@ -190,7 +192,7 @@ def report(
     for folder in runs:
         if not folder.is_dir():
             raise ComityError(f"there is no run folder {folder}")
-    if any(is_evaluation(folder) for folder in runs):
+    if any(has_own_page(folder) for folder in runs):
         print(f"page: {report_alone(runs, output)}")
         return
     from comity import reports
@@ -214,10 +216,11 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="experiments, games, lengths, prompts, answers, rewards, players, algorithms, "
-            "metrics, optimizers, adapters, opponent_pools, apis, models, engines, sinks, streams, "
-            "or a group of published settings: moral/regime, moral/opponent, moral/version, "
-            "negotiation/game, negotiation/method, negotiation/version; default: all.",
+            help="experiments, populations, agents, games, lengths, prompts, answers, rewards, "
+            "players, algorithms, metrics, optimizers, adapters, opponent_pools, apis, models, "
+            "engines, sinks, streams, or a group of published settings: moral/regime, "
+            "moral/opponent, moral/version, negotiation/game, negotiation/method, "
+            "negotiation/version; default: all.",
             metavar="KIND",
         ),
     ] = None,
@@ -251,8 +254,9 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="A (conversations), A-distinct (the same, few shared prefixes), B (one-shot "
-            "prompts), B5 (episodes of the moral-alignment study), C (negotiations with messages) "
-            "or D (a tournament of scripted strategies); default: all.",
+            "prompts), B5 (episodes of the moral-alignment study), C (negotiations with messages), "
+            "D (a tournament of scripted strategies) or E (populations that choose their "
+            "partners); default: all.",
             metavar="WORKLOADS",
             show_default=False,
         ),
@@ -323,7 +327,10 @@ def _complain(error: Exception, given: Sequence[str] = ()) -> int:
     else:
         text = f"{type(error).__name__}: {error} (a bug in Comity; --debug shows the traceback)"
         code = 1
+    text, *below = pointed_at(text)
     say(f"comity: {printable(text)}")
+    for line in below:
+        say(line)
     return code
 
 

@@ -45,6 +45,25 @@ def printable(text: str) -> str:
     )
 
 
+POINTED = 60
+"""Most characters of a pointed-at text that are shown on each side of its place."""
+
+
+def pointed_at(text: str) -> list[str]:
+    """A message, and where it ends with a text and a caret below it, these two lines.
+
+    Of a long text only what is near the caret is shown.
+    """
+    lines = text.split("\n")
+    if len(lines) < 3 or lines[-1].strip() != "^":
+        return [text]
+    *message, wrong, caret = lines
+    place = caret.index("^")
+    start = max(0, place - POINTED)
+    shown = "".join(one if one.isprintable() else "?" for one in wrong)
+    return [" ".join(message), shown[start : place + POINTED], f"{' ' * (place - start)}^"]
+
+
 def close_names(name: str, known: Mapping[str, object] | list[str]) -> list[str]:
     """At most three of the known names that are spelled like `name`, nearest first."""
     return difflib.get_close_matches(str(name), sorted(known), n=3, cutoff=0.5)

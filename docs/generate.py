@@ -16,10 +16,18 @@ from docs import tables
 from docs.axelrod_table import axelrod_table
 
 DOCS = Path(__file__).parent
-PAGES = ("rewards", "players", "games", "prompts", "algorithms", "tournament-metrics")
+PAGES = (
+    "rewards",
+    "players",
+    "games",
+    "prompts",
+    "algorithms",
+    "tournament-metrics",
+    "population-metrics",
+)
 TABLES = (
     *("rewards", "strategies", "negotiators", "axelrod_strategies", "iterated_games"),
-    *("split_games", "prompts", "algorithms", "tournament_metrics"),
+    *("split_games", "prompts", "algorithms", "tournament_metrics", "population_metrics"),
 )
 """Functions of `docs.tables` that templates call."""
 

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 from comity.config.groups import options
+from comity.evaluation.population.metrics import METRICS as POPULATION_METRICS
 from comity.evaluation.tournament.metrics import BOUNDS, METRICS
 from comity.games import GAMES, make_game
 from comity.games.base import Observation, Round
@@ -209,6 +210,25 @@ def tournament_metrics() -> str:
                 one.source,
             )
             for name, one in METRICS.items()
+        ),
+    )
+
+
+def population_metrics() -> str:
+    """Every metric of a population."""
+    return table(
+        ("metric", "title", "definition", "formula", "unit", "measured of", "source"),
+        (
+            (
+                f"`{name}`",
+                one.label,
+                one.definition,
+                f"`{one.formula}`",
+                one.unit,
+                one.scope,
+                one.source,
+            )
+            for name, one in POPULATION_METRICS.items()
         ),
     )
 

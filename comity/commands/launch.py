@@ -14,9 +14,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from comity.config.compose import (
+    EXPERIMENT,
+    AnyConfig,
     Composition,
+    Kind,
     composed,
-    from_omegaconf,
     register_schema,
     to_yaml,
     with_study,
@@ -154,11 +156,30 @@ def launch(
     config_dir: str | None = None,
     config_name: str | None = None,
 ) -> list[Path]:
-    """Composes the config and calls `train`, once or for every combination of a multirun.
+    """Composes an experiment and calls `train`; see `launch_kind`."""
+    return launch_kind(
+        *(EXPERIMENT, train, name, overrides),
+        multirun=multirun,
+        config_dir=config_dir,
+        config_name=config_name,
+    )
 
-    `train` returns the run's folder. `name` is an experiment. With `config_dir`, `config_name`
-    (or else `name`) is the user's file in it. Returns the run folders. Raises a one-line
-    `ComityError`; in a multirun, the first failure after all jobs were run.
+
+def launch_kind(
+    kind: Kind[AnyConfig],
+    train: Callable[[AnyConfig], Path],
+    name: str = "",
+    overrides: Sequence[str] = (),
+    *,
+    multirun: bool = False,
+    config_dir: str | None = None,
+    config_name: str | None = None,
+) -> list[Path]:
+    """Composes a config and calls `train`, once or for every combination of a multirun.
+
+    `train` returns the run's folder. `name` is a preset of the kind (an experiment). With
+    `config_dir`, `config_name` (or else `name`) is the user's file in it. Returns the run folders.
+    Raises a one-line `ComityError`; in a multirun, the first failure after all jobs were run.
     """
     if config_name is not None and config_dir is None:
         raise ComityError("--config-name needs --config-path, the folder of the file")
@@ -169,29 +190,30 @@ def launch(
             raise ComityError("--config-path needs --config-name, a file in that folder")
         if not Path(config_dir).is_dir():
             raise ComityError(f"there is no folder {config_dir}")
-        experiment = name if config_name else ""
+        preset = name if config_name else ""
     else:
-        primary, experiment = "config", name
-    chosen = [f"experiment={experiment}"] if experiment else []
+        primary, preset = kind.primary, name
+    chosen = [f"{kind.group}={preset}"] if preset else []
     register_schema()
-    with names_its_base(config_dir, primary):
+    with names_its_base(config_dir, primary, kind.primary):
         with plain_errors():
             check_overrides(overrides, chooses=multirun)
         if multirun:
-            return _sweep(train, primary, chosen, overrides, config_dir)
+            return _sweep(kind, train, primary, chosen, overrides, config_dir)
         origin = Composition(
             primary if config_dir else name,
             [*(chosen if config_dir else []), *overrides],
             config_dir,
         )
-        with plain_errors():
+        with plain_errors(schema=kind.schema):
             tree = composed(primary, [*chosen, *overrides], config_dir)
-        config = from_omegaconf(tree, origin)
+        config = kind.read(tree, origin)
     return [train(config)]
 
 
 def _sweep(
-    train: Callable[[Config], Path],
+    kind: Kind[AnyConfig],
+    train: Callable[[AnyConfig], Path],
     primary: str,
     chosen: Sequence[str],
     overrides: Sequence[str],
@@ -207,18 +229,18 @@ def _sweep(
         given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
         try:
             if config_dir is None:
-                name = "".join(one.removeprefix("experiment=") for one in chosen)
+                name = "".join(one.removeprefix(f"{kind.group}=") for one in chosen)
                 origin = Composition(name, [o for o in given if o not in chosen])
             else:
                 origin = Composition(primary, given, config_dir)
-            jobs.folders.append(train(from_omegaconf(tree, origin)))
+            jobs.folders.append(train(kind.read(tree, origin)))
         except Exception as error:
             if os.getpid() != parent:
                 raise
             # Raised into Hydra, it would be printed twice.
             jobs.failures.append((given, error))
 
-    with plain_errors(), beside_hydra():
+    with plain_errors(schema=kind.schema), beside_hydra():
         new_hydra(config_dir).multirun(
             primary, task, [*QUIET, *chosen, *with_study(overrides)], with_log_configuration=False
         )

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from comity.config.groups import Sentences, options
-from comity.config.presets import experiments
+from comity.config.presets import experiments, populations
 from comity.errors import ComityError, lookup
 from comity.registry import sentences
 
@@ -29,6 +29,16 @@ MODEL_PLAYERS: Sentences = {
     "api:MODEL@BASE_URL": "Another model or endpoint, with the other settings of `api`.",
     "human": "A human at the terminal; only in `comity play`.",
 }
+
+
+PREFIXES: Sentences = {
+    "REWARD": "Learns with any reward of comity list rewards; with parameters: types.NAME={...}.",
+    "tabular:TYPE": "A learner with tables; learner=tabular makes all learners so.",
+    "dqn:TYPE": "A learner with networks, the default of populations that choose partners.",
+    "LLM:TYPE": "A language model that learns with the type's reward (model=smollm2-135m).",
+    "LLM:run:FOLDER": "The trained policy of a run, frozen; LLM:run:FOLDER@ITERATION:LEARNER.",
+}
+"""Types of agents that stand for many."""
 
 
 def choices(group: str) -> Sentences:
@@ -74,6 +84,18 @@ def _players_in_short() -> Sentences:
     return _own_players() | {f"{PREFIX}NAME": f"{every}."}
 
 
+def _agents() -> Sentences:
+    from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
+    from comity.rewards import REWARDS
+
+    learners = {
+        kind: f"Learns with the reward {reward}: {REWARDS[reward].formula}."
+        for kind, reward in LEARNER_TYPES.items()
+    }
+    fixed = {kind: f"Fixed: {rule}; partners at random." for kind, rule in FIXED_TYPES.items()}
+    return learners | PREFIXES | fixed
+
+
 def _metrics() -> Sentences:
     from comity.evaluation.metrics import all_metrics
 
@@ -102,6 +124,8 @@ PARTS = (
 
 KINDS: dict[str, Callable[[], Sentences]] = {
     "experiments": experiments,
+    "populations": populations.presets,
+    "agents": _agents,
     "games": lambda: choices("game"),
     "lengths": lambda: options("game/length"),
     "prompts": lambda: choices("prompt"),

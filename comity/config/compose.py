@@ -7,16 +7,18 @@
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
 from comity.config import own_parts, presets
 from comity.config.errors import names_its_base, plain_errors
 from comity.config.limits import LARGEST_SEED, check_limits, check_values
+from comity.config.population_schema import PopulationSchema
 from comity.config.schema import Composition, Config, OpponentPoolConfig, Schema
 from comity.config.yaml_files import check_references, check_resolved, read_yaml
 from comity.errors import ComityError
@@ -24,8 +26,24 @@ from comity.errors import ComityError
 MOVABLE = ("output", "composition")
 """Config keys for the run's location and composition, which may differ between equal runs."""
 
+AnyConfig = TypeVar("AnyConfig")
 
-def to_yaml(config: Config) -> str:
+
+@dataclass(frozen=True)
+class Kind(Generic[AnyConfig]):
+    """A kind of config that Hydra composes: an experiment, or a population."""
+
+    primary: str
+    """The config from which all of the kind start, which a user's config has in its defaults."""
+    group: str
+    """The config group of its presets."""
+    schema: type
+    """The dataclass with its keys."""
+    read: Callable[[DictConfig, Composition | None], AnyConfig]
+    """The checked config of a composed tree."""
+
+
+def to_yaml(config: Any) -> str:
     """The whole config as YAML; `load_config` reads it back."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
@@ -248,10 +266,14 @@ def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
     return arms
 
 
-def differences(one: Config, other: Config) -> list[str]:
-    """Dotted keys in which two configs differ, except `MOVABLE`."""
+EXPERIMENT = Kind("config", "experiment", Config, from_omegaconf)
+"""The configs of `comity train`."""
 
-    def flat(config: Config) -> dict[str, Any]:
+
+def differences(one: Any, other: Any) -> list[str]:
+    """Dotted keys in which two configs of a kind differ, except `MOVABLE`."""
+
+    def flat(config: Any) -> dict[str, Any]:
         tree = dataclasses.asdict(config)
         for key in MOVABLE:
             del tree[key]
@@ -285,7 +307,9 @@ def _register_ours() -> None:
     """Registers the project's own configs, once per process."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="comity_schema", node=Schema, provider="comity")
+    store = ConfigStore.instance()
+    store.store(name="comity_schema", node=Schema, provider="comity")
+    store.store(name="population_schema", node=PopulationSchema, provider="comity")
     presets.register()
 
 

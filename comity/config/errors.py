@@ -21,18 +21,22 @@ from omegaconf.errors import (
 from comity.config import hints
 from comity.config.groups import options
 from comity.config.presets import experiments
+from comity.config.schema import Config
 from comity.errors import ComityError, nearest, one_line
 
 
 @contextmanager
-def plain_errors(where: str = "") -> Iterator[None]:
-    """Turns errors of Hydra and OmegaConf into a one-line `ComityError`."""
+def plain_errors(where: str = "", schema: type = Config) -> Iterator[None]:
+    """Turns errors of Hydra and OmegaConf into a one-line `ComityError`.
+
+    `schema`: of the config, whose keys are suggested.
+    """
     from hydra.errors import HydraException
 
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        text = explain(error)
+        text = explain(error, schema)
         raise ComityError(f"{where}: {text}" if where else text) from error
     except yaml.YAMLError as error:
         raise ComityError(f"invalid YAML: {one_line(error)}") from error
@@ -44,7 +48,7 @@ def plain_errors(where: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def names_its_base(folder: str | None, name: str) -> Iterator[None]:
+def names_its_base(folder: str | None, name: str, base: str = "config") -> Iterator[None]:
     """Extends errors of a user's config that has no base in its defaults list.
 
     A missing `config` alone is no error: the file may include another one that has it.
@@ -64,13 +68,13 @@ def names_its_base(folder: str | None, name: str) -> Iterator[None]:
             raise error from None  # The error is about the file itself.
         if not builds:
             raise ComityError(
-                f"{error}; {file} has no base config: begin its `defaults` with config, "
-                "as in `defaults: [config, _self_]`"
+                f"{error}; {file} has no base config: begin its `defaults` with {base}, "
+                f"as in `defaults: [{base}, _self_]`"
             ) from error
         raise
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, schema: type = Config) -> str:
     """One line for an error of Hydra or OmegaConf, with the nearest known names."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
@@ -87,7 +91,7 @@ def explain(error: Exception) -> str:
         key = cause.full_key or cause.key
         return f"{key} is required; set it with {key}=VALUE"
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return where + _explain_key(cause)
+        return where + _explain_key(cause, schema)
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or cause.key
         message = (cause.msg or str(cause)).splitlines()[0]
@@ -173,7 +177,7 @@ def _explain_experiment(name: str) -> str:
     )
 
 
-def _explain_key(error: OmegaConfBaseException) -> str:
+def _explain_key(error: OmegaConfBaseException, schema: type) -> str:
     """An unknown key: its full name, and the keys of its parent."""
     full = str(error.full_key or error.key)
     parent, _, key = full.rpartition(".")
@@ -185,7 +189,7 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     known = [name for name in known if name != "composition"]
     above = f"{parent}." if parent else ""
     is_misspelled = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-    if not is_misspelled and (hint := hints.elsewhere(full)):
+    if not is_misspelled and (hint := hints.elsewhere(full, schema)):
         return f"unknown config key {full!r}; {hint}"
     if known:
         hint = f"; {nearest(key, known)}"

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import yaml
 
 from comity.config.groups import options
+from comity.config.population_schema import PopulationConfig
 from comity.config.schema import Composition, Config
 
 SYNONYMS = {
@@ -72,6 +73,21 @@ SYNONYMS = {
 }
 """What other libraries, papers and earlier versions call a setting, and where it is here."""
 
+POPULATION_SYNONYMS = {
+    "lr": "deep_q.learning_rate or tabular.learning_rate",
+    "learning_rate": "deep_q.learning_rate or tabular.learning_rate",
+    "gamma": "deep_q.discount or tabular.discount",
+    "composition": "agents",
+    "population": "agents",
+    "reward": "types.TYPE={name: REWARD}",
+    "rewards": "types.TYPE={name: REWARD}",
+    "num_runs": "runs",
+    "num_iterations": "iterations",
+    "hidden_size": "deep_q.hidden",
+    "eps": "deep_q.epsilon or tabular.epsilon",
+}
+"""The same for populations, before `SYNONYMS`."""
+
 ALGORITHMS = {
     "grpo": "it is algorithm=reinforce with a group baseline and clipped ratios: "
     "group_size=8 algorithm.baseline=leave_one_out algorithm.ratio_clip=0.2 algorithm.epochs=2",
@@ -92,29 +108,42 @@ GROUPS = ("reward", "algorithm", "answer", "prompt", "game")
 """Blocks whose parameters depend on the chosen option."""
 
 
-def elsewhere(key: str) -> str:
-    """A suggestion for an unknown dotted key; "" if there is none.
+def elsewhere(key: str, schema: type = Config) -> str:
+    """A suggestion for an unknown dotted key of a schema; "" if there is none.
 
     `optimizer.lr`: "write optimizer.learning_rate"; `reward.terms`: "only reward=weighted has it".
     """
-    if is_key(key):
+    if is_key(key, schema):
         return ""  # It exists, in a block that is null.
     block, _, last = key.rpartition(".")
-    if block in GROUPS and (choices := _choices(block, last)):
+    if block in GROUPS and is_key(block, schema) and (choices := _choices(block, last)):
         return f"only {block}={' or '.join(choices)} has it"
-    beside = [place.rpartition(".")[2] for place in _places() if place.startswith(f"{block}.")]
+    beside = [
+        place.rpartition(".")[2] for place in _places(schema) if place.startswith(f"{block}.")
+    ]
     if block and (close := difflib.get_close_matches(last, beside, n=1, cutoff=0.8)):
         return f"did you mean {close[0]}?"
+    own = POPULATION_SYNONYMS if schema is PopulationConfig else {}
+    if last.lower() in own:
+        return f"write {own[last.lower()]}"
     target = SYNONYMS.get(last.lower())
-    if target is not None and target.partition("=")[0] != key:
+    if target is not None and target.partition("=")[0] != key and _exists(target, schema):
         return f"write {target}"
-    places = [place for place in _places() if place.rpartition(".")[2] == last and place != key]
+    places = [
+        place for place in _places(schema) if place.rpartition(".")[2] == last and place != key
+    ]
     return f"write {' or '.join(places)}" if places else ""
 
 
-def is_key(key: str) -> bool:
-    """Whether a dotted key is a setting or a block."""
-    return any(place == key or place.startswith(f"{key}.") for place in _places())
+def is_key(key: str, schema: type = Config) -> bool:
+    """Whether a dotted key is a setting or a block of a schema."""
+    return any(place == key or place.startswith(f"{key}.") for place in _places(schema))
+
+
+def _exists(target: str, schema: type) -> bool:
+    """Whether a schema has the key of a suggestion; a block's own keys depend on its option."""
+    key = target.partition("=")[0]
+    return is_key(key, schema) or is_key(key.partition(".")[0], schema)
 
 
 def algorithm(name: str) -> str:
@@ -136,9 +165,9 @@ def _option(group: str, name: str) -> dict[str, Any]:
 
 
 @cache
-def _places() -> tuple[str, ...]:
-    """All dotted keys of blocks with fixed fields."""
-    return tuple(_keys(Config, ""))
+def _places(schema: type) -> tuple[str, ...]:
+    """All dotted keys of a schema's blocks with fixed fields."""
+    return tuple(_keys(schema, ""))
 
 
 def _keys(block: type, above: str) -> Iterator[str]:

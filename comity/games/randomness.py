@@ -50,6 +50,7 @@ CHECK: Final = "check"
 GENERALIZATION: Final = "generalization"
 METAGAME: Final = "metagame"
 COMPARISON: Final = "comparison"
+POPULATION: Final = "population"
 
 STREAMS: Final[dict[str, str]] = {
     # Owner: the match's environment seed, shared by all matches of a group.
@@ -68,7 +69,8 @@ STREAMS: Final[dict[str, str]] = {
     BRANCH: "step, seat, alternative: prefix of all streams of a counterfactual branch",
     FOLLOWUP: "seat, question: the answer to a follow-up question",
     EXPLORATION: "seat, round: the exploration instruction in a learner's prompt",
-    PROMPT: "the variant shuffled (labels, swap, layout; mention or answer with seat and round)",
+    PROMPT: "the variant shuffled (labels, swap, layout; mention or answer with seat and round; "
+    "candidates, candidate labels)",
     # Owner: the run's seed.
     ENVIRONMENT: "iteration, group of matches: the environment seed",
     SEAT_ASSIGNMENT: "iteration, group: the assignment of players to seats",
@@ -89,6 +91,9 @@ STREAMS: Final[dict[str, str]] = {
     METAGAME: "analysis, number of agents: starts of the replicator dynamics, draws of the Moran "
     "process",
     COMPARISON: "number of pairs: the sign flips of a permutation test",
+    # Owner: the population's seed and the run's number.
+    POPULATION: "type, number among its type (or environment), purpose, block: an agent's moves, "
+    "selections and initial weights; the environment's first moves and orders of play",
 }
 """Every purpose of a stream, with its place and what is drawn from it."""
 

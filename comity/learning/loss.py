@@ -39,6 +39,7 @@ IMPORTANCE_LEVELS = {
 
 TURNS = {
     "choose": "one of the game's moves",
+    "select": "a partner, in populations",
     "message": "a text that the other seats read",
     "claim": "units of each item",
     "respond": "to accept or to reject",

@@ -218,9 +218,10 @@ class Task:
         """Weights are being updated."""
         self._doing = "learning"
 
-    def add(self, parts: int) -> None:
-        """So many parts are finished, without a line of their own."""
+    def add(self, parts: int, metrics: Mapping[str, Any] | None = None) -> None:
+        """So many parts are finished, without a line of their own; `metrics`: newer ones."""
         self._done += parts
+        self._metrics = metrics or self._metrics
         if time.monotonic() - self._told >= BETWEEN_LINES or self._done == self._total:
             self._tell()
 

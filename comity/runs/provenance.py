@@ -27,12 +27,12 @@ MODELS_KEY = "models"
 """Key of `versions.json`: what is known of each model, by its name in the config."""
 
 
-def command(config: Config) -> str:
-    """What starts the same run again."""
+def command(config: Any, verb: str = "train") -> str:
+    """What starts the same run or population again."""
     origin = config.composition
     where = ["--config-path", origin.config_dir] if origin.config_dir else []
     named = ["--config-name", origin.name] if origin.config_dir else [origin.name]
-    words = ["comity", "train", *where, *(word for word in named if word), *origin.overrides]
+    words = ["comity", verb, *where, *(word for word in named if word), *origin.overrides]
     return shlex.join(words)
 
 

@@ -77,7 +77,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From now on answers are kept; from the call of the result on they are given again."""
     kept: list[Any] = []
     again: Iterator[Any] | None = None
-    continue_sampling, draw = Session.continue_sampling, choosing._draw
+    continue_sampling, draw = Session.continue_sampling, choosing.sample_index
 
     def gone_on(self: Session, answers: Sequence[SamplingState], allow_pause: bool = False) -> None:
         if again is not None:
@@ -95,7 +95,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         return int(kept[-1])
 
     monkeypatch.setattr(Session, "continue_sampling", gone_on)
-    monkeypatch.setattr(choosing, "_draw", picked)
+    monkeypatch.setattr(choosing, "sample_index", picked)
 
     def repeat() -> None:
         nonlocal again

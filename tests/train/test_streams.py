@@ -157,6 +157,7 @@ def test_nothing_random_is_made_elsewhere() -> None:
         # Seeds that were drawn from a stream.
         "engines/local/adapters/lora.py",
         "learning/value_head.py",
+        "populations/agents/language_model_training.py",
         "experiments/resume.py",
         # Tokens that a model is tried with when it is loaded, the same for all.
         "engines/local/model_check.py",

@@ -6,7 +6,7 @@ As files, the presets would be hundreds of near-copies.
 from typing import Any
 
 from comity.config.groups import Sentences, folders, options
-from comity.config.presets import moral, negotiation, seeds
+from comity.config.presets import moral, negotiation, populations, seeds
 
 FIRST = ("smoke", "demo", "ipd", "memory-one", "demo-full")
 """Experiments for getting started, in this order."""
@@ -45,7 +45,7 @@ class _Shared(dict[str, Any]):
 
 
 def register() -> None:
-    """Registers the presets with Hydra as options of the group `experiment`."""
+    """Registers the presets with Hydra: options of the groups `experiment` and `population`."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
@@ -58,4 +58,8 @@ def register() -> None:
             node=node,
             package="_global_",
             provider="comity",
+        )
+    for name, node in populations.nodes():
+        store.store(
+            group="population", name=name, node=node, package="_global_", provider="comity"
         )

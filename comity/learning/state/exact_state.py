@@ -7,6 +7,7 @@ numbered placeholders for the tensors.
 
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,27 @@ def load_state(path: Path) -> Any:
             return _unpack(json.loads(metadata[FORMAT]), file.get_tensor)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise ComityError(f"{path} cannot be read: {error}") from error
+
+
+def to_arrays(state: Any) -> dict[str, np.ndarray]:
+    """A tree as arrays by name, for formats of arrays; `from_arrays` returns an equal one.
+
+    The arrays share no memory with the tree. Raises `TypeError` for unsupported values and for
+    types that NumPy lacks (bfloat16).
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    tree = json.dumps(_pack(state, tensors)).encode()
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return {"tree": np.frombuffer(tree, dtype=np.uint8), **arrays}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Any:
+    """The tree of arrays that `to_arrays` returned; `ComityError` if they are others."""
+    try:
+        tree = json.loads(np.asarray(arrays["tree"], dtype=np.uint8).tobytes())
+        return _unpack(tree, lambda name: torch.from_numpy(np.array(arrays[name])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ComityError(f"the saved state cannot be read: {error}") from error
 
 
 def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:

@@ -39,7 +39,7 @@ def score_and_sample(
         requests, contexts, failed, choices, legals, scored, strict=True
     ):
         probabilities = np.exp(logprobs)
-        picked = _draw(probabilities, request.rng(attempt))
+        picked = sample_index(probabilities, request.rng(attempt))
         start = len(context.conversation.ids)
         log.append("answer", context, choice.answers[picked])
         results.append(
@@ -60,7 +60,7 @@ def score_and_sample(
     return results
 
 
-def _draw(probabilities: np.ndarray, rng: np.random.Generator) -> int:
+def sample_index(probabilities: np.ndarray, rng: np.random.Generator) -> int:
     """An index sampled from a distribution with one uniform number."""
     cumulative = np.cumsum(probabilities)
     point = rng.random() * cumulative[-1]

@@ -1,0 +1,1 @@
+"""The kinds of agents: fixed strategies, tabular and deep Q-learners, language models."""
