@@ -43,14 +43,15 @@ def test_moves_and_weights_are_those_of_the_naive_loop(name: str) -> None:
                 row = run * size + agent
                 parameters = list(net.parameters())
                 ours = (
-                    networks.first[row].T,
-                    networks.first_bias[row, 0],
-                    networks.second[row],
-                    networks.second_bias[row, 0],
+                    networks.weights.first[row].T,
+                    networks.weights.first_bias[row, 0],
+                    networks.weights.second[row],
+                    networks.weights.second_bias[row, 0],
                 )
                 for mine, theirs in zip(ours, parameters, strict=True):
-                    torch.testing.assert_close(mine, theirs.detach(), atol=1e-5, rtol=1e-5)
-                assert not torch.allclose(ours[2], initial(settings, run, agent, net))
+                    learned = theirs.detach().numpy()
+                    np.testing.assert_allclose(mine, learned, atol=1e-5, rtol=1e-5)
+                assert not np.allclose(ours[2], initial(settings, run, agent, net).numpy())
 
 
 def played(games: EpisodeGames, run: int) -> list[tuple[int, int, int, int]]:
