@@ -25,10 +25,12 @@ def q_values(folder: PopulationFolder) -> Json:
     """
     if not folder.is_pair:
         return {}
-    columns = ("run", "episode", "agent", "state", "action", "value")
-    rows = _read(sorted((folder.path / "q_values").rglob("*.parquet")), columns)
+    columns = ("condition", "run", "episode", "agent", "state", "action", "value")
+    rows = _read(sorted((folder.path / "q_values").glob("*.parquet")), columns)
     if rows is None:
         return {}
+    here = rows.pop("condition") == folder.conditions[0].name
+    rows = {name: column[here] for name, column in rows.items()}
     keep = _thinned(rows["episode"])
     rows = {name: column[np.isin(rows["episode"], keep)] for name, column in rows.items()}
     found: Json = {}
@@ -42,7 +44,8 @@ def q_values(folder: PopulationFolder) -> Json:
                     found.setdefault(str(agent), {}).setdefault(str(state), {})[_action(action)] = (
                         curve
                     )
-    return {"episodes": [int(e) for e in keep], "agents": found}
+    names = folder.about.get("states", [])
+    return {"episodes": [int(e) for e in keep], "states": names, "agents": found}
 
 
 def update_statistics(folder: PopulationFolder) -> Json:
