@@ -619,10 +619,10 @@ def test_a_kind_of_ones_own_beside_others(kinds: None) -> None:
 
 
 def test_a_kind_of_ones_own_for_all_learners(kinds: None) -> None:
-    """It learns: nothing pays more than what S gets from defection, however the others play."""
-    folder = trained("2xS_1xTFT", "learner=bush", "iterations=300", "runs=4", *FEW)
-    rows = metrics(folder)
-    assert rows[-1]["types"]["S"]["cooperation"] < 0.5 < 1
+    """What it learns depends on the type alone: kindness is rewarded for C, aggression for D."""
+    words = ("2xVEk_2xVagg", "learner=bush", "iterations=200", "runs=4", "record.metrics_every=50")
+    types = metrics(trained(*words, *FEW))[-1]["types"]
+    assert types["VEk"]["cooperation"] > 0.8 and types["Vagg"]["cooperation"] < 0.2
 
 
 def test_without_the_file_the_kind_is_unknown() -> None:
