@@ -18,6 +18,7 @@ from comity.games import make_game
 from comity.populations.agents.dqn import DeepQAgents
 from comity.populations.agents.fixed import FixedAgents
 from comity.populations.base import GameExperience, GamesView
+from comity.populations.composition import parse
 from comity.populations.episode import EpisodeGames
 from comity.populations.members import Members
 from comity.populations.records import RecordWriter
@@ -56,7 +57,7 @@ def test_2_beta_is_a_real_number() -> None:
 def test_3_one_spelling_per_type() -> None:
     for wrong in ("tft", "TitForTat", "random", "VIe", "Vagg ", "static"):
         with pytest.raises(ComityError, match="unknown type"):
-            build_population(PopulationSettings(f"1xS_1x{wrong}"))
+            parse(f"1xS_1x{wrong}")
     moves: list[EpisodeGames] = []
     settings = PopulationSettings("1xTFT_1xRandom", runs=1, iterations=200, matching="fixed")
     build_population(settings).run(lambda games: moves.append(games["fixed"]))
