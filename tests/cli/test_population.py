@@ -27,7 +27,7 @@ from comity.config.compose import to_yaml
 from comity.config.population import compose_population, load_population, split_words
 from comity.config.presets.populations import BASELINES, LEARNERS, MAJORITIES, presets
 from comity.errors import ComityError, pointed_at
-from comity.experiments.populations import settings_of
+from comity.experiments.populations import settings_of, short_names
 from comity.games.matrix.iterated import Iterated
 from comity.populations.composition import parse
 from comity.populations.payoffs import GameTables
@@ -591,6 +591,13 @@ def test_populations_and_runs_have_separate_pages(
     (here / "run").mkdir()
     assert main(["report", str(whole), str(here / "run")]) == 2
     assert "is not a population" in capsys.readouterr().err
+
+
+def test_folders_are_called_by_their_last_part() -> None:
+    members = ["S", "LLM:run:/a/b/c@3", "LLM:run:x/d/", "LLM:run:y/d", "LLM:UT", "LLM:run:/a/b/c@3"]
+    assert short_names(members) == [
+        *("S", "LLM:run:c@3", "LLM:run:x/d/", "LLM:run:y/d", "LLM:UT", "LLM:run:c@3")
+    ]
 
 
 def test_a_composition_from_agents() -> None:
