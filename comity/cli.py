@@ -253,8 +253,9 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="A (conversations), A-distinct (the same, few shared prefixes), B (one-shot "
-            "prompts), B5 (episodes of the moral-alignment study), C (negotiations with messages) "
-            "or D (a tournament of scripted strategies); default: all.",
+            "prompts), B5 (episodes of the moral-alignment study), C (negotiations with messages), "
+            "D (a tournament of scripted strategies) or E (populations that choose their "
+            "partners); default: all.",
             metavar="WORKLOADS",
             show_default=False,
         ),

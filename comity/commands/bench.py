@@ -16,7 +16,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from comity import __version__
-from comity.commands import bench_field
+from comity.commands import bench_field, bench_population
 from comity.commands.bench_field import rounded
 from comity.config.compose import compose
 from comity.config.schema import Config
@@ -117,7 +117,13 @@ WORKLOADS: dict[str, Workload] = {
         quick=("matches=2", "game.length.rounds=2", "answer.message_tokens=12"),
     ),
 }
-"""Every workload of a language model by name; `comity.commands.bench_field` has D."""
+"""Every workload of a language model by name; `bench_field` has D, `bench_population` E."""
+
+OTHERS: dict[str, Callable[[bool], dict[str, Any]]] = {
+    bench_field.NAME: bench_field.measure_field,
+    bench_population.NAME: bench_population.measure_population,
+}
+"""The workloads without a language model by name; they are told whether to be quick."""
 
 
 def main(
@@ -130,17 +136,17 @@ def main(
 ) -> None:
     """Measure the named workloads (default: all) and print one JSON line each.
 
-    The lines are also appended to the file `output`, if given. D has no language model, so `model`,
-    `dtype` and `device` do not apply to it; it is part of all if the axelrod package is installed.
+    The lines are also appended to the file `output`, if given. D and E have no language model, so
+    `model`, `dtype` and `device` do not apply; D is part of all if the axelrod package is there.
     """
     for name in workloads or ():
-        lookup("workload", name, dict.fromkeys([*WORKLOADS, bench_field.NAME]))
+        lookup("workload", name, dict.fromkeys([*WORKLOADS, *OTHERS]))
     if bench_field.NAME in (workloads or ()):
         package()  # Fails early where it is not installed.
     field = [bench_field.NAME] if installed_version() is not None else []
-    for name in workloads or [*WORKLOADS, *field]:
-        if name == bench_field.NAME:
-            report(bench_field.measure_field(quick), output)
+    for name in workloads or [*WORKLOADS, *field, bench_population.NAME]:
+        if name in OTHERS:
+            report(OTHERS[name](quick), output)
             continue
         with Experiment(WORKLOADS[name].config(quick, model, dtype, device)) as experiment:
             _, line = measure(name, experiment, quick)

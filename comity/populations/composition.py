@@ -108,7 +108,9 @@ def _members(text: str, item: str, start: int, known: list[str]) -> list[str]:
         if kind in FROZEN:
             raise _at(text, where + len(kind), "expected a folder or a model after the colon")
     elif bare not in known:
-        raise _at(text, where + len(kind) - len(bare), f"unknown type; {nearest(bare, known)}")
+        alike = [one for one in known if one.casefold() == bare.casefold()]
+        hint = f"did you mean {' or '.join(alike)}?" if alike else nearest(bare, known)
+        raise _at(text, where + len(kind) - len(bare), f"unknown type {bare!r}; {hint}")
     elif bare in FIXED_TYPES and bare != kind:
         raise _at(text, where, f"{bare} is a fixed strategy and learns nothing: write {bare}")
     return [kind] * int(count)

@@ -119,6 +119,8 @@ class Environment:
         self._seat = np.tile([0, 1], self._runs * self._games)
         self._is_selector = self._seat == 0
         self._every_run = np.arange(self._runs)[:, None]
+        self._parts: list[tuple[GamesView, np.ndarray]] = []
+        """Views of the groups in this episode, and their rows among all."""
 
     def _first_moves(self, numbers: Sequence[int], condition: str) -> np.ndarray:
         """int8 `[R, N]`: the moves on display before episode 0, for selection and games alike."""
@@ -209,23 +211,28 @@ class Environment:
     def _moves(self, view: GamesView) -> np.ndarray:
         """int8 `[K]`: the answers of all groups."""
         groups = list(self._agents.groups.values())
+        self._parts = [(view, np.arange(0))]
         if len(groups) == 1:
             return checked(groups[0].act(view, practice=self._practice))
         intended = np.empty(len(view.agent), dtype=np.int8)
         whose = self._group[view.agent]
-        for index, group in enumerate(groups):
-            rows = np.flatnonzero(whose == index)
-            intended[rows] = checked(group.act(part(view, rows), practice=self._practice))
+        every = [np.flatnonzero(whose == index) for index in range(len(groups))]
+        self._parts = [(part(view, rows), rows) for rows in every]
+        for group, (own, rows) in zip(groups, self._parts, strict=True):
+            intended[rows] = checked(group.act(own, practice=self._practice))
         return intended
 
     def _record(self, experience: GameExperience, selections: SelectionExperience | None) -> None:
-        """Give every group the experience of its agents."""
+        """Give every group the experience of its agents, with the views that it acted on."""
         groups = list(self._agents.groups.values())
-        whose = self._group[experience.view.agent]
-        for index, group in enumerate(groups):
-            own = experience if len(groups) == 1 else _rows(experience, whose == index)
+        if len(groups) == 1:
+            groups[0].record(experience, selections)
+            return
+        for group, (view, rows) in zip(groups, self._parts, strict=True):
+            answers = (experience.intended, experience.move, experience.partner_move)
+            own = GameExperience(view, *(one[rows] for one in (*answers, experience.reward)))
             chosen = selections
-            if selections is not None and len(groups) > 1:
+            if selections is not None:
                 chosen = replace(
                     selections,
                     intended=selections.intended[:, group.agents],
@@ -304,17 +311,6 @@ def part(view: GamesView, rows: np.ndarray) -> GamesView:
     """Some rows of a view, by a mask or by indices."""
     arrays = (view.run, view.position, view.agent, view.partner, view.selector)
     return GamesView(view.episode, *(one[rows] for one in (*arrays, view.own, view.other)))
-
-
-def _rows(experience: GameExperience, rows: np.ndarray) -> GameExperience:
-    """Some rows of an experience."""
-    return GameExperience(
-        part(experience.view, rows),
-        experience.intended[rows],
-        experience.move[rows],
-        experience.partner_move[rows],
-        experience.reward[rows],
-    )
 
 
 def checked(moves: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The games of a population on disk: Parquet parts that are appended and never changed.
 
     games/CONDITION/part-000000.parquet     the part's first episode is its name
-    statistics/part-000000.parquet
+    statistics/part-000000.parquet          losses: condition, run, episode, agent, name, value
+    q_values/part-000000.parquet            condition, run, episode, agent, state, action, value
     agents.json
 
 A part ends after `EPISODES` episodes and at every checkpoint, so that resuming from a checkpoint
@@ -34,7 +35,7 @@ class RecordWriter:
         self._runs = np.array(runs, dtype=np.int16)
         self._episodes = episodes
         self._games: dict[str, list[EpisodeGames]] = {}
-        self._statistics: list[dict[str, np.ndarray]] = []
+        self._learning: dict[str, list[dict[str, np.ndarray]]] = {"statistics": [], "q_values": []}
 
     def write(self, condition: str, games: EpisodeGames) -> None:
         """Keep an episode's games until the part is full."""
@@ -47,7 +48,7 @@ class RecordWriter:
         """Keep statistics of an update, `[R, N]` by name; NaN is left out."""
         for name, values in found.items():
             run, agent = np.nonzero(~np.isnan(values))
-            self._statistics.append(
+            self._learning["statistics"].append(
                 {
                     "condition": np.full(len(run), condition),
                     "run": self._runs[run],
@@ -58,15 +59,33 @@ class RecordWriter:
                 }
             )
 
+    def q_values(
+        self, condition: str, episode: int, agents: np.ndarray, values: np.ndarray
+    ) -> None:
+        """Keep the learned values `[R, A, S, 2]` of some agents."""
+        run, agent, state, action = (one.reshape(-1) for one in np.indices(values.shape))
+        self._learning["q_values"].append(
+            {
+                "condition": np.full(len(run), condition),
+                "run": self._runs[run],
+                "episode": np.full(len(run), episode, dtype=np.int32),
+                "agent": agents[agent].astype(np.int16),
+                "state": state.astype(np.int16),
+                "action": action.astype(np.int8),
+                "value": values.reshape(-1).astype(np.float32),
+            }
+        )
+
     def flush(self) -> None:
         """Write everything that waits; before every checkpoint and at the end."""
         for condition in list(self._games):
             self._flush_games(condition)
-        if waiting := [one for one in self._statistics if len(one["episode"])]:
-            first = min(int(one["episode"][0]) for one in waiting)
-            columns = {key: np.concatenate([one[key] for one in waiting]) for key in waiting[0]}
-            self._part(self._folder / "statistics", first, pa.table(columns))
-        self._statistics.clear()
+        for what, kept in self._learning.items():
+            if waiting := [one for one in kept if len(one["episode"])]:
+                first = int(waiting[0]["episode"][0])
+                columns = {key: np.concatenate([one[key] for one in waiting]) for key in waiting[0]}
+                self._part(self._folder / what, first, pa.table(columns))
+            kept.clear()
 
     def _flush_games(self, condition: str) -> None:
         waiting = self._games[condition]
@@ -97,8 +116,8 @@ def games_table(games: Sequence[EpisodeGames], runs: np.ndarray) -> pa.Table:
 def truncate(folder: Path, episode: int) -> None:
     """Remove the records of `episode` and later, which a resumed population writes again."""
     folder = Path(folder)
-    parts = [*folder.glob("games/*/part-*.parquet"), *folder.glob("statistics/part-*.parquet")]
-    for path in sorted(parts):
+    places = ("games/*", "statistics", "q_values")
+    for path in sorted(path for one in places for path in folder.glob(f"{one}/part-*.parquet")):
         if int(path.stem.removeprefix("part-")) >= episode:
             with writing(path):
                 path.unlink()

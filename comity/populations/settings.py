@@ -155,13 +155,18 @@ def _check_number(label: str, name: str, value: Any) -> None:
 
 
 def dyad(composition: str, **changes: Any) -> PopulationSettings:
-    """Settings of the forerunner's pairs of tabular learners (arXiv 2301.08491)."""
+    """Settings of the forerunner's pairs of tabular learners (arXiv 2301.08491).
+
+    Epsilon falls from 1 to 0, as in the paper. With the constant 0.05 of its code's parser a table
+    keeps for thousands of iterations what its first random moves were.
+    """
     published: dict[str, Any] = {
         "iterations": 10_000,
         "runs": 100,
         "matching": "fixed",
         "state": "pair",
         "learner": "tabular",
+        "tabular": Tabular(epsilon=1.0, epsilon_last=0.0),
         "game": benefit_to_cost("2:1"),
         "random_matching": False,
         "random_selection": False,

@@ -27,6 +27,7 @@ class Draws:
         """`runs`: the runs' numbers; `most`: the most numbers that one call takes per owner."""
         self._names = [(seed, run, POPULATION, *owner, purpose) for run in runs for owner in owners]
         self._shape = (len(runs), len(owners))
+        self._most = most
         self._blocks = -(-most // BLOCK) + 1
         self._length = self._blocks * BLOCK
         self._ring = np.empty((len(self._names), self._length))
@@ -41,6 +42,12 @@ class Draws:
         for stream, first in enumerate(self._loaded.tolist()):
             for block in range(first, first + self._blocks):
                 self._fill(stream, block)
+        self._calls_left = self._safe_calls()
+
+    def _safe_calls(self) -> int:
+        """How many calls surely need no further block."""
+        ends = (self._loaded + self._blocks) * BLOCK
+        return int((ends - self._position).min(initial=BLOCK)) // self._most
 
     def _fill(self, stream: int, block: int) -> None:
         start = block % self._blocks * BLOCK
@@ -74,12 +81,16 @@ class Draws:
         return found
 
     def _refill(self) -> None:
-        """Read the blocks that come into reach."""
+        """Read the blocks that come into reach of the next call."""
+        self._calls_left -= 1
+        if self._calls_left > 0:
+            return
         first = self._position // BLOCK
         for stream in np.flatnonzero(first != self._loaded).tolist():
             for block in range(int(self._loaded[stream]), int(first[stream])):
                 self._fill(stream, block + self._blocks)
         self._loaded = first
+        self._calls_left = self._safe_calls()
 
     def save(self) -> np.ndarray:
         """Places of all streams, int64 `[R, owners]`."""

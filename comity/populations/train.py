@@ -18,6 +18,7 @@ import numpy as np
 
 from comity.errors import ComityError
 from comity.populations.agents.dqn import DeepQAgents
+from comity.populations.agents.exploration import state_names
 from comity.populations.agents.fixed import FixedAgents
 from comity.populations.agents.tabular import TabularAgents
 from comity.populations.base import AgentGroup
@@ -50,6 +51,10 @@ class Writer(Protocol):
     def write(self, condition: str, games: EpisodeGames) -> None: ...
 
     def statistics(self, condition: str, episode: int, found: Mapping[str, Any]) -> None: ...
+
+    def q_values(
+        self, condition: str, episode: int, agents: np.ndarray, values: np.ndarray
+    ) -> None: ...
 
 
 class Condition:
@@ -173,10 +178,17 @@ class Population:
                 for condition, one in games.items():
                     writer.write(condition, one)
                 if episode % statistics_every == 0:
-                    for condition, found in self.statistics.items():
-                        writer.statistics(condition, episode, self._by_agent(condition, found))
+                    self._write_learning(writer, episode)
             if on_episode is not None:
                 on_episode(games)
+
+    def _write_learning(self, writer: Writer, episode: int) -> None:
+        """Write the statistics of the updates, and the values that agents have learned."""
+        for condition, found in self.statistics.items():
+            writer.statistics(condition, episode, self._by_agent(condition, found))
+            for group in self.conditions[condition].groups.values():
+                if isinstance(group, TabularAgents | DeepQAgents):
+                    writer.q_values(condition, episode, group.agents, group.q_values())
 
     def _by_agent(self, condition: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Statistics `[R, N]` by name, NaN where an agent has none."""
@@ -198,6 +210,7 @@ class Population:
         return {
             "composition": self.composition.text,
             "agents": agents,
+            "states": state_names(self.settings.state, self.composition.labels),
             "matching": self.settings.matching,
             "conditions": list(self.condition_names),
             "runs": list(self.settings.numbers),
@@ -234,9 +247,15 @@ class Population:
 
         Raises `ComityError` for a state of another population or a damaged one.
         """
-        self.episode, state = read_state(folder, self.identity())
-        for name, condition in self.conditions.items():
-            condition.load(state[name])
+        episode, state = read_state(folder, self.identity())
+        try:
+            for name, condition in self.conditions.items():
+                condition.load(state[name])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ComityError(
+                f"checkpoint {folder} is damaged or incomplete ({error!r})"
+            ) from error
+        self.episode = episode
 
 
 def build_population(

@@ -31,9 +31,9 @@ from comity.populations.members import Members, Rows
 class _Choice:
     """The selections of an episode as their networks saw them."""
 
-    visible: torch.Tensor
-    """`[B, 1, N - 1]`."""
-    hidden: torch.Tensor
+    visible: np.ndarray
+    """float32 `[B, 1, N - 1]`."""
+    hidden: np.ndarray
     """`[B, 1, H]`."""
     values: np.ndarray
     """`[B, N - 1]`."""
@@ -49,7 +49,7 @@ class DeepQAgents:
         self._state = members.settings.state
         self._size = members.size
         self._explorer = Explorer(members)
-        self._inputs = torch.from_numpy(state_inputs(self._state, members.size))
+        self._inputs = state_inputs(self._state, members.size)
         hidden, rate = self._settings.hidden, self._settings.learning_rate
         batch, width = members.streams, self._inputs.shape[1]
         self.dilemma = Networks(batch, width, hidden, 2, rate)
@@ -59,10 +59,10 @@ class DeepQAgents:
         if self._chooses:
             self.selection = Networks(batch, members.size - 1, hidden, members.size - 1, rate)
             self.selection.initialize(members, "selection weights")
-        self._all_states = self._inputs.expand(batch, *self._inputs.shape)
+            self._first_gradient = torch.from_numpy(self.selection.gradients.first)
         self._rows = np.arange(batch)
         self._chosen_before = np.zeros(batch, dtype=np.int64)
-        self._values: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._values: tuple[np.ndarray, np.ndarray] | None = None
         self._choice: _Choice | None = None
         self._games: tuple[GameExperience, Rows] | None = None
         self._selections: SelectionExperience | None = None
@@ -70,10 +70,9 @@ class DeepQAgents:
     def select(self, view: SelectionView) -> np.ndarray:
         """int `[R, A]`: partners of the highest value, or random ones."""
         assert self.selection is not None
-        visible = torch.from_numpy(self._explorer.visible(view).astype(np.float32))
-        visible = visible.reshape(len(self._rows), 1, -1)
+        visible = self._explorer.visible(view).astype(np.float32).reshape(len(self._rows), 1, -1)
         hidden = self.selection.hidden(visible)
-        values = self.selection.outputs(hidden)[:, 0].numpy()
+        values = self.selection.outputs(hidden)[:, 0]
         self._choice = _Choice(visible, hidden, values)
         epsilon: float | np.ndarray = self._settings.selection_epsilon
         if over := self._settings.decay_selections:
@@ -81,14 +80,14 @@ class DeepQAgents:
             epsilon = linear_decay(float(epsilon), done, over)
         return self._explorer.partners(values.argmax(axis=1).reshape(self._shape), epsilon)
 
-    def dilemma_values(self) -> np.ndarray:
-        """Q of every state and move, float32 `[R, A, S, 2]`."""
-        return self._evaluate()[1].numpy().reshape(*self._shape, -1, 2)
+    def q_values(self) -> np.ndarray:
+        """Q of every state and move of the dilemma, float32 `[R, A, S, 2]`."""
+        return self._evaluate()[1].reshape(*self._shape, -1, 2)
 
-    def _evaluate(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _evaluate(self) -> tuple[np.ndarray, np.ndarray]:
         """Hidden units and values of all states, until the next update."""
         if self._values is None:
-            hidden = self.dilemma.hidden(self._all_states)
+            hidden = self.dilemma.hidden(self._inputs)
             self._values = hidden, self.dilemma.outputs(hidden)
         return self._values
 
@@ -96,7 +95,8 @@ class DeepQAgents:
         """int8 `[K]`: moves of the highest value, or random ones."""
         rows = self._explorer.rows(view)
         state = state_index(self._state, view.other, view.own, view.partner)
-        greedy = self._evaluate()[1].numpy().argmax(axis=2)[rows.slot, state]
+        values = self._evaluate()[1]
+        greedy = (values[..., 1] > values[..., 0])[rows.slot, state]
         epsilon: float | np.ndarray = self._settings.epsilon
         if over := self._settings.decay_games:
             # Every agent plays one game as selector, so an episode has N games.
@@ -126,64 +126,69 @@ class DeepQAgents:
 
     def _update_dilemma(self, games: GameExperience, rows: Rows) -> np.ndarray:
         """A step on the dilemma networks; the loss, NaN without experience, `[B]`."""
-        view = games.view
-        hidden, values = self._evaluate()
-        table = values.numpy()
-        states = table.shape[1]
-        state = state_index(self._state, view.other, view.own, view.partner)
+        view, move, reward = games.view, games.move, games.reward
+        hidden, table = self._evaluate()
+        batch, states = table.shape[:2]
         # A player without a move leaves on display what it had.
+        illegal = (games.intended < 0).any() or (games.partner_move < 0).any()
         other = np.where(games.partner_move < 0, view.other, games.partner_move)
-        own = np.where(games.move < 0, view.own, games.move)
-        after = state_index(self._state, other, own, view.partner)
-        kept = (games.move >= 0) & (rows.rank >= rows.counts[rows.slot] - self._settings.capacity)
-        slot, state, after = rows.slot[kept], state[kept], after[kept]
-        move, reward = games.move[kept].astype(np.int64), games.reward[kept]
-        count = np.bincount(slot, minlength=len(table))
-        best = table.max(axis=2)
-        target = reward + self._settings.discount * best[slot, after]
-        error = table[slot, state, move] - target
+        own = np.where(move < 0, view.own, move)
+        before = rows.slot * states
+        after = before + state_index(self._state, other, own, view.partner)
+        before += state_index(self._state, view.other, view.own, view.partner)
+        slot, count = rows.slot, rows.counts
+        if illegal or count.max(initial=0) > self._settings.capacity:
+            kept = rows.rank >= count[slot] - self._settings.capacity
+            kept &= move >= 0
+            slot, before, after = slot[kept], before[kept], after[kept]
+            move, reward = move[kept], reward[kept]
+            count = np.bincount(slot, minlength=batch)
+        best = np.maximum(table[..., 0], table[..., 1]).reshape(-1)
+        cell = before * 2 + move
+        target = reward + self._settings.discount * best[after]
+        error = table.reshape(-1)[cell] - target
         size = np.maximum(count, 1)
-        cell = (slot * states + state) * 2 + move
-        slope = np.bincount(cell, weights=2 * error / size[slot], minlength=table.size)
-        slope_table = torch.from_numpy(slope.astype(np.float32).reshape(table.shape))
-        networks = self.dilemma
-        torch.bmm(slope_table.transpose(1, 2), hidden, out=networks.second_gradient)
-        torch.sum(slope_table, 1, keepdim=True, out=networks.second_bias_gradient)
-        back = torch.bmm(slope_table, networks.second).mul_(hidden > 0)
-        torch.bmm(self._all_states.transpose(1, 2), back, out=networks.first_gradient)
-        torch.sum(back, 1, keepdim=True, out=networks.first_bias_gradient)
-        networks.step(count > 0)
-        total = np.bincount(slot, weights=error**2, minlength=len(table))
+        sums = np.bincount(cell, weights=2 * error / size[slot], minlength=table.size)
+        slope = sums.astype(np.float32).reshape(table.shape)
+        weights, gradients = self.dilemma.weights, self.dilemma.gradients
+        np.matmul(slope.transpose(0, 2, 1), hidden, out=gradients.second)
+        np.sum(slope, axis=1, keepdims=True, out=gradients.second_bias)
+        back = np.matmul(slope, weights.second)
+        back *= hidden > 0
+        np.matmul(self._inputs.T, back, out=gradients.first)
+        np.sum(back, axis=1, keepdims=True, out=gradients.first_bias)
+        self.dilemma.step(count > 0)
+        total = np.bincount(slot, weights=error**2, minlength=batch)
         return np.where(count > 0, total / size, np.nan)
 
     def _update_selection(self, experience: SelectionExperience, choice: _Choice) -> np.ndarray:
-        """A step on the selection networks; the loss, NaN without experience, `[B]`."""
+        """A step on the selection networks; the loss `[B]`."""
         assert self.selection is not None
         networks, rows = self.selection, self._rows
+        weights, gradients = networks.weights, networks.gradients
         after = self._explorer.visible(experience.latest_after).astype(np.float32)
-        seen = torch.from_numpy(after.reshape(len(rows), 1, -1))
-        best = networks.outputs(networks.hidden(seen))[:, 0].amax(dim=1).numpy()
+        best = networks.outputs(networks.hidden(after.reshape(len(rows), 1, -1)))
         # Places among the others, which leave the agent itself out.
-        place = experience.partner - (experience.partner > self.agents)
-        place = place.reshape(-1)
-        target = experience.reward.reshape(-1) + self._settings.discount * best
+        place = (experience.partner - (experience.partner > self.agents)).reshape(-1)
+        target = experience.reward.reshape(-1) + self._settings.discount * best.max(axis=(1, 2))
         error = choice.values[rows, place] - target
-        slope = torch.from_numpy((2 * error).astype(np.float32))[:, None]
-        row = networks.second_gradient.numpy()
-        row[rows, self._chosen_before] = 0
-        bias = networks.second_bias_gradient[:, 0].numpy()
-        bias[rows, self._chosen_before] = 0
-        self._chosen_before = place
+        slope = (2 * error).astype(np.float32)[:, None]
         hidden = choice.hidden[:, 0]
-        row[rows, place] = (slope * hidden).numpy()
-        bias[rows, place] = slope[:, 0].numpy()
-        weights = torch.from_numpy(networks.second.numpy()[rows, place])
-        back = (slope * weights).mul_(hidden > 0)
-        networks.first_bias_gradient[:, 0] = back
-        seen_before = choice.visible.transpose(1, 2)
-        torch.mul(seen_before, back[:, None], out=networks.first_gradient)
+        # Only the row of the chosen partner has a gradient in the last layer.
+        for layer in (gradients.second, gradients.second_bias[:, 0]):
+            layer[rows, self._chosen_before] = 0
+        gradients.second[rows, place] = slope * hidden
+        gradients.second_bias[rows, 0, place] = slope[:, 0]
+        self._chosen_before = place
+        back = weights.second[rows, place]
+        back *= slope
+        back *= hidden > 0
+        gradients.first_bias[:, 0] = back
+        # NumPy takes seven times as long for this product.
+        seen, back_tensor = torch.from_numpy(choice.visible), torch.from_numpy(back)
+        torch.mul(seen.transpose(1, 2), back_tensor[:, None], out=self._first_gradient)
         networks.step()
-        return error**2
+        return np.asarray(error**2)
 
     def save(self) -> dict[str, np.ndarray]:
         """Networks with the moments of Adam, and exploration."""

@@ -4,7 +4,7 @@ One random number decides both whether to explore and what is done then: with ep
 u < e explores and takes the option floor(u / e * options), which is uniform.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,12 +20,17 @@ def explore(
     draw: np.ndarray, epsilon: float | np.ndarray, greedy: np.ndarray, options: int
 ) -> np.ndarray:
     """`greedy`, or a uniformly random option with probability `epsilon`; all arrays alike."""
-    at_random = draw < epsilon
-    if not at_random.any():
+    at_random = np.flatnonzero(draw < epsilon)
+    if not len(at_random):
         return greedy
-    with np.errstate(divide="ignore", invalid="ignore"):
-        option = (draw / epsilon * options).clip(0, options - 1)
-    return np.where(at_random, np.nan_to_num(option).astype(greedy.dtype), greedy)
+    chance = epsilon if isinstance(epsilon, float) else np.broadcast_to(epsilon, draw.shape)
+    if not isinstance(chance, float):
+        chance = chance.reshape(-1)[at_random]
+    found = greedy.copy()
+    option = (draw.reshape(-1)[at_random] / chance * options).astype(np.int64)
+    # Rounding can reach `options` where a draw lies just below epsilon.
+    found.reshape(-1)[at_random] = np.minimum(option, options - 1)
+    return found
 
 
 def linear_decay(last: float, done: np.ndarray, over: int) -> np.ndarray:
@@ -47,11 +52,20 @@ def state_inputs(state: str, size: int) -> np.ndarray:
     return np.hstack([moves, np.repeat(np.eye(size), 2, axis=0)]).astype(np.float32)
 
 
-def state_index(state: str, other: np.ndarray, own: np.ndarray, partner: np.ndarray) -> np.ndarray:
-    """int `[K]`: index of a state from the partner's move, the own move and the partner."""
+def state_names(state: str, labels: Sequence[str]) -> list[str]:
+    """Names of all states in the order of `state_index`: the partner's move, then the rest."""
     if state == "partner":
-        return other.astype(np.int64)
-    return 2 * other.astype(np.int64) + own if state == "pair" else 2 * partner + other
+        return ["C", "D"]
+    if state == "pair":
+        return ["CC", "CD", "DC", "DD"]
+    return [f"{move} {label}" for label in labels for move in "CD"]
+
+
+def state_index(state: str, other: np.ndarray, own: np.ndarray, partner: np.ndarray) -> np.ndarray:
+    """int or int8 `[K]`: index of a state from the partner's move, the own move and the partner."""
+    if state == "partner":
+        return other
+    return 2 * other + own if state == "pair" else 2 * partner + other
 
 
 class Explorer:
@@ -67,10 +81,13 @@ class Explorer:
         self._moved = {track: np.zeros(members.streams, dtype=bool) for track in TRACKS}
         self._all_moved = dict.fromkeys(TRACKS, False)
         self._selected = False
+        self._latest_rows: tuple[GamesView, Rows] | None = None
 
     def rows(self, view: GamesView) -> Rows:
         """The view's rows by run and agent."""
-        return Rows(view, self.columns, len(self.agents), self.runs)
+        if self._latest_rows is None or self._latest_rows[0] is not view:
+            self._latest_rows = view, Rows(view, self.columns, len(self.agents), self.runs)
+        return self._latest_rows[1]
 
     def moves(
         self, rows: Rows, greedy: np.ndarray, epsilon: float | np.ndarray, practice: bool

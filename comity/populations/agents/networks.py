@@ -8,6 +8,7 @@ bit.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,19 @@ BETAS, SMALL = (0.9, 0.999), 1e-8
 """Adam's decay rates, and what it adds to the denominator."""
 
 
+class Layers(NamedTuple):
+    """The weights of B networks, or their gradients, float32."""
+
+    first: np.ndarray
+    """`[B, I, H]`."""
+    first_bias: np.ndarray
+    """`[B, 1, H]`."""
+    second: np.ndarray
+    """`[B, O, H]`."""
+    second_bias: np.ndarray
+    """`[B, 1, O]`."""
+
+
 class Networks:
     """B networks `outputs(relu(hidden(x)))`, trained with Adam."""
 
@@ -33,25 +47,23 @@ class Networks:
         width = -(-sum(self._sizes) // VECTOR) * VECTOR
         self.learning_rate = learning_rate
         self.parameters, self.gradient, self.mean, self.square = (
-            torch.zeros(batch, width) for _ in range(4)
+            np.zeros((batch, width), dtype=np.float32) for _ in range(4)
         )
-        self.steps = torch.zeros(batch)
+        self.steps = np.zeros(batch, dtype=np.float32)
         """Steps that every network has made."""
-        self.first, self.first_bias, self.second, self.second_bias = self._views(self.parameters)
-        (
-            self.first_gradient,
-            self.first_bias_gradient,
-            self.second_gradient,
-            self.second_bias_gradient,
-        ) = self._views(self.gradient)
+        self.weights = self._views(self.parameters)
+        self.gradients = self._views(self.gradient)
         self._common_steps: float | None = 0.0
+        arrays = (self.parameters, self.gradient, self.mean, self.square, self.steps)
+        self._tensors = [torch.from_numpy(one) for one in arrays]
 
-    def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        """`[B, I, H]`, `[B, 1, H]`, `[B, O, H]` and `[B, 1, O]` of a flat array."""
+    def _views(self, flat: np.ndarray) -> Layers:
+        """The layers in a flat array."""
         inputs, hidden, outputs = self._shape
         shapes = ((inputs, hidden), (1, hidden), (outputs, hidden), (1, outputs))
-        parts = flat.split([*self._sizes, flat.shape[1] - sum(self._sizes)], dim=1)
-        return [part.view(len(flat), *s) for part, s in zip(parts, shapes, strict=False)]
+        parts = np.split(flat, np.cumsum(self._sizes), axis=1)
+        batch = len(flat)
+        return Layers(*(part.reshape(batch, *s) for part, s in zip(parts, shapes, strict=False)))
 
     def initialize(self, members: Members, purpose: str) -> None:
         """Initial weights, uniform within 1 / sqrt(inputs of the layer), from named streams.
@@ -66,16 +78,22 @@ class Networks:
         ]
         for row, name in enumerate(names):
             weights = initial_weights(name, inputs, hidden, outputs)
-            for view, weight in zip(self._views(self.parameters), weights, strict=True):
-                view[row] = torch.from_numpy(weight)
+            for layer, weight in zip(self.weights, weights, strict=True):
+                layer[row] = weight
 
-    def hidden(self, x: torch.Tensor) -> torch.Tensor:
+    def hidden(self, x: np.ndarray) -> np.ndarray:
         """`[B, K, H]` of inputs `[B, K, I]`."""
-        return torch.baddbmm(self.first_bias, x, self.first).relu_()
+        # One input needs no sum; many small matrix products cost three times as much.
+        one = self._shape[0] == 1
+        found = x * self.weights.first if one else np.matmul(x, self.weights.first)
+        found += self.weights.first_bias
+        return np.maximum(found, 0, out=found)
 
-    def outputs(self, hidden: torch.Tensor) -> torch.Tensor:
+    def outputs(self, hidden: np.ndarray) -> np.ndarray:
         """`[B, K, O]` of hidden units `[B, K, H]`."""
-        return torch.baddbmm(self.second_bias, hidden, self.second.transpose(1, 2))
+        found = np.matmul(hidden, self.weights.second.transpose(0, 2, 1))
+        found += self.weights.second_bias
+        return found
 
     def step(self, which: np.ndarray | None = None) -> None:
         """One step of Adam with the gradients; `which`: bool `[B]`, the networks that make one."""
@@ -83,21 +101,16 @@ class Networks:
             which = None
         if which is None and self._common_steps is not None:
             self._common_steps += 1
-            self.steps.fill_(self._common_steps)
-            self._adam([[one] for one in (*self._arrays(), self.steps[0])])
+            self.steps.fill(self._common_steps)
+            *arrays, steps = self._tensors
+            self._adam([[one] for one in (*arrays, steps[0])])
             return
         self._common_steps = None
-        rows = range(len(self.steps)) if which is None else np.flatnonzero(which).tolist()
-        if not len(rows):
-            return
-        if which is None:
-            self.steps += 1
-        else:
-            self.steps += torch.from_numpy(which)
-        self._adam([[one[row] for row in rows] for one in (*self._arrays(), self.steps)])
-
-    def _arrays(self) -> Sequence[torch.Tensor]:
-        return self.parameters, self.gradient, self.mean, self.square
+        which = np.ones(len(self.steps), dtype=bool) if which is None else which
+        rows = np.flatnonzero(which).tolist()
+        if rows:
+            self.steps += which
+            self._adam([[one[row] for row in rows] for one in self._tensors])
 
     def _adam(self, arrays: Sequence[list[torch.Tensor]]) -> None:
         """`torch.optim.Adam(fused=True)` in one pass over memory.
@@ -124,15 +137,15 @@ class Networks:
     def save(self) -> dict[str, np.ndarray]:
         """Weights, moments and steps."""
         names = ("parameters", "mean", "square", "steps")
-        return {name: getattr(self, name).numpy().copy() for name in names}
+        return {name: getattr(self, name).copy() for name in names}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what `save` returned."""
         for name in ("parameters", "mean", "square", "steps"):
-            getattr(self, name).copy_(torch.from_numpy(np.array(state[name])))
-        steps = self.steps.unique()
-        self._common_steps = float(steps[0]) if len(steps) == 1 else None
-        self.gradient.zero_()
+            getattr(self, name)[:] = state[name]
+        alike = bool((self.steps == self.steps[0]).all())
+        self._common_steps = float(self.steps[0]) if alike else None
+        self.gradient.fill(0)
 
 
 def initial_weights(

@@ -124,6 +124,10 @@ class TabularAgents:
         table[rows, before, place] += self._rate(experience.view.episode) * error
         return np.asarray(error**2)
 
+    def q_values(self) -> np.ndarray:
+        """Q of every state and move of the dilemma, `[R, A, S, 2]`."""
+        return self.dilemma.reshape(*self._shape, -1, 2)
+
     def save(self) -> dict[str, np.ndarray]:
         """Tables and exploration."""
         state = self._explorer.save() | {"dilemma": self.dilemma.copy()}

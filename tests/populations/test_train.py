@@ -17,7 +17,11 @@ def recorded(folder: Path) -> dict[str, str]:
     """All tables of a folder of records by name, whatever their parts are."""
     return {
         where: repr(pq.read_table(folder / where).to_pylist())
-        for where in (*(f"games/{one.name}" for one in (folder / "games").iterdir()), "statistics")
+        for where in (
+            *(f"games/{one.name}" for one in (folder / "games").iterdir()),
+            "statistics",
+            "q_values",
+        )
     }
 
 
