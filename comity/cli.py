@@ -219,7 +219,8 @@ def list_(
             help="experiments, populations, agents, games, lengths, prompts, answers, rewards, "
             "players, algorithms, metrics, optimizers, adapters, opponent_pools, apis, models, "
             "sinks, streams, or a group of published settings: moral/regime, moral/opponent, "
-            "moral/version, negotiation/game, negotiation/method, negotiation/version; default: all.",
+            "moral/version, negotiation/game, negotiation/method, negotiation/version; default: "
+            "all.",
             metavar="KIND",
         ),
     ] = None,

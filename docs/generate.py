@@ -23,6 +23,7 @@ import jinja2
 import yaml
 
 from comity.config.groups import header, options
+from comity.evaluation.population.metrics import METRICS as POPULATION_METRICS
 from comity.evaluation.tournament.metrics import BOUNDS, METRICS
 from comity.games import GAMES, make_game
 from comity.games.base import Observation, Round
@@ -39,7 +40,7 @@ from comity.rewards import REWARDS
 from comity.rewards.base import ActionReward
 
 DOCS = Path(__file__).parent
-PAGES = ("rewards", "players", "games", "prompts", "tournament-metrics")
+PAGES = ("rewards", "players", "games", "prompts", "tournament-metrics", "population-metrics")
 ITERATED = tuple(inspect.signature(GAMES["prisoners_dilemma"]).parameters)
 """Parameters of all iterated games; the configuration's page has them."""
 RENAMED = {"label_choice": "labels"}
@@ -78,6 +79,7 @@ def page(name: str) -> str:
         iterated_games=iterated_games,
         iterated_parameters=", ".join(f"`{name}`" for name in ITERATED), split_games=split_games,
         prompts=prompts, tournament_metrics=tournament_metrics,
+        population_metrics=population_metrics,
     )  # fmt: skip
     title, rest = text.split("\n", 1)
     made = f"<!-- Made by `make docs` from the code and docs/templates/{name}.md.j2. -->"
@@ -257,6 +259,25 @@ def tournament_metrics() -> str:
                 one.source,
             )
             for name, one in METRICS.items()
+        ),
+    )
+
+
+def population_metrics() -> str:
+    """Every metric of a population."""
+    return table(
+        ("metric", "title", "definition", "formula", "unit", "measured of", "source"),
+        (
+            (
+                f"`{name}`",
+                one.label,
+                one.definition,
+                f"`{one.formula}`",
+                one.unit,
+                one.scope,
+                one.source,
+            )
+            for name, one in POPULATION_METRICS.items()
         ),
     )
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-CONFIGURABLE = ("train", "play", "config")
+CONFIGURABLE = ("train", "play", "config", "population")
 """Commands whose settings are written key=value."""
 
 
@@ -21,14 +21,18 @@ def hint(error: Any, given: Sequence[str]) -> str:
 def _setting(option: str, given: Sequence[str]) -> str:
     """For `--iterations 5`: settings have no dashes."""
     from comity.config.hints import elsewhere, is_key
+    from comity.config.population_schema import PopulationConfig
+    from comity.config.schema import Config
+
+    schema = PopulationConfig if given[0] == "population" else Config
 
     place = next(i for i, word in enumerate(given) if word.split("=")[0] == option)
     key, found, value = given[place].lstrip("-").partition("=")
     if not found and place + 1 < len(given) and not given[place + 1].startswith("-"):
         value = given[place + 1]
     key = key.replace("-", "_")
-    if not is_key(key):
-        target = re.sub(r"^write ", "", elsewhere(key))
+    if not is_key(key, schema):
+        target = re.sub(r"^write ", "", elsewhere(key, schema))
         if not target or " " in target:
             return ""
         key = target

@@ -19,11 +19,9 @@ from comity.errors import ComityError
 from comity.experiments.populations import describe, language_model_config, settings_of
 from comity.files import write_atomically
 from comity.learning.state.checkpoints import Checkpoints
-from comity.populations.agents.tabular import TabularAgents
 from comity.populations.composition import LANGUAGE_MODEL, parse
 from comity.populations.pair_records import (
     PairWriter,
-    QValueWriter,
     pair_names,
     write_pair_agents,
 )
@@ -112,9 +110,9 @@ def train_population(folder: PopulationFolder, population: Population, progress:
     config = folder.config
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep, progress.warn)
     restore(folder, population, checkpoints)
-    about = describe(config, population.settings, population.kinds)
+    about = describe(config, population)
     write_agents(folder.path, about)
-    records = Records(folder, population, about)
+    writer = writer_of(folder, population, about)
     window = WindowMetrics(population.composition.members)
     first, lines = population.episode, len(folder.metrics())
     with (
@@ -127,7 +125,6 @@ def train_population(folder: PopulationFolder, population: Population, progress:
             nonlocal began, lines
             window.add(games)
             done = population.episode
-            records.note_tables(done)
             last = done == config.iterations
             due = done % config.checkpoint.every == 0 or last
             row = None
@@ -138,45 +135,25 @@ def train_population(folder: PopulationFolder, population: Population, progress:
                 folder.append_metrics(row)
                 sinks.log(done - 1, row)
             if due:
-                records.flush()
+                writer.flush()
                 checkpoints.save(done, partial(save, folder, population))
+                remove_emptied(checkpoints)
             task.add(1, row)
 
-        population.run(finished, records.writer, statistics_every=config.record.statistics_every)
+        population.run(finished, writer, statistics_every=config.record.statistics_every)
 
 
-class Records:
-    """The writers of a population's records."""
-
-    def __init__(
-        self, folder: PopulationFolder, population: Population, about: dict[str, Any]
-    ) -> None:
-        self.writer: Any = RecordWriter(folder.path, population.settings.numbers)
-        self._tables: QValueWriter | None = None
-        self._every = folder.config.record.q_values_every
-        settings = population.settings
-        if settings.matching != "fixed":
-            return
-        folders = [folder.path]
-        if len(about["agents"]) > 2:
-            names = pair_names([agent["type"] for agent in about["agents"]])
-            folders = [folder.path / PAIRS / name for name in names]
-            write_pair_agents(folders, about)
-            self.writer = PairWriter(folders, settings.numbers)
-        group = population.conditions["fixed"].groups.get("tabular")
-        if isinstance(group, TabularAgents) and settings.state != "identity":
-            self._tables = QValueWriter(folders, settings.numbers, group, settings.state)
-
-    def note_tables(self, done: int) -> None:
-        """Keep tables of tabular learners in fixed pairs, if it is time."""
-        if self._tables is not None and (done % self._every == 0 or done == 1):
-            self._tables.note(done - 1)
-
-    def flush(self) -> None:
-        """Write everything that waits."""
-        self.writer.flush()
-        if self._tables is not None:
-            self._tables.flush()
+def writer_of(
+    folder: PopulationFolder, population: Population, about: dict[str, Any]
+) -> RecordWriter | PairWriter:
+    """The writer of the records: of several fixed pairs, each has a folder of its own."""
+    numbers = population.settings.numbers
+    if population.settings.matching != "fixed" or len(about["agents"]) == 2:
+        return RecordWriter(folder.path, numbers)
+    names = pair_names([agent["type"] for agent in about["agents"]])
+    folders = [folder.path / PAIRS / name for name in names]
+    write_pair_agents(folders, about)
+    return PairWriter(folders, numbers)
 
 
 def save(folder: PopulationFolder, population: Population, target: Path) -> None:
@@ -185,6 +162,12 @@ def save(folder: PopulationFolder, population: Population, target: Path) -> None
     write_atomically(target / "config.yaml", to_yaml(folder.config))
     counted = {"episode": population.episode, **folder.counted()}
     write_atomically(target / "state.json", json.dumps(counted, indent=1) + "\n")
+
+
+def remove_emptied(checkpoints: Checkpoints) -> None:
+    """Remove old checkpoints: nothing is left in them, since a population has no adapter files."""
+    for number in checkpoints.numbers()[: -checkpoints.keep]:
+        shutil.rmtree(checkpoints.path(number), ignore_errors=True)
 
 
 def restore(folder: PopulationFolder, population: Population, checkpoints: Checkpoints) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from comity.errors import ComityError
 from comity.files import write_atomically
-from comity.runs.population_folder import is_population
+from comity.runs.population_folder import check_shown, is_population
 
 PAIRS = "pairs"
 """Folder of the pairs of a population with several fixed pairs."""
@@ -15,8 +15,10 @@ PAIRS = "pairs"
 def write_page(folder: Path, output: Path | None = None) -> Path:
     """Write the page of a population from its records, into `output` or its own folder.
 
-    With several fixed pairs each gets a page, and the population's page compares them.
+    With several fixed pairs each gets a page, and the population's page compares them. Raises
+    `ComityError` for records that are not what they were at the newest checkpoint.
     """
+    check_shown(folder)
     pairs = pairs_of(folder)
     if pairs:
         for pair in pairs:
@@ -42,6 +44,7 @@ def write_pages_together(folders: Sequence[Path], output: Path | None = None) ->
             raise ComityError(
                 f"{folder} is not a population; populations and other runs have separate pages"
             )
+        check_shown(folder)
     every = [one for folder in folders for one in (pairs_of(folder) or [folder])]
     if output is None:
         output = folders[0].parent / f"comparison-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -93,9 +93,7 @@ class PopulationRecordConfig:
     metrics_every: int = limited(100, at_least=1)
     """Episodes that a line of `metrics.jsonl` is the mean of."""
     statistics_every: int = limited(100, at_least=1)
-    """Episodes between the recorded statistics of updates (losses)."""
-    q_values_every: int = limited(100, at_least=1)
-    """Episodes between the recorded tables of tabular learners in fixed pairs."""
+    """Episodes between the recorded statistics of updates (losses) and Q-values of moves."""
 
 
 @dataclass

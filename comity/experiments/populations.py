@@ -1,22 +1,22 @@
 """From a population's config to its settings."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from comity.config.population_schema import PopulationConfig
 from comity.config.schema import Config, ModelConfig
-from comity.errors import ComityError, lookup
+from comity.errors import ComityError
 from comity.games import make_game
-from comity.games.base import Game
-from comity.games.matrix.iterated import Iterated
-from comity.populations.composition import LANGUAGE_MODEL, Composition, is_frozen, parse
+from comity.populations.composition import FROZEN, LANGUAGE_MODEL, parse
+from comity.populations.payoffs import check_game
 from comity.populations.settings import DeepQ, PopulationSettings, Tabular
-from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
-from comity.rewards import REWARDS
+from comity.populations.train import Population
+from comity.populations.types import FIXED_TYPES, reward_block
 
 
 def settings_of(config: PopulationConfig) -> PopulationSettings:
     """The settings; `ComityError` for a composition or a game that is invalid."""
+    game = check_game(make_game(config.game))
     return PopulationSettings(
         composition=config.agents,
         iterations=config.iterations,
@@ -25,8 +25,8 @@ def settings_of(config: PopulationConfig) -> PopulationSettings:
         matching=config.matching,
         state=config.state,
         learner=config.learner,
-        game=make_game(config.game),
-        rewards=reward_blocks(config.types),
+        game=game,
+        rewards=reward_blocks(config),
         xi=config.xi,
         beta=config.beta,
         deep_q=DeepQ(**vars(config.deep_q)),
@@ -43,7 +43,8 @@ def language_model_config(config: PopulationConfig) -> Config:
     have their own.
     """
     members = parse(config.agents, config.types).members
-    learning = [one for one in members if one.startswith(LANGUAGE_MODEL) and not is_frozen(one)]
+    models = [one for one in members if one.startswith(LANGUAGE_MODEL)]
+    learning = [one for one in models if not one.startswith(FROZEN)]
     if learning and config.model is None:
         raise ComityError(
             f"{learning[0]} is a language model, and the population has none: add "
@@ -58,58 +59,45 @@ def language_model_config(config: PopulationConfig) -> Config:
         prompt=config.prompt,
         answer=config.answer,
         temperature=config.temperature,
+        reward={"name": "own"},  # Unused: rewards are the business of the types.
         algorithm=config.algorithm,
         optimizer=config.optimizer,
         seats=["base", "base"],
     )
 
 
-def reward_blocks(types: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def reward_blocks(config: PopulationConfig) -> dict[str, dict[str, Any]]:
     """Reward blocks by type; without a name it is the type's own reward (`types.VM.beta=0.2`)."""
     found = {}
-    for kind, block in types.items():
+    for kind, block in config.types.items():
         if kind in FIXED_TYPES:
             raise ComityError(f"types.{kind}: {kind} is a fixed strategy; choose another name")
-        known = {**LEARNER_TYPES, **{name: name for name in REWARDS}}
-        if "name" not in block:
-            block = {"name": lookup("type of agent", kind, known), **block}
-        found[kind] = dict(block)
+        own = {} if "name" in block else reward_block(kind, config.xi, config.beta)
+        found[kind] = {**own, **block}
     return found
 
 
-def describe(
-    config: PopulationConfig, settings: PopulationSettings, kinds: tuple[str, ...]
-) -> dict[str, Any]:
-    """What `agents.json` says of a population; `kinds` of all agents."""
-    composition = parse(settings.composition, settings.rewards)
-    return {
-        "composition": settings.composition,
-        "agents": agent_rows(composition, kinds),
-        "matching": settings.matching,
-        "runs": len(settings.numbers),
-        "iterations": settings.iterations,
-        "state": settings.state,
-        "game": describe_game(config.game, settings.game),
+def describe(config: PopulationConfig, population: Population) -> dict[str, Any]:
+    """What `agents.json` says: types as they are written in the composition, the game's name."""
+    about = population.about()
+    names = short_names(population.composition.members)
+    numbers = population.composition.numbers
+    for agent, name, number in zip(about["agents"], names, numbers, strict=True):
+        agent |= {"type": name, "label": f"{name} {number}"}
+    about["game"] = {"name": str(config.game["name"]), **about["game"]}
+    return about
+
+
+def short_names(members: Sequence[str]) -> list[str]:
+    """Members with folders by their last part, unless two folders would have one name."""
+    short = {
+        member: f"{prefix}{member.removeprefix(prefix).rstrip('/').rpartition('/')[2]}"
+        for member in dict.fromkeys(members)
+        for prefix in ("LLM:run:", "LLM:adapter:")
+        if member.startswith(prefix)
     }
-
-
-def agent_rows(composition: Composition, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Every agent: index, type as it was written, kind and label."""
+    taken = list(short.values())
     return [
-        {"index": index, "type": kind_of_type, "kind": kind, "label": label}
-        for index, (kind_of_type, kind, label) in enumerate(
-            zip(composition.members, kinds, composition.labels, strict=True)
-        )
+        short[member] if member in short and taken.count(short[member]) == 1 else member
+        for member in members
     ]
-
-
-def describe_game(block: Mapping[str, Any], game: Game) -> dict[str, Any]:
-    """A game with its title, moves and table `payoffs[seat 0's move][seat 1's move][seat]`."""
-    assert isinstance(game, Iterated)
-    payoffs = [[list(game.stage.payoff((one, other))) for other in (0, 1)] for one in (0, 1)]
-    return {
-        "name": str(block["name"]),
-        "title": game.stage.title,
-        "moves": list(game.moves),
-        "payoffs": payoffs,
-    }

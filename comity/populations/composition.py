@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from comity.errors import ComityError, nearest
+from comity.populations.own_kinds import own_kinds
 from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
 from comity.rewards import REWARDS
 
@@ -69,10 +70,15 @@ def bare_type(member: str) -> str:
     """The type without the prefix of a kind: UT of `LLM:UT`; `LLM:run:FOLDER` stays."""
     if is_frozen(member):
         return member
-    for prefix in KIND_PREFIXES:
+    for prefix in kind_prefixes():
         if member.startswith(prefix):
             return member[len(prefix) :]
     return member
+
+
+def kind_prefixes() -> dict[str, str]:
+    """Every prefix of a learner type, and the kind that it names; also the user's own kinds."""
+    return {**{f"{name}:": name for name in own_kinds()}, **KIND_PREFIXES}
 
 
 def parse(text: str, more: Collection[str] = ()) -> Composition:

@@ -16,14 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from comity.files import write_atomically, writing
-from comity.populations.agents.tabular import TabularAgents
 from comity.populations.episode import EpisodeGames
-from comity.populations.records import games_table
+from comity.populations.records import LearningRecords, games_table
 
 ROWS = 2_000_000
 """Most games that wait to be written."""
-
-MOVES = "CD"
 
 
 def pair_names(labels: Sequence[str]) -> list[str]:
@@ -44,7 +41,7 @@ class PairWriter:
         self._folders = [Path(folder) for folder in folders]
         self._runs = np.array(runs, dtype=np.int16)
         self._games: list[EpisodeGames] = []
-        self._statistics: list[dict[str, np.ndarray]] = []
+        self._learning = LearningRecords(runs)
 
     def write(self, condition: str, games: EpisodeGames) -> None:
         """Keep an episode's games until there are many."""
@@ -54,31 +51,25 @@ class PairWriter:
 
     def statistics(self, condition: str, episode: int, found: Mapping[str, Any]) -> None:
         """Keep statistics of an update, `[R, N]` by name; NaN is left out."""
-        for name, values in found.items():
-            run, agent = np.nonzero(~np.isnan(values))
-            self._statistics.append(
-                {
-                    "condition": np.full(len(run), condition),
-                    "run": self._runs[run],
-                    "episode": np.full(len(run), episode, dtype=np.int32),
-                    "agent": agent.astype(np.int16),
-                    "name": np.full(len(run), name),
-                    "value": values[run, agent].astype(np.float32),
-                }
-            )
+        self._learning.statistics(condition, episode, found)
+
+    def q_values(
+        self, condition: str, episode: int, agents: np.ndarray, values: np.ndarray
+    ) -> None:
+        """Keep the learned values `[R, A, S, 2]` of some agents."""
+        self._learning.q_values(condition, episode, agents, values)
 
     def flush(self) -> None:
         """Write everything that waits."""
         self._flush_games()
-        if self._statistics:
-            columns = joined(self._statistics)
-            first = int(columns["episode"].min()) if len(columns["episode"]) else 0
+        for what, columns in self._learning.taken().items():
+            first = int(columns["episode"][0])
             for pair, folder in enumerate(self._folders):
                 here = columns["agent"] // 2 == pair
-                own = {name: column[here] for name, column in columns.items()}
-                own["agent"] = own["agent"] % 2
-                write_part(folder / "statistics", first, pa.table(own))
-            self._statistics = []
+                if here.any():
+                    own = {name: column[here] for name, column in columns.items()}
+                    own["agent"] = own["agent"] % 2
+                    write_part(folder / what, first, pa.table(own))
 
     def _flush_games(self) -> None:
         if not self._games:
@@ -100,63 +91,6 @@ class PairWriter:
                 column = pa.array(np.full(len(rows), value, dtype=np.int16))
                 rows = rows.set_column(place, name, column)
             write_part(folder / "games" / "fixed", first, rows)
-
-
-class QValueWriter:
-    """Writes the tables of tabular learners in fixed pairs every few episodes."""
-
-    def __init__(
-        self, folders: Sequence[Path], runs: Sequence[int], group: TabularAgents, state: str
-    ) -> None:
-        """`folders`: of the pairs, in order; `state`: what learners see, partner or pair."""
-        self._folders = [Path(folder) for folder in folders]
-        self._runs = np.array(runs, dtype=np.int16)
-        self._group = group
-        self._states = state_names(state)
-        self._waiting: list[dict[str, np.ndarray]] = []
-
-    def note(self, episode: int) -> None:
-        """Keep the tables after an episode."""
-        agents = np.asarray(self._group.agents)
-        shape = (len(self._runs), len(agents), len(self._states), len(MOVES))
-        values = self._group.dilemma.reshape(shape).astype(np.float32)
-        run, agent, state, action = (one.reshape(-1) for one in np.indices(shape))
-        self._waiting.append(
-            {
-                "run": self._runs[run],
-                "episode": np.full(values.size, episode, dtype=np.int32),
-                "agent": agents[agent].astype(np.int16),
-                "state": np.array(self._states)[state],
-                "action": action.astype(np.int8),
-                "value": values.reshape(-1),
-            }
-        )
-
-    def flush(self) -> None:
-        """Write everything that waits."""
-        if not self._waiting:
-            return
-        columns = joined(self._waiting)
-        self._waiting = []
-        first = int(columns["episode"][0])
-        for pair, folder in enumerate(self._folders):
-            here = columns["agent"] // 2 == pair
-            if here.any():
-                own = {name: column[here] for name, column in columns.items()}
-                own["agent"] = own["agent"] % 2
-                write_part(folder / "q_values", first, pa.table(own))
-
-
-def state_names(state: str) -> list[str]:
-    """What a learner in a pair sees, in the order of its table's rows."""
-    if state == "pair":
-        return [f"partner {other}, own {own}" for other in MOVES for own in MOVES]
-    return [f"partner {other}" for other in MOVES]
-
-
-def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Columns of several parts, one after another."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def write_part(folder: Path, first: int, table: pa.Table) -> None:

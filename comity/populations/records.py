@@ -26,23 +26,13 @@ EPISODES = 1000
 """Episodes of a full part."""
 
 
-class RecordWriter:
-    """Writes the games and statistics of a population into its folder."""
+class LearningRecords:
+    """Statistics and learned values that wait to be written, in columns."""
 
-    def __init__(self, folder: Path, runs: Sequence[int], episodes: int = EPISODES) -> None:
-        """`runs`: numbers of the runs, `[R]`; `episodes`: of a full part."""
-        self._folder = Path(folder)
+    def __init__(self, runs: Sequence[int]) -> None:
+        """`runs`: numbers of the runs, `[R]`."""
         self._runs = np.array(runs, dtype=np.int16)
-        self._episodes = episodes
-        self._games: dict[str, list[EpisodeGames]] = {}
         self._learning: dict[str, list[dict[str, np.ndarray]]] = {"statistics": [], "q_values": []}
-
-    def write(self, condition: str, games: EpisodeGames) -> None:
-        """Keep an episode's games until the part is full."""
-        waiting = self._games.setdefault(condition, [])
-        waiting.append(games)
-        if len(waiting) >= self._episodes:
-            self._flush_games(condition)
 
     def statistics(self, condition: str, episode: int, found: Mapping[str, Any]) -> None:
         """Keep statistics of an update, `[R, N]` by name; NaN is left out."""
@@ -76,16 +66,52 @@ class RecordWriter:
             }
         )
 
+    def taken(self) -> dict[str, dict[str, np.ndarray]]:
+        """The columns of "statistics" and "q_values", without empty ones; they wait no longer."""
+        found = {}
+        for what, kept in self._learning.items():
+            if waiting := [one for one in kept if len(one["episode"])]:
+                found[what] = {
+                    key: np.concatenate([one[key] for one in waiting]) for key in waiting[0]
+                }
+            kept.clear()
+        return found
+
+
+class RecordWriter:
+    """Writes the games and statistics of a population into its folder."""
+
+    def __init__(self, folder: Path, runs: Sequence[int], episodes: int = EPISODES) -> None:
+        """`runs`: numbers of the runs, `[R]`; `episodes`: of a full part."""
+        self._folder = Path(folder)
+        self._runs = np.array(runs, dtype=np.int16)
+        self._episodes = episodes
+        self._games: dict[str, list[EpisodeGames]] = {}
+        self._learning = LearningRecords(runs)
+
+    def write(self, condition: str, games: EpisodeGames) -> None:
+        """Keep an episode's games until the part is full."""
+        waiting = self._games.setdefault(condition, [])
+        waiting.append(games)
+        if len(waiting) >= self._episodes:
+            self._flush_games(condition)
+
+    def statistics(self, condition: str, episode: int, found: Mapping[str, Any]) -> None:
+        """Keep statistics of an update, `[R, N]` by name; NaN is left out."""
+        self._learning.statistics(condition, episode, found)
+
+    def q_values(
+        self, condition: str, episode: int, agents: np.ndarray, values: np.ndarray
+    ) -> None:
+        """Keep the learned values `[R, A, S, 2]` of some agents."""
+        self._learning.q_values(condition, episode, agents, values)
+
     def flush(self) -> None:
         """Write everything that waits; before every checkpoint and at the end."""
         for condition in list(self._games):
             self._flush_games(condition)
-        for what, kept in self._learning.items():
-            if waiting := [one for one in kept if len(one["episode"])]:
-                first = int(waiting[0]["episode"][0])
-                columns = {key: np.concatenate([one[key] for one in waiting]) for key in waiting[0]}
-                self._part(self._folder / what, first, pa.table(columns))
-            kept.clear()
+        for what, columns in self._learning.taken().items():
+            self._part(self._folder / what, int(columns["episode"][0]), pa.table(columns))
 
     def _flush_games(self, condition: str) -> None:
         waiting = self._games[condition]

@@ -12,6 +12,7 @@ from comity.games.lengths import Fixed
 from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.stages import MatrixStage
 from comity.games.matrix.tables import prisoners_dilemma_4310
+from comity.populations.own_kinds import own_kinds
 from comity.populations.types import BETA, XI
 
 MATCHINGS = {
@@ -108,7 +109,7 @@ class PopulationSettings:
     state: str = "partner"
     """One of `STATES`."""
     learner: str = "dqn"
-    """One of `LEARNERS`."""
+    """One of `LEARNERS`, or a kind of the user's own (`comity.populations.own_kinds`)."""
     game: Iterated = field(default_factory=prisoners_dilemma_4310)
     """Any game of two seats and two moves; its stage is played once per game."""
     rewards: Mapping[str, Any] = field(default_factory=dict)
@@ -127,7 +128,7 @@ class PopulationSettings:
     def __post_init__(self) -> None:
         lookup("matching", self.matching, MATCHINGS)
         lookup("state", self.state, STATES)
-        lookup("kind of learner", self.learner, LEARNERS)
+        lookup("kind of learner", self.learner, {**LEARNERS, **dict.fromkeys(own_kinds(), "")})
         for name in ("iterations", "runs"):
             if getattr(self, name) < 1:
                 raise ComityError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -22,9 +22,16 @@ from comity.populations.agents.exploration import state_names
 from comity.populations.agents.fixed import FixedAgents
 from comity.populations.agents.tabular import TabularAgents
 from comity.populations.base import AgentGroup
-from comity.populations.composition import KIND_PREFIXES, Composition, bare_type, is_frozen, parse
+from comity.populations.composition import (
+    Composition,
+    bare_type,
+    is_frozen,
+    kind_prefixes,
+    parse,
+)
 from comity.populations.episode import Agents, Environment, EpisodeGames
 from comity.populations.members import Members
+from comity.populations.own_kinds import own_kinds
 from comity.populations.payoffs import GameTables, check_game
 from comity.populations.settings import PopulationSettings
 from comity.populations.state import read_state, write_state
@@ -267,8 +274,9 @@ def build_population(
     """
 
     def make(kind: str, members: Members) -> AgentGroup:
-        if kind in GROUPS:
-            return GROUPS[kind](members)
+        known = {**own_kinds(), **GROUPS}
+        if kind in known:
+            return known[kind](members)
         assert groups is not None
         return groups(kind, members)
 
@@ -280,11 +288,11 @@ def build_population(
 
 def agent_kinds(settings: PopulationSettings, composition: Composition) -> tuple[str, ...]:
     """Kind of every agent: fixed, dqn, tabular or language_model, `[N]`."""
-    found = []
+    found, prefixes = [], kind_prefixes()
     for member in composition.members:
-        prefix = next((p for p in KIND_PREFIXES if member.startswith(p)), None)
+        prefix = next((p for p in prefixes if member.startswith(p)), None)
         if prefix is not None:
-            found.append(KIND_PREFIXES[prefix])
+            found.append(prefixes[prefix])
         else:
             found.append("fixed" if bare_type(member) in FIXED_TYPES else settings.learner)
     return tuple(found)

@@ -52,6 +52,19 @@ _SIZES = {"deontological": "penalty", "anti_deontological": "penalty"}
 _SIZES |= {"kindness": "bonus", "aggression": "bonus"}
 
 
+def reward_block(kind: str, xi: float = XI, beta: float = BETA) -> dict[str, Any]:
+    """The reward of a type as a config block; `ComityError` for an unknown type."""
+    names = {**LEARNER_TYPES, **{name: name for name in REWARDS}}
+    names |= dict.fromkeys(FIXED_TYPES, "own")
+    name = lookup("type of agent", kind, names)
+    block: dict[str, Any] = {"name": name}
+    if name in _SIZES:
+        block[_SIZES[name]] = xi
+    elif name == "mixed_virtue":
+        block["beta"] = beta
+    return block
+
+
 def type_reward(
     kind: str,
     game: Game,
@@ -67,14 +80,7 @@ def type_reward(
     """
     given = (overrides or {}).get(kind)
     if given is None:
-        names = {**LEARNER_TYPES, **{name: name for name in REWARDS}}
-        names |= dict.fromkeys(FIXED_TYPES, "own")
-        name = lookup("type of agent", kind, names)
-        given = {"name": name}
-        if name in _SIZES:
-            given[_SIZES[name]] = xi
-        elif name == "mixed_virtue":
-            given["beta"] = beta
+        given = reward_block(kind, xi, beta)
     reward = build("reward", given, REWARDS)
     try:
         reward.check(game)

@@ -87,7 +87,7 @@ def check_shown(run: Path) -> None:
     It is compared with its newest complete checkpoint; without one nothing is checked.
     Conversations may be gone: they are shown, not counted.
     """
-    checkpoint = _newest(run)
+    checkpoint = newest_counted(run)
     if checkpoint is None:
         return
     counted = read_object(checkpoint / "state.json")
@@ -156,7 +156,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
             yield name, json.dumps(value, sort_keys=True, default=str)
 
 
-def _newest(run: Path) -> Path | None:
+def newest_counted(run: Path) -> Path | None:
     """The newest checkpoint with a config and counts that its manifest confirms."""
     folder = run / "checkpoints"
     names = [p.name for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []

@@ -22,11 +22,17 @@ from comity.config.population import load_population
 from comity.config.population_schema import PopulationConfig
 from comity.errors import ComityError
 from comity.files import remove_partial, write_atomically
-from comity.runs.integrity import check_metrics, counted_lines, digest, refuse_checkpoint
+from comity.runs.integrity import (
+    check_metrics,
+    counted_lines,
+    digest,
+    newest_counted,
+    refuse_checkpoint,
+)
 from comity.runs.lock import lock
 from comity.runs.locked_folder import LockedFolder, folder_name, locked_new_folder
 from comity.runs.versions import versions
-from comity.safe_reading import refuse_links
+from comity.safe_reading import read_object, refuse_links
 
 CHANGEABLE = ("checkpoint.every", "checkpoint.keep", "sinks")
 """Config keys that may be edited before a population is resumed: they change no numbers."""
@@ -96,17 +102,8 @@ class PopulationFolder(LockedFolder):
 
     def check_counted(self, counted: Mapping[str, Any]) -> None:
         """Raises `ComityError` unless the folder holds what was counted at its checkpoint."""
-        check_metrics(self.path, counted)
-        records = dict(counted.get("records", {}))
-        for name, kept in records.items():
-            path = self.path / name
-            if not path.is_file() or _digest(path) != kept:
-                wrong = "is another file" if path.is_file() else "is missing"
-                raise ComityError(
-                    f"{self.path} is not what it was at its newest checkpoint: {name} {wrong}; "
-                    "bring it back from a copy"
-                )
-        self._digests = records
+        check_records(self.path, counted)
+        self._digests = dict(counted.get("records", {}))
 
     def forget_later(self, counted: Mapping[str, Any] | None) -> None:
         """Remove records and metrics that are newer than what was counted; None: all of them."""
@@ -118,6 +115,29 @@ class PopulationFolder(LockedFolder):
         lines = counted_lines(self.path)
         if len(lines) > count:
             write_atomically(self.path / "metrics.jsonl", b"".join(lines[:count]))
+
+
+def check_records(folder: Path, counted: Mapping[str, Any]) -> None:
+    """Raises `ComityError` unless metrics and records are those that a checkpoint counted."""
+    check_metrics(folder, counted)
+    for name, kept in counted.get("records", {}).items():
+        path = folder / name
+        if not path.is_file() or _digest(path) != kept:
+            wrong = "is another file" if path.is_file() else "is missing"
+            raise ComityError(
+                f"{folder} is not what it was at its newest checkpoint: {name} {wrong}; "
+                "bring it back from a copy"
+            )
+
+
+def check_shown(folder: Path) -> None:
+    """Raises `ComityError` where a population's page would show other numbers than it had.
+
+    It is compared with its newest complete checkpoint; without one nothing is checked.
+    """
+    checkpoint = newest_counted(folder)
+    if checkpoint is not None:
+        check_records(folder, read_object(checkpoint / "state.json"))
 
 
 def is_population(folder: Path) -> bool:

@@ -56,9 +56,25 @@ DYAD: dict[str, Any] = {
     "matching": "fixed",
     "state": "pair",
     "learner": "tabular",
+    "tabular": {"epsilon": 1.0, "epsilon_last": 0.0},
     "controls": {"random_matching": False, "random_selection": False},
 }
 """The settings of the dyadic study."""
+
+LANGUAGE_MODELS: dict[str, Any] = {
+    "defaults": [{"override /model": "smollm2-135m"}, "_self_"],
+    "agents": "2xLLM:S_2xLLM:UT",
+    "iterations": 320,
+    "runs": 2,
+    # Labels in one order: few distinct prompts, each of which is computed once.
+    "prompt": {"mention_order": "given", "answer_order": "given"},
+    "algorithm": {"entropy": 0.05, "kl": 0.02},
+    "optimizer": {"learning_rate": 1e-3},
+    "controls": {"random_matching": False},
+    "checkpoint": {"every": 32},
+    "record": {"metrics_every": 16, "statistics_every": 1},
+}
+"""Language models in a size that finishes on two cores."""
 
 _STUDY = "tabular Q-learners in fixed pairs, 100 runs of 10000 games (arXiv 2301.08491)"
 
@@ -67,8 +83,8 @@ def _presets() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, description and config of every preset."""
     yield (
         "quick",
-        "Three learners that choose their partners: 5 runs of 1000 episodes, under a minute.",
-        {"agents": "1xUT_1xaUT_1xDE", "iterations": 1000, "runs": 5},
+        "Three learners that choose their partners: 5 runs of 4000 episodes, under a minute.",
+        {"agents": "1xUT_1xaUT_1xDE", "iterations": 4000, "runs": 5},
     )
     for kind in MAJORITIES:
         yield (
@@ -76,18 +92,23 @@ def _presets() -> Iterator[tuple[str, str, dict[str, Any]]]:
             f"{majority(kind)}: 16 deep Q-learners, 20 runs of 30000 episodes (arXiv 2403.04202).",
             {"agents": majority(kind)},
         )
+    yield (
+        "language-models",
+        "Two selfish and two utilitarian language models: 2 runs of 320 episodes. smollm2-135m.",
+        LANGUAGE_MODELS,
+    )
     yield "dyad", f"One pair (agents=1xS_1xUT): {_STUDY}.", DYAD
     every = {**DYAD, "agents": dyads()}
     yield "dyads", f"All 21 pairs of six types, and each against four strategies: {_STUDY}.", every
     yield (
         "dyads-decay",
         "The same with a learning rate that decays by 0.0005 per game, as documented there.",
-        {**every, "tabular": {"learning_rate_decay": 0.0005}},
+        {**every, "tabular": {**DYAD["tabular"], "learning_rate_decay": 0.0005}},
     )
     yield (
-        "dyads-linear",
-        "The same with exploration that falls linearly from 1 to 0, as in the paper.",
-        {**every, "tabular": {"epsilon": 1.0, "epsilon_last": 0.0}},
+        "dyads-constant",
+        "The same with the constant exploration 0.05 of its code, instead of the paper's 1 to 0.",
+        {**every, "tabular": {"epsilon": 0.05, "epsilon_last": None}},
     )
     sweep, types = beta_sweep()
     yield (

@@ -21,21 +21,22 @@ PROJECT = (
 )
 
 
-def _arxiv(key: str, title: str, authors: str, year: int, number: str) -> str:
+def arxiv(key: str, title: str, authors: str, year: int, number: str) -> str:
+    """BibTeX of a preprint."""
     return (
         f"@misc{{{key},\n  title = {{{title}}},\n  author = {{{authors}}},\n  year = {{{year}}},\n"
         f"  eprint = {{{number}}},\n  archivePrefix = {{arXiv}}\n}}"
     )
 
 
-MORAL = _arxiv(
+MORAL = arxiv(
     "tennant2024moral",
     "Moral Alignment for {LLM} Agents",
     "Tennant, Elizaveta and Hailes, Stephen and Musolesi, Mirco",
     2024,
     "2410.01639",
 )
-ROBUST = _arxiv(
+ROBUST = arxiv(
     "piche2025robust",
     "Learning Robust Social Strategies with Large Language Models",
     "Piche, Dereck and Muqeeth, Mohammed and Aghajohari, Milad and Duque, Juan and "
@@ -47,7 +48,7 @@ MYOPIC = (
     "@misc{myopic,\n  title = {Reinforcement Learning Leads to Myopic {LLM} Play in Social "
     "Dilemmas}\n}"
 )
-ALIGNMENT = _arxiv(
+ALIGNMENT = arxiv(
     "duque2024advantage",
     "Advantage Alignment Algorithms",
     "Duque, Juan Agustin and Aghajohari, Milad and Cooijmans, Tim and Ciuca, Razvan and "
@@ -55,7 +56,7 @@ ALIGNMENT = _arxiv(
     2024,
     "2406.14662",
 )
-PPO = _arxiv(
+PPO = arxiv(
     "schulman2017ppo",
     "Proximal Policy Optimization Algorithms",
     "Schulman, John and Wolski, Filip and Dhariwal, Prafulla and Radford, Alec and Klimov, Oleg",

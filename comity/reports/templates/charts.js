@@ -53,11 +53,14 @@ function placeNames(names, width) {
   return { right: 14, below: 18 * lines.flat().length + 6, lines };
 }
 
+/** The style of a series' line: its color, and its dashes where it has some. */
+const strokeOf = (s) => `stroke:${s.color}${s.dash ? `;stroke-dasharray:${s.dash}` : ""}`;
+
 /** The names of the series below the chart, each with its color. */
 function drawNames(drawing, series, lines, top) {
   let y = top;
   series.forEach((s, index) => {
-    drawing.append(svg("line", { class: s.isReference ? "line reference-line" : "line", x1: 4, x2: 16, y1: y - 4, y2: y - 4, style: `stroke:${s.color}` }));
+    drawing.append(svg("line", { class: s.isReference ? "line reference-line" : "line", x1: 2, x2: 18, y1: y - 4, y2: y - 4, style: strokeOf(s) }));
     for (const line of lines[index]) {
       drawing.append(svg("text", { class: "label", x: 22, y, style: `fill:${s.color}` }, line));
       y += 18;
@@ -141,9 +144,9 @@ function axes(width, height, margin, iterations, low, high, format, along = "ite
 const isSpan = (point) => Boolean(point) && typeof point.low === "number" && typeof point.high === "number";
 
 /** What a line chart shows, as rows: one for each iteration and name. */
-function curveRows(iterations, series, along = "iteration") {
+function curveRows(iterations, series, along = "iteration", each = "seed") {
   const seeds = [...new Set(series.flatMap((s) => s.points.flatMap((p) => Object.keys(p?.seeds ?? {}))))];
-  const head = [along, "name", "mean", "low", "high", "n", ...seeds.map((seed) => `seed ${seed}`)];
+  const head = [along, "name", "mean", "low", "high", "n", ...seeds.map((seed) => `${each} ${seed}`)];
   const body = series.flatMap((s) => s.points.flatMap((p, i) => (p ? [[
     iterations[i], s.name, p.mean, p.low ?? null, p.high ?? null, p.n ?? null, ...seeds.map((seed) => p.seeds?.[seed] ?? null),
   ]] : [])));
@@ -167,10 +170,12 @@ function spanOf(points, seeds) {
  * isReference}], one point per iteration: null where nothing was counted (the line is broken),
  * undefined where nothing was recorded (it goes on). A point without an interval has null for
  * `low` and `high`.
- * `seeds`: values of each seed, drawn as thin lines. References are exact values to hold the
- * others against: dashed, without band and points.
+ * `seeds`: values of each seed, drawn as thin lines (`each` is what they are called). References are
+ * exact values to hold the others against: dashed, without band and points. A series with `dash` is
+ * drawn with such dashes. With `isKeyed`, a key beside the chart names the series, and only a saved
+ * chart names them itself.
  */
-function lineChart(container, { title, unit, iterations, series, range, format, along }) {
+function lineChart(container, { title, unit, iterations, series, range, format, along, each, isKeyed = false }) {
   const known = series.flatMap((s) => s.points.filter(Boolean));
   const seeds = known.flatMap((p) => Object.values(p.seeds ?? {}));
   const [low, high] = range ?? spanOf(known, seeds);
@@ -182,8 +187,9 @@ function lineChart(container, { title, unit, iterations, series, range, format, 
     .map((s) => `${s.name}: from ${text(s.points.find(Boolean))} to ${text(s.points.findLast(Boolean))}`)
     .join("; ");
 
-  function draw(width) {
-    const { right, below, lines } = placeNames(series.map((s) => s.name), width);
+  function draw(width, isSaved = false) {
+    const isNamed = isSaved || !isKeyed;
+    const { right, below, lines } = isNamed ? placeNames(series.map((s) => s.name), width) : { right: 14, below: 0, lines: null };
     const margin = { left: 46, right, top: 10, bottom: 42 + below };
     const frame = axes(width, 250 + below, margin, iterations, low - pad, high + pad, format, along);
     const { drawing, x, y, top, bottom } = frame;
@@ -191,7 +197,7 @@ function lineChart(container, { title, unit, iterations, series, range, format, 
     for (const s of series) drawSeries({ ...frame, inside }, s, iterations, [margin.left, width - right]);
     if (lines) {
       drawNames(drawing, series, lines, bottom + 60);
-    } else {
+    } else if (isNamed) {
       const last = series.map((s) => y((s.points.findLast(Boolean) || { mean: low }).mean));
       spread(last, 16, top, bottom).forEach((at, index) => {
         const { name, color } = series[index];
@@ -201,12 +207,12 @@ function lineChart(container, { title, unit, iterations, series, range, format, 
     return frame;
   }
   const readout = (i) => series.map((s) => `${s.name} ${whole(s.points[i], s.isReference)}`).join(", ");
-  figure(container, { title, unit, description, iterations, draw, readout, along, rows: () => curveRows(iterations, series, along) });
+  figure(container, { title, unit, description, iterations, draw, readout, along, rows: () => curveRows(iterations, series, along, each) });
 }
 
 /** One line of a line chart: bands where intervals are known (`inside` cuts off what leaves the chart), the line, its seeds, its points. */
 function drawSeries({ drawing, x, y, inside }, s, iterations, [left, right]) {
-  const stroke = `stroke:${s.color}`;
+  const stroke = strokeOf(s);
   const place = (at, value) => `${at},${y(value)}`;
   const add = (tag, attributes) => drawing.append(svg(tag, attributes));
   const runs = [[]];
@@ -243,15 +249,15 @@ function drawSeries({ drawing, x, y, inside }, s, iterations, [left, right]) {
   }
 }
 
-/** Stacked shares. `layers`: [{name, color, values}], drawn from the bottom up. */
-function stackedAreas(container, { title, unit, iterations, layers }) {
+/** Stacked shares. `layers`: [{name, color?, values}], drawn from the bottom up. */
+function stackedAreas(container, { title, unit, iterations, layers, along = "iteration" }) {
   const last = iterations.length - 1;
   const seen = layers.filter((layer) => layer.values.some((v) => v > 0));
-  const description = `In the last iteration: ${seen.map((l) => `${l.name} ${percent(l.values[last])}`).join(", ")}`;
+  const description = `In the last ${along}: ${seen.map((l) => `${l.name} ${percent(l.values[last])}`).join(", ")}`;
 
   function draw(width) {
     const margin = { left: 46, right: 86, top: 10, bottom: 42 };
-    const frame = axes(width, 230, margin, iterations, 0, 1, percent);
+    const frame = axes(width, 230, margin, iterations, 0, 1, percent, along);
     const { drawing, x, y, top, bottom } = frame;
     const base = iterations.map(() => 0);
     const named = [];
@@ -263,7 +269,7 @@ function stackedAreas(container, { title, unit, iterations, layers }) {
       const at = (values, i) => `${edges[i]},${y(values[Math.min(i, last)])}`;
       const places = edges.map((_, i) => i);
       const points = [...places.map((i) => at(base, i)), ...places.reverse().map((i) => at(below, i))];
-      drawing.append(svg("polygon", { class: "area", points: points.join(" "), style: `fill:var(--${layer.name.replace("|", "")})` }));
+      drawing.append(svg("polygon", { class: "area", points: points.join(" "), style: `fill:${layer.color ?? `var(--${layer.name.replace("|", "")})`}` }));
       if (layer.values[last] >= 0.005) named.push([layer, y((below[last] + base[last]) / 2)]);
     }
     drawing.append(svg("rect", { class: "frame", x: edges[0], y: top, width: edges.at(-1) - edges[0], height: bottom - top }));
@@ -274,6 +280,6 @@ function stackedAreas(container, { title, unit, iterations, layers }) {
     return frame;
   }
   const readout = (i) => seen.map((l) => `${l.name} ${percent(l.values[i])}`).join(", ");
-  const rows = () => [["iteration", ...layers.map((l) => l.name)], ...iterations.map((iteration, i) => [iteration, ...layers.map((l) => l.values[i])])];
-  figure(container, { title, unit, description, iterations, draw, readout, rows });
+  const rows = () => [[along, ...layers.map((l) => l.name)], ...iterations.map((iteration, i) => [iteration, ...layers.map((l) => l.values[i])])];
+  figure(container, { title, unit, description, iterations, draw, readout, rows, along });
 }

@@ -157,7 +157,7 @@ const SAVED_WIDTH = 640;
 
 /** A chart of its own: what the page's style says is written into its elements. */
 function chartDrawing(canvas, title, draw) {
-  const { drawing } = draw(SAVED_WIDTH);
+  const { drawing } = draw(SAVED_WIDTH, true);
   canvas.append(drawing);
   for (const element of drawing.querySelectorAll("*")) {
     const style = getComputedStyle(element);

@@ -23,6 +23,7 @@ SHARED_SCRIPTS = (
     "charts.js",
     "sections.js",
     "unpack.js",
+    "values.js",
     "tournament/data.js",
     "tournament/definitions.js",
     "tournament/sorting.js",
