@@ -1,5 +1,6 @@
 """From a population's config to its settings."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from comity.config.population_schema import PopulationConfig
@@ -79,7 +80,24 @@ def reward_blocks(config: PopulationConfig) -> dict[str, dict[str, Any]]:
 def describe(config: PopulationConfig, population: Population) -> dict[str, Any]:
     """What `agents.json` says: types as they are written in the composition, the game's name."""
     about = population.about()
-    for agent, member in zip(about["agents"], population.composition.members, strict=True):
-        agent["type"] = member
+    names = short_names(population.composition.members)
+    numbers = population.composition.numbers
+    for agent, name, number in zip(about["agents"], names, numbers, strict=True):
+        agent |= {"type": name, "label": f"{name} {number}"}
     about["game"] = {"name": str(config.game["name"]), **about["game"]}
     return about
+
+
+def short_names(members: Sequence[str]) -> list[str]:
+    """Members with folders by their last part, unless two folders would have one name."""
+    short = {
+        member: f"{prefix}{member.removeprefix(prefix).rstrip('/').rpartition('/')[2]}"
+        for member in dict.fromkeys(members)
+        for prefix in ("LLM:run:", "LLM:adapter:")
+        if member.startswith(prefix)
+    }
+    taken = list(short.values())
+    return [
+        short[member] if member in short and taken.count(short[member]) == 1 else member
+        for member in members
+    ]

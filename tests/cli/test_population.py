@@ -27,7 +27,7 @@ from comity.config.compose import to_yaml
 from comity.config.population import compose_population, load_population, split_words
 from comity.config.presets.populations import BASELINES, LEARNERS, MAJORITIES, presets
 from comity.errors import ComityError, pointed_at
-from comity.experiments.populations import settings_of
+from comity.experiments.populations import settings_of, short_names
 from comity.games.matrix.iterated import Iterated
 from comity.populations.composition import parse
 from comity.populations.payoffs import GameTables
@@ -593,6 +593,13 @@ def test_populations_and_runs_have_separate_pages(
     assert "is not a population" in capsys.readouterr().err
 
 
+def test_folders_are_called_by_their_last_part() -> None:
+    members = ["S", "LLM:run:/a/b/c@3", "LLM:run:x/d/", "LLM:run:y/d", "LLM:UT", "LLM:run:/a/b/c@3"]
+    assert short_names(members) == [
+        *("S", "LLM:run:c@3", "LLM:run:x/d/", "LLM:run:y/d", "LLM:UT", "LLM:run:c@3")
+    ]
+
+
 def test_a_composition_from_agents() -> None:
     assert written(["S", "S", "UT", "S"]) == "2xS_1xUT_1xS"
 
@@ -619,10 +626,10 @@ def test_a_kind_of_ones_own_beside_others(kinds: None) -> None:
 
 
 def test_a_kind_of_ones_own_for_all_learners(kinds: None) -> None:
-    """It learns: nothing pays more than what S gets from defection, however the others play."""
-    folder = trained("2xS_1xTFT", "learner=bush", "iterations=300", "runs=4", *FEW)
-    rows = metrics(folder)
-    assert rows[-1]["types"]["S"]["cooperation"] < 0.5 < 1
+    """What it learns depends on the type alone: kindness is rewarded for C, aggression for D."""
+    words = ("2xVEk_2xVagg", "learner=bush", "iterations=200", "runs=4", "record.metrics_every=50")
+    types = metrics(trained(*words, *FEW))[-1]["types"]
+    assert types["VEk"]["cooperation"] > 0.8 and types["Vagg"]["cooperation"] < 0.2
 
 
 def test_without_the_file_the_kind_is_unknown() -> None:

@@ -64,7 +64,7 @@ DYAD: dict[str, Any] = {
 LANGUAGE_MODELS: dict[str, Any] = {
     "defaults": [{"override /model": "smollm2-135m"}, "_self_"],
     "agents": "2xLLM:S_2xLLM:UT",
-    "iterations": 320,
+    "iterations": 160,
     "runs": 2,
     # Labels in one order: few distinct prompts, each of which is computed once.
     "prompt": {"mention_order": "given", "answer_order": "given"},
@@ -94,7 +94,7 @@ def _presets() -> Iterator[tuple[str, str, dict[str, Any]]]:
         )
     yield (
         "language-models",
-        "Two selfish and two utilitarian language models: 2 runs of 320 episodes. smollm2-135m.",
+        "Two selfish and two utilitarian language models: 2 runs of 160 episodes. smollm2-135m.",
         LANGUAGE_MODELS,
     )
     yield "dyad", f"One pair (agents=1xS_1xUT): {_STUDY}.", DYAD
