@@ -316,3 +316,23 @@ def test_the_gap_takes_the_seat_into_account() -> None:
     assert known["always_cooperate", 0] == best_response(game, *strategies.values(), 0).value
     assert known["always_cooperate", 1] == best_response(game, *strategies.values(), 1).value
     assert known["always_cooperate", 0] != known["always_cooperate", 1]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_agents_in_populations_are_those_of_a_loop_over_members(noise: float) -> None:
+    game = dilemma(noise=noise)
+    matches = played(game)
+    summary = summarize(header(), matches, game, MATCHES)
+    value: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for match in matches:
+        value[match.row, match.column] += list(match.payoffs_row)
+        if match.row != match.column:
+            value[match.column, match.row] += list(match.payoffs_column)
+    for agent, found in summary["populations"].items():
+        others = [name for name in NAMES if name != agent]
+        background = np.mean([np.mean(value[agent, other]) for other in others])
+        for mix, members in (("visitor", 1), ("half", 5), ("resident", 9), ("everybody", 10)):
+            # The agent's partners: the other members of its kind, and the background's.
+            partners = [np.mean(value[agent, agent])] * (members - 1)
+            partners += [background] * (10 - members)
+            assert found[mix]["mean"] == pytest.approx(np.mean(partners))

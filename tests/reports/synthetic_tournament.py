@@ -277,6 +277,13 @@ def further(names: Sequence[str], pairs: Sequence[Json], overall: Sequence[Json]
                 "fitness": "payoff",
             },
         },
+        "populations": {
+            name: {
+                mix: estimate([value - 0.2, value, value + 0.3])
+                for mix in ("visitor", "half", "resident", "everybody")
+            }
+            for name, value in payoff.items()
+        },
         "comparisons": [
             {
                 "first": one["name"],

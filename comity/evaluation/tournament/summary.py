@@ -35,6 +35,7 @@ from comity.evaluation.tournament.metrics import (
     applicable,
     bounds,
 )
+from comity.evaluation.tournament.populations import population_payoffs
 from comity.evaluation.tournament.records import StoredMatch
 from comity.evaluation.tournament.spoken import Spoken
 from comity.games.base import Game
@@ -129,6 +130,16 @@ def summarize(
         "usage": dict(usage or {}),
         "references": _references(game),
         "metagame": empirical_game(pairs, names),
+        "populations": {
+            name: {
+                mix: estimate(found)
+                for mix, found in population_payoffs(
+                    pairs, name, names, repetitions, payoffs, IDENTICAL
+                ).items()
+            }
+            for name in names
+            if len(names) > 1
+        },
         "comparisons": _comparisons(pairs, whole["agents"], payoffs, repetitions),
         "transcripts": transcripts(kept, game, spoken),
     }

@@ -258,6 +258,9 @@ class TournamentSummary(TypedDict):
     usage: dict[str, Usage]
     references: References
     metagame: Metagame
+    populations: NotRequired[dict[str, dict[str, Estimate]]]
+    """Payoff of each agent by the mix of a population: `visitor`, `half`, `resident`, `everybody`
+    (`comity.evaluation.tournament.populations`)."""
     comparisons: list[Comparison]
     transcripts: list[Transcript]
 

@@ -20,7 +20,7 @@ SCRIPTS = (
     "tournament/sheets.js",
     "tournament/tournament.js",
 )
-PARTS = ("outcomes", "usage", "references", "metagame")
+PARTS = ("outcomes", "usage", "references", "metagame", "populations")
 EXPECTED = {
     "references": ("equilibria", "welfare", "minimax", "schelling"),
     "metagame": ("equilibria", "replicator", "alpha_rank", "deviation_ratings", "elo", "moran"),
