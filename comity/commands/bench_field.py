@@ -12,11 +12,11 @@ from typing import Any
 
 from comity import __version__
 from comity.config.seats import scripted_player
+from comity.evaluation.tournament.scripted_field import play_field
 from comity.games import make_game
 from comity.players.scripted.axelrod_index import short_run_time
 from comity.players.scripted.axelrod_package import package
 from comity.players.scripted.axelrod_strategy import AxelrodStrategy
-from comity.rollout.scripted_field import play_field
 from comity.runs.versions import cpu_name
 
 NAME = "D"

@@ -42,6 +42,8 @@ FILE = "tournament.json"
 """Players and matches of a tournament, in its folder."""
 MISSING = "missing.json"
 """Why matches are missing, with how many: a model behind an API did not answer."""
+RETRIES = "api_retries.json"
+"""Requests to models behind APIs that had to be sent again, by endpoint, over all sessions."""
 SCHEMA = 1
 OUTPUT = "tournaments"
 """Parent folder of tournaments."""
@@ -280,19 +282,36 @@ def play_and_record(
         def usage() -> str:
             return "" if api is None else describe_usage(api.used)
 
-        with progress.task(title, robin.total, done, usage) as task:
-            for batch in robin.play(played, task.playing):
-                missing.update(batch.missing.values())
-                if batch.matches:
-                    _write(folder, number, batch)
-                    task.add(batch.repeats)
-                    number += 1
+        try:
+            with progress.task(title, robin.total, done, usage) as task:
+                for batch in robin.play(played, task.playing):
+                    missing.update(batch.missing.values())
+                    if batch.matches:
+                        _write(folder, number, batch)
+                        task.add(batch.repeats)
+                        number += 1
+        finally:
+            if api is not None:
+                _add_retries(folder.path, api.retries)
         write_atomically(folder.path / MISSING, json.dumps(missing) + "\n")
         if missing:
             progress.warn(
                 f"{missing.total()} matches are missing ({missing.most_common(1)[0][0]}); they are "
                 f"played by: {folder.resume_with}"
             )
+
+
+def _add_retries(folder: Path, now: Mapping[str, int]) -> None:
+    """Add a session's retries to those of the sessions before."""
+    known = Counter(read_retries(folder))
+    known.update(now)
+    write_atomically(folder / RETRIES, json.dumps(known) + "\n")
+
+
+def read_retries(folder: Path) -> dict[str, int]:
+    """Retries by endpoint; {} where none were counted."""
+    path = folder / RETRIES
+    return {name: int(n) for name, n in read_object(path).items()} if path.exists() else {}
 
 
 def _write(folder: RunFolder, number: int, batch: Batch) -> None:

@@ -3,18 +3,22 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from comity.commands.tournament import FILE, MISSING, Entry, read_entry
+from comity.commands.tournament import FILE, MISSING, Entry, read_entry, read_retries
+from comity.config.player_names import parse_player
+from comity.config.seats import is_scripted, scripted_player
 from comity.engines.api.answer_log import AnswerLog
-from comity.evaluation.tournament.records import read_matches
-from comity.evaluation.tournament.summary import is_symmetric, summarize
+from comity.evaluation.tournament.records import StoredMatch, read_matches
+from comity.evaluation.tournament.spoken import Spoken, read_spoken
+from comity.evaluation.tournament.summary import is_symmetric, shown_matches, summarize
 from comity.experiments.api_players import ANSWERS_FILE
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import KINDS, Game
+from comity.games.split.game import Split
 from comity.reports.tournament.tournament_page import write_tournament_page
 from comity.rollout.record_files import read_columns
 from comity.runs.folder import stored_config
@@ -35,17 +39,30 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
         "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
         "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
     }
+    matches = list(read_matches(folder))
     summary = summarize(
         header,
-        read_matches(folder),
+        matches,
         game,
         entry.matches,
         outcomes=_outcomes(folder),
         usage=_usage(folder, entry),
+        strategies=_strategies(entry),
+        spoken=spoken_in(folder, matches, game),
     )
     output = output or folder
     write_atomically(output / "summary.json", json.dumps(summary, allow_nan=False) + "\n")
     return write_tournament_page(summary, output)
+
+
+def spoken_in(
+    folder: Path, matches: Sequence[StoredMatch], game: Game
+) -> dict[tuple[str, str, int], Spoken]:
+    """What was said in the matches that the page shows; {} in games without talk and claims."""
+    if not isinstance(game, Split):
+        return {}
+    keys = [match.key for match in shown_matches(matches)]
+    return read_spoken(folder, keys, game.instances.items)
 
 
 def describe_game(block: Mapping[str, Any], game: Game) -> dict[str, Any]:
@@ -57,6 +74,17 @@ def describe_game(block: Mapping[str, Any], game: Game) -> dict[str, Any]:
         "symmetric": is_symmetric(game),
         "unit": "payoff per round",
     }
+
+
+def _strategies(entry: Entry) -> dict[str, Any]:
+    """The strategies of the players that are one, by name."""
+    found = {}
+    for player in entry.players:
+        if player["kind"] == "strategy":
+            seat = parse_player(player["name"]).seat
+            if is_scripted(seat):
+                found[player["name"]] = scripted_player(seat).strategy
+    return found
 
 
 PAGE_KINDS = {
@@ -79,17 +107,18 @@ def _usage(folder: Path, entry: Entry) -> dict[str, dict[str, Any]]:
     path = folder / ANSWERS_FILE
     if not path.exists():
         return {}
-    log = AnswerLog(path, read_only=True)
+    log, retries = AnswerLog(path, read_only=True), read_retries(folder)
     found = {}
     for player in entry.players:
         if player["kind"] == "api":
-            used = log.totals(str(player["name"]).removeprefix("api:"))
+            endpoint = str(player["name"]).removeprefix("api:")
+            used = log.totals(endpoint)
             found[player["name"]] = {
                 "requests": used.answers,
                 "input_tokens": used.input,
                 "output_tokens": used.output,
                 "cost": used.known_cost,
-                "retries": sum(used.retries.values()),
+                "retries": retries.get(endpoint, 0),
             }
     return found
 

@@ -118,6 +118,16 @@ class ApiPlayers:
             total = total.plus(backend.client.used)
         return total
 
+    @property
+    def retries(self) -> dict[str, int]:
+        """Requests that were sent again since the clients were made, by endpoint."""
+        found: dict[str, int] = {}
+        for _, backend in self._backends:
+            client = backend.client
+            name = client.endpoint.name
+            found[name] = found.get(name, 0) + sum(client.used.retries.values())
+        return found
+
     def describe(self) -> str:
         """Usage so far in a few words, for a progress line; "" without such players."""
         return describe(self.used) if self._backends else ""

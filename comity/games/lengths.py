@@ -145,3 +145,9 @@ LENGTHS: dict[str, Callable[..., Length]] = {"fixed": Fixed, "geometric": Geomet
 def make_length(length: Length | Mapping[str, Any]) -> Length:
     """A length as it is, or that of a config block `{name: fixed|geometric, ...}`."""
     return length if isinstance(length, Length) else build("length", length, LENGTHS)
+
+
+def length_of(game: object) -> Length | None:
+    """The length of a game's matches; None where it has none of this kind."""
+    length = getattr(game, "length", None)
+    return length if isinstance(length, Length) else None

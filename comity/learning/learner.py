@@ -191,7 +191,7 @@ class Learner:
     @property
     def entropy_weight(self) -> float:
         """Weight of the entropy bonus; if it is 0, the entropy's gradient is not computed."""
-        return self._loss.entropy
+        return self._loss.at(self.version).entropy
 
     def _tokens_computed(self) -> int:
         """Tokens computed so far, without those that depend on the reference policy's cache."""
@@ -243,7 +243,8 @@ class Learner:
         self, sequences: Sequence[TrainingSequence], recording: Session | None = None
     ) -> LossSums:
         """Add the gradient of the whole batch's loss to the parameters' `.grad`."""
-        denominators = Denominators(sequences, self._loss.normalization)
+        settings = self._loss.at(self.version)
+        denominators = Denominators(sequences, settings.normalization)
         sums = LossSums()
 
         def loss(run: Sequence[TrainingSequence], outputs: TermOutputs) -> torch.Tensor:
@@ -262,13 +263,13 @@ class Learner:
                 behavior=torch.tensor([b for d in found for b in d.behavior], device=device),
                 advantages=advantages,
                 entropy=outputs.entropy,
-                reference=self.reference.logprobs(run) if self._loss.kl > 0 else None,
+                reference=self.reference.logprobs(run) if settings.kl > 0 else None,
                 decisions=owner,
-                bonus=turn_mask(run, self._loss.entropy_turns, device),
+                bonus=turn_mask(run, settings.entropy_turns, device),
                 current_logprobs=None if now is None else now.logprobs,
                 current_entropy=None if now is None else now.entropy,
             )
-            return policy_loss(terms, self._loss, denominator, sums)
+            return policy_loss(terms, settings, denominator, sums)
 
         self.backward(sequences, loss, recording)
         return sums

@@ -24,7 +24,7 @@ over the terms of n's decision: the weight of the whole answer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -80,6 +80,8 @@ class LossSettings:
     """Optimizer steps on one batch."""
     entropy_turns: tuple[str, ...] | None = None
     """Kinds of turns with an entropy bonus (`TURNS`); None: all."""
+    entropy_anneal: int | None = None
+    """Updates over which `entropy` falls linearly to 0; None: it stays."""
 
     def __post_init__(self) -> None:
         lookup("level of importance weights", self.importance_level, IMPORTANCE_LEVELS)
@@ -87,6 +89,10 @@ class LossSettings:
         check_turns(self.entropy_turns)
         if self.kl < 0 or self.entropy < 0:
             raise ComityError("kl and entropy are weights and must not be negative")
+        if self.entropy_anneal is not None and self.entropy_anneal < 1:
+            raise ComityError(
+                f"entropy_anneal must be at least 1 iteration or null, not {self.entropy_anneal}"
+            )
         if self.importance_cap is not None and self.importance_cap <= 0:
             raise ComityError(f"importance_cap must be positive or null, not {self.importance_cap}")
         if self.ratio_clip is not None and self.ratio_clip <= 0:
@@ -100,6 +106,16 @@ class LossSettings:
             )
         if self.entropy_top_k is not None and self.entropy_top_k < 2:
             raise ComityError(f"entropy_top_k must be at least 2 or null, not {self.entropy_top_k}")
+
+    def at(self, update: int) -> "LossSettings":
+        """The weights in an update, counted from 0: entropy max(0, 1 - update / anneal).
+
+        From that many updates on there is no bonus.
+        """
+        if self.entropy_anneal is None:
+            return self
+        left = max(0.0, 1.0 - update / self.entropy_anneal)
+        return replace(self, entropy=self.entropy * left, entropy_anneal=None)
 
 
 @dataclass(frozen=True)

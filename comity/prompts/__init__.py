@@ -54,10 +54,11 @@ def conversation_prompt(
     goal: str = "own",
     feedback: str = "both",
     state_error_rule: bool = False,
+    rounds: str = "hidden",
 ) -> Conversation:
     """One growing conversation: the rules once, then what happened in each round."""
     return Conversation(
-        RenderOptions(framing, labels, swap_labels, goal), feedback, state_error_rule
+        RenderOptions(framing, labels, swap_labels, goal), feedback, state_error_rule, rounds
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 import comity.commands.tournament as command
 from comity.cli import main
 from comity.commands.tournament import Request, read_entry, run_tournament, split_arguments
+from comity.commands.tournament_page import write_page
 from comity.commands.tournament_presets import PRESETS
 from comity.config.player_names import parse_player
 from comity.errors import ComityError
@@ -18,7 +19,8 @@ from comity.experiments.agent_plans import plan_agent
 from comity.experiments.agents import Agents
 from comity.rollout.record_files import read_columns
 from comity.train import train
-from tests.train.small import only_folder, small
+from tests.train.small import only_folder, short_rules, small
+from tests.worlds import tiny_folder
 
 SCRIPTS = ("tit_for_tat", "always_defect", "random(p=0.3)")
 
@@ -172,6 +174,40 @@ def test_split_games(no_model: None) -> None:
         ):
             assert paid + other == pytest.approx(together)
         assert all(s <= b + 1e-9 for s, b in zip(match.surplus, match.best_surplus, strict=True))
+
+
+def test_the_page_shows_what_was_said_and_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    short_rules(monkeypatch)
+    settings = (
+        *(f"model.name={tiny_folder('llama')}", "model.dtype=float32", "model.device=cpu"),
+        *("answer.message_tokens=3", "game.length.cap=2"),
+    )
+    names = ("base", f"model:{tiny_folder('llama')}")
+    folder = tournament(*names, game="trust_and_split", matches=1, overrides=settings)
+    write_page(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    columns = read_columns(folder / "decisions" / "000000.parquet", "decision")
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=False)
+    ]
+    assert len(summary["transcripts"]) == 4
+    for match in summary["transcripts"]:
+        here = [r for r in rows if (r["row"], r["column"]) == (match["row"], match["column"])]
+        for number, shown in enumerate(match["rounds"]):
+            said = [r for r in here if r["round"] == number and r["kind"] == "message"]
+            said.sort(key=lambda r: r["step"])
+            assert shown["messages"] == [[r["seat"], r["message_as_read"]] for r in said]
+            assert {seat for seat, _ in shown["messages"]} == {0, 1}
+            claims = {r["seat"]: r for r in here if r["round"] == number and r["kind"] == "claim"}
+            for seat, claim in claims.items():
+                if claim["move"] >= 0:
+                    (units,), (stock,) = claim["claim"], claim["stock"]
+                    assert shown["moves"][seat] == f"{units} of {stock} coins"
+                else:
+                    assert shown["moves"][seat] == "illegal"
+    assert any(
+        "of" in move for m in summary["transcripts"] for r in m["rounds"] for move in r["moves"]
+    )
 
 
 def test_trained_policies_and_the_base_model(run: Path) -> None:

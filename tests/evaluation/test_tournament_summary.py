@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from comity.evaluation.reference_points.best_response import best_response
+from comity.evaluation.tournament.exact_responses import exact_responses
 from comity.evaluation.tournament.match_arrays import (
+    balanced,
     by_seed,
     group_pairs,
     payoff_matrix,
@@ -170,7 +175,7 @@ def test_matches_with_illegal_answers_are_left_out_of_the_clean_tables() -> None
     matches = played(game, names)
     assert summarize(header(names), matches, game, MATCHES)["clean"] is None
     dirty = [
-        StoredMatch(**{**vars(match), "illegal_row": 1, "intended_row": [-1] * 5})
+        StoredMatch(**{**vars(match), "illegal_row": 5, "intended_row": [-1] * 5})
         if match.key == ("random", "tit_for_tat", 2)
         else match
         for match in matches
@@ -199,3 +204,135 @@ def test_symmetry(name: str, symmetric: bool) -> None:
     from comity.config.compose import compose
 
     assert is_symmetric(make_game(compose("", [f"game={name}"]).game)) is symmetric
+
+
+def test_missing_matches_change_no_opponents_weight() -> None:
+    """An agent that earns 4 and 0: without balancing, a seed with one of them would be 4."""
+    values = np.array([[4.0, 4.0, 4.0, 4.0], [0.0, np.nan, np.nan, 0.0]])
+    assert balanced(values).tolist() == [2.0] * 4
+    # On a seed on which only one was met, its distance from its own mean counts.
+    values = np.array([[4.0, 2.0], [0.0, np.nan]])
+    assert balanced(values).tolist() == [1.5 + 0.5, 1.5 - 0.5]
+    # Whom an agent never met has no weight, and seeds without a match have no value.
+    assert np.isnan(balanced(np.array([[np.nan, 1.0], [np.nan, np.nan]]))[0])
+    assert np.isnan(balanced(np.full((2, 3), np.nan))).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_mean_is_that_of_the_opponents_means_within_the_limits(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 2, size=(3, 5)).astype(float)
+    complete = balanced(values)
+    assert complete == pytest.approx(values.mean(axis=0))
+    values[rng.random(values.shape) < 0.4] = np.nan
+    means = [row[~np.isnan(row)].mean() for row in values if not np.isnan(row).all()]
+    found = balanced(values, (0.0, 1.0))
+    known = found[~np.isnan(found)]
+    assert np.isnan(found).tolist() == np.isnan(values).all(axis=0).tolist()
+    if means:
+        assert known.mean() == pytest.approx(np.mean(means))
+        assert known.min() >= -1e-12 and known.max() <= 1 + 1e-12
+
+
+def test_the_spread_of_unbalanced_values_is_that_of_their_mean() -> None:
+    """Over many tables with holes: the variance of M against that of the mean of the values."""
+    rng = np.random.default_rng(0)
+    holes = rng.random((3, 12)) < np.array([[0.0], [0.3], [0.6]])
+    means, claimed = [], []
+    for _ in range(4000):
+        values = np.where(holes, np.nan, rng.normal(size=(3, 12)))
+        found = balanced(values)
+        means.append(found.mean())
+        claimed.append(found.var(ddof=1) / len(found))
+    assert np.mean(claimed) == pytest.approx(np.var(means), rel=0.15)
+
+
+def test_whom_an_agent_never_met_is_told() -> None:
+    game = dilemma()
+    matches = [
+        match
+        for match in played(game)
+        if {match.row, match.column} != {"tit_for_tat", "always_defect"}
+    ]
+    summary = summarize(header(), matches, game, MATCHES)
+    unmet = {agent["name"]: agent["unmet"] for agent in summary["agents"]}
+    assert unmet == {
+        "tit_for_tat": ["always_defect"], "always_defect": ["tit_for_tat"],
+        "random": [], "win_stay_lose_shift": [],
+    }  # fmt: skip
+
+
+def test_refusals_are_told_only_where_a_model_behind_an_api_plays() -> None:
+    game, names = dilemma(), ("random", "tit_for_tat")
+    refused = {"refused_row": 2, "intended_row": [-1, -1, 0, 0, 0]}
+    matches = [
+        StoredMatch(**{**vars(match), **refused})
+        if match.key == ("random", "tit_for_tat", 2)
+        else match
+        for match in played(game, names)
+    ]
+    assert "refused" not in summarize(header(names), matches, game, MATCHES)["metrics"]
+    head = header(names)
+    head["players"][0]["kind"] = "api"
+    summary = summarize(head, matches, game, MATCHES)
+    (pair,) = [p for p in summary["pairs"] if (p["row"], p["column"]) == names]
+    assert pair["metrics"]["refused"]["mean"] == pytest.approx(2 / (5 * MATCHES))
+    assert pair["metrics"]["illegal"]["mean"] == 0
+    assert pair["metrics"]["cut_off"]["mean"] == 0
+    clean = {(pair["row"], pair["column"]): pair["matches"] for pair in summary["clean"]["pairs"]}
+    assert clean[names] == MATCHES - 1
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_best_response_gaps_are_payoffs_below_the_exact_best_response(noise: float) -> None:
+    """Tit-for-tat is open to a defection in the last round: 3.4 in five rounds without noise."""
+    game = dilemma(noise=noise)
+    matches = played(game)
+    strategies = {name: STRATEGIES[name]() for name in ("tit_for_tat", "always_defect")}
+    summary = summarize(header(), matches, game, MATCHES, strategies=strategies)
+    found = {
+        (pair["row"], pair["column"]): pair["metrics"].get("best_response_gap")
+        for pair in summary["pairs"]
+    }
+    # Known against the two strategies that were given, whoever plays against them.
+    assert {key for key, one in found.items() if one} == set(product(NAMES, strategies))
+    for (row, column), one in found.items():
+        if one:
+            best = best_response(game, strategies[column], 0).value
+            own = [x for m in matches if (m.row, m.column) == (row, column) for x in m.payoffs_row]
+            assert one["mean"] == pytest.approx(best - np.mean(own))
+    if not noise:
+        assert found["tit_for_tat", "tit_for_tat"]["mean"] == pytest.approx(3.4 - 3.0)
+        assert found["always_defect", "always_defect"]["mean"] == pytest.approx(0.0)
+    plain = summarize(header(), matches, game, MATCHES)
+    assert "best_response_gap" not in plain["metrics"]
+
+
+def test_the_gap_takes_the_seat_into_account() -> None:
+    """In Bach or Stravinsky the seats prefer different outcomes."""
+    game = make_game({"name": "bach_or_stravinsky", "length": {"name": "fixed", "rounds": 2}})
+    strategies = {"always_cooperate": STRATEGIES["always_cooperate"]()}
+    known = exact_responses(game, strategies)
+    assert known["always_cooperate", 0] == best_response(game, *strategies.values(), 0).value
+    assert known["always_cooperate", 1] == best_response(game, *strategies.values(), 1).value
+    assert known["always_cooperate", 0] != known["always_cooperate", 1]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_agents_in_populations_are_those_of_a_loop_over_members(noise: float) -> None:
+    game = dilemma(noise=noise)
+    matches = played(game)
+    summary = summarize(header(), matches, game, MATCHES)
+    value: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for match in matches:
+        value[match.row, match.column] += list(match.payoffs_row)
+        if match.row != match.column:
+            value[match.column, match.row] += list(match.payoffs_column)
+    for agent, found in summary["populations"].items():
+        others = [name for name in NAMES if name != agent]
+        background = np.mean([np.mean(value[agent, other]) for other in others])
+        for mix, members in (("visitor", 1), ("half", 5), ("resident", 9), ("everybody", 10)):
+            # The agent's partners: the other members of its kind, and the background's.
+            partners = [np.mean(value[agent, agent])] * (members - 1)
+            partners += [background] * (10 - members)
+            assert found[mix]["mean"] == pytest.approx(np.mean(partners))

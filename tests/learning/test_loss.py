@@ -274,3 +274,12 @@ def test_only_minibatch_depends_on_the_cut(level: str) -> None:
         whole, cut = (gradient(models, found, loss, budget) for budget in (10**6, 40))
         same = torch.allclose(whole, cut, atol=3e-5 * float(whole.abs().max()))
         assert same == (name != "minibatch"), name
+
+
+def test_the_entropy_bonus_falls_linearly_to_nothing() -> None:
+    settings = LossSettings(entropy=0.5, entropy_anneal=4)
+    assert [settings.at(update).entropy for update in (0, 1, 3, 4, 9)] == [0.5, 0.375, 0.125, 0, 0]
+    constant = LossSettings(entropy=0.5)
+    assert constant.at(7) is constant
+    with pytest.raises(ComityError, match="entropy_anneal must be at least 1"):
+        LossSettings(entropy_anneal=0)

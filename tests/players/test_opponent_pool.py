@@ -4,9 +4,12 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comity.config.compose import compose
+from comity.experiments.rules import check_training
 from comity.games.randomness import generator
 from comity.players.opponent_pool import (
     CURRENT_POLICIES,
@@ -40,6 +43,19 @@ def test_opponents_are_drawn_as_often_as_asked() -> None:
     past = Counter(one.past for one in found if one.past)
     assert past.keys() == {(0,), (1,), (2,), (3,)}
     assert all(near(n, 0.6 * 0.75 / 4) for n in past.values())
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce", "advantage_alignment"])
+def test_the_mixed_pool_is_half_strategies_and_a_quarter_past(algorithm: str) -> None:
+    config = compose("ipd", ["opponent_pool=mixed", f"algorithm={algorithm}"])
+    check_training(config)
+    pool = config.opponent_pool
+    assert pool is not None
+    chances = OpponentProbabilities(pool.probability, pool.scripted_probability)
+    found = draws(chances, [4], len(pool.scripted))
+    scripts = Counter(one.scripted for one in found if one.scripted is not None)
+    assert len(scripts) == 6 and near(scripts.total(), pool.probability * 0.67)
+    assert near(found.count(CURRENT_POLICIES), 0.25)
 
 
 def test_probabilities_of_nought_and_one_are_kept_exactly() -> None:

@@ -1,7 +1,7 @@
 """Prompts: every game x framing x labels says the game as it is."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations, product, takewhile
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ import pytest
 from comity.errors import ComityError
 from comity.games import GAMES, make_game
 from comity.games.base import ILLEGAL, Action, Game, Move, Turn
-from comity.games.lengths import Fixed
+from comity.games.lengths import Fixed, SampledLength
 from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.stages import Stage
 from comity.games.split.game import Split
@@ -198,6 +198,37 @@ def test_the_conversation_of_the_demo() -> None:
     )
     assert prompt.following(game, after(game, (0, 1))) == "You A, they B."
     assert prompt.following(game, after(game, (0, 1), seat=1)) == "You B, they A."
+
+
+@pytest.mark.parametrize(
+    ("length", "told", "number"),
+    [
+        ({"name": "fixed", "rounds": 10}, "over 10 rounds.", " of 10"),
+        ({"name": "fixed", "rounds": 1}, "over 1 round.", " of 1"),
+        (
+            {"name": "geometric", "continue_probability": 0.85, "cap": 30},
+            "over at most 30 rounds. After each round, another one follows with a chance of 85%.",
+            "",
+        ),
+        ({"name": "geometric", "continue_probability": 1.0, "cap": 4}, "over 4 rounds.", ""),
+    ],
+)
+def test_rounds_can_be_stated(length: dict[str, Any], told: str, number: str) -> None:
+    game = make_game({"name": "prisoners_dilemma", "length": length})
+    hidden, stated = conversation_prompt(), conversation_prompt(rounds="stated")
+    before, now = (one.opening(game, first_turn(game)) for one in (hidden, stated))
+    assert now == before.replace("over several rounds.", told).replace(
+        "Answer with", f"Round 1{number}. Answer with"
+    )
+    # The sampled length of a match is not told: it says more than players may know.
+    sampled = replace(game, length=SampledLength(game.length, 2))
+    assert stated.opening(sampled, first_turn(sampled)).startswith(now.split("Round")[0])
+    if game.length.longest > 1:
+        later = after(game, (0, 1))
+        assert stated.following(game, later) == f"You A, they B. Round 2{number}."
+        assert stated.ending(game, later) == ""
+    with pytest.raises(ComityError, match="hidden"):
+        conversation_prompt(rounds="told")
 
 
 OVERT = ("<Cooperate>", "<Defect>")

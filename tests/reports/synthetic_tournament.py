@@ -270,6 +270,19 @@ def further(names: Sequence[str], pairs: Sequence[Json], overall: Sequence[Json]
                 "cyclic_share": 0.41,
                 "warning": "41 % of the results are cyclic: this is no order of strength.",
             },
+            "moran": {
+                "fixation": {name: math.exp(value) / total for name, value in payoff.items()},
+                "members": 20,
+                "runs": 2000,
+                "fitness": "payoff",
+            },
+        },
+        "populations": {
+            name: {
+                mix: estimate([value - 0.2, value, value + 0.3])
+                for mix in ("visitor", "half", "resident", "everybody")
+            }
+            for name, value in payoff.items()
         },
         "comparisons": [
             {

@@ -370,8 +370,19 @@ def test_empty_parts_may_be_none_or_missing(tmp_path: Path) -> None:
     assert tournament_page.render({**bare, "metagame": None, "references": None}) == usual
     del bare["outcomes"], bare["usage"]
     assert tournament_page.render(bare) == usual
-    for key in ("equilibria", "replicator", "alpha_rank", "deviation_ratings", "elo"):
+    for key in ("equilibria", "replicator", "alpha_rank", "deviation_ratings", "elo", "moran"):
         summary = synthetic.tournament(3)
         del summary["metagame"][key]
         (tmp_path / "report.html").write_text(tournament_page.render(summary))
         parsed(tmp_path / "report.html")
+
+
+def test_who_did_not_meet_everybody_is_told(tmp_path: Path) -> None:
+    summary = synthetic.tournament(3)
+    assert "Not comparable" not in tournament_page.render(summary)
+    names = [player["name"] for player in summary["players"]]
+    for agent in summary["agents"]:
+        agent["unmet"] = [names[0], names[1]] if agent["name"] == names[0] else []
+    text = tournament_page.render(summary)
+    assert "Not comparable" in text and "1 of 3 agents did not meet everybody" in text
+    assert "without itself" in " ".join(text.split())

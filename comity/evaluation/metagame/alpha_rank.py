@@ -1,32 +1,28 @@
 """Alpha-rank: the share of time that an evolving population spends with each agent.
 
 Omidshafiei et al. 2019, "alpha-Rank: Multi-Agent Evaluation by Evolution", Scientific Reports 9,
-9937 (arXiv 1903.01373). A population of m members plays one profile; from time to time a mutant
-with another strategy appears and takes over, or dies out. The probability that it takes over, its
-fixation probability rho, follows from selection of intensity alpha; the profiles then form a
-Markov chain whose stationary distribution ranks them.
+9937 (arXiv 1903.01373). A population of m members is of one agent; from time to time a mutant that
+is another one appears and takes over, or dies out. The probability that it takes over, its
+fixation probability rho, follows from selection of intensity alpha; the agents then form a Markov
+chain whose stationary distribution ranks them.
 
-- *Multi-population* (one population for each seat): states are profiles; one seat changes its
-  strategy, and fitness is the payoff of that seat: rho = (1 - e^-u) / (1 - e^-mu) with
-  u = alpha * gain, and 1 / m for no gain.
-- *Single population* (one symmetric game): states are agents; r invades s. Under *local
-  selection* an r and an s compare what they earn against each other,
-  u = alpha (payoffs[r, s] - payoffs[s, r]).
-  Without it they compare their mean payoffs against the whole population, in which p members play
+- *Local selection*: r invades s, and an r and an s compare what they earn against each other:
+  rho = (1 - e^-u) / (1 - e^-mu) with u = alpha (payoffs[r, s] - payoffs[s, r]), and 1 / m for no
+  gain.
+- Without it they compare their mean payoffs against the whole population, in which p members play
   r: rho = 1 / (1 + sum_{l=1}^{m-1} prod_{p=1}^{l} exp(-alpha (f_r(p) - f_s(p)))).
 - *Infinite alpha*: every gain is taken. Transitions have probability eta (1 - epsilon) for a gain,
   eta epsilon for a loss and eta / 2 for a tie (Rowland et al. 2019, "Multiagent Evaluation under
   Incomplete Information"; OpenSpiel's `use_inf_alpha`), with epsilon so small that the result is
-  the limit. In one population a gain is one under local selection, so of two agents the one that
+  the limit. A gain is one under local selection, so of two agents the one that
   exploits the other counts as fitter, whatever it earns against its own kind.
 
-eta is 1 over the number of possible mutations.
+eta is 1 over the number of possible mutations. Games whose seats differ are rated as one population
+that plays both seats.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
 
 import numpy as np
 from scipy.special import logsumexp
@@ -44,34 +40,23 @@ EPSILON = 1e-9
 LEAST = 1e-150
 """Smallest fixation probability: keeps the chain irreducible where exp underflows."""
 
-MAX_PROFILES = 4_000
-"""Most profiles of the multi-population model."""
-
 TIE = 1e-12
 """Difference of payoffs up to which they are equal in the infinite-alpha limit, in ranges."""
 
 
 @dataclass(frozen=True)
 class AlphaRank:
-    """The stationary distribution over profiles."""
+    """The stationary distribution over agents."""
 
-    profiles: tuple[tuple[int, ...], ...]
-    """The states: one agent each (single population), or one per seat."""
     distribution: np.ndarray
-    """float64 `[profile]`: share of time, sums to 1."""
+    """float64 `[agent]`: share of time, sums to 1."""
     transition: np.ndarray
-    """float64 `[profile, profile]`: probability from row to column."""
+    """float64 `[agent, agent]`: probability from row to column."""
 
-    def marginal(self, seat: int = 0) -> np.ndarray:
-        """float64 `[agent]`: share of time in which `seat` plays each strategy."""
-        agents = max(profile[seat] for profile in self.profiles) + 1
-        places = [profile[seat] for profile in self.profiles]
-        return np.bincount(places, weights=self.distribution, minlength=agents)
-
-    def ranking(self) -> list[tuple[int, ...]]:
-        """Profiles, most time first; equal ones in their order."""
-        order = sorted(range(len(self.profiles)), key=lambda i: (-self.distribution[i], i))
-        return [self.profiles[i] for i in order]
+    def ranking(self) -> list[int]:
+        """Agents, most time first; equal ones in their order."""
+        order = range(len(self.distribution))
+        return sorted(order, key=lambda i: (-self.distribution[i], i))
 
 
 def alpha_rank(
@@ -103,47 +88,12 @@ def alpha_rank(
             rates[s, r] = _constant_fixation(alpha * gain, population)
         else:
             rates[s, r] = _fixation(matrix, r, s, alpha, population)
-    return _ranked([(agent,) for agent in range(n)], rates, max(n - 1, 1))
-
-
-def multi_population_alpha_rank(
-    payoffs: Sequence[np.ndarray],
-    alpha: float | None = None,
-    population: int = POPULATION,
-    epsilon: float = EPSILON,
-) -> AlphaRank:
-    """Alpha-rank with a population for each of N seats.
-
-    `payoffs[seat]`: float64 `[strategies of seat 0, ..., of seat N - 1]`. Parameters as in
-    `alpha_rank`. Raises `ComityError` for more than `MAX_PROFILES` profiles.
-    """
-    tensors = [np.asarray(one, dtype=np.float64) for one in payoffs]
-    shape = tensors[0].shape
-    if any(one.shape != shape for one in tensors) or len(shape) != len(tensors):
-        raise ComityError(
-            f"each of the {len(tensors)} seats needs payoffs with an axis for every seat"
-        )
-    if prod(shape) > MAX_PROFILES:
-        raise ComityError(
-            f"alpha-rank with a population per seat compares {prod(shape)} profiles, more than "
-            f"{MAX_PROFILES}; leave out agents or use one population"
-        )
-    _check(alpha, population, epsilon)
-    profiles = list(product(*(range(size) for size in shape)))
-    number = {profile: i for i, profile in enumerate(profiles)}
-    rates = np.zeros((len(profiles), len(profiles)))
-    for profile, seat in product(profiles, range(len(shape))):
-        for strategy in range(shape[seat]):
-            after = (*profile[:seat], strategy, *profile[seat + 1 :])
-            if after == profile:
-                continue
-            gain = float(tensors[seat][after] - tensors[seat][profile])
-            rates[number[profile], number[after]] = (
-                _accepted(gain, np.ptp(tensors[seat]), epsilon)
-                if alpha is None
-                else _constant_fixation(alpha * gain, population)
-            )
-    return _ranked(profiles, rates, max(sum(shape) - len(shape), 1))
+    # Underflow makes a possible mutation impossible; it is only very improbable.
+    transition = np.maximum(rates, LEAST) / max(n - 1, 1)
+    np.fill_diagonal(transition, 0.0)
+    distribution = stationary_distribution(transition)
+    np.fill_diagonal(transition, 1.0 - transition.sum(axis=1))
+    return AlphaRank(distribution, transition)
 
 
 def _fixation(matrix: np.ndarray, r: int, s: int, alpha: float, m: int) -> float:
@@ -164,21 +114,6 @@ def _accepted(gain: float, scale: float, epsilon: float) -> float:
     if abs(gain) <= TIE * max(scale, 1.0):
         return 0.5
     return 1.0 - epsilon if gain > 0 else epsilon
-
-
-def _ranked(profiles: list[tuple[int, ...]], rates: np.ndarray, mutations: int) -> AlphaRank:
-    transition = np.where(rates > 0, np.maximum(rates, LEAST), 0.0) / mutations
-    np.fill_diagonal(transition, 0.0)
-    if len(profiles) > 1:
-        # Underflow makes a possible mutation impossible; it is only very improbable.
-        neighbors = np.array(
-            [[sum(a != b for a, b in zip(p, q, strict=True)) == 1 for q in profiles]
-             for p in profiles]
-        )  # fmt: skip
-        transition = np.where(neighbors, np.maximum(transition, LEAST), 0.0)
-    distribution = stationary_distribution(transition)
-    np.fill_diagonal(transition, 1.0 - transition.sum(axis=1))
-    return AlphaRank(tuple(profiles), distribution, transition)
 
 
 def _check(alpha: float | None, population: int, epsilon: float) -> None:

@@ -28,6 +28,12 @@ from comity.games.randomness import METAGAME, generator
 MAX_STEPS = 1_000_000
 """Steps after which a simulated process counts as unfinished."""
 
+MEMBERS = 20
+"""Least members of a population that starts with as many of each type."""
+
+MAX_TYPES = 20
+"""Most types of which such a population is simulated."""
+
 EXACT = "exact, by the birth-death chain"
 SIMULATED = "simulated"
 
@@ -44,6 +50,24 @@ class Fixation:
     """Simulated processes; 0 where exact."""
     fixated: np.ndarray
     """int `[type]`: how many of them each type won."""
+
+
+def fixation_from_equal_numbers(
+    payoffs: np.ndarray, runs: int = 2000, seed: int = 0
+) -> tuple[Fixation, int, bool]:
+    """Fixation from as many members of each type, `MEMBERS` in all or one of each.
+
+    `payoffs` as `fixation` takes it, or with negative values: then fitness is exp(payoff). Returns
+    the probabilities, the number of members, and whether fitness is the payoff itself. Raises
+    `ComityError` for more than `MAX_TYPES` types.
+    """
+    matrix = np.asarray(payoffs, dtype=np.float64)
+    if len(matrix) > MAX_TYPES:
+        raise ComityError(f"a population of {len(matrix)} types takes too long to simulate")
+    plain = bool((matrix >= 0).all())
+    start = [-(-MEMBERS // len(matrix))] * len(matrix)
+    fitness = matrix if plain else exponential_fitness(matrix)
+    return fixation(fitness, start, runs, seed), sum(start), plain
 
 
 def fixation(

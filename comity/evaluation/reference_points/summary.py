@@ -4,7 +4,6 @@ from typing import Any
 
 from comity.errors import ComityError
 from comity.evaluation.moral.reference_policies import split_reference_policies
-from comity.evaluation.reference_points.best_response import best_response
 from comity.evaluation.reference_points.schelling import schelling_diagram
 from comity.evaluation.reference_points.stage import stage_reference
 from comity.games.base import Game
@@ -31,11 +30,3 @@ def reference_points(game: Game) -> dict[str, Any]:
         except ComityError:
             continue
     return found
-
-
-def best_response_value(game: Game, strategy: Any, seat: int = 0) -> float | None:
-    """The exact value per round of the best response in a two-seat game; None if not known."""
-    try:
-        return best_response(game, strategy, seat).value  # type: ignore[arg-type]
-    except ComityError:
-        return None

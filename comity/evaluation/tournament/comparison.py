@@ -18,9 +18,8 @@ method (1979, Scandinavian Journal of Statistics 6, 65-70), which keeps the prob
 claim below alpha.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 
@@ -94,22 +93,6 @@ class Comparison:
         return f"{said} (p = {self.adjusted:.3g}{corrected}, {seeds})"
 
 
-def paired_differences(
-    first: np.ndarray,
-    first_seeds: Sequence[int] | np.ndarray,
-    second: np.ndarray,
-    second_seeds: Sequence[int] | np.ndarray,
-) -> np.ndarray:
-    """float64 `[seed]`: first minus second on each environment seed that both played.
-
-    Values are `[match]`, or counts `[match, 2]` (numerator, denominator), with the environment
-    seed of each match; matches of one seed are put together first. In the order of the seeds.
-    """
-    values = [_by_seed(one, seeds) for one, seeds in ((first, first_seeds), (second, second_seeds))]
-    common = sorted(values[0].keys() & values[1].keys())
-    return np.array([values[0][seed] - values[1][seed] for seed in common])
-
-
 def sign_flip_test(differences: np.ndarray, flips: int = FLIPS) -> SignFlipTest:
     """Tests whether `differences` `[pair]` are symmetric around 0; see the module.
 
@@ -171,27 +154,12 @@ def compare(
     return Comparison(first, second, estimate, test, test.p, verdict)
 
 
-def compare_all(
-    values: Mapping[str, np.ndarray],
-    seeds: Mapping[str, Sequence[int] | np.ndarray],
-    bounds: tuple[float, float] | None = None,
-    alpha: float = ALPHA,
-) -> list[Comparison]:
-    """Every pair of agents, with Holm's correction.
-
-    `values[agent]`: `[match]` or counts `[match, 2]`; `seeds[agent]` `[match]`; `bounds`: of a
-    difference. "Too few to say" is what even the clearest result could not have made significant,
-    given the other comparisons.
-    """
-    single = [
-        compare(a, b, paired_differences(values[a], seeds[a], values[b], seeds[b]), bounds, alpha)
-        for a, b in combinations(values, 2)
-    ]
-    return corrected(single, alpha)
-
-
 def corrected(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> list[Comparison]:
-    """The comparisons with p-values and verdicts corrected for their number by Holm's method."""
+    """The comparisons with p-values and verdicts corrected for their number by Holm's method.
+
+    "Too few to say" is what even the clearest result could not have made significant, given the
+    other comparisons.
+    """
     p_values = [one.test.p for one in comparisons]
     adjusted = holm(p_values)
     found = []
@@ -210,15 +178,3 @@ def _verdict(mean: float, p: float, least: float, alpha: float) -> str:
     if p > alpha:
         return OPEN
     return HIGHER if mean > 0 else LOWER
-
-
-def _by_seed(values: np.ndarray, seeds: Sequence[int] | np.ndarray) -> dict[int, float]:
-    """Value of each environment seed: sums of numerators over sums of denominators."""
-    array = np.asarray(values, dtype=np.float64)
-    pairs = array if array.ndim == 2 else np.stack([array, np.ones_like(array)], axis=1)
-    if len(pairs) != len(seeds):
-        raise ComityError(f"{len(pairs)} matches need as many environment seeds, not {len(seeds)}")
-    sums: dict[int, np.ndarray] = {}
-    for seed, pair in zip(seeds, pairs, strict=True):
-        sums[int(seed)] = sums.get(int(seed), np.zeros(2)) + pair
-    return {seed: float(n / d) for seed, (n, d) in sums.items() if d > 0}

@@ -8,6 +8,7 @@ import numpy as np
 
 from comity.errors import ComityError
 from comity.evaluation.metagame.analysis import metagame_analysis
+from comity.evaluation.metagame.moran import fixation_from_equal_numbers
 from comity.evaluation.metagame.replicator import trajectories
 from comity.evaluation.tournament.match_arrays import Pairs, payoff_matrix, wins_matrix
 
@@ -54,6 +55,21 @@ def empirical_game(pairs: Pairs, names: Sequence[str]) -> dict[str, Any]:
             "cyclic_share": float(found["cyclic_share"]),
             "warning": found["elo_warning"],
         },
+        "moran": _moran(names, matrix),
+    }
+
+
+def _moran(names: Sequence[str], matrix: np.ndarray) -> dict[str, Any] | None:
+    """Which agent takes over a population that starts with as many of each; None: not known."""
+    try:
+        found, members, plain = fixation_from_equal_numbers(matrix)
+    except ComityError:
+        return None
+    return {
+        "fixation": dict(zip(names, map(float, found.probability), strict=True)),
+        "members": members,
+        "runs": found.runs,
+        "fitness": "payoff" if plain else "exp(payoff)",
     }
 
 

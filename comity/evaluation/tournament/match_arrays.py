@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from comity.evaluation.tournament.exact_responses import Responses
 from comity.evaluation.tournament.metrics import METRICS, applicable
-from comity.evaluation.tournament.pair_matches import PairMatches, clean
+from comity.evaluation.tournament.pair_matches import ANSWERS, PairMatches, clean
 from comity.evaluation.tournament.records import StoredMatch
 from comity.games.base import Game
 from comity.games.matrix.iterated import Iterated
@@ -25,31 +26,31 @@ class Pair:
     matches: PairMatches
     repetitions: tuple[int, ...]
     deterministic: bool
-    illegal: np.ndarray
-    """int `[match]`: answers of any kind and either seat that could not be read."""
 
     def legal(self) -> "Pair":
-        """Only the matches without a forfeit and without an illegal answer."""
-        chosen = clean(self.matches) & (self.illegal == 0)
+        """Only the matches without a forfeit and in which every answer was a move."""
+        chosen = clean(self.matches)
         kept = tuple(k for k, use in zip(self.repetitions, chosen, strict=True) if use)
-        return Pair(self.matches.part(chosen), kept, self.deterministic, self.illegal[chosen])
+        return Pair(self.matches.part(chosen), kept, self.deterministic)
 
 
 Pairs = dict[tuple[str, str], Pair]
 
 
-def group_pairs(matches: Iterable[StoredMatch], game: Game) -> Pairs:
-    """The matches of every ordered pair as arrays."""
+def group_pairs(
+    matches: Iterable[StoredMatch], game: Game, responses: Responses | None = None
+) -> Pairs:
+    """The matches of every ordered pair as arrays; `responses`: the known best responses."""
     found: dict[tuple[str, str], list[StoredMatch]] = defaultdict(list)
     for match in matches:
         found[match.row, match.column].append(match)
     return {
-        key: _pair(sorted(some, key=lambda one: one.repetition), game)
+        key: _pair(sorted(some, key=lambda one: one.repetition), game, responses or {})
         for key, some in found.items()
     }
 
 
-def _pair(matches: Sequence[StoredMatch], game: Game) -> Pair:
+def _pair(matches: Sequence[StoredMatch], game: Game, responses: Responses) -> Pair:
     rounds = max(len(match.payoffs_row) for match in matches)
 
     def filled(values: Sequence[Sequence[Any]], empty: Any, dtype: Any) -> np.ndarray:
@@ -74,6 +75,8 @@ def _pair(matches: Sequence[StoredMatch], game: Game) -> Pair:
         best = filled([match.best_surplus for match in matches], 0.0, float)
     elif isinstance(game, Iterated) and game.sample_instance(0) is game:
         best = np.where(alive, best_welfare(game), 0.0)
+    row, column = matches[0].row, matches[0].column
+    known = [responses.get((column, 0), np.nan), responses.get((row, 1), np.nan)]
     arrays = PairMatches(
         intended=seats("intended", -1, np.int64),
         moves=seats("moves", -1, np.int64),
@@ -83,12 +86,18 @@ def _pair(matches: Sequence[StoredMatch], game: Game) -> Pair:
         deal=filled([match.deal for match in matches], False, bool) if split else None,
         surplus=filled([match.surplus for match in matches], 0.0, float) if split else None,
         best_surplus=best if split else None,
+        best_response=np.tile(known, (len(matches), 1)) if np.isfinite(known).any() else None,
+        answers=np.array(
+            [
+                [[getattr(m, f"{kind}_{seat}") for kind in ANSWERS] for seat in ("row", "column")]
+                for m in matches
+            ]
+        ),
     )
     return Pair(
         arrays,
         tuple(match.repetition for match in matches),
         all(match.deterministic for match in matches),
-        np.array([match.illegal_row + match.illegal_column for match in matches]),
     )
 
 
@@ -105,12 +114,16 @@ def by_seed(
     name: str,
     repetitions: int,
     against: Sequence[str] | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """float64 `[repetition]`: the agent's value on each environment seed, over its opponents.
 
-    The mean over opponents with equal weight; against one it is a ratio of sums over both seats.
-    NaN where nothing was counted. `against`: these opponents, and NaN on seeds on which one of
-    them was not met, so that two agents are compared on the same matches.
+    Against one opponent it is a ratio of sums over both seats. NaN where nothing was counted.
+    Over opponents it is their mean with equal weights. Where matches are missing, the mean of all
+    values is still the mean over opponents of each one's mean; see `balanced`.
+
+    `against`: these opponents, and NaN on seeds on which one of them was not met, so that two
+    agents are compared on the same matches. `limits`: least and greatest value of the metric.
     """
     met = {key[1 - key.index(agent)] for key in pairs if agent in key}
     opponents = sorted(met) if against is None else list(against)
@@ -131,11 +144,46 @@ def by_seed(
                     sums[k] += row
         counted = sums[:, 1] > 0
         values[i, counted] = sums[counted, 0] / sums[counted, 1]
+    if against is None:
+        return balanced(values, limits)
+    return np.asarray(np.where(np.isnan(values).any(axis=0), np.nan, values.mean(axis=0)))
+
+
+def balanced(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """float64 `[seed]` from `[opponent, seed]` with NaN where nothing was counted.
+
+    Every opponent weighs the same in the mean of the result, however many of its seeds are
+    missing: that mean is M, the mean over opponents of their means m_i. Of K seeds with anything
+    counted, K_i with opponent i, and I opponents, the value on seed k is
+
+        M + sum over the opponents met on k of (K / K_i) (x_ik - m_i) / I,
+
+    the linearization of M, so that the spread over seeds is that of M. Without missing values it
+    is the plain mean over opponents. Where a value would leave `limits`, all are drawn toward M
+    until none does.
+    """
     known = ~np.isnan(values)
-    use = known.any(axis=0) if against is None else known.all(axis=0)
-    found = np.full(repetitions, np.nan)
-    found[use] = [values[known[:, k], k].mean() for k in np.flatnonzero(use)]
+    found = np.full(values.shape[1], np.nan)
+    if not known.any():
+        return found
+    met, use = known.any(axis=1), known.any(axis=0)
+    known, values = known[np.ix_(met, use)], values[np.ix_(met, use)]
+    means = np.nanmean(values, axis=1)
+    weight = known.shape[1] / known.sum(axis=1)
+    away = np.where(known, (values - means[:, None]) * weight[:, None], 0.0).mean(axis=0)
+    mean = float(means.mean())
+    if limits is not None and not known.all():
+        room = np.where(away > 0, limits[1] - mean, mean - limits[0])
+        far = np.abs(away) > room
+        if far.any():
+            away = away * float((room[far] / np.abs(away[far])).min())
+    found[use] = mean + away
     return found
+
+
+def unmet(pairs: Pairs, agent: str, names: Sequence[str]) -> list[str]:
+    """The opponents, perhaps the agent itself, of whom no match with the agent is there."""
+    return [one for one in names if (agent, one) not in pairs and (one, agent) not in pairs]
 
 
 def is_fixed(pairs: Pairs, agent: str) -> bool:

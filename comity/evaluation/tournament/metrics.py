@@ -32,9 +32,11 @@ NEEDS: dict[str, Callable[[PairMatches], bool]] = {
     "moves": lambda m: not m.is_negotiation,
     "two moves": lambda m: m.has_two_moves,
     "the welfare optimum": lambda m: m.best_welfare is not None,
+    "exact best responses": lambda m: (
+        m.best_response is not None and bool(np.isfinite(m.best_response[:, 0]).any())
+    ),
     "deals": lambda m: m.deal is not None,
     "surpluses": lambda m: m.surplus is not None and m.best_surplus is not None,
-    "reserves": lambda m: m.below_reserve is not None,
 }
 """What the matches must have for a metric to be defined."""
 
@@ -122,9 +124,37 @@ METRICS: dict[str, TournamentMetric] = {
         "Fehr and Schmidt 1999, Quarterly Journal of Economics 114, 817-868, equation 1",
         "points", "gap", "payoffs", count.envy,
     ),
+    "best_response_gap": TournamentMetric(
+        "Best-response gap",
+        "How much more per round the exact best response to the opponent earns, on average over "
+        "matches. Only against strategies, in iterated games in which it can be enumerated. "
+        "Below 0 in matches that chance favored.",
+        "max_pi E[x_pi] - x_i; pi: any policy that knows the rules and the strategy",
+        "Johanson et al. 2011, IJCAI (exploitability); by backward induction "
+        "(comity.evaluation.reference_points.best_response)", "points", "margin",
+        "exact best responses", count.best_response_gap,
+    ),
     "illegal": TournamentMetric(
-        "Illegal answers", "Answers that were no move, among all.", "#illegal_i / T",
-        "comity.evaluation.metrics.illegal", "share", "share", "payoffs", count.illegal,
+        "Illegal answers",
+        "Answers that could not be read as a move, message or claim, among all that the game asked "
+        "for. Refused and cut-off answers are not among them.",
+        "#illegal_i / #answers_i",
+        "comity.evaluation.metrics.illegal", "share", "share", "payoffs",
+        count.answered("illegal"),
+    ),
+    "refused": TournamentMetric(
+        "Refused answers",
+        "Answers that a model behind an API or a content filter refused, among all that the game "
+        "asked for.",
+        "#refused_i / #answers_i", "comity.evaluation.metrics.api_outcomes", "share",
+        "share", "payoffs", count.answered("refused"),
+    ),
+    "cut_off": TournamentMetric(
+        "Cut-off answers",
+        "Answers of a model behind an API that ended at its token limit, among all that the game "
+        "asked for.",
+        "#cut_off_i / #answers_i", "comity.evaluation.metrics.api_outcomes", "share",
+        "share", "payoffs", count.answered("cut_off"),
     ),
     "cooperation": TournamentMetric(
         "Cooperation", "Cooperative answers among the legal ones.", "#(c_t) / #(legal)",
@@ -197,15 +227,11 @@ METRICS: dict[str, TournamentMetric] = {
         "utilities are transferable and outside options equal)", "share", "share", "deals",
         count.own_payoff_share,
     ),
-    "below_reserve": TournamentMetric(
-        "Answers below the own reserve",
-        "Rounds in which the agent's answer would leave it, if agreed to, worse off than without "
-        "a deal.",
-        "#(below reserve)_i / T", "individual rationality: Raiffa 1982, The Art and Science of "
-        "Negotiation", "share", "share", "reserves", count.below_reserve,
-    ),
 }  # fmt: skip
 """Every metric of an ordered pair by name."""
+
+OF_APIS = ("refused", "cut_off")
+"""Metrics that are always 0 unless a model behind an API plays."""
 
 
 def applicable(matches: PairMatches) -> list[str]:

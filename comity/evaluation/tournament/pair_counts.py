@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from comity.evaluation.tournament.pair_matches import COLUMN, ROW, PairMatches
+from comity.evaluation.tournament.pair_matches import ANSWERS, COLUMN, ROW, PairMatches
 
 
 def _pairs(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -66,8 +66,22 @@ def envy(m: PairMatches) -> np.ndarray:
     return _pairs(np.maximum(0.0, totals[:, COLUMN] - totals[:, ROW]), m.alive)
 
 
-def illegal(m: PairMatches) -> np.ndarray:
-    return _pairs(m.alive & (m.intended[:, ROW] < 0), m.alive)
+def best_response_gap(m: PairMatches) -> np.ndarray:
+    assert m.best_response is not None
+    best, rounds = m.best_response[:, ROW], m.alive.sum(axis=1)
+    known = np.isfinite(best)
+    lost = np.where(known, best, 0.0) * rounds - _totals(m)[:, ROW]
+    return _pairs(np.where(known, lost, 0.0), np.where(known, rounds, 0))
+
+
+def answered(kind: str) -> Callable[[PairMatches], np.ndarray]:
+    place = ANSWERS.index(kind)
+
+    def counted(m: PairMatches) -> np.ndarray:
+        found = m.answer_counts[:, ROW]
+        return _pairs(found[:, place], found[:, 0])
+
+    return counted
 
 
 def cooperation(m: PairMatches) -> np.ndarray:
@@ -137,8 +151,3 @@ def own_payoff_share(m: PairMatches) -> np.ndarray:
     counted = m.alive & m.deal & (m.payoffs >= 0).all(axis=1)
     own, both = m.payoffs[:, ROW], m.payoffs.sum(axis=1)
     return _pairs(np.where(counted, own, 0.0), np.where(counted, both, 0.0))
-
-
-def below_reserve(m: PairMatches) -> np.ndarray:
-    assert m.below_reserve is not None
-    return _pairs(m.alive & m.below_reserve[:, ROW], m.alive)

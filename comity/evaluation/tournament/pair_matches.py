@@ -9,6 +9,10 @@ from comity.games.base import PlayedMatches
 ROW, COLUMN = 0, 1
 """Seats in `PairMatches`: the agent that a metric is about, and its opponent."""
 
+ANSWERS = ("answers", "illegal", "refused", "cut_off")
+"""Counted of each seat: all answers that the game asked for, and those that were no move: answers
+that could not be read, and those of models behind an API that were refused or cut off."""
+
 
 @dataclass(frozen=True)
 class PairMatches:
@@ -39,13 +43,16 @@ class PairMatches:
     """float64 `[M, R]`, negotiations only: joint surplus of the deal; 0 without one."""
     best_surplus: np.ndarray | None = None
     """float64 `[M, R]`, negotiations only: the largest joint surplus of any deal."""
-    below_reserve: np.ndarray | None = None
-    """bool `[M, 2, R]`, negotiations only: the agent's answer would leave it, if agreed to, with
-    less than it has without a deal."""
+    best_response: np.ndarray | None = None
+    """float64 `[M, 2]`: payoff per round of the exact best response to the other agent on this
+    seat; NaN: not known."""
+    answers: np.ndarray | None = None
+    """int `[M, 2, 4]`: numbers of answers by `ANSWERS`; None: one a round, illegal where
+    `intended` is -1."""
 
     def __post_init__(self) -> None:
         matches, rounds = self.alive.shape
-        per_seat = {"intended", "moves", "payoffs", "shown", "below_reserve"}
+        per_seat = {"intended", "moves", "payoffs", "shown"}
         for field in fields(self):
             array = getattr(self, field.name)
             wanted: tuple[int, ...] = (matches, rounds)
@@ -53,6 +60,10 @@ class PairMatches:
                 wanted = (matches, 2, rounds)
             elif field.name == "forfeit":
                 wanted = (matches,)
+            elif field.name == "best_response":
+                wanted = (matches, 2)
+            elif field.name == "answers":
+                wanted = (matches, 2, len(ANSWERS))
             if array is not None and array.shape != wanted:
                 raise ValueError(f"{field.name} must have shape {wanted}, not {array.shape}")
 
@@ -86,6 +97,16 @@ class PairMatches:
         return before
 
     @property
+    def answer_counts(self) -> np.ndarray:
+        """int `[M, 2, 4]`; see `answers`."""
+        if self.answers is not None:
+            return self.answers
+        found = np.zeros((len(self), 2, len(ANSWERS)), dtype=int)
+        found[:, :, 0] = self.alive.sum(axis=1)[:, None]
+        found[:, :, 1] = (self.alive[:, None] & (self.intended < 0)).sum(axis=2)
+        return found
+
+    @property
     def is_negotiation(self) -> bool:
         """Whether deals were made instead of moves."""
         return self.deal is not None
@@ -104,17 +125,17 @@ class PairMatches:
         """The same matches from the column agent's view."""
         swapped = {
             name: getattr(self, name)[:, ::-1]
-            for name in ("intended", "moves", "payoffs", "shown", "below_reserve")
+            for name in ("intended", "moves", "payoffs", "shown", "best_response", "answers")
             if getattr(self, name) is not None
         }
         return replace(self, **swapped)
 
 
 def clean(matches: PairMatches) -> np.ndarray:
-    """bool `[M]`: matches without a forfeit and without an illegal answer of either agent.
+    """bool `[M]`: matches without a forfeit, in which both agents' answers were all moves.
 
     Beside the table over all matches stands the one over these: surviving the errors of others is
-    no strategy.
+    no strategy. An answer that was refused or cut off is no move either.
     """
-    legal = ((matches.intended >= 0) | ~matches.alive[:, None]).all(axis=(1, 2))
+    legal = matches.answer_counts[:, :, 1:].sum(axis=(1, 2)) == 0
     return np.asarray(legal if matches.forfeit is None else legal & ~matches.forfeit)

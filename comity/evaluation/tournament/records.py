@@ -17,7 +17,7 @@ from comity.rollout.record_files import open_table, write_table
 
 MATCHES = "matches"
 """The folder of the files."""
-VERSION = 1
+VERSION = 2
 """Version of the schema; raised when a column changes its name or meaning."""
 
 _TEXT, _INTEGER = pa.string(), pa.int64()
@@ -41,6 +41,12 @@ SCHEMA = pa.schema(
         ("deal", _FLAGS),
         ("surplus", _REALS),
         ("best_surplus", _REALS),
+        ("answers_row", _INTEGER),
+        ("answers_column", _INTEGER),
+        ("refused_row", _INTEGER),
+        ("refused_column", _INTEGER),
+        ("cut_off_row", _INTEGER),
+        ("cut_off_column", _INTEGER),
     ],
     metadata={"comity.kind": "match"},
 )
@@ -68,7 +74,8 @@ class StoredMatch:
     """`[R]`."""
     payoffs_column: Sequence[float]
     illegal_row: int
-    """Answers of any kind that could not be read, failed attempts not counted."""
+    """Answers of any kind that could not be read, failed attempts not counted; without those of
+    models behind an API that were refused or cut off."""
     illegal_column: int
     deal: Sequence[bool]
     """`[R]`, split games: whether the round ended in an allocation; () in others."""
@@ -76,6 +83,15 @@ class StoredMatch:
     """`[R]`, split games: points of both seats together."""
     best_surplus: Sequence[float]
     """`[R]`, split games: points of the best split for both together."""
+    answers_row: int
+    """Answers of any kind that the game asked for."""
+    answers_column: int
+    refused_row: int
+    """Answers that a model behind an API or a content filter refused."""
+    refused_column: int
+    cut_off_row: int
+    """Answers that ended at the token limit of a model behind an API."""
+    cut_off_column: int
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -15,11 +15,13 @@ import numpy as np
 from comity.errors import ComityError
 from comity.evaluation.negotiation.outcomes import is_split, negotiation_outcomes
 from comity.evaluation.payoff_ranges import is_deterministic
+from comity.evaluation.tournament.pair_matches import ANSWERS
 from comity.evaluation.tournament.records import StoredMatch
 from comity.games.base import KINDS, Game, PlayedMatches
 from comity.games.randomness import ENVIRONMENT, TOURNAMENT, generator
 from comity.games.split.game import group_seed
 from comity.players.base import Player
+from comity.prompts.answers import NOT_BEHAVIOR
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.records import Conversation, Decision
 from comity.rollout.scripted_matches import Pool, is_repeated, play_scripted
@@ -186,7 +188,7 @@ class RoundRobin:
         matches = self._stored_matches(
             batch,
             rollout.played,
-            _illegal(rollout, len(batch)),
+            _answers(rollout, len(batch)),
             _split_rounds(rollout, len(batch)),
             rollout.missing,
         )
@@ -216,7 +218,9 @@ class RoundRobin:
         )
         if played is None:
             return None
-        return self._stored_matches(pair, played, np.zeros((len(pair), 2), dtype=int), [])
+        answers = np.zeros((len(pair), 2, len(ANSWERS)), dtype=int)
+        answers[:, :, 0] = played.alive.sum(axis=1)[:, None]
+        return self._stored_matches(pair, played, answers, [])
 
     def _is_scripted(self, fixture: Fixture) -> bool:
         return all(
@@ -238,7 +242,7 @@ class RoundRobin:
         self,
         batch: Sequence[Fixture],
         played: PlayedMatches,
-        illegal: np.ndarray,
+        answers: np.ndarray,
         splits: "Sequence[Rounds]",
         missing: Collection[int] = (),
     ) -> list[StoredMatch]:
@@ -261,11 +265,14 @@ class RoundRobin:
                     moves_column=played.moves[m, 1, alive],
                     payoffs_row=played.payoffs[m, 0, alive],
                     payoffs_column=played.payoffs[m, 1, alive],
-                    illegal_row=int(illegal[m, 0]),
-                    illegal_column=int(illegal[m, 1]),
                     deal=deal,
                     surplus=surplus,
                     best_surplus=best,
+                    **{
+                        f"{kind}_{seat}": int(answers[m, s, k])
+                        for k, kind in enumerate(ANSWERS)
+                        for s, seat in enumerate(("row", "column"))
+                    },
                 )
             )
         return found
@@ -281,12 +288,16 @@ def _by_pair(fixtures: Iterable[Fixture]) -> dict[tuple[str, str], list[Fixture]
     return found
 
 
-def _illegal(rollout: Rollout, matches: int) -> np.ndarray:
-    """int `[match, seat]`: answers that could not be read, without failed attempts."""
-    found = np.zeros((matches, 2), dtype=int)
+def _answers(rollout: Rollout, matches: int) -> np.ndarray:
+    """int `[match, seat, kind]`: numbers of answers (`ANSWERS`), without failed attempts."""
+    found = np.zeros((matches, 2, len(ANSWERS)), dtype=int)
     for decision in rollout.decisions:
-        if decision.move < 0 and decision.kind in KINDS:
-            found[decision.match, decision.seat] += 1
+        if decision.kind in KINDS:
+            counts = found[decision.match, decision.seat]
+            counts[0] += 1
+            if decision.move < 0:
+                status = decision.parse_status
+                counts[ANSWERS.index(status if status in NOT_BEHAVIOR else "illegal")] += 1
     return found
 
 

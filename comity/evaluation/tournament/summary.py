@@ -2,8 +2,9 @@
 
 The format is that of `comity.reports.tournament.summary_format`. Estimates of a pair are over its
 matches; those of an agent are over environment seeds: on each seed its values against all
-opponents, on both seats, are averaged with equal weights. Intervals speak of other environment
-seeds, with these agents; another training seed would be another agent.
+opponents, on both seats, are averaged with equal weights. An agent that has no match with one of
+its opponents is averaged over the others, which its `unmet` says: it is not comparable. Intervals
+speak of other environment seeds, with these agents; another training seed would be another agent.
 """
 
 from collections import Counter
@@ -18,9 +19,25 @@ from comity.evaluation.reference_points.summary import reference_points
 from comity.evaluation.statistics import Estimate, mean_over_seeds
 from comity.evaluation.tournament.comparison import HIGHER, LOWER, compare, corrected
 from comity.evaluation.tournament.empirical_game import empirical_game
-from comity.evaluation.tournament.match_arrays import SCORE, Pairs, by_seed, group_pairs, is_fixed
-from comity.evaluation.tournament.metrics import METRICS, TournamentMetric, applicable, bounds
+from comity.evaluation.tournament.exact_responses import exact_responses
+from comity.evaluation.tournament.match_arrays import (
+    SCORE,
+    Pairs,
+    by_seed,
+    group_pairs,
+    is_fixed,
+    unmet,
+)
+from comity.evaluation.tournament.metrics import (
+    METRICS,
+    OF_APIS,
+    TournamentMetric,
+    applicable,
+    bounds,
+)
+from comity.evaluation.tournament.populations import population_payoffs
 from comity.evaluation.tournament.records import StoredMatch
+from comity.evaluation.tournament.spoken import Spoken
 from comity.games.base import Game
 from comity.games.matrix.iterated import Iterated
 from comity.players.scripted.catalog import example_turns
@@ -39,7 +56,7 @@ BETTER = {
         ("payoff", "margin", "welfare_share", "rawlsian_minimum", "deal_rate", "surplus_share"),
         "high",
     ),
-    **dict.fromkeys(("gini", "envy", "illegal", "below_reserve"), "low"),
+    **dict.fromkeys(("gini", "envy", "best_response_gap", "illegal", "refused", "cut_off"), "low"),
 }
 """Metrics of which more or less is better; the others only describe."""
 
@@ -71,18 +88,28 @@ def summarize(
     repetitions: int,
     outcomes: Mapping[str, Json] | None = None,
     usage: Mapping[str, Json] | None = None,
+    strategies: Mapping[str, Any] | None = None,
+    spoken: Mapping[tuple[str, str, int], Spoken] | None = None,
 ) -> Json:
     """The summary of a tournament.
 
     `header`: what the page says of it (title, game, seed, players, version, created, and so on);
     `repetitions`: matches of each ordered pair that were asked for; `outcomes`: how the answers of
-    language models ended, by player; `usage`: tokens and cost of models behind APIs.
+    language models ended, by player; `usage`: tokens and cost of models behind APIs;
+    `strategies`: those of the scripted players, for exact best responses; `spoken`: what was said
+    in negotiations.
     """
     kept = list(matches)
     names = [player["name"] for player in header["players"]]
-    pairs = group_pairs(kept, game)
+    pairs = group_pairs(kept, game, exact_responses(game, strategies or {}))
     payoffs = payoff_range(game)
-    used = [name for name in METRICS if any(name in applicable(p.matches) for p in pairs.values())]
+    has_api = any(player["kind"] == "api" for player in header["players"])
+    used = [
+        name
+        for name in METRICS
+        if (has_api or name not in OF_APIS)
+        and any(name in applicable(p.matches) for p in pairs.values())
+    ]
     whole = _tables(pairs, names, used, payoffs, repetitions)
     legal = {key: pair.legal() for key, pair in pairs.items()}
     legal = {key: pair for key, pair in legal.items() if len(pair.matches)}
@@ -103,8 +130,18 @@ def summarize(
         "usage": dict(usage or {}),
         "references": _references(game),
         "metagame": empirical_game(pairs, names),
+        "populations": {
+            name: {
+                mix: estimate(found)
+                for mix, found in population_payoffs(
+                    pairs, name, names, repetitions, payoffs, IDENTICAL
+                ).items()
+            }
+            for name in names
+            if len(names) > 1
+        },
         "comparisons": _comparisons(pairs, whole["agents"], payoffs, repetitions),
-        "transcripts": transcripts(kept, game),
+        "transcripts": transcripts(kept, game, spoken),
     }
 
 
@@ -149,23 +186,15 @@ def _tables(
         )
     agents: list[Json] = []
     for agent in names:
-        fixed = is_fixed(pairs, agent)
-        agents.append(
-            {
-                "name": agent,
-                "metrics": {
-                    name: estimate(
-                        mean_over_seeds(
-                            [_known(by_seed(pairs, agent, METRICS[name].count, name, repetitions))],
-                            bounds(name, payoffs),
-                            "environment seeds",
-                            IDENTICAL if fixed else "",
-                        )
-                    )
-                    for name in metrics
-                },
-            }
-        )
+        fixed = IDENTICAL if is_fixed(pairs, agent) else ""
+        found = {}
+        for name in metrics:
+            limits = bounds(name, payoffs)
+            values = by_seed(pairs, agent, METRICS[name].count, name, repetitions, limits=limits)
+            found[name] = estimate(
+                mean_over_seeds([_known(values)], limits, "environment seeds", fixed)
+            )
+        agents.append({"name": agent, "metrics": found, "unmet": unmet(pairs, agent, names)})
     order = sorted(agents, key=lambda one: -_score(one))
     for place, one in enumerate(order, 1):
         before = order[place - 2] if place > 1 else None
@@ -267,33 +296,43 @@ def _references(game: Game) -> Json:
     }
 
 
-def transcripts(matches: Sequence[StoredMatch], game: Game) -> list[Json]:
-    """The first matches of every pair, round by round."""
+def shown_matches(matches: Iterable[StoredMatch]) -> list[StoredMatch]:
+    """The first matches of every pair, which the page shows round by round."""
     per_pair = Counter[tuple[str, str]]()
-    found: list[Json] = []
+    found: list[StoredMatch] = []
     for match in sorted(matches, key=lambda one: one.repetition):
         key = (match.row, match.column)
-        if per_pair[key] >= TRANSCRIPTS or len(found) >= MAX_TRANSCRIPTS:
-            continue
-        per_pair[key] += 1
-        found.append(
-            {
-                "row": match.row,
-                "column": match.column,
-                "seed": match.seed,
-                "rounds": [
-                    {"moves": [_named(a, game), _named(b, game)], "payoffs": [float(x), float(y)]}
-                    for a, b, x, y in zip(
-                        match.moves_row,
-                        match.moves_column,
-                        match.payoffs_row,
-                        match.payoffs_column,
-                        strict=True,
-                    )
-                ],
-            }
-        )
+        if per_pair[key] < TRANSCRIPTS and len(found) < MAX_TRANSCRIPTS:
+            per_pair[key] += 1
+            found.append(match)
     return found
+
+
+def transcripts(
+    matches: Sequence[StoredMatch],
+    game: Game,
+    spoken: Mapping[tuple[str, str, int], Spoken] | None = None,
+) -> list[Json]:
+    """`shown_matches` as the page takes them; `spoken`: what was said and claimed in them."""
+    return [_transcript(one, game, (spoken or {}).get(one.key)) for one in shown_matches(matches)]
+
+
+def _transcript(match: StoredMatch, game: Game, spoken: Spoken | None) -> Json:
+    rounds: list[Json] = []
+    played = zip(
+        zip(match.moves_row, match.moves_column, strict=True),
+        zip(match.payoffs_row, match.payoffs_column, strict=True),
+        strict=True,
+    )
+    for number, (moves, payoffs) in enumerate(played):
+        names = [_named(move, game) for move in moves]
+        one: Json = {"moves": names, "payoffs": [float(x) for x in payoffs]}
+        if spoken is not None:
+            # In a round that ended early, a seat may have claimed nothing.
+            one["moves"] = [spoken.answers.get((number, seat), "none") for seat in (0, 1)]
+            one["messages"] = spoken.messages.get(number, [])
+        rounds.append(one)
+    return {"row": match.row, "column": match.column, "seed": match.seed, "rounds": rounds}
 
 
 def _named(move: int, game: Game) -> str:

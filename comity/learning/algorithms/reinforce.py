@@ -46,7 +46,9 @@ class Reinforce:
     kl: float = 0.0
     """Weight of the KL divergence from the base model (k3 estimator)."""
     entropy: float = 0.0
-    """Weight of the entropy bonus."""
+    """Weight of the entropy bonus, in the first iteration if it is annealed."""
+    entropy_anneal: int | None = None
+    """Iterations over which that weight falls linearly to 0; null: it stays."""
     normalization: str = "decisions"
     """What the loss is divided by. One of `comity.learning.normalization.NORMALIZATIONS`."""
     importance_cap: float | None = 2.0
@@ -144,4 +146,5 @@ class Reinforce:
             ratio_clip=self.ratio_clip,
             epochs=self.epochs,
             entropy_turns=self.entropy_turns,
+            entropy_anneal=self.entropy_anneal,
         )

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from comity.errors import lookup
 from comity.games.base import Game, Illegal, Turn
+from comity.games.lengths import Fixed, SampledLength, length_of
 from comity.games.matrix.stages import payoffs_own_first
 from comity.prompts.base import LabelPrompt
 from comity.prompts.rendering import (
@@ -25,6 +26,12 @@ FEEDBACK = {
 }
 """What later turns show of the last round."""
 
+ROUNDS = {
+    "hidden": "neither the length of a match nor the round is stated",
+    "stated": "the rules state the length of a match, and every turn the round",
+}
+"""What the prompt tells of the number of rounds."""
+
 
 @dataclass(frozen=True)
 class Conversation(LabelPrompt):
@@ -37,9 +44,12 @@ class Conversation(LabelPrompt):
     """One of `FEEDBACK`."""
     state_error_rule: bool = False
     """Adds a sentence that an answer without a label is an error."""
+    rounds: str = "hidden"
+    """One of `ROUNDS`."""
 
     def __post_init__(self) -> None:
         lookup("feedback", self.feedback, FEEDBACK)
+        lookup("rounds", self.rounds, ROUNDS)
 
     def sample_variant(self, stream: tuple[int | str, ...]) -> "Conversation":
         """Itself: no random parameters."""
@@ -59,7 +69,7 @@ class Conversation(LabelPrompt):
         )
         wishes = " ".join(sentence for sentence in (slips, goal, later) if sentence)
         return (
-            f"You play {options.game_phrase(game)} with {others} over several rounds. "
+            f"You play {options.game_phrase(game)} with {others} {self._length(game)} "
             f"In every round, each of you picks {options.choices(game)} at the same time. "
             "Then you get points:\n"
             f"{self._payoffs(game, turn.seat)}\n"
@@ -92,11 +102,39 @@ class Conversation(LabelPrompt):
             news = (
                 f"You {labels[played]}, they {', '.join(action_text(o, labels) for o in others)}."
             )
-        return f"{news}{' Nobody got points.' if void else ''}"
+        nobody = "Nobody got points." * void
+        return " ".join(filter(None, [news, nobody, self._round(game, turn)]))
 
     def ending(self, game: Game, turn: Turn) -> str | None:
         """The question, which is asked once; later turns end with the news."""
         return "" if turn.observation.history else self._question(game, turn)
+
+    def _length(self, game: Game) -> str:
+        """How many rounds a match has, as the end of the first sentence."""
+        length = length_of(game)
+        if self.rounds == "hidden" or length is None:
+            return "over several rounds."
+        if isinstance(length, SampledLength):
+            length = length.distribution
+        most = f"{length.longest} round{'s' * (length.longest != 1)}"
+        chances = {length.continuation(finished) for finished in range(1, length.longest)}
+        if chances <= {1.0}:
+            return f"over {most}."
+        if len(chances) == 1:
+            chance = number(100 * chances.pop())
+            return (
+                f"over at most {most}. After each round, another one follows with a chance of "
+                f"{chance}%."
+            )
+        return f"over at most {most}."
+
+    def _round(self, game: Game, turn: Turn) -> str:
+        """The number of the round; "" where it is hidden."""
+        length = length_of(game)
+        if self.rounds == "hidden" or length is None:
+            return ""
+        fixed = isinstance(length, Fixed)
+        return f"Round {turn.round + 1}{f' of {length.longest}' if fixed else ''}."
 
     def _question(self, game: Game, turn: Turn) -> str:
         """The last joint move, if the conversation opens with one, and the request."""
@@ -106,7 +144,8 @@ class Conversation(LabelPrompt):
         wrong = (
             f"Any answer but {options.choices(game)} is an error. " if self.state_error_rule else ""
         )
-        return f"{before}{wrong}{options.instruction(game)}"
+        now = self._round(game, turn)
+        return f"{before}{wrong}{now}{' ' * bool(now)}{options.instruction(game)}"
 
     def _payoffs(self, game: Game, seat: int) -> str:
         """A line for each own pick and joint move of the others."""

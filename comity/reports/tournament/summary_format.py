@@ -79,10 +79,13 @@ class Agent(TypedDict):
     name: str
     rank: int
     metrics: dict[str, Estimate]
+    unmet: NotRequired[list[str]]
+    """Opponents of whom no match with the agent is in the table: its means are over the others,
+    and not comparable with those of agents that met everybody."""
 
 
 class Clean(TypedDict):
-    """The same over matches without a forfeit and without an illegal answer."""
+    """The same over matches without a forfeit, in which every answer was a move."""
 
     pairs: list[Pair]
     agents: list[Agent]
@@ -173,6 +176,18 @@ class Elo(TypedDict):
     """"" if the ratings order the agents well enough."""
 
 
+class Moran(TypedDict):
+    """A Moran process that starts with as many members of each agent."""
+
+    fixation: dict[str, float]
+    """Probability of each agent to take over."""
+    members: int
+    runs: int
+    """Simulated processes; 0: exact."""
+    fitness: str
+    """"payoff", or "exp(payoff)" where payoffs can be negative."""
+
+
 class Metagame(TypedDict, total=False):
     """The empirical game over agents; any part may be missing."""
 
@@ -182,6 +197,7 @@ class Metagame(TypedDict, total=False):
     """Mass of each agent in the stationary distribution."""
     deviation_ratings: dict[str, float]
     elo: Elo
+    moran: Moran | None
 
 
 class Comparison(TypedDict):
@@ -242,6 +258,9 @@ class TournamentSummary(TypedDict):
     usage: dict[str, Usage]
     references: References
     metagame: Metagame
+    populations: NotRequired[dict[str, dict[str, Estimate]]]
+    """Payoff of each agent by the mix of a population: `visitor`, `half`, `resident`, `everybody`
+    (`comity.evaluation.tournament.populations`)."""
     comparisons: list[Comparison]
     transcripts: list[Transcript]
 

@@ -20,10 +20,10 @@ SCRIPTS = (
     "tournament/sheets.js",
     "tournament/tournament.js",
 )
-PARTS = ("outcomes", "usage", "references", "metagame")
+PARTS = ("outcomes", "usage", "references", "metagame", "populations")
 EXPECTED = {
     "references": ("equilibria", "welfare", "minimax", "schelling"),
-    "metagame": ("equilibria", "replicator", "alpha_rank", "deviation_ratings", "elo"),
+    "metagame": ("equilibria", "replicator", "alpha_rank", "deviation_ratings", "elo", "moran"),
 }
 """What a part may lack."""
 SUBSETS = {"all": "All matches", "clean": "Without illegal answers and forfeits"}
@@ -157,6 +157,7 @@ def _metagame(found: Mapping[str, Any], names: Names) -> Json:
         "alpha_rank": values(found.get("alpha_rank")),
         "deviation_ratings": values(found.get("deviation_ratings")),
         "elo": values((found.get("elo") or {}).get("ratings")),
+        "moran": values((found.get("moran") or {}).get("fixation")),
         "points": [
             {"mixture": values(point["mixture"]), "basin": short(point["basin"])}
             for point in replicator["points"]

@@ -1,12 +1,10 @@
 """Alpha-rank against OpenSpiel's, a brute-force chain, and published rankings."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 
 from comity.errors import ComityError
-from comity.evaluation.metagame.alpha_rank import alpha_rank, multi_population_alpha_rank
+from comity.evaluation.metagame.alpha_rank import alpha_rank
 from comity.evaluation.metagame.markov import stationary_distribution
 
 ROCK_PAPER_SCISSORS = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
@@ -32,43 +30,22 @@ def test_one_population_is_as_in_open_spiel(alpha: float, local: bool) -> None:
         assert found.distribution == pytest.approx(expected, abs=1e-8)
 
 
-@pytest.mark.parametrize("alpha", [0.1, 1.0])
-def test_a_population_for_each_seat_is_as_in_open_spiel(alpha: float) -> None:
-    rng = np.random.default_rng(6)
-    for shape in ((2, 2), (3, 2)):
-        tensors = list(rng.normal(size=(2, *shape)))
-        expected = open_spiel_alpha_rank(tensors, m=10, alpha=alpha)
-        found = multi_population_alpha_rank(tensors, alpha, population=10)
-        assert found.distribution == pytest.approx(expected, abs=1e-8)
-
-
 @pytest.mark.parametrize("epsilon", [0.1, 0.001])
 def test_infinite_alpha_is_as_in_open_spiel(epsilon: float) -> None:
     matrix = np.random.default_rng(7).integers(0, 3, size=(5, 5)).astype(float)
     expected = open_spiel_alpha_rank([matrix], use_inf_alpha=True, inf_alpha_eps=epsilon)
     assert alpha_rank(matrix, epsilon=epsilon).distribution == pytest.approx(expected, abs=1e-8)
-    pair = [matrix[:2, :3], matrix[2:4, :3]]
-    expected = open_spiel_alpha_rank(pair, use_inf_alpha=True, inf_alpha_eps=epsilon)
-    found = multi_population_alpha_rank(pair, epsilon=epsilon)
-    assert found.distribution == pytest.approx(expected, abs=1e-8)
 
 
 def test_published_results() -> None:
-    """Omidshafiei et al. 2019: rock, paper, scissors 1/3 each; matching pennies 1/4 each; in the
-    prisoner's dilemma everything on defection; in Bach or Stravinsky both meetings equally."""
+    """Omidshafiei et al. 2019: rock, paper, scissors 1/3 each; in the prisoner's dilemma everything
+    on defection."""
     for alpha in (None, 0.5, 100.0):
         found = alpha_rank(ROCK_PAPER_SCISSORS, alpha).distribution
         assert found == pytest.approx([1 / 3] * 3)
-    pennies = np.array([[1.0, -1.0], [-1.0, 1.0]])
-    assert multi_population_alpha_rank([pennies, -pennies]).distribution == pytest.approx(
-        [1 / 4] * 4
-    )
     dilemma = alpha_rank(np.array([[3.0, 0.0], [5.0, 1.0]]))
     assert dilemma.distribution == pytest.approx([0, 1], abs=1e-6)
-    assert dilemma.ranking() == [(1,), (0,)]
-    bach = multi_population_alpha_rank([np.array([[3.0, 0], [0, 2]]), np.array([[2.0, 0], [0, 3]])])
-    assert bach.distribution == pytest.approx([1 / 2, 0, 0, 1 / 2], abs=1e-6)
-    assert bach.marginal(0) == pytest.approx([1 / 2, 1 / 2])
+    assert dilemma.ranking() == [1, 0]
 
 
 def test_fixation_is_that_of_the_chain_over_numbers_of_mutants() -> None:
@@ -104,28 +81,20 @@ def test_a_huge_alpha_is_the_limit() -> None:
     matrix[:3, :3], matrix[3, :3] = ROCK_PAPER_SCISSORS, -1.0
     for found in (alpha_rank(matrix), alpha_rank(matrix, alpha=300.0)):
         assert found.distribution == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0], abs=1e-6)
-        assert found.ranking()[-1] == (3,)
+        assert found.ranking()[-1] == 3
 
 
 def test_whole_populations_resist_where_pairs_do_not() -> None:
     """Stag hunt: a hare hunter earns more than the stag hunter that it meets, but less than the
     others. Local selection ranks the hare first; against the whole population the stag holds."""
     stag_hunt = np.array([[4.0, 0.0], [3.0, 1.0]])
-    assert alpha_rank(stag_hunt).ranking()[0] == (1,)
-    assert alpha_rank(stag_hunt, alpha=1.0, population=20).ranking()[0] == (1,)
+    assert alpha_rank(stag_hunt).ranking()[0] == 1
+    assert alpha_rank(stag_hunt, alpha=1.0, population=20).ranking()[0] == 1
     leaning = stag_hunt + np.array([[0.0, 0.0], [-1.0, 0.0]])
     whole = alpha_rank(leaning, alpha=1.0, population=20, local_selection=False)
-    assert whole.ranking()[0] == (0,)
+    assert whole.ranking()[0] == 0
     with pytest.raises(ComityError, match="finite"):
         alpha_rank(stag_hunt, local_selection=False)
-
-
-def test_every_state_is_a_profile_in_order() -> None:
-    tensors = list(np.zeros((3, 2, 2, 2)))
-    found = multi_population_alpha_rank(tensors, alpha=1.0)
-    assert found.profiles == tuple(product((0, 1), repeat=3))
-    assert found.distribution == pytest.approx(np.full(8, 1 / 8))
-    assert found.transition.sum(axis=1) == pytest.approx(np.ones(8))
 
 
 def test_bad_input_is_refused() -> None:
@@ -133,7 +102,3 @@ def test_bad_input_is_refused() -> None:
         alpha_rank(np.eye(2), alpha=-1.0)
     with pytest.raises(ComityError, match="two members"):
         alpha_rank(np.eye(2), alpha=1.0, population=1)
-    with pytest.raises(ComityError, match="profiles"):
-        multi_population_alpha_rank([np.zeros((70, 70))] * 2)
-    with pytest.raises(ComityError, match="axis for every"):
-        multi_population_alpha_rank([np.zeros((2, 2))])

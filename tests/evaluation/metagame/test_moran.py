@@ -11,6 +11,7 @@ from comity.evaluation.metagame.moran import (
     SIMULATED,
     exponential_fitness,
     fixation,
+    fixation_from_equal_numbers,
     simulated_fixation,
     two_type_fixation,
 )
@@ -126,3 +127,19 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ComityError, match="must be positive"):
         fixation(np.ones((2, 2)), (0, 0))
     assert exponential_fitness(np.zeros((2, 2))).tolist() == [[1, 1], [1, 1]]
+
+
+def test_populations_of_equal_numbers() -> None:
+    two = np.array([[3.0, 0.0], [5.0, 1.0]])
+    found, members, plain = fixation_from_equal_numbers(two)
+    assert (members, plain, found.method) == (20, True, EXACT)
+    assert found.probability[1] == pytest.approx(two_type_fixation(two[::-1, ::-1], 20, 10))
+    equal, members, _ = fixation_from_equal_numbers(np.ones((3, 3)))
+    assert members == 21 and equal.probability == pytest.approx([1 / 3] * 3, abs=0.04)
+    # With negative payoffs, fitness is exp(payoff).
+    less, _, plain = fixation_from_equal_numbers(two - 2)
+    assert not plain
+    expected = two_type_fixation(np.exp(two - 2), 20, 10)
+    assert less.probability[0] == pytest.approx(expected)
+    with pytest.raises(ComityError, match="21 types"):
+        fixation_from_equal_numbers(np.ones((21, 21)))

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from comity.errors import ComityError
 from comity.evaluation.reference_points.best_response import FULL, MERGED, best_response
 from comity.evaluation.reference_points.strategy_memory import MEMORY
-from comity.evaluation.reference_points.summary import best_response_value
 from comity.games import make_game
 from comity.games.base import Game, Observation
 from comity.games.enumerate import expected_payoffs
@@ -229,5 +228,6 @@ def test_bad_input_is_refused() -> None:
         best_response(dilemma(2), object())
     with pytest.raises(ComityError, match="seats 0 to 1"):
         best_response(dilemma(2), TitForTat(), seat=2)
-    assert best_response_value(make_game({"name": "split_no_talk"}), TitForTat()) is None
-    assert best_response_value(dilemma(10), TitForTat()) == pytest.approx(3.2)
+    with pytest.raises(ComityError, match="iterated game"):
+        best_response(make_game({"name": "split_no_talk"}), TitForTat())  # type: ignore[arg-type]
+    assert best_response(dilemma(10), TitForTat()).value == pytest.approx(3.2)

@@ -1,6 +1,6 @@
 """Paired comparisons: exact enumeration, the test's size, and Holm's correction."""
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -14,10 +14,8 @@ from comity.evaluation.tournament.comparison import (
     OPEN,
     TOO_FEW,
     compare,
-    compare_all,
     corrected,
     holm,
-    paired_differences,
     sign_flip_test,
 )
 
@@ -80,28 +78,17 @@ def test_too_few_pairs_can_say_nothing_whatever_their_mean() -> None:
     assert compare("a", "b", np.zeros(9)).verdict == TOO_FEW
 
 
+def test_without_a_common_seed_there_is_no_comparison() -> None:
+    with pytest.raises(ComityError, match="no environment seed in common"):
+        compare("a", "b", np.zeros(0))
+
+
 def test_the_interval_is_the_statistics_modules() -> None:
     found = compare("a", "b", np.array([1.0, 2.0, 3.0, 2.0, 1.0, 2.0]), bounds=(-5, 5))
     assert found.difference.mean == pytest.approx(11 / 6)
     assert found.difference.over == "environment seeds" and found.difference.n == 6
     assert found.difference.low is not None and found.difference.low > 0
     assert "a is higher than b" in found.sentence()
-
-
-def test_differences_are_taken_on_common_seeds() -> None:
-    """Seed 1: 5 (mean of 4 and 6) minus 1; seed 3: 2 minus 7; seeds 2 and 4 have one agent."""
-    found = paired_differences(
-        np.array([4.0, 6.0, 9.0, 2.0]), [1, 1, 2, 3], np.array([7.0, 1.0, 0.0]), [3, 1, 4]
-    )
-    assert found.tolist() == [4, -5]
-    ratios = paired_differences(
-        np.array([[1.0, 2.0], [3.0, 4.0]]), [1, 1], np.array([[0.0, 0.0], [1.0, 1.0]]), [1, 1]
-    )
-    assert ratios == pytest.approx([4 / 6 - 1])
-    with pytest.raises(ComityError, match="no environment seed in common"):
-        compare("a", "b", paired_differences(np.ones(2), [1, 2], np.ones(2), [3, 4]))
-    with pytest.raises(ComityError, match="as many environment seeds"):
-        paired_differences(np.ones(2), [1], np.ones(1), [1])
 
 
 def test_holm_by_hand() -> None:
@@ -141,7 +128,9 @@ def test_the_correction_keeps_the_rate_of_any_false_claim() -> None:
     rng, claims, trials = np.random.default_rng(4), 0, 150
     for _ in range(trials):
         agents = {name: rng.normal(size=12) for name in "abcd"}
-        found = compare_all(agents, dict.fromkeys(agents, range(12)))
+        found = corrected(
+            [compare(a, b, agents[a] - agents[b]) for a, b in combinations(agents, 2)]
+        )
         assert len(found) == 6
         claims += any(one.verdict in (HIGHER, LOWER) for one in found)
     assert claims / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
@@ -150,8 +139,6 @@ def test_the_correction_keeps_the_rate_of_any_false_claim() -> None:
 def test_common_random_numbers_cancel_what_both_share() -> None:
     """Seeds differ by far more than the agents; paired, the difference is plain."""
     luck = np.random.default_rng(5).normal(0, 100, size=10)
-    (found,) = compare_all(
-        {"better": luck + 1, "worse": luck}, dict.fromkeys(["better", "worse"], range(10))
-    )
+    found = compare("better", "worse", (luck + 1) - luck)
     assert found.verdict == HIGHER and found.test.p == pytest.approx(2 / 2**10)
     assert found.difference.mean == pytest.approx(1)

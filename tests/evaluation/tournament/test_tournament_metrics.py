@@ -131,13 +131,10 @@ def test_negotiations_by_hand() -> None:
         deal=np.array([[True, False, True]]),
         surplus=np.array([[10.0, 0.0, 6.0]]),
         best_surplus=np.array([[10.0, 8.0, 12.0]]),
-        below_reserve=np.array([[[False, True, False], [False, False, False]]]),
     )
     assert value(matches, "deal_rate") == pytest.approx(2 / 3)
     assert value(matches, "surplus_share") == pytest.approx(16 / 30)
     assert value(matches, "own_payoff_share") == pytest.approx(9 / 16)
-    assert value(matches, "below_reserve") == pytest.approx(1 / 3)
-    assert value(matches.mirrored(), "below_reserve") == 0
     assert "cooperation" not in applicable(matches)
     with pytest.raises(ComityError, match="about moves"):
         counts(matches, "cooperation")
@@ -158,6 +155,20 @@ def test_the_second_table_leaves_out_forfeits_and_illegal_answers_of_both() -> N
         np.array([[[3.0, 0.0], [3.0, 0.0]]]), np.array([[True, False]]),
     )  # fmt: skip
     assert clean(over).tolist() == [True]
+
+
+def test_refused_and_cut_off_answers_are_no_illegal_ones() -> None:
+    """Four rounds, of which the row agent answered one; the column agent had five answers."""
+    answers = np.array([[[4, 1, 2, 0], [5, 0, 0, 1]]])
+    matches = pair("C---", "CCC-", answers=answers)
+    assert [value(matches, name) for name in ("illegal", "refused", "cut_off")] == [0.25, 0.5, 0]
+    turned = [value(matches.mirrored(), name) for name in ("illegal", "refused", "cut_off")]
+    assert turned == [0, 0, 0.2]
+    assert not clean(matches)[0]
+    refused = pair("C-", "CC", answers=np.array([[[2, 0, 1, 0], [2, 0, 0, 0]]]))
+    assert value(refused, "illegal") == 0 and not clean(refused)[0]
+    with pytest.raises(ValueError, match="answers must have shape"):
+        pair("CC", "CC", answers=np.zeros((1, 2, 3)))
 
 
 batches = st.integers(0, 2**32 - 1).map(lambda seed: random_batch(np.random.default_rng(seed)))
@@ -216,6 +227,8 @@ def naive(m: PairMatches, name: str) -> list[list[float]]:
             "rawlsian_minimum": [min(x, y), len(rounds)],
             "envy": [max(0, y - x), len(rounds)],
             "illegal": [len(rounds) - len(legal), len(rounds)],
+            "refused": [0, len(rounds)],
+            "cut_off": [0, len(rounds)],
             "retaliation": [shares[1] - shares[0], shares[1]],
             **{key: [number, len(rounds)] for key, number in outcomes.items()},
         }

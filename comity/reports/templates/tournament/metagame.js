@@ -7,11 +7,12 @@ const RATED = 20;
 function drawRatings() {
   const panels = document.getElementById("rating-panels");
   if (!panels) return;
-  const { alpha_rank, deviation_ratings, elo } = data.metagame;
+  const { alpha_rank, deviation_ratings, elo, moran } = data.metagame;
   const drawn = [
     { found: alpha_rank, title: "Alpha-rank", unit: "stationary mass", define: "def-alpha", look: { percent: true } },
     { found: deviation_ratings, title: "Deviation rating", unit: "payoff; higher is better", define: "def-deviation", look: { percent: false, digits: 2 } },
     { found: elo, title: "Elo", unit: "rating", define: "def-elo", look: { percent: false, digits: 0 }, isDots: true },
+    { found: moran, title: "Moran process", unit: `probability of taking over; neutral ${percent(1 / players.length)}`, define: "def-moran", look: { percent: true } },
   ];
   for (const { found, title, unit, define, look, isDots } of drawn) {
     const rows = found.filter(([, value]) => value !== null).map(([place, mean]) => ({ name: players[place].name, mean }));

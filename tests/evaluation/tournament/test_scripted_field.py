@@ -12,13 +12,13 @@ from comity.commands import bench_field
 from comity.commands.bench import main
 from comity.config.seats import scripted_player
 from comity.errors import ComityError
+from comity.evaluation.tournament.scripted_field import FieldScores, play_field
 from comity.games import make_game
 from comity.games.base import Game
-from comity.games.randomness import CROSSPLAY, ENVIRONMENT, generator
+from comity.games.randomness import ENVIRONMENT, TOURNAMENT, generator
 from comity.players.scripted.axelrod_index import short_run_time, table
 from comity.players.scripted.axelrod_strategy import strategy_seed
 from comity.rollout.play import Match, play
-from comity.rollout.scripted_field import FieldScores, play_field
 from tests.axelrod_twin import OurChances
 
 ROUNDS, REPETITIONS = 16, 2
@@ -48,8 +48,8 @@ def their_results(
         def play(self) -> Any:
             one, two = (f"axelrod:{type(player).__name__}" for player in self.players)
             k, self.played = self.played, self.played + 1
-            stream = (0, CROSSPLAY, f"{one}|{two}|0", k)
-            environment = int(generator(0, CROSSPLAY, ENVIRONMENT, k).integers(2**62))
+            stream = (0, TOURNAMENT, one, two, k)
+            environment = int(generator(0, TOURNAMENT, ENVIRONMENT, k).integers(2**62))
             mixing = [seat for seat in (0, 1) if stochastic(self.players[seat])]
             self._random = OurChances([strategy_seed(stream, s) for s in mixing], environment)
             return super().play()
@@ -106,10 +106,10 @@ def test_a_field_is_the_matches_of_its_pairs() -> None:
     players = [scripted_player(name) for name in ("tit_for_tat", "random", "grim_trigger")]
     game = dilemma(noise=0.1)
     found = play_field(game, players, 4, seed=3)
-    seeds = [int(generator(3, CROSSPLAY, ENVIRONMENT, k).integers(2**62)) for k in range(4)]
+    seeds = [int(generator(3, TOURNAMENT, ENVIRONMENT, k).integers(2**62)) for k in range(4)]
     for i, one in enumerate(players):
         for j, two in enumerate(players[i:], i):
-            stream = (3, CROSSPLAY, f"{one.name}|{two.name}|3")
+            stream = (3, TOURNAMENT, one.name, two.name)
             matches = [Match(k, k, seeds[k], (one, two), (*stream, k)) for k in range(4)]
             earned = play(game, matches).played.payoffs.sum(axis=2) / ROUNDS
             if i == j:
