@@ -28,11 +28,12 @@ from comity.engines.local.adapters.lora import MERGED_BYTES
 from comity.engines.local.devices import check_quantization, choose_device, choose_dtype
 from comity.engines.local.kv_buffers import BUFFER_MARGIN, MAX_BUFFER_TOKENS
 from comity.engines.local.kv_cache import KVCache, grown_capacity
-from comity.engines.local.models import fetch
+from comity.engines.local.models import fetch, is_here
 from comity.engines.local.packing import pack
 from comity.engines.local.prefix_tree import PrefixTree, Segment
 from comity.engines.local.scoring import MAX_LOGITS
 from comity.engines.local.weightless import WeightlessEngine
+from comity.errors import ComityError
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.backends import chat_format
 from comity.experiments.conversation_sizes import Sizes, conversation_sizes
@@ -116,6 +117,16 @@ def predict_memory(config: Config) -> Memory:
     return _Prediction(config).memory()
 
 
+def _folder(name: str) -> Path:
+    """The folder of a model; `ComityError` for one that would have to be downloaded."""
+    if not (name.startswith(("/", ".", "~")) or is_here(name)):
+        raise ComityError(
+            f"the model {name} is not on this machine, and its memory is predicted from its files; "
+            f"download it with comity models fetch {name}"
+        )
+    return fetch(name)
+
+
 class _Prediction:
     """One prediction; see the module's docstring."""
 
@@ -129,7 +140,7 @@ class _Prediction:
         self.learners = list(dict.fromkeys(name for name in seats if name is not None))
         algorithm = self.rules.algorithm
         self.critics = isinstance(algorithm, Reinforce) and algorithm.estimator == "gae"
-        self.engine = self._engine(Path(fetch(model.name)), self.learners[:1])
+        self.engine = self._engine(_folder(model.name), self.learners[:1])
         chat = chat_format(config, self.rules)
         labels = self.rules.prompt.labels(self.rules.game)
         setup = ModelSetup(
@@ -195,7 +206,7 @@ class _Prediction:
             if is_agent(seat)
         ]
         names = {plan.config.model.name for plan in plans} - {self.config.model.name}
-        return sum(self._engine(Path(fetch(name)), ()).weight_bytes() for name in sorted(names))
+        return sum(self._engine(_folder(name), ()).weight_bytes() for name in sorted(names))
 
     def _merged(self) -> int:
         """Bytes of merged copies of the adapted layers (see `Adapters.merged`)."""

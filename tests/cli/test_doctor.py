@@ -117,6 +117,7 @@ def test_arms_of_a_study_that_differ_are_told_apart(tmp_path: Path, machine: Mac
         (["ipdd"], "unknown experiment 'ipdd'; did you mean ipd"),
         (["ipd", "game=public_goods"], "seats"),
         (["ipd", "model.name=./nowhere"], "is not a folder"),
+        (["ipd", "model.name=some/model"], "download it with comity models fetch some/model"),
         (["ipd", "model.device=cuda:7"], "no device 'cuda:7' here"),
     ],
 )

@@ -26,6 +26,7 @@ from comity.experiments.memory import predict_memory
 from comity.rollout.play import play
 from comity.train import credit, update
 from tests.tiny import make_tokenizer
+from tests.train.small import overrides
 
 TOLERANCE = 0.2
 """Largest relative error of a prediction."""
@@ -212,3 +213,28 @@ def test_an_update_of_the_default_model_takes_the_predicted_memory(smollm2: Path
     )
     told, seen = json.loads(done.stdout.splitlines()[-1])
     assert abs(told / seen - 1) < TOLERANCE, (told, seen)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("algorithm=ppo", "answer=free", "algorithm.minibatches=2"),
+        ("algorithm=exact", "prompt=memory_one", "game.length.rounds=2"),
+        ("algorithm.kl=0.1", "adapter.dropout=0.1", "prompt=memory_one", "answer=free"),
+        ("game=trust_and_split_rps", "prompt=negotiation", "answer.message_tokens=12"),
+        ("opponent_pool=buffer", "opponent_pool.every=1", "seats=[learner,learner:other]"),
+    ],
+    ids=["ppo", "exact", "dropout", "negotiation", "pool"],
+)
+def test_every_kind_of_training_can_be_predicted(changes: tuple[str, ...], tmp_path: Path) -> None:
+    told = predict_memory(compose("ipd", overrides(tmp_path, *changes)))
+    assert min(told.cache, told.play_pass, told.gradients, told.activations) > 0
+    assert told.peak > told.resident
+
+
+def test_a_critic_has_an_adapter_and_moments_of_its_own(tmp_path: Path) -> None:
+    plain, critic = (
+        predict_memory(compose("ipd", overrides(tmp_path, *changes)))
+        for changes in ((), ("algorithm.estimator=gae",))
+    )
+    assert critic.adapters == 2 * plain.adapters and critic.optimizer == 2 * plain.optimizer
