@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from comity.commands.config_command import CONFIG_EXAMPLES, show_config
+from comity.commands.doctor_command import DOCTOR_EXAMPLES, doctor
 from comity.commands.evaluate_command import evaluate
 from comity.commands.exploit_command import EXPLOIT_EXAMPLES, exploit
 from comity.commands.hints import hint
@@ -51,6 +52,7 @@ app = typer.Typer(
 app.add_typer(models, name="models")
 app.add_typer(evaluate, name="evaluate")
 app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
+app.command("doctor", epilog=DOCTOR_EXAMPLES)(doctor)
 app.command("tournament", epilog=TOURNAMENT_EXAMPLES)(tournament)
 app.command("exploit", epilog=EXPLOIT_EXAMPLES)(exploit)
 app.command("population", epilog=POPULATION_EXAMPLES)(population)

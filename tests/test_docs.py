@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from comity.commands.listing import MODEL_PLAYERS
+from comity.commands.study_runs import split_launcher
 from comity.config.compose import compose
 from comity.config.schema import Config
 from comity.config.seats import check_seat
@@ -116,7 +117,8 @@ def test_the_parts_of_the_how_to_are_as_it_says() -> None:
 @pytest.mark.parametrize("command", sorted(set(TRAININGS)))
 def test_a_training_in_the_docs_can_be_composed(command: str) -> None:
     """Each combination that a `--multirun` line stands for begins with its first values."""
-    words = [word for word in shlex.split(command)[2:] if word != "--multirun"]
+    # A launcher of a study's runs is checked, too.
+    _, words = split_launcher([w for w in shlex.split(command)[2:] if w != "--multirun"])
     if "--multirun" in command:
         words = [
             word if re.search(r"[\[{]", word) else re.sub(r"=([^,]*),.*", r"=\1", word)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +74,30 @@ def start(
 
     `is_dry`: print the plan only.
     """
+    launcher: list[str] = []
+    others = overrides
+    if any(one.startswith(("hydra/launcher=", "hydra.launcher.")) for one in overrides):
+        from comity.commands.study_runs import split_launcher
+
+        launcher, others = split_launcher(overrides)
+    if not multirun:  # In a multirun, the launcher starts the combinations.
+        overrides = others
     if resume is not None:
         if name or overrides or multirun or config_path or config_name:
-            raise ComityError("--resume uses the run's config; remove all other arguments")
+            raise ComityError(
+                "--resume uses the run's config; remove all other arguments (of a study, a "
+                "launcher may be given: hydra/launcher=joblib)"
+            )
         from comity.runs.folder import stored_config
 
         config = stored_config(resume)
         _say_loading(config)
         from comity.commands.run import run
 
-        return [run(config, resume=resume)]
+        return [run(config, resume, launcher)]
     _check_named(name, overrides, config_path)
     return launch(
-        dry_run if is_dry else run_anew,
+        dry_run if is_dry else partial(run_anew, launcher=() if multirun else launcher),
         name,
         overrides,
         multirun=multirun,
@@ -123,13 +135,13 @@ def _check_named(name: str, overrides: Sequence[str], config_path: str | None) -
         raise ComityError(f"name an experiment: {known}; more in: comity list experiments")
 
 
-def run_anew(config: Config) -> Path:
-    """Trains a new run; returns its folder."""
+def run_anew(config: Config, launcher: Sequence[str] = ()) -> Path:
+    """Trains a new run; returns its folder. `launcher`: as `run` takes it."""
     # Imports torch, so only after the config was checked.
     _say_loading(config)
     from comity.commands.run import run
 
-    return run(config)
+    return run(config, launcher=launcher)
 
 
 def _say_loading(config: Config) -> None:

@@ -15,12 +15,19 @@ finished runs are kept, and the unfinished one continues from its last checkpoin
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from comity.commands.study_runs import (
+    Arms,
+    iterations_done,
+    title_of,
+    train_arm,
+    train_side_by_side,
+)
 from comity.config.compose import arm_configs, compose
 from comity.config.schema import Config
 from comity.config.seats import (
@@ -45,7 +52,7 @@ from comity.experiments.rules import Rules, check_training
 from comity.experiments.study_configs import keep_configs, kept_configs
 from comity.files import write_atomically
 from comity.games.base import Game
-from comity.learning.state.checkpoints import ADAPTER_CONFIG, Checkpoints, newest_policies
+from comity.learning.state.checkpoints import ADAPTER_CONFIG, newest_policies
 from comity.players.base import Player
 from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.players.scripted.axelrod_index import PREFIX as AXELROD
@@ -55,14 +62,14 @@ from comity.rollout.record_files import conversation_table, decision_table, writ
 from comity.runs.folder import RunFolder
 from comity.runs.progress import Progress
 from comity.runs.provenance import located
-from comity.train import train_run
-
-Arms = dict[str, dict[int, Path]]
-"""Run folders by arm and seed."""
 
 
-def run_study(config: Config, resume: Path | None = None) -> Path:
-    """Run or resume a study; returns its folder."""
+def run_study(config: Config, resume: Path | None = None, launcher: Sequence[str] = ()) -> Path:
+    """Run or resume a study; returns its folder.
+
+    `launcher`: overrides of a launcher of Hydra that trains the runs side by side
+    (`comity.commands.study_runs`); (): one after another in this process.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
         config = one_arm(config) if folder is None else folder.config
@@ -76,14 +83,19 @@ def run_study(config: Config, resume: Path | None = None) -> Path:
         }
         keep_configs(folder, config, configs, arms)
         total = sum(one.iterations for runs in configs.values() for one in runs.values())
-        before = sum(_played(path) for runs in arms.values() for path in runs.values())
+        before = sum(iterations_done(path) for runs in arms.values() for path in runs.values())
+        if launcher:
+            train_side_by_side(folder.path, configs, arms, launcher, progress)
+            arms_here: Arms = {}
+        else:
+            arms_here = arms
         # Seed by seed, so that an interrupted study has complete seeds.
-        with progress.whole("whole study", total, before) if arms else nullcontext():
+        with progress.whole("whole study", total, before) if arms_here else nullcontext():
             for seed in config.study.seeds if config.study is not None else ():
-                for arm in arms:
+                for arm, runs in arms_here.items():
                     folder.check_place()
-                    title = f"{arm} seed {seed}"
-                    train_arm(configs[arm][seed], arms[arm][seed], title, progress, folder.path)
+                    title = title_of(arm, seed)
+                    train_arm(configs[arm][seed], runs[seed], title, progress, folder.path)
         folder.check_place()
         config = located(config, folder.path)
         if config.crossplay is not None:
@@ -140,31 +152,6 @@ def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[in
             if names.count(name) > 1:
                 raise ComityError(f"crossplay.players: two players have the name {name!r}")
     return configs
-
-
-def _played(run: Path) -> int:
-    """Iterations of a run that are done."""
-    return _final(run) if (run / "checkpoints").is_dir() else 0
-
-
-def train_arm(config: Config, path: Path, title: str, progress: Progress, study: Path) -> None:
-    """Train or resume one arm with one seed; a finished run is skipped."""
-    if (path / "config.yaml").is_file():
-        run = RunFolder.open(path, config)
-    else:
-        run = RunFolder.create(config, root=path.parent, name=path.name)
-    with run:
-        if len(run.metrics()) == config.iterations and _final(run.path) == config.iterations:
-            progress.say(f"{title}  already finished")
-            return
-        with Experiment(located(config, run.path, study)) as experiment:
-            train_run(run, experiment, progress, title)
-
-
-def _final(run: Path) -> int:
-    """Iterations at the newest valid checkpoint of a run."""
-    newest = Checkpoints(run / "checkpoints").latest()
-    return newest[0] if newest is not None else 0
 
 
 def _check_participant(player: Any, arms: Mapping[str, Mapping[int, Config]], game: Game) -> None:

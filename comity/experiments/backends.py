@@ -35,15 +35,9 @@ def shared_tokenizer(name: str) -> Any:
     return load_tokenizer(name)
 
 
-def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModelBackend:
-    """The backend of all language-model players; `record` as in `LanguageModelBackend`."""
-    model: ModelConfig = config.model
-    if model.threads is not None:
-        torch.set_num_threads(model.threads)
-    # Before loading the tokenizer, which may download the model.
-    check_quantization(model.quantization, choose_device(model.device))
-    chat = ChatFormat.from_tokenizer(shared_tokenizer(model.name), model.system)
-    # Check labels before the model is loaded; `for_vocabulary` needs its output size.
+def chat_format(config: Config, rules: Rules) -> ChatFormat:
+    """The chat format of a config's model, checked against labels and instructions."""
+    chat = ChatFormat.from_tokenizer(shared_tokenizer(config.model.name), config.model.system)
     chat = chat.with_token_labels(labels := rules.prompt.labels(rules.game))
     chat.encode_labels(labels)
     for one in rules.exploration.instructions:
@@ -52,9 +46,21 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
                 f"exploration: {one.sentence!r} contains {found.group()!r}, a control token of the "
                 "model's chat template; remove it"
             )
+    return chat
+
+
+def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModelBackend:
+    """The backend of all language-model players; `record` as in `LanguageModelBackend`."""
+    model: ModelConfig = config.model
+    if model.threads is not None:
+        torch.set_num_threads(model.threads)
+    # Before loading the tokenizer, which may download the model.
+    check_quantization(model.quantization, choose_device(model.device))
+    # Check labels before the model is loaded; `for_vocabulary` needs its output size.
+    chat = chat_format(config, rules)
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
     choose_text_engine(engine, config)
-    chat = chat.for_vocabulary(engine.head.vocabulary, labels)
+    chat = chat.for_vocabulary(engine.head.vocabulary, rules.prompt.labels(rules.game))
     models = LanguageModelBackend(
         engine, chat, rules.prompt, rules.answer, record, rules.exploration
     )

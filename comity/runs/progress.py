@@ -127,18 +127,20 @@ class _Line(ProgressColumn):
 class Progress:
     """Where long work shows how far it is. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        """`quiet`: only warnings are shown, because another process shows how far all is."""
+        self.quiet = quiet
         self.console = Console(file=Teller())  # type: ignore[arg-type]
         self._bars = Bars(_Line(self.console), console=self.console)
         self._whole: Task | None = None
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.quiet:
             self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.quiet:
             self._bars.stop()
 
     def warn(self, message: str) -> None:
@@ -149,6 +151,8 @@ class Progress:
 
     def say(self, message: str) -> None:
         """A line that stays."""
+        if self.quiet:
+            return
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
@@ -237,7 +241,7 @@ class Task:
     def _tell(self) -> None:
         """A plain line where there is no terminal."""
         left = self.left()
-        if self._progress.console.is_terminal or left is None:
+        if self._progress.console.is_terminal or self._progress.quiet or left is None:
             return
         self._told = time.monotonic()
         count = f"{self._title}  {self._done}/{self._total}"

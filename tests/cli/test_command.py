@@ -37,7 +37,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Confi
     monkeypatch.chdir(tmp_path)
     calls: list[tuple[Config, Path | None]] = []
 
-    def train(config: Config, resume: Path | None = None) -> Path:
+    def train(config: Config, resume: Path | None = None, launcher: object = ()) -> Path:
         calls.append((config, resume))
         run = RunFolder.open(resume) if resume else RunFolder.create(config)
         with run:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import comity.commands.study
+import comity.commands.study_runs
 import comity.train
 from comity.cli import main
 from comity.commands.run import run as train
@@ -95,7 +96,7 @@ def test_the_crossplay_is_everyone_with_everyone(finished: Path) -> None:
 
 
 STOPS = {
-    "between two arms": (comity.commands.study, "train_run", 3),
+    "between two arms": (comity.commands.study_runs, "train_run", 3),
     "in the second arm": (comity.train, "play", 4),
     "in the cross-play": (comity.commands.study, "crossplay", 1),
     "writing the cross-play": (comity.commands.study, "write_table", 2),
@@ -119,7 +120,10 @@ def test_a_study_that_was_stopped_goes_on(
 def test_a_finished_study_trains_nothing_again(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for owner, name in ((comity.commands.study, "train_run"), (comity.commands.study, "crossplay")):
+    for owner, name in (
+        (comity.commands.study_runs, "train_run"),
+        (comity.commands.study, "crossplay"),
+    ):
         failing(monkeypatch, owner, name, 1, AssertionError("it was done again"))
     assert train(stored_config(finished), resume=finished) == finished
 

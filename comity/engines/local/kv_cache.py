@@ -40,16 +40,31 @@ class KVCache:
         self._keys[layer], self._values[layer] = keys, values
         return keys, values
 
+    @property
+    def slots(self) -> int:
+        """Slots that there is room for."""
+        return max((len(keys) for keys in self._keys.values()), default=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all layers' keys and values."""
+        return sum(one.nbytes for kept in (self._keys, self._values) for one in kept.values())
+
 
 def _grown(kept: torch.Tensor | None, used: int, end: int, like: torch.Tensor) -> torch.Tensor:
     """A tensor with room for `end` slots; grows by at least half, so that copies are rare."""
     if kept is not None and kept.shape[0] >= end:
         return kept
-    capacity = max(end, used + used // 2, 256)
+    capacity = grown_capacity(0 if kept is None else kept.shape[0], used, end)
     grown = like.new_empty((capacity, *like.shape[1:]))
     if kept is not None:
         grown[:used] = kept[:used]
     return grown
+
+
+def grown_capacity(capacity: int, used: int, end: int) -> int:
+    """Slots of a cache that had `capacity`, of which `used` are filled, and now needs `end`."""
+    return capacity if capacity >= end else max(end, used + used // 2, 256)
 
 
 class PrefixCache:

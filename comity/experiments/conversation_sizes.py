@@ -1,0 +1,141 @@
+"""How many conversations an iteration has, and how long they can become: upper bounds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from comity.config.schema import Config
+from comity.config.seats import is_api, is_scripted, learner_of
+from comity.experiments.rules import Rules
+from comity.games.randomness import CHECK
+from comity.players.language_model.context_length import SEEDS, longest_conversation
+from comity.players.language_model.generation import longest_answer
+from comity.players.language_model.model_setup import ModelSetup
+from comity.prompts.answers import Constrained
+from comity.prompts.base import Prompt
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What is added to every conversation between two decisions, the next answer included."""
+
+    tokens: int
+    """Tokens that it adds to a conversation."""
+    distinct: int
+    """Most conversations that differ at its end."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of one iteration."""
+
+    conversations: int
+    """Most conversations of language models that differ."""
+    trained: int
+    """Most of them that are trained on."""
+    longest: int
+    """Tokens of the longest conversation."""
+    shared: int
+    """Tokens with which all of them begin."""
+    chunks: tuple[Chunk, ...]
+    """The rest of a conversation, one for each decision."""
+    sampled: int
+    """Most sampled tokens of a decision; 0: answers are scored."""
+
+    @property
+    def own(self) -> int:
+        """Tokens of a conversation after the shared ones."""
+        return sum(chunk.tokens for chunk in self.chunks)
+
+    @property
+    def distinct(self) -> int:
+        """Distinct tokens of all conversations."""
+        return self.shared + sum(chunk.tokens * chunk.distinct for chunk in self.chunks)
+
+    def passes(self) -> Iterator[int]:
+        """Distinct tokens after each forward pass of play: a prompt, or one sampled token."""
+        end = self.shared
+        for chunk in self.chunks:
+            sampled = min(self.sampled, chunk.tokens - 1)
+            for tokens in (chunk.tokens - sampled, *[1] * sampled):
+                end += tokens * chunk.distinct
+                yield end
+
+    def ids(self, number: int, vocabulary: int) -> tuple[int, ...]:
+        """Token ids that stand for a conversation: as long, and as different from the others."""
+        ids = [1] * self.shared
+        for chunk in self.chunks:
+            code, digits = number % chunk.distinct, []
+            for _ in range(min(chunk.tokens, 3)):
+                digits.append(code % vocabulary)
+                code //= vocabulary
+            ids += digits + [0] * (chunk.tokens - len(digits))
+        return tuple(ids)
+
+
+def conversation_sizes(config: Config, rules: Rules, setup: ModelSetup) -> Sizes:
+    """The sizes of one iteration of a run."""
+    game, prompt = rules.game, rules.prompt
+    playing = [one for one in config.seats if not is_scripted(one) and not is_api(one)]
+    learning = [one for one in config.seats if learner_of(one) is not None]
+    rounds = getattr(getattr(game, "length", None), "longest", 1)
+    longest = longest_conversation(setup, game)
+    openings, sampled = _openings(setup, game)
+    shared = min(_common_prefix(openings), longest - 1)
+    most = config.matches * max(1, len(playing))
+    # Scored answers of equal prompts: conversations differ by what was played before only.
+    counted = not sampled and not prompt.random_parameters and bool(game.moves)
+    joint = len(game.moves) ** game.seats
+    views = len({tuple(one) for one in openings[: game.seats]})
+    if prompt.single_turn:
+        memory = min(getattr(prompt, "memory", 1), rounds - 1)
+        states = views * sum(joint**seen for seen in range(memory + 1))
+        count = min(most * rounds, states * len(game.moves)) if counted else most * rounds
+        chunks = [Chunk(longest - shared, count)]
+    else:
+        first = min(longest - shared, max(1, sampled)) if rounds > 1 else longest - shared
+        seen = [views * joint**number for number in range(1, rounds)] if counted else []
+        each, left = divmod(longest - shared - first, max(1, rounds - 1))
+        chunks = [Chunk(first, min(most, views * len(game.moves)) if counted else most)]
+        for number in range(rounds - 1):
+            tokens = each + (1 if number < left else 0)
+            chunks.append(Chunk(tokens, min([most, *seen[number : number + 1]])))
+    conversations = chunks[-1].distinct
+    trained = min(conversations, config.matches * len(learning) * _decisions(prompt, rounds))
+    return Sizes(conversations, trained, longest, shared, tuple(chunks), sampled)
+
+
+def _decisions(prompt: Prompt, rounds: int) -> int:
+    """Conversations of a seat in a match."""
+    return rounds if prompt.single_turn else 1
+
+
+def _openings(setup: ModelSetup, game: Any) -> tuple[list[list[int]], int]:
+    """First prompts of several matches (of one-shot prompts those of two rounds), and the most
+    tokens that are sampled for an answer: 0 if all answers are scored.
+    """
+    found, most = [], 0
+    for seed in range(SEEDS):
+        prompt, one = setup.prompt.sample_variant((seed, CHECK)), game.sample_instance(seed)
+        state, labels = one.start(seed), prompt.labels(one)
+        for _ in range(2 if prompt.single_turn else 1):
+            turns = one.turns(state)
+            for turn in turns:
+                text = prompt.opening(one, turn)
+                found.append(list(setup.chat.encode_first_prompt(text)))
+                form = prompt.form(one, turn)
+                if form is not None or not isinstance(setup.answer, Constrained):
+                    legal = [labels[move] for move in turn.legal]
+                    most = max(most, longest_answer(setup, turn.kind, form, legal))
+            if not turns or not all(turn.legal for turn in turns):
+                break
+            moves = {turn.seat: turn.legal[seed % len(turn.legal)] for turn in turns}
+            state = one.step(state, moves)
+    return found, most
+
+
+def _common_prefix(sequences: list[list[int]]) -> int:
+    """Length of the longest common prefix."""
+    low, high = min(sequences), max(sequences)
+    pairs = zip(low, high, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(low), len(high)))

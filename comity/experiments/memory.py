@@ -1,0 +1,337 @@
+"""Predicts the memory of a run from its config, without loading the model's weights.
+
+Two numbers matter: the most memory while matches are played, and while a learner is updated. Both
+are counted, not estimated: the engine and the learner run one pass each on tensors that have a
+shape and no values (`comity.engines.local.weightless`), at the sizes that the config allows. The
+sizes are upper bounds: every conversation is as long as it can become, and no two are alike after
+they could differ.
+
+    playing   weights + adapters + Adam's moments + cache of keys and values + one pass
+    learning  weights + adapters + Adam's moments + gradients and one micro-batch
+
+The program itself (Python, torch and transformers without a model) comes on top of both.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from comity.config.player_names import parse_player
+from comity.config.schema import Config
+from comity.config.seats import learner_of
+from comity.engines.local.adapters.files import WEIGHTS
+from comity.engines.local.adapters.lora import MERGED_BYTES
+from comity.engines.local.devices import check_quantization, choose_device, choose_dtype
+from comity.engines.local.kv_buffers import BUFFER_MARGIN, MAX_BUFFER_TOKENS
+from comity.engines.local.kv_cache import KVCache, grown_capacity
+from comity.engines.local.models import fetch, is_here
+from comity.engines.local.packing import pack
+from comity.engines.local.prefix_tree import PrefixTree, Segment
+from comity.engines.local.scoring import MAX_LOGITS
+from comity.engines.local.weightless import WeightlessEngine
+from comity.errors import ComityError
+from comity.experiments.agent_plans import is_agent, plan_agent
+from comity.experiments.backends import chat_format
+from comity.experiments.conversation_sizes import Sizes, conversation_sizes
+from comity.experiments.rules import Rules
+from comity.learning.algorithms.reinforce import Reinforce
+from comity.learning.learner import Learner
+from comity.learning.loss import LossSettings
+from comity.learning.ppo.objective import PpoSettings
+from comity.learning.training_batch import (
+    TrainedDecision,
+    TrainingSequence,
+    common_prefix,
+    micro_batches,
+)
+from comity.players.language_model.model_setup import ModelSetup
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Predicted bytes of one run, by what they are for."""
+
+    device: str
+    dtype: str
+    sizes: Sizes
+    weights: int
+    """The base model's weights."""
+    other_models: int
+    """Weights of other base models on seats (`model:ID`)."""
+    adapters: int
+    """All adapters that are loaded at a time: of learners, critics, past and frozen policies."""
+    optimizer: int
+    """Adam's two moments of each trained weight."""
+    cache: int
+    """Keys and values of all conversations of an iteration, at its end."""
+    play_pass: int
+    """The largest forward pass of play."""
+    merged: int
+    """Copies of weights with a merged adapter, while text is sampled."""
+    gradients: int
+    """Gradients of the trained adapters; learners are updated one after another."""
+    activations: int
+    """What one micro-batch of an update keeps for its backward pass."""
+    microbatch_tokens: int
+    """Distinct tokens in that micro-batch."""
+    sequence_tokens: int
+    """Of these, tokens of one whole conversation, which cannot be divided."""
+
+    @property
+    def resident(self) -> int:
+        """What stays in memory all the time."""
+        return self.weights + self.other_models + self.adapters + self.optimizer
+
+    @property
+    def playing(self) -> int:
+        """Most bytes while matches are played."""
+        return self.resident + self.cache + self.play_pass + self.merged
+
+    @property
+    def learning(self) -> int:
+        """Most bytes while a learner is updated; as in play if nothing is trained."""
+        return self.resident + self.gradients + self.activations
+
+    @property
+    def peak(self) -> int:
+        """Most bytes at a time."""
+        return max(self.playing, self.learning)
+
+    def megabytes(self) -> dict[str, Any]:
+        """All fields as plain values, bytes in megabytes (10^6 bytes)."""
+        row = {
+            key: value / 1e6 if isinstance(value, int) and not key.endswith("_tokens") else value
+            for key, value in vars(self).items()
+            if key != "sizes"
+        }
+        peaks = {key: getattr(self, key) / 1e6 for key in ("playing", "learning", "peak")}
+        return {**row, **peaks, "sizes": asdict(self.sizes)}
+
+
+def predict_memory(config: Config) -> Memory:
+    """The memory of one training run; raises `ComityError` for models that are not here."""
+    return _Prediction(config).memory()
+
+
+def _folder(name: str) -> Path:
+    """The folder of a model; `ComityError` for one that would have to be downloaded."""
+    if not (name.startswith(("/", ".", "~")) or is_here(name)):
+        raise ComityError(
+            f"the model {name} is not on this machine, and its memory is predicted from its files; "
+            f"download it with comity models fetch {name}"
+        )
+    return fetch(name)
+
+
+class _Prediction:
+    """One prediction; see the module's docstring."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.rules = config, Rules.of(config)
+        model = config.model
+        self.device = choose_device(model.device)
+        check_quantization(model.quantization, self.device)
+        self.dtype = choose_dtype(model.dtype, self.device)
+        seats = [learner_of(seat) for seat in config.seats]
+        self.learners = list(dict.fromkeys(name for name in seats if name is not None))
+        algorithm = self.rules.algorithm
+        self.critics = isinstance(algorithm, Reinforce) and algorithm.estimator == "gae"
+        self.engine = self._engine(_folder(model.name), self.learners[:1])
+        chat = chat_format(config, self.rules)
+        labels = self.rules.prompt.labels(self.rules.game)
+        setup = ModelSetup(
+            self.engine,
+            chat.for_vocabulary(self.engine.head.vocabulary, labels),
+            *(self.rules.prompt, self.rules.answer),
+            exploration=self.rules.exploration,
+        )
+        self.sizes = conversation_sizes(config, self.rules, setup)
+
+    def _engine(self, folder: Path, adapters: Sequence[str]) -> WeightlessEngine:
+        shape = {k: v for k, v in vars(self.config.adapter).items() if k != "dropout_in"}
+        return WeightlessEngine(folder, self.dtype, self.device, dict.fromkeys(adapters, shape))
+
+    def memory(self) -> Memory:
+        """Bytes of every part."""
+        each = self.engine.adapter_bytes(self.learners[0]) if self.learners else 0
+        trained = each * len(self.learners) * (2 if self.critics else 1)
+        cache, play_pass = self._play()
+        gradients, activations, tokens, longest = self._learn() if self.learners else (0, 0, 0, 0)
+        return Memory(
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            sizes=self.sizes,
+            weights=self.engine.weight_bytes(self.config.model.quantization is not None),
+            other_models=self._other_models(),
+            adapters=trained + each * self._snapshots() + self._frozen_adapters(),
+            optimizer=2 * trained,
+            cache=cache,
+            play_pass=play_pass,
+            merged=self._merged(),
+            gradients=gradients,
+            activations=activations,
+            microbatch_tokens=tokens,
+            sequence_tokens=longest,
+        )
+
+    def _snapshots(self) -> int:
+        """Past checkpoints that are loaded at a time."""
+        pool = self.config.opponent_pool
+        if pool is None:
+            return 0
+        made = min(pool.capacity, self.config.iterations // pool.every)
+        initial = pool.capacity if pool.initial_snapshots is not None else made
+        return max(made, initial) * len(self.learners)
+
+    def _frozen_adapters(self) -> int:
+        """Bytes of the adapters of frozen policies on seats."""
+        folders: set[Path | None] = set()
+        for seat in self.config.seats:
+            if isinstance(seat, str) and seat.startswith("adapter:"):
+                folders.add(Path(seat.partition(":")[2]))
+            elif is_agent(seat):
+                folders.add(plan_agent(parse_player(seat), self.config).adapter)
+        files = [folder / WEIGHTS for folder in folders if folder is not None]
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def _other_models(self) -> int:
+        """Bytes of the weights of other base models."""
+        plans = [
+            plan_agent(parse_player(seat), self.config)
+            for seat in self.config.seats
+            if is_agent(seat)
+        ]
+        names = {plan.config.model.name for plan in plans} - {self.config.model.name}
+        return sum(self._engine(_folder(name), ()).weight_bytes() for name in sorted(names))
+
+    def _merged(self) -> int:
+        """Bytes of merged copies of the adapted layers (see `Adapters.merged`)."""
+        if not (self.sizes.sampled and self.learners and self.device.type == "cpu"):
+            return 0
+        if self.dtype != torch.float32:
+            return 0
+        names = self.engine.adapters.parameters(self.learners[0])
+        layers = {name.rpartition(".lora_")[0] for name in names}
+        copies = sum(
+            self.engine.model.get_submodule(layer).base_layer.weight.nbytes  # type: ignore[union-attr]
+            for layer in layers
+        )
+        return copies if copies <= MERGED_BYTES else 0
+
+    def _play(self) -> tuple[int, int]:
+        """Bytes of the cache at the end of play, and of the largest pass beside it."""
+        sizes, last = self.sizes, self.sizes.chunks[-1]
+        # Sampled tokens come one by one, in passes of their own.
+        prompt = max(1, last.tokens - sizes.sampled)
+        first = sizes.distinct - last.tokens * last.distinct
+        path = list(range(sizes.longest - last.tokens))
+        count = min(last.distinct, max(1, self.engine.max_tokens // prompt))
+        seen, per_slot, per_state = self._pass(
+            [(path, slot, prompt) for slot in range(first, first + prompt * count, prompt)]
+        )
+        if sizes.shared > prompt * count:
+            seen = max(seen, self._pass([([], 0, sizes.shared)])[0])
+        capacity = used = 0
+        for end in sizes.passes():
+            capacity, used = grown_capacity(capacity, used, end), end
+        cached = per_slot * capacity + per_state * sizes.distinct
+        return cached, max(seen, self._sampling(per_slot))
+
+    def _pass(self, segments: Sequence[tuple[list[int], int, int]]) -> tuple[int, int, int]:
+        """Bytes of one pass beside the cache, of a slot in the cache, and of a hidden state.
+
+        `segments`: slots that a segment continues, its first own slot, and its number of tokens.
+        """
+        adapter, cache = next(iter(self.learners), None), KVCache()
+        with torch.no_grad(), self.engine.memory() as memory:
+            batch = [
+                Segment([*path, *range(slot, slot + new)], len(path), [1] * new, adapter)
+                for path, slot, new in segments
+            ]
+            hidden = self.engine.forward(pack(batch, segments[0][1], self.device), cache)
+            per_slot, per_state = cache.nbytes // cache.slots, hidden.nbytes // len(hidden)
+            return memory.peak - cache.nbytes, per_slot, per_state
+
+    def _sampling(self, per_slot: int) -> int:
+        """Bytes of sampling one token of every conversation over the whole vocabulary."""
+        sizes = self.sizes
+        if not sizes.sampled:
+            return 0
+        vocabulary = self.engine.head.vocabulary
+        rows = min(sizes.conversations, max(1, MAX_LOGITS // vocabulary))
+        logits = rows * vocabulary * 28  # Three tables of float32 numbers, two of float64.
+        if self.device.type != "cpu":
+            return logits
+        # Gathered keys and values, see `KVBuffers`.
+        positions = sizes.conversations * (sizes.own + BUFFER_MARGIN) + sizes.shared
+        return logits + per_slot * min(MAX_BUFFER_TOKENS, positions)
+
+    def _learn(self) -> tuple[int, int, int, int]:
+        """Bytes of gradients and of a micro-batch; its tokens, and those of one conversation."""
+        algorithm, sizes, name = self.rules.algorithm, self.sizes, self.learners[0]
+        budget = int(getattr(algorithm, "microbatch_tokens", 0) or 0)
+        trained = max(1, sizes.trained // len(self.learners))
+        loss = LossSettings()
+        if isinstance(algorithm, PpoSettings):
+            loss = replace(loss, kl=algorithm.kl, entropy=algorithm.entropy)
+            trained = -(-trained // algorithm.minibatches)
+        elif isinstance(algorithm, Reinforce):
+            loss = algorithm.loss()
+        everything = [self._sequence(number) for number in range(trained)]
+        shared = len(common_prefix(everything))
+        runs = micro_batches(everything, shared, budget or math.inf)
+        sequences = max(runs, key=lambda run: _distinct_tokens(run))
+        tokens = _distinct_tokens(sequences)
+        if len(runs) > 1:  # The prefix is then computed once, before the micro-batches.
+            sequences = [*sequences, self._sequence(trained, only=1)]
+        adapter = self.config.adapter
+        dropout = adapter.dropout > 0 and adapter.dropout_in != "playing"
+        with self.engine.memory() as memory:
+            learner = Learner(
+                *(self.engine, name, self.rules.optimizer, loss),
+                updates=1,
+                microbatch_tokens=budget or None,
+                dropout=dropout,
+            )
+            memory.reset_peak()
+            before = memory.live
+            learner.accumulate_gradients(sequences)
+            gradients = self.engine.adapter_bytes(name)
+            activations = memory.peak - before - gradients
+            for weight in learner.parameters.values():
+                weight.grad = None
+        return gradients, max(0, activations), tokens, sizes.longest
+
+    def _sequence(self, number: int, only: int | None = None) -> TrainingSequence:
+        """A conversation with its decisions, each at the end of a chunk; `only`: the first ones."""
+        sizes, decisions = self.sizes, []
+        ids = sizes.ids(number, self.engine.head.vocabulary)
+        end = sizes.shared
+        for chunk in sizes.chunks[:only]:
+            end += chunk.tokens
+            count = max(1, min(sizes.sampled, chunk.tokens - 1))
+            start = end - count
+            decisions.append(
+                TrainedDecision(
+                    start=start,
+                    tokens=ids[start:end],
+                    answers=() if sizes.sampled else ((ids[start],), (ids[start] + 1,)),
+                    behavior=(-1.0,) * count,
+                    advantage=1.0,
+                    masks=(None,) * count if sizes.sampled else (),
+                    kind="choose",
+                )
+            )
+        return TrainingSequence(ids[:end], tuple(decisions))
+
+
+def _distinct_tokens(sequences: Sequence[TrainingSequence]) -> int:
+    """Tokens of sequences, each common prefix counted once."""
+    tree = PrefixTree()
+    for sequence in sequences:
+        tree.insert(tree.root(None), sequence.ids)
+    return tree.size
