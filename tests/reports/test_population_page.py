@@ -261,7 +261,7 @@ def test_the_page_of_a_pair_names_both_players(browser: Any, pages: dict[str, Pa
     assert "UT 0 against TFT 1" in text and "TFT 1 against UT 0" in text
     assert page.locator("#end-panels td.heat").count() == 8
     assert page.locator("#q-panels figure").count() == 8
-    assert "After partner D, own C" in text
+    assert "UT 0: after partner D, own C" in text
     assert page.locator("#selection").count() == 0
     seen.check(pages["pair"].as_uri())
 

@@ -19,16 +19,13 @@ POINTS = 100
 
 
 def q_values(folder: PopulationFolder) -> Json:
-    """Q-values over time: `episodes`, and by agent, state and action curves over runs.
-
-    {} where none are recorded, or the population is no fixed pair.
-    """
-    if not folder.is_pair:
-        return {}
-    columns = ("run", "episode", "agent", "state", "action", "value")
-    rows = _read(sorted((folder.path / "q_values").rglob("*.parquet")), columns)
+    """Q-values over time: `episodes`, and by agent, state and action curves over runs; {}: none."""
+    columns = ("condition", "run", "episode", "agent", "state", "action", "value")
+    rows = _read(sorted((folder.path / "q_values").glob("*.parquet")), columns)
     if rows is None:
         return {}
+    here = rows.pop("condition") == folder.conditions[0].name
+    rows = {name: column[here] for name, column in rows.items()}
     keep = _thinned(rows["episode"])
     rows = {name: column[np.isin(rows["episode"], keep)] for name, column in rows.items()}
     found: Json = {}
@@ -42,7 +39,8 @@ def q_values(folder: PopulationFolder) -> Json:
                     found.setdefault(str(agent), {}).setdefault(str(state), {})[_action(action)] = (
                         curve
                     )
-    return {"episodes": [int(e) for e in keep], "agents": found}
+    names = folder.about.get("states", [])
+    return {"episodes": [int(e) for e in keep], "states": names, "agents": found}
 
 
 def update_statistics(folder: PopulationFolder) -> Json:

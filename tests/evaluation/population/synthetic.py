@@ -130,7 +130,8 @@ def _q_values(folder: Path, episodes: int, runs: int, agents: int) -> None:
     shape = np.indices((runs, episodes, agents, 4, 2)).reshape(5, -1)
     run, episode, agent, state, action = shape
     value = 10 * (1 - np.exp(-episode / episodes)) * (1 - 0.2 * action) + 0.1 * run
-    columns = {"run": run, "episode": episode, "agent": agent, "state": state, "action": action}
+    columns = {"condition": ["fixed"] * len(run), "run": run, "episode": episode}
+    columns |= {"agent": agent, "state": state, "action": action}
     (folder / "q_values").mkdir()
     table = pa.table({**columns, "value": value})
     pq.write_table(table, folder / "q_values" / "q_values.parquet")

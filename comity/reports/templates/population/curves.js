@@ -17,12 +17,13 @@ function agentName(index) {
   return partner ? `${label} against ${partner.label}` : label;
 }
 
-/** A metric's curves in all conditions, of a unit of a level. */
-function conditionSeries(level, unit, metric, withRuns = false) {
+const MANY_RUNS = 40;
+/** A metric's curves in all conditions, of a unit of a level; with single runs where there are at most so many. */
+function conditionSeries(level, unit, metric, mostRuns = 0) {
   return conditionNames.flatMap((condition) => {
     const curve = data.curves[condition][level]?.[unit]?.[metric];
     if (!curve || curve.mean.every((value) => value === null)) return [];
-    const runs = withRuns && condition === mainCondition && data.runs.length > 1 && data.runs.length <= 40 ? data.conditions[condition].runs : null;
+    const runs = condition === mainCondition && data.runs.length > 1 && data.runs.length <= mostRuns ? data.conditions[condition].runs : null;
     return [{ name: labelOf(condition), ...CONDITION_LOOKS[condition], points: pointsOf(curve, runs) }];
   });
 }
@@ -39,7 +40,7 @@ function curveChart(container, { metric, title, unit, series, ...more }) {
 
 function drawCooperation() {
   const panels = document.getElementById("cooperation-panels");
-  curveChart(panels, { metric: "cooperation", title: "Population", series: conditionSeries("population", "all", "cooperation", true) });
+  curveChart(panels, { metric: "cooperation", title: "Population", series: conditionSeries("population", "all", "cooperation", MANY_RUNS) });
   const types = typeNames.flatMap((name, place) => {
     const curve = data.curves[mainCondition].types[name].cooperation;
     return [{ name, color: typeColor(place), points: pointsOf(curve) }];
@@ -88,7 +89,7 @@ function startTypes() {
     const units = state.level === "types"
       ? typeNames.map((name) => [name, `${name}${data.types[typePlace(name)].count > 1 ? ` (mean of ${data.types[typePlace(name)].count})` : ""}`])
       : data.agents.map((agent) => [String(agent.index), agentName(agent.index)]);
-    const charts = units.map(([unit, title]) => [title, conditionSeries(state.level, unit, state.metric, state.level === "types")]);
+    const charts = units.map(([unit, title]) => [title, conditionSeries(state.level, unit, state.metric, state.level === "types" ? 10 : 0)]);
     // One range for all panels, so that they can be compared, except where units have scales of their own.
     const { range } = axisLook(state.metric);
     const points = charts.flatMap(([, series]) => series.flatMap((s) => s.points.filter(Boolean)));

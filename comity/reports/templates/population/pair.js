@@ -44,16 +44,16 @@ function drawQValues() {
     box.append(panels);
     for (const [state, actions] of Object.entries(states)) {
       const series = MOVES.filter(({ label }) => actions[label]).map(({ label, ...look }) => ({ name: label, ...look, points: pointsOf(actions[label]) }));
-      lineChart(panels, { title: `${agentName(Number(agent))}: ${stateName(state, Object.keys(states).length)}`, iterations: data.q_values.episodes, series, along: "episode", format: (v) => decimals(v, 2), isKeyed: true });
+      lineChart(panels, { title: `${data.agents[agent].label}: ${stateName(state, Object.keys(states).length)}`, iterations: data.q_values.episodes, series, along: "episode", format: (v) => decimals(v, 2), isKeyed: true });
     }
   }
 }
 
-/** A state in words: a number stands for the partner's latest move, or for it and the own one. */
+/** A state in words: the partner's latest move, with the own one, or with who the partner is. */
 function stateName(state, count) {
-  if (!/^\d+$/.test(state)) return `State ${state}`;
   const place = Number(state);
-  if (count === 2) return `After the partner’s ${"CD"[place]}`;
-  if (count === 4) return `After partner ${"CD"[place >> 1]}, own ${"CD"[place & 1]}`;
-  return `State ${state}`;
+  const name = data.q_values.states[place] ?? (count === 2 ? "CD"[place] : count === 4 ? "CD"[place >> 1] + "CD"[place & 1] : `state ${state}`);
+  if (/^[CD]$/.test(name)) return `after the partner’s ${name}`;
+  if (/^[CD]{2}$/.test(name)) return `after partner ${name[0]}, own ${name[1]}`;
+  return `after ${name}`;
 }

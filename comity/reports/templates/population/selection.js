@@ -3,7 +3,7 @@
 
 function drawSelectionCurves() {
   const panels = document.getElementById("selection-panels");
-  const series = conditionSeries("population", "all", "cooperative_selection", true);
+  const series = conditionSeries("population", "all", "cooperative_selection", MANY_RUNS);
   const chance = data.curves[mainCondition].population.all.chance_selection;
   if (chance) series.push({ name: `chance, ${labelOf(mainCondition)}`, color: "var(--ink)", isReference: true, points: pointsOf(chance) });
   curveChart(panels, { metric: "cooperative_selection", series });
