@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from comity.errors import ComityError
-from comity.runs.population_folder import is_population
 
 KINDS = ("tournament", "exploit")
 """Evaluations with a page of their own; a folder holds KIND.json."""
@@ -12,6 +11,8 @@ KINDS = ("tournament", "exploit")
 
 def has_own_page(folder: Path) -> bool:
     """Whether a folder holds a tournament, an exploit run or a population."""
+    from comity.runs.population_folder import is_population
+
     return is_population(folder) or any((folder / f"{kind}.json").is_file() for kind in KINDS)
 
 
@@ -22,6 +23,8 @@ def report_alone(folders: Sequence[Path], output: Path | None) -> Path:
     """
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
+    from comity.runs.population_folder import is_population
+
     if any(map(is_population, folders)):
         from comity.commands.population_page import write_page, write_pages_together
 

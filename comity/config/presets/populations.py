@@ -64,14 +64,14 @@ DYAD: dict[str, Any] = {
 LANGUAGE_MODELS: dict[str, Any] = {
     "defaults": [{"override /model": "smollm2-135m"}, "_self_"],
     "agents": "2xLLM:S_2xLLM:UT",
-    "iterations": 160,
+    "iterations": 128,
     "runs": 2,
     # Labels in one order: few distinct prompts, each of which is computed once.
     "prompt": {"mention_order": "given", "answer_order": "given"},
     "algorithm": {"entropy": 0.05, "kl": 0.02},
     "optimizer": {"learning_rate": 1e-3},
     "controls": {"random_matching": False},
-    "checkpoint": {"every": 32},
+    "checkpoint": {"every": 16},
     "record": {"metrics_every": 16, "statistics_every": 1},
 }
 """Language models in a size that finishes on two cores."""
@@ -94,7 +94,7 @@ def _presets() -> Iterator[tuple[str, str, dict[str, Any]]]:
         )
     yield (
         "language-models",
-        "Two selfish and two utilitarian language models: 2 runs of 160 episodes. smollm2-135m.",
+        "Two selfish and two utilitarian language models: 2 runs of 128 episodes. smollm2-135m.",
         LANGUAGE_MODELS,
     )
     yield "dyad", f"One pair (agents=1xS_1xUT): {_STUDY}.", DYAD
