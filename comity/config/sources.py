@@ -38,7 +38,7 @@ CHOSEN = ("launcher", "sweeper")
 
 WHY = (
     "settings of Hydra can run code and are not allowed; only a launcher or sweeper may be "
-    "selected, by name: hydra/launcher=NAME, with --multirun"
+    "selected, by name: hydra/launcher=NAME, for a study or with --multirun"
 )
 
 
