@@ -161,6 +161,7 @@ def test_nothing_random_is_made_elsewhere() -> None:
         "experiments/resume.py",
         # Tokens that a model is tried with when it is loaded, the same for all.
         "engines/local/model_check.py",
+        "engines/vllm/check.py",
         # Keeps and restores the global generators, which nothing draws from but torch's dropout.
         "learning/state/exact_state.py",
     }
