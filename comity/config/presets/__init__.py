@@ -60,6 +60,4 @@ def register() -> None:
             provider="comity",
         )
     for name, node in populations.nodes():
-        store.store(
-            group="population", name=name, node=node, package="_global_", provider="comity"
-        )
+        store.store(group="population", name=name, node=node, package="_global_", provider="comity")
