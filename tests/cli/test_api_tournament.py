@@ -74,7 +74,7 @@ def test_without_prices_the_cost_is_unknown_and_illegal_answers_have_a_table_of_
 
 def test_faults_lose_no_match() -> None:
     with Server(every_third, answer=lambda body: "A", hang=0.1) as server:
-        folder = play(server, "api.deadline=0.5", "api.tries=50")
+        folder = play(server, "api.deadline=10", "api.tries=50")
         good = server.made[""]
     assert good == 24
     found = summary(folder)
