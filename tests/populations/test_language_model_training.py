@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from comity.populations.agents.language_model_training import (
@@ -57,6 +57,7 @@ def test_kinds_have_baselines_of_their_own(decisions: list[tuple[str, int]], shi
 
 
 @given(DECISIONS, st.floats(0.1, 100))
+@example([(SELECTION, 1)] * 3 + [(DILEMMA, 0)], 43.50672678746194)  # 3 x - 2 x is not quite x.
 def test_the_scale_of_an_agents_rewards_does_not_matter(
     decisions: list[tuple[str, int]], factor: float
 ) -> None:

@@ -58,7 +58,7 @@ def centered_rewards(kinds: Sequence[str], rewards: Sequence[float]) -> np.ndarr
     for kind in np.unique(of):
         mine = of == kind
         count = int(mine.sum())
-        if count > 1:
+        if count > 1 and np.ptp(found[mine]) > 0:  # Rounding would leave something of equal ones.
             others = (found[mine].sum() - found[mine]) / (count - 1)
             result[mine] = found[mine] - others
     return result
