@@ -14,7 +14,7 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="api", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
         self._thread.start()
 
     def start(self, work: Sequence[Coroutine[Any, Any, Result]]) -> "Future[list[Result]]":

@@ -2,7 +2,7 @@
 
 pairs/S-UT/agents.json
 pairs/S-UT/games/fixed/part-000000.parquet
-pairs/S-UT/statistics/fixed/part-000000.parquet
+pairs/S-UT/statistics/part-000000.parquet
 pairs/S-UT/q_values/part-000000.parquet
 """
 
@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from comity.files import write_atomically, writing
 from comity.populations.episode import EpisodeGames
-from comity.populations.records import LearningRecords, games_table
+from comity.populations.records import LearningRecords, games_table, write_part
 
 ROWS = 2_000_000
 """Most games that wait to be written."""
@@ -33,15 +32,14 @@ def pair_names(labels: Sequence[str]) -> list[str]:
     return found
 
 
-class PairWriter:
+class PairWriter(LearningRecords):
     """Writes games and statistics of fixed pairs, each pair's into its own folder."""
 
     def __init__(self, folders: Sequence[Path], runs: Sequence[int]) -> None:
         """`folders`: of the pairs, in order; `runs`: numbers of the runs, `[R]`."""
+        super().__init__(runs)
         self._folders = [Path(folder) for folder in folders]
-        self._runs = np.array(runs, dtype=np.int16)
         self._games: list[EpisodeGames] = []
-        self._learning = LearningRecords(runs)
 
     def write(self, condition: str, games: EpisodeGames) -> None:
         """Keep an episode's games until there are many."""
@@ -49,20 +47,10 @@ class PairWriter:
         if len(self._games) * games.selector.size >= ROWS:
             self._flush_games()
 
-    def statistics(self, condition: str, episode: int, found: Mapping[str, Any]) -> None:
-        """Keep statistics of an update, `[R, N]` by name; NaN is left out."""
-        self._learning.statistics(condition, episode, found)
-
-    def q_values(
-        self, condition: str, episode: int, agents: np.ndarray, values: np.ndarray
-    ) -> None:
-        """Keep the learned values `[R, A, S, 2]` of some agents."""
-        self._learning.q_values(condition, episode, agents, values)
-
     def flush(self) -> None:
         """Write everything that waits."""
         self._flush_games()
-        for what, columns in self._learning.taken().items():
+        for what, columns in self.taken().items():
             first = int(columns["episode"][0])
             for pair, folder in enumerate(self._folders):
                 here = columns["agent"] // 2 == pair
@@ -91,14 +79,6 @@ class PairWriter:
                 column = pa.array(np.full(len(rows), value, dtype=np.int16))
                 rows = rows.set_column(place, name, column)
             write_part(folder / "games" / "fixed", first, rows)
-
-
-def write_part(folder: Path, first: int, table: pa.Table) -> None:
-    """Write a part that begins with episode `first`."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"part-{first:06d}.parquet"
-    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def write_pair_agents(folders: Sequence[Path], about: Mapping[str, Any]) -> None:

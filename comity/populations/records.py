@@ -78,16 +78,15 @@ class LearningRecords:
         return found
 
 
-class RecordWriter:
+class RecordWriter(LearningRecords):
     """Writes the games and statistics of a population into its folder."""
 
     def __init__(self, folder: Path, runs: Sequence[int], episodes: int = EPISODES) -> None:
         """`runs`: numbers of the runs, `[R]`; `episodes`: of a full part."""
+        super().__init__(runs)
         self._folder = Path(folder)
-        self._runs = np.array(runs, dtype=np.int16)
         self._episodes = episodes
         self._games: dict[str, list[EpisodeGames]] = {}
-        self._learning = LearningRecords(runs)
 
     def write(self, condition: str, games: EpisodeGames) -> None:
         """Keep an episode's games until the part is full."""
@@ -96,34 +95,26 @@ class RecordWriter:
         if len(waiting) >= self._episodes:
             self._flush_games(condition)
 
-    def statistics(self, condition: str, episode: int, found: Mapping[str, Any]) -> None:
-        """Keep statistics of an update, `[R, N]` by name; NaN is left out."""
-        self._learning.statistics(condition, episode, found)
-
-    def q_values(
-        self, condition: str, episode: int, agents: np.ndarray, values: np.ndarray
-    ) -> None:
-        """Keep the learned values `[R, A, S, 2]` of some agents."""
-        self._learning.q_values(condition, episode, agents, values)
-
     def flush(self) -> None:
         """Write everything that waits; before every checkpoint and at the end."""
         for condition in list(self._games):
             self._flush_games(condition)
-        for what, columns in self._learning.taken().items():
-            self._part(self._folder / what, int(columns["episode"][0]), pa.table(columns))
+        for what, columns in self.taken().items():
+            write_part(self._folder / what, int(columns["episode"][0]), pa.table(columns))
 
     def _flush_games(self, condition: str) -> None:
         waiting = self._games[condition]
         if waiting:
             folder = self._folder / "games" / condition
-            self._part(folder, waiting[0].episode, games_table(waiting, self._runs))
+            write_part(folder, waiting[0].episode, games_table(waiting, self._runs))
             waiting.clear()
 
-    def _part(self, folder: Path, first: int, table: pa.Table) -> None:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / f"part-{first:06d}.parquet", table)
+
+def write_part(folder: Path, first: int, table: pa.Table) -> None:
+    """Write a part that begins with episode `first`."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / f"part-{first:06d}.parquet", table)
 
 
 def games_table(games: Sequence[EpisodeGames], runs: np.ndarray) -> pa.Table:

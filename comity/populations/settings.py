@@ -35,20 +35,14 @@ LEARNERS = {
 }
 """The kind of agent that a learner type stands for where no prefix says it."""
 
-BENEFIT_TO_COST: dict[str, tuple[float, float, float, float]] = {
-    "2:1": (3, 1, 4, 2),
-    "3:1": (4, 1, 5, 2),
-    "10:1": (11, 1, 12, 2),
-    "20:1": (21, 1, 22, 2),
-}
-"""Payoffs R, S, T, P of dilemmas in which cooperating costs 1 and gives the partner more."""
-
-
-def benefit_to_cost(ratio: str) -> Iterated:
-    """The prisoner's dilemma with a named ratio of benefit to cost."""
-    both, sucker, temptation, neither = lookup("benefit-to-cost ratio", ratio, BENEFIT_TO_COST)
-    cells = (((both, both), (sucker, temptation)), ((temptation, sucker), (neither, neither)))
-    return Iterated(MatrixStage("Prisoner's Dilemma", ("cooperate", "defect"), cells), Fixed(1))
+PAIR_GAME = Iterated(
+    MatrixStage(
+        "Prisoner's Dilemma", ("cooperate", "defect"), (((3, 3), (1, 4)), ((4, 1), (2, 2)))
+    ),
+    Fixed(1),
+)
+"""The dilemma of the forerunner's pairs, `game=prisoners_dilemma_2_1`: cooperating costs 1 and
+gives the partner 2."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +162,7 @@ def dyad(composition: str, **changes: Any) -> PopulationSettings:
         "state": "pair",
         "learner": "tabular",
         "tabular": Tabular(epsilon=1.0, epsilon_last=0.0),
-        "game": benefit_to_cost("2:1"),
+        "game": PAIR_GAME,
         "random_matching": False,
         "random_selection": False,
     }

@@ -4,7 +4,7 @@ config.yaml                            the resolved config, enough to run it aga
 versions.json                          libraries, code revision, machine, command
 agents.json                            agents, conditions, game (`comity.populations.records`)
 games/CONDITION/part-000000.parquet    one row per game
-statistics/CONDITION/part-*.parquet    statistics of updates
+statistics/part-000000.parquet         statistics of updates
 q_values/part-000000.parquet           tables of tabular learners in fixed pairs
 pairs/S-UT/...                         the same of each of several fixed pairs
 metrics.jsonl                          means over a number of episodes each

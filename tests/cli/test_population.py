@@ -29,9 +29,10 @@ from comity.config.presets.populations import BASELINES, LEARNERS, MAJORITIES, p
 from comity.errors import ComityError, pointed_at
 from comity.experiments.populations import settings_of, short_names
 from comity.games.matrix.iterated import Iterated
+from comity.games.matrix.stages import MatrixStage
 from comity.populations.composition import parse
 from comity.populations.payoffs import GameTables
-from comity.populations.settings import BENEFIT_TO_COST, PopulationSettings, benefit_to_cost, dyad
+from comity.populations.settings import PAIR_GAME, PopulationSettings, dyad
 from comity.populations.train import build_population
 from comity.populations.types import FIXED_TYPES, LEARNER_TYPES, type_reward
 from comity.runs.population_folder import PopulationFolder
@@ -265,12 +266,19 @@ def test_presets_differ_as_they_say() -> None:
     assert [one["beta"] for one in sweep.types.values()] == [0, 0.2, 0.4, 0.6, 0.8, 1]
 
 
-@pytest.mark.parametrize("ratio", BENEFIT_TO_COST)
-def test_the_benefit_to_cost_variants(ratio: str) -> None:
-    option = f"game=prisoners_dilemma_{ratio.replace(':', '_')}"
-    game = settings_of(compose_population(["2xS", option])).game
+@pytest.mark.parametrize(
+    "ratio, both, sucker, temptation, neither",
+    [("2_1", 3, 1, 4, 2), ("3_1", 4, 1, 5, 2), ("10_1", 11, 1, 12, 2), ("20_1", 21, 1, 22, 2)],
+)
+def test_the_benefit_to_cost_variants(
+    ratio: str, both: float, sucker: float, temptation: float, neither: float
+) -> None:
+    game = settings_of(compose_population(["2xS", f"game=prisoners_dilemma_{ratio}"])).game
     assert isinstance(game, Iterated)
-    assert game.stage == benefit_to_cost(ratio).stage
+    cells = (((both, both), (sucker, temptation)), ((temptation, sucker), (neither, neither)))
+    assert game.stage == MatrixStage("Prisoner's Dilemma", ("cooperate", "defect"), cells)
+    if ratio == "2_1":
+        assert game.stage == PAIR_GAME.stage
 
 
 def test_what_is_listed() -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from comity.engines.api.answer_log import AnswerLog, answer_key
 from comity.engines.api.client import ApiClient, ApiFailureError
-from comity.engines.api.event_loop import wait
 from comity.engines.api.faults import FatalApiError, retry_after
 from comity.engines.api.outcomes import Completion, FaultyAnswerError, read_completion
 from comity.engines.api.settings import Endpoint, Prices
 from comity.engines.api.usage import BudgetReachedError, Totals, Usage, describe
+from comity.engines.event_loop import wait
 from comity.errors import ComityError
 from tests.misbehaving_api import FAULTS, Server, completion, error
 

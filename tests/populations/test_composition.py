@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from comity.errors import ComityError
 from comity.games import make_game
 from comity.populations.composition import parse
-from comity.populations.settings import PopulationSettings, benefit_to_cost
+from comity.populations.settings import PAIR_GAME, PopulationSettings
 from comity.populations.train import build_population
 from comity.populations.types import FIXED_TYPES, LEARNER_TYPES, type_reward
 from comity.rewards import REWARDS
 from comity.rewards.virtue import MixedVirtue
 
-GAME = benefit_to_cost("2:1")
+GAME = PAIR_GAME
 TYPES = sorted([*LEARNER_TYPES, *FIXED_TYPES, *REWARDS])
 
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comity.engines.api.answer_log import AnswerLog, answer_key
-from comity.engines.api.event_loop import EventLoop
 from comity.engines.api.faults import FatalApiError, Fault, Withheld, judge_status
 from comity.engines.api.outcomes import Completion, FaultyAnswerError, read_completion
 from comity.engines.api.pacing import Pacing
 from comity.engines.api.settings import Endpoint, redact
 from comity.engines.api.usage import BudgetReachedError, Totals, Usage
+from comity.engines.event_loop import EventLoop
 from comity.errors import ComityError, printable
 
 LARGEST_ANSWER = 4_000_000

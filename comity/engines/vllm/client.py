@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comity.engines.api.event_loop import EventLoop, wait
+from comity.engines.event_loop import EventLoop, wait
 from comity.errors import ComityError, WorkError, printable
 
 DEADLINE = 1800.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from comity.engines.api.client import ApiFailureError
-from comity.engines.api.event_loop import wait
+from comity.engines.event_loop import wait
 from comity.errors import warn
 from comity.games.base import ILLEGAL, Illegal
 from comity.players.api.chat_log import Chat, ChatLog

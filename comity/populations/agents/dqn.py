@@ -100,12 +100,9 @@ class DeepQAgents:
         epsilon: float | np.ndarray = self._settings.epsilon
         if over := self._settings.decay_games:
             # Every agent plays one game as selector, so an episode has N games.
-            done = view.episode * self._games_per_episode() + view.position
+            done = view.episode * self._size + view.position
             epsilon = linear_decay(float(epsilon), done, over)
         return self._explorer.moves(rows, greedy, epsilon, practice)
-
-    def _games_per_episode(self) -> int:
-        return self._size
 
     def record(self, games: GameExperience, selections: SelectionExperience | None) -> None:
         """Keep an episode's experience for the update."""
