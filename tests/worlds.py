@@ -1,5 +1,6 @@
 """Small worlds for tests: a tiny model that plays, in one call."""
 
+import os
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,6 +21,9 @@ from comity.registry import build
 from comity.rollout.play import Match, Rollout, play
 from tests.tiny import make_tiny
 
+DEVICE = os.environ.get("COMITY_TEST_DEVICE", "cpu")
+"""Where tiny models run: `COMITY_TEST_DEVICE=cuda` tests engine and training on a GPU."""
+
 
 @cache
 def tiny_folder(architecture: str) -> Path:
@@ -36,7 +40,7 @@ def tiny_models(
 ) -> LanguageModelBackend:
     """A tiny random model with adapters of random weights, and a way to tell games."""
     folder = str(tiny_folder(architecture))
-    engine = Engine(load_model(folder, dtype, "cpu"))
+    engine = Engine(load_model(folder, dtype, DEVICE))
     for i, name in enumerate(adapters):
         engine.adapters.add(name, rank=4, alpha=8, seed=i)
         generator = torch.Generator().manual_seed(50 + i)

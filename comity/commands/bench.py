@@ -54,11 +54,16 @@ class Workload:
     quick: tuple[str, ...]
     """Additional overrides of `--quick`."""
 
-    def config(self, quick: bool, model: str, dtype: str, device: str) -> Config:
-        """The experiment's config; raises `ComityError` for an unknown model."""
+    def config(
+        self, quick: bool, model: str, dtype: str, device: str, changes: Sequence[str] = ()
+    ) -> Config:
+        """The experiment's config with further overrides.
+
+        Raises `ComityError` for an unknown model.
+        """
         fixed = ["optimizer.learning_rate=0", f"iterations={1 + self.updates}", "seed=0"]
         small = self.quick if quick else ()
-        config = compose(self.experiment, [*self.overrides, *fixed, *small])
+        config = compose(self.experiment, [*self.overrides, *fixed, *small, *changes])
         config.model = replace(config.model, name=model, dtype=dtype, device=device)
         return config
 

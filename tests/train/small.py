@@ -12,7 +12,7 @@ from comity.config.schema import Config
 from comity.prompts.negotiation import wording as negotiation_words
 from comity.rollout.records import Decision
 from comity.runs.folder import read_decisions
-from tests.worlds import tiny_folder
+from tests.worlds import DEVICE, tiny_folder
 
 
 class Stopped(BaseException):
@@ -25,7 +25,7 @@ def overrides(output: Path, *changes: str, architecture: str = "llama") -> list[
     return [
         f"model.name={tiny_folder(architecture)}",
         "model.dtype=float32",
-        "model.device=cpu",
+        f"model.device={DEVICE}",
         "iterations=4",
         "matches=2",
         "checkpoint.every=2",
