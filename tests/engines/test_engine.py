@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from comity.engines.local import kv_buffers, packing, scoring
+from comity.engines.local import attention, kv_buffers, packing, scoring
 from comity.engines.local import session as session_module
 from comity.engines.local.conversation import Conversation
 from comity.engines.local.engine import Engine
-from comity.engines.local.packing import _group_segments
+from comity.engines.local.packing import _group_segments, pack
 from comity.engines.local.prefix_tree import Segment
 from comity.engines.local.sampling import Sample, SampleRequest
 from comity.engines.local.scoring import Answers
@@ -509,3 +509,28 @@ def test_an_adapter_for_another_model_is_refused(tmp_path: Path) -> None:
         make_engine("gpt2").adapters.load("other", tmp_path)
     with pytest.raises(ComityError, match=r"adapter_config\.json is missing"):
         make_engine("gpt2").adapters.load("other", tmp_path / "nowhere")
+
+
+def test_biases_for_gpus_are_in_spans_and_aligned() -> None:
+    """Without values: one bias for all layers, in the type of the queries. torch copies it for
+    each layer unless all its rows begin at multiples of 8 elements.
+    """
+    place, dtype = torch.device("meta"), torch.bfloat16
+    batch = pack([Segment([*range(2501)], 0, [1] * 2501, None)], 0, place)
+    assert [span for block in batch.blocks for span in block.spans] == [
+        (0, 1024, 1024),
+        (1024, 2048, 2048),
+        (2048, 2501, 2501),
+    ]
+    biases = attention.BiasCache(batch)
+    ((*_, last),) = biases.get(None, 4, dtype)
+    assert last.shape == (1, 1, 4 * 453, 2501) and last.dtype == dtype
+    assert all(stride % 8 == 0 for stride in last.stride()[:-1]) and last.stride(-1) == 1
+    assert biases.get(None, 4, dtype)[0][-1] is last
+    assert biases.get(None, 4, torch.float32)[0][-1] is not last
+    small = pack([Segment([0, 1, 2], 0, [1, 1, 1], None)], 0, torch.device("cpu"))
+    for kind in (dtype, torch.float32):
+        (bias,) = small.blocks[0].biases(2, 2, kind)
+        seen = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1]] * 2, dtype=torch.bool)
+        assert bias.dtype == kind and bias.is_contiguous()
+        assert torch.equal(bias[0, 0] == 0, seen) and torch.isinf(bias[0, 0][~seen]).all()

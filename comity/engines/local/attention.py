@@ -28,22 +28,24 @@ class BiasCache:
 
     def __init__(self, batch: PackedBatch) -> None:
         self._batch = batch
-        self._made: dict[tuple[int | None, int], list[list[torch.Tensor]]] = {}
+        self._made: dict[tuple[int | None, int, torch.dtype], list[list[torch.Tensor]]] = {}
 
-    def get(self, window: int | None, groups: int) -> list[list[torch.Tensor]]:
+    def get(self, window: int | None, groups: int, dtype: torch.dtype) -> list[list[torch.Tensor]]:
         """For each block the biases of its spans."""
-        key = (window, groups)
+        key = (window, groups, dtype)
         if key not in self._made:
-            self._made[key] = [block.biases(window, groups) for block in self._batch.blocks]
+            self._made[key] = [block.biases(*key) for block in self._batch.blocks]
         return self._made[key]
 
 
 class ForwardContext:
     """What attention needs in one forward pass: the batch, its biases and the cache."""
 
-    def __init__(self, batch: PackedBatch, cache: Cache) -> None:
+    def __init__(self, batch: PackedBatch, cache: Cache, checkpointing: bool = False) -> None:
+        """`checkpointing`: see `comity.engines.local.activation_checkpointing`."""
         self.batch = batch
         self.cache = cache
+        self.checkpointing = checkpointing
         self.biases = BiasCache(batch)
 
 
@@ -116,10 +118,11 @@ def packed_attention(
     scale = dim**-0.5 if scaling is None else scaling
     sinks = None if s_aux is None else s_aux.float().view(kv_heads, groups)
     scoring = AttentionScoring(scale, softcap, sinks)
+    # torch's attention takes the bias in the type of the queries; ours adds it to float32 scores.
+    dtype = compute if scoring.plain else torch.float32
+    found = forward_context.biases.get(sliding_window, groups, dtype)
     results = []
-    for block, biases in zip(
-        batch.blocks, forward_context.biases.get(sliding_window, groups), strict=True
-    ):
+    for block, biases in zip(batch.blocks, found, strict=True):
         segments, length = block.rows.shape
         # Query heads that share a key head are stacked along the query axis: keys are not repeated.
         q = queries.index_select(0, block.rows.flatten())
@@ -159,9 +162,7 @@ def _attend_masked(
 ) -> torch.Tensor:
     """Attention of `q [B, kv_heads, R, dim]` to `k`/`v [B, kv_heads, K, dim]`: like `q`."""
     if scoring.plain:
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=bias.to(q.dtype), scale=scoring.scale
-        )
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scoring.scale)
     scores = torch.matmul(q, k.transpose(2, 3)).float() * scoring.scale
     return torch.matmul(scoring.weights(scores, bias).to(q.dtype), v)
 

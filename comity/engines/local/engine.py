@@ -16,6 +16,7 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 
 from comity.engines.local import attention
+from comity.engines.local.activation_checkpointing import make_checkpointable
 from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.adapters.lora_layers import model_body
 from comity.engines.local.attention import ForwardContext
@@ -75,6 +76,9 @@ class Engine:
 
     max_tokens = 16_384
     """Most tokens of one forward pass without gradients; more are split into several passes."""
+    checkpointing = False
+    """Whether passes with gradients keep the inputs of transformer blocks alone, and compute the
+    blocks again in the backward pass."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Raises `ComityError` for model types that packed passes do not support."""
@@ -86,6 +90,7 @@ class Engine:
             self.context_limit = context_limit(model)
             self._body = model_body(model)
             self.adapters = Adapters(model)
+        make_checkpointable(self._body, self.adapters.routes)
         self.text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None = None
         """Samples text elsewhere (`comity.engines.vllm`); None: here."""
         self.tokens_computed = 0
@@ -114,12 +119,13 @@ class Engine:
         self.tokens_computed += len(batch)
         if self.context_limit.is_hard and len(batch):
             self.context_limit.check(int(batch.positions.max()) + 1, "a conversation has")
+        checkpointing = self.checkpointing and torch.is_grad_enabled()
         with self.adapters.routes.active(batch.routes, dropout_adapters):
             output = self._body(
                 input_ids=batch.tokens[None],
                 position_ids=batch.positions[None],
                 use_cache=False,
-                forward_context=ForwardContext(batch, cache),
+                forward_context=ForwardContext(batch, cache, checkpointing),
             )
         hidden: torch.Tensor = output.last_hidden_state[0]
         self._refuse_infinite(hidden.detach(), batch)
@@ -145,7 +151,7 @@ class Engine:
         """Compute a common prefix with gradients, for several calls of `hidden_states`."""
         tree = PrefixTree()
         slots, _ = tree.insert(tree.root(adapter), ids)
-        cache = PrefixCache()
+        cache = PrefixCache(keep=True)
         segment = Segment(slots, 0, list(ids), adapter)
         self.forward(pack([segment], 0, self.device), cache, {adapter} if dropout else ())
         return SharedPrefix(ids, cache)

@@ -16,7 +16,11 @@ class Cache(Protocol):
     def extend(
         self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store `[N, heads, dim]` at `first_slot`; returns all slots', `[slots, heads, dim]`."""
+        """Store `[N, heads, dim]` at `first_slot`; returns all slots', `[slots, heads, dim]`.
+
+        Activation checkpointing calls it a second time in the backward pass, with the same slots:
+        then nothing is stored, and the result is that of the first time.
+        """
         ...
 
 
@@ -77,16 +81,19 @@ class PrefixCache:
         self,
         keys: dict[int, torch.Tensor] | None = None,
         values: dict[int, torch.Tensor] | None = None,
+        keep: bool = False,
     ) -> None:
         self.keys = keys or {}
         self.values = values or {}
+        self._keep = keep
         self.computed: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        """The batch's own keys and values by layer."""
+        """With `keep`, the batch's own keys and values by layer."""
 
     def extend(
         self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        self.computed[layer] = (key, value)
+        if self._keep:
+            self.computed.setdefault(layer, (key, value))
         if layer not in self.keys:
             return key, value
         return torch.cat([self.keys[layer], key]), torch.cat([self.values[layer], value])
@@ -106,9 +113,14 @@ class DifferentiableCache:
         self, layer: int, first_slot: int, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         keys, values = self._keys.setdefault(layer, []), self._values.setdefault(layer, [])
-        keys.append(key)
-        values.append(value)
-        return torch.cat(keys), torch.cat(values)
+        earlier, slots = 0, 0
+        while slots < first_slot:
+            slots += len(keys[earlier])
+            earlier += 1
+        if earlier == len(keys):  # Else this pass is computed again.
+            keys.append(key)
+            values.append(value)
+        return torch.cat([*keys[:earlier], key]), torch.cat([*values[:earlier], value])
 
     def detached(self) -> KVCache:
         """The same keys and values without gradients."""

@@ -26,6 +26,11 @@ BLOCK_COST = 256
 """Cost of one more block, in gathered keys."""
 SPAN_QUERIES = 256
 """On CPUs, queries of a segment that attend at a time, only to keys up to their own."""
+LONG_SPAN_QUERIES = 1024
+"""The same on other devices, which need larger matrices to be busy."""
+ALIGNMENT = 8
+"""torch's fused attention on GPUs copies a bias for every layer unless each of its rows begins at a
+multiple of so many elements."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,24 @@ class Block:
     buffer_update: BufferUpdate | None = None
     """Update of the buffer that holds these segments' keys; None: keys are gathered."""
 
-    def biases(self, window: int | None, groups: int) -> list[torch.Tensor]:
-        """For each span of q queries and k keys float32 `[B, 1, groups * q, k]`: 0 where a
-        query sees a key, else -inf.
+    def biases(self, window: int | None, groups: int, dtype: torch.dtype) -> list[torch.Tensor]:
+        """For each span of q queries and k keys `[B, 1, groups * q, k]`: 0 where a query sees a
+        key, else -inf.
 
         A query sees keys up to its own position, under a sliding window only the last `window`
         of them. Padded queries see everything: their results are discarded, and a row without
         any key would be NaN.
         """
-        return [self._bias(window, groups, *span) for span in self.spans]
+        return [self._bias(window, groups, dtype, *span) for span in self.spans]
 
     def _bias(
-        self, window: int | None, groups: int, first: int, end: int, keys: int
+        self,
+        window: int | None,
+        groups: int,
+        dtype: torch.dtype,
+        first: int,
+        end: int,
+        keys: int,
     ) -> torch.Tensor:
         query = self.query_positions[:, first:end, None]
         key = self.key_positions[:, None, :keys]
@@ -76,9 +87,11 @@ class Block:
         if window is not None:
             seen = seen & (key > query - window)
         seen = seen | (query < 0)
-        bias = torch.zeros(seen.shape, dtype=torch.float32, device=seen.device)
-        bias.masked_fill_(~seen, float("-inf"))
-        return bias.repeat(1, groups, 1).unsqueeze(1)
+        width = keys if seen.device.type == "cpu" else -(-keys // ALIGNMENT) * ALIGNMENT
+        shape = (len(seen), groups, end - first, width)
+        bias = torch.zeros(shape, dtype=dtype, device=seen.device)[..., :keys]
+        bias.masked_fill_(~seen[:, None], float("-inf"))
+        return bias.flatten(1, 2).unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,9 @@ def pack(
                 query_positions=torch.from_numpy(query_positions).to(device),
                 key_positions=torch.from_numpy(key_positions).to(device),
                 spans=_spans(
-                    query_positions, keys, SPAN_QUERIES if device.type == "cpu" else queries
+                    query_positions,
+                    keys,
+                    SPAN_QUERIES if device.type == "cpu" else LONG_SPAN_QUERIES,
                 ),
                 shared=shared,
                 buffer_update=buffers.plan_update([segments[i] for i in members], shared, device)
@@ -174,7 +189,10 @@ def pack(
 
 
 def _spans(positions: np.ndarray, keys: int, length: int) -> tuple[tuple[int, int, int], ...]:
-    """`Block.spans` of at most `length` queries at `positions [B, Q]`."""
+    """`Block.spans` of at most `length` queries at `positions [B, Q]`.
+
+    Attention matrices in spans take half the memory of whole ones.
+    """
     queries = positions.shape[1]
     bounds = [(first, min(first + length, queries)) for first in range(0, queries, length)]
     return tuple(

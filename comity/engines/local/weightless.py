@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from comity.engines.local import attention
+from comity.engines.local.activation_checkpointing import make_checkpointable
 from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.adapters.lora_layers import model_body
 from comity.engines.local.context_limit import context_limit
@@ -136,6 +137,7 @@ class WeightlessEngine(Engine):
         self.head = LMHead(model)
         self.context_limit = context_limit(model)
         self._body = model_body(model)
+        make_checkpointable(self._body, self.adapters.routes)
         self.tokens_computed = self.tokens_reused = 0
 
     @contextmanager

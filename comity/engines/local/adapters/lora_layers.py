@@ -1,7 +1,7 @@
 """LoRA forward passes of linear layers, with rows of several adapters in one batch."""
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -44,6 +44,20 @@ class RowRouting:
             yield
         finally:
             self.current, self.dropout_adapters = (), ()
+
+    def recomputation(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Contexts for a part of the running pass: now, and when it is computed again later."""
+        return nullcontext(), self._again(self.current, self.dropout_adapters, self.merged)
+
+    @contextmanager
+    def _again(self, *state: Any) -> Iterator[None]:
+        """Inside the block, the routes of an earlier pass."""
+        before = self.current, self.dropout_adapters, self.merged
+        self.current, self.dropout_adapters, self.merged = state
+        try:
+            yield
+        finally:
+            self.current, self.dropout_adapters, self.merged = before
 
 
 def packed_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
