@@ -123,7 +123,7 @@ def main() -> int:
                     line = bench_line(
                         shape, workload, more, chosen.dtype, chosen.device, chosen.quick, engine
                     )
-                    print(json.dumps(line), flush=True)
+                    print(json.dumps({"changes": more, **line}), flush=True)
     except ComityError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

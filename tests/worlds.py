@@ -45,7 +45,8 @@ def tiny_models(
         engine.adapters.add(name, rank=4, alpha=8, seed=i)
         generator = torch.Generator().manual_seed(50 + i)
         for parameter in engine.adapters.parameters(name).values():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * noise
+            values = torch.randn(parameter.shape, generator=generator) * noise
+            parameter.data.copy_(values)
     return LanguageModelBackend(
         engine,
         ChatFormat.from_tokenizer(load_tokenizer(folder)),

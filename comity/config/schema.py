@@ -9,57 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comity.config.limits import LARGEST_SEED, limited
+from comity.config.model_schema import EngineConfig, ModelConfig
 from comity.errors import lookup
 
 Block = dict[str, Any]
 """`{name: ..., parameter: value, ...}`."""
-
-
-@dataclass
-class ModelConfig:
-    """The base language model, shared by all language-model players."""
-
-    name: str = "smollm2-135m"
-    """A model of `comity list models`, a local folder or a Hugging Face id."""
-    dtype: str = "auto"
-    """float32, bfloat16, or auto: the fastest on this device."""
-    device: str = "auto"
-    """A torch device (cpu, cuda, cuda:1), or auto: the first GPU if there is one."""
-    threads: int | None = limited(None, at_least=1, at_most=1024)
-    """CPU threads; null: torch's default."""
-    system: str | None = None
-    """System prompt; null: the chat template's default."""
-    quantization: str | None = None
-    """nf4: base weights in 4 bits (bitsandbytes, needs CUDA); null: no quantization."""
-
-
-ENGINES = {
-    "local": "in this process",
-    "vllm": "by a vLLM server; scored answers and learning stay in this process",
-}
-"""Where text is sampled."""
-
-
-@dataclass
-class EngineConfig:
-    """What samples text: this process, or a vLLM server beside it."""
-
-    name: str = "local"
-    """One of `ENGINES`."""
-    url: str | None = None
-    """vllm: a running server (http://127.0.0.1:8000). It must read the folder `adapters`."""
-    python: str | None = None
-    """vllm: Python of an environment with vLLM, or its folder; a server is started from it, and
-    ended with the run."""
-    adapters: str | None = None
-    """Folder through which adapters reach the server; null: a temporary one."""
-    options: list[str] = field(default_factory=list)
-    """Further arguments of the server that is started ([--max-model-len, "4096"])."""
-    timeout: float = limited(600.0, above=0)
-    """Seconds that the server may take to start."""
-
-    def __post_init__(self) -> None:
-        lookup("engine", self.name, ENGINES)
 
 
 DROPOUT_IN = {

@@ -11,7 +11,7 @@ import torch
 
 from comity.config.schema import Config, ModelConfig
 from comity.engines.chat import ChatFormat
-from comity.engines.local.devices import check_quantization, choose_device
+from comity.engines.local.devices import check_quantization, choose_device, make_deterministic
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
 from comity.errors import ComityError
@@ -54,11 +54,13 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
     model: ModelConfig = config.model
     if model.threads is not None:
         torch.set_num_threads(model.threads)
+    make_deterministic(model.deterministic)
     # Before loading the tokenizer, which may download the model.
     check_quantization(model.quantization, choose_device(model.device))
     # Check labels before the model is loaded; `for_vocabulary` needs its output size.
     chat = chat_format(config, rules)
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
+    engine.choose_decoding(config.engine.decoding)
     choose_text_engine(engine, config)
     chat = chat.for_vocabulary(engine.head.vocabulary, rules.prompt.labels(rules.game))
     models = LanguageModelBackend(

@@ -26,6 +26,7 @@ def overrides(output: Path, *changes: str, architecture: str = "llama") -> list[
         f"model.name={tiny_folder(architecture)}",
         "model.dtype=float32",
         f"model.device={DEVICE}",
+        f"model.deterministic={DEVICE != 'cpu'}".lower(),
         "iterations=4",
         "matches=2",
         "checkpoint.every=2",

@@ -11,7 +11,7 @@ and faster (see docs/performance.md).
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,17 +36,6 @@ class BiasCache:
         if key not in self._made:
             self._made[key] = [block.biases(*key) for block in self._batch.blocks]
         return self._made[key]
-
-
-class ForwardContext:
-    """What attention needs in one forward pass: the batch, its biases and the cache."""
-
-    def __init__(self, batch: PackedBatch, cache: Cache, checkpointing: bool = False) -> None:
-        """`checkpointing`: see `comity.engines.local.activation_checkpointing`."""
-        self.batch = batch
-        self.cache = cache
-        self.checkpointing = checkpointing
-        self.biases = BiasCache(batch)
 
 
 @dataclass(frozen=True)
@@ -81,6 +70,91 @@ class AttentionScoring:
         return torch.softmax(torch.cat([scores, sink], dim=-1), dim=-1)[..., :-1]
 
 
+class AttentionContext(Protocol):
+    """A forward pass, as its layers' attention sees it."""
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scoring: AttentionScoring,
+        sliding_window: int | None,
+    ) -> torch.Tensor:
+        """Store the new tokens' keys and values, and attend; shapes as in `packed_attention`."""
+        ...
+
+
+class ForwardContext:
+    """What attention needs in one forward pass: the batch, its biases and the cache."""
+
+    def __init__(self, batch: PackedBatch, cache: Cache, checkpointing: bool = False) -> None:
+        """`checkpointing`: see `comity.engines.local.activation_checkpointing`."""
+        self.batch = batch
+        self.cache = cache
+        self.checkpointing = checkpointing
+        self.biases = BiasCache(batch)
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scoring: AttentionScoring,
+        sliding_window: int | None,
+    ) -> torch.Tensor:
+        """Attention block by block: see `AttentionContext`."""
+        batch = self.batch
+        compute = torch.float32 if query.device.type == "cpu" else query.dtype
+        keys, values = self.cache.extend(
+            layer,
+            batch.first_slot,
+            key.squeeze(0).transpose(0, 1).to(compute),
+            value.squeeze(0).transpose(0, 1).to(compute),
+        )
+        heads, dim = query.shape[1], query.shape[3]
+        kv_heads = keys.shape[1]
+        groups = heads // kv_heads
+        queries = query.squeeze(0).transpose(0, 1).to(compute)
+        # torch's attention takes the bias in the type of the queries; ours adds it to float32
+        # scores.
+        dtype = compute if scoring.plain else torch.float32
+        found = self.biases.get(sliding_window, groups, dtype)
+        results = []
+        for block, biases in zip(batch.blocks, found, strict=True):
+            segments, length = block.rows.shape
+            # Query heads that share a key head are stacked along the query axis: keys are not
+            # repeated.
+            q = queries.index_select(0, block.rows.flatten())
+            q = q.view(segments, length, kv_heads, groups, dim).permute(0, 2, 3, 1, 4)
+            if length <= FEW_QUERIES and q.device.type == "cpu":
+                q, (bias,) = q.reshape(segments, kv_heads, groups * length, dim), biases
+                if block.buffer_update is None:
+                    out = _attend_few_queries(q, keys, values, block, bias, scoring)
+                else:
+                    common, own = block.buffer_update.extend(layer, keys, values)
+                    out = _attend_buffered(q, common, own, bias, scoring)
+                out = out.view(segments, kv_heads, groups, length, -1)
+            else:
+                k, v = (
+                    t.index_select(0, block.keys.flatten())
+                    .view(segments, -1, kv_heads, t.shape[2])
+                    .transpose(1, 2)
+                    for t in (keys, values)
+                )
+                parts = []
+                for (first, end, seen), bias in zip(block.spans, biases, strict=True):
+                    part = q[:, :, :, first:end].reshape(segments, kv_heads, -1, dim)
+                    part = attend_masked(part, k[:, :, :seen], v[:, :, :seen], bias, scoring)
+                    parts.append(part.view(segments, kv_heads, groups, end - first, -1))
+                out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
+            results.append(out.permute(0, 3, 1, 2, 4).reshape(segments * length, heads, -1))
+        together = results[0] if len(results) == 1 else torch.cat(results)
+        return together.index_select(0, batch.order).to(query.dtype).unsqueeze(0)
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -92,7 +166,7 @@ def packed_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
-    forward_context: ForwardContext | None = None,
+    forward_context: AttentionContext | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """`query [1, heads, N, dim]`, `key`/`value [1, kv_heads, N, dim]` -> `[1, N, heads, dim]`.
@@ -102,58 +176,15 @@ def packed_attention(
     """
     if forward_context is None:
         raise RuntimeError("comity's attention runs only inside the engine's forward pass")
-    batch = forward_context.batch
-    compute = torch.float32 if query.device.type == "cpu" else query.dtype
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    keys, values = forward_context.cache.extend(
-        layer,
-        batch.first_slot,
-        key.squeeze(0).transpose(0, 1).to(compute),
-        value.squeeze(0).transpose(0, 1).to(compute),
-    )
-    heads, dim = query.shape[1], query.shape[3]
-    kv_heads = keys.shape[1]
-    groups = heads // kv_heads
-    queries = query.squeeze(0).transpose(0, 1).to(compute)
+    kv_heads, dim = key.shape[1], query.shape[3]
     scale = dim**-0.5 if scaling is None else scaling
-    sinks = None if s_aux is None else s_aux.float().view(kv_heads, groups)
+    sinks = None if s_aux is None else s_aux.float().view(kv_heads, query.shape[1] // kv_heads)
     scoring = AttentionScoring(scale, softcap, sinks)
-    # torch's attention takes the bias in the type of the queries; ours adds it to float32 scores.
-    dtype = compute if scoring.plain else torch.float32
-    found = forward_context.biases.get(sliding_window, groups, dtype)
-    results = []
-    for block, biases in zip(batch.blocks, found, strict=True):
-        segments, length = block.rows.shape
-        # Query heads that share a key head are stacked along the query axis: keys are not repeated.
-        q = queries.index_select(0, block.rows.flatten())
-        q = q.view(segments, length, kv_heads, groups, dim).permute(0, 2, 3, 1, 4)
-        if length <= FEW_QUERIES and q.device.type == "cpu":
-            q, (bias,) = q.reshape(segments, kv_heads, groups * length, dim), biases
-            if block.buffer_update is None:
-                out = _attend_few_queries(q, keys, values, block, bias, scoring)
-            else:
-                common, own = block.buffer_update.extend(layer, keys, values)
-                out = _attend_buffered(q, common, own, bias, scoring)
-            out = out.view(segments, kv_heads, groups, length, -1)
-        else:
-            k, v = (
-                t.index_select(0, block.keys.flatten())
-                .view(segments, -1, kv_heads, t.shape[2])
-                .transpose(1, 2)
-                for t in (keys, values)
-            )
-            parts = []
-            for (first, end, seen), bias in zip(block.spans, biases, strict=True):
-                part = q[:, :, :, first:end].reshape(segments, kv_heads, -1, dim)
-                part = _attend_masked(part, k[:, :, :seen], v[:, :, :seen], bias, scoring)
-                parts.append(part.view(segments, kv_heads, groups, end - first, -1))
-            out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
-        results.append(out.permute(0, 3, 1, 2, 4).reshape(segments * length, heads, -1))
-    together = results[0] if len(results) == 1 else torch.cat(results)
-    return together.index_select(0, batch.order).to(query.dtype).unsqueeze(0), None
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    return forward_context.attend(layer, query, key, value, scoring, sliding_window), None
 
 
-def _attend_masked(
+def attend_masked(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,

@@ -4,6 +4,7 @@ torch is imported inside the functions, so that listing the models is fast.
 """
 
 import importlib.util
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,21 @@ def check_quantization(quantization: str | None, place: "torch.device") -> None:
             f"model.quantization={quantization} needs bitsandbytes; run: "
             f"{sys.executable} -m pip install 'comity[quantized]', or set model.quantization=null"
         )
+
+
+def make_deterministic(wanted: bool) -> None:
+    """Let torch compute the same operation twice alike, bit for bit, or not.
+
+    CPUs do in any case. On CUDA, gradients of looked-up rows are summed in any order otherwise,
+    which is faster. Call it before the first matrix product of the process: cuBLAS reads its
+    setting once.
+    """
+    import torch
+
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)
 
 
 def choose_dtype(dtype: str, device: "torch.device") -> "torch.dtype":

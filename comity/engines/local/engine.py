@@ -21,6 +21,7 @@ from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.adapters.lora_layers import model_body
 from comity.engines.local.attention import ForwardContext
 from comity.engines.local.context_limit import context_limit
+from comity.engines.local.decoding import Routes, Windows
 from comity.engines.local.kv_cache import Cache, KVCache, PrefixCache
 from comity.engines.local.model_check import check_model, unsupported_errors
 from comity.engines.local.packing import HiddenStates, PackedBatch, pack
@@ -28,7 +29,7 @@ from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
 from comity.engines.local.sampling import SamplingState
 from comity.engines.local.scoring import LMHead
 from comity.engines.local.session import Session
-from comity.errors import WorkError
+from comity.errors import ComityError, WorkError
 
 # Registered here, not in `attention`: sessions, records and reports do not import transformers.
 AttentionInterface.register(attention.NAME, attention.packed_attention)
@@ -91,6 +92,7 @@ class Engine:
             self._body = model_body(model)
             self.adapters = Adapters(model)
         make_checkpointable(self._body, self.adapters.routes)
+        self.choose_decoding("auto")
         self.text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None = None
         """Samples text elsewhere (`comity.engines.vllm`); None: here."""
         self.tokens_computed = 0
@@ -107,6 +109,20 @@ class Engine:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
+
+    def choose_decoding(self, how: str) -> None:
+        """How sessions sample text: "packed", "static", "graphs" or "auto".
+
+        Raises `ComityError` for graphs on another device than CUDA.
+        """
+        cuda = self.device.type == "cuda"
+        if how == "graphs" and not cuda:
+            raise ComityError(
+                f"engine.decoding=graphs needs CUDA, and the model runs on {self.device.type}; "
+                "set engine.decoding=auto"
+            )
+        self.static_decoding = how in ("static", "graphs") or (how == "auto" and cuda)
+        self.cuda_graphs = cuda and how in ("graphs", "auto")
 
     def session(self, record: int = 0, dropout_adapters: Collection[str | None] = ()) -> Session:
         """Conversations over one cache; `record`, `dropout_adapters`: see `Session`."""
@@ -128,17 +144,32 @@ class Engine:
                 forward_context=ForwardContext(batch, cache, checkpointing),
             )
         hidden: torch.Tensor = output.last_hidden_state[0]
-        self._refuse_infinite(hidden.detach(), batch)
+        self.refuse_infinite(hidden.detach(), batch.routes)
         return hidden
 
-    def _refuse_infinite(self, hidden: torch.Tensor, batch: PackedBatch) -> None:
+    @torch.no_grad()
+    def decode_step(
+        self, tokens: torch.Tensor, positions: torch.Tensor, routes: Routes, context: Windows
+    ) -> torch.Tensor:
+        """Hidden states `[B, H]` of one new token per row of the windows, without checks."""
+        with self.adapters.routes.active(routes):
+            output = self._body(
+                input_ids=tokens[None],
+                position_ids=positions[None],
+                use_cache=False,
+                forward_context=context,
+            )
+        hidden: torch.Tensor = output.last_hidden_state[0]
+        return hidden
+
+    def refuse_infinite(self, hidden: torch.Tensor, routes: Routes) -> None:
         """Raises `WorkError` for hidden states that are not finite, naming their adapter.
 
         With NaN probabilities a policy would silently always choose the same action.
         """
         if torch.isfinite(hidden).all():
             return
-        for adapter, first, end in batch.routes:
+        for adapter, first, end in routes:
             if not torch.isfinite(hidden[first:end]).all():
                 raise WorkError(
                     f"{self.adapters.describe(adapter)} gives values that are not finite "

@@ -45,6 +45,11 @@ class KVCache:
         return keys, values
 
     @property
+    def layers(self) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values by layer, `[slots, heads, dim]` each."""
+        return {layer: (key, self._values[layer]) for layer, key in self._keys.items()}
+
+    @property
     def slots(self) -> int:
         """Slots that there is room for."""
         return max((len(keys) for keys in self._keys.values()), default=0)

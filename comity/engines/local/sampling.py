@@ -102,6 +102,11 @@ class SamplingState:
         """Whether the rest may be sampled later."""
         return self.request.may_pause is not None and self.request.may_pause(self._ids)
 
+    @property
+    def missing(self) -> int:
+        """Most tokens that may still be sampled, without those that complete a character."""
+        return max(0, self.request.max_tokens - len(self._ids))
+
     def result(self) -> Sample:
         return Sample(self._ids, self._logprobs, self._offsets, self._masks, self.stop)
 

@@ -5,23 +5,22 @@ the exact distribution over a short list of legal answers (`score`) or sampled t
 Only tokens that no conversation of the session has had in the same context are computed.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from comity.engines.local.conversation import Conversation
+from comity.engines.local.decoding import Decoding
+from comity.engines.local.forward_engine import ForwardEngine
 from comity.engines.local.kv_buffers import KVBuffers
-from comity.engines.local.kv_cache import Cache, DifferentiableCache, KVCache
-from comity.engines.local.packing import HiddenStates, PackedBatch, pack
+from comity.engines.local.kv_cache import DifferentiableCache, KVCache
+from comity.engines.local.packing import HiddenStates, pack
 from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
 from comity.engines.local.sampling import Sample, SampleRequest, SamplingState, sample_tokens
 from comity.engines.local.scoring import (
     Answers,
-    LMHead,
     answer_logprobs,
     answer_prefixes,
     later_tokens,
@@ -41,37 +40,6 @@ class ScoreRequest:
     conversation: Conversation
     answers: Answers
     temperature: float = 1.0
-
-
-class MergeableAdapters(Protocol):
-    """What a session needs of an engine's adapters."""
-
-    def merged(self, name: str | None) -> AbstractContextManager[None]:
-        """Inside the block, the adapter may be part of the base's weights."""
-        ...
-
-
-class ForwardEngine(Protocol):
-    """What a session needs of an engine (`comity.engines.local.engine.Engine`)."""
-
-    head: LMHead
-    text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None
-    """Samples text elsewhere and returns the answers that have to be completed here; None: all
-    text is sampled here."""
-    max_tokens: int
-    """Most tokens of one forward pass without gradients."""
-
-    @property
-    def adapters(self) -> MergeableAdapters: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def forward(
-        self, batch: PackedBatch, cache: Cache, dropout_adapters: Collection[str | None] = ()
-    ) -> torch.Tensor:
-        """Last hidden states `[N, H]` of a packed batch."""
-        ...
 
 
 class Session:
@@ -99,6 +67,7 @@ class Session:
         )
         self._outputs: dict[int, torch.Tensor] = {}
         self._adapters: set[str | None] = set()
+        self._decoding: Decoding | None = None
 
     def has_recorded(self, adapter: str | None) -> bool:
         """Whether passes of this adapter, and of no other, were recorded."""
@@ -150,7 +119,7 @@ class Session:
 
     def release(self) -> None:
         """Free all memory; the session cannot be used any more."""
-        self._passes, self._record = [], 0
+        self._passes, self._record, self._decoding = [], 0, None
         self._tree, self._cache, self._outputs = PrefixTree(), KVCache(), {}
 
     def rewind(self, tokens: int) -> None:
@@ -228,6 +197,7 @@ class Session:
         output = outputs.__getitem__ if keep else outputs.pop
         lasting = self._engine.device.type == "cpu" and not recording
         buffers = KVBuffers() if lasting else None
+        first = True
         while live:
             live.sort(key=lambda answer: answer.request.conversation.adapter or "")
             conversations = [answer.request.conversation for answer in live]
@@ -251,6 +221,20 @@ class Session:
             for answer, token, logprob in zip(live, tokens, logprobs, strict=True):
                 answer.accept(token, logprob)
             live = [one for one in live if not one.stop and not (allow_pause and one.may_pause)]
+            # From here on every conversation needs one token at a time.
+            if first and live and (decoding := self._decoding_of(live)) is not None:
+                decoding.run(live, allow_pause)
+                return
+            first = False
+
+    def _decoding_of(self, answers: Sequence[SamplingState]) -> Decoding | None:
+        """Passes of one shape for these answers; None where they cannot be used or do not pay."""
+        dropout = {one.request.conversation.adapter for one in answers} & self._dropout_adapters
+        if not self._engine.static_decoding or dropout or not isinstance(self._cache, KVCache):
+            return None
+        if self._decoding is None:
+            self._decoding = Decoding(self._engine, self._tree, self._cache)
+        return self._decoding if self._decoding.pays(answers) else None
 
     def _ensure_outputs(self, requests: Sequence[ScoreRequest]) -> list[dict[tuple[int, ...], int]]:
         """Compute outputs at each conversation's end and inside its answers; slots by prefix."""

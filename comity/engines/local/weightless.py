@@ -24,9 +24,9 @@ from comity.engines.local.activation_checkpointing import make_checkpointable
 from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.adapters.lora_layers import model_body
 from comity.engines.local.context_limit import context_limit
+from comity.engines.local.decoding import Routes
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import quiet
-from comity.engines.local.packing import PackedBatch
 from comity.engines.local.scoring import LMHead
 from comity.errors import ComityError, one_line
 
@@ -165,7 +165,7 @@ class WeightlessEngine(Engine):
         """Bytes of an adapter's weights."""
         return sum(weights.nbytes for weights in self.adapters.parameters(name).values())
 
-    def _refuse_infinite(self, hidden: torch.Tensor, batch: PackedBatch) -> None:
+    def refuse_infinite(self, hidden: torch.Tensor, routes: Routes) -> None:
         """Nothing is known of values."""
 
 

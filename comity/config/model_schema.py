@@ -1,0 +1,65 @@
+"""The config of the base model and of the engine that samples its text."""
+
+from dataclasses import dataclass, field
+
+from comity.config.limits import limited
+from comity.errors import lookup
+
+
+@dataclass
+class ModelConfig:
+    """The base language model, shared by all language-model players."""
+
+    name: str = "smollm2-135m"
+    """A model of `comity list models`, a local folder or a Hugging Face id."""
+    dtype: str = "auto"
+    """float32, bfloat16, or auto: the fastest on this device."""
+    device: str = "auto"
+    """A torch device (cpu, cuda, cuda:1), or auto: the first GPU if there is one."""
+    threads: int | None = limited(None, at_least=1, at_most=1024)
+    """CPU threads; null: torch's default."""
+    system: str | None = None
+    """System prompt; null: the chat template's default."""
+    quantization: str | None = None
+    """nf4: base weights in 4 bits (bitsandbytes, needs CUDA); null: no quantization."""
+    deterministic: bool = False
+    """On CUDA: the same numbers bit for bit in every run and after a resume, at some cost."""
+
+
+ENGINES = {
+    "local": "in this process",
+    "vllm": "by a vLLM server; scored answers and learning stay in this process",
+}
+"""Where text is sampled."""
+DECODING = {
+    "auto": "graphs on CUDA, packed elsewhere",
+    "packed": "passes of any shape",
+    "static": "passes of one shape, with windows of keys and values",
+    "graphs": "static, recorded once as a CUDA graph and replayed",
+}
+"""How the local engine samples text token by token."""
+
+
+@dataclass
+class EngineConfig:
+    """What samples text: this process, or a vLLM server beside it."""
+
+    name: str = "local"
+    """One of `ENGINES`."""
+    decoding: str = "auto"
+    """local: how text is sampled token by token, one of `DECODING`."""
+    url: str | None = None
+    """vllm: a running server (http://127.0.0.1:8000). It must read the folder `adapters`."""
+    python: str | None = None
+    """vllm: Python of an environment with vLLM, or its folder; a server is started from it, and
+    ended with the run."""
+    adapters: str | None = None
+    """Folder through which adapters reach the server; null: a temporary one."""
+    options: list[str] = field(default_factory=list)
+    """Further arguments of the server that is started ([--max-model-len, "4096"])."""
+    timeout: float = limited(600.0, above=0)
+    """Seconds that the server may take to start."""
+
+    def __post_init__(self) -> None:
+        lookup("engine", self.name, ENGINES)
+        lookup("engine.decoding", self.decoding, DECODING)
