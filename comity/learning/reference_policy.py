@@ -18,7 +18,7 @@ from comity.engines.local.engine import Engine
 from comity.engines.local.kv_cache import KVCache
 from comity.engines.local.packing import pack
 from comity.engines.local.prefix_tree import Segment, split_passes
-from comity.learning.training_batch import TrainingSequence, compute_terms
+from comity.learning.training_batch import TrainingSequence, evaluate_terms
 
 MAX_STORED_IDS = 1_000_000
 """Most token ids of cached log-probabilities; bounds the memory."""
@@ -70,7 +70,7 @@ class ReferencePolicy:
         """Tokens computed for cached results; depends on the requests of other learners before."""
 
     def logprobs(self, sequences: Sequence[TrainingSequence]) -> torch.Tensor:
-        """float32 `[N]`: of every term, in the order of `compute_terms`."""
+        """float32 `[N]`: of every term, in the order of `evaluate_terms`."""
         if any(
             len(sequence.decisions) != 1 or sequence.decisions[0].masks for sequence in sequences
         ):
@@ -155,7 +155,7 @@ class ReferencePolicy:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _logprobs(self, sequences: Sequence[TrainingSequence]) -> torch.Tensor:
-        return compute_terms(self._engine, sequences, None, gradients=False).logprobs
+        return evaluate_terms(self._engine, sequences, None).logprobs
 
 
 def _free_answer(sequence: TrainingSequence) -> FreeAnswer | None:

@@ -232,16 +232,39 @@ def evaluate_terms(
 ) -> TermOutputs:
     """Every term without dropout and without gradients.
 
-    Metrics, importance ratios and rewards use these, also where training uses dropout.
+    Metrics, importance ratios and rewards use these, also where training uses dropout. Keys and
+    values of at most `engine.max_tokens` tokens, or of one sequence, are in memory at a time.
     """
-    return compute_terms(
-        engine,
-        sequences,
-        adapter,
-        gradients=False,
-        recording=recording,
-        entropy_top_k=entropy_top_k,
-        entropy_gradient=False,
+
+    def evaluate(some: Sequence[TrainingSequence]) -> TermOutputs:
+        return compute_terms(
+            engine,
+            some,
+            adapter,
+            gradients=False,
+            recording=recording,
+            entropy_top_k=entropy_top_k,
+            entropy_gradient=False,
+        )
+
+    recorded = recording is not None and recording.has_recorded(adapter)
+    if recorded or sum(len(sequence.ids) for sequence in sequences) <= engine.max_tokens:
+        return evaluate(sequences)
+    runs = micro_batches(sequences, 0, engine.max_tokens)
+    if len(runs) == 1:
+        return evaluate(sequences)
+    parts = [evaluate(run) for run in runs]
+    # Micro-batches are sorted: back to the order of `sequences`.
+    rows: dict[int, range] = {}
+    end = 0
+    for number in sorted(range(len(sequences)), key=lambda number: sequences[number].ids):
+        first, end = end, end + sum(len(d.behavior) for d in sequences[number].decisions)
+        rows[number] = range(first, end)
+    back = [row for number in range(len(sequences)) for row in rows[number]]
+    return TermOutputs(
+        torch.cat([one.logprobs for one in parts])[back],
+        torch.cat([one.entropy for one in parts])[back],
+        torch.cat([one.hidden for one in parts])[back],
     )
 
 

@@ -80,8 +80,7 @@ def play(
     recordings = [one.recording for one in sessions if one.recording is not None]
     if not keep:
         for session in recordings:
-            if not session.is_recording:  # No longer needed.
-                session.release()
+            session.finish()
     return Rollout(
         decisions=runner.decisions,
         answers=[answer.answers for answer in runner.answers],

@@ -166,7 +166,7 @@ def test_no_reading_without_gradients_exceeds_the_engines_tokens(
         return forward(self, batch, *more, **keywords)
 
     monkeypatch.setattr(Engine, "forward", counted)
-    monkeypatch.setattr(Engine, "max_tokens", 23)
+    monkeypatch.setattr(Engine, "max_tokens", 64)
     other = tiny_models(adapters=()).engine  # Nothing is remembered of another engine.
     cut = evaluate_terms(models.engine, found, "main")
     torch.testing.assert_close(cut.logprobs, whole.logprobs, atol=1e-4, rtol=1e-4)
@@ -175,7 +175,7 @@ def test_no_reading_without_gradients_exceeds_the_engines_tokens(
     torch.testing.assert_close(ReferencePolicy(other).logprobs(found), base, atol=1e-4, rtol=1e-4)
     for dropout in (True, False):
         proximal(models, dropout, 40, **shape).update(found)
-    assert len(sizes) > 10 and max(sizes) <= 23
+    assert len(sizes) > 10 and max(sizes) <= 64
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

@@ -117,6 +117,13 @@ class Session:
         if isinstance(self._cache, DifferentiableCache):
             self._cache = self._cache.detached()
 
+    def finish(self) -> None:
+        """Free everything but recorded passes, for `recorded_states`; nothing is computed after."""
+        if self.is_recording:
+            self._cache, self._outputs = KVCache(), {}
+        else:
+            self.release()
+
     def release(self) -> None:
         """Free all memory; the session cannot be used any more."""
         self._passes, self._record, self._decoding = [], 0, None
