@@ -25,6 +25,7 @@ from comity.experiments.build import Experiment
 from comity.experiments.study_configs import kept_configs
 from comity.learning.state.checkpoints import Checkpoints
 from comity.runs.folder import RunFolder, stored_config
+from comity.runs.parent_process import end_with_parent
 from comity.runs.progress import Progress, Task
 from comity.runs.provenance import located
 from comity.train import train_run
@@ -177,6 +178,7 @@ def train_job(tree: DictConfig, folder: str, parent: int) -> Failure | None:
     `parent`: id of the process that launched it. Returns what a user can fix instead of raising
     it, because launchers print whatever is raised in words of their own.
     """
+    end_with_parent(parent)
     study, name = Path(folder), str(tree.run)
     arm, _, seed = name.rpartition("/seed-")
     title = title_of(arm, int(seed))

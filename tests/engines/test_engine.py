@@ -4,6 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,11 +39,18 @@ def make_engine(architecture: str, dtype: torch.dtype = torch.float32, adapters:
     return engine
 
 
+def plain_model(architecture: str) -> Any:
+    """An ordinary transformers model; eager attention is the one that knows every part."""
+    return AutoModelForCausalLM.from_pretrained(
+        folder(architecture), dtype=torch.float32, attn_implementation="eager"
+    )
+
+
 def plain_logprobs(
     architecture: str, ids: list[int], adapter: tuple[Engine, str] | None
 ) -> torch.Tensor:
     """float32 log-softmax `[len(ids), vocabulary]` of an ordinary transformers (and peft) model."""
-    model = AutoModelForCausalLM.from_pretrained(folder(architecture), dtype=torch.float32)
+    model = plain_model(architecture)
     if adapter is not None:
         from peft import PeftModel
 
@@ -73,9 +81,7 @@ class PlainCache:
 
     def __call__(self, adapter: str | None, ids: list[int]) -> torch.Tensor:
         if adapter not in self.models:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder(self.architecture), dtype=torch.float32
-            )
+            model = plain_model(self.architecture)
             if adapter is not None:
                 from peft import PeftModel
 
@@ -366,8 +372,7 @@ def test_gradients_equal_peft_and_do_not_depend_on_sharing(architecture: str) ->
 
     saved = Path(mkdtemp())
     engine.adapters.save("a0", saved)
-    model = AutoModelForCausalLM.from_pretrained(folder(architecture), dtype=torch.float32)
-    model = PeftModel.from_pretrained(model, str(saved), is_trainable=True)
+    model = PeftModel.from_pretrained(plain_model(architecture), str(saved), is_trainable=True)
     for i, text in enumerate(texts):
         logits = model(input_ids=torch.tensor([text])).logits[0, -1]
         (torch.log_softmax(logits, -1)[40] * float(weights[i])).backward()

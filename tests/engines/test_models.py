@@ -204,6 +204,17 @@ def test_a_folder_with_an_unreadable_tokenizer(copy: Path) -> None:
         models.load_tokenizer(str(copy))
 
 
+def test_a_byte_level_tokenizer_that_names_a_class_of_another_kind(copy: Path) -> None:
+    """As DeepSeek's do; transformers before 5.22 loses their line breaks."""
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "LlamaTokenizerFast"
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = models.load_tokenizer(str(copy))
+    text = " two words\n\nand   spaces"
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+    assert tokenizer.chat_template
+
+
 def test_a_folder_with_weights_of_another_shape(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "hidden_size": 64}))

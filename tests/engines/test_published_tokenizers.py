@@ -12,6 +12,7 @@ from comity.engines.chat import ChatFormat
 from comity.engines.chat_template import DATE
 from comity.engines.grammar import GrammarCompiler
 from comity.engines.local.models import quiet
+from comity.engines.local.tokenizer_files import follow_file
 from comity.games import make_game
 from comity.players.scripted.catalog import example_turns
 from comity.prompts.answer_forms.delimiters import PROTOCOLS
@@ -38,7 +39,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
     folder = write_tokenizer(ALL[request.param], tmp_path_factory.mktemp("tokenizer"))
     with quiet():
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return follow_file(AutoTokenizer.from_pretrained(folder, local_files_only=True), folder)
 
 
 @pytest.fixture(scope="module")

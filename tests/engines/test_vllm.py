@@ -269,46 +269,20 @@ def _body() -> dict[str, Any]:
     }
 
 
-def _server(python: str, tmp_path: Path, **more: Any) -> VllmServer:
-    return VllmServer(
-        python,
-        tmp_path,
-        **{"dtype": "float32", "log": tmp_path / "log", "rank": 4, "adapters": 1, **more},
-    )
-
-
-def test_an_environment_without_vllm_is_refused(tmp_path: Path) -> None:
-    import sys
-
-    with pytest.raises(ComityError, match="no Python"):
-        _server(str(tmp_path / "nowhere"), tmp_path)
-    with pytest.raises(ComityError, match="has no vLLM"):
-        _server(sys.executable, tmp_path)
-    with pytest.raises(ComityError, match="rank"):
-        _server(sys.executable, tmp_path, rank=1024)
-
-
-def test_a_server_that_does_not_start_leaves_its_last_error(tmp_path: Path) -> None:
-    package = tmp_path / "env" / "vllm"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    program = tmp_path / "env" / "python"
-    import sys
-
-    program.write_text(f'#!/bin/sh\nPYTHONPATH="{package.parent}" exec "{sys.executable}" "$@"\n')
-    program.chmod(0o755)
-    with pytest.raises(ComityError, match=r"did not start: .*No module named"):
-        _server(str(program), tmp_path)
-
-
 @pytest.mark.slow
 def test_a_real_server(smollm2: Path, tmp_path: Path) -> None:
     """vLLM itself, from the environment that the variable names."""
     python = os.environ.get("COMITY_VLLM_PYTHON")
     if not python:
         pytest.skip("COMITY_VLLM_PYTHON names no environment with vLLM")
-    server = _server(
-        python, smollm2, log=tmp_path / "log", rank=4, options=["--max-model-len", "1024"]
+    server = VllmServer(
+        python,
+        smollm2,
+        dtype="float32",
+        log=tmp_path / "log",
+        rank=4,
+        adapters=1,
+        options=["--max-model-len", "1024"],
     )
     try:
         world = World(smollm2, server.url, None, served=tmp_path / "served")

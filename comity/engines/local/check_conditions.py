@@ -18,6 +18,16 @@ CHECK_WINDOW = 6
 _WINDOWS = ("sliding_window", "attention_chunk_size")
 
 
+def plain_attention(model: "PreTrainedModel") -> str:
+    """The attention of the model's own plain forward pass, by transformers' name.
+
+    Eager where scores are capped (Gemma-2): before transformers 5.21, such models are loaded with
+    the fused attention of torch, which ignores the cap.
+    """
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    return "eager" if capped else str(model.config._attn_implementation)
+
+
 @contextmanager
 def attention_implementation(model: "PreTrainedModel", implementation: str) -> Iterator[None]:
     """The model with another attention implementation."""

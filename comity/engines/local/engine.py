@@ -20,6 +20,7 @@ from comity.engines.local.activation_checkpointing import make_checkpointable
 from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.adapters.lora_layers import model_body
 from comity.engines.local.attention import ForwardContext
+from comity.engines.local.check_conditions import plain_attention
 from comity.engines.local.context_limit import context_limit
 from comity.engines.local.decoding import Routes, Windows
 from comity.engines.local.kv_cache import Cache, KVCache, PrefixCache
@@ -83,7 +84,7 @@ class Engine:
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Raises `ComityError` for model types that packed passes do not support."""
-        own_attention = model.config._attn_implementation
+        own_attention = plain_attention(model)
         self.model = model.eval().requires_grad_(False)
         with unsupported_errors(model):
             self.model.set_attn_implementation(attention.NAME)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comity.engines.local.devices import check_quantization, choose_device, choose_dtype
+from comity.engines.local.tokenizer_files import follow_file
 from comity.errors import ComityError, WorkError, nearest
 from comity.safe_reading import read_object
 
@@ -113,9 +114,10 @@ def load_tokenizer(name: str) -> Any:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(
+            found = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
+            return follow_file(found, folder)
         except Exception as problem:  # transformers raises many kinds for unreadable files
             raise ComityError(
                 f"cannot read the tokenizer in {folder}: {_line(problem)}"

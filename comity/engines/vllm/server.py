@@ -1,14 +1,15 @@
 """A vLLM server of our own: started from another Python environment, ended with this process."""
 
 import os
-import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from comity.engines.vllm import guard
 from comity.errors import ComityError
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -42,6 +43,7 @@ class VllmServer:
             raise ComityError(f"vLLM serves adapters of rank {RANKS[-1]} at most, not {rank}")
         program = _program(python)
         command = [
+            *(sys.executable, "-IS", guard.__file__),
             program,
             *("-m", "vllm.entrypoints.openai.api_server"),
             *("--model", str(model), "--served-model-name", "base", "--dtype", dtype),
@@ -58,7 +60,7 @@ class VllmServer:
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # Nothing but its end is read: see `guard`.
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -72,15 +74,9 @@ class VllmServer:
 
     def close(self) -> None:
         """End the server and its workers."""
-        for ending in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, ending)
-                self._process.wait(timeout=15)
-            except (ProcessLookupError, PermissionError):
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        self._process.wait()
+        if self._process.poll() is None:
+            # A byte: a process that was forked from this one may hold the pipe open.
+            self._process.communicate(b"\n")
 
     def _wait(self, timeout: float) -> None:
         # A proxy of the environment does not lead to this machine.
