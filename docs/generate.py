@@ -28,6 +28,7 @@ PAGES = (
 TABLES = (
     *("rewards", "strategies", "negotiators", "axelrod_strategies", "iterated_games"),
     *("split_games", "prompts", "algorithms", "tournament_metrics", "population_metrics"),
+    "population_optima",
 )
 """Functions of `docs.tables` that templates call."""
 

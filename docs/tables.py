@@ -7,6 +7,7 @@ from typing import Any
 
 from comity.config.groups import options
 from comity.evaluation.population.metrics import METRICS as POPULATION_METRICS
+from comity.evaluation.population.optima import OPTIMA
 from comity.evaluation.tournament.metrics import BOUNDS, METRICS
 from comity.games import GAMES, make_game
 from comity.games.base import Observation, Round
@@ -210,6 +211,17 @@ def tournament_metrics() -> str:
                 one.source,
             )
             for name, one in METRICS.items()
+        ),
+    )
+
+
+def population_optima() -> str:
+    """What is exactly known of a fixed pair."""
+    return table(
+        ("value", "title", "definition", "formula", "unit"),
+        (
+            (f"`{name}`", one.label, one.definition, f"`{one.formula}`", one.unit)
+            for name, one in OPTIMA.items()
         ),
     )
 

@@ -4,6 +4,7 @@ pairs/S-UT/agents.json
 pairs/S-UT/games/fixed/part-000000.parquet
 pairs/S-UT/statistics/part-000000.parquet
 pairs/S-UT/q_values/part-000000.parquet
+pairs/S-UT/policies/part-000000.parquet
 """
 
 import json

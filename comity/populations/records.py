@@ -3,6 +3,7 @@
     games/CONDITION/part-000000.parquet     the part's first episode is its name
     statistics/part-000000.parquet          losses: condition, run, episode, agent, name, value
     q_values/part-000000.parquet            condition, run, episode, agent, state, action, value
+    policies/part-000000.parquet            condition, run, episode, agent, own, other, cooperation
     agents.json
 
 A part ends after `EPISODES` episodes and at every checkpoint, so that resuming from a checkpoint
@@ -32,7 +33,11 @@ class LearningRecords:
     def __init__(self, runs: Sequence[int]) -> None:
         """`runs`: numbers of the runs, `[R]`."""
         self._runs = np.array(runs, dtype=np.int16)
-        self._learning: dict[str, list[dict[str, np.ndarray]]] = {"statistics": [], "q_values": []}
+        self._learning: dict[str, list[dict[str, np.ndarray]]] = {
+            "statistics": [],
+            "q_values": [],
+            "policies": [],
+        }
 
     def statistics(self, condition: str, episode: int, found: Mapping[str, Any]) -> None:
         """Keep statistics of an update, `[R, N]` by name; NaN is left out."""
@@ -66,8 +71,26 @@ class LearningRecords:
             }
         )
 
+    def policies(
+        self, condition: str, episode: int, agents: np.ndarray, chances: np.ndarray
+    ) -> None:
+        """Keep P(C) of some agents in fixed pairs by own and partner's latest move,
+        `[R, A, 2, 2]`."""
+        run, agent, own, other = (one.reshape(-1) for one in np.indices(chances.shape))
+        self._learning["policies"].append(
+            {
+                "condition": np.full(len(run), condition),
+                "run": self._runs[run],
+                "episode": np.full(len(run), episode, dtype=np.int32),
+                "agent": agents[agent].astype(np.int16),
+                "own": own.astype(np.int8),
+                "other": other.astype(np.int8),
+                "cooperation": chances.reshape(-1).astype(np.float64),
+            }
+        )
+
     def taken(self) -> dict[str, dict[str, np.ndarray]]:
-        """The columns of "statistics" and "q_values", without empty ones; they wait no longer."""
+        """The columns of all that waits by the folder's name, which waits no longer."""
         found = {}
         for what, kept in self._learning.items():
             if waiting := [one for one in kept if len(one["episode"])]:
@@ -133,7 +156,7 @@ def games_table(games: Sequence[EpisodeGames], runs: np.ndarray) -> pa.Table:
 def truncate(folder: Path, episode: int) -> None:
     """Remove the records of `episode` and later, which a resumed population writes again."""
     folder = Path(folder)
-    places = ("games/*", "statistics", "q_values")
+    places = ("games/*", "statistics", "q_values", "policies")
     for path in sorted(path for one in places for path in folder.glob(f"{one}/part-*.parquet")):
         if int(path.stem.removeprefix("part-")) >= episode:
             with writing(path):

@@ -44,6 +44,9 @@ GROUPS: dict[str, Callable[[Members], AgentGroup]] = {
 }
 """The kinds of agents that need nothing but their members. Language models are injected."""
 
+KNOWN_POLICY = FixedAgents | DeepQAgents | TabularAgents
+"""Groups whose policy in a fixed pair is known as a table."""
+
 LANGUAGE_MODELS = "language_model"
 
 GroupFactory = Callable[[str, Members], AgentGroup]
@@ -61,6 +64,10 @@ class Writer(Protocol):
 
     def q_values(
         self, condition: str, episode: int, agents: np.ndarray, values: np.ndarray
+    ) -> None: ...
+
+    def policies(
+        self, condition: str, episode: int, agents: np.ndarray, chances: np.ndarray
     ) -> None: ...
 
 
@@ -175,7 +182,7 @@ class Population:
         """Train until `until` episodes are finished (default: all).
 
         `on_episode` is called with the games by condition after every episode, `writer` gets all
-        games, and the statistics of the updates every few episodes.
+        games, and the statistics of the updates every few episodes and of the last one.
         """
         last = self.settings.iterations if until is None else min(until, self.settings.iterations)
         while self.episode < last:
@@ -184,7 +191,7 @@ class Population:
             if writer is not None:
                 for condition, one in games.items():
                     writer.write(condition, one)
-                if episode % statistics_every == 0:
+                if episode % statistics_every == 0 or self.episode == self.settings.iterations:
                     self._write_learning(writer, episode)
             if on_episode is not None:
                 on_episode(games)
@@ -196,6 +203,9 @@ class Population:
             for group in self.conditions[condition].groups.values():
                 if isinstance(group, TabularAgents | DeepQAgents):
                     writer.q_values(condition, episode, group.agents, group.q_values())
+                if condition == "fixed" and isinstance(group, KNOWN_POLICY):
+                    policy = group.pair_policy(episode)
+                    writer.policies(condition, episode, group.agents, policy)
 
     def _by_agent(self, condition: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Statistics `[R, N]` by name, NaN where an agent has none."""
@@ -210,10 +220,16 @@ class Population:
         """What the records are about, for `agents.json`."""
         payoffs = self.tables.payoffs[0, 0, 0, :2, :2], self.tables.payoffs[1, 0, 0, :2, :2]
         parts = (self.composition.types, self.kinds, self.composition.labels)
-        agents = [
+        agents: list[dict[str, Any]] = [
             {"index": index, "type": kind, "kind": group, "label": label}
             for index, (kind, group, label) in enumerate(zip(*parts, strict=True))
         ]
+        if self.settings.matching == "fixed":
+            for index, member in enumerate(self.composition.members):
+                if self.kinds[index] != "fixed" and not is_frozen(member):
+                    # The players of a pair sit on seats 0 and 1.
+                    table = self.tables.rewards[index, index % 2, :, :, :2, :2]
+                    agents[index]["rewards"] = table.reshape(4, 4).tolist()
         return {
             "composition": self.composition.text,
             "agents": agents,

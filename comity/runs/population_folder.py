@@ -5,7 +5,8 @@ versions.json                          libraries, code revision, machine, comman
 agents.json                            agents, conditions, game (`comity.populations.records`)
 games/CONDITION/part-000000.parquet    one row per game
 statistics/part-000000.parquet         statistics of updates
-q_values/part-000000.parquet           tables of tabular learners in fixed pairs
+q_values/part-000000.parquet           values that deep Q and tabular learners have learned
+policies/part-000000.parquet           how players of fixed pairs answer to their latest moves
 pairs/S-UT/...                         the same of each of several fixed pairs
 metrics.jsonl                          means over a number of episodes each
 checkpoints/001000/                    see `comity.learning.state.checkpoints`
@@ -37,7 +38,7 @@ from comity.safe_reading import read_object, refuse_links
 CHANGEABLE = ("checkpoint.every", "checkpoint.keep", "sinks")
 """Config keys that may be edited before a population is resumed: they change no numbers."""
 
-RECORDS = ("games", "statistics", "q_values", "pairs")
+RECORDS = ("games", "statistics", "q_values", "policies", "pairs")
 """Folders of records."""
 
 

@@ -504,7 +504,7 @@ def test_every_pair_has_a_folder_of_its_own(here: Path) -> None:
     tables = pa.concat_tables(
         [pq.read_table(path) for path in sorted((pairs / "DE-TFT/q_values").glob("*"))]
     ).to_pydict()
-    assert {*tables["episode"]} == {0, 5, 10} and {*tables["agent"]} == {0}
+    assert {*tables["episode"]} == {0, 5, 10, 11} and {*tables["agent"]} == {0}
     assert about["states"] == ["CC", "CD", "DC", "DD"] and {*tables["state"]} == {0, 1, 2, 3}
     learner = population.composition.members.index("DE")
     values = [
@@ -726,3 +726,10 @@ def test_the_dyads_have_a_page_each_and_one_together(here: Path) -> None:
     assert pages == {"report.html", "pairs/S-UT/report.html", "pairs/DE-TFT/report.html"}
     summary = json.loads((folder / "pairs/S-UT/summary.json").read_text())
     assert {*summary["q_values"]["agents"]["0"]} == {"0", "1", "2", "3"}
+    assert summary["optima"]["agents"]["1"]["optimum"]["mean"] == 6
+    together = json.loads((folder / "summary.json").read_text())["pairs"]
+    assert together["S"]["UT"]["best_response"] == summary["optima"]["types"]["S"]["best_response"]
+    assert together["DE"]["TFT"]["optimum"]["mean"] == 0 and "optimum" not in together["TFT"]["DE"]
+    for path in sorted(pages):
+        text = (folder / path).read_text()
+        assert "Learned rewards and exact optima" in text and 'id="def-best_response"' in text

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from comity.games.randomness import POPULATION, generator
+from comity.populations.agents.fixed import cooperation
 from comity.populations.episode import EpisodeGames
-from comity.populations.settings import PopulationSettings
+from comity.populations.settings import PopulationSettings, dyad
 from comity.populations.streams import BLOCK
 from comity.populations.train import build_population
+from comity.populations.types import FIXED_TYPES
 
 COMPOSITION = "1xAC_1xAD_2xTFT_1xRandom_2xCD_1xGEa_2xGEb_2xGEc_1xGEd_1xGEe"
 
@@ -84,3 +86,24 @@ def test_partners_are_uniform(episodes: list[dict[str, EpisodeGames]]) -> None:
     expected = 3 * 120 / size
     # Chi squared with 14 * 12 degrees of freedom: mean 168, standard deviation 18.
     assert abs(((off - expected) ** 2 / expected).sum() - 168) < 5 * 18.4
+
+
+@pytest.mark.parametrize("kind", list(FIXED_TYPES))
+def test_the_policy_of_a_rule_is_how_it_plays(kind: str) -> None:
+    setting = dyad(f"1x{kind}_1xRandom", iterations=4000, runs=4)
+    answers = np.zeros((2, 2, 2))
+
+    def add(found: dict[str, EpisodeGames]) -> None:
+        games = found["fixed"]
+        if games.episode:
+            place = (games.selector_shown, games.selected_shown, games.selector_move)
+            np.add.at(answers, tuple(one[:, 0] for one in place), 1)
+
+    build_population(setting).run(add)
+    counts = answers.sum(axis=2)
+    policy = cooperation(kind)
+    for own, other in np.argwhere(counts > 30):
+        share = answers[own, other, 0] / counts[own, other]
+        expected = policy[own, other]
+        spread = (expected * (1 - expected) / counts[own, other]) ** 0.5
+        assert abs(share - expected) <= 4 * spread, (own, other)

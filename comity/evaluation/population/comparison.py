@@ -58,7 +58,7 @@ def compare(summaries: Sequence[Json], names: Sequence[str]) -> Json:
             key: next(o["conditions"][key]["label"] for o in summaries if key in o["conditions"])
             for key in conditions
         },
-        "metrics": summaries[0]["metrics"],
+        "metrics": {name: m for one in summaries for name, m in one["metrics"].items()},
         "whole": [_of_all(one) for one in summaries],
         "types": [_of_types(one) for one in summaries],
         "curves": [_curves(one) for one in summaries],
@@ -205,6 +205,7 @@ def _pairs(summaries: Sequence[Json]) -> Json:
                 cell[name] = {key: curve[key][-1] for key in ("mean", "low", "high")}
             cell |= {f"last_{joint}": last[joint] for joint in ("CC", "DD")}
             cell["last_mixed"] = totals["population"]["all"]["joint_mixed"]
+            cell |= one["optima"].get("types", {}).get(own, {})
             found.setdefault(own, {}).setdefault(other, _without_runs(cell))
     return found
 

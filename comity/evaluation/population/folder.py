@@ -66,6 +66,9 @@ class Agent:
     type: str
     kind: str
     label: str
+    rewards: np.ndarray | None = None
+    """Of a learner in a fixed pair: its reward from joint moves (own first) to the next, `[4, 4]`.
+    """
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def open_population(path: Path) -> PopulationFolder:
         about = json.loads(described.read_text(encoding="utf-8"))
         about = {"agents": about} if isinstance(about, list) else dict(about)
         agents = tuple(
-            Agent(int(a["index"]), _written(a), str(a["kind"]), str(a["label"]))
+            Agent(int(a["index"]), _written(a), str(a["kind"]), str(a["label"]), _rewards(a))
             for a in about.pop("agents")
         )
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -225,6 +228,16 @@ def _written(agent: Mapping[str, Any]) -> str:
     """
     kind, head = str(agent["type"]), str(agent["label"]).rpartition(" ")[0]
     return head if head.endswith(f":{kind}") else kind
+
+
+def _rewards(agent: Mapping[str, Any]) -> np.ndarray | None:
+    """The table of an agent's rewards; `ValueError` for one that is none."""
+    if "rewards" not in agent:
+        return None
+    table = np.array(agent["rewards"], dtype=float)
+    if table.shape != (4, 4) or not np.isfinite(table).all():
+        raise ValueError("rewards of an agent are no table of 4 x 4 numbers")
+    return table
 
 
 def _number(part: Path) -> int:

@@ -19,14 +19,20 @@ DYADS = "Tennant, Hailes and Musolesi 2023, arXiv 2301.08491"
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A metric and how it is computed."""
+class Definition:
+    """What a number is."""
 
     label: str
     definition: str
     formula: str
     unit: str
     """"share" is written as percent."""
+
+
+@dataclass(frozen=True)
+class Metric(Definition):
+    """A metric and how it is computed."""
+
     scope: Literal["any", "population"]
     """"population": of the whole population only."""
     values: Values

@@ -12,7 +12,8 @@ from comity.evaluation.population import folder as folders
 from comity.evaluation.population.counts import AGENT_MATRICES, Counts, count
 from comity.evaluation.population.folder import PopulationFolder
 from comity.evaluation.population.headline import headline
-from comity.evaluation.population.metrics import METRICS
+from comity.evaluation.population.metrics import METRICS, Metric
+from comity.evaluation.population.optima import OPTIMA, Reachable, optima
 from comity.evaluation.population.pairs import relative_curves
 from comity.evaluation.population.units import (
     AGENT_CURVES,
@@ -68,6 +69,8 @@ def summary(population: PopulationFolder, stretches: Sequence[tuple[int, int]] =
     width = bin_width(episodes)
     ends = bin_ends(episodes, width)
     main = population.conditions[0]
+    reachable = optima(population, counts[main.name].last)
+    definitions: dict[str, Metric | Reachable] = {**METRICS, **(OPTIMA if reachable else {})}
     return {
         "schema": SCHEMA,
         "kind": "population",
@@ -112,7 +115,7 @@ def summary(population: PopulationFolder, stretches: Sequence[tuple[int, int]] =
         "metrics": {
             name: {"label": m.label, "definition": m.definition, "formula": m.formula,
                    "unit": m.unit, "source": m.source}
-            for name, m in METRICS.items()
+            for name, m in definitions.items()
         },
         "headline": headline(population, counts, windows),
         **_measured(population, counts, windows, width, ends),
@@ -122,6 +125,7 @@ def summary(population: PopulationFolder, stretches: Sequence[tuple[int, int]] =
             for name, one in counts.items()
         },
         "q_values": q_values(population),
+        "optima": reachable,
         "update_statistics": update_statistics(population),
         "notes": _notes(population, counts),
     }  # fmt: skip

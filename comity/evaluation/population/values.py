@@ -26,7 +26,7 @@ def q_values(folder: PopulationFolder) -> Json:
     if not folder.is_pair:
         return {}
     columns = ("condition", "run", "episode", "agent", "state", "action", "value")
-    rows = _read(sorted((folder.path / "q_values").glob("*.parquet")), columns)
+    rows = read_columns(sorted((folder.path / "q_values").glob("*.parquet")), columns)
     if rows is None:
         return {}
     here = rows.pop("condition") == folder.conditions[0].name
@@ -51,7 +51,7 @@ def q_values(folder: PopulationFolder) -> Json:
 def update_statistics(folder: PopulationFolder) -> Json:
     """Statistics of the first condition's updates by name and type, averaged over its agents."""
     columns = ("condition", "run", "episode", "agent", "name", "value")
-    rows = _read(sorted((folder.path / "statistics").glob("part-*.parquet")), columns)
+    rows = read_columns(sorted((folder.path / "statistics").glob("part-*.parquet")), columns)
     if rows is None:
         return {}
     here = rows.pop("condition") == folder.conditions[0].name
@@ -86,7 +86,8 @@ def _curve(rows: dict[str, np.ndarray], here: np.ndarray, episodes: np.ndarray) 
     return {key: numbers(getattr(means, key), 5) for key in ("mean", "low", "high")}
 
 
-def _read(paths: Sequence[Path], columns: Iterable[str]) -> dict[str, np.ndarray] | None:
+def read_columns(paths: Sequence[Path], columns: Iterable[str]) -> dict[str, np.ndarray] | None:
+    """Columns of several parts, one after the other; None where there are no rows."""
     tables = []
     for path in paths:
         try:

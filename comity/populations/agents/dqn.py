@@ -19,6 +19,7 @@ import torch
 from comity.populations.agents.exploration import (
     Explorer,
     linear_decay,
+    pair_policy,
     state_index,
     state_inputs,
 )
@@ -97,12 +98,22 @@ class DeepQAgents:
         state = state_index(self._state, view.other, view.own, view.partner)
         values = self._evaluate()[1]
         greedy = (values[..., 1] > values[..., 0])[rows.slot, state]
-        epsilon: float | np.ndarray = self._settings.epsilon
-        if over := self._settings.decay_games:
-            # Every agent plays one game as selector, so an episode has N games.
-            done = view.episode * self._size + view.position
-            epsilon = linear_decay(float(epsilon), done, over)
+        epsilon = self._epsilon(view.episode, view.position)
         return self._explorer.moves(rows, greedy, epsilon, practice)
+
+    def _epsilon(self, episode: int, position: np.ndarray) -> float | np.ndarray:
+        """Probability of a random move in the games at some positions of an episode's order."""
+        epsilon, over = self._settings.epsilon, self._settings.decay_games
+        # Every agent plays one game as selector, so an episode has N games.
+        return linear_decay(epsilon, episode * self._size + position, over) if over else epsilon
+
+    def pair_policy(self, episode: int) -> np.ndarray:
+        """P(C) in a fixed pair, exploration included, by own and partner's latest move; see
+        `exploration.pair_policy`."""
+        first, second = np.moveaxis(self.q_values(), -1, 0)
+        epsilon = self._epsilon(episode, np.zeros(1))
+        chances = np.where(second > first, 0.0, 1.0) * (1 - epsilon) + epsilon / 2
+        return pair_policy(self._state, self.agents, chances)
 
     def record(self, games: GameExperience, selections: SelectionExperience | None) -> None:
         """Keep an episode's experience for the update."""

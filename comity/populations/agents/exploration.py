@@ -68,6 +68,16 @@ def state_index(state: str, other: np.ndarray, own: np.ndarray, partner: np.ndar
     return 2 * other + own if state == "pair" else 2 * partner + other
 
 
+def pair_policy(state: str, agents: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """P(C) of agents in fixed pairs by their own and their partner's latest move, `[R, A, 2, 2]`.
+
+    `chances` `[R, A, S]`: P(C) in every state (`state_index`); the partner of 2k is 2k + 1.
+    """
+    own, other = np.indices((2, 2))
+    place = state_index(state, other, own, (agents ^ 1)[:, None, None])
+    return np.asarray(chances[:, np.arange(len(agents))[:, None, None], place])
+
+
 class Explorer:
     """Random numbers of learners, and who has moved and chosen before."""
 

@@ -34,6 +34,22 @@ TRACKS = ("games", "practice")
 """The games of the population and those of a control, each with a past and draws of its own."""
 
 
+def cooperation(kind: str) -> np.ndarray:
+    """P(C) of a fixed type after its first game, by its own and its partner's latest move,
+    `[2, 2]`.
+
+    These two moves say all that a rule depends on: that of GEb defects forever once it has.
+    """
+    own, other = np.indices((2, 2))
+    if kind == "TFT":
+        return (other == COOPERATE).astype(float)
+    if kind in SWITCHES:
+        return np.where(own == COOPERATE, 1 - SWITCHES[kind], SWITCHES[kind])
+    if kind == "GEb":
+        return np.where(own == COOPERATE, COOPERATES[kind], 0.0)
+    return np.full((2, 2), COOPERATES[kind])
+
+
 class FixedAgents:
     """All fixed agents of a population."""
 
@@ -54,6 +70,7 @@ class FixedAgents:
         self._last = {track: np.zeros(members.streams, dtype=np.int8) for track in TRACKS}
         """Latest own move by run and agent; of GEb whether it has ever defected."""
         self._has_past = bool(self._switch.any() or self._holds_grudge.any())
+        self._policy = np.stack([cooperation(one) for one in members.types])
 
     def select(self, view: SelectionView) -> np.ndarray:
         """int `[R, A]`: uniformly random partners."""
@@ -110,6 +127,10 @@ class FixedAgents:
     def update(self) -> Mapping[str, Any]:
         """Nothing: they do not learn."""
         return {}
+
+    def pair_policy(self, episode: int) -> np.ndarray:
+        """P(C) in a fixed pair by own and partner's latest move, `[R, A, 2, 2]`."""
+        return np.broadcast_to(self._policy, (self._runs, *self._policy.shape))
 
     def save(self) -> dict[str, np.ndarray]:
         """Their pasts and places in random streams."""

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from comity.errors import ComityError
-from comity.populations.agents.exploration import Explorer, state_index, state_inputs
+from comity.populations.agents.exploration import (
+    Explorer,
+    pair_policy,
+    state_index,
+    state_inputs,
+)
 from comity.populations.base import GameExperience, GamesView, SelectionExperience, SelectionView
 from comity.populations.members import Members, Rows
 from comity.populations.settings import MOST_TABULAR
@@ -127,6 +132,14 @@ class TabularAgents:
     def q_values(self) -> np.ndarray:
         """Q of every state and move of the dilemma, `[R, A, S, 2]`."""
         return self.dilemma.reshape(*self._shape, -1, 2)
+
+    def pair_policy(self, episode: int) -> np.ndarray:
+        """P(C) in a fixed pair, exploration included, by own and partner's latest move; see
+        `exploration.pair_policy`."""
+        first, second = np.moveaxis(self.q_values(), -1, 0)
+        epsilon = np.where((first == 0) & (second == 0), 1.0, self._epsilon(episode))
+        chances = np.where(second > first, 0.0, 1.0) * (1 - epsilon) + epsilon / 2
+        return pair_policy(self._state, self.agents, chances)
 
     def save(self) -> dict[str, np.ndarray]:
         """Tables and exploration."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from comity.evaluation.population.comparison import CUMULATIVE, OF_ALL, compare
+from comity.evaluation.population.optima import OPTIMA
 from comity.files import write_atomically, writing
 from comity.reports.page.assets import dump
 from comity.reports.population import parts
@@ -47,6 +48,13 @@ def render(found: Mapping[str, Any]) -> str:
         conditions=conditions,
         shown=shown,
         cumulative=CUMULATIVE,
+        reachable=list(OPTIMA),
+        learners=[
+            (own, other, cell)
+            for own, partners in found["pairs"].items()
+            for other, cell in partners.items()
+            if "optimum" in cell
+        ],
         games=list(dict.fromkeys(parts.game_words(one["game"]) for one in found["populations"])),
         windows=list(dict.fromkeys(one["window"] for one in found["populations"])),
         runs=sorted({len(one["runs"]) for one in found["populations"]}),

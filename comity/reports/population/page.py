@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from comity.errors import ComityError
+from comity.evaluation.population.optima import OPTIMA
 from comity.evaluation.population.summary import FILE, SCHEMA, summarize
 from comity.reports.page.citation import settings_yaml
 from comity.reports.population import parts
@@ -74,6 +75,7 @@ def render(summary: Mapping[str, Any]) -> str:
         labels={name: one["label"] for name, one in summary["conditions"].items()},
         window_labels={w["key"]: w["label"] for w in summary["windows"]},
         totals=totals,
+        reachable=list(OPTIMA),
         of_types=[
             name
             for name in OF_TYPES

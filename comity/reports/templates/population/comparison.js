@@ -79,6 +79,7 @@ function startTypesHeat() {
 const PAIR_METRICS = {
   cooperation: "Cooperation of the row’s player", payoff_per_game: "Payoff per game", reward_per_game: "Intrinsic reward per game", cumulative_payoff: "Cumulative payoff",
   cumulative_reward: "Cumulative intrinsic reward", last_CC: "Last joint move CC", last_DD: "Last joint move DD",
+  ...Object.fromEntries(["learned", "best_response", "optimum", "below_best_response", "below_optimum"].filter((name) => data.metrics[name]).map((name) => [name, data.metrics[name].label])),
 };
 
 function startPairs() {
