@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from comity.config.errors import plain_errors
 from comity.config.limits import check_limits, check_name
 from comity.config.schema import ApiConfig
+from comity.engines.api.settings import is_on_this_machine
 from comity.errors import ComityError, lookup
 from comity.games.base import Game
 from comity.players.scripted.axelrod_index import PREFIX as AXELROD
@@ -57,8 +58,9 @@ def api_settings(seat: Any, block: ApiConfig | None) -> ApiConfig:
     """The settings of a model behind an API: those of the config's `api`, with the seat's own.
 
     `api:MODEL@BASE_URL` has a model and an endpoint of its own, `api:MODEL` a model; the mapping
-    `{name: api, model: ..., base_url: ...}` any settings. Prices are those of a model: another
-    model's are unknown unless the mapping has them.
+    `{name: api, model: ..., base_url: ...}` any settings. Prices are those of a model at an
+    endpoint, and on this machine those of the machine: another model's are unknown unless the
+    mapping has them or both are on this machine.
     """
     own: dict[str, Any] = {}
     if isinstance(seat, Mapping):
@@ -75,7 +77,7 @@ def api_settings(seat: Any, block: ApiConfig | None) -> ApiConfig:
         raise ComityError(f"seat {name!r}: write api:MODEL@BASE_URL, api:MODEL or api")
     own |= {key: value for key, value in (("model", model), ("base_url", url)) if value}
     settings = block or ApiConfig()
-    if settings.model != own.get("model", settings.model):
+    if not _same_prices(settings, own):
         own.setdefault("prices", {})
     with plain_errors(f"seat {participant_name(seat)!r}"):
         given: dict[Any, Any] = {**asdict(settings), **own}
@@ -89,6 +91,14 @@ def api_settings(seat: Any, block: ApiConfig | None) -> ApiConfig:
             "list apis` (api=gpt-4o-mini), or write api:MODEL@BASE_URL"
         )
     return merged
+
+
+def _same_prices(block: ApiConfig, own: Mapping[str, Any]) -> bool:
+    """Whether the prices of `api` are those of a seat with these settings of its own."""
+    model, url = (str(own.get(key, getattr(block, key))) for key in ("model", "base_url"))
+    if is_on_this_machine(block.base_url) and is_on_this_machine(url):
+        return True
+    return url == block.base_url and model == block.model
 
 
 def only_arm(players: Sequence[Any], arms: Collection[str]) -> list[Any]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from comity.commands.run import run as run_experiment
 from comity.config.compose import compose
+from comity.config.schema import ApiConfig, PricesConfig
 from comity.config.seats import api_settings
 from comity.engines.api.usage import BudgetReachedError
 from comity.errors import ComityError
@@ -194,6 +196,49 @@ def test_a_seat_takes_the_block_s_settings_but_its_own(seat: str):
     config = compose("", [f"seats=[learner,{seat}]", "api=gpt-4o-mini", "api.tries=3"])
     found = api_settings(config.seats[1], config.api)
     assert (found.model, found.base_url, found.prices.input) == SEATS[seat] and found.tries == 3
+
+
+PRICED = {
+    ("gpt-4o-mini", "api:gpt-4o-mini@https://proxy.example/v1"): None,  # another provider
+    ("gpt-4o-mini", "api:gpt-4o-mini@https://api.openai.com/v1"): 0.15,
+    ("gpt-4o-mini", "api:mine@http://127.0.0.1:8080/v1"): None,
+    ("local", "api:mine@http://127.0.0.1:8080/v1"): 0.0,
+    ("local", "api:mine@http://localhost:8000/v1"): 0.0,
+    ("local", "api:mine"): 0.0,
+    ("local", "api:mine@https://api.openai.com/v1"): None,
+}
+"""What a million input tokens of a seat cost, by the option of `api` and the seat."""
+
+
+@pytest.mark.parametrize(("option", "seat"), PRICED)
+def test_prices_are_those_of_a_model_at_an_endpoint_or_of_this_machine(option: str, seat: str):
+    config = compose("", [f"seats=[learner,{seat}]", f"api={option}"])
+    assert api_settings(config.seats[1], config.api).prices.input == PRICED[option, seat]
+
+
+def test_a_model_and_an_endpoint_in_the_name_keep_every_other_setting():
+    block = ApiConfig(
+        model="m",
+        base_url="http://localhost:1/v1",
+        parameters={"seed": 1},
+        system="s",
+        api_key_env="MINE",
+        attempts=2,
+        structured=True,
+        prices=PricesConfig(1.0, 0.5, 2.0),
+        budget=3.0,
+        requests_per_minute=4.0,
+        tokens_per_minute=5.0,
+        concurrency=6,
+        deadline=7.0,
+        tries=9,
+        backoff=10.0,
+    )
+    plain = ApiConfig()
+    set_here = [one.name for one in fields(block)]
+    assert all(getattr(block, name) != getattr(plain, name) for name in set_here)
+    found = api_settings("api:other@http://127.0.0.1:2/v1", block)
+    assert found == replace(block, model="other", base_url="http://127.0.0.1:2/v1")
 
 
 def test_a_mapping_sets_anything():

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -100,12 +101,19 @@ class Endpoint:
             if not (found.isascii() and found.isprintable()):
                 raise ComityError(f"{self.api_key_env} holds letters that no key has; set it anew")
             return found
-        if urlsplit(self.base_url).hostname in ("127.0.0.1", "localhost", "::1"):
+        if is_on_this_machine(self.base_url):
             return NO_KEY
         raise ComityError(
             f"{self.base_url} needs a key: set {self.api_key_env} in the environment (for a server "
             "that needs none: api.api_key_env=null)"
         )
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether an endpoint is a server of this machine."""
+    with suppress(ValueError):
+        return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    return False
 
 
 def check_base_url(url: str) -> None:
