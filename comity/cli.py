@@ -38,6 +38,7 @@ from comity.commands.process import (
 )
 from comity.commands.report_page import has_own_page, report_alone
 from comity.commands.tournament_command import TOURNAMENT_EXAMPLES, tournament
+from comity.distributed.environment import check_command, local_rank, rank, world_size
 from comity.errors import ComityError, pointed_at, printable, warn
 from comity.runs.progress import say
 
@@ -121,7 +122,7 @@ def train(
 
     with resumable():
         folders = start(name, changes, multirun, config_path, config_name, resume, dry_run)
-    if dry_run:
+    if dry_run or rank() > 0:
         return
     from comity.reports.summary.outcome import outcome_lines
 
@@ -288,6 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     occupy_standard_streams()
     with plain_warnings(), interrupts() as interrupted:
         try:
+            check_command(given)
             code = app(
                 [argument for argument in given if argument != "--debug"],
                 prog_name="comity",
@@ -329,10 +331,14 @@ def _complain(error: Exception, given: Sequence[str] = ()) -> int:
     else:
         text = f"{type(error).__name__}: {error} (a bug in Comity; --debug shows the traceback)"
         code = 1
+    # A mistake in the command is every rank's, too, and an interrupt comes to all of them.
+    shared = getattr(error, "shared", False) or code in (2, 130)
+    if shared and local_rank() > 0:
+        return code
     text, *below = pointed_at(text)
-    say(f"comity: {printable(text)}")
-    for line in below:
-        say(line)
+    whose = f"rank {rank()}: " if world_size() > 1 and not shared else ""
+    for line in (f"comity: {whose}{printable(text)}", *below):
+        say(line, every_rank=True)
     return code
 
 

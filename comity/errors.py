@@ -17,6 +17,8 @@ class ComityError(Exception):
     """An error that the user can fix; `str()` of it is one line."""
 
     exit_code = 2
+    shared = False
+    """Whether all ranks of a run raise it, so that one on every machine prints it."""
 
 
 class WorkError(ComityError):

@@ -1,44 +1,32 @@
 """The training loop: play, compute rewards and advantages, update, checkpoint, report."""
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from comity.config.schema import Config
-from comity.config.seats import is_scripted, learner_of, scripted_player
+from comity.distributed.joining import bind_device, joined
+from comity.distributed.process_group import LostRankError, ProcessGroup
 from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
-from comity.evaluation.moral.drawn_payoffs import mean_reference_policies, reward_shares
-from comity.evaluation.moral.reference_policies import (
-    payoff_range,
-    reference_policies,
-    same_for_all,
-    split_reference_policies,
-)
+from comity.evaluation.moral.drawn_payoffs import reward_shares
 from comity.evaluation.payoff_ranges import requires_exact_claims
 from comity.experiments.agent_plans import pinned
 from comity.experiments.build import Experiment
-from comity.experiments.resume import restore, seed_libraries, write_checkpoint
-from comity.experiments.rules import check_training
-from comity.files import write_atomically
+from comity.experiments.resume import seed_libraries
+from comity.experiments.rules import check_ranks, check_training
+from comity.experiments.run_writer import RunWriter
 from comity.games.base import Game
-from comity.games.enumerate import Policy
-from comity.games.matrix.random_tables import RandomTables
 from comity.learning.advantages import StepRewards, estimate_advantages
 from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.credit.returns import discounted_returns
 from comity.learning.critic import predict_values
-from comity.learning.state.checkpoints import Checkpoints
 from comity.learning.training_batch import training_sequences
-from comity.players.scripted.strategies import MatrixStrategy
 from comity.rewards import log_rewards
 from comity.rewards.base import Reward
 from comity.rollout.counterfactuals import counterfactual_returns
@@ -46,63 +34,75 @@ from comity.rollout.followups import follow_up
 from comity.rollout.play import Match, Rollout, play
 from comity.rollout.recording import record_rewards, settles_round
 from comity.rollout.records import Conversation, Decision
-from comity.runs.folder import REFERENCE_POLICIES, RunFolder
+from comity.rollout.sharing import gather_rollout, share_matches, stack_matches
+from comity.runs.folder import RunFolder
 from comity.runs.progress import Progress
-from comity.runs.provenance import located, note_made_with
-from comity.runs.sinks import SinkError, Sinks
+from comity.runs.provenance import located
+from comity.runs.sinks import SinkError
 
 
 def train(config: Config, resume: Path | None = None, report: bool = True) -> Path:
     """Train one run, or resume one from its folder; returns the folder.
 
-    With `report`, the page is written at the end. Refuses studies: `comity.commands.run`.
+    With `report`, the page is written at the end. Refuses studies: `comity.commands.run`. Ranks
+    that torchrun started train it together, and the first one writes (`comity.distributed`).
     """
     if config.study is not None or config.crossplay is not None:
         raise ValueError("a study or a cross-play is more than one run; use comity.commands.run")
     with ExitStack() as stack:
-        run = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
-        config = pinned(config) if run is None else run.config
-        check_training(config)
-        if run is not None:
-            config = located(config, run.path)
-        experiment = stack.enter_context(Experiment(config))
-        if run is None and experiment.opponent_pool is not None:
-            experiment.opponent_pool.check_initial_snapshots()
-        # After the checks, so that a refused run leaves no folder behind.
-        run = run or stack.enter_context(RunFolder.create(config))
+        ranks = stack.enter_context(joined())
+        run: RunFolder | None = None
+        with ranks.together():
+            if resume is not None and ranks.first:
+                run = stack.enter_context(RunFolder.open(resume))
+                config = run.config
+            config = pinned(config) if resume is None else config
+            check_training(config)
+            check_ranks(config, ranks)
+            if resume is not None:
+                config = located(config, resume)
+            bind_device(config.model.device, ranks)
+            experiment = stack.enter_context(Experiment(config, ranks))
+            if resume is None and experiment.opponent_pool is not None:
+                experiment.opponent_pool.check_initial_snapshots()
+            # After the checks, so that a refused run leaves no folder behind.
+            if resume is None and ranks.first:
+                run = stack.enter_context(RunFolder.create(config))
+        ranks.use_device(experiment.engine.device)
+        folder: Path = ranks.broadcast(run.path if run is not None else Path())
         progress = stack.enter_context(Progress())
         try:
             train_run(run, experiment, progress, config.name)
         except SinkError:
-            if resume is None:  # A refused run leaves no folder behind.
-                shutil.rmtree(run.path, ignore_errors=True)
+            if resume is None and ranks.first:  # A refused run leaves no folder behind.
+                shutil.rmtree(folder, ignore_errors=True)
             raise
-    if report:
-        from comity.reports import build
+        except LostRankError as error:
+            error.args = (f"{error}; continue with: {RunFolder.resuming(folder)}",)
+            raise
+        if report and ranks.first:
+            from comity.reports import build
 
-        build([run.path])
-    return run.path
+            build([folder])
+    return folder
 
 
-def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title: str) -> None:
-    """Train one run from its last checkpoint (or the start) to its last iteration."""
-    config, rules = experiment.config, experiment.rules
-    checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep, progress.warn)
-    first = restore(run, experiment.learners, checkpoints)
-    note_made_with(run, config, experiment.engine, first)
-    if experiment.opponent_pool is not None:
-        experiment.opponent_pool.open(run.path, first)
-    experiment.api.open(run.path)
-    beside = run_reference_policies(experiment) | payoff_range(rules.game)
-    write_atomically(run.path / REFERENCE_POLICIES, json.dumps(beside) + "\n")
+def train_run(
+    run: RunFolder | None, experiment: Experiment, progress: Progress, title: str
+) -> None:
+    """Train one run from its last checkpoint (or the start) to its last iteration.
+
+    `run`: None on all ranks but the first.
+    """
+    config, rules, ranks = experiment.config, experiment.rules, experiment.ranks
     with (
-        Sinks(config.sinks, run.path, asdict(config)) as sinks,
-        progress.task(title, config.iterations, first, experiment.api.describe) as task,
+        RunWriter(run, experiment, progress) as writer,
+        progress.task(title, config.iterations, writer.first, experiment.api.describe) as task,
     ):
-        for iteration in range(first, config.iterations):
+        for iteration in range(writer.first, config.iterations):
             if experiment.opponent_pool is not None:
                 experiment.opponent_pool.begin(iteration)
-            seed_libraries(config.seed, iteration)
+            seed_libraries(config.seed, iteration, ranks.rank)
             phase = rules.phase(iteration)
             if iteration == phase.first > 0:
                 for learner in experiment.learners.values():
@@ -111,12 +111,16 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             computed = experiment.engine.tokens_computed
 
             matches = experiment.matches(iteration)
+            own = share_matches(len(matches), config.group_size, ranks)
             needs_alternatives = getattr(rules.algorithm, "needs_alternatives", False)
             game = experiment.game(iteration)
-            rollout = play(game, matches, iteration, task.playing, keep=needs_alternatives)
-            tokens_played = experiment.engine.tokens_computed - computed
+            with ranks.together():
+                mine = matches[own.start : own.stop]
+                rollout = play(game, mine, iteration, task.playing, keep=needs_alternatives)
+            rollout = gather_rollout(rollout, ranks)
+            tokens_played = ranks.total(experiment.engine.tokens_computed - computed)
             # Before the update, because follow-up questions are for the policies that played.
-            answers, conversations = follow_ups(rollout, matches, iteration, config)
+            answers, conversations = follow_ups(rollout, matches, iteration, config, ranks)
             played = time.perf_counter()
 
             rewards = phase.reward(rollout.played, rules.game)
@@ -125,17 +129,18 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
             record_normalized_rewards(rollout, rewards, rules.game, phase.reward)
             try:
                 learned = update(rollout, experiment, task)
+            except LostRankError:
+                raise
             except WorkError as error:
-                raise WorkError(
-                    f"{error} in iteration {iteration}; the last valid checkpoint in "
-                    f"{run.checkpoints} is kept"
-                ) from error
+                where = "" if run is None else f" in {run.checkpoints}"
+                failure = WorkError(
+                    f"{error} in iteration {iteration}; the last valid checkpoint{where} is kept"
+                )
+                failure.shared = ranks.size > 1
+                raise failure from error
             rollout.release()
             now = time.perf_counter()
 
-            if iteration % config.record.every == 0 or iteration == config.iterations - 1:
-                run.write_decisions(iteration, [*rollout.decisions, *answers])
-                run.write_conversations(iteration, [*rollout.conversations, *conversations])
             row = {
                 "iteration": iteration,
                 **iteration_metrics(rollout.decisions, requires_exact_claims(rules.game)),
@@ -146,74 +151,36 @@ def train_run(run: RunFolder, experiment: Experiment, progress: Progress, title:
                 **learned,
                 "tokens_played": tokens_played,
                 **experiment.api.metrics(rollout.decisions, len(rollout.missing)),
+                **ranks.metrics(),
                 "seconds": {
                     "play": round(played - began, 3),
                     "learn": round(now - played, 3),
                     "total": round(time.perf_counter() - began, 3),
                 },
             }
-            run.append_metrics(row)
-            sinks.log(iteration, row)
-            done = iteration + 1
-            if done % config.checkpoint.every == 0 or done == config.iterations:
-                checkpoints.save(done, partial(write_checkpoint, run, experiment, done))
+            writer.record(
+                [*rollout.decisions, *answers], [*rollout.conversations, *conversations], row
+            )
+            writer.save(iteration + 1)
             task.advance(row)
 
 
 def follow_ups(
-    rollout: Rollout, matches: Sequence[Match], iteration: int, config: Config
+    rollout: Rollout,
+    matches: Sequence[Match],
+    iteration: int,
+    config: Config,
+    ranks: ProcessGroup,
 ) -> tuple[list[Decision], list[Conversation]]:
-    """Answers to follow-up questions and their conversations; empty unless due."""
+    """Answers to follow-up questions and their conversations; empty unless due.
+
+    Of several ranks the first one asks.
+    """
     record, last = config.record, iteration == config.iterations - 1
     due = iteration % (record.every * record.followup_every) == 0 or last
-    if not due or not record.followups:
+    if not due or not record.followups or not ranks.first:
         return [], []
     return follow_up(rollout, matches[: record.followups], record.questions, record.followup_tokens)
-
-
-def reward_name(block: Mapping[str, Any]) -> str:
-    """A reward's name; for a weighted sum the names of its terms."""
-    return " + ".join(block["terms"]) if "terms" in block else str(block["name"])
-
-
-def run_reference_policies(experiment: Experiment) -> dict[str, Any]:
-    """The reference policies and values that the page draws beside the run's curves."""
-    config, rules = experiment.config, experiment.rules
-    if found := split_reference_policies(rules.game):
-        return found
-    rewards = [
-        (phase.first, reward_name(block), phase.reward)
-        for phase, block in zip(
-            rules.phases, [p.reward for p in config.phases] or [config.reward], strict=True
-        )
-    ]
-    learning = [number for number, one in enumerate(config.seats) if learner_of(one) is not None]
-    found = _seat_references(config, rules.game, rewards, learning[0])
-    # Seats share their reference values in symmetric games only.
-    for seat in learning[1:]:
-        if found and not same_for_all(rules.game):
-            references = _seat_references(config, rules.game, rewards, seat)
-            found.setdefault("by_seat", {})[str(seat)] = references
-    return found
-
-
-def _seat_references(
-    config: Config, game: Game, rewards: Sequence[tuple[int, str, Reward]], seat: int
-) -> dict[str, Any]:
-    """Reference policies and values for a learner on this seat."""
-    other = config.seats[1 - seat] if len(config.seats) == 2 else None
-    facing: Callable[[Game], Policy] | None = None
-    if other is not None and is_scripted(other):
-        strategy = scripted_player(other).strategy
-        if not isinstance(strategy, MatrixStrategy):
-            return {}
-
-        def facing(game: Game) -> Policy:
-            return lambda known: strategy.probabilities(known, game)
-
-    if isinstance(game, RandomTables):
-        return mean_reference_policies(game, rewards, facing, seat)
-    return reference_policies(game, rewards, facing and facing(game), seat)
 
 
 def credit(
@@ -265,7 +232,8 @@ def alternative_returns(
         algorithm.branch_depth,
     )
     rollout.release()
-    return returns
+    parts = experiment.ranks.gather(returns)
+    return stack_matches(parts, np.nan)
 
 
 def record_normalized_rewards(

@@ -11,6 +11,7 @@ from typing import Any
 from comity.config.player_names import parse_player
 from comity.config.schema import Config
 from comity.config.seats import is_api, learner_of, scripted_player
+from comity.distributed.process_group import ALONE, ProcessGroup
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.agents import Agents, conditions_of
 from comity.experiments.api_players import ApiPlayers
@@ -33,8 +34,10 @@ from comity.rollout.play import Match
 class Experiment:
     """The players and learners of a run; a context manager that unloads its adapters."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, ranks: ProcessGroup = ALONE) -> None:
+        """`ranks`: the processes that train the run together."""
         self.config = config
+        self.ranks = ranks
         self.rules = Rules.of(config)
         # Before the model is loaded, because a key or a server may be missing.
         self.api = ApiPlayers.of(config, self.rules.prompt, self.rules.answer)
@@ -60,7 +63,7 @@ class Experiment:
             self.exact = self._exact_gradient()
             if config.opponent_pool is not None:
                 self.opponent_pool = OpponentPool(
-                    config, config.opponent_pool, self.engine, self.learners
+                    config, config.opponent_pool, self.engine, self.learners, ranks
                 )
         except BaseException:
             self.close()
@@ -109,6 +112,7 @@ class Experiment:
             rules.optimizer,
             updates=config.iterations,
             run_seed=config.seed,
+            ranks=self.ranks,
         )
 
     def _exact_gradient(self) -> ExactGradient | None:

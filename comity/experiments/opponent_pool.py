@@ -16,6 +16,7 @@ from typing import Any
 
 from comity.config.schema import Config, OpponentPoolConfig
 from comity.config.seats import check_seat, check_strategy, is_scripted, learner_of, scripted_player
+from comity.distributed.process_group import ALONE, ProcessGroup
 from comity.engines.local.engine import Engine
 from comity.errors import ComityError
 from comity.games.base import Game
@@ -98,8 +99,10 @@ class OpponentPool:
         settings: OpponentPoolConfig,
         engine: Engine,
         learners: Mapping[str, Learner],
+        ranks: ProcessGroup = ALONE,
     ) -> None:
-        self._config, self._settings = config, settings
+        """`ranks`: all read the snapshots, the first one writes them."""
+        self._config, self._settings, self._ranks = config, settings, ranks
         self._adapters, self._learners = engine.adapters, learners
         self._learning = learning_seats(config.seats)
         self._scripted = [scripted_player(spec) for spec in settings.scripted]
@@ -133,6 +136,8 @@ class OpponentPool:
     def open(self, run: Path, iteration: int) -> None:
         """Start in a run's folder, or resume there at an iteration."""
         self._snapshots = Snapshots(run)
+        if not self._ranks.first:
+            return
         self._snapshots.remove_from(iteration)
         if self._settings.initial_snapshots is not None and not self._snapshots.has_earlier_run:
             self.check_initial_snapshots()
@@ -143,9 +148,11 @@ class OpponentPool:
         if self._snapshots is None:
             raise ValueError("open the run's folder first")
         settings, seed = self._settings, self._config.seed
+        # The first rank's list, because another one may see its latest snapshot earlier or later.
+        found = self._ranks.broadcast({name: self._snapshots.of(name) for name in self._learners})
         self._pool = {
             name: available_snapshots(
-                self._snapshots.of(name),
+                found[name],
                 settings.recent,
                 _capacity(settings, len(self._learners)),
                 generator(seed, PAST, "available", name, iteration),
@@ -158,7 +165,7 @@ class OpponentPool:
         self._iteration = iteration
         self._load()
         # After sampling, so that opponents are older than the learners.
-        if iteration > 0 and iteration % settings.every == 0:
+        if self._ranks.first and iteration > 0 and iteration % settings.every == 0:
             for name, learner in self._learners.items():
                 self._snapshots.save(name, learner.version, partial(self._adapters.save, name))
 

@@ -15,7 +15,8 @@ from comity.config.seats import (
     learner_of,
     scripted_player,
 )
-from comity.errors import ComityError, lookup
+from comity.distributed.process_group import ProcessGroup
+from comity.errors import ComityError, lookup, warn
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.api_players import check_apis
 from comity.experiments.opponent_pool import check_opponent_pool
@@ -160,6 +161,32 @@ def phases(config: Config) -> tuple[Phase, ...]:
 def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
     """The learner's optimizer settings from the config."""
     return OptimizerSettings(**vars(config))
+
+
+def check_ranks(config: Config, ranks: ProcessGroup) -> None:
+    """Raises `ComityError` for what one process trains only; warns of ranks without matches."""
+    if ranks.size == 1:
+        return
+    if any(is_api(seat) for seat in config.seats):
+        raise ComityError(
+            "models behind an API answer one process, which keeps their answers, not "
+            f"{ranks.size} ranks; start without torchrun"
+        )
+    if config.engine.name != "local":
+        raise ComityError(
+            f"engine={config.engine.name} serves one process, not {ranks.size} ranks; set "
+            "engine=local, or start without torchrun"
+        )
+    if config.algorithm.get("normalization") == "minibatch":
+        raise ComityError(
+            "algorithm.normalization=minibatch depends on how a batch is divided, and "
+            f"{ranks.size} ranks divide it otherwise than one; choose decisions or tokens"
+        )
+    if config.matches < ranks.size and ranks.first:
+        warn(
+            f"{config.matches} matches leave {ranks.size - config.matches} of {ranks.size} ranks "
+            "without work; raise `matches`, or start fewer ranks"
+        )
 
 
 def check_training(config: Config) -> None:

@@ -168,7 +168,7 @@ class PlayedMatches:
         """Arrays of the finished rounds of each match, and of its fictitious moves."""
         matches = len(histories)
         seats = next((len(h[0].moves) for h in histories if h), 0)
-        rounds = max(len(h) for h in histories)
+        rounds = max((len(h) for h in histories), default=0)
         intended = np.full((matches, seats, rounds), -1, dtype=np.int64)
         moves = intended.copy()
         shown = intended.copy()

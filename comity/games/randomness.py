@@ -79,7 +79,8 @@ STREAMS: Final[dict[str, str]] = {
     "iteration: the snapshots in the opponent pool",
     CROSSPLAY: "prefix of a cross-play's streams: its environment seeds, and pairing and match",
     TOURNAMENT: "prefix of a tournament's streams: its environment seeds, and pair and repetition",
-    TORCH: "iteration: the seed of torch's global generator, for dropout",
+    TORCH: "iteration, rank (but the first of several): the seed of torch's global generator, for "
+    "dropout",
     ADAPTER: "learner: an adapter's initial weights",
     CRITIC: "learner: the initial weights of its critic's adapter",
     VALUE_HEAD: "learner: the initial weights of its value head",

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from comity.distributed.process_group import ALONE, ProcessGroup
 from comity.engines.local.engine import Engine, SharedPrefix
 from comity.engines.local.session import Session
 from comity.errors import ComityError, WorkError, lookup
@@ -34,6 +35,7 @@ from comity.learning.training_batch import (
     TermOutputs,
     TrainedDecision,
     TrainingSequence,
+    local_sequences,
     micro_batches,
 )
 from comity.learning.value_head import ValueHead
@@ -59,6 +61,7 @@ class Critic(Learner):
         dropout: bool = False,
         loss: str = "huber",
         seed: int = 0,
+        ranks: ProcessGroup = ALONE,
     ) -> None:
         """`loss`: one of `CRITIC_LOSSES`; `seed`: of the head's initial weights."""
         self.kind = lookup("critic's loss", loss, {name: name for name in CRITIC_LOSSES})
@@ -67,7 +70,7 @@ class Critic(Learner):
         self.value_head = ValueHead(width, 0.0, seed).to(engine.device)
         self._sequences: list[TrainingSequence] = []
         super().__init__(
-            engine, adapter, optimizer, LossSettings(), updates, microbatch_tokens, dropout
+            engine, adapter, optimizer, LossSettings(), updates, microbatch_tokens, dropout, ranks
         )
 
     def _trainable_parameters(self) -> list[torch.nn.Parameter]:
@@ -105,14 +108,15 @@ class Critic(Learner):
         found: dict[int, float] = {}
         if not sequences:
             return found
-        for run in micro_batches(sequences, 0, self._engine.max_tokens):
+        for run in micro_batches(local_sequences(sequences), 0, self._engine.max_tokens):
             with torch.no_grad():
                 hidden = self._states(run, None, gradients=False)
                 values = self.value_head(hidden).double().cpu().tolist()
-            if not all(map(math.isfinite, values)):
-                raise WorkError(f"the critic {self.adapter!r} gives values that are not finite")
             states = [d for sequence in run for d in sequence.decisions]
             found |= {d.source: value for d, value in zip(states, values, strict=True)}
+        found = {source: one for part in self.ranks.gather(found) for source, one in part.items()}
+        if not all(map(math.isfinite, found.values())):
+            raise WorkError(f"the critic {self.adapter!r} gives values that are not finite")
         return found
 
     def set_targets(self, sequences: Sequence[TrainingSequence]) -> None:
@@ -141,12 +145,13 @@ class Critic(Learner):
             return part
 
         self.backward(sequences, loss)
+        total = self.ranks.total(total)
         norm = self.optimizer_step(total)
         self.version += 1
         return {
             "critic_loss": total,
             "critic_gradient_norm": norm,
-            "tokens_learned": self._tokens_computed() - computed,
+            "tokens_learned": self.ranks.total(self._tokens_computed() - computed),
         }
 
     def _compute_terms(
@@ -273,7 +278,11 @@ def _sequences(
             TrainedDecision(start, (), (), (), target, source=number)
         )
     return [
-        TrainingSequence(conversations[number].ids[: max(d.start for d in each)], tuple(each))
+        TrainingSequence(
+            conversations[number].ids[: max(d.start for d in each)],
+            tuple(each),
+            rollout.is_local(rollout.conversations[number].match),
+        )
         for number, each in found.items()
     ]
 

@@ -82,7 +82,11 @@ class ExactGradient:
         current_policies = self.current_policies()
         return [
             learner.step(
-                partial(self.accumulate_gradients, adapter, current_policies), self._states(adapter)
+                # One pass gives it all, so there is nothing to divide among ranks.
+                partial(self.accumulate_gradients, adapter, current_policies)
+                if learner.ranks.first
+                else LossSums,
+                self._states(adapter),
             )
             for adapter, learner in learners.items()
         ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from comity.distributed.process_group import ALONE, ProcessGroup
 from comity.engines.local.engine import Engine
 from comity.games.randomness import ADAPTER, MINIBATCHES, VALUE_HEAD, generator
 from comity.learning.algorithms import Algorithm
@@ -23,6 +24,7 @@ def make_learner(
     optimizer: OptimizerSettings,
     updates: int,
     run_seed: int,
+    ranks: ProcessGroup = ALONE,
 ) -> Learner:
     """A new learner under this name, with an adapter of this shape.
 
@@ -31,6 +33,7 @@ def make_learner(
 
     `shape`: as `Adapters.add` takes it, and "dropout_in" (`comity.config.schema.DROPOUT_IN`).
     `updates`: their total number. The initial weights follow from `run_seed` and `name`.
+    `ranks`: the processes that train it together.
     """
 
     def seed(purpose: str) -> int:
@@ -43,6 +46,7 @@ def make_learner(
         "updates": updates,
         "microbatch_tokens": getattr(algorithm, "microbatch_tokens", None),
         "dropout": apply_dropout and shape.get("dropout", 0.0) > 0,
+        "ranks": ranks,
     }
     if isinstance(algorithm, PpoSettings):
         more: dict[str, Any] = {

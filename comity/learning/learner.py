@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from safetensors.torch import load_file
 
+from comity.distributed.process_group import ALONE, ProcessGroup
 from comity.engines.local.engine import Engine, SharedPrefix
 from comity.engines.local.session import Session
 from comity.errors import ComityError, WorkError
@@ -27,6 +28,7 @@ from comity.learning.training_batch import (
     common_prefix,
     compute_terms,
     evaluate_terms,
+    local_sequences,
     micro_batches,
 )
 
@@ -80,11 +82,15 @@ class Learner:
         updates: int,
         microbatch_tokens: int | None = None,
         dropout: bool = False,
+        ranks: ProcessGroup = ALONE,
     ) -> None:
         """`updates`: their total number, for the schedule.
 
-        `microbatch_tokens`: most distinct tokens with gradients at a time; None: all.
+        `microbatch_tokens`: most distinct tokens with gradients at a time; None: all. `ranks`: the
+        processes that train the same adapter. All get the whole batch, and each computes its
+        part (`TrainingSequence.local`).
         """
+        self.ranks = ranks
         self.adapter = adapter
         self.version = 0
         self._engine = engine
@@ -161,7 +167,7 @@ class Learner:
         computed = self._tokens_computed()
         sums, norm, steps = LossSums(), 0.0, self._loss.epochs
         for _ in range(steps):
-            seen = accumulate_gradients()
+            seen = LossSums.of(self.ranks.gather(accumulate_gradients()))
             norm += self.optimizer_step(seen.loss)
             sums.add(seen)
         rate = self.rate
@@ -178,7 +184,7 @@ class Learner:
             "gradient_norm": norm / steps,
             "learning_rate": rate,
             "decisions": decisions,
-            "tokens_learned": self._tokens_computed() - computed,
+            "tokens_learned": self.ranks.total(self._tokens_computed() - computed),
         }
 
     def current_terms(
@@ -203,13 +209,14 @@ class Learner:
         return self.settings.rate(self.version, self._updates)
 
     def optimizer_step(self, loss: float) -> float:
-        """One optimizer step on `.grad`; returns the gradient's norm before clipping.
+        """One optimizer step on the sum of all ranks' `.grad`; returns its norm before clipping.
 
-        Raises `WorkError` before the step if the loss or the gradient is not finite, and after it
-        if a weight is not: diverged weights are never saved in a checkpoint.
+        `loss`: of all ranks. Raises `WorkError` before the step if the loss or the gradient is not
+        finite, and after it if a weight is not: diverged weights are never saved in a checkpoint.
         """
         if not math.isfinite(loss):
             raise WorkError(f"the loss of adapter {self.adapter!r} is {loss}")
+        self.ranks.add_gradients(self._trainable_parameters())
         clip = self.settings.gradient_clip
         limit = math.inf if clip is None else clip
         norm = float(torch.nn.utils.clip_grad_norm_(self._trainable_parameters(), limit))
@@ -242,7 +249,10 @@ class Learner:
     def accumulate_gradients(
         self, sequences: Sequence[TrainingSequence], recording: Session | None = None
     ) -> LossSums:
-        """Add the gradient of the whole batch's loss to the parameters' `.grad`."""
+        """Add the gradient of the whole batch's loss to the parameters' `.grad`.
+
+        Of several ranks each adds its part, with the whole batch's denominators.
+        """
         settings = self._loss.at(self.version)
         denominators = Denominators(sequences, settings.normalization)
         sums = LossSums()
@@ -283,8 +293,12 @@ class Learner:
         """Add the gradient of `loss`, summed over micro-batches, to the parameters' `.grad`.
 
         `loss(sequences, outputs)` returns these sequences' part of the whole loss. The common
-        prefix of all sequences is computed once; recorded passes are not computed again.
+        prefix of all sequences is computed once; recorded passes are not computed again. Only
+        this rank's sequences are computed.
         """
+        sequences = local_sequences(sequences)
+        if not sequences:
+            return
         if recording is not None and recording.has_recorded(self.adapter):
             outputs = self._compute_terms(sequences, recording=recording)
             self._engine.tokens_reused += recording.tokens

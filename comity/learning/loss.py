@@ -155,8 +155,16 @@ class LossSums:
     """Terms with a clipped ratio, whose advantage had no gradient."""
     terms: int = 0
 
+    @staticmethod
+    def of(parts: Sequence["LossSums"]) -> "LossSums":
+        """The sums over several parts, such as those of several ranks."""
+        together = LossSums()
+        for part in parts:
+            together.add(part)
+        return together
+
     def add(self, other: "LossSums") -> None:
-        """Add the sums of another step."""
+        """Add other sums."""
         self.loss += other.loss
         self.kl += other.kl
         self.entropy += other.entropy

@@ -62,6 +62,8 @@ class TrainingSequence:
     ids: tuple[int, ...]
     """Up to the last trained token."""
     decisions: tuple[TrainedDecision, ...]
+    local: bool = True
+    """Whether this rank computes it; another one does otherwise."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,18 @@ def training_sequences(
                 )
             )
     return [
-        TrainingSequence(conversations[number].ids[: found[-1].token_indices[-1] + 1], tuple(found))
+        TrainingSequence(
+            conversations[number].ids[: found[-1].token_indices[-1] + 1],
+            tuple(found),
+            rollout.is_local(rollout.conversations[number].match),
+        )
         for number, found in decisions.items()
     ]
+
+
+def local_sequences(sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
+    """Those that this rank computes."""
+    return [one for one in sequences if one.local]
 
 
 def compute_terms(

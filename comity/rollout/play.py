@@ -41,6 +41,12 @@ class Rollout:
     """The engine session of the only backend with a model, whose passes training may reuse."""
     missing: Mapping[int, str] = field(default_factory=dict)
     """Index of each abandoned match, with the reason; they have no decisions and no rounds."""
+    local_matches: frozenset[int] | None = None
+    """Numbers of the matches that this rank played, whose masks and passes it has; None: all."""
+
+    def is_local(self, match: int) -> bool:
+        """Whether this rank played the match with this number."""
+        return self.local_matches is None or match in self.local_matches
 
     def release(self) -> None:
         """Free the memory of all forward passes; no more counterfactuals or reuse after that."""

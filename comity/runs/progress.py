@@ -21,6 +21,8 @@ from rich.progress import ProgressColumn
 from rich.progress import Task as Bar
 from rich.text import Text
 
+from comity.distributed.environment import rank
+
 
 class Teller:
     """A text stream, standard error unless one is given, that swallows what cannot be written."""
@@ -52,8 +54,13 @@ class Teller:
         return self._stream.fileno()
 
 
-def say(line: str) -> None:
-    """One line on standard error, if it can be written."""
+def say(line: str, every_rank: bool = False) -> None:
+    """One line on standard error, if it can be written.
+
+    Of several ranks only the first one speaks, unless `every_rank`.
+    """
+    if rank() > 0 and not every_rank:
+        return
     stream = Teller()
     stream.write(f"{line}\n")
     stream.flush()
@@ -128,8 +135,11 @@ class Progress:
     """Where long work shows how far it is. A context manager."""
 
     def __init__(self, quiet: bool = False) -> None:
-        """`quiet`: only warnings are shown, because another process shows how far all is."""
-        self.quiet = quiet
+        """`quiet`: only warnings are shown, because another process shows how far all is.
+
+        Of several ranks only the first one shows anything.
+        """
+        self.quiet = quiet or rank() > 0
         self.console = Console(file=Teller())  # type: ignore[arg-type]
         self._bars = Bars(_Line(self.console), console=self.console)
         self._whole: Task | None = None
@@ -145,6 +155,8 @@ class Progress:
 
     def warn(self, message: str) -> None:
         """A line that stays."""
+        if rank() > 0:
+            return
         self.console.print(
             f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True
         )

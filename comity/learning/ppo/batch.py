@@ -162,6 +162,24 @@ class UpdateStatistics:
         self.clipped = 0.0
         self.terms = self.steps = self.skipped = 0
 
+    @staticmethod
+    def of(parts: "Sequence[UpdateStatistics]") -> "UpdateStatistics":
+        """The statistics of all ranks; loss, norm and numbers of steps are the same on each."""
+        together = UpdateStatistics()
+        first = parts[0]
+        together.loss, together.norm = first.loss, first.norm
+        together.steps, together.skipped = first.steps, first.skipped
+        for one in parts:
+            together.policy += one.policy
+            together.value += one.value
+            together.entropy += one.entropy
+            together.ratio += one.ratio
+            together.lowest = min(together.lowest, one.lowest)
+            together.highest = max(together.highest, one.highest)
+            together.clipped += one.clipped
+            together.terms += one.terms
+        return together
+
     def add(
         self,
         policy: torch.Tensor,

@@ -32,7 +32,7 @@ from comity.learning.ppo.objective import (
     policy_losses,
     value_losses,
 )
-from comity.learning.training_batch import TermOutputs, TrainingSequence
+from comity.learning.training_batch import TermOutputs, TrainingSequence, local_sequences
 from comity.learning.value_head import ValueHead
 
 
@@ -103,7 +103,7 @@ class PpoLearner(Learner):
         batch = PpoBatch(self.ppo, sequences, scores)
         self._has_stepped = False
         if self._dropout or self.ppo.epochs * self.ppo.minibatches > 1:
-            self._prepare(batch, self.current_terms(sequences, recording))
+            self._prepare(batch, self._local_terms(batch, recording))
         statistics = UpdateStatistics()
         parts = [p for epoch in range(self.ppo.epochs) for p in self._minibatches(sequences, epoch)]
         for first in range(0, len(parts), self.ppo.accumulation):
@@ -117,7 +117,7 @@ class PpoLearner(Learner):
         self.version += 1
         self.mean_advantages = batch.mean_advantages()
         return {
-            **statistics.summary(),
+            **UpdateStatistics.of(self.ranks.gather(statistics)).summary(),
             "kl": divergence if self.ppo.kl > 0 else None,
             "kl_coefficient": coefficient,
             "score_mean": self.moments.mean,
@@ -125,7 +125,7 @@ class PpoLearner(Learner):
             "value_mean": float(batch.values.mean()),
             "learning_rate": rate,
             "decisions": decisions,
-            "tokens_learned": self._tokens_computed() - computed,
+            "tokens_learned": self.ranks.total(self._tokens_computed() - computed),
         }
 
     def _scores(self, sequences: Sequence[TrainingSequence]) -> dict[int, float]:
@@ -163,6 +163,7 @@ class PpoLearner(Learner):
             total, ratio = total + one, ratio + ratios / len(parts)
             if recording is not None:
                 recording.release()
+        total, ratio = self.ranks.total(total), self.ranks.total(ratio)
         if self.ppo.ratio_limit is not None and ratio > self.ppo.ratio_limit:
             self.optimizer.zero_grad(set_to_none=True)
             statistics.skipped += 1
@@ -190,8 +191,8 @@ class PpoLearner(Learner):
             if not batch.prepared:
                 # A single pass: its outputs are the batch's. This needs all sequences at once,
                 # so split batches are computed once more without gradients.
-                whole = len(run) == len(part)
-                first = outputs if whole else self.current_terms(batch.sequences)
+                whole = len(run) == len(local_sequences(part))
+                first = outputs if whole else self._local_terms(batch)
                 self._prepare(batch, first, run if whole else None)
             old = batch.of(run)
             change, entropy = self._logprob_change(run, outputs, old)
@@ -213,7 +214,18 @@ class PpoLearner(Learner):
             return result
 
         self.backward(part, loss, recording)
+        if not batch.prepared:  # Nothing to compute here, but other ranks wait.
+            self._prepare(batch, self._local_terms(batch))
         return total, ratios / terms
+
+    def _local_terms(self, batch: PpoBatch, recording: Session | None = None) -> TermOutputs:
+        """The terms of this rank's sequences under the current policy."""
+        local = local_sequences(batch.sequences)
+        if local:
+            return self.current_terms(local, recording)
+        device, width = self._engine.device, self.value_head.linear.in_features
+        nothing = torch.zeros(0, device=device)
+        return TermOutputs(nothing, nothing, torch.zeros(0, width, device=device))
 
     def _prepare(
         self,
@@ -221,15 +233,43 @@ class PpoLearner(Learner):
         outputs: TermOutputs,
         sequences: Sequence[TrainingSequence] | None = None,
     ) -> None:
-        """Compute a batch's constants from outputs without dropout, also of the value head."""
+        """Compute a batch's constants from outputs without dropout, also of the value head.
+
+        `outputs`: of this rank's sequences, in the order of `sequences`.
+        """
         training = self.value_head.training
         self.value_head.eval()
         with torch.no_grad():
             values = self.value_head(outputs.hidden.detach())
         self.value_head.train(training)
-        sequences = batch.sequences if sequences is None else sequences
-        reference = self.reference.logprobs(sequences) if self.ppo.kl > 0 else None
+        sequences = local_sequences(batch.sequences) if sequences is None else sequences
+        reference = None
+        if self.ppo.kl > 0:
+            reference = self.reference.logprobs(sequences) if sequences else values
+        if self.ranks.size > 1:
+            sequences, outputs, values, reference = self._gather_terms(
+                batch, sequences, outputs, values, reference
+            )
         batch.prepare(outputs, values, reference, self.kl.coefficient, sequences)
+
+    def _gather_terms(
+        self,
+        batch: PpoBatch,
+        sequences: Sequence[TrainingSequence],
+        outputs: TermOutputs,
+        values: torch.Tensor,
+        reference: torch.Tensor | None,
+    ) -> tuple[list[TrainingSequence], TermOutputs, torch.Tensor, torch.Tensor | None]:
+        """The sequences of all ranks, rank by rank, and what `PpoBatch.prepare` needs of them."""
+        place = {id(one): number for number, one in enumerate(batch.sequences)}
+        columns = [outputs.logprobs, outputs.entropy, values]
+        columns += [] if reference is None else [reference]
+        own = torch.stack([one.detach().cpu() for one in columns])
+        parts = self.ranks.gather(([place[id(one)] for one in sequences], own))
+        every = [batch.sequences[number] for numbers, _ in parts for number in numbers]
+        table = torch.cat([terms for _, terms in parts], dim=1).to(values.device)
+        found = TermOutputs(table[0], table[1], outputs.hidden)
+        return every, found, table[2], None if reference is None else table[3]
 
     def _logprob_change(
         self, run: Sequence[TrainingSequence], outputs: TermOutputs, old: RolloutTerms

@@ -1,0 +1,1 @@
+"""Several processes ("ranks") that train one run together; knows PyTorch's processes only."""

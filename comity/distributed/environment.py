@@ -1,0 +1,49 @@
+"""The place of this process among those that torchrun started, from its environment.
+
+Other launchers that set the same variables work, too. Does not import torch.
+"""
+
+import os
+from collections.abc import Sequence
+
+from comity.errors import ComityError
+
+REQUIRED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""Variables that torchrun sets for every process."""
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a launcher."""
+    if any(name not in os.environ for name in REQUIRED):
+        return 1
+    return _number("WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """Number of this process among all ranks, from 0."""
+    return _number("RANK", 0) if world_size() > 1 else 0
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, from 0."""
+    return _number("LOCAL_RANK", 0) if world_size() > 1 else 0
+
+
+def check_command(arguments: Sequence[str]) -> None:
+    """Raises `ComityError` if several ranks run a command that is for one process."""
+    if world_size() == 1:
+        return
+    unfit = next((one for one in ("--dry-run", "--multirun", "-m") if one in arguments), None)
+    if unfit is not None:
+        raise ComityError(f"{unfit} needs one process, not {world_size()} ranks")
+    if arguments[:1] != ["train"]:
+        command = arguments[0] if arguments else ""
+        raise ComityError(
+            "only `comity train` runs with several ranks; start "
+            f"`comity {command}` without torchrun"
+        )
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else default
