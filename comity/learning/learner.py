@@ -226,7 +226,9 @@ class Learner:
             group["lr"] = self.rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if not all(torch.isfinite(weight).all() for weight in self._trainable_parameters()):
+        # One number for all weights: a GPU is waited for once.
+        finite = [torch.isfinite(weight).all() for weight in self._trainable_parameters()]
+        if not torch.stack(finite).all():
             raise WorkError(
                 f"weights of adapter {self.adapter!r} are not finite after a step at learning "
                 f"rate {self.rate:g}; lower optimizer.learning_rate"

@@ -162,3 +162,28 @@ def test_learned_positions_end(tiny_model: Callable[[str], Path]) -> None:
     talk.append([20] * 1015)
     with pytest.raises(ComityError, match="the model has 1024 positions"):
         session.sample([SampleRequest(talk, 20, frozenset(), np.random.default_rng(0))])
+
+
+def test_seats_that_answer_in_turn_keep_their_decoders(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two adapters in turn, then one with fewer answers: no third set of windows."""
+    made: list[object] = []
+    begin = decoding.StaticDecoder.__init__
+
+    def counted(self: decoding.StaticDecoder, *arguments: object) -> None:
+        made.append(arguments[1])
+        begin(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decoding.StaticDecoder, "__init__", counted)
+    engine = engine_of(tiny_model("llama"), static=True)
+    session = engine.session()
+    for round_, (adapter, count) in enumerate([("one", 4), ("two", 4), ("one", 4), ("two", 2)]):
+        requests = []
+        for i in range(count):
+            talk = session.conversation(adapter)
+            talk.append(list(range(20 + i, 40 + i)))
+            rng = np.random.default_rng(10 * round_ + i)
+            requests.append(SampleRequest(talk, 12, frozenset(), rng))
+        session.sample(requests)
+    assert made == [(("one", 0, 4),), (("two", 0, 4),)]

@@ -16,13 +16,13 @@ from typing import Protocol
 
 import torch
 
-from comity.engines.local.attention import AttentionScoring, attend_masked
 from comity.engines.local.context_limit import ContextLimit
 from comity.engines.local.conversation import Conversation
 from comity.engines.local.kv_cache import KVCache
 from comity.engines.local.prefix_tree import PrefixTree
 from comity.engines.local.sampling import SamplingState, sample_tokens
 from comity.engines.local.scoring import LMHead
+from comity.engines.local.windows import Windows
 
 WINDOW_STEP = 256
 """Windows grow by multiples of so many positions, so that few graphs are recorded."""
@@ -31,7 +31,6 @@ MEMORY_SHARE = 0.4
 passes."""
 MIN_TOKENS = 8
 """With fewer tokens to sample, recording a graph takes longer than it saves."""
-
 Routes = tuple[tuple[str | None, int, int], ...]
 """(adapter, first row, end row)."""
 
@@ -59,98 +58,6 @@ class DecodingEngine(Protocol):
         ...
 
 
-class Windows:
-    """Keys and values of B rows with W positions each; the forward context of `decode_step`.
-
-    Attention of a row's new token is to the positions up to its own, as far as a sliding window
-    reaches. Position p of a row holds token p of its conversation.
-    """
-
-    checkpointing = False
-
-    def __init__(self, rows: int, width: int, device: torch.device) -> None:
-        self.width = width
-        self.positions = torch.zeros(rows, dtype=torch.int64, device=device)
-        """Position of each row's new token."""
-        self._rows = torch.arange(rows, device=device)
-        self._keys = torch.arange(width, device=device)
-        self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        """By layer: `[B, kv_heads, W, dim]`."""
-        self._biases: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def load(self, cache: KVCache, paths: Sequence[Sequence[int]]) -> None:
-        """Copy the slots of each row's conversation from a cache; a row without any is idle."""
-        device = self.positions.device
-        longest = max(len(path) for path in paths)
-        padded = [[*path, *[0] * (longest - len(path))] for path in paths]
-        slots = torch.tensor(padded, dtype=torch.int64, device=device).flatten()
-        for layer, kept in cache.layers.items():
-            if layer not in self._layers:
-                shapes = [(len(self), one.shape[1], self.width, one.shape[2]) for one in kept]
-                key, value = (one.new_zeros(shape) for one, shape in zip(kept, shapes, strict=True))
-                self._layers[layer] = key, value
-            for window, one in zip(self._layers[layer], kept, strict=True):
-                found = one.index_select(0, slots).view(len(paths), longest, *one.shape[1:])
-                window[:, :, :longest] = found.transpose(1, 2)
-
-    def store(
-        self, cache: KVCache, first_slot: int, rows: Sequence[int], positions: Sequence[int]
-    ) -> None:
-        """Copy single positions of rows to a cache, from slot `first_slot` on."""
-        device = self.positions.device
-        at, where = (
-            torch.tensor(one, dtype=torch.int64, device=device) for one in (rows, positions)
-        )
-        for layer, (key, value) in self._layers.items():
-            cache.extend(layer, first_slot, key[at, :, where], value[at, :, where])
-
-    def begin_pass(self) -> None:
-        """The biases depend on the positions of the new tokens."""
-        self._biases = {}
-
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scoring: AttentionScoring,
-        sliding_window: int | None,
-    ) -> torch.Tensor:
-        """Store the new tokens' keys and values, and attend: see `packed_attention`."""
-        keys, values = self._layers[layer]
-        keys[self._rows, :, self.positions] = key.squeeze(0).transpose(0, 1).to(keys.dtype)
-        values[self._rows, :, self.positions] = value.squeeze(0).transpose(0, 1).to(values.dtype)
-        heads, rows, dim = query.shape[1:]
-        # Query heads that share a key head are rows of one matrix: keys are not repeated.
-        q = query.squeeze(0).transpose(0, 1).reshape(rows, keys.shape[1], -1, dim)
-        dtype = keys.dtype if scoring.plain else torch.float32
-        bias = self._bias(sliding_window, dtype)
-        out = attend_masked(q.to(keys.dtype), keys, values, bias, scoring)
-        return out.reshape(1, rows, heads, -1).to(query.dtype)
-
-    def _bias(self, sliding_window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """0 where a row's new token sees a position, else -inf: `[B, 1, 1, W]`."""
-        made = self._biases.get((sliding_window, dtype))
-        if made is None:
-            new = self.positions[:, None]
-            seen = self._keys <= new
-            if sliding_window is not None:
-                seen = seen & (self._keys > new - sliding_window)
-            made = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-            made = made.masked_fill(~seen, float("-inf"))[:, None, None]
-            self._biases[sliding_window, dtype] = made
-        return made
-
-    @staticmethod
-    def nbytes(cache: KVCache, rows: int, width: int) -> int:
-        """Bytes of windows for what a cache holds."""
-        return sum(rows * width * one[0].nbytes for kept in cache.layers.values() for one in kept)
-
-
 class StaticDecoder:
     """Passes of one token per row; on CUDA, from the second one on, replays of a graph."""
 
@@ -165,12 +72,10 @@ class StaticDecoder:
         self._passes = 0
 
     def fits(self, needed: Routes, width: int) -> bool:
-        """Whether there is a row for every conversation of each adapter, wide enough."""
-        if width > self.windows.width or len(needed) != len(self.routes):
-            return False
-        return all(
-            name == other and end - first <= last - begin
-            for (name, first, end), (other, begin, last) in zip(needed, self.routes, strict=True)
+        """Whether there are so many rows of each adapter, wide enough; of the same adapters."""
+        return width <= self.windows.width and all(
+            end - first <= last - begin
+            for (_, first, end), (_, begin, last) in zip(needed, self.routes, strict=True)
         )
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
@@ -210,25 +115,25 @@ class StaticDecoder:
 
 
 class Decoding:
-    """Samples the answers of a session with a `StaticDecoder`, which it keeps for the next ones."""
+    """Samples the answers of a session with static decoders, which it keeps for the next ones."""
 
     def __init__(self, engine: DecodingEngine, tree: PrefixTree, cache: KVCache) -> None:
         self._engine = engine
         self._tree = tree
         self._cache = cache
-        self._decoder: StaticDecoder | None = None
+        self._decoders: dict[tuple[str | None, ...], StaticDecoder] = {}
+        """By the adapters of their rows: seats that answer in turn have one each."""
 
     def pays(self, answers: Sequence[SamplingState]) -> bool:
         """Whether so many tokens are missing that windows save time, and there is room for them."""
         if max(answer.missing for answer in answers) < MIN_TOKENS:
             return False
-        if self._engine.device.type != "cuda":
+        if self._engine.device.type != "cuda" or self._decoder_for(answers) is not None:
             return True
-        free, _ = torch.cuda.mem_get_info(self._engine.device)
-        reserved = torch.cuda.memory_reserved(self._engine.device)
-        free += reserved - torch.cuda.memory_allocated(self._engine.device)
         needed = Windows.nbytes(self._cache, len(answers), _width(answers))
-        return needed < MEMORY_SHARE * free
+        if needed > MEMORY_SHARE * free_memory(self._engine.device):
+            self._decoders.clear()
+        return needed <= MEMORY_SHARE * free_memory(self._engine.device)
 
     def run(self, answers: Sequence[SamplingState], allow_pause: bool) -> None:
         """Sample until every answer has stopped or, with `allow_pause`, may pause.
@@ -242,7 +147,7 @@ class Decoding:
 
     def _run_window(self, answers: list[SamplingState], allow_pause: bool) -> list[SamplingState]:
         """The same, until a window is full: returns the answers that go on."""
-        decoder, rows = self._decoder_for(answers)
+        decoder, rows = self._placed(answers)
         windows = decoder.windows
         talks = {row: answer.request.conversation for row, answer in rows.items()}
         paths = [talks[row]._slots if row in talks else [] for row in range(len(windows))]
@@ -293,23 +198,28 @@ class Decoding:
         for answer, token, logprob in zip(answers, tokens, logprobs, strict=True):
             answer.accept(token, logprob)
 
-    def _decoder_for(
+    def _decoder_for(self, answers: Sequence[SamplingState]) -> StaticDecoder | None:
+        """The decoder with a wide row for each answer, if there is one."""
+        needed = _routes(answers)
+        found = self._decoders.get(_adapters(needed))
+        return found if found is not None and found.fits(needed, _width(answers)) else None
+
+    def _placed(
         self, answers: Sequence[SamplingState]
     ) -> tuple[StaticDecoder, dict[int, SamplingState]]:
         """A decoder with a row for each answer, and the rows."""
-        needed = _routes([answer.request.conversation.adapter for answer in answers])
-        width = _width(answers)
-        if self._decoder is None or not self._decoder.fits(needed, width):
-            self._decoder = None  # Its memory is free before there is another.
-            self._decoder = StaticDecoder(self._engine, needed, width)
+        needed = _routes(answers)
+        decoder = self._decoder_for(answers)
+        if decoder is None:
+            self._decoders.pop(_adapters(needed), None)  # Its memory is free before the next one's.
+            decoder = StaticDecoder(self._engine, needed, _width(answers))
+            self._decoders[_adapters(needed)] = decoder
         rows = {
-            row: answer
-            for (_, first, end), (_, begin, _) in zip(needed, self._decoder.routes, strict=True)
-            for row, answer in zip(
-                range(begin, begin + end - first), answers[first:end], strict=True
-            )
+            begin + i: answer
+            for (_, first, end), (_, begin, _) in zip(needed, decoder.routes, strict=True)
+            for i, answer in enumerate(answers[first:end])
         }
-        return self._decoder, rows
+        return decoder, rows
 
     def _keep(
         self, windows: Windows, talks: Mapping[int, Conversation], computed: Sequence[int]
@@ -328,15 +238,26 @@ class Decoding:
             windows.store(self._cache, first_slot, rows, positions)
 
 
-def _routes(adapters: Sequence[str | None]) -> Routes:
-    """The rows of each adapter; equal ones follow each other."""
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a CUDA device, with those that torch holds without using them."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _routes(answers: Sequence[SamplingState]) -> Routes:
+    """The rows of each adapter, if every answer has one; equal adapters follow each other."""
     routes: list[tuple[str | None, int, int]] = []
-    for row, name in enumerate(adapters):
+    for row, answer in enumerate(answers):
+        name = answer.request.conversation.adapter
         if routes and routes[-1][0] == name:
             routes[-1] = (name, routes[-1][1], row + 1)
         else:
             routes.append((name, row, row + 1))
     return tuple(routes)
+
+
+def _adapters(routes: Routes) -> tuple[str | None, ...]:
+    return tuple(name for name, _, _ in routes)
 
 
 def _width(answers: Sequence[SamplingState]) -> int:

@@ -22,7 +22,7 @@ from comity.engines.local.adapters.lora_layers import model_body
 from comity.engines.local.attention import ForwardContext
 from comity.engines.local.check_conditions import plain_attention
 from comity.engines.local.context_limit import context_limit
-from comity.engines.local.decoding import Routes, Windows
+from comity.engines.local.decoding import Routes
 from comity.engines.local.kv_cache import Cache, KVCache, PrefixCache
 from comity.engines.local.model_check import check_model, unsupported_errors
 from comity.engines.local.packing import HiddenStates, PackedBatch, pack
@@ -30,6 +30,7 @@ from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
 from comity.engines.local.sampling import SamplingState
 from comity.engines.local.scoring import LMHead
 from comity.engines.local.session import Session
+from comity.engines.local.windows import Windows
 from comity.errors import ComityError, WorkError
 
 # Registered here, not in `attention`: sessions, records and reports do not import transformers.
