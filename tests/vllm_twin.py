@@ -5,17 +5,20 @@ everything between a session and the server is used: requests, names, folders, r
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
 
+from comity.engines.chat import ChatFormat
 from comity.engines.grammar import GrammarCompiler
 from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model, load_tokenizer
 from comity.engines.local.sampling import SampleRequest
 from comity.engines.vllm.check import local_logprobs
 
@@ -35,7 +38,14 @@ class VllmTwin:
         self.owner = "vllm"
         self.cut: int | None = None
         """Tokens after which every answer ends."""
+        self.failures = 0
+        """New starts until the server works; before, it refuses completions and has no adapters."""
         self._lock = Lock()
+
+    def forget(self) -> None:
+        """Lose all adapters, as a server that was started again."""
+        for name in list(self.engine.adapters.names):
+            self.engine.adapters.remove(name)
 
     def get(self, path: str) -> tuple[int, Any]:
         data = [{"id": "base", "owned_by": self.owner, "parent": None}]
@@ -51,6 +61,8 @@ class VllmTwin:
                 self.loaded.append(name)
                 return 200, {}
             if path == "/v1/unload_lora_adapter":
+                if body["lora_name"] not in self.engine.adapters.names:
+                    return 404, {"error": {"message": f"{body['lora_name']} is not loaded"}}
                 self.engine.adapters.remove(body["lora_name"])
                 return 200, {}
             if "prompt_logprobs" in body:
@@ -63,6 +75,9 @@ class VllmTwin:
         return {"choices": [{"prompt_logprobs": rows}]}
 
     def _complete(self, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.failures > 0:
+            self.forget()
+            return 500, {"error": {"message": "EngineDeadError"}}
         self.bodies.append(body)
         adapter = None if body["model"] == "base" else body["model"]
         if adapter is not None and adapter not in self.engine.adapters.names:
@@ -102,8 +117,14 @@ class VllmTwin:
         }
 
 
+def make_twin(folder: Path) -> VllmTwin:
+    """A twin that serves the model in a folder, in float32."""
+    chat = ChatFormat.from_tokenizer(load_tokenizer(str(folder)))
+    return VllmTwin(Engine(load_model(str(folder), "float32", "cpu")), GrammarCompiler(chat))
+
+
 @contextmanager
-def serving(twin: VllmTwin) -> Iterator[str]:
+def serving(twin: VllmTwin, port: int = 0) -> Iterator[str]:
     """The twin behind HTTP; its URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -127,7 +148,7 @@ def serving(twin: VllmTwin) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -136,3 +157,9 @@ def serving(twin: VllmTwin) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+if __name__ == "__main__":  # In the place of `vllm.entrypoints.openai.api_server`.
+    given = dict(zip(sys.argv[1:], sys.argv[2:], strict=False))
+    with serving(make_twin(Path(given["--model"])), int(given["--port"])):
+        Event().wait()

@@ -25,9 +25,13 @@ class EventLoop:
         """Run one and wait for it."""
         return wait(self.start([work]))[0]
 
+    @property
+    def is_closed(self) -> bool:
+        return self._loop.is_closed()
+
     def close(self) -> None:
         """Stop the loop; nothing may be running."""
-        if self._loop.is_closed():
+        if self.is_closed:
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

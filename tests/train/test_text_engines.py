@@ -1,20 +1,25 @@
 """`engine=vllm` in an experiment: where the server comes from, and what is refused before."""
 
-from collections.abc import Callable
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from comity.config.compose import compose
-from comity.engines.chat import ChatFormat
-from comity.engines.grammar import GrammarCompiler
-from comity.engines.local.engine import Engine
-from comity.engines.local.models import load_model, load_tokenizer
+from comity.config.schema import Config
+from comity.engines.vllm.sampler import VllmSampler
+from comity.engines.vllm.server import VllmServer
 from comity.errors import ComityError
 from comity.experiments import text_engines
 from comity.train import train
-from tests.train.small import decisions, short_rules
-from tests.vllm_twin import VllmTwin, serving
+from tests.train.small import decisions, metrics, short_rules
+from tests.vllm_twin import make_twin, serving
 
 
 @pytest.mark.parametrize(
@@ -44,39 +49,95 @@ def test_everything_is_computed_here_by_default() -> None:
     assert compose("smoke").engine.name == "local"
 
 
-def test_a_training_run_with_messages_on_a_server(
-    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two updates of a negotiation: the second is played with the first one's weights."""
+def negotiation(folder: Path, output: Path, *changes: str) -> Config:
+    """Two updates of a negotiation with messages of four tokens."""
+    return compose(
+        "",
+        [
+            f"model.name={folder}",
+            "model.dtype=float32",
+            *("game=trust_and_split_rps", "prompt=negotiation", "game.length.rounds=1"),
+            *("answer.message_tokens=4", "matches=2", "model.system=null"),
+            "iterations=2",
+            f"output={output}",
+            "engine=vllm",
+            *changes,
+        ],
+    )
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No server of other tests, short rules, and none left behind."""
     monkeypatch.setattr(text_engines, "_shared", {})
     short_rules(monkeypatch)
+    yield
+    for sampler in text_engines._shared.values():
+        with suppress(ComityError):
+            sampler.close()
+
+
+def test_a_training_run_with_messages_on_a_server(
+    tiny_model: Callable[[str], Path], tmp_path: Path, alone: None
+) -> None:
+    """Two updates: the second is played with the first one's weights."""
     folder = tiny_model("llama")
-    twin = VllmTwin(
-        Engine(load_model(str(folder), "float32", "cpu")),
-        GrammarCompiler(ChatFormat.from_tokenizer(load_tokenizer(str(folder)))),
-    )
+    twin = make_twin(folder)
     with serving(twin) as url:
-        config = compose(
-            "",
-            [
-                f"model.name={folder}",
-                "model.dtype=float32",
-                *("game=trust_and_split_rps", "prompt=negotiation", "game.length.rounds=1"),
-                *("answer.message_tokens=4", "matches=2", "model.system=null"),
-                "iterations=2",
-                f"output={tmp_path / 'runs'}",
-                "engine=vllm",
-                f"engine.url={url}",
-                f"engine.adapters={tmp_path / 'served'}",
-            ],
-        )
-        run = train(config, report=False)
+        given = [f"engine.url={url}", f"engine.adapters={tmp_path / 'served'}"]
+        run = train(negotiation(folder, tmp_path / "runs", *given), report=False)
         assert len(set(twin.loaded)) == 2
         assert {body["model"] for body in twin.bodies} == set(twin.loaded)
         assert any(d.kind == "message" for d in decisions(run))
+        assert [row["importance_mean"] for row in metrics(run)] == pytest.approx([1, 1], abs=1e-3)
         # Unload what is left while the server is still there.
         for sampler in text_engines._shared.values():
             sampler.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_is_started_again(
+    tiny_model: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    alone: None,
+) -> None:
+    """By Comity, which had started it; the run has the numbers of an undisturbed one."""
+    program = tmp_path / "python"
+    # In the place of vLLM's server, the twin.
+    root, twin = Path(__file__).parents[2], f'"{sys.executable}" -m tests.vllm_twin "$@"'
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = -c ]; then exit 0; fi\nshift 2\nPYTHONPATH="{root}" exec {twin}\n'
+    )
+    program.chmod(0o755)
+    folder = tiny_model("llama")
+    real, servers, rows = VllmServer.__init__, [], []
+
+    def noted(self: VllmServer, *args: Any, **more: Any) -> None:
+        real(self, *args, **more)
+        servers.append(self)
+
+    monkeypatch.setattr(VllmServer, "__init__", noted)
+    ask = VllmSampler.sample
+    calls = count()
+
+    def sample(self: VllmSampler, *args: Any) -> Any:
+        if killing and next(calls) == 3:
+            os.killpg(servers[0]._process.pid, signal.SIGKILL)
+        return ask(self, *args)
+
+    monkeypatch.setattr(VllmSampler, "sample", sample)
+    for killing in (True, False):
+        output = tmp_path / f"runs-{killing}"
+        run = train(negotiation(folder, output, f"engine.python={program}"), report=False)
+        rows.append([(d.tokens, d.reward) for d in decisions(run)])
+        assert len(metrics(run)) == 2
+    assert len(servers) == 2
+    assert "starting it again" in capsys.readouterr().err
+    assert rows[0] == rows[1]
+    for server in servers:
+        server.close()
 
 
 def test_an_absent_server_is_told_before_anything_is_played(

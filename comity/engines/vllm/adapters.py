@@ -1,18 +1,22 @@
 """Adapters on the server: written to a folder and loaded under a name that never changes meaning.
 
 The name ends with a hash of the weights. A server keeps what it computed by an adapter's name, so
-other weights under an old name would be played with the old ones' cache.
+other weights under an old name would be played with the old ones' cache. A prefix of the process
+keeps apart the adapters of several processes that share a server.
 """
 
 import hashlib
 import re
+import secrets
 import shutil
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from comity.engines.local.engine import Engine
 from comity.engines.vllm.client import VllmClient
+from comity.errors import WorkError
 
 KEPT = 8
 """Adapters that stay on the server, at least those of one batch."""
@@ -28,6 +32,7 @@ class ServedAdapters:
         self._folder = folder
         self._kept = kept
         self._loaded: OrderedDict[str, None] = OrderedDict()
+        self._prefix = secrets.token_hex(4)
 
     def names(self, engine: Engine, adapters: Collection[str | None]) -> dict[str | None, str]:
         """The server's name of each adapter with its present weights; loads what is new."""
@@ -36,18 +41,26 @@ class ServedAdapters:
             if adapter is None:
                 found[adapter] = self._base
                 continue
-            name = served_name(engine, adapter)
+            name = f"{self._prefix}-{served_name(engine, adapter)}"
             found[adapter] = name
             if name in self._loaded:
                 self._loaded.move_to_end(name)
                 continue
             folder = self._folder / name
             engine.adapters.save(adapter, folder)
+            self._loaded[name] = None  # Before it is known to be: `move` unloads it.
             self._client.load_adapter(name, str(folder.absolute()))
-            self._loaded[name] = None
         while len(self._loaded) > max(self._kept, len(found)):
             self._unload(next(iter(self._loaded)))
         return found
+
+    def move(self, client: VllmClient, base: str) -> None:
+        """Go on with another connection, to the same server or to a new one."""
+        self._client, self._base = client, base
+        for name in self._loaded:
+            with suppress(WorkError):  # A new server does not know it.
+                client.unload_adapter(name)
+        self._loaded.clear()
 
     def close(self) -> None:
         """Unload everything from the server, which may serve others after us."""

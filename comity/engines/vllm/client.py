@@ -15,6 +15,10 @@ DEADLINE = 1800.0
 """Seconds for an answer; a batch of long ones waits in the server's queue."""
 
 
+class ServerLostError(WorkError):
+    """The server has ended, does not answer, or has lost an adapter, as after a new start."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """Sampled tokens with their log-probabilities in the distribution sampled from."""
@@ -41,9 +45,10 @@ class VllmClient:
         self._loop = EventLoop()
 
     def close(self) -> None:
-        """Close all connections."""
-        self._loop.run(self._openai.close())
-        self._loop.close()
+        """Close all connections; once more does nothing."""
+        if not self._loop.is_closed:
+            self._loop.run(self._openai.close())
+            self._loop.close()
 
     def model(self) -> str:
         """Name of the served base model; `ComityError` where no vLLM server is."""
@@ -108,13 +113,15 @@ class VllmClient:
             return await self._openai.post(path, cast_to=object, body=body)
         except openai.APIStatusError as error:
             text = " ".join(printable(error.message).split())[:300]
-            raise WorkError(f"the server at {self.url} refuses {path}: {text}") from None
+            unknown = error.status_code == 404 and path == "/completions"
+            kind = ServerLostError if unknown or error.status_code >= 500 else WorkError
+            raise kind(f"the server at {self.url} refuses {path}: {text}") from None
         except openai.APITimeoutError:
-            raise WorkError(
+            raise ServerLostError(
                 f"the server at {self.url} does not answer in {DEADLINE:.0f} s"
             ) from None
         except openai.APIConnectionError as error:
-            raise WorkError(
+            raise ServerLostError(
                 f"the server at {self.url} cannot be reached ({error.__cause__ or error}); start "
                 "it, or let engine.python start one"
             ) from None
