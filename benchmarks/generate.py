@@ -41,8 +41,11 @@ class Generate:
         """Whether graphs are kept for the update: no."""
         return False
 
-    def release(self) -> None:
+    def finish(self) -> None:
         """Does nothing: there is no cache."""
+
+    def release(self) -> None:
+        """The same."""
 
     def conversation(self, adapter: str | None) -> Conversation:
         return Conversation(adapter)

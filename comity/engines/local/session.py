@@ -120,7 +120,7 @@ class Session:
     def finish(self) -> None:
         """Free everything but recorded passes, for `recorded_states`; nothing is computed after."""
         if self.is_recording:
-            self._cache, self._outputs = KVCache(), {}
+            self._cache, self._outputs, self._decoding = KVCache(), {}, None
         else:
             self.release()
 
