@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from comity.commands.machine import ENGINES, Machine, process_bytes, this_machine
+from comity.commands.machine import ENGINES, Machine, process_bytes, size, this_machine
 from comity.commands.plan import Runs, runs_of
 from comity.config.schema import Composition, Config
 from comity.experiments.memory import Memory, predict_memory
@@ -206,7 +206,7 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
             "processor",
             f"{machine.processor}, {machine.cores} cores usable, {machine.threads} threads",
         ),
-        ("memory", f"{_size(machine.memory)}, {_size(machine.available)} available"),
+        ("memory", f"{size(machine.memory)}, {size(machine.available)} available"),
         (
             "matrix rate",
             f"{rates['float32']:g} GFLOP/s in float32, {rates['bfloat16']:g} in bfloat16 ({kind}); "
@@ -218,14 +218,14 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
         rows.append(
             (
                 f"cuda:{number}",
-                f"{gpu.name}, {_size(gpu.memory)}, {_size(gpu.free)} free, compute capability "
+                f"{gpu.name}, {size(gpu.memory)}, {size(gpu.free)} free, compute capability "
                 f"{gpu.capability}, {bfloat16}",
             )
         )
     if not machine.gpus:
         rows.append(("GPU", "none that torch can use"))
     rows.append(("CUDA", f"{machine.cuda or 'not in this torch'}, NCCL {machine.nccl or 'none'}"))
-    rows += [("disk", f"{_size(free)} free in {folder}") for folder, free in machine.disk.items()]
+    rows += [("disk", f"{size(free)} free in {folder}") for folder, free in machine.disk.items()]
     return rows
 
 
@@ -243,23 +243,17 @@ def _need_rows(need: Need) -> Iterator[tuple[str, str]]:
         if key == "activations":
             what = f"{what}, {memory.microbatch_tokens} tokens"
         yield f"{value / 1e6:,.0f} MB", what
-    yield "playing", f"at most {_size(memory.playing)}"
+    yield "playing", f"at most {size(memory.playing)}"
     if memory.gradients:
-        yield "learning", f"at most {_size(memory.learning)}"
+        yield "learning", f"at most {size(memory.learning)}"
     what = "with the program itself" if memory.device == "cpu" else "with CUDA's own memory"
-    free = "" if need.available is None else f" of {_size(need.available)} available"
+    free = "" if need.available is None else f" of {size(need.available)} available"
     answer = {True: ": fits", False: ": does NOT fit", None: ""}[need.fits]
-    yield "in all", f"at most {_size(need.total)} {what}{free}{answer}"
+    yield "in all", f"at most {size(need.total)} {what}{free}{answer}"
     if need.disk:
-        yield "disk", f"at most {_size(need.disk)} of checkpoints, and the records"
+        yield "disk", f"at most {size(need.disk)} of checkpoints, and the records"
     for one in advice(need):
         yield "change", one
-
-
-def _size(number: int | None) -> str:
-    if number is None:
-        return "unknown"
-    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.0f} MB"
 
 
 def _table(title: str, rows: list[tuple[str, str]]) -> Iterator[str]:

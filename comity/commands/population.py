@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from comity.commands.population_page import PAIRS
+from comity.commands.population_plan import check_memory
 from comity.config.compose import to_yaml
 from comity.config.population import load_population
 from comity.config.population_schema import PopulationConfig
@@ -85,6 +86,7 @@ def make_population(
     """
     settings = settings_of(config)
     members = parse(settings.composition, settings.rewards).members
+    check_memory(config, settings)
     if not any(member.startswith(LANGUAGE_MODEL) for member in members):
         return config, build_population(settings)
     experiment = language_model_config(config)

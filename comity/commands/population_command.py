@@ -20,6 +20,8 @@ comity population majority-S --multirun game=prisoners_dilemma_2_1,prisoners_dil
 
 comity population dyads tabular.learning_rate_decay=0.0005
 
+comity population majority-S --dry-run
+
 comity population --resume populations/MINE
 """
 
@@ -63,6 +65,12 @@ def population(
             metavar="FOLDER",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would run, its memory and how long it takes; stop."
+        ),
+    ] = False,
 ) -> None:
     """Train a population of agents that choose their partners, and write a page."""
     from comity.commands.population_launch import start
@@ -70,7 +78,9 @@ def population(
     options = {"iterations": iterations, "runs": runs, "seed": seed, "output": output}
     words = [word for word in (composition, *(overrides or [])) if word]
     with resumable():
-        folders = start(words, options, multirun, config_path, config_name, resume)
+        folders = start(words, options, multirun, config_path, config_name, resume, dry_run)
+    if dry_run:
+        return
     from comity.commands.population_page import write_page, write_pages_together
 
     for folder in folders:

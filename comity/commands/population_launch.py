@@ -18,8 +18,9 @@ def start(
     config_path: str | None = None,
     config_name: str | None = None,
     resume: Path | None = None,
+    is_dry: bool = False,
 ) -> list[Path]:
-    """Train what the arguments ask for; returns the folders.
+    """Train what the arguments ask for; returns the folders. `is_dry`: print the plan only.
 
     `words`: a preset or a composition, then overrides. `options`: iterations, runs, seed and
     output, None where they were not given; they take precedence over the overrides.
@@ -28,7 +29,7 @@ def start(
     if resume is not None:
         more = {**given}
         iterations = more.pop("iterations", None)
-        if words or more or multirun or config_path or config_name:
+        if words or more or multirun or config_path or config_name or is_dry:
             raise ComityError(
                 "--resume goes on with the settings of the folder; only --iterations can be given"
             )
@@ -43,7 +44,7 @@ def start(
         name, overrides = split_words(words)
     overrides = [*overrides, *(text_override(key, str(value)) for key, value in given.items())]
     return launch_kind(
-        *(POPULATION, run_one, name, overrides),
+        *(POPULATION, dry_run if is_dry else run_one, name, overrides),
         multirun=multirun,
         config_dir=config_path,
         config_name=config_name,
@@ -55,3 +56,11 @@ def run_one(config: PopulationConfig) -> Path:
     from comity.commands.population import run_population
 
     return run_population(config)
+
+
+def dry_run(config: PopulationConfig) -> Path:
+    """Print what would run, its memory and the estimated time."""
+    from comity.commands.population_plan import plan
+
+    print("\n".join(plan(config)))
+    return Path(config.output)

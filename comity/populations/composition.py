@@ -28,6 +28,9 @@ BASE = "LLM:base"
 KIND_PREFIXES = {"tabular:": "tabular", "dqn:": "dqn", LANGUAGE_MODEL: "language_model"}
 """Prefix of a learner type, and the kind of agent that it names."""
 
+MOST_AGENTS = 10_000
+"""Most agents of a population. Records have 16 bits for an agent's index."""
+
 _SEPARATOR = re.compile(r"_(?=-?\d+x|$)")
 """An underscore before another item. Names of rewards and folders have underscores too."""
 
@@ -96,6 +99,8 @@ def parse(text: str, more: Collection[str] = ()) -> Composition:
         start += len(item) + 1
     if len(members) < 2:
         raise _at(text, 0, "a population needs at least two agents, such as 1xUT_1xS")
+    if len(members) > MOST_AGENTS:
+        raise _at(text, 0, f"a population has at most {MOST_AGENTS} agents, not {len(members)}")
     return Composition(text, tuple(members))
 
 
@@ -106,6 +111,8 @@ def _members(text: str, item: str, start: int, known: list[str]) -> list[str]:
         raise _at(text, start, "expected COUNTxTYPE items joined by _, such as 8xS_1xUT")
     if int(count) == 0:
         raise _at(text, start, "the count must be at least 1")
+    if int(count) > MOST_AGENTS:
+        raise _at(text, start, f"a population has at most {MOST_AGENTS} agents")
     where = start + len(count) + 1
     if not kind:
         raise _at(text, where, "expected a type after x")

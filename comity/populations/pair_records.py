@@ -47,10 +47,15 @@ class PairWriter(LearningRecords):
         self._games.append(games)
         if len(self._games) * games.selector.size >= ROWS:
             self._flush_games()
+        if self.is_full:
+            self._flush_learning()
 
     def flush(self) -> None:
         """Write everything that waits."""
         self._flush_games()
+        self._flush_learning()
+
+    def _flush_learning(self) -> None:
         for what, columns in self.taken().items():
             first = int(columns["episode"][0])
             for pair, folder in enumerate(self._folders):

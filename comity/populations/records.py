@@ -26,6 +26,12 @@ from comity.populations.episode import COLUMNS, EpisodeGames
 EPISODES = 1000
 """Episodes of a full part."""
 
+VALUES = 1_000_000
+"""Most rows of learned values that wait to be written; one episode's can be more."""
+
+GAME_BYTES, VALUE_BYTES = 80, 200
+"""Memory of a game and of a row of learned values, with the copies while they are written."""
+
 
 class LearningRecords:
     """Statistics and learned values that wait to be written, in columns."""
@@ -33,6 +39,7 @@ class LearningRecords:
     def __init__(self, runs: Sequence[int]) -> None:
         """`runs`: numbers of the runs, `[R]`."""
         self._runs = np.array(runs, dtype=np.int16)
+        self._waiting = 0
         self._learning: dict[str, list[dict[str, np.ndarray]]] = {
             "statistics": [],
             "q_values": [],
@@ -59,6 +66,7 @@ class LearningRecords:
     ) -> None:
         """Keep the learned values `[R, A, S, 2]` of some agents."""
         run, agent, state, action = (one.reshape(-1) for one in np.indices(values.shape))
+        self._waiting += values.size
         self._learning["q_values"].append(
             {
                 "condition": np.full(len(run), condition),
@@ -77,6 +85,7 @@ class LearningRecords:
         """Keep P(C) of some agents in fixed pairs by own and partner's latest move,
         `[R, A, 2, 2]`."""
         run, agent, own, other = (one.reshape(-1) for one in np.indices(chances.shape))
+        self._waiting += chances.size
         self._learning["policies"].append(
             {
                 "condition": np.full(len(run), condition),
@@ -89,9 +98,14 @@ class LearningRecords:
             }
         )
 
+    @property
+    def is_full(self) -> bool:
+        """Whether more learned values wait than should."""
+        return self._waiting > VALUES
+
     def taken(self) -> dict[str, dict[str, np.ndarray]]:
         """The columns of all that waits by the folder's name, which waits no longer."""
-        found = {}
+        self._waiting, found = 0, {}
         for what, kept in self._learning.items():
             if waiting := [one for one in kept if len(one["episode"])]:
                 found[what] = {
@@ -117,11 +131,16 @@ class RecordWriter(LearningRecords):
         waiting.append(games)
         if len(waiting) >= self._episodes:
             self._flush_games(condition)
+        if self.is_full:
+            self._flush_learning()
 
     def flush(self) -> None:
         """Write everything that waits; before every checkpoint and at the end."""
         for condition in list(self._games):
             self._flush_games(condition)
+        self._flush_learning()
+
+    def _flush_learning(self) -> None:
         for what, columns in self.taken().items():
             write_part(self._folder / what, int(columns["episode"][0]), pa.table(columns))
 

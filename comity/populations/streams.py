@@ -18,6 +18,11 @@ Owner = tuple[str | int, ...]
 """Whose stream it is: type and number of an agent, or the environment."""
 
 
+def blocks(most: int) -> int:
+    """Blocks of a stream that are in memory, if one call takes at most so many numbers."""
+    return -(-most // BLOCK) + 1
+
+
 class Draws:
     """Uniform numbers in [0, 1) for every run and owner, in order, for one purpose."""
 
@@ -28,7 +33,7 @@ class Draws:
         self._names = [(seed, run, POPULATION, *owner, purpose) for run in runs for owner in owners]
         self._shape = (len(runs), len(owners))
         self._most = most
-        self._blocks = -(-most // BLOCK) + 1
+        self._blocks = blocks(most)
         self._length = self._blocks * BLOCK
         self._ring = np.empty((len(self._names), self._length))
         self._position = np.zeros(len(self._names), dtype=np.int64)

@@ -157,8 +157,7 @@ class Population:
     @property
     def condition_names(self) -> tuple[str, ...]:
         """Names of all recorded conditions, the population itself first."""
-        control = next(iter(self.conditions.values())).control is not None
-        return (*self.conditions, *([RANDOM_SELECTION] if control else []))
+        return condition_names(self.settings)
 
     def step(self) -> dict[str, EpisodeGames]:
         """Play and learn one episode in every condition; its games by condition."""
@@ -300,6 +299,16 @@ def build_population(
     if groups is None and LANGUAGE_MODELS in kinds:
         raise ComityError("LLM: types need a model: give the population one (model=...)")
     return Population(settings, make)
+
+
+def condition_names(settings: PopulationSettings) -> tuple[str, ...]:
+    """Names of all recorded conditions, the population itself first."""
+    chooses = settings.matching == "selection"
+    controls = {
+        RANDOM_MATCHING: settings.random_matching,
+        RANDOM_SELECTION: settings.random_selection,
+    }
+    return (settings.matching, *(name for name, on in controls.items() if chooses and on))
 
 
 def agent_kinds(settings: PopulationSettings, composition: Composition) -> tuple[str, ...]:

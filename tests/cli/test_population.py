@@ -692,6 +692,7 @@ COMMANDS = sorted(
 def test_a_population_in_the_docs_can_be_composed(line: str) -> None:
     """Of a `--multirun` line, its first values."""
     words = shlex.split(line)[2:]
+    words = [word for word in words if word != "--dry-run"]
     if "--multirun" in words:
         words.remove("--multirun")
         words = [re.sub(r"=([^,\[{]*),.*", r"=\1", word) for word in words]

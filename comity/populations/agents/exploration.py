@@ -52,6 +52,11 @@ def state_inputs(state: str, size: int) -> np.ndarray:
     return np.hstack([moves, np.repeat(np.eye(size), 2, axis=0)]).astype(np.float32)
 
 
+def state_count(state: str, size: int) -> tuple[int, int]:
+    """Shape of `state_inputs`: states, and numbers that stand for one."""
+    return {"partner": (2, 1), "pair": (4, 2)}.get(state, (2 * size, 1 + size))
+
+
 def state_names(state: str, labels: Sequence[str]) -> list[str]:
     """Names of all states in the order of `state_index`: the partner's move, then the rest."""
     if state == "partner":

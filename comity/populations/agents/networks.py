@@ -23,6 +23,16 @@ BETAS, SMALL = (0.9, 0.999), 1e-8
 """Adam's decay rates, and what it adds to the denominator."""
 
 
+def layer_sizes(inputs: int, hidden: int, outputs: int) -> tuple[int, int, int, int]:
+    """Weights and biases of both layers, in the order of `Layers`."""
+    return inputs * hidden, hidden, outputs * hidden, outputs
+
+
+def row_width(inputs: int, hidden: int, outputs: int) -> int:
+    """Numbers in a network's row, padded to whole vectors."""
+    return -(-sum(layer_sizes(inputs, hidden, outputs)) // VECTOR) * VECTOR
+
+
 class Layers(NamedTuple):
     """The weights of B networks, or their gradients, float32."""
 
@@ -42,9 +52,9 @@ class Networks:
     def __init__(
         self, batch: int, inputs: int, hidden: int, outputs: int, learning_rate: float
     ) -> None:
-        self._sizes = (inputs * hidden, hidden, outputs * hidden, outputs)
+        self._sizes = layer_sizes(inputs, hidden, outputs)
         self._shape = (inputs, hidden, outputs)
-        width = -(-sum(self._sizes) // VECTOR) * VECTOR
+        width = row_width(inputs, hidden, outputs)
         self.learning_rate = learning_rate
         self.parameters, self.gradient, self.mean, self.square = (
             np.zeros((batch, width), dtype=np.float32) for _ in range(4)
