@@ -7,6 +7,7 @@ from typing import Any
 
 from comity.config.groups import options
 from comity.evaluation.population.metrics import METRICS as POPULATION_METRICS
+from comity.evaluation.tournament.many_seats.metrics import metrics_of
 from comity.evaluation.tournament.metrics import BOUNDS, METRICS
 from comity.games import GAMES, make_game
 from comity.games.base import Observation, Round
@@ -210,6 +211,17 @@ def tournament_metrics() -> str:
                 one.source,
             )
             for name, one in METRICS.items()
+        ),
+    )
+
+
+def many_seats_metrics() -> str:
+    """Every metric of an agent in games of more than two seats, here four."""
+    return table(
+        ("metric", "title", "definition", "formula", "unit", "source"),
+        (
+            (f"`{name}`", one.title, one.text, f"`{one.formula}`", one.unit, one.source)
+            for name, one in metrics_of(4).items()
         ),
     )
 
