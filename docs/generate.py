@@ -27,8 +27,8 @@ PAGES = (
 )
 TABLES = (
     *("rewards", "strategies", "negotiators", "axelrod_strategies", "iterated_games"),
-    *("split_games", "prompts", "algorithms", "tournament_metrics", "population_metrics"),
-    "population_optima",
+    *("split_games", "prompts", "algorithms", "tournament_metrics", "many_seats_metrics"),
+    *("population_metrics", "population_optima"),
 )
 """Functions of `docs.tables` that templates call."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from comity.config.groups import options
 from comity.evaluation.population.metrics import METRICS as POPULATION_METRICS
 from comity.evaluation.population.optima import OPTIMA
+from comity.evaluation.tournament.many_seats.metrics import metrics_of
 from comity.evaluation.tournament.metrics import BOUNDS, METRICS
 from comity.games import GAMES, make_game
 from comity.games.base import Observation, Round
@@ -222,6 +223,17 @@ def population_optima() -> str:
         (
             (f"`{name}`", one.label, one.definition, f"`{one.formula}`", one.unit)
             for name, one in OPTIMA.items()
+        ),
+    )
+
+
+def many_seats_metrics() -> str:
+    """Every metric of an agent in games of more than two seats, here four."""
+    return table(
+        ("metric", "title", "definition", "formula", "unit", "source"),
+        (
+            (f"`{name}`", one.title, one.text, f"`{one.formula}`", one.unit, one.source)
+            for name, one in metrics_of(4).items()
         ),
     )
 

@@ -1,4 +1,4 @@
-"""`comity tournament`: every ordered pair of players, self-play included.
+"""`comity tournament`: every ordered pair of players, self-play included, or of every composition.
 
 A tournament is a run folder with, beside the usual files,
 
@@ -11,39 +11,30 @@ stopped plays only what is missing; players and matches can be added to a finish
 """
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from comity.commands.play_setup import play_config
+from comity.commands.tournament_play import play_and_record
 from comity.config.player_names import PlayerName, parse_player
 from comity.config.schema import Composition, Config
-from comity.engines.api.usage import describe as describe_usage
 from comity.errors import ComityError
-from comity.evaluation.tournament.records import match_files, read_matches, write_matches
-from comity.evaluation.tournament.round_robin import Batch, RoundRobin, check_seats
+from comity.evaluation.tournament.many_seats.compositions import LIMIT, choose_compositions
+from comity.evaluation.tournament.many_seats.play import ManySeats, check_many_seats
+from comity.evaluation.tournament.round_robin import RoundRobin
+from comity.evaluation.tournament.schedule import Schedule
 from comity.experiments.agent_plans import AgentPlan, plan_agent
-from comity.experiments.agents import Agents
 from comity.files import write_atomically
 from comity.games import make_game
+from comity.games.base import Game
 from comity.players.base import Player
-from comity.rollout.record_files import (
-    conversation_table,
-    decision_table,
-    write_table,
-)
 from comity.runs.folder import RunFolder, stored_config
-from comity.runs.progress import Progress
 from comity.safe_reading import read_object
 
 FILE = "tournament.json"
 """Players and matches of a tournament, in its folder."""
-MISSING = "missing.json"
-"""Why matches are missing, with how many: a model behind an API did not answer."""
-RETRIES = "api_retries.json"
-"""Requests to models behind APIs that had to be sent again, by endpoint, over all sessions."""
 SCHEMA = 1
 OUTPUT = "tournaments"
 """Parent folder of tournaments."""
@@ -63,6 +54,8 @@ class Request:
     seed: int | None = None
     output: str = OUTPUT
     resume: Path | None = None
+    compositions: int | None = None
+    """Compositions that are drawn in games of more than two seats; None: the default."""
 
 
 @dataclass
@@ -72,6 +65,8 @@ class Entry:
     game: str
     matches: int
     players: list[dict[str, Any]] = field(default_factory=list)
+    compositions: int = LIMIT
+    """In games of more than two seats: compositions that are drawn where there are more."""
 
     @property
     def names(self) -> list[str]:
@@ -120,19 +115,42 @@ def run_tournament(request: Request) -> Path:
         )
 
     game = make_game(config.game)
-    check_seats(game)
+    compositions = _compositions(request, stored, game)
     plans = _distinct_plans([plan_agent(name, config) for name in parsed])
     _check_players(stored, plans)
     entry = Entry(
-        stored.game if stored else request.game, matches, [describe(plan) for plan in plans]
+        stored.game if stored else request.game,
+        matches,
+        [describe(plan) for plan in plans],
+        compositions,
     )
+
+    def schedule(players: Mapping[str, Player]) -> Schedule:
+        if game.seats == 2:
+            return RoundRobin(game, players, matches, config.seed)
+        chosen = choose_compositions(list(players), game.seats, compositions, config.seed)
+        return ManySeats(game, players, list(chosen.weights), matches, config.seed)
+
     with _folder(request, config) as folder:
         folder.resume_with = f"comity tournament --resume {folder.path}"
         write_atomically(folder.path / FILE, json.dumps(_as_json(entry), indent=2) + "\n")
-        play_and_record(
-            plans, lambda players: RoundRobin(game, players, matches, config.seed), folder
-        )
+        play_and_record(plans, schedule, folder)
     return folder.path
+
+
+def _compositions(request: Request, stored: Entry | None, game: Game) -> int:
+    """How many compositions are drawn; raises `ComityError` for a game that cannot be played."""
+    if game.seats > 2:
+        check_many_seats(game)
+    elif request.compositions is not None:
+        raise ComityError(
+            "--compositions is for games of more than two seats; here every ordered pair is played"
+        )
+    before = stored.compositions if stored else LIMIT
+    wanted = before if request.compositions is None else request.compositions
+    if wanted < 1:
+        raise ComityError(f"--compositions must be at least 1, not {wanted}")
+    return wanted
 
 
 def read_entry(folder: Path) -> Entry:
@@ -149,7 +167,12 @@ def read_entry(folder: Path) -> Entry:
         )
     try:
         players = [dict(player) for player in found["players"]]
-        return Entry(str(found["game"]), int(found["matches"]), players)
+        return Entry(
+            str(found["game"]),
+            int(found["matches"]),
+            players,
+            int(found.get("compositions", LIMIT)),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ComityError(f"{folder / FILE} cannot be read: {error!r}") from error
 
@@ -160,6 +183,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "game": entry.game,
         "matches": entry.matches,
         "players": entry.players,
+        "compositions": entry.compositions,
     }
 
 
@@ -184,9 +208,8 @@ def _config(request: Request, names: Sequence[PlayerName]) -> Config:
     if not request.game:
         raise ComityError("name a game: comity tournament prisoners_dilemma tit_for_tat random")
     runs = _runs(names)
-    config = play_config(
-        request.game, ["base", "base"], runs, request.overrides, 1, request.seed or 0
-    )
+    config = play_config(request.game, ["base"], runs, request.overrides, 1, request.seed or 0)
+    config = replace(config, seats=["base"] * make_game(config.game).seats)
     return replace(
         config,
         name=f"tournament-{request.game.replace('/', '-')}",
@@ -259,75 +282,3 @@ def _folder(request: Request, config: Config) -> RunFolder:
     if request.resume is not None:
         return RunFolder.open(request.resume)
     return RunFolder.create(config)
-
-
-def play_and_record(
-    plans: Sequence[AgentPlan],
-    robin_of: Callable[[Mapping[str, Player]], RoundRobin],
-    folder: RunFolder,
-    title: str = "tournament",
-) -> None:
-    """Play what is missing of a round robin and write it, batch by batch."""
-    played = {match.key for match in read_matches(folder.path)}
-    number = 1 + max((int(path.stem) for path in match_files(folder.path)), default=-1)
-    missing = Counter[str]()
-    with Progress() as progress, Agents(plans, folder=folder.path) as agents:
-        robin = robin_of(agents.players)
-        done = robin.settled(played)
-        if done == robin.total:
-            progress.say(f"{title}: all {robin.total} matches are played already")
-            return
-        api = agents.api
-
-        def usage() -> str:
-            return "" if api is None else describe_usage(api.used)
-
-        try:
-            with progress.task(title, robin.total, done, usage) as task:
-                for batch in robin.play(played, task.playing):
-                    missing.update(batch.missing.values())
-                    if batch.matches:
-                        _write(folder, number, batch)
-                        task.add(batch.repeats)
-                        number += 1
-        finally:
-            if api is not None:
-                _add_retries(folder.path, api.retries)
-        write_atomically(folder.path / MISSING, json.dumps(missing) + "\n")
-        if missing:
-            progress.warn(
-                f"{missing.total()} matches are missing ({missing.most_common(1)[0][0]}); they are "
-                f"played by: {folder.resume_with}"
-            )
-
-
-def _add_retries(folder: Path, now: Mapping[str, int]) -> None:
-    """Add a session's retries to those of the sessions before."""
-    known = Counter(read_retries(folder))
-    known.update(now)
-    write_atomically(folder / RETRIES, json.dumps(known) + "\n")
-
-
-def read_retries(folder: Path) -> dict[str, int]:
-    """Retries by endpoint; {} where none were counted."""
-    path = folder / RETRIES
-    return {name: int(n) for name, n in read_object(path).items()} if path.exists() else {}
-
-
-def _write(folder: RunFolder, number: int, batch: Batch) -> None:
-    """Write a batch; the matches last, because they say that it is complete."""
-    folder.check_place()
-    if batch.decisions:
-        keys = dict(enumerate(batch.fixtures))
-        for kind, table in (
-            ("conversations", conversation_table(*_with_keys(batch.conversations, keys))),
-            ("decisions", decision_table(*_with_keys(batch.decisions, keys))),
-        ):
-            write_table(folder.path / kind / f"{number:06d}.parquet", table)
-    write_matches(folder.path, number, batch.matches)
-
-
-def _with_keys(records: Sequence[Any], keys: Mapping[int, Any]) -> tuple[Any, dict[str, list[Any]]]:
-    """Records and the columns that name their matches."""
-    names = ("row", "column", "repetition")
-    return records, {name: [getattr(keys[r.match], name) for r in records] for name in names}

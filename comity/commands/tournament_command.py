@@ -18,6 +18,8 @@ comity tournament prisoners_dilemma run:runs/a@10 run:runs/a@20 game.noise=0.05
 comity tournament --resume tournaments/MINE grim_trigger --matches 40
 
 comity tournament --preset axelrod
+
+comity tournament public_goods tit_for_tat always_defect random game.seats=3
 """
 
 
@@ -36,7 +38,7 @@ def tournament(
         ),
     ] = None,
     matches: Annotated[
-        int | None, typer.Option(help="Matches of each ordered pair. [default: 10]")
+        int | None, typer.Option(help="Matches of each pair or composition. [default: 10]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed. [default: 0]")] = None,
     output: Annotated[
@@ -45,11 +47,18 @@ def tournament(
     preset: Annotated[
         str,
         typer.Option(
-            help="A known field: axelrod (the first tournament, 1980) or classic. Players and "
-            "settings given beside it are added.",
+            help="A known field: axelrod (the first tournament, 1980), classic or public-goods. "
+            "Players and settings given beside it are added.",
             metavar="PRESET",
         ),
     ] = "",
+    compositions: Annotated[
+        int | None,
+        typer.Option(
+            help="Games of more than two seats: compositions of agents that are drawn where there "
+            "are more. [default: 200]",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +67,7 @@ def tournament(
         ),
     ] = None,
 ) -> None:
-    """Play every ordered pair of players, self-play included, and write a page."""
+    """Play every ordered pair of players, or every composition of the seats, and write a page."""
     from comity.commands.tournament import Request, run_tournament, split_arguments
     from comity.commands.tournament_page import write_page
 
@@ -83,7 +92,9 @@ def tournament(
         game, matches = game or known.game, known.matches if matches is None else matches
     with resumable():
         folder = run_tournament(
-            Request(game, tuple(named), tuple(overrides), matches, seed, output, resume)
+            Request(
+                game, tuple(named), tuple(overrides), matches, seed, output, resume, compositions
+            )
         )
     print(f"tournament: {folder}\npage: {write_page(folder)}")
 

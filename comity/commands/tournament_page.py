@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from comity.commands.tournament import FILE, MISSING, Entry, read_entry, read_retries
+from comity.commands.tournament import FILE, Entry, read_entry
+from comity.commands.tournament_play import MISSING, read_retries
 from comity.config.player_names import parse_player
 from comity.config.seats import is_scripted, scripted_player
 from comity.engines.api.answer_log import AnswerLog
+from comity.evaluation.tournament.many_seats.compositions import choose_compositions
+from comity.evaluation.tournament.many_seats.records import read_matches as read_seated
+from comity.evaluation.tournament.many_seats.summary import summarize_seats
 from comity.evaluation.tournament.records import StoredMatch, read_matches
 from comity.evaluation.tournament.spoken import Spoken, read_spoken
 from comity.evaluation.tournament.summary import is_symmetric, shown_matches, summarize
@@ -19,6 +23,7 @@ from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import KINDS, Game
 from comity.games.split.game import Split
+from comity.reports.tournament.seats_page import write_seats_page
 from comity.reports.tournament.tournament_page import write_tournament_page
 from comity.rollout.record_files import read_columns
 from comity.runs.folder import stored_config
@@ -39,18 +44,24 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
         "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
         "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
     }
+    answered = {"outcomes": _outcomes(folder), "usage": _usage(folder, entry)}
+    output = output or folder
+    if game.seats > 2:
+        chosen = choose_compositions(entry.names, game.seats, entry.compositions, config.seed)
+        seated = read_seated(folder)
+        summary = summarize_seats(header, seated, game, entry.matches, chosen, **answered)
+        write_atomically(output / "summary.json", json.dumps(summary, allow_nan=False) + "\n")
+        return write_seats_page(summary, output)
     matches = list(read_matches(folder))
     summary = summarize(
         header,
         matches,
         game,
         entry.matches,
-        outcomes=_outcomes(folder),
-        usage=_usage(folder, entry),
+        **answered,
         strategies=_strategies(entry),
         spoken=spoken_in(folder, matches, game),
     )
-    output = output or folder
     write_atomically(output / "summary.json", json.dumps(summary, allow_nan=False) + "\n")
     return write_tournament_page(summary, output)
 

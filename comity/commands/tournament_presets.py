@@ -40,5 +40,12 @@ PRESETS = {
         ),
         ("game.length.rounds=200",),
     ),
+    "public-goods": Preset(
+        "Five strategies in public goods of four seats: unconditional, conditional and random.",
+        "public_goods",
+        ("always_cooperate", "always_defect", "tit_for_tat", "grim_trigger", "random"),
+        ("game.length.rounds=20",),
+        20,
+    ),
 }
 """Every preset by name."""

@@ -48,6 +48,7 @@ VALUE_HEAD: Final = "value head"
 MINIBATCHES: Final = "minibatches"
 CHECK: Final = "check"
 GENERALIZATION: Final = "generalization"
+COMPOSITION: Final = "composition"
 METAGAME: Final = "metagame"
 COMPARISON: Final = "comparison"
 POPULATION: Final = "population"
@@ -89,6 +90,8 @@ STREAMS: Final[dict[str, str]] = {
     CHECK: "seat: test states for a scripted player, before a run",
     GENERALIZATION: "orders or answer, game, episode, round: questions of `comity evaluate`; all "
     "compared policies use the same random numbers",
+    COMPOSITION: "repetition (or none): the seats of a composition of agents, and which "
+    "compositions are played",
     METAGAME: "analysis, number of agents: starts of the replicator dynamics, draws of the Moran "
     "process",
     COMPARISON: "number of pairs: the sign flips of a permutation test",

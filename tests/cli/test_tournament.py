@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from comity.commands.tournament_page import write_page
 from comity.commands.tournament_presets import PRESETS
 from comity.config.player_names import parse_player
 from comity.errors import ComityError
+from comity.evaluation.tournament.many_seats.play import ManySeats
+from comity.evaluation.tournament.many_seats.records import SeatedMatch
+from comity.evaluation.tournament.many_seats.records import read_matches as read_seated
 from comity.evaluation.tournament.records import StoredMatch, match_files, read_matches
 from comity.evaluation.tournament.round_robin import RoundRobin
 from comity.experiments.agent_plans import plan_agent
@@ -131,7 +135,7 @@ def test_adding_players_and_matches_plays_only_what_is_missing(no_model: None) -
 def test_a_killed_tournament_goes_on(no_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("comity.evaluation.tournament.round_robin.SCRIPTED_BATCH", 4)
     whole = stored(tournament(*SCRIPTS, matches=4))
-    write, written = command.write_matches, 0
+    write, written = RoundRobin.write, 0
 
     def interrupted(*arguments: object) -> None:
         nonlocal written
@@ -140,13 +144,13 @@ def test_a_killed_tournament_goes_on(no_model: None, monkeypatch: pytest.MonkeyP
         written += 1
         write(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command, "write_matches", interrupted)
+    monkeypatch.setattr(RoundRobin, "write", interrupted)
     with pytest.raises(KeyboardInterrupt) as raised:
         tournament(*SCRIPTS, matches=4, output="other")
     folder = only_folder(Path("other"))
     assert raised.value.__notes__ == [f"continue with: comity tournament --resume {folder}"]
     assert 8 <= len(stored(folder)) < len(whole)
-    monkeypatch.setattr(command, "write_matches", write)
+    monkeypatch.setattr(RoundRobin, "write", write)
     tournament(game="", resume=folder)
     assert stored(folder) == whole
 
@@ -157,7 +161,7 @@ def test_ctrl_c_tells_how_to_continue(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "write_matches", interrupted)
+    monkeypatch.setattr(RoundRobin, "write", interrupted)
     assert main(["tournament", "prisoners_dilemma", *SCRIPTS]) == 130
     folder = only_folder(Path("tournaments"))
     line = f"comity: interrupted; continue with: comity tournament --resume {folder}\n"
@@ -288,7 +292,9 @@ def test_a_preset_can_be_changed_and_extended(no_model: None) -> None:
         (["prisoners_dilemma", "tit_for_tot", "random"], "did you mean tit_for_tat"),
         (["prisoners_dilemma", "greedy", "random"], "cannot play this game"),
         (["trust_and_split", "greedy", "random"], "cannot play this game"),
-        (["public_goods", "random", "tit_for_tat"], "has 4 seats"),
+        (["prisoners_dilemma", "random", "tit_for_tat", "--compositions", "3"], "more than two"),
+        (["public_goods", "random", "tit_for_tat", "--compositions", "0"], "at least 1, not 0"),
+        (["public_goods", "random", "axelrod:Gradual"], "axelrod"),
         (["prisoners_dilemma", "random", "human"], "a person plays in comity play"),
         (["prisoners_dilemma", "random", "learner"], "run:FOLDER"),
         (["prisoners_dilemma", "random", "run:nowhere"], "there is no run folder nowhere"),
@@ -335,3 +341,102 @@ def test_a_run_without_that_checkpoint(run: Path, no_model: None) -> None:
         tournament(f"run:{run}:b", "random")
     with pytest.raises(ComityError, match="write a run's folder as run:"):
         tournament(str(run), "random")
+
+
+# More than two seats
+
+
+SEATED = ("tit_for_tat", "always_defect", "random(p=0.3)")
+
+
+def seated(folder: Path) -> dict[tuple[tuple[str, ...], int], SeatedMatch]:
+    found = list(read_seated(folder))
+    assert len({match.key for match in found}) == len(found)  # none twice
+    return {match.key: match for match in found}
+
+
+def commons(*players: str, **options: object) -> Path:
+    settings = ("game.seats=3", "game.length.rounds=3", "game.noise=0.1")
+    return tournament(*players, game="public_goods", overrides=settings, **options)
+
+
+def test_games_of_more_seats_play_every_composition(no_model: None) -> None:
+    folder = commons(*SEATED, matches=2)
+    matches = seated(folder)
+    expected = {tuple(sorted(one)) for one in product(SEATED, repeat=3)}
+    assert matches.keys() == {(one, k) for one in expected for k in range(2)}
+    write_page(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["kind"] == "many-seats" and summary["missing"] == 0
+    assert sorted(one["rank"] for one in summary["agents"]) == [1, 2, 3]
+    best = min(summary["agents"], key=lambda one: one["rank"])
+    assert best["name"] == "always_defect"
+    assert "Focal and background" in (folder / "report.html").read_text()
+
+
+def test_more_players_and_matches_of_more_seats_play_only_what_is_missing(no_model: None) -> None:
+    whole = seated(commons(*SEATED, "grim_trigger", matches=3))
+    folder = commons(*SEATED, matches=2)
+    before = [path.read_bytes() for path in match_files(folder)]
+    tournament("grim_trigger", game="", resume=folder)
+    tournament(game="", resume=folder, matches=3)
+    assert [path.read_bytes() for path in match_files(folder)][: len(before)] == before
+    assert seated(folder) == whole
+
+
+def test_a_killed_tournament_of_more_seats_goes_on(
+    no_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comity.evaluation.tournament.many_seats.play.LOCKSTEP_SCRIPTED", 4)
+    whole = seated(commons(*SEATED, matches=2))
+    write, written = ManySeats.write, 0
+
+    def interrupted(*arguments: object) -> None:
+        nonlocal written
+        if written == 2:
+            raise KeyboardInterrupt
+        written += 1
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ManySeats, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        commons(*SEATED, matches=2, output="other")
+    folder = only_folder(Path("other"))
+    assert len(seated(folder)) == 8
+    monkeypatch.setattr(ManySeats, "write", write)
+    tournament(game="", resume=folder)
+    assert seated(folder) == whole
+
+
+def test_a_sample_of_compositions_is_kept_and_grows(no_model: None) -> None:
+    folder = commons(*SEATED, "random", matches=1, compositions=2)
+    few = seated(folder)
+    tournament(game="", resume=folder)
+    assert seated(folder) == few and read_entry(folder).compositions == 2
+    write_page(folder)
+    assert json.loads((folder / "summary.json").read_text())["drawn"] == 2
+    tournament(game="", resume=folder, compositions=200)
+    assert len(seated(folder)) == 20 > len(few) and few.items() <= seated(folder).items()
+
+
+def test_language_models_on_more_than_two_seats(run: Path) -> None:
+    names = (f"run:{run}@2", "base", "tit_for_tat")
+    settings = ("game.seats=3", "game.length.rounds=2")
+    folder = tournament(*names, game="public_goods", matches=1, overrides=settings)
+    matches = seated(folder)
+    assert len(matches) == 10
+    rows = 0
+    for path in sorted((folder / "decisions").glob("*.parquet")):
+        columns = read_columns(path, "decision")
+        for i, (composition, k) in enumerate(
+            zip(columns["composition"], columns["repetition"], strict=True)
+        ):
+            match = matches[tuple(composition.split(", ")), k]
+            seat = columns["seat"][i]
+            assert match.intended[seat][columns["round"][i]] == columns["move"][i]
+            assert columns["player"][i] == match.agents[seat]
+            rows += 1
+    assert rows == 2 * 3 * 9  # The composition of strategies has no decisions.
+    write_page(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["outcomes"]["base"]["answered"] == 2 * 10

@@ -149,18 +149,23 @@ def by_seed(
     return np.asarray(np.where(np.isnan(values).any(axis=0), np.nan, values.mean(axis=0)))
 
 
-def balanced(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+def balanced(
+    values: np.ndarray,
+    limits: tuple[float, float] | None = None,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
     """float64 `[seed]` from `[opponent, seed]` with NaN where nothing was counted.
 
-    Every opponent weighs the same in the mean of the result, however many of its seeds are
-    missing: that mean is M, the mean over opponents of their means m_i. Of K seeds with anything
-    counted, K_i with opponent i, and I opponents, the value on seed k is
+    Every opponent keeps its weight in the mean of the result, however many of its seeds are
+    missing: that mean is M, the weighted mean over opponents of their means m_i (`weights`
+    `[opponent]`, all equal unless they are given). Of K seeds with anything counted, K_i with
+    opponent i, and shares w_i of the weights of the opponents met, the value on seed k is
 
-        M + sum over the opponents met on k of (K / K_i) (x_ik - m_i) / I,
+        M + sum over the opponents met on k of w_i (K / K_i) (x_ik - m_i),
 
     the linearization of M, so that the spread over seeds is that of M. Without missing values it
-    is the plain mean over opponents. Where a value would leave `limits`, all are drawn toward M
-    until none does.
+    is the plain (weighted) mean over opponents. Where a value would leave `limits`, all are drawn
+    toward M until none does.
     """
     known = ~np.isnan(values)
     found = np.full(values.shape[1], np.nan)
@@ -168,10 +173,12 @@ def balanced(values: np.ndarray, limits: tuple[float, float] | None = None) -> n
         return found
     met, use = known.any(axis=1), known.any(axis=0)
     known, values = known[np.ix_(met, use)], values[np.ix_(met, use)]
+    shares = np.ones(len(values)) if weights is None else weights[met]
+    shares = shares / shares.sum()
     means = np.nanmean(values, axis=1)
-    weight = known.shape[1] / known.sum(axis=1)
-    away = np.where(known, (values - means[:, None]) * weight[:, None], 0.0).mean(axis=0)
-    mean = float(means.mean())
+    scaled = shares * known.shape[1] / known.sum(axis=1)
+    away = np.where(known, (values - means[:, None]) * scaled[:, None], 0.0).sum(axis=0)
+    mean = float(shares @ means)
     if limits is not None and not known.all():
         room = np.where(away > 0, limits[1] - mean, mean - limits[0])
         far = np.abs(away) > room

@@ -8,6 +8,7 @@ Decisions and conversations of language models stand beside them in the files th
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,7 +103,7 @@ class StoredMatch:
 def write_matches(folder: Path, number: int, matches: Sequence[StoredMatch]) -> None:
     """Writes a batch of matches as file `number`; all of it or nothing."""
     columns = {
-        field.name: [_plain(getattr(match, field.name)) for match in matches]
+        field.name: [as_plain(getattr(match, field.name)) for match in matches]
         for field in fields(StoredMatch)
     }
     metadata = {**(SCHEMA.metadata or {}), b"comity.tournament_version": str(VERSION).encode()}
@@ -115,18 +116,27 @@ def read_matches(folder: Path) -> Iterable[StoredMatch]:
 
     Raises `ComityError` for damaged files and for those of another version.
     """
+    for row in read_rows(folder, b"comity.tournament_version", VERSION):
+        yield StoredMatch(**row)
+
+
+def read_rows(folder: Path, key: bytes, version: int) -> Iterable[dict[str, Any]]:
+    """The rows of all files of matches; `key`: of the version in the files' metadata.
+
+    Raises `ComityError` for damaged files and for those of another version.
+    """
     for path in match_files(folder):
         with open_table(path) as file:
             table = file.read()
-        version = (table.schema.metadata or {}).get(b"comity.tournament_version", b"").decode()
-        if version != str(VERSION):
+        found = (table.schema.metadata or {}).get(key, b"").decode()
+        if found != str(version):
             raise ComityError(
-                f"{path} has version {version or 'none'} of tournament matches, this Comity reads "
-                f"{VERSION}; play the tournament again"
+                f"{path} has version {found or 'none'} of tournament matches, this Comity reads "
+                f"{version}; play the tournament again"
             )
         names = table.column_names
         for values in zip(*(table.column(name).to_pylist() for name in names), strict=True):
-            yield StoredMatch(**dict(zip(names, values, strict=True)))
+            yield dict(zip(names, values, strict=True))
 
 
 def match_files(folder: Path) -> list[Path]:
@@ -134,5 +144,6 @@ def match_files(folder: Path) -> list[Path]:
     return sorted(p for p in (folder / MATCHES).glob("*.parquet") if p.stem.isdigit())
 
 
-def _plain(value: object) -> object:
+def as_plain(value: object) -> object:
+    """A value of a record as Parquet takes it."""
     return value.tolist() if isinstance(value, np.ndarray) else value

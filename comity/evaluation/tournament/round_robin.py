@@ -6,9 +6,11 @@ A match depends on nothing but the tournament's seed, its two players and its re
 players or repetitions changes no other match.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby, product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,22 +18,20 @@ from comity.errors import ComityError
 from comity.evaluation.negotiation.outcomes import is_split, negotiation_outcomes
 from comity.evaluation.payoff_ranges import is_deterministic
 from comity.evaluation.tournament.pair_matches import ANSWERS
-from comity.evaluation.tournament.records import StoredMatch
-from comity.games.base import KINDS, Game, PlayedMatches
+from comity.evaluation.tournament.records import StoredMatch, read_matches, write_matches
+from comity.evaluation.tournament.schedule import (
+    LOCKSTEP_SCRIPTED,
+    Batch,
+    batch_size,
+    count_answers,
+)
+from comity.games.base import Game, PlayedMatches
 from comity.games.randomness import ENVIRONMENT, TOURNAMENT, generator
 from comity.games.split.game import group_seed
 from comity.players.base import Player
-from comity.prompts.answers import NOT_BEHAVIOR
 from comity.rollout.play import Match, Rollout, play
-from comity.rollout.records import Conversation, Decision
 from comity.rollout.scripted_matches import Pool, is_repeated, play_scripted
 
-BATCH = 256
-"""Most matches that are played in lock-step; bounds the memory of the models' cache."""
-API_BATCH = 64
-"""The same where a model behind an API plays."""
-LOCKSTEP_SCRIPTED = 200
-"""The same without language models, where strategies need observations."""
 SCRIPTED_BATCH = 2000
 """Least matches of strategies in a file."""
 
@@ -49,28 +49,18 @@ class Fixture:
         """What identifies it in the tournament."""
         return self.row, self.column, self.repetition
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Matches that were played together."""
-
-    matches: list[StoredMatch]
-    fixtures: list[Fixture]
-    """By match number of the records."""
-    repeats: int
-    """Matches of the tournament that it settles: a deterministic one settles all repetitions."""
-    decisions: list[Decision] = field(default_factory=list)
-    conversations: list[Conversation] = field(default_factory=list)
-    missing: dict[tuple[str, str, int], str] = field(default_factory=dict)
-    """Matches that could not be played to their ends, with the reason; they are played again."""
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What names it in the records."""
+        return {"row": self.row, "column": self.column, "repetition": self.repetition}
 
 
 def check_seats(game: Game) -> None:
     """Raises `ComityError` unless the game has two seats."""
     if game.seats != 2:
         raise ComityError(
-            f"a tournament plays pairs, and this game has {game.seats} seats; choose a game of "
-            "two, such as prisoners_dilemma"
+            f"this plays pairs, and the game has {game.seats} seats; choose a game of two, such as "
+            "prisoners_dilemma"
         )
 
 
@@ -129,6 +119,14 @@ class RoundRobin:
         """The repetition under which the fixture's match is stored."""
         return 0 if self.is_deterministic(fixture.row, fixture.column) else fixture.repetition
 
+    def read_keys(self, folder: Path) -> set[Hashable]:
+        """The keys of the matches that are stored."""
+        return {match.key for match in read_matches(folder)}
+
+    def write(self, folder: Path, number: int, matches: Sequence[StoredMatch]) -> None:
+        """Store a batch of matches as file `number`; all of it or nothing."""
+        write_matches(folder, number, matches)
+
     def play(
         self,
         played: Collection[tuple[str, str, int]] = (),
@@ -161,14 +159,10 @@ class RoundRobin:
         rest.sort(key=lambda one: (not self._is_scripted(one), one.repetition))
         for scripted, group in groupby(rest, key=self._is_scripted):
             everything = list(group)
-            size = LOCKSTEP_SCRIPTED if scripted else self._batch_size()
+            size = LOCKSTEP_SCRIPTED if scripted else batch_size(self.players.values())
             for first in range(0, len(everything), size):
                 batch = everything[first : first + size]
                 yield self._play_batch(batch, sum(counts[one.key] for one in batch), progress)
-
-    def _batch_size(self) -> int:
-        """Most matches of models in lock-step; few with an API: a budget ends between batches."""
-        return API_BATCH if any(p.controller == "api" for p in self.players.values()) else BATCH
 
     def _play_batch(
         self,
@@ -188,16 +182,16 @@ class RoundRobin:
         matches = self._stored_matches(
             batch,
             rollout.played,
-            _answers(rollout, len(batch)),
+            count_answers(rollout, len(batch), 2),
             _split_rounds(rollout, len(batch)),
             rollout.missing,
         )
         missing = {batch[m].key: reason for m, reason in rollout.missing.items()}
         if all(self._is_scripted(one) for one in batch):  # The matches say everything.
-            return Batch(matches, batch, repeats)
+            return Batch(matches, [], repeats)
         return Batch(
             matches,
-            batch,
+            [one.columns for one in batch],
             repeats - len(missing),
             rollout.decisions,
             rollout.conversations,
@@ -229,11 +223,10 @@ class RoundRobin:
 
     def _match(self, number: int, fixture: Fixture) -> Match:
         k = fixture.repetition
-        seed = int(generator(self.seed, TOURNAMENT, ENVIRONMENT, k).integers(2**62))
         return Match(
             number=number,
             group=k,
-            seed=group_seed(self.game, seed, k),
+            seed=environment_seed(self.game, self.seed, k),
             players=(self.players[fixture.row], self.players[fixture.column]),
             stream=(self.seed, TOURNAMENT, fixture.row, fixture.column, k),
         )
@@ -278,6 +271,12 @@ class RoundRobin:
         return found
 
 
+def environment_seed(game: Game, seed: int, repetition: int) -> int:
+    """The environment seed of a repetition, the same in all matches of a tournament."""
+    drawn = int(generator(seed, TOURNAMENT, ENVIRONMENT, repetition).integers(2**62))
+    return group_seed(game, drawn, repetition)
+
+
 Rounds = tuple[Sequence[bool], Sequence[float], Sequence[float]]
 
 
@@ -285,19 +284,6 @@ def _by_pair(fixtures: Iterable[Fixture]) -> dict[tuple[str, str], list[Fixture]
     found: dict[tuple[str, str], list[Fixture]] = {}
     for fixture in fixtures:
         found.setdefault((fixture.row, fixture.column), []).append(fixture)
-    return found
-
-
-def _answers(rollout: Rollout, matches: int) -> np.ndarray:
-    """int `[match, seat, kind]`: numbers of answers (`ANSWERS`), without failed attempts."""
-    found = np.zeros((matches, 2, len(ANSWERS)), dtype=int)
-    for decision in rollout.decisions:
-        if decision.kind in KINDS:
-            counts = found[decision.match, decision.seat]
-            counts[0] += 1
-            if decision.move < 0:
-                status = decision.parse_status
-                counts[ANSWERS.index(status if status in NOT_BEHAVIOR else "illegal")] += 1
     return found
 
 

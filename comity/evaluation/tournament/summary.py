@@ -9,15 +9,13 @@ speak of other environment seeds, with these agents; another training seed would
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations, pairwise, product
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from comity.evaluation.payoff_ranges import payoff_range
-from comity.evaluation.reference_points.summary import reference_points
-from comity.evaluation.statistics import Estimate, mean_over_seeds
-from comity.evaluation.tournament.comparison import HIGHER, LOWER, compare, corrected
+from comity.evaluation.statistics import mean_over_seeds
 from comity.evaluation.tournament.empirical_game import empirical_game
 from comity.evaluation.tournament.exact_responses import exact_responses
 from comity.evaluation.tournament.match_arrays import (
@@ -38,19 +36,25 @@ from comity.evaluation.tournament.metrics import (
 from comity.evaluation.tournament.populations import population_payoffs
 from comity.evaluation.tournament.records import StoredMatch
 from comity.evaluation.tournament.spoken import Spoken
+from comity.evaluation.tournament.summary_parts import (
+    IDENTICAL,
+    Json,
+    compare_agents,
+    estimate,
+    known_values,
+    move_name,
+    rank_agents,
+    stage_references,
+)
 from comity.games.base import Game
 from comity.games.matrix.iterated import Iterated
+from comity.games.matrix.stages import MAX_JOINT_MOVES, interchangeable
 from comity.players.scripted.catalog import example_turns
-
-Json = dict[str, Any]
 
 TRANSCRIPTS = 2
 """Matches of a pair that the page shows."""
 MAX_TRANSCRIPTS = 400
 """Matches that the page shows in all."""
-COMPARED = 8
-"""Up to so many agents, every two are compared; of more, neighbours in the ranking."""
-IDENTICAL = "all matches are identical: nothing in them is random"
 BETTER = {
     **dict.fromkeys(
         ("payoff", "margin", "welfare_share", "rawlsian_minimum", "deal_rate", "surplus_share"),
@@ -62,23 +66,23 @@ BETTER = {
 
 
 def is_symmetric(game: Game) -> bool:
-    """Whether both seats have the same choices and payoffs."""
+    """Whether all seats have the same choices and payoffs."""
     if isinstance(game, Iterated):
         if game.sample_instance(0) is not game:
             return True  # Drawn tables are symmetric.
-        joint = product(range(len(game.moves)), repeat=2)
-        payoff = game.stage.payoff
-        return all(payoff((a, b))[0] == payoff((b, a))[1] for a, b in joint)
+        if not interchangeable(game.stage):
+            return False
+        if len(game.moves) ** game.seats > MAX_JOINT_MOVES:
+            return True  # A stage of so many seats that calls them interchangeable.
+        earned: dict[Any, float] = {}
+        for joint in product(range(len(game.moves)), repeat=game.seats):
+            for seat, paid in enumerate(game.stage.payoff(joint)):
+                place = joint[seat], tuple(sorted(joint[:seat] + joint[seat + 1 :]))
+                if earned.setdefault(place, paid) != paid:
+                    return False
+        return True
     asked = [{turn.kind for turn in example_turns(game) if turn.seat == s} for s in (0, 1)]
     return asked[0] == asked[1]
-
-
-def estimate(found: Estimate | None) -> Json:
-    """An estimate as the page takes it."""
-    if found is None:
-        return {"mean": None, "low": None, "high": None, "n": 0, "note": "nothing was counted"}
-    note = found.reason or f"95 % interval over {found.units} {found.over}"
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "note": note}
 
 
 def summarize(
@@ -128,7 +132,7 @@ def summarize(
         "clean": None if is_clean else _tables(legal, names, used, payoffs, repetitions),
         "outcomes": dict(outcomes or {}),
         "usage": dict(usage or {}),
-        "references": _references(game),
+        "references": stage_references(game),
         "metagame": empirical_game(pairs, names),
         "populations": {
             name: {
@@ -192,25 +196,11 @@ def _tables(
             limits = bounds(name, payoffs)
             values = by_seed(pairs, agent, METRICS[name].count, name, repetitions, limits=limits)
             found[name] = estimate(
-                mean_over_seeds([_known(values)], limits, "environment seeds", fixed)
+                mean_over_seeds([known_values(values)], limits, "environment seeds", fixed)
             )
         agents.append({"name": agent, "metrics": found, "unmet": unmet(pairs, agent, names)})
-    order = sorted(agents, key=lambda one: -_score(one))
-    for place, one in enumerate(order, 1):
-        before = order[place - 2] if place > 1 else None
-        tied = before is not None and _score(before) == _score(one)
-        one["rank"] = before["rank"] if before is not None and tied else place
+    rank_agents(agents)
     return {"pairs": rows, "agents": agents}
-
-
-def _score(agent: Json) -> float:
-    """What an agent is ranked by; without a match it comes last."""
-    mean = agent["metrics"].get(SCORE, {}).get("mean")
-    return -np.inf if mean is None else float(mean)
-
-
-def _known(values: np.ndarray) -> np.ndarray:
-    return values[~np.isnan(values)]
 
 
 def _comparisons(
@@ -219,81 +209,13 @@ def _comparisons(
     payoffs: tuple[float, float] | None,
     repetitions: int,
 ) -> list[Json]:
-    """Paired comparisons of payoffs under common environment seeds, corrected by Holm's method.
-
-    Two agents are compared on the seeds on which both met everybody. Where nothing in their
-    matches is random, the difference is exact: repetitions are copies, and there is no test.
-    """
+    """Paired comparisons of payoffs on the seeds on which both agents met everybody."""
     ranked = [one["name"] for one in sorted(agents, key=lambda one: one["rank"])]
-    chosen = list(combinations(ranked, 2)) if len(ranked) <= COMPARED else list(pairwise(ranked))
     values = {
         agent: by_seed(pairs, agent, METRICS[SCORE].count, SCORE, repetitions, ranked)
         for agent in ranked
     }
-    limits = None if payoffs is None else (payoffs[0] - payoffs[1], payoffs[1] - payoffs[0])
-    made, exact = [], []
-    for first, second in chosen:
-        differences = _known(values[first] - values[second])
-        if len(differences) and is_fixed(pairs, first) and is_fixed(pairs, second):
-            exact.append(_exact_comparison(first, second, differences, limits))
-        elif len(differences):
-            made.append(compare(first, second, differences, limits))
-    tested = [
-        {
-            "first": one.first,
-            "second": one.second,
-            "difference": estimate(one.difference),
-            "p": one.test.p,
-            "p_corrected": one.adjusted,
-            "verdict": one.verdict,
-        }
-        for one in corrected(made)
-    ]
-    return [*tested, *exact]
-
-
-def _exact_comparison(
-    first: str, second: str, differences: np.ndarray, limits: tuple[float, float] | None
-) -> Json:
-    """The comparison of two agents in whose matches nothing is random."""
-    mean = float(differences[0])
-    verdict = "equal" if mean == 0 else HIGHER if mean > 0 else LOWER
-    found = mean_over_seeds([differences], limits, "environment seeds", IDENTICAL)
-    return {
-        "first": first,
-        "second": second,
-        "difference": estimate(found),
-        "p": None,
-        "p_corrected": None,
-        "verdict": f"{verdict}, exactly",
-    }
-
-
-def _references(game: Game) -> Json:
-    """Reference points of the stage game; {} where it is none of a table."""
-    known = reference_points(game)
-    if "stage" not in known:
-        return {}
-    stage, schelling = known["stage"], known.get("schelling")
-    return {
-        "equilibria": [
-            {
-                "strategies": [list(map(float, one)) for one in equilibrium["strategies"]],
-                "payoffs": list(map(float, equilibrium["payoffs"])),
-                "pure": all(max(one) == 1.0 for one in equilibrium["strategies"]),
-            }
-            for equilibrium in stage["equilibria"]
-        ],
-        "welfare": float(stage["best_welfare"]),
-        "minimax": list(map(float, stage["minimax"])),
-        "price_of_anarchy": stage["price_of_anarchy"],
-        "schelling": None
-        if schelling is None
-        else {
-            "cooperate": list(map(float, schelling["cooperator"])),
-            "defect": list(map(float, schelling["defector"])),
-        },
-    }
+    return compare_agents(values, [agent for agent in ranked if is_fixed(pairs, agent)], payoffs)
 
 
 def shown_matches(matches: Iterable[StoredMatch]) -> list[StoredMatch]:
@@ -325,7 +247,7 @@ def _transcript(match: StoredMatch, game: Game, spoken: Spoken | None) -> Json:
         strict=True,
     )
     for number, (moves, payoffs) in enumerate(played):
-        names = [_named(move, game) for move in moves]
+        names = [move_name(move, game) for move in moves]
         one: Json = {"moves": names, "payoffs": [float(x) for x in payoffs]}
         if spoken is not None:
             # In a round that ended early, a seat may have claimed nothing.
@@ -333,10 +255,3 @@ def _transcript(match: StoredMatch, game: Game, spoken: Spoken | None) -> Json:
             one["messages"] = spoken.messages.get(number, [])
         rounds.append(one)
     return {"row": match.row, "column": match.column, "seed": match.seed, "rounds": rounds}
-
-
-def _named(move: int, game: Game) -> str:
-    """The name of a move; claims have none."""
-    if move < 0:
-        return "illegal"
-    return game.moves[move] if game.moves else "claim"

@@ -5,11 +5,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 from comity.errors import ComityError
 from comity.reports import formats
 from comity.reports.page.text_packing import Interner, front_code
+from comity.reports.tournament.seats_format import SeatedTranscript
 from comity.reports.tournament.summary_format import (
     Agent,
     Estimate,
@@ -86,25 +87,27 @@ def short(value: float | None, digits: int = 8) -> float | int | None:
 
 
 def pack_transcripts(
-    transcripts: Sequence[Transcript], names: Names, budget: int = TRANSCRIPT_BUDGET
+    transcripts: Sequence[Transcript | SeatedTranscript],
+    names: Names,
+    budget: int = TRANSCRIPT_BUDGET,
 ) -> Json:
     """Transcripts whose rounds are indices into the different `outcomes` (moves and payoffs).
 
     Where all would take more than the budget, every pair keeps its first ones as far as it goes.
     """
     moves, outcomes, texts = Interner(), Interner(), Interner()
-    by_pair: dict[tuple[int, int], list[Transcript]] = defaultdict(list)
+    by_pair: dict[tuple[int, ...], list[Transcript | SeatedTranscript]] = defaultdict(list)
     for one in transcripts:
-        by_pair[names(one["row"]), names(one["column"])].append(one)
+        by_pair[_players(one, names)].append(one)
     turns = zip_longest(*by_pair.values())
-    kept: dict[tuple[int, int], list[Json]] = {pair: [] for pair in by_pair}
+    kept: dict[tuple[int, ...], list[Json]] = {pair: [] for pair in by_pair}
     used = 0
     for turn in turns:
         for pair, one in zip(by_pair, turn, strict=True):
             if one is None or used + texts.size + outcomes.size >= budget:
                 continue
             packed = _transcript(one, moves, outcomes, texts)
-            kept[pair].append({"row": pair[0], "column": pair[1], **packed})
+            kept[pair].append(_who(one, names) | packed)
             used += len(json.dumps(packed))
     return {
         "moves": moves.values(),
@@ -115,7 +118,22 @@ def pack_transcripts(
     }
 
 
-def _transcript(one: Transcript, moves: Interner, outcomes: Interner, texts: Interner) -> Json:
+def _who(one: Transcript | SeatedTranscript, names: Names) -> Json:
+    """The places of a match's players: of a pair, or by seat."""
+    if "seats" in one:
+        return {"seats": [names(name) for name in cast(SeatedTranscript, one)["seats"]]}
+    return {"row": names(one["row"]), "column": names(one["column"])}
+
+
+def _players(one: Transcript | SeatedTranscript, names: Names) -> tuple[int, ...]:
+    """The ordered pair, or the composition."""
+    found = _who(one, names)
+    return tuple(sorted(found["seats"])) if "seats" in found else tuple(found.values())
+
+
+def _transcript(
+    one: Transcript | SeatedTranscript, moves: Interner, outcomes: Interner, texts: Interner
+) -> Json:
     rounds, messages = [], {}
     for number, played in enumerate(one["rounds"]):
         names = tuple(moves("" if m is None else formats.words(m)) for m in played["moves"])

@@ -1,5 +1,6 @@
 """What the pages of tournaments and exploit runs share: template filters, scripts and writing."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,19 @@ from comity.reports.page.assets import embedded, page_environment, page_style, s
 from comity.reports.tournament import looks
 
 Json = dict[str, Any]
+
+SUBSETS = {"all": "All matches", "clean": "Without illegal answers and forfeits"}
+MANY = 100
+"""A table with more rows than this is folded."""
+FEW = 12
+"""Up to so many players are named in the header, and have a sheet below each other."""
+ANSWERS = {
+    "answered": "answered",
+    "illegal": "illegal",
+    "refused": "refused or filtered",
+    "cut_off": "cut off",
+    "failed": "failed in transport",
+}
 
 SHARED_SCRIPTS = (
     "elements.js",
@@ -109,3 +123,31 @@ def setting(game: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (key.replace("_", " ").capitalize(), formats.words(value)) for key, value in game.items()
     ]
+
+
+def kinds(summary: Mapping[str, Any]) -> str:
+    """ "3 scripted strategies, 1 API model"."""
+    counts = Counter(player["kind"] for player in summary["players"])
+    named = {kind: KINDS.get(kind, (kind, kind)) for kind in counts}
+    return ", ".join(f"{count} {named[kind][count > 1]}" for kind, count in counts.items())
+
+
+def totals(usage: Mapping[str, Mapping[str, Any]]) -> Json:
+    """All players' usage together; the cost is None if one of them has no price."""
+    keys = ("requests", "input_tokens", "output_tokens", "retries")
+    costs = [one["cost"] for one in usage.values()]
+    total = None if None in costs else sum(costs)
+    return {**{key: sum(one[key] for one in usage.values()) for key in keys}, "cost": total}
+
+
+def difference(summary: Mapping[str, Any], looks: Mapping[str, Json]) -> Json:
+    """How differences are written: like payoffs, on bars as far below 0 as above it."""
+    ends = [
+        abs(one["difference"][key])
+        for one in summary["comparisons"]
+        for key in ("mean", "low", "high")
+        if one["difference"][key] is not None
+    ]
+    most = max(ends, default=0.0) or 1.0
+    digits = looks["payoff"]["digits"] if "payoff" in looks else 2
+    return {"percent": False, "digits": digits, "most": most}

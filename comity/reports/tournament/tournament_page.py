@@ -1,6 +1,5 @@
 """The page of a tournament: one HTML file that works offline."""
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ Json = dict[str, Any]
 
 SCRIPTS = (
     "tournament/controls.js",
+    "tournament/ranking.js",
     "tournament/matrix.js",
     "tournament/matrix_drawing.js",
     "tournament/metagame.js",
@@ -26,18 +26,6 @@ EXPECTED = {
     "metagame": ("equilibria", "replicator", "alpha_rank", "deviation_ratings", "elo", "moran"),
 }
 """What a part may lack."""
-SUBSETS = {"all": "All matches", "clean": "Without illegal answers and forfeits"}
-MANY = 100
-"""A table with more rows than this is folded."""
-FEW = 12
-"""Up to so many players are named in the header, and have a sheet below each other."""
-ANSWERS = {
-    "answered": "answered",
-    "illegal": "illegal",
-    "refused": "refused or filtered",
-    "cut_off": "cut off",
-    "failed": "failed in transport",
-}
 
 
 def write_tournament_page(summary: Mapping[str, Any], folder: Path) -> Path:
@@ -67,6 +55,7 @@ def render(summary: Mapping[str, Any]) -> str:
     matches = pack_transcripts(summary["transcripts"], names)
     data = {
         "kind": "tournament",
+        "over": "over all opponents",
         "players": [{"name": p["name"], "kind": p["kind"]} for p in summary["players"]],
         "metrics": [
             {"name": n, "label": m["label"], "unit": m["unit"], "better": m["better"], **looks[n]}
@@ -91,14 +80,14 @@ def render(summary: Mapping[str, Any]) -> str:
         definitions={name: f"def-m{place}" for place, name in enumerate(metrics)},
         places=names.places,
         agents={key: _by_rank(found) for key, found in subsets.items()},
-        subset_names=SUBSETS,
-        many=MANY,
-        few=FEW,
-        kinds=_kinds(summary),
+        subset_names=page_parts.SUBSETS,
+        many=page_parts.MANY,
+        few=page_parts.FEW,
+        kinds=page_parts.kinds(summary),
         setting=page_parts.setting(summary["game"]["settings"]),
-        answers=ANSWERS,
-        used=_totals(whole["usage"]),
-        difference=_difference(summary, looks),
+        answers=page_parts.ANSWERS,
+        used=page_parts.totals(whole["usage"]),
+        difference=page_parts.difference(summary, looks),
         shown={"matches": len(matches["matches"]), "given": matches["given"]},
         is_pair_game=all(len(e["strategies"]) == 2 for e in _stage_equilibria(whole)),
     )
@@ -113,37 +102,9 @@ def _by_rank(found: Mapping[str, Any]) -> list[Json]:
     return sorted(found["agents"], key=lambda agent: agent["rank"])
 
 
-def _kinds(summary: Mapping[str, Any]) -> str:
-    """ "3 scripted strategies, 1 API model"."""
-    counts = Counter(player["kind"] for player in summary["players"])
-    named = {kind: page_parts.KINDS.get(kind, (kind, kind)) for kind in counts}
-    return ", ".join(f"{count} {named[kind][count > 1]}" for kind, count in counts.items())
-
-
 def _stage_equilibria(summary: Mapping[str, Any]) -> list[Json]:
     found: list[Json] = summary["references"].get("equilibria") or []
     return found
-
-
-def _totals(usage: Mapping[str, Mapping[str, Any]]) -> Json:
-    """All players' usage together; the cost is None if one of them has no price."""
-    keys = ("requests", "input_tokens", "output_tokens", "retries")
-    costs = [one["cost"] for one in usage.values()]
-    total = None if None in costs else sum(costs)
-    return {**{key: sum(one[key] for one in usage.values()) for key in keys}, "cost": total}
-
-
-def _difference(summary: Mapping[str, Any], looks: Mapping[str, Json]) -> Json:
-    """How differences are written: like payoffs, on bars as far below 0 as above it."""
-    ends = [
-        abs(one["difference"][key])
-        for one in summary["comparisons"]
-        for key in ("mean", "low", "high")
-        if one["difference"][key] is not None
-    ]
-    most = max(ends, default=0.0) or 1.0
-    digits = looks["payoff"]["digits"] if "payoff" in looks else 2
-    return {"percent": False, "digits": digits, "most": most}
 
 
 def _metagame(found: Mapping[str, Any], names: Names) -> Json:

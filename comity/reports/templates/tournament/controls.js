@@ -70,7 +70,7 @@ function equipControls() {
     order: () => stateSelect("Order", "order", Object.entries(ORDERS)),
     cells: () => stateSelect("Cells", "cells", Object.entries(CELLS)),
   };
-  for (const box of document.querySelectorAll(".controls")) {
+  for (const box of document.querySelectorAll(".controls[data-controls]")) {
     box.append(...box.dataset.controls.split(" ").map((name) => makers[name]()));
   }
   const show = () => {

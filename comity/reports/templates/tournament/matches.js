@@ -22,6 +22,17 @@ function unpackMatch(match, tables) {
   });
 }
 
+/** The places of the players on a match's seats. */
+const seated = (match) => match.seats ?? [match.row, match.column];
+
+/** "a vs b" of a pair; "2 × a, b" of a composition, in its parts. */
+function parties(match) {
+  if (!match.seats) return [`${players[match.row].name} `, `vs ${players[match.column].name}`];
+  const counts = new Map();
+  for (const place of match.seats) counts.set(place, (counts.get(place) ?? 0) + 1);
+  return [...counts].sort(([a], [b]) => a - b).map(([place, count], i) => `${i ? ", " : ""}${count} × ${players[place].name}`);
+}
+
 const BOXES = 40;
 /** A strip of up to so many rounds has a box for each. */
 const MOVE_COLORS = { C: "var(--coop-line)", D: "var(--defect-line)", other: "var(--p5)", illegal: "var(--illegal)" };
@@ -80,10 +91,12 @@ function startMatches(facts = () => null) {
 
   // ---- filters ----------------------------------------------------------------------------
   const selects = {};
-  for (const [side, title] of [["row", "Row player"], ["column", "Column player"]]) {
-    const label = html("label", "", title);
+  const isSeated = Boolean(matches[0]?.seats);
+  const titles = isSeated ? ["With", "and with"] : ["Row player", "Column player"];
+  for (const [i, side] of ["row", "column"].entries()) {
+    const label = html("label", "", titles[i]);
     const control = html("select");
-    const places = [...new Set(matches.map((match) => match[side]))].sort((a, b) => a - b);
+    const places = [...new Set(matches.flatMap((match) => match.seats ?? [match[side]]))].sort((a, b) => a - b);
     control.append(new Option("any", ""), ...places.map((place) => new Option(players[place].name, place)));
     control.addEventListener("change", () => choosePair(selects.row.value, selects.column.value));
     selects[side] = control;
@@ -91,6 +104,17 @@ function startMatches(facts = () => null) {
     form.append(label);
   }
   form.addEventListener("submit", (event) => event.preventDefault());
+
+  /** Whether a match has the chosen players, on these seats or, of more than two, on any. */
+  function isWanted(match) {
+    const chosen = ["row", "column"].filter((side) => wanted[side] !== "");
+    if (!match.seats) return chosen.every((side) => match[side] === Number(wanted[side]));
+    const left = [...match.seats];
+    return chosen.every((side) => {
+      const at = left.indexOf(Number(wanted[side]));
+      return at >= 0 && left.splice(at, 1).length > 0;
+    });
+  }
 
   function choosePair(row, column, isLink = false) {
     wanted.row = String(row);
@@ -103,7 +127,7 @@ function startMatches(facts = () => null) {
       }
       control.value = wanted[side];
     }
-    filtered = matches.filter((match) => ["row", "column"].every((side) => wanted[side] === "" || match[side] === Number(wanted[side])));
+    filtered = matches.filter(isWanted);
     limit = PAGE;
     refresh();
     show(filtered[0] ?? null);
@@ -137,8 +161,9 @@ function startMatches(facts = () => null) {
       item.setAttribute("role", "option");
       item.setAttribute("aria-selected", String(match === current));
       const row = html("span", "row");
-      const who = breakable(html("span"), `${players[match.row].name} `);
-      breakable(who.appendChild(html("span")), `vs ${players[match.column].name}`);
+      const [first, ...others] = parties(match);
+      const who = breakable(html("span"), first);
+      for (const other of others) breakable(who.appendChild(html("span")), other);
       row.append(who, html("span", "which", totals(match).map(points).join(" : ")));
       item.append(row, strips(match));
       item.addEventListener("click", () => show(match));
@@ -184,15 +209,15 @@ function startMatches(facts = () => null) {
   }
   function drawMatch() {
     if (!current) {
-      view.replaceChildren(html("p", "none", isPair() ? "No transcript of this pair is on the page." : "No match fits these filters."));
+      view.replaceChildren(html("p", "none", isPair() ? `No transcript of ${isSeated ? "these two" : "this pair"} is on the page.` : "No match fits these filters."));
       return;
     }
     const rounds = unpackMatch(current, tables);
     const seats = Math.max(...rounds.map((round) => round.moves.length), 1);
-    const names = Array.from({ length: seats }, (_, seat) => (seat === 0 ? players[current.row].name : seat === 1 ? players[current.column].name : `seat ${seat + 1}`));
+    const names = seated(current).map((place) => players[place].name);
     const head = html("header");
     const about = html("div");
-    about.append(breakable(html("h3"), `${names[0]} vs ${names[1] ?? ""}`), html("p", "", `seed ${current.seed} · ${countOf(rounds.length, "round")}`));
+    about.append(breakable(html("h3"), parties(current).join("")), html("p", "", `seed ${current.seed} · ${countOf(rounds.length, "round")}`));
     const steps = html("div", "steps");
     const at = filtered.indexOf(current);
     for (const [text, step] of [["← Previous", -1], ["Next →", 1]]) {

@@ -1,0 +1,1 @@
+"""Tournaments of games with more than two seats: compositions of agents instead of pairs."""

@@ -1,0 +1,78 @@
+"""What an agent got in every composition and on every environment seed."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from comity.evaluation.tournament.many_seats.compositions import Composition
+from comity.evaluation.tournament.many_seats.metrics import GroupMatches, GroupMetric
+from comity.evaluation.tournament.many_seats.records import SeatedMatch
+from comity.evaluation.tournament.match_arrays import balanced
+
+
+@dataclass(frozen=True)
+class Played:
+    """The matches of a tournament by composition."""
+
+    matches: Mapping[Composition, Sequence[SeatedMatch]]
+    repetitions: int
+    """Matches of each composition that were asked for."""
+    best_welfare: float | None
+
+    @staticmethod
+    def of(
+        matches: Iterable[SeatedMatch], repetitions: int, best_welfare: float | None
+    ) -> "Played":
+        """The matches sorted by composition and repetition."""
+        found: dict[Composition, list[SeatedMatch]] = defaultdict(list)
+        for match in sorted(matches, key=lambda one: one.repetition):
+            found[match.composition].append(match)
+        return Played(dict(sorted(found.items())), repetitions, best_welfare)
+
+    def legal(self) -> "Played":
+        """Only the matches in which every answer was a move."""
+        kept = [
+            match
+            for some in self.matches.values()
+            for match in some
+            if not any(map(sum, (match.illegal, match.refused, match.cut_off)))
+        ]
+        return Played.of(kept, self.repetitions, self.best_welfare)
+
+    def is_fixed(self, compositions: Iterable[Composition]) -> bool:
+        """Whether nothing in the matches of these is random."""
+        return all(m.deterministic for one in compositions for m in self.matches.get(one, ()))
+
+    def values(self, composition: Composition, agent: str, metric: GroupMetric) -> np.ndarray:
+        """float64 `[repetition]`: the agent's value; NaN where nothing was counted."""
+        found = np.full(self.repetitions, np.nan)
+        some = self.matches.get(composition)
+        if not some:
+            return found
+        counts = metric.count(GroupMatches.of(some, agent, self.best_welfare))
+        for match, (numerator, denominator) in zip(some, counts, strict=True):
+            if denominator > 0:
+                place = slice(None) if match.deterministic else match.repetition
+                found[place] = numerator / denominator
+        return found
+
+
+def by_seed(
+    played: Played,
+    agent: str,
+    metric: GroupMetric,
+    weights: Mapping[Composition, float],
+    limits: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """float64 `[repetition]`: the agent's value over compositions with these weights.
+
+    NaN where nothing was counted. Compositions keep their weights where matches are missing
+    (`comity.evaluation.tournament.match_arrays.balanced`).
+    """
+    rows = {one: played.values(one, agent, metric) for one, w in weights.items() if w > 0}
+    if not rows:
+        return np.full(played.repetitions, np.nan)
+    shares = np.array([weights[one] for one in rows], dtype=np.float64)
+    return balanced(np.array(list(rows.values())), limits, shares)
