@@ -35,7 +35,7 @@ from comity.rollout.play import Match, Rollout, play
 from comity.rollout.recording import record_rewards, settles_round
 from comity.rollout.records import Conversation, Decision
 from comity.rollout.sharing import gather_rollout, share_matches, stack_matches
-from comity.runs.folder import RunFolder
+from comity.runs.folder import RunFolder, stored_config
 from comity.runs.progress import Progress
 from comity.runs.provenance import located
 from comity.runs.sinks import SinkError
@@ -53,10 +53,13 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
         ranks = stack.enter_context(joined())
         run: RunFolder | None = None
         with ranks.together():
-            if resume is not None and ranks.first:
+            if resume is None:
+                config = pinned(config)
+            elif ranks.first:
                 run = stack.enter_context(RunFolder.open(resume))
                 config = run.config
-            config = pinned(config) if resume is None else config
+            else:
+                config = stored_config(resume)
             check_training(config)
             check_ranks(config, ranks)
             if resume is not None:
