@@ -14,11 +14,10 @@ import torch
 from comity.commands.machine import ENGINES, Machine, process_bytes, size, this_machine
 from comity.commands.plan import Runs, runs_of
 from comity.config.schema import Composition, Config
-from comity.experiments.memory import Memory, predict_memory
+from comity.experiments.memory import predict_memory
+from comity.experiments.memory_needs import SPARE, Memory
 from comity.runs.progress import say
 
-SPARE = 0.05
-"""Part of the memory that a prediction leaves free."""
 LOADING = 500_000_000
 """Bytes of main memory that loading leaves behind beside the weights: libraries, tokenizer,
 grammars, the allocator's pieces (450 MB were seen with the default model)."""
@@ -87,10 +86,12 @@ def needs(config: Config, machine: Machine) -> list[Need]:
             continue
         say(f"{arm}: predicting the memory of play and of an update ...")
         memory = predict_memory(one)
-        found[key] = Need(
+        need = Need(
             *(arm, one, memory, *_available(memory, machine, program)),
             disk=_disk(memory, runs),
         )
+        setting = one.model.activation_checkpointing
+        found[key] = replace(need, memory=memory.fitted(setting, need.room))
     return list(found.values())
 
 
@@ -143,6 +144,11 @@ def advice(need: Need) -> list[str]:
 def _less_to_learn(need: Need) -> Iterator[str]:
     """Advice for an update that does not fit."""
     config, memory = need.config, need.memory
+    if not memory.checkpointing and memory.recomputed < memory.stored:
+        yield (
+            "model.activation_checkpointing=auto: a micro-batch then takes "
+            f"{size(memory.recomputed)}, and its blocks are computed twice"
+        )
     room = need.room - memory.resident - memory.gradients
     tokens = int(memory.microbatch_tokens * max(0.0, room) / max(1, memory.activations))
     given = config.algorithm.get("microbatch_tokens", 2048)
@@ -241,7 +247,7 @@ def _need_rows(need: Need) -> Iterator[tuple[str, str]]:
         if not value:
             continue
         if key == "activations":
-            what = f"{what}, {memory.microbatch_tokens} tokens"
+            what = f"{what}, {memory.microbatch_tokens} tokens; {_otherwise(memory)}"
         yield f"{value / 1e6:,.0f} MB", what
     yield "playing", f"at most {size(memory.playing)}"
     if memory.gradients:
@@ -254,6 +260,13 @@ def _need_rows(need: Need) -> Iterator[tuple[str, str]]:
         yield "disk", f"at most {size(need.disk)} of checkpoints, and the records"
     for one in advice(need):
         yield "change", one
+
+
+def _otherwise(memory: Memory) -> str:
+    """Whether the update uses activation checkpointing, and what it would take otherwise."""
+    if memory.checkpointing:
+        return f"with activation checkpointing (without: {size(memory.stored)})"
+    return f"without activation checkpointing (with: {size(memory.recomputed)})"
 
 
 def _table(title: str, rows: list[tuple[str, str]]) -> Iterator[str]:

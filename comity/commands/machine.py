@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from comity.engines.local.devices import has_native_bfloat16
+from comity.engines.local.devices import has_native_bfloat16, memory_bytes
 from comity.engines.local.models import cache_folder
 from comity.runs.versions import cpu_name
 
@@ -105,33 +105,6 @@ def usable_cores() -> int:
     with suppress(AttributeError, OSError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def memory_bytes() -> tuple[int | None, int | None]:
-    """Main memory and what is available of it; a limit of the process group counts."""
-    total = available = None
-    with suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        kibibytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-        total = 1024 * kibibytes["MemTotal"]
-        available = 1024 * kibibytes["MemAvailable"]
-    if total is None:
-        with suppress(ValueError, OSError, AttributeError):
-            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        with suppress(OSError, ValueError):  # "max" is no number: there is no limit.
-            most, now = (int(Path(file).read_text()) for file in (limit, used))
-            if total is None or most < total:
-                total = most
-                free = max(0, most - now)
-                available = free if available is None else min(available, free)
-    return total, available
 
 
 def size(number: int | None) -> str:

@@ -9,8 +9,9 @@ import time
 from collections import Counter
 from dataclasses import replace
 
-from comity.commands.machine import memory_bytes, size
+from comity.commands.machine import size
 from comity.config.population_schema import PopulationConfig
+from comity.engines.local.devices import memory_bytes
 from comity.errors import ComityError
 from comity.evaluation.population.folder import CONDITIONS
 from comity.experiments.populations import language_model_config, settings_of

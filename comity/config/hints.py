@@ -39,6 +39,7 @@ SYNONYMS = {
     "target_modules": "adapter.targets",
     "lora_target_modules": "adapter.targets",
     "load_in_4bit": "model.quantization=nf4",
+    "gradient_checkpointing": "model.activation_checkpointing=always",
     "model_name": "model.name",
     "model_name_or_path": "model.name",
     "system_prompt": "model.system",

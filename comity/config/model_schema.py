@@ -5,6 +5,13 @@ from dataclasses import dataclass, field
 from comity.config.limits import limited
 from comity.errors import lookup
 
+ACTIVATION_CHECKPOINTING = {
+    "auto": "if what an update keeps otherwise is predicted not to fit into the free memory",
+    "always": "in every update",
+    "never": "in none",
+}
+"""When the activations of an update are computed again instead of kept."""
+
 
 @dataclass
 class ModelConfig:
@@ -24,6 +31,16 @@ class ModelConfig:
     """nf4: base weights in 4 bits (bitsandbytes, needs CUDA); null: no quantization."""
     deterministic: bool = False
     """On CUDA: the same numbers bit for bit in every run and after a resume, at some cost."""
+    activation_checkpointing: str = "auto"
+    """Keep only the inputs of transformer blocks in an update, and compute the blocks twice: one of
+    `ACTIVATION_CHECKPOINTING`. Gradients are the same."""
+
+    def __post_init__(self) -> None:
+        lookup(
+            "model.activation_checkpointing",
+            self.activation_checkpointing,
+            ACTIVATION_CHECKPOINTING,
+        )
 
 
 ENGINES = {

@@ -13,9 +13,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from comity.config.api_schema import ApiConfig
 from comity.config.errors import plain_errors
 from comity.config.limits import check_limits, check_name
-from comity.config.schema import ApiConfig
 from comity.engines.api.settings import is_on_this_machine
 from comity.errors import ComityError, lookup
 from comity.games.base import Game

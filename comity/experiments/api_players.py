@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from comity.config.schema import ApiConfig, Config
+from comity.config.api_schema import ApiConfig
+from comity.config.schema import Config
 from comity.config.seats import api_settings, is_api
 from comity.engines.api.answer_log import AnswerLog
 from comity.engines.api.client import ApiClient

@@ -12,6 +12,7 @@ from comity.config.player_names import parse_player
 from comity.config.schema import Config
 from comity.config.seats import is_api, learner_of, scripted_player
 from comity.distributed.process_group import ALONE, ProcessGroup
+from comity.experiments.activation_checkpointing import choose_checkpointing
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.agents import Agents, conditions_of
 from comity.experiments.api_players import ApiPlayers
@@ -51,6 +52,7 @@ class Experiment:
                 learning = {name for seat in config.seats if (name := learner_of(seat))}
                 self.models = replace(self.models, dropout_adapters=frozenset(learning))
             self.engine = self.models.engine
+            choose_checkpointing(self.models, config, self.rules)
             for seat in config.seats:
                 name = learner_of(seat)
                 if name is not None and name not in self.learners:

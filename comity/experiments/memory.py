@@ -14,9 +14,8 @@ The program itself (Python, torch and transformers without a model) comes on top
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -36,7 +35,8 @@ from comity.engines.local.weightless import WeightlessEngine
 from comity.errors import ComityError
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.backends import chat_format
-from comity.experiments.conversation_sizes import Sizes, conversation_sizes
+from comity.experiments.conversation_sizes import conversation_sizes
+from comity.experiments.memory_needs import Memory
 from comity.experiments.rules import Rules
 from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.learner import Learner
@@ -51,70 +51,12 @@ from comity.learning.training_batch import (
 from comity.players.language_model.model_setup import ModelSetup
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Predicted bytes of one run, by what they are for."""
-
-    device: str
-    dtype: str
-    sizes: Sizes
-    weights: int
-    """The base model's weights."""
-    other_models: int
-    """Weights of other base models on seats (`model:ID`)."""
-    adapters: int
-    """All adapters that are loaded at a time: of learners, critics, past and frozen policies."""
-    optimizer: int
-    """Adam's two moments of each trained weight."""
-    cache: int
-    """Keys and values of all conversations of an iteration, at its end."""
-    play_pass: int
-    """The largest forward pass of play."""
-    merged: int
-    """Copies of weights with a merged adapter, while text is sampled."""
-    gradients: int
-    """Gradients of the trained adapters; learners are updated one after another."""
-    activations: int
-    """What one micro-batch of an update keeps for its backward pass."""
-    microbatch_tokens: int
-    """Distinct tokens in that micro-batch."""
-    sequence_tokens: int
-    """Of these, tokens of one whole conversation, which cannot be divided."""
-
-    @property
-    def resident(self) -> int:
-        """What stays in memory all the time."""
-        return self.weights + self.other_models + self.adapters + self.optimizer
-
-    @property
-    def playing(self) -> int:
-        """Most bytes while matches are played."""
-        return self.resident + self.cache + self.play_pass + self.merged
-
-    @property
-    def learning(self) -> int:
-        """Most bytes while a learner is updated; as in play if nothing is trained."""
-        return self.resident + self.gradients + self.activations
-
-    @property
-    def peak(self) -> int:
-        """Most bytes at a time."""
-        return max(self.playing, self.learning)
-
-    def megabytes(self) -> dict[str, Any]:
-        """All fields as plain values, bytes in megabytes (10^6 bytes)."""
-        row = {
-            key: value / 1e6 if isinstance(value, int) and not key.endswith("_tokens") else value
-            for key, value in vars(self).items()
-            if key != "sizes"
-        }
-        peaks = {key: getattr(self, key) / 1e6 for key in ("playing", "learning", "peak")}
-        return {**row, **peaks, "sizes": asdict(self.sizes)}
-
-
 def predict_memory(config: Config) -> Memory:
-    """The memory of one training run; raises `ComityError` for models that are not here."""
-    return _Prediction(config).memory()
+    """The memory of one training run; raises `ComityError` for models that are not here.
+
+    With activation checkpointing only where it is asked for always: see `Memory.fitted`.
+    """
+    return _Prediction(config).memory().fitted(config.model.activation_checkpointing, math.inf)
 
 
 def _folder(name: str) -> Path:
@@ -160,7 +102,7 @@ class _Prediction:
         each = self.engine.adapter_bytes(self.learners[0]) if self.learners else 0
         trained = each * len(self.learners) * (2 if self.critics else 1)
         cache, play_pass = self._play()
-        gradients, activations, tokens, longest = self._learn() if self.learners else (0, 0, 0, 0)
+        gradients, stored, recomputed, tokens = self._learn() if self.learners else (0, 0, 0, 0)
         return Memory(
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
@@ -173,9 +115,10 @@ class _Prediction:
             play_pass=play_pass,
             merged=self._merged(),
             gradients=gradients,
-            activations=activations,
+            stored=stored,
+            recomputed=recomputed,
             microbatch_tokens=tokens,
-            sequence_tokens=longest,
+            sequence_tokens=self.sizes.longest if tokens else 0,
         )
 
     def _snapshots(self) -> int:
@@ -271,7 +214,7 @@ class _Prediction:
         return logits + per_slot * min(MAX_BUFFER_TOKENS, positions)
 
     def _learn(self) -> tuple[int, int, int, int]:
-        """Bytes of gradients and of a micro-batch; its tokens, and those of one conversation."""
+        """Bytes of gradients, of a micro-batch without and with checkpointing; its tokens."""
         algorithm, sizes, name = self.rules.algorithm, self.sizes, self.learners[0]
         budget = int(getattr(algorithm, "microbatch_tokens", 0) or 0)
         trained = max(1, sizes.trained // len(self.learners))
@@ -290,21 +233,23 @@ class _Prediction:
             sequences = [*sequences, self._sequence(trained, only=1)]
         adapter = self.config.adapter
         dropout = adapter.dropout > 0 and adapter.dropout_in != "playing"
-        with self.engine.memory() as memory:
-            learner = Learner(
-                *(self.engine, name, self.rules.optimizer, loss),
-                updates=1,
-                microbatch_tokens=budget or None,
-                dropout=dropout,
-            )
-            memory.reset_peak()
-            before = memory.live
-            learner.accumulate_gradients(sequences)
-            gradients = self.engine.adapter_bytes(name)
-            activations = memory.peak - before - gradients
-            for weight in learner.parameters.values():
-                weight.grad = None
-        return gradients, max(0, activations), tokens, sizes.longest
+        gradients, activations = self.engine.adapter_bytes(name), []
+        for checkpointing in (False, True):
+            self.engine.checkpointing = checkpointing
+            with self.engine.memory() as memory:
+                learner = Learner(
+                    *(self.engine, name, self.rules.optimizer, loss),
+                    updates=1,
+                    microbatch_tokens=budget or None,
+                    dropout=dropout,
+                )
+                memory.reset_peak()
+                before = memory.live
+                learner.accumulate_gradients(sequences)
+                activations.append(max(0, memory.peak - before - gradients))
+                for weight in learner.parameters.values():
+                    weight.grad = None
+        return gradients, activations[0], activations[1], tokens
 
     def _sequence(self, number: int, only: int | None = None) -> TrainingSequence:
         """A conversation with its decisions, each at the end of a chunk; `only`: the first ones."""

@@ -70,7 +70,10 @@ class PopulationModels:
         try:
             models = [one for one in composition.members if one.startswith(LANGUAGE_MODEL)]
             if any(one not in self._plans for one in models):
-                loaded[conditions_of(self._config)] = untrained_models(self._config)
+                learning = untrained_models(self._config)
+                setting = self._config.model.activation_checkpointing
+                learning.engine.checkpointing = setting == "always"
+                loaded[conditions_of(self._config)] = learning
             self._frozen = self._stack.enter_context(Agents([*self._plans.values()], loaded))
             self._backend = loaded.get(conditions_of(self._config))
             labels = all_labels(composition.size - 1)

@@ -68,7 +68,10 @@ def test_an_experiment_that_fits(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_what_does_not_fit_is_said_with_what_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = overrides(tmp_path, "matches=32", "temperature=20", "game.length.rounds=6")
+    given = [
+        *overrides(tmp_path, "matches=32", "temperature=20", "game.length.rounds=6"),
+        "model.activation_checkpointing=never",
+    ]
     memory(monkeypatch, 10_000_000)
     code, told = asked(capsys, "ipd", *given)
     (one,) = told["experiments"]

@@ -115,11 +115,15 @@ SCORED = ("matches=64", "game.length.rounds=2", "algorithm.microbatch_tokens=400
 """Two rounds: after the first, 4 histories, and all of them occur."""
 
 
+@pytest.mark.parametrize("checkpointing", ["never", "always"])
 @pytest.mark.parametrize("changes", [TEXTS, SCORED], ids=["free", "scored"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_prediction_is_what_is_seen(shape: str, changes: tuple[str, ...]) -> None:
-    asked = config(shape, *changes)
+def test_the_prediction_is_what_is_seen(
+    shape: str, changes: tuple[str, ...], checkpointing: str
+) -> None:
+    asked = config(shape, *changes, f"model.activation_checkpointing={checkpointing}")
     found, told = measured(asked), predict_memory(asked)
+    assert told.checkpointing == (checkpointing == "always")
     assert told.optimizer == found["optimizer"]
     assert told.weights == found["weights"]
     assert told.adapters == found["adapters"]

@@ -28,13 +28,18 @@ def transformer_blocks(body: torch.nn.Module) -> list[torch.nn.Module]:
     return blocks
 
 
-def make_checkpointable(body: torch.nn.Module, routes: RowRouting) -> None:
-    """Let the blocks follow `ForwardContext.checkpointing` of each pass."""
+def make_checkpointable(body: torch.nn.Module, routes: RowRouting, random: bool = True) -> None:
+    """Let the blocks follow `ForwardContext.checkpointing` of each pass.
+
+    `random`: dropout masks have values, which must be the same twice.
+    """
     for block in transformer_blocks(body):
-        block.forward = partial(_forward, block.forward, routes)  # type: ignore[method-assign]
+        block.forward = partial(_forward, block.forward, routes, random)  # type: ignore[method-assign]
 
 
-def _forward(plain: Callable[..., Any], routes: RowRouting, *args: Any, **kwargs: Any) -> Any:
+def _forward(
+    plain: Callable[..., Any], routes: RowRouting, random: bool, *args: Any, **kwargs: Any
+) -> Any:
     """A block's forward pass; with activation checkpointing if its pass asks for it."""
     context = kwargs.get("forward_context")
     if context is None or not context.checkpointing:
@@ -44,7 +49,6 @@ def _forward(plain: Callable[..., Any], routes: RowRouting, *args: Any, **kwargs
         use_reentrant=False,
         # The routes are those of the running pass, and the backward pass runs outside of any.
         context_fn=routes.recomputation,
-        # Dropout alone is random.
-        preserve_rng_state=bool(routes.dropout_adapters),
+        preserve_rng_state=random and bool(routes.dropout_adapters),
         **kwargs,
     )

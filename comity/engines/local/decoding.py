@@ -18,6 +18,7 @@ import torch
 
 from comity.engines.local.context_limit import ContextLimit
 from comity.engines.local.conversation import Conversation
+from comity.engines.local.devices import free_bytes
 from comity.engines.local.kv_cache import KVCache
 from comity.engines.local.prefix_tree import PrefixTree
 from comity.engines.local.sampling import SamplingState, sample_tokens
@@ -131,9 +132,9 @@ class Decoding:
         if self._engine.device.type != "cuda" or self._decoder_for(answers) is not None:
             return True
         needed = Windows.nbytes(self._cache, len(answers), _width(answers))
-        if needed > MEMORY_SHARE * free_memory(self._engine.device):
+        if needed > MEMORY_SHARE * free_bytes(self._engine.device):
             self._decoders.clear()
-        return needed <= MEMORY_SHARE * free_memory(self._engine.device)
+        return needed <= MEMORY_SHARE * free_bytes(self._engine.device)
 
     def run(self, answers: Sequence[SamplingState], allow_pause: bool) -> None:
         """Sample until every answer has stopped or, with `allow_pause`, may pause.
@@ -236,12 +237,6 @@ class Decoding:
             rows += [row] * (end - start - known)
         if rows:
             windows.store(self._cache, first_slot, rows, positions)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a CUDA device, with those that torch holds without using them."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def _routes(answers: Sequence[SamplingState]) -> Routes:

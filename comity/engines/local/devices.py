@@ -1,4 +1,4 @@
-"""Device, data type and quantization of a model.
+"""Device, data type and quantization of a model, and the memory of the device.
 
 torch is imported inside the functions, so that listing the models is fast.
 """
@@ -6,6 +6,8 @@ torch is imported inside the functions, so that listing the models is fast.
 import importlib.util
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comity.errors import ComityError, lookup
@@ -91,3 +93,42 @@ def has_native_bfloat16(device: "torch.device") -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+
+
+def free_bytes(device: "torch.device") -> float:
+    """What this process can still have of a device's memory, in bytes; infinite: unknown."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(free + kept)
+    _, available = memory_bytes()
+    return float("inf") if available is None else float(available)
+
+
+def memory_bytes() -> tuple[int | None, int | None]:
+    """Main memory and what is available of it; a limit of the process group counts."""
+    total = available = None
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kibibytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+        total = 1024 * kibibytes["MemTotal"]
+        available = 1024 * kibibytes["MemAvailable"]
+    if total is None:
+        with suppress(ValueError, OSError, AttributeError):
+            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        with suppress(OSError, ValueError):  # "max" is no number: there is no limit.
+            most, now = (int(Path(file).read_text()) for file in (limit, used))
+            if total is None or most < total:
+                total = most
+                free = max(0, most - now)
+                available = free if available is None else min(available, free)
+    return total, available
