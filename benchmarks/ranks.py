@@ -69,9 +69,9 @@ def main() -> None:
     overrides = [
         workload.experiment,
         *workload.overrides,
-        *(workload.quick if options.quick else ()),
         *("optimizer.learning_rate=0", "seed=0", f"model.name={options.model}"),
         f"iterations={1 + workload.updates}",
+        *(workload.quick if options.quick else ()),
     ]
     one: list[dict[str, Any]] = []
     several: list[dict[str, Any]] = []
