@@ -1,5 +1,7 @@
 """What tests of several commands share."""
 
+from pathlib import Path
+
 import pytest
 
 import comity.experiments.backends
@@ -13,3 +15,10 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(comity.experiments.backends, "language_models", load)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Populations are recorded below the present folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

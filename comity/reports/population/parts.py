@@ -5,30 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment
-from markupsafe import Markup
 
 from comity.evaluation.statistics import CONFIDENCE
 from comity.reports import formats
-from comity.reports.page.assets import embedded, page_environment, page_style, script
+from comity.reports.page.assets import page_environment
 from comity.reports.page.citation import PROJECT, arxiv
-from comity.reports.tournament import looks
+from comity.reports.tournament import looks, page_parts
 
 Json = dict[str, Any]
 
-SHARED_SCRIPTS = (
-    "elements.js",
-    "save.js",
-    "figure.js",
-    "charts.js",
-    "sections.js",
-    "values.js",
-    "tournament/definitions.js",
-    "tournament/sorting.js",
-    "tournament/whiskers.js",
-    "population/data.js",
-    "population/heat.js",
-)
-STYLES = ("page.css", "tournament/tournament.css", "population/population.css")
+SCRIPTS = (*page_parts.SHARED_SCRIPTS, "population/data.js", "population/heat.js")
+STYLES = (*page_parts.STYLES, "population/population.css")
 CHARACTERS = ("selfish", "prosocial", "antisocial", "fixed", "other")
 DYNAMICS = arxiv(
     "tennant2024dynamics",
@@ -81,18 +68,7 @@ def signed_show(value: float, look: Json) -> str:
 
 def render(template: str, data: Json, scripts: tuple[str, ...], **values: Any) -> str:
     """A page from its template; `data` is what its scripts draw."""
-    code, code_hash = script(*SHARED_SCRIPTS, *scripts)
-    return (
-        environment()
-        .get_template(template)
-        .render(
-            style=Markup(page_style(*STYLES)),
-            script=code,
-            script_hash=code_hash,
-            data=Markup(embedded(data)),
-            **values,
-        )
-    )
+    return page_parts.filled(environment(), template, data, STYLES, (*SCRIPTS, *scripts), **values)
 
 
 def game_words(game: Any) -> str:

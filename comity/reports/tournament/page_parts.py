@@ -36,14 +36,14 @@ SHARED_SCRIPTS = (
     "figure.js",
     "charts.js",
     "sections.js",
-    "unpack.js",
     "values.js",
-    "tournament/data.js",
     "tournament/definitions.js",
     "tournament/sorting.js",
     "tournament/whiskers.js",
-    "tournament/matches.js",
 )
+"""Scripts of the pages of tournaments, exploit runs and populations."""
+SCRIPTS = (*SHARED_SCRIPTS, "unpack.js", "tournament/data.js", "tournament/matches.js")
+STYLES = ("page.css", "tournament/tournament.css")
 KINDS = {
     "scripted": ("scripted strategy", "scripted strategies"),
     "axelrod": ("axelrod strategy", "axelrod strategies"),
@@ -84,17 +84,25 @@ def mixed(mixture: Mapping[str, float]) -> list[tuple[str, float]]:
 
 def render(template: str, data: Json, scripts: tuple[str, ...], **values: Any) -> str:
     """A page from its template; `data` is what its script draws."""
-    code, code_hash = script(*SHARED_SCRIPTS, *scripts)
-    return (
-        environment()
-        .get_template(template)
-        .render(
-            style=Markup(page_style("page.css", "tournament/tournament.css")),
-            script=code,
-            script_hash=code_hash,
-            data=Markup(embedded(data)),
-            **values,
-        )
+    return filled(environment(), template, data, STYLES, (*SCRIPTS, *scripts), **values)
+
+
+def filled(
+    environment: Environment,
+    template: str,
+    data: Json,
+    styles: tuple[str, ...],
+    scripts: tuple[str, ...],
+    **values: Any,
+) -> str:
+    """A template filled with its data, the texts of its styles and scripts, and values."""
+    code, code_hash = script(*scripts)
+    return environment.get_template(template).render(
+        style=Markup(page_style(*styles)),
+        script=code,
+        script_hash=code_hash,
+        data=Markup(embedded(data)),
+        **values,
     )
 
 
