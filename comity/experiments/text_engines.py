@@ -47,9 +47,10 @@ def choose_text_engine(engine: Engine, config: Config) -> None:
 def _connect(engine: Engine, config: Config, settings: EngineConfig) -> VllmSampler:
     """A sampler on the settings' server; everything of it ends with this process."""
     own = Path(tempfile.mkdtemp(prefix="comity-vllm-"))
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
     beside = ServerBeside(engine, config, own / "vllm.log")
+    # Only now: what goes wrong before is in the log.
     client, model = beside.connect()
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
     folder = own / "adapters" if settings.adapters is None else Path(settings.adapters)
     sampler = VllmSampler(client, ServedAdapters(client, model, folder), beside.reconnect)
     if settings.url is not None:
