@@ -237,7 +237,10 @@ def test_unknown_names() -> None:
     [
         ("iteratons=3", "unknown config key 'iteratons'; did you mean iterations"),
         ("gmae=stag_hunt", "unknown config key 'gmae'; did you mean game"),
-        ("model.nam=x", "unknown config key 'model.nam'; did you mean name? known: activation_checkpointing"),
+        (
+            "model.nam=x",
+            "unknown config key 'model.nam'; did you mean name? known: activation_checkpointing",
+        ),
         ("game.nois=0.1", "unknown config key 'game.nois'; did you mean noise?"),
         ("+extra=1", "unknown config key 'extra'"),
         ("+model.extra=1", "unknown config key 'model.extra'"),
