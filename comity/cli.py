@@ -258,8 +258,8 @@ def bench(
         typer.Argument(
             help="A (conversations), A-distinct (the same, few shared prefixes), B (one-shot "
             "prompts), B5 (episodes of the moral-alignment study), C (negotiations with messages), "
-            "D (a tournament of scripted strategies) or E (populations that choose their "
-            "partners); default: all.",
+            "D (a tournament of scripted strategies), E (populations that choose their "
+            "partners) or F (a tournament of language models); default: all.",
             metavar="WORKLOADS",
             show_default=False,
         ),

@@ -134,6 +134,17 @@ def test_workloads_give_one_line_each(
     assert lines["A-distinct"]["tokens_played"] >= lines["A"]["tokens_played"]
 
 
+def test_a_tournament_in_one_batch_plays_the_matches_of_single_pairs(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["F"], True, tiny, "float32", "cpu")
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["matches"] == 3 * 3 * 2 and line["agents"] == 3
+    assert line["matches_with_equal_moves"] == line["matches"]
+    assert 2 * line["tokens_computed"] < line["tokens_computed_pair_by_pair"]
+    assert line["cpu_seconds"] > 0 and line["cpu_seconds_pair_by_pair"] > 0
+
+
 def test_the_full_workloads_are_as_their_names_say() -> None:
     sizes = {name: work.config(False, "m", "auto", "cpu") for name, work in WORKLOADS.items()}
     for name, rank, decisions in (

@@ -26,7 +26,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from comity import __version__
-from comity.commands import bench_field, bench_population
+from comity.commands import bench_agents, bench_field, bench_population
 from comity.commands.bench_field import rounded
 from comity.config.compose import compose
 from comity.config.schema import Config
@@ -122,7 +122,7 @@ WORKLOADS: dict[str, Workload] = {
         quick=("matches=2", "game.length.rounds=2", "answer.message_tokens=12"),
     ),
 }
-"""Every workload of a language model by name; `bench_field` has D, `bench_population` E."""
+"""Every workload that trains a language model; F is in `bench_agents`."""
 
 OTHERS: dict[str, Callable[[bool], dict[str, Any]]] = {
     bench_field.NAME: bench_field.measure_field,
@@ -145,13 +145,17 @@ def main(
     `model`, `dtype` and `device` do not apply; D is part of all if the axelrod package is there.
     """
     for name in workloads or ():
-        lookup("workload", name, dict.fromkeys([*WORKLOADS, *OTHERS]))
+        lookup("workload", name, dict.fromkeys([*WORKLOADS, *OTHERS, bench_agents.NAME]))
     if bench_field.NAME in (workloads or ()):
         package()  # Fails early where it is not installed.
     field = [bench_field.NAME] if installed_version() is not None else []
-    for name in workloads or [*WORKLOADS, *field, bench_population.NAME]:
+    everything = [*WORKLOADS, *field, bench_population.NAME, bench_agents.NAME]
+    for name in workloads or everything:
         if name in OTHERS:
             report(OTHERS[name](quick), output)
+            continue
+        if name == bench_agents.NAME:
+            report(bench_agents.measure_agents(quick, model, dtype, device), output)
             continue
         with Experiment(WORKLOADS[name].config(quick, model, dtype, device)) as experiment:
             _, line = measure(name, experiment, quick)

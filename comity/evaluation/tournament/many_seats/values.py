@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Played:
     repetitions: int
     """Matches of each composition that were asked for."""
     best_welfare: float | None
+    _groups: dict[tuple[Composition, str], GroupMatches] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def of(
@@ -51,7 +52,9 @@ class Played:
         some = self.matches.get(composition)
         if not some:
             return found
-        counts = metric.count(GroupMatches.of(some, agent, self.best_welfare))
+        if (composition, agent) not in self._groups:
+            self._groups[composition, agent] = GroupMatches.of(some, agent, self.best_welfare)
+        counts = metric.count(self._groups[composition, agent])
         for match, (numerator, denominator) in zip(some, counts, strict=True):
             if denominator > 0:
                 place = slice(None) if match.deterministic else match.repetition
