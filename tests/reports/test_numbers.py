@@ -11,8 +11,9 @@ from scipy import stats
 
 from comity.reports.build import build
 from comity.reports.loading.folders import collect
+from comity.reports.page import run_page
 from comity.reports.summary.summary import summarize
-from tests.reports import synthetic
+from tests.reports import synthetic, synthetic_split
 
 Row = dict[str, Any]
 
@@ -237,3 +238,17 @@ def test_curves_have_all_iterations_of_the_metrics(tmp_path: Path) -> None:
     assert own["payoff"][3].get("of") != "metrics", "recorded decisions stay the source"
     page = build([study])[0].read_text()
     assert "without decision records use metrics.jsonl" in page
+    learned = run_page._captions(summarize(collect([study])))["learning"]
+    assert "of scored answers, otherwise" not in learned, "one kind of answer was recorded"
+
+
+def test_negotiations_have_iterations_of_the_metrics_too(tmp_path: Path) -> None:
+    """Without cooperation, such points are all that the caption of the curves speaks of."""
+    run = synthetic_split.run(tmp_path / "run", iterations=4, matches=4)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps({**line, "payoff": 20.0}) + "\n" for line in lines)
+    (run / "metrics.jsonl").write_text(text)
+    for record in (run / "decisions").glob("*.parquet"):
+        if int(record.stem) % 3:
+            record.unlink()
+    assert "without decision records use metrics.jsonl" in build([run])[0].read_text()

@@ -44,7 +44,8 @@ def caption(*parts: Any) -> str:
     reasons = list(dict.fromkeys(e["reason"] for e in found if e["low"] is None))
     if reasons:
         sentences.append(f"Without an interval: {'; '.join(reasons)}")
-    kinds = list(dict.fromkeys(e["of"] for e in found if "of" in e))
+    # Points from the metrics alone are described beside their chart.
+    kinds = list(dict.fromkeys(e["of"] for e in found if e.get("of") in OF))
     if len(kinds) == 2:
         sentences.append(
             f"{OF['probabilities']} of scored answers, otherwise the share of sampled answers"
