@@ -25,7 +25,8 @@ from comity.commands.play_setup import play_config
 from comity.commands.tournament import play_and_record
 from comity.config.player_names import parse_player
 from comity.evaluation.tournament.records import read_matches
-from comity.evaluation.tournament.round_robin import API_BATCH, Batch, RoundRobin
+from comity.evaluation.tournament.round_robin import Batch, RoundRobin
+from comity.evaluation.tournament.schedule import API_BATCH
 from comity.experiments.agent_plans import plan_agent
 from comity.games import make_game
 from comity.runs.folder import RunFolder

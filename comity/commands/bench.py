@@ -57,13 +57,10 @@ class Workload:
     def config(
         self, quick: bool, model: str, dtype: str, device: str, changes: Sequence[str] = ()
     ) -> Config:
-        """The experiment's config with further overrides.
-
-        Raises `ComityError` for an unknown model.
-        """
+        """The experiment's config with further overrides; `ComityError` for an unknown model."""
         fixed = ["optimizer.learning_rate=0", f"iterations={1 + self.updates}", "seed=0"]
-        small = self.quick if quick else ()
-        config = compose(self.experiment, [*self.overrides, *fixed, *small, *changes])
+        fixed += self.quick if quick else ()
+        config = compose(self.experiment, [*self.overrides, *fixed, *changes])
         config.model = replace(config.model, name=model, dtype=dtype, device=device)
         return config
 
@@ -123,7 +120,6 @@ WORKLOADS: dict[str, Workload] = {
     ),
 }
 """Every workload that trains a language model; F is in `bench_agents`."""
-
 OTHERS: dict[str, Callable[[bool], dict[str, Any]]] = {
     bench_field.NAME: bench_field.measure_field,
     bench_population.NAME: bench_population.measure_population,

@@ -79,7 +79,7 @@ def check_sentence(name: str, sentence: str) -> None:
         if re.search(rf"^name: {re.escape(config.model.name)}$", file.read_text(), re.MULTILINE)
     ]
     needs = ", GPU" if "GPU" in options("model")[option] else ""
-    end = re.search(r" ([\w.-]+?)(, GPU)?(, \d+ min on two cores)?\.$", sentence)
+    end = re.search(r" ([\w.-]+?)(, GPU)?(, \d+ min on (one core|two cores))?\.$", sentence)
     assert end is not None, sentence
     assert (end[1], end[2] or "") == (option, needs), f"{name}: {sentence}"
 

@@ -456,6 +456,8 @@ def test_long_matches_and_moves_of_any_kind(browser: Any, tmp_path: Path) -> Non
     talk = {**shares, "messages": [[2, "I am the third."]]}
     for one, played in zip(found["transcripts"], (rounds, [talk, shares]), strict=False):
         one["rounds"] = played
+    one = found["transcripts"][1]
+    one["seats"] = [one["row"], one["column"], one["row"]]
     address = write_tournament_page(found, tmp_path).as_uri()
     seen = visit(browser, address)
     page = seen.page

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from comity.commands.run import run as run_experiment
+from comity.config.api_schema import ApiConfig, PricesConfig
 from comity.config.compose import compose
-from comity.config.schema import ApiConfig, PricesConfig
 from comity.config.seats import api_settings
 from comity.engines.api.usage import BudgetReachedError
 from comity.errors import ComityError

@@ -161,5 +161,5 @@ def test_the_bench_needs_the_package_for_its_field(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("comity.commands.bench.package", missing)
     with pytest.raises(ComityError, match="need the axelrod package"):
         main(["D"], True)
-    with pytest.raises(ComityError, match=r"unknown workload 'F'.*known: A, A-distinct, .*, D, E"):
-        main(["F"], True)
+    with pytest.raises(ComityError, match=r"unknown workload 'G'.*known: A, A-distinct, .*, E, F"):
+        main(["G"], True)
