@@ -25,6 +25,9 @@ from tests.train.small import decisions, metrics, overrides
 ROOT = Path(__file__).parents[2]
 WEIGHTS = 2e-5
 """Largest difference of an adapter's weight after 3 updates, whose steps are 2e-3 each."""
+AFTER_RESET = 5e-4
+"""Right after Adam's moments were reset: its first step divides every gradient by its own size, so
+the rounding of tiny ones counts in full (a step is 2e-3)."""
 NUMBERS = 5e-4
 """Largest relative or absolute difference of a metric."""
 
@@ -193,8 +196,9 @@ def test_the_number_of_ranks_changes_nothing_but_rounding(ranks: int, name: str)
         assert_close(numbers(row), numbers(wanted))
     after, expected_after = weights(several), weights(one)
     assert after.keys() == expected_after.keys() and after
+    most = AFTER_RESET if "reset" in str(VARIANTS[name]) else WEIGHTS
     for key, weight in expected_after.items():
-        np.testing.assert_allclose(after[key], weight, atol=WEIGHTS, err_msg=key)
+        np.testing.assert_allclose(after[key], weight, atol=most, err_msg=key)
     norms = [row["gradient_norm"] for row in metrics(one) if "gradient_norm" in row]
     assert not norms or max(norms) > 1e-3, "a run that learns nothing shows nothing"
 
