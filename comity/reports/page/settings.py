@@ -63,6 +63,11 @@ UNUSED: Mapping[str, Mapping[str, _Unused]] = {
         "train_illegal": lambda config: not _may_be_illegal(config),
         "retry_feedback": lambda config: _part(config, "answer").get("free_attempts", 1) < 0,
     },
+    "model": {
+        "deterministic": lambda config: not _part(config, "model").get("deterministic"),
+        # Gradients are the same with and without it.
+        "activation_checkpointing": lambda config: True,
+    },
     "prompt": {
         "label_length": lambda config: _part(config, "prompt").get("labels") != "random",
         "label_scope": lambda config: _part(config, "prompt").get("labels") != "random",
