@@ -2,7 +2,7 @@
 
     python -m pytest tests/cuda -s
 
-Under ten minutes on one H200. What is asserted is only what must hold on any GPU.
+What is asserted is only what must hold on any GPU.
 """
 
 import json

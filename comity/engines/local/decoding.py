@@ -7,8 +7,8 @@ needs one more token at a time. Here each of them has a row with a window of key
 fixed size, so all passes are alike: on CUDA one is recorded as a graph, and replaying it is a
 single launch.
 
-`StaticDecoder` computes passes; `decode` samples answers with one, and puts what was computed into
-the session's prefix tree and cache, where later passes find it.
+`StaticDecoder` computes passes; `Decoding` samples answers with them, and puts what was computed
+into the session's prefix tree and cache, where later passes find it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ MEMORY_SHARE = 0.4
 passes."""
 MIN_TOKENS = 8
 """With fewer tokens to sample, recording a graph takes longer than it saves."""
+
 Routes = tuple[tuple[str | None, int, int], ...]
 """(adapter, first row, end row)."""
 
@@ -49,7 +50,7 @@ class DecodingEngine(Protocol):
     def device(self) -> torch.device: ...
 
     def decode_step(
-        self, tokens: torch.Tensor, positions: torch.Tensor, routes: Routes, context: "Windows"
+        self, tokens: torch.Tensor, positions: torch.Tensor, routes: Routes, context: Windows
     ) -> torch.Tensor:
         """Hidden states `[B, H]` of one token per row."""
         ...
