@@ -2,7 +2,6 @@
 
 import csv
 import io
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -228,21 +227,43 @@ def test_the_matrix_is_walked_with_the_keyboard(browser: Any, sixty: str) -> Non
     seen.check(sixty)
 
 
+def processor_time(browser: Any) -> float:
+    """Seconds that all processes of the browser have computed."""
+    session = browser.new_browser_cdp_session()
+    found = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    session.detach()
+    return float(sum(one["cpuTime"] for one in found))
+
+
 def test_sixty_agents_and_300_transcripts_are_there_in_three_seconds(
     browser: Any, sixty: str
 ) -> None:
-    taken = []
+    """In processor time, which other work on the machine does not change."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    before = processor_time(browser)
+    page.goto(sixty)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    taken = processor_time(browser) - before
+    assert page.locator(".crossplay td.heat").count() == 3600
+    page.close()
+    assert 0.1 < taken < 3.0
+
+
+def test_a_long_table_has_its_rows_when_it_is_opened(browser: Any, sixty: str) -> None:
+    seen = visit(browser, sixty)
+    page = seen.page
+    rows = page.locator("#comparisons tbody tr")
+    assert rows.count() == 0, "no layout of what is not seen"
+    # Opened, closed and opened again.
     for _ in range(3):
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        start = time.perf_counter()
-        page.goto(sixty)
-        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
-        taken.append(time.perf_counter() - start)
-        assert page.locator(".crossplay td.heat").count() == 3600
-        page.close()
-        if taken[-1] < 3.0:
-            break
-    assert min(taken) < 3.0, taken
+        page.locator("#comparisons summary").click()
+    rows.first.wait_for()
+    assert rows.count() == 60 * 59 / 2
+    _, text = save(page, page.locator("#comparisons .save >> text=CSV"))
+    table = list(csv.reader(io.StringIO(text)))
+    assert len(table) == 60 * 59 / 2 + 1
+    assert table[1][0] == rows.first.locator("th").inner_text()
+    seen.check(sixty)
 
 
 def test_tables_are_sorted_by_their_headings(browser: Any, eight: str, summary: Any) -> None:

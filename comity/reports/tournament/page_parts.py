@@ -42,7 +42,13 @@ SHARED_SCRIPTS = (
     "tournament/whiskers.js",
 )
 """Scripts of the pages of tournaments, exploit runs and populations."""
-SCRIPTS = (*SHARED_SCRIPTS, "unpack.js", "tournament/data.js", "tournament/matches.js")
+SCRIPTS = (
+    *SHARED_SCRIPTS,
+    "unpack.js",
+    "tournament/data.js",
+    "tournament/matches.js",
+    "tournament/long_tables.js",
+)
 STYLES = ("page.css", "tournament/tournament.css")
 KINDS = {
     "scripted": ("scripted strategy", "scripted strategies"),

@@ -22,6 +22,7 @@ drawFocal();
 drawTwo();
 drawSchelling();
 equipSorting();
+equipLongTables();
 equipTables();
 equipTerms();
 equipNumbers();

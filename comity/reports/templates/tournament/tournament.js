@@ -81,6 +81,7 @@ drawSchelling();
 backToCell = startMatrix(openPair);
 startSheets(openPair);
 equipSorting();
+equipLongTables();
 equipTables();
 equipTerms();
 equipNumbers();
