@@ -360,4 +360,4 @@ def test_answers_from_a_server_that_fails_three_times_in_ten(opened: Opened, tmp
 def test_ten_thousand_answers_from_a_server_that_fails_three_times_in_ten(
     opened: Opened, tmp_path: Path
 ):
-    check_a_faulty_server(opened, tmp_path / "log.jsonl", count=1000, rounds=10, quick=9)
+    check_a_faulty_server(opened, tmp_path / "log.jsonl", count=1000, rounds=10, quick=40)

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,18 @@ __all__ = ["published_model"]
 GEMMA2, QWEN25 = "google/gemma-2-2b-it", "Qwen/Qwen2.5-7B-Instruct"
 
 
+@cache
+def model_of_option(option: str) -> str:
+    return str(compose("smoke", [f"model={option}"]).model.name)
+
+
 def presets(model: str) -> list[str]:
     """The published presets that name this model; all but those of the default model do one."""
     names = {name: GEMMA2 for name in catalog("experiments")["experiments"] if "moral/" in name}
     for study, cells in negotiation_presets.CELLS.items():
         for cell in cells:
-            given = None if cell.model is None else f"model={cell.model}"
             names[f"{study}/{cell.name}"] = (
-                QWEN25 if given is None else str(compose("smoke", [given]).model.name)
+                QWEN25 if cell.model is None else model_of_option(cell.model)
             )
     return [name for name, its in names.items() if its == model and "/small/" not in name]
 
