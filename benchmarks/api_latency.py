@@ -26,7 +26,7 @@ from comity.commands.tournament import play_and_record
 from comity.config.player_names import parse_player
 from comity.evaluation.tournament.records import read_matches
 from comity.evaluation.tournament.round_robin import Batch, RoundRobin
-from comity.evaluation.tournament.schedule import API_BATCH
+from comity.evaluation.tournament.schedule import BATCH
 from comity.experiments.agent_plans import plan_agent
 from comity.games import make_game
 from comity.runs.folder import RunFolder
@@ -132,7 +132,7 @@ def measure(matches: int, rounds: int, concurrency: int, latency: float) -> dict
             computed = time.process_time() - computed
             stored = sum(1 for _ in read_matches(folder.path))
             answers = (folder.path / "api_answers.jsonl").read_bytes().count(b"\n")
-    batches = [min(API_BATCH, matches - first) for first in range(0, matches, API_BATCH)]
+    batches = [min(BATCH, matches - first) for first in range(0, matches, BATCH)]
     waves = sum(math.ceil(size / concurrency) for size in batches)
     resident = made[0].resident
     return {
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--serve", type=float, metavar="LATENCY", help=argparse.SUPPRESS)
     parser.add_argument("--matches", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--concurrency", type=int, default=API_BATCH)
+    parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.3, help="seconds")
     given = parser.parse_args()
     if given.serve is not None:

@@ -186,7 +186,12 @@ class AsynchronousSession(Protocol):
 
 @runtime_checkable
 class MeteredBackend(Protocol):
-    """A backend with a budget."""
+    """A backend whose answers cost money."""
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether it may stop because a budget is spent."""
+        ...
 
     def check_budget(self) -> None:
         """Raises `ComityError` if the budget is spent; called before a batch of matches begins."""

@@ -103,7 +103,7 @@ def test_matches_without_an_answer_are_missing_and_played_by_the_next_command() 
 
 
 def test_a_budget_ends_between_batches_and_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.evaluation.tournament.schedule.API_BATCH", 2)
+    monkeypatch.setattr("comity.evaluation.tournament.schedule.BUDGET_BATCH", 2)
     prices = "api.prices={input: 1000, output: 1000}"  # 0.11 dollars an answer
     with Server() as server:
         with pytest.raises(BudgetReachedError, match=r"budget of \$0\.5 is reached"):

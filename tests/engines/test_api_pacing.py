@@ -59,6 +59,17 @@ def test_retry_after_holds_every_request_back():
     assert pacing.wait(16.0) == 0.0
 
 
+def test_requests_begin_apart():
+    pacing = Pacing(most=4, spacing=0.5)
+    assert pacing.wait(1.0) == 0
+    pacing.begin(1.0)
+    assert pacing.wait(1.0) == 0.5 and pacing.wait(1.4) == pytest.approx(0.1)
+    assert pacing.wait(1.5) == 0
+    pacing.begin(1.5)
+    pacing.throttled(1.6, 1.5, 2.0)
+    assert pacing.wait(1.6) == 2.0, "the longer of two waits"
+
+
 def test_a_full_house_waits_for_one_to_end():
     pacing = Pacing(most=1)
     pacing.begin(0.0)

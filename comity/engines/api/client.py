@@ -37,6 +37,10 @@ Place = Sequence[int | str]
 """Whose answer it is: identity of the match, seat, round, step, attempt."""
 
 
+SPACING = 0.0015
+"""Seconds between two requests: about what one costs of this process's time."""
+
+
 class ApiFailureError(Exception):
     """All tries failed; there is no answer."""
 
@@ -54,7 +58,10 @@ class ApiClient:
         self.log = AnswerLog() if log is None else log
         self.loop = EventLoop()
         self.pacing = Pacing(
-            endpoint.concurrency, endpoint.requests_per_minute, endpoint.tokens_per_minute
+            endpoint.concurrency,
+            endpoint.requests_per_minute,
+            endpoint.tokens_per_minute,
+            SPACING,
         )
         self.used = Totals()
         """What was asked for in this process, from the log or not."""

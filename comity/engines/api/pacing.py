@@ -53,6 +53,10 @@ class Pacing:
     The number of requests at once adapts: it doubles every round trip while all of it is used,
     halves when the server answers 429 (once per round trip), returns quickly to just below where
     that happened, and probes slowly above. Errors of the server (5xx) do not change it.
+
+    `spacing`: seconds between the beginnings of two requests. Requests that are sent all at once
+    are answered all at once, and then wait for each other's turn on the processor in every round
+    trip; sent apart, they stay apart.
     """
 
     def __init__(
@@ -60,8 +64,9 @@ class Pacing:
         most: int,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
+        spacing: float = 0.0,
     ) -> None:
-        self.most = most
+        self.most, self.spacing = most, spacing
         self.limit = float(min(most, FIRST_LIMIT))
         self.running = 0
         self._ceiling = math.inf
@@ -72,6 +77,8 @@ class Pacing:
         self._full = -math.inf
         """When the limit was last reached."""
         self._not_before = -math.inf
+        self._last = -math.inf
+        """When the last request began."""
         self._requests = None if requests_per_minute is None else Bucket(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute)
 
@@ -79,7 +86,7 @@ class Pacing:
         """Seconds until a request may begin: 0: now; infinite: when a running one has ended."""
         if self.running >= int(self.limit):
             return math.inf
-        waits = [0.0, self._not_before - now]
+        waits = [0.0, self._not_before - now, self._last + self.spacing - now]
         if self._requests is not None:
             waits.append(self._requests.wait(now, 1.0))
         if self._tokens is not None:
@@ -89,6 +96,7 @@ class Pacing:
     def begin(self, now: float, tokens: float = 0.0) -> None:
         """A request begins; `tokens`: an estimate of its usage."""
         self.running += 1
+        self._last = now
         if self.running >= int(self.limit):
             self._full = now
         if self._requests is not None:

@@ -9,15 +9,15 @@ import numpy as np
 
 from comity.evaluation.tournament.pair_matches import ANSWERS
 from comity.games.base import KINDS
-from comity.players.base import Player
+from comity.players.base import MeteredBackend, Player
 from comity.prompts.answers import NOT_BEHAVIOR
 from comity.rollout.play import Rollout
 from comity.rollout.records import Conversation, Decision
 
 BATCH = 256
 """Most matches that are played in lock-step; bounds the memory of the models' cache."""
-API_BATCH = 64
-"""The same where a model behind an API plays."""
+BUDGET_BATCH = 64
+"""The same where a budget may be spent, which ends the play between batches."""
 LOCKSTEP_SCRIPTED = 200
 """The same without language models, where strategies need observations."""
 
@@ -69,8 +69,10 @@ class Schedule(Protocol):
 
 
 def batch_size(players: Iterable[Player]) -> int:
-    """Most matches in lock-step; few with an API, because a budget ends between batches."""
-    return API_BATCH if any(player.controller == "api" for player in players) else BATCH
+    """Most matches in lock-step."""
+    backends = [getattr(player, "backend", None) for player in players]
+    metered = any(isinstance(one, MeteredBackend) and one.has_budget for one in backends)
+    return BUDGET_BATCH if metered else BATCH
 
 
 def count_answers(rollout: Rollout, matches: int, seats: int) -> np.ndarray:

@@ -38,6 +38,11 @@ class ApiBackend(ApiSetup):
         """The text of code points."""
         return from_code_points(ids)
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether it stops when a budget is spent."""
+        return self.client.endpoint.budget is not None
+
     def check_budget(self) -> None:
         """Raises `BudgetReachedError` if the budget is spent."""
         self.client.check_budget()
