@@ -27,6 +27,12 @@ Built = TypeVar("Built")
 PARTS = "COMITY_PARTS"
 """Environment variable: Python files with user-defined components."""
 
+DICTIONARIES = (
+    "AGENTS", "ALGORITHMS", "ANSWERS", "GAMES", "METRICS", "PLAYERS", "PROMPTS", "REWARDS",
+    "STAGES",
+)  # fmt: skip
+"""What such a file may define: a dictionary for each kind of part, name to part."""
+
 
 def build(
     kind: str,
@@ -107,6 +113,11 @@ def _module(path: str) -> ModuleType:
         raise ComityError(
             f"{PARTS}: cannot import {path} ({type(error).__name__}: {error})"
         ) from error
+    if not any(hasattr(module, name) for name in DICTIONARIES):
+        raise ComityError(
+            f"{PARTS}: {path} names no parts; end it with a dictionary such as "
+            f"GAMES = {{'mine': Mine}} (one of {', '.join(DICTIONARIES)})"
+        )
     return module
 
 

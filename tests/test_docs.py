@@ -6,6 +6,7 @@ import re
 import shlex
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,9 +21,9 @@ from comity.evaluation.moral.metrics import reward_table
 from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.games.base import Observation, Round
-from comity.players.scripted.catalog import STRATEGIES
+from comity.players.scripted.catalog import STRATEGIES, check_can_play, make_strategy
 from comity.registry import build, own_parts
-from comity.rewards import REWARDS
+from comity.rewards import REWARDS, base
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -87,6 +88,11 @@ def test_the_how_to_on_moral_theories_is_right_about_its_numbers() -> None:
     assert reward_table(weighted, game).values[0, 0, :2].tolist() == [[3, 0], [2, 1]]
 
 
+def test_the_classes_that_the_how_to_on_moral_theories_names_exist() -> None:
+    for name in re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", TEXTS["docs/how-to/own-moral-theory.md"]):
+        assert name == "WorstOff" or hasattr(base, name), name
+
+
 def test_the_parts_of_the_how_to_are_as_it_says() -> None:
     written = [yaml.safe_load(block) for block in blocks(TEXTS[ADDING], "yaml")]
     assert [block["name"] for block in written] == ["toll", "worst_off", "brief", "shared_credit"]
@@ -102,6 +108,12 @@ def test_the_parts_of_the_how_to_are_as_it_says() -> None:
         made = part(**{key: value for key, value in block.items() if key != "defaults"})
         assert made == part(), f"the YAML of {name} has other defaults"
     player = build("player", "gradual", STRATEGIES)
+    table = [[[float(own == other)] * 2 for other in range(3)] for own in range(3)]
+    coordination = make_game({"name": "matrix", "moves": ["a", "b", "c"], "payoffs": table})
+    last: Any = make_strategy({"name": "stubborn", "move": 2})
+    check_can_play(last, coordination, 0)
+    turn = coordination.turns(coordination.start(0))[0]
+    assert last.reply(turn, coordination, None) == 2
     (row,) = re.findall(r'`"gradual": \(([\d., ]+)\)`', TEXTS[ADDING])
     dilemma = make_game({"name": "prisoners_dilemma"})
     joints = [(), *([joint] for joint in product((0, 1), repeat=2))]

@@ -125,7 +125,7 @@ def test_a_users_own_parts_stand_beside_the_others(
     file = tmp_path / "mine.py"
     file.write_text(
         "from dataclasses import dataclass\n\n\n@dataclass\nclass Part:\n    size: int = 3\n\n\n"
-        'THINGS = {"mine": Part}\n'
+        'THINGS = {"mine": Part}\nGAMES = {}\n'  # a file has to name a kind that exists
     )
     monkeypatch.setenv("COMITY_PARTS", str(file))
     assert build("thing", {"name": "mine", "size": 4}, {}).size == 4  # type: ignore[attr-defined]

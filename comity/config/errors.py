@@ -99,6 +99,11 @@ def explain(error: Exception, schema: type = Config) -> str:
             return where + wanted
         return where + (f"{key}: {message}" if key else message)
     unknown_group = re.search(r"Could not override '([^']+)'\.\s+No match", str(error))
+    if unknown_group and unknown_group[1] == "game/length":
+        return (
+            "the experiment sets game/length, and this game has no parameter `length`; give the "
+            "game one (docs/how-to/add-a-part.md#a-game), or choose another experiment"
+        )
     if unknown_group:
         return f"unknown config group {unknown_group[1]!r}; see `comity list`"
     return one_line(error)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from comity.errors import ComityError, lookup
-from comity.games.base import Action, Game, Illegal, Move, Observation
+from comity.games.base import Action, Game, Illegal, Move, Observation, Turn
 from comity.games.matrix.stages import Stage, interchangeable, opponent_profiles
 from comity.games.split.game import Split
 from comity.prompts.base import check_labels, is_sentence, labels_for
@@ -101,6 +101,16 @@ def stage_of(game: Game) -> Stage:
         )
     opponent_profiles(stage)
     return stage
+
+
+def check_simultaneous(turn: Turn) -> None:
+    """Raises `ComityError` unless the turn is the only one of its seat in the round so far."""
+    if turn.step:
+        raise ComityError(
+            "this prompt tells rounds of one simultaneous move, and the game asks for a further "
+            f"step (turn.step={turn.step}); write a prompt for it "
+            "(docs/how-to/add-a-part.md#a-prompt)"
+        )
 
 
 def title(game: Game) -> str:

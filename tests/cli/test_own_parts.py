@@ -1,6 +1,7 @@
 """A user's own parts, from a file or a package: found everywhere by name, like the project's."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -117,7 +118,36 @@ def test_a_name_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             compose("ipd")
 
 
+def test_a_file_that_names_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "nothing.py"
+    file.write_text("GAME = {'mine': dict}")
+    monkeypatch.setenv("COMITY_PARTS", str(file))
+    with pytest.raises(ComityError, match=r"names no parts; end it with a dictionary .*GAMES"):
+        compose("ipd")
+
+
+def test_a_game_without_a_length_where_the_experiment_sets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "endless.py"
+    file.write_text("def mine():\n    pass\n\n\nGAMES = {'mine': mine}\n")
+    monkeypatch.setenv("COMITY_PARTS", str(file))
+    with pytest.raises(ComityError, match="this game has no parameter `length`"):
+        compose("smoke", ["game=mine"])
+
+
 # Stages
+
+
+@pytest.mark.parametrize("prompt", ["conversation", "memory_one", "structured"])
+def test_a_further_step_of_a_round_is_not_told(prompt: str) -> None:
+    """Such as the move after an announcement."""
+    game = make_game({"name": "prisoners_dilemma"})
+    turn = replace(game.turns(game.start(0))[0], step=1)
+    told = build("prompt", {"name": prompt}, PROMPTS)
+    for text in (told.opening, told.following):
+        with pytest.raises(ComityError, match="asks for a further step"):
+            text(game, turn)
 
 
 @pytest.mark.parametrize("prompt", [*PROMPTS, "plain"])

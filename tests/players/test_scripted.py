@@ -1,5 +1,6 @@
 """Scripted players: truth tables and conventions."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -183,4 +184,4 @@ def test_wrong_players_are_refused(config: object, complaint: str) -> None:
 def test_every_player_has_a_sentence_with_its_source() -> None:
     for sentence in sentences(MATRIX_STRATEGIES).values():
         assert sentence.endswith(".")
-        assert any(year.isdigit() and len(year) == 4 for year in sentence.replace(")", " ").split())
+        assert re.search(r"\b\d{4}\b", sentence), f"name the source with its year: {sentence}"

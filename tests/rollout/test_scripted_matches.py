@@ -124,12 +124,24 @@ def test_strategies_of_the_package(
     same(game, players[::-1] if swapped else players, matches, run)
 
 
-@pytest.mark.parametrize("seat", OWN, ids=str)
+def strategy_of(seat: Any) -> Any:
+    return seated(seat).strategy  # type: ignore[attr-defined]
+
+
+WITH_MACHINE = [seat for seat in OWN if state_machine(strategy_of(seat), DILEMMA) is not None]
+
+
+def test_every_machine_is_compared() -> None:
+    """A strategy need not have one; a machine needs a strategy in `OWN`."""
+    assert {type(strategy_of(seat)) for seat in WITH_MACHINE} == set(MACHINES)
+
+
+@pytest.mark.parametrize("seat", WITH_MACHINE, ids=str)
 def test_a_machine_is_its_strategy(seat: Any) -> None:
     """After every history of up to four rounds, with and without a fictitious joint move."""
-    strategy: Any = seated(seat).strategy  # type: ignore[attr-defined]
+    strategy = strategy_of(seat)
     machine = state_machine(strategy, DILEMMA)
-    assert machine is not None, "give it one, or leave it out here"
+    assert machine is not None
     joints = list(product((0, 1), repeat=2))
     for prior in (None, *joints):
         for rounds in range(4):

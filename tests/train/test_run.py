@@ -295,7 +295,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "needs as many labels": ("prompt.labels=[A,B,C]",),
     "'A' occurs twice": ("prompt.labels=[A,A]",),
     "unknown parameter 'speed'": ("+game.speed=3",),
-    "scripted players need a game with 2 moves": (
+    "or write one for this game": (
         "game=matrix",
         "game.moves=[a,b,c]",
         "game.payoffs=[[[1,1],[0,0],[0,0]],[[0,0],[1,1],[0,0]],[[0,0],[0,0],[1,1]]]",

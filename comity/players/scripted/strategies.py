@@ -41,7 +41,8 @@ class MatrixStrategy:
         if len(game.moves) != 2:
             raise ComityError(
                 f"scripted players need a game with 2 moves, not {len(game.moves)}: "
-                f"{', '.join(game.moves)}"
+                f"{', '.join(game.moves)}; choose other players (learner, base, run:FOLDER), or "
+                "write one for this game (docs/how-to/add-a-part.md#a-player)"
             )
         cooperation = self.cooperation(observation, game)
         return cooperation, 1 - cooperation

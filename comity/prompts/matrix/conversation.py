@@ -12,6 +12,7 @@ from comity.prompts.rendering import (
     NO_ANSWER,
     RenderOptions,
     action_text,
+    check_simultaneous,
     last_moves,
     listed_opponent_profiles,
     number,
@@ -61,6 +62,7 @@ class Conversation(LabelPrompt):
 
     def opening(self, game: Game, turn: Turn) -> str:
         """Rules, the last joint move if there is one (a fictitious one), the question."""
+        check_simultaneous(turn)
         options = self.options
         others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
         slips, goal = options.noise_sentence(game), options.goal_sentence()
@@ -85,6 +87,7 @@ class Conversation(LabelPrompt):
         100), and a policy that never varies cannot learn. Before that, a note if the seat's own
         pick was changed or missing; after it, a note if a missing move made the round void.
         """
+        check_simultaneous(turn)
         labels = self.labels(game)
         finished = turn.observation.history[-1]
         intended, played = finished.intended[turn.seat], finished.moves[turn.seat]

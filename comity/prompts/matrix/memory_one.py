@@ -8,6 +8,7 @@ from comity.games.matrix.stages import interchangeable, payoffs_own_first
 from comity.prompts.base import LabelPrompt
 from comity.prompts.rendering import (
     RenderOptions,
+    check_simultaneous,
     last_moves,
     listed_opponent_profiles,
     number,
@@ -34,6 +35,7 @@ class MemoryOne(LabelPrompt):
 
     def opening(self, game: Game, turn: Turn) -> str:
         """The whole prompt: setting, table, goal, last joint move, how to answer."""
+        check_simultaneous(turn)
         options = self.options
         others = "the other player" if game.seats == 2 else f"{game.seats - 1} other players"
         parts = [

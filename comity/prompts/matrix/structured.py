@@ -28,7 +28,7 @@ from comity.prompts.labels import (
     shuffled,
 )
 from comity.prompts.matrix.framings import FRAMINGS, Facts, check_framing, compose
-from comity.prompts.rendering import stage_of
+from comity.prompts.rendering import check_simultaneous, stage_of
 
 LAYOUTS = {
     "original": "rows and columns in the order of the moves",
@@ -139,6 +139,7 @@ class Structured(LabelPrompt):
 
     def opening(self, game: Game, turn: Turn) -> str:
         """The whole prompt."""
+        check_simultaneous(turn)
         one = self if self.stream or not self.random_parameters else self.sample_variant((0,))
         labels, stage = one.labels(game), two_by_two_stage(game)
         check_framing(one.framing, stage)
