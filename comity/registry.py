@@ -28,9 +28,9 @@ PARTS = "COMITY_PARTS"
 """Environment variable: Python files with user-defined components."""
 
 DICTIONARIES = (
-    "AGENTS", "ALGORITHMS", "ANSWERS", "GAMES", "METRICS", "PLAYERS", "PROMPTS", "REWARDS",
+    *("AGENTS", "ALGORITHMS", "ANSWERS", "GAMES", "METRICS", "PLAYERS", "PROMPTS", "REWARDS"),
     "STAGES",
-)  # fmt: skip
+)
 """What such a file may define: a dictionary for each kind of part, name to part."""
 
 
