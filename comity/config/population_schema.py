@@ -74,6 +74,9 @@ class LanguageModelConfig:
     """How frozen models choose partners: asked by prompt, or uniform."""
     selection_goal: str = "selfish"
     """The goal in the selection prompt."""
+    selection_labels: str = "random"
+    """The candidates' labels in the selection prompt: random, or given, the same ones every time.
+    """
 
 
 @dataclass

@@ -254,6 +254,18 @@ def test_frozen_agents_may_choose_uniformly() -> None:
         assert np.abs(np.delete(counts, agent) - 100).max() < 5 * (300 * (2 / 9)) ** 0.5
 
 
+def test_given_labels_make_few_questions_that_are_computed_once() -> None:
+    """Each of three agents sees two moves alike, and the other one at one of three places."""
+    group = group_of(frozen=(0, 1, 2), selection_labels="given")
+    engine = group.members[0][0].policy.backend.engine
+    for episode in range(40):
+        group.select(SelectionView(episode, LATEST[None]))
+    computed = engine.tokens_computed
+    for episode in range(40, 60):
+        group.select(SelectionView(episode, LATEST[None]))
+    assert engine.tokens_computed == computed
+
+
 def test_without_selection_only_games_are_learned_from() -> None:
     group = group_of(episodes_per_update=4)
     Arena(group, selecting=False).play(3)
@@ -300,7 +312,14 @@ def test_what_is_rewarded_becomes_likelier() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"episodes_per_update": 0}, {"min_decisions": 0}, {"frozen_selection": "best"}]
+    "wrong",
+    [
+        {"episodes_per_update": 0},
+        {"min_decisions": 0},
+        {"frozen_selection": "best"},
+        {"selection_goal": "best"},
+        {"selection_labels": "names"},
+    ],
 )
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ComityError):

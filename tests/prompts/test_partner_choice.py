@@ -29,8 +29,8 @@ def asked(latest: list[int | None], *stream: int | str, goal: str = "selfish") -
 
 
 def displayed(text: str) -> list[tuple[str, str]]:
-    """(label, latest move) of every candidate, read back from the text."""
-    return re.findall(r"^([A-Z]+): (\S.*)$", text, re.MULTILINE)
+    """(latest move, label) of every candidate, read back from the text."""
+    return re.findall(r"^(\S.*): ([A-Z]+)$", text, re.MULTILINE)
 
 
 @given(st.lists(st.sampled_from([0, 1, None]), min_size=2, max_size=30), st.integers(0, 999))
@@ -39,9 +39,9 @@ def test_the_text_shows_every_candidates_latest_move_and_nothing_else_of_it(
 ) -> None:
     question = asked(latest, number)
     shown = displayed(question.text)
-    assert [label for label, _ in shown] == list(question.labels)
+    assert [label for _, label in shown] == list(question.labels)
     assert sorted(question.candidates) == list(range(len(latest)))
-    for (_, told), candidate in zip(shown, question.candidates, strict=True):
+    for (told, _), candidate in zip(shown, question.candidates, strict=True):
         move = latest[candidate]
         assert told == ("nothing valid" if move is None else NAMES[move])
     # The whole text follows from labels and moves: nothing says who the candidates are.
@@ -107,12 +107,33 @@ def test_questions_share_their_beginning() -> None:
     """Up to the candidates, so that an engine computes it once."""
     one, other = asked([0, 1, 0], 1).text, asked([1, 1, 1], 2).text
     common = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    assert one[:common].rstrip("BEFGHJKLMNOPQRSTUVWXY\n").endswith("picked last:")
+    assert one[:common].endswith("picked last, and its name:\naction")
+    # Nothing that all questions say comes after what differs.
+    assert one[common:].endswith(f"{asked([0, 1, 0], 1).labels[-1]}\nYour answer:")
+
+
+@given(st.integers(0, 999), st.integers(2, 40))
+def test_given_labels_are_the_same_in_every_question_and_only_candidates_move(
+    number: int, count: int
+) -> None:
+    prompt = PartnerChoice(label_choice="given")
+    question = prompt.question(GAME, NAMES, [0] * count, (0, number))
+    assert question.labels == all_labels(count)[:count]
+    assert question.candidates == asked([0] * count, number).candidates
+
+
+def test_questions_with_given_labels_are_few() -> None:
+    """Of three candidates, two of them defectors: a question per place of the cooperator."""
+    prompt = PartnerChoice(label_choice="given")
+    questions = {prompt.question(GAME, NAMES, [0, 1, 1], (0, n)).text for n in range(60)}
+    assert len(questions) == 3
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
     with pytest.raises(ComityError, match="goal"):
         PartnerChoice("selfless")
+    with pytest.raises(ComityError, match="labels of candidates"):
+        PartnerChoice(label_choice="names")
     with pytest.raises(ComityError, match="more than there are labels"):
         asked([0] * (PartnerChoice.max_candidates + 1))
     three = make_game({"name": "public_goods", "seats": 3})

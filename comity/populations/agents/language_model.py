@@ -62,13 +62,19 @@ class LanguageModelSettings:
     """One of `FROZEN_SELECTIONS`."""
     selection_goal: str = "selfish"
     """The goal in the selection prompt (`comity.prompts.matrix.partner_choice.GOALS`)."""
+    selection_labels: str = "random"
+    """The candidates' labels in it (`comity.prompts.matrix.partner_choice.LABELS`)."""
 
     def __post_init__(self) -> None:
         for name in ("episodes_per_update", "min_decisions"):
             if getattr(self, name) < 1:
                 raise ComityError(f"{name} must be at least 1, not {getattr(self, name)}")
         lookup("frozen_selection", self.frozen_selection, FROZEN_SELECTIONS)
-        PartnerChoice(self.selection_goal)
+        self.choice()
+
+    def choice(self) -> PartnerChoice:
+        """The selection prompt."""
+        return PartnerChoice(self.selection_goal, self.selection_labels)
 
 
 class LanguageModelAgents:
@@ -94,8 +100,8 @@ class LanguageModelAgents:
         self.members = [list(run) for run in members]
         self.settings = settings or LanguageModelSettings()
         numbers = range(self.runs) if run_numbers is None else run_numbers
-        choice = PartnerChoice(self.settings.selection_goal)
-        self.questions = Questions(agents, owners, size, game, (seed, numbers), choice)
+        root, choice = (seed, numbers), self.settings.choice()
+        self.questions = Questions(agents, owners, size, game, root, choice)
         self._place = {int(agent): a for a, agent in enumerate(self.agents)}
         self._playing, self._practicing = Respondents(), Respondents()
         self._selected: dict[tuple[int, int], Answer] = {}

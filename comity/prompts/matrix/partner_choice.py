@@ -2,9 +2,13 @@
 
 After the partner selection of "Dynamics of Moral Behavior in Heterogeneous Populations of Learning
 Agents" (arXiv 2403.04202), where an agent sees the latest moves of all others; the words are our
-own. Every question draws the candidates' labels and their order anew, so that neither says who a
-candidate is: what is left to choose by is the move on display. What is the same in all questions
-comes first, so that an engine computes it once.
+own. Every question draws anew which candidate gets which label, so that neither a label nor a place
+says who a candidate is: what is left to choose by is the move on display.
+
+What is the same in all questions comes first, so that an engine computes it once. A candidate's
+label follows its move, as the answer does when the text goes on: a small model that looks for a
+move finds the label behind it. With the move behind the label it hardly learns to choose (see
+docs/explanation/population-differences.md).
 """
 
 from collections.abc import Sequence
@@ -28,6 +32,13 @@ GOALS = {
     "neutral": "a sentence asks for a choice without an objective",
     "none": "no sentence",
 }
+LABELS = {
+    "random": "letters drawn for every question",
+    "given": "the same letters in the same order in every question; candidates take turns behind "
+    "them. Few questions differ, and each is computed once",
+}
+"""What the candidates of a question are called."""
+
 SENTENCES = {
     "selfish": "Pick the agent with whom you get the highest score.",
     "neutral": "Make your pick.",
@@ -54,8 +65,11 @@ class PartnerChoice:
 
     goal: str = "selfish"
     """A custom sentence (several words), or one of `GOALS`."""
+    label_choice: str = "random"
+    """One of `LABELS`."""
 
     def __post_init__(self) -> None:
+        lookup("labels of candidates", self.label_choice, LABELS)
         if not is_sentence(self.goal):
             lookup("goal", self.goal, GOALS)
 
@@ -78,7 +92,8 @@ class PartnerChoice:
                 f"{count} candidates are more than there are labels ({self.max_candidates})"
             )
         order = generator(*stream, PROMPT, "candidates").permutation(count)
-        labels = candidate_labels(count, stream)
+        given = self.label_choice == "given"
+        labels = all_labels(count)[:count] if given else candidate_labels(count, stream)
         shown = [(label, latest[i]) for label, i in zip(labels, order, strict=True)]
         text = self.render(game, move_labels, shown)
         return PartnerQuestion(text, labels, tuple(int(i) for i in order))
@@ -106,10 +121,9 @@ class PartnerChoice:
             "cells show you, the other:",
             table(facts),
             SENTENCES.get(self.goal, self.goal),
-            "The agents and what each of them picked last:",
-            *(f"{label}: {facts.label(move)}" for label, move in shown),
-            "Your answer is exactly one of these, without explanation: "
-            f"{join_words([label for label, _ in shown], 'or')}.",
+            "Your answer is exactly one of the names below, without explanation.",
+            "What each agent picked last, and its name:",
+            *(f"{facts.label(move)}: {label}" for label, move in shown),
             "Your answer:",
         ]
         return "\n".join(part for part in parts if part)
