@@ -42,6 +42,10 @@ FLOAT32_TOLERANCE, LOW_PRECISION_TOLERANCE = 5e-3, 0.3
 """Largest difference of log-probabilities: of each one in float32; their root mean square in other
 types. (The default model differs by 0.00003 at most in float32, and by 0.1 in bfloat16; tiny
 models of refused families by 0.6 and more in bfloat16.)"""
+DRAWS = 3
+"""Draws of random sequences in low precision. If the first does not agree, their median counts.
+Where rounding decides which expert computes a token, a mixture of experts differs widely in a few
+sequences (1 of 12 random gpt_oss models by 0.42); a fault of the packed pass shows in most."""
 PROBE = "check"
 
 Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -105,26 +109,22 @@ def _check(engine: CheckedEngine, plain_attention: str) -> None:
         if engine.head.scales:
             with attention_implementation(model, plain_attention):
                 _calibrate_head(engine)
-        conversations = _conversations(engine.head.vocabulary)
         with _counted_rows(model, engine.adapters.targets) as rows:
-            found = _whole_sequence_scores(engine, conversations[:2], None)
+            _whole_sequence_scores(engine, _conversations(engine.head.vocabulary)[:2], None)
         tokens = engine.tokens_computed
-        engine.adapters.targets = frozenset(name for name, seen in rows.items() if seen == [tokens])
+        engine.adapters.targets = frozenset(
+            name for name, counts in rows.items() if counts == [tokens]
+        )
         weights = _probe_weights(model, engine.adapters.targets)
-        engine.adapters.add(PROBE, rank=2, alpha=2, targets=sorted(weights))
-        try:
-            for name, parameter in engine.adapters.parameters(PROBE).items():
-                module, _, matrix = name.rpartition(".")
-                parameter.data.copy_(weights[module][matrix == "lora_B"])
-            found += _whole_sequence_scores(engine, conversations[2:], PROBE) + _sampled_scores(
-                engine, conversations
-            )
-        finally:
-            engine.adapters.unload()
-        with attention_implementation(model, plain_attention):
-            differences = _differences(model, weights, found)
-    worst = float(np.abs(differences).max()) if exact else float(np.sqrt(np.mean(differences**2)))
-    most = FLOAT32_TOLERANCE if exact else LOW_PRECISION_TOLERANCE
+        most = FLOAT32_TOLERANCE if exact else LOW_PRECISION_TOLERANCE
+        seen = []
+        for draw in range(1 if exact else DRAWS):
+            conversations = _conversations(engine.head.vocabulary, draw)
+            found = _compare(engine, plain_attention, conversations, weights)
+            seen.append(float(np.abs(found).max() if exact else np.sqrt(np.mean(found**2))))
+            if seen[0] <= most:
+                break
+        worst = float(np.median(seen))
     if not worst <= most:  # NaN too
         raise ComityError(
             f"models of the type {model.config.model_type!r} are not supported: packed with other "
@@ -149,9 +149,32 @@ def unsupported_errors(model: "PreTrainedModel") -> Iterator[None]:
         ) from error
 
 
-def _conversations(vocabulary: int) -> list[tuple[list[int], list[int]]]:
+def _compare(
+    engine: CheckedEngine,
+    plain_attention: str,
+    conversations: Sequence[tuple[list[int], list[int]]],
+    weights: Weights,
+) -> np.ndarray:
+    """Packed minus plain log-probabilities of conversations, without and with the adapter."""
+    engine.adapters.add(PROBE, rank=2, alpha=2, targets=sorted(weights))
+    try:
+        for name, parameter in engine.adapters.parameters(PROBE).items():
+            module, _, matrix = name.rpartition(".")
+            parameter.data.copy_(weights[module][matrix == "lora_B"])
+        found = [
+            *_whole_sequence_scores(engine, conversations[:2], None),
+            *_whole_sequence_scores(engine, conversations[2:], PROBE),
+            *_sampled_scores(engine, conversations),
+        ]
+    finally:
+        engine.adapters.unload()
+    with attention_implementation(engine.model, plain_attention):
+        return _differences(engine.model, weights, found)
+
+
+def _conversations(vocabulary: int, draw: int = 0) -> list[tuple[list[int], list[int]]]:
     """Random tokens of four conversations, in two parts; all have a common prefix."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(draw)
 
     def ids(count: int) -> list[int]:
         return [int(token) for token in rng.integers(vocabulary, size=count)]
