@@ -28,6 +28,7 @@ from comity.engines.local.model_check import check_model, unsupported_errors
 from comity.engines.local.packing import HiddenStates, PackedBatch, pack
 from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
 from comity.engines.local.sampling import SamplingState
+from comity.engines.local.score_cache import Scorer
 from comity.engines.local.scoring import LMHead
 from comity.engines.local.session import Session
 from comity.engines.local.windows import Windows
@@ -97,6 +98,8 @@ class Engine:
         self.choose_decoding("auto")
         self.text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None = None
         """Samples text elsewhere (`comity.engines.vllm`); None: here."""
+        self.scorer: Scorer | None = None
+        """Scores answers elsewhere; None: here."""
         self.tokens_computed = 0
         """Distinct tokens computed so far, in all passes."""
         self.tokens_reused = 0
