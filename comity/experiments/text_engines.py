@@ -58,8 +58,12 @@ def _connect(engine: Engine, config: Config, settings: EngineConfig) -> ServedMo
     """The model on the settings' server; everything of it ends with this process."""
     own = Path(tempfile.mkdtemp(prefix="comity-vllm-"))
     beside = ServerBeside(engine, config, own / "vllm.log")
-    # Only now: what goes wrong before is in the log.
-    client, model = beside.connect()
+    try:
+        client, model = beside.connect()
+    except BaseException:
+        with suppress(OSError):  # A server's log stays: it says what went wrong.
+            own.rmdir()
+        raise
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     folder = own / "adapters" if settings.adapters is None else Path(settings.adapters)
     served = ServedModel(client, ServedAdapters(client, model, folder), beside.reconnect)

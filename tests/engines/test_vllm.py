@@ -30,7 +30,7 @@ def world(tiny_model: Callable[[str], Path], tmp_path: Path) -> Iterator[TwinWor
 def test_whole_answers_are_asked_for_once(world: TwinWorld) -> None:
     for pattern in (None, PATTERN):
         world.sample(range(6), pattern)
-    assert world.sampler.completed_here == 0
+    assert world.engine.served["completed_here"] == 0
     assert len(world.twin.bodies) == 12
     assert all(body["prompt"] == world.prompt for body in world.twin.bodies)
     assert len({body["seed"] for body in world.twin.bodies}) == 6
@@ -63,13 +63,14 @@ def test_scoring_on_a_server_computes_nothing_here(world: TwinWorld) -> None:
     session, computed = world.engine.session(), world.engine.tokens_computed
     other = [*world.prompt, 7]
     first, again, second = score(world, session, [world.prompt, world.prompt, other])
-    assert len(world.twin.bodies) == world.scorer.requests == 4  # two prompts, each also with 41
+    # Two prompts, each alone and with 41 after it.
+    assert len(world.twin.bodies) == world.engine.served["score_requests"] == 4
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - second).max() > 0.01
     np.testing.assert_array_equal(score(world, session, [other])[0], second)
-    assert world.scorer.requests == 4
+    assert world.engine.served["score_requests"] == 4
     score(world, world.engine.session(), [other])
-    assert world.scorer.requests == 6
+    assert world.engine.served["score_requests"] == 6
     assert world.engine.tokens_computed == computed
 
 
@@ -79,7 +80,7 @@ def test_more_answers_than_a_request_may_have(world: TwinWorld) -> None:
     world.score_on_server()
     (found,) = score(world, world.engine.session(), [world.prompt], answers)
     np.testing.assert_allclose(found, wanted, atol=world.near)
-    assert world.scorer.requests == 2
+    assert world.engine.served["score_requests"] == 2
 
 
 def test_a_lost_server_changes_no_score(world: TwinWorld) -> None:
@@ -115,7 +116,7 @@ def test_what_the_server_divides_otherwise_is_completed_here(world: TwinWorld) -
     world.assert_plain(samples, None)
     for request, _ in samples:
         assert world.chat.answer_text(world.answer(request)).endswith("</answer>")
-    assert world.sampler.completed_here == 4
+    assert world.engine.served["completed_here"] == 4
 
 
 @pytest.mark.parametrize("pattern", [None, PATTERN])
@@ -124,7 +125,7 @@ def test_what_the_server_cut_is_completed_here(world: TwinWorld, pattern: str | 
     samples = world.sample(range(4), pattern)
     world.assert_plain(samples, None)
     assert all(sample.stop for _, sample in samples)
-    assert world.sampler.completed_here > 0
+    assert world.engine.served["completed_here"] > 0
 
 
 def test_every_update_has_a_name_of_its_own(world: TwinWorld) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
@@ -94,6 +95,10 @@ def test_a_training_run_with_messages_on_a_server(
         # After the questions of the check of the base.
         assert {body["model"] for body in twin.bodies[PROMPTS:]} == set(twin.loaded)
         assert any(d.kind == "message" for d in decisions(run))
+        for iteration, row in enumerate(metrics(run)):
+            mine = [d for d in decisions(run) if d.iteration == iteration]
+            assert row["served"]["answers"] == len(mine)
+            assert row["served"]["tokens"] >= sum(len(d.tokens) for d in mine) > 0
         assert [row["importance_mean"] for row in metrics(run)] == pytest.approx([1, 1], abs=1e-3)
         # Unload what is left while the server is still there.
         for sampler in text_engines._shared.values():
@@ -125,6 +130,7 @@ def test_a_training_run_whose_answers_a_server_scores(
                 [1, 1], abs=1e-3
             )
             found[scored] = decisions(run)
+            assert all(row["tokens_played"] > 0 for row in metrics(run)) == (scored == "local")
             asked = [body for body in twin.bodies if "logprob_token_ids" in body]
             assert bool(asked) == (scored == "vllm")
             if asked:
@@ -184,7 +190,7 @@ def test_a_server_that_is_killed_is_started_again(
 
 
 def test_an_absent_server_is_told_before_anything_is_played(
-    tiny_model: Callable[[str], Path], tmp_path: Path
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose(
         "smoke",
@@ -195,6 +201,7 @@ def test_an_absent_server_is_told_before_anything_is_played(
             "engine.url=http://127.0.0.1:9",
         ],
     )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(ComityError, match="cannot be reached"):
         train(config)
     assert not list(tmp_path.iterdir())

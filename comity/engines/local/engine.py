@@ -9,6 +9,7 @@ It handles token ids, adapters and hidden states, and knows nothing about games.
   common prefix one time for several micro-batches.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 
@@ -100,6 +101,8 @@ class Engine:
         """Samples text elsewhere (`comity.engines.vllm`); None: here."""
         self.scorer: Scorer | None = None
         """Scores answers elsewhere; None: here."""
+        self.served: Counter[str] = Counter()
+        """What a server did for this engine so far (`comity.engines.vllm`), by name."""
         self.tokens_computed = 0
         """Distinct tokens computed so far, in all passes."""
         self.tokens_reused = 0

@@ -34,19 +34,16 @@ SPARE_TOKENS = 32
 
 
 class VllmSampler:
-    """Samples answers on a server (`comity.engines.local.session.TextSampler`)."""
+    """Samples answers on a server."""
 
     def __init__(self, served: ServedModel) -> None:
         self._served = served
-        self.tokens = 0
-        """Tokens sampled on the server so far."""
-        self.answers = 0
-        """Answers begun on the server so far."""
-        self.completed_here = 0
-        """Those of them that had to be completed by the local engine."""
 
     def sample(self, engine: Engine, answers: Sequence[SamplingState]) -> list[SamplingState]:
-        """Fill the answers; returns those that the local engine has to complete."""
+        """Fill the answers; returns those that the local engine has to complete.
+
+        Counts in `engine.served` the `answers`, their `tokens`, and those `completed_here`.
+        """
         completions = self._served.ask(
             engine,
             [answer.request.conversation.adapter for answer in answers],
@@ -55,11 +52,11 @@ class VllmSampler:
         )
         left = []
         for answer, completion in zip(answers, completions, strict=True):
-            self.tokens += len(completion.ids)
-            self.answers += 1
             if not replay(answer, completion):
-                self.completed_here += 1
                 left.append(answer)
+        engine.served["answers"] += len(answers)
+        engine.served["tokens"] += sum(len(completion.ids) for completion in completions)
+        engine.served["completed_here"] += len(left)
         return left
 
 

@@ -35,13 +35,12 @@ class VllmScorer:
 
     def __init__(self, served: ServedModel) -> None:
         self._served = served
-        self.requests = 0
-        """Requests sent so far."""
 
     def score(self, engine: Engine, requests: Sequence[ScoreRequest]) -> list[np.ndarray]:
         """log-probability of each legal answer, float64 `[K]` per request, summing to one.
 
-        Equal contexts are asked for once.
+        Equal contexts are asked for once. Counts in `engine.served` the distributions `scored` and
+        the requests that they took, `score_requests`.
         """
         asked: dict[Context, set[int]] = {}
         for request in requests:
@@ -52,7 +51,8 @@ class VllmScorer:
             for context, tokens in asked.items()
             for first in range(0, len(tokens), MOST_TOKENS)
         ]
-        self.requests += len(parts)
+        engine.served["scored"] += len(requests)
+        engine.served["score_requests"] += len(parts)
         found = self._served.ask(
             engine,
             [context.adapter for context, _ in parts],
