@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path]
             pytest.skip("COMITY_VLLM_PYTHON names no environment with vLLM")
         if not started:
             log = tmp_path_factory.mktemp("vllm") / "log"
-            more = ["--max-model-len", "1024"]
+            more = ["--max-model-len", "1024", "--enforce-eager"]
             started.append(
                 VllmServer(
                     python, folder, dtype="float32", log=log, rank=4, adapters=4, options=more
