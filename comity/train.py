@@ -112,6 +112,7 @@ def train_run(
                     learner.reset(phase.reset)
             began = time.perf_counter()
             computed = experiment.engine.tokens_computed
+            served = experiment.engine.served.copy()
 
             matches = experiment.matches(iteration)
             own = share_matches(len(matches), config.group_size, ranks)
@@ -122,6 +123,7 @@ def train_run(
                 rollout = play(game, mine, iteration, task.playing, keep=needs_alternatives)
             rollout = gather_rollout(rollout, ranks)
             tokens_played = ranks.total(experiment.engine.tokens_computed - computed)
+            served = experiment.engine.served - served
             # Before the update, because follow-up questions are for the policies that played.
             answers, conversations = follow_ups(rollout, matches, iteration, config, ranks)
             played = time.perf_counter()
@@ -153,6 +155,7 @@ def train_run(
                 **uncorrected_fraction(rollout.decisions),
                 **learned,
                 "tokens_played": tokens_played,
+                **({"served": dict(served)} if served else {}),
                 **experiment.api.metrics(rollout.decisions, len(rollout.missing)),
                 **ranks.metrics(),
                 "seconds": {

@@ -14,6 +14,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
+import torch
 
 from comity.engines.chat import ChatFormat
 from comity.engines.grammar import GrammarCompiler
@@ -35,6 +36,10 @@ class VllmTwin:
         """Completion requests."""
         self.divide: dict[int, list[int]] = {}
         """Tokens that are given as several others: another division of the same text."""
+        self.old = False
+        """Whether it ignores the tokens whose log-probabilities it is asked for."""
+        self.processed = True
+        """Whether log-probabilities are those at the request's temperature."""
         self.owner = "vllm"
         self.cut: int | None = None
         """Tokens after which every answer ends."""
@@ -74,6 +79,18 @@ class VllmTwin:
         rows = [None, *({str(t): {"logprob": p}} for t, p in zip(ids[1:], found, strict=True))]
         return {"choices": [{"prompt_logprobs": rows}]}
 
+    def _next_logprobs(self, body: dict[str, Any], adapter: str | None) -> tuple[int, Any]:
+        tokens = body["logprob_token_ids"]
+        if len(tokens) > 128 or body.get("logprobs") is None:
+            return 400, {"error": {"message": f"{len(tokens)} tokens, or no logprobs"}}
+        states = self.engine.hidden_states([body["prompt"]], adapter, gradients=False)
+        logits = self.engine.head.logits(states.hidden[states.rows[0][-1:]])[0].detach()
+        table = torch.log_softmax(logits / (body["temperature"] if self.processed else 1), dim=-1)
+        given = {f"token_id:{token}": float(table[token]) for token in tokens}
+        if self.old:
+            given = {}
+        return 200, {"choices": [{"logprobs": {"top_logprobs": [given]}}]}
+
     def _complete(self, body: dict[str, Any]) -> tuple[int, Any]:
         if self.failures > 0:
             self.forget()
@@ -82,6 +99,8 @@ class VllmTwin:
         adapter = None if body["model"] == "base" else body["model"]
         if adapter is not None and adapter not in self.engine.adapters.names:
             return 404, {"error": {"message": f"The model `{adapter}` does not exist."}}
+        if "logprob_token_ids" in body:
+            return self._next_logprobs(body, adapter)
         session = self.engine.session()
         conversation = session.conversation(adapter)
         conversation.append(body["prompt"])
@@ -93,7 +112,7 @@ class VllmTwin:
         request = SampleRequest(
             conversation,
             body["max_tokens"],
-            frozenset(body["stop_token_ids"]),
+            frozenset(body.get("stop_token_ids", ())),
             np.random.default_rng(body["seed"]),
             body["temperature"],
             matcher=matcher,
@@ -103,6 +122,9 @@ class VllmTwin:
         logprobs = [0.0] * len(ids)
         for offset, value in zip(drawn.offsets, drawn.logprobs, strict=True):
             logprobs[offset] = value
+        if not self.processed:
+            plain = local_logprobs(self.engine, adapter, conversation.ids)
+            logprobs = [float(value) for value in plain[len(body["prompt"]) - 1 :]]
         ids, logprobs = ids[: self.cut], logprobs[: self.cut]
         given = [
             (d, p) for t, p in zip(ids, logprobs, strict=True) for d in self.divide.get(t, [t])

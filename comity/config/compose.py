@@ -152,9 +152,14 @@ def check(config: Config) -> None:
 
 
 def _check_engine(config: Config) -> None:
-    """Raises `ComityError` unless a vLLM engine names one server, and has no dropout in play."""
+    """Raises `ComityError` unless a vLLM engine names one server, and has no dropout in play.
+
+    Only with one can answers be scored elsewhere.
+    """
     engine = config.engine
     if engine.name != "vllm":
+        if engine.scored != "local":
+            raise ComityError(f"engine.scored={engine.scored} needs engine=vllm")
         return
     if (engine.url is None) == (engine.python is None):
         raise ComityError(
@@ -162,7 +167,7 @@ def _check_engine(config: Config) -> None:
             "vLLM, from which one is started), and not both"
         )
     if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
-        raise ComityError("engine=vllm samples without dropout; use adapter.dropout_in=learning")
+        raise ComityError("engine=vllm plays without dropout; use adapter.dropout_in=learning")
     if config.model.quantization is not None:
         raise ComityError("engine=vllm serves plain weights; set model.quantization=null")
 

@@ -45,7 +45,8 @@ class ModelConfig:
 
 ENGINES = {
     "local": "in this process",
-    "vllm": "by a vLLM server; scored answers and learning stay in this process",
+    "vllm": "by a vLLM server; learning stays in this process, scored answers too unless "
+    "engine.scored=vllm",
 }
 """Where text is sampled."""
 DECODING = {
@@ -55,6 +56,11 @@ DECODING = {
     "graphs": "static, recorded once as a CUDA graph and replayed",
 }
 """How the local engine samples text token by token."""
+SCORED = {
+    "local": "in this process",
+    "vllm": "by the vLLM server of engine=vllm",
+}
+"""Where answers from a list of legal ones are scored."""
 
 
 @dataclass
@@ -65,6 +71,8 @@ class EngineConfig:
     """One of `ENGINES`."""
     decoding: str = "auto"
     """local: how text is sampled token by token, one of `DECODING`."""
+    scored: str = "local"
+    """vllm: where answers from a list are scored, one of `SCORED`."""
     url: str | None = None
     """vllm: a running server (http://127.0.0.1:8000). It must read the folder `adapters`."""
     python: str | None = None
@@ -80,3 +88,4 @@ class EngineConfig:
     def __post_init__(self) -> None:
         lookup("engine", self.name, ENGINES)
         lookup("engine.decoding", self.decoding, DECODING)
+        lookup("engine.scored", self.scored, SCORED)

@@ -1,4 +1,4 @@
-"""Which engine samples the text of an experiment: this process, or a vLLM server beside it.
+"""Which engine samples text and scores answers: this process, or a vLLM server beside it.
 
 Runs in one process share the server, as they share the base model.
 """
@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from comity.config.schema import Config, EngineConfig
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import fetch
 from comity.engines.vllm.adapters import KEPT, ServedAdapters
-from comity.engines.vllm.check import check_server
+from comity.engines.vllm.check import check_scoring, check_server, check_temperature
 from comity.engines.vllm.client import ServerLostError, VllmClient
 from comity.engines.vllm.sampler import VllmSampler
+from comity.engines.vllm.scorer import VllmScorer
+from comity.engines.vllm.served_model import ServedModel
 from comity.engines.vllm.server import VllmServer
 from comity.errors import ComityError
 from comity.runs.progress import say
@@ -25,37 +28,48 @@ from comity.runs.progress import say
 WAIT = 1.0
 """Seconds between attempts to reach a server that was lost."""
 
-_shared: dict[tuple[object, ...], VllmSampler] = {}
+_shared: dict[tuple[object, ...], ServedModel] = {}
 
 
 def choose_text_engine(engine: Engine, config: Config) -> None:
-    """Let the config's engine sample the text of `engine`'s sessions.
+    """Let the config's engine sample the text of `engine`'s sessions, and score their answers.
 
     The first time, connects to the server or starts it. Raises `ComityError` where there is none,
     or one with another model.
     """
     settings = config.engine
     if settings.name == "local":
-        engine.text_sampler = None
+        engine.text_sampler = engine.scorer = None
         return
-    key = (config.model.name, str(engine.dtype), config.adapter.rank, repr(settings))
+    server = replace(settings, scored="local")  # The same one for both.
+    key = (config.model.name, str(engine.dtype), config.adapter.rank, repr(server))
     if key not in _shared:
         _shared[key] = _connect(engine, config, settings)
-    engine.text_sampler = partial(_shared[key].sample, engine)
+    served = _shared[key]
+    engine.text_sampler = partial(VllmSampler(served).sample, engine)
+    engine.scorer = None
+    if settings.scored == "vllm":
+        scorer = VllmScorer(served)
+        check_scoring(scorer, engine)
+        engine.scorer = partial(scorer.score, engine)
 
 
-def _connect(engine: Engine, config: Config, settings: EngineConfig) -> VllmSampler:
-    """A sampler on the settings' server; everything of it ends with this process."""
+def _connect(engine: Engine, config: Config, settings: EngineConfig) -> ServedModel:
+    """The model on the settings' server; everything of it ends with this process."""
     own = Path(tempfile.mkdtemp(prefix="comity-vllm-"))
     beside = ServerBeside(engine, config, own / "vllm.log")
-    # Only now: what goes wrong before is in the log.
-    client, model = beside.connect()
+    try:
+        client, model = beside.connect()
+    except BaseException:
+        with suppress(OSError):  # A server's log stays: it says what went wrong.
+            own.rmdir()
+        raise
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     folder = own / "adapters" if settings.adapters is None else Path(settings.adapters)
-    sampler = VllmSampler(client, ServedAdapters(client, model, folder), beside.reconnect)
+    served = ServedModel(client, ServedAdapters(client, model, folder), beside.reconnect)
     if settings.url is not None:
-        atexit.register(_leave, sampler)  # The server goes on without us.
-    return sampler
+        atexit.register(_leave, served)  # The server goes on without us.
+    return served
 
 
 class ServerBeside:
@@ -77,6 +91,7 @@ class ServerBeside:
         try:
             model = client.model()
             check_server(client, model, self._engine)
+            check_temperature(client, model, self._engine)
         except BaseException:
             client.close()
             raise
@@ -121,6 +136,6 @@ class ServerBeside:
         return self._server
 
 
-def _leave(sampler: VllmSampler) -> None:
+def _leave(served: ServedModel) -> None:
     with suppress(ComityError):  # It may have ended before.
-        sampler.close()
+        served.close()

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from comity.engines.local.sampling import SampleRequest
-from comity.engines.local.scoring import Answers
-from comity.engines.local.session import ScoreRequest
+from comity.engines.local.scoring import Answers, ScoreRequest
 from comity.engines.vllm.check import check_server
 from comity.engines.vllm.server import VllmServer
 from tests.engines.text_engines import (
@@ -39,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path]
             pytest.skip("COMITY_VLLM_PYTHON names no environment with vLLM")
         if not started:
             log = tmp_path_factory.mktemp("vllm") / "log"
-            more = ["--max-model-len", "1024"]
+            more = ["--max-model-len", "1024", "--enforce-eager"]
             started.append(
                 VllmServer(
                     python, folder, dtype="float32", log=log, rank=4, adapters=4, options=more
@@ -70,7 +69,7 @@ def world(
         real.near = 0.01
         check_server(real.client, real.client.model(), real.engine)
         yield real
-        real.sampler.close()
+        real.served.close()
 
 
 @pytest.mark.parametrize("pattern", [None, PATTERN])
@@ -172,12 +171,29 @@ def test_answers_follow_the_distribution(world: World) -> None:
         assert abs(share - p) <= 4 * np.sqrt(max(p * (1 - p), 1e-3) / len(found))
 
 
-def test_scored_answers_have_the_probabilities_of_a_plain_forward(world: World) -> None:
-    """Of one token, and of several."""
+@pytest.mark.parametrize("where", ["local", "server"])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ((40,), (41,), (52,)),
+        ((40,), (41, 50), (41, 60)),
+        ((40, 7, 9), (40, 7, 8, 40), (41,), (42, 41)),
+    ],
+)
+def test_scored_answers_have_the_probabilities_of_a_plain_forward(
+    world: World, answers: Answers, where: str
+) -> None:
+    """Of one token, and of several; after an update, too."""
+    if where == "server":
+        if not isinstance(world, ServedWorld):
+            pytest.skip("no server")
+        world.score_on_server()
     world.add("learner", 1)
-    answers: Answers = ((40,), (41, 50), (41, 60))
-    session = world.engine.session()
-    for adapter in (None, "learner"):
+    before: np.ndarray | None = None
+    for adapter in (None, "learner", "learner"):
+        if before is not None and adapter == "learner":
+            world.change("learner", 2)
+        session = world.engine.session()
         conversation = session.conversation(adapter)
         conversation.append(world.prompt)
         (found,) = session.score([ScoreRequest(conversation, answers, TEMPERATURE)])
@@ -195,3 +211,6 @@ def test_scored_answers_have_the_probabilities_of_a_plain_forward(world: World) 
         )
         np.testing.assert_allclose(found, wanted - np.logaddexp.reduce(wanted), atol=world.near)
         assert conversation.ids == world.prompt
+        # Other weights would be seen.
+        assert before is None or np.abs(found - before).max() > 10 * world.near
+        before = found

@@ -3,7 +3,7 @@
 What every engine must do is in test_text_conformance.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from comity.engines.local.scoring import Answers
-from comity.engines.local.session import ScoreRequest
+from comity.engines.local.scoring import Answers, ScoreRequest
+from comity.engines.local.session import Session
 from comity.engines.vllm.adapters import served_name
-from comity.engines.vllm.check import check_server
+from comity.engines.vllm.check import check_scoring, check_server, check_temperature
 from comity.engines.vllm.client import ServerLostError, VllmClient
-from comity.engines.vllm.sampler import RESTARTS
+from comity.engines.vllm.served_model import RESTARTS
 from comity.errors import ComityError, WorkError
 from tests.engines.text_engines import PATTERN, TwinWorld, twin_world
 
@@ -30,19 +30,80 @@ def world(tiny_model: Callable[[str], Path], tmp_path: Path) -> Iterator[TwinWor
 def test_whole_answers_are_asked_for_once(world: TwinWorld) -> None:
     for pattern in (None, PATTERN):
         world.sample(range(6), pattern)
-    assert world.sampler.completed_here == 0
+    assert world.engine.served["completed_here"] == 0
     assert len(world.twin.bodies) == 12
     assert all(body["prompt"] == world.prompt for body in world.twin.bodies)
     assert len({body["seed"] for body in world.twin.bodies}) == 6
 
 
-def test_scored_answers_stay_here(world: TwinWorld) -> None:
-    session = world.engine.session()
+ANSWERS: Answers = ((40,), (41, 50), (41, 60))
+
+
+def score(
+    world: TwinWorld, session: Session, prompts: Sequence[Sequence[int]], answers: Answers = ANSWERS
+) -> list[np.ndarray]:
+    """The distribution over the answers after each prompt."""
+    requests = []
+    for ids in prompts:
+        conversation = session.conversation(None)
+        conversation.append(ids)
+        requests.append(ScoreRequest(conversation, answers))
+    return session.score(requests)
+
+
+def test_scored_answers_stay_here_by_default(world: TwinWorld) -> None:
+    (found,) = score(world, world.engine.session(), [world.prompt])
+    assert np.exp(found).sum() == pytest.approx(1)
+    assert not world.twin.bodies
+
+
+def test_scoring_on_a_server_computes_nothing_here(world: TwinWorld) -> None:
+    """Equal contexts are asked for once, in one batch and in a session."""
+    world.score_on_server()
+    session, computed = world.engine.session(), world.engine.tokens_computed
+    other = [*world.prompt, 7]
+    first, again, second = score(world, session, [world.prompt, world.prompt, other])
+    # Two prompts, each alone and with 41 after it.
+    assert len(world.twin.bodies) == world.engine.served["score_requests"] == 4
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - second).max() > 0.01
+    np.testing.assert_array_equal(score(world, session, [other])[0], second)
+    assert world.engine.served["score_requests"] == 4
+    score(world, world.engine.session(), [other])
+    assert world.engine.served["score_requests"] == 6
+    assert world.engine.tokens_computed == computed
+
+
+def test_more_answers_than_a_request_may_have(world: TwinWorld) -> None:
+    answers = tuple((token,) for token in range(5, 205))
+    (wanted,) = score(world, world.engine.session(), [world.prompt], answers)
+    world.score_on_server()
+    (found,) = score(world, world.engine.session(), [world.prompt], answers)
+    np.testing.assert_allclose(found, wanted, atol=world.near)
+    assert world.engine.served["score_requests"] == 2
+
+
+def test_a_lost_server_changes_no_score(world: TwinWorld) -> None:
+    world.score_on_server()
+    (undisturbed,) = score(world, world.engine.session(), [world.prompt])
+    world.twin.failures = 2
+    (again,) = score(world, world.engine.session(), [world.prompt])
+    assert world.restarts == 2
+    np.testing.assert_array_equal(again, undisturbed)
+
+
+def test_a_server_that_cannot_score_is_refused(world: TwinWorld) -> None:
+    world.twin.old = True
+    with pytest.raises(WorkError, match=r"newer vLLM.*engine\.scored=local"):
+        check_scoring(world.scorer, world.engine)
+
+
+def test_prompts_are_not_computed_here_for_text_that_is_sampled_there(world: TwinWorld) -> None:
+    session, computed = world.engine.session(), world.engine.tokens_computed
     conversation = session.conversation(None)
     conversation.append(world.prompt)
-    answers: Answers = ((5,), (6,))
-    assert np.exp(session.score([ScoreRequest(conversation, answers)])[0]).sum() == pytest.approx(1)
-    assert not world.twin.bodies
+    session.prefetch([ScoreRequest(conversation, ANSWERS)])
+    assert world.engine.tokens_computed == computed
 
 
 def test_what_the_server_divides_otherwise_is_completed_here(world: TwinWorld) -> None:
@@ -55,7 +116,7 @@ def test_what_the_server_divides_otherwise_is_completed_here(world: TwinWorld) -
     world.assert_plain(samples, None)
     for request, _ in samples:
         assert world.chat.answer_text(world.answer(request)).endswith("</answer>")
-    assert world.sampler.completed_here == 4
+    assert world.engine.served["completed_here"] == 4
 
 
 @pytest.mark.parametrize("pattern", [None, PATTERN])
@@ -64,7 +125,7 @@ def test_what_the_server_cut_is_completed_here(world: TwinWorld, pattern: str | 
     samples = world.sample(range(4), pattern)
     world.assert_plain(samples, None)
     assert all(sample.stop for _, sample in samples)
-    assert world.sampler.completed_here > 0
+    assert world.engine.served["completed_here"] > 0
 
 
 def test_every_update_has_a_name_of_its_own(world: TwinWorld) -> None:
@@ -94,7 +155,7 @@ def test_two_processes_share_a_server(world: TwinWorld, tmp_path: Path) -> None:
     for one in (world, other):
         one.add("learner", 1)
         one.sample(range(1), None, "learner")
-    other.sampler.close()
+    other.served.close()
     world.assert_plain(world.sample(range(2), None, "learner"), "learner")
     assert world.restarts == 0
 
@@ -128,6 +189,17 @@ def test_a_server_with_other_weights_is_refused(world: TwinWorld) -> None:
         world.engine.head.weight.mul_(0.5)
     with pytest.raises(ComityError, match="another model"):
         check_server(world.client, "base", world.engine)
+
+
+def test_a_server_that_leaves_out_the_temperature_is_refused(world: TwinWorld) -> None:
+    """vLLM's default; scored answers and sampled text are refused each by a check of its own."""
+    check_temperature(world.client, "base", world.engine)
+    check_scoring(world.scorer, world.engine)
+    world.twin.processed = False
+    with pytest.raises(ComityError, match="processed_logprobs"):
+        check_temperature(world.client, "base", world.engine)
+    with pytest.raises(ComityError, match=r"other probabilities.*engine\.scored=local"):
+        check_scoring(world.scorer, world.engine)
 
 
 def test_a_server_that_is_no_vllm_is_refused(world: TwinWorld) -> None:

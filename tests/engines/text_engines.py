@@ -21,7 +21,9 @@ from comity.engines.local.sampling import Sample, SampleRequest
 from comity.engines.token_masks import apply_masks
 from comity.engines.vllm.adapters import ServedAdapters
 from comity.engines.vllm.client import VllmClient
-from comity.engines.vllm.sampler import Reconnect, VllmSampler
+from comity.engines.vllm.sampler import VllmSampler
+from comity.engines.vllm.scorer import VllmScorer
+from comity.engines.vllm.served_model import Reconnect, ServedModel
 from tests.vllm_twin import VllmTwin, make_twin, serving
 
 PATTERN = r"<answer>(A|B)[a-z ]{0,5}</answer>"
@@ -127,7 +129,7 @@ def token_logprobs(logits: torch.Tensor, sample: Sample) -> np.ndarray:
 
 
 class ServedWorld(World):
-    """One that samples on a server."""
+    """One that samples on a server, and scores there after `score_on_server`."""
 
     def __init__(
         self,
@@ -140,8 +142,12 @@ class ServedWorld(World):
         super().__init__(folder, change)
         self.client = VllmClient(url)
         adapters = ServedAdapters(self.client, "base", served, kept=2)
-        self.sampler = VllmSampler(self.client, adapters, reconnect)
+        self.served = ServedModel(self.client, adapters, reconnect)
+        self.sampler, self.scorer = VllmSampler(self.served), VllmScorer(self.served)
         self.engine.text_sampler = partial(self.sampler.sample, self.engine)
+
+    def score_on_server(self) -> None:
+        self.engine.scorer = partial(self.scorer.score, self.engine)
 
 
 class TwinWorld(ServedWorld):
@@ -166,4 +172,4 @@ def twin_world(folder: Path, served: Path) -> Iterator[TwinWorld]:
     with serving(twin) as url:
         found = TwinWorld(folder, url, served, twin)
         yield found
-        found.sampler.close()
+        found.served.close()

@@ -3,16 +3,19 @@
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from comity.config.compose import compose
 from comity.config.schema import Config
+from comity.engines.vllm.check import PROMPTS
 from comity.engines.vllm.sampler import VllmSampler
 from comity.engines.vllm.server import VllmServer
 from comity.errors import ComityError
@@ -37,6 +40,8 @@ from tests.vllm_twin import make_twin, serving
             "dropout",
         ),
         (["engine=vllm", "engine.url=http://x", "model.quantization=nf4"], "plain weights"),
+        (["engine.scored=vllm"], "engine.scored=vllm needs engine=vllm"),
+        (["engine=vllm", "engine.url=http://x", "engine.scored=remote"], "engine.scored"),
         (["engine=vlm"], "engine"),
     ],
 )
@@ -87,12 +92,56 @@ def test_a_training_run_with_messages_on_a_server(
         given = [f"engine.url={url}", f"engine.adapters={tmp_path / 'served'}"]
         run = train(negotiation(folder, tmp_path / "runs", *given), report=False)
         assert len(set(twin.loaded)) == 2
-        assert {body["model"] for body in twin.bodies} == set(twin.loaded)
+        # After the questions of the check of the base.
+        assert {body["model"] for body in twin.bodies[PROMPTS:]} == set(twin.loaded)
         assert any(d.kind == "message" for d in decisions(run))
+        for iteration, row in enumerate(metrics(run)):
+            mine = [d for d in decisions(run) if d.iteration == iteration]
+            assert row["served"]["answers"] == len(mine)
+            assert row["served"]["tokens"] >= sum(len(d.tokens) for d in mine) > 0
         assert [row["importance_mean"] for row in metrics(run)] == pytest.approx([1, 1], abs=1e-3)
         # Unload what is left while the server is still there.
         for sampler in text_engines._shared.values():
             sampler.close()
+
+
+def test_a_training_run_whose_answers_a_server_scores(
+    tiny_model: Callable[[str], Path], tmp_path: Path, alone: None
+) -> None:
+    """The same probabilities as with the local engine, whose base does not play."""
+    folder, found = tiny_model("llama"), {}
+    twin = make_twin(folder)
+    with serving(twin) as url:
+        for scored in ("local", "vllm"):
+            config = compose(
+                "smoke",
+                [
+                    f"model.name={folder}",
+                    "model.dtype=float32",
+                    "iterations=2",
+                    f"output={tmp_path / scored}",
+                    "engine=vllm",
+                    f"engine.url={url}",
+                    f"engine.scored={scored}",
+                ],
+            )
+            run = train(config, report=False)
+            assert [row["importance_mean"] for row in metrics(run)] == pytest.approx(
+                [1, 1], abs=1e-3
+            )
+            found[scored] = decisions(run)
+            assert all(row["tokens_played"] > 0 for row in metrics(run)) == (scored == "local")
+            asked = [body for body in twin.bodies if "logprob_token_ids" in body]
+            assert bool(asked) == (scored == "vllm")
+            if asked:
+                assert {body["model"] for body in asked} == {"base", *twin.loaded}
+                assert len(twin.loaded) == 2
+        for served in text_engines._shared.values():
+            served.close()
+    assert [d.tokens for d in found["vllm"]] == [d.tokens for d in found["local"]]
+    np.testing.assert_allclose(
+        [d.logprob for d in found["vllm"]], [d.logprob for d in found["local"]], atol=1e-3
+    )
 
 
 @pytest.mark.slow
@@ -141,7 +190,7 @@ def test_a_server_that_is_killed_is_started_again(
 
 
 def test_an_absent_server_is_told_before_anything_is_played(
-    tiny_model: Callable[[str], Path], tmp_path: Path
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose(
         "smoke",
@@ -152,6 +201,7 @@ def test_an_absent_server_is_told_before_anything_is_played(
             "engine.url=http://127.0.0.1:9",
         ],
     )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(ComityError, match="cannot be reached"):
         train(config)
     assert not list(tmp_path.iterdir())

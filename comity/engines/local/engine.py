@@ -9,6 +9,7 @@ It handles token ids, adapters and hidden states, and knows nothing about games.
   common prefix one time for several micro-batches.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 
@@ -28,6 +29,7 @@ from comity.engines.local.model_check import check_model, unsupported_errors
 from comity.engines.local.packing import HiddenStates, PackedBatch, pack
 from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
 from comity.engines.local.sampling import SamplingState
+from comity.engines.local.score_cache import Scorer
 from comity.engines.local.scoring import LMHead
 from comity.engines.local.session import Session
 from comity.engines.local.windows import Windows
@@ -97,6 +99,10 @@ class Engine:
         self.choose_decoding("auto")
         self.text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None = None
         """Samples text elsewhere (`comity.engines.vllm`); None: here."""
+        self.scorer: Scorer | None = None
+        """Scores answers elsewhere; None: here."""
+        self.served: Counter[str] = Counter()
+        """What a server did for this engine so far (`comity.engines.vllm`), by name."""
         self.tokens_computed = 0
         """Distinct tokens computed so far, in all passes."""
         self.tokens_reused = 0

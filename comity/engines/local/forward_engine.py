@@ -10,6 +10,7 @@ from comity.engines.local.decoding import DecodingEngine
 from comity.engines.local.kv_cache import Cache
 from comity.engines.local.packing import PackedBatch
 from comity.engines.local.sampling import SamplingState
+from comity.engines.local.score_cache import Scorer
 
 
 class MergeableAdapters(Protocol):
@@ -28,6 +29,8 @@ class ForwardEngine(DecodingEngine, Protocol):
     text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None
     """Samples text elsewhere and returns the answers that have to be completed here; None: all
     text is sampled here."""
+    scorer: Scorer | None
+    """Scores answers elsewhere; None: here."""
     max_tokens: int
     """Most tokens of one forward pass without gradients."""
 

@@ -31,8 +31,8 @@ from comity.engines.local.check_conditions import (
 from comity.engines.local.models import quiet
 from comity.engines.local.packing import HiddenStates
 from comity.engines.local.sampling import SampleRequest
-from comity.engines.local.scoring import Answers
-from comity.engines.local.session import ForwardEngine, ScoreRequest, Session
+from comity.engines.local.scoring import Answers, ScoreRequest
+from comity.engines.local.session import ForwardEngine, Session
 from comity.errors import ComityError, WorkError
 
 if TYPE_CHECKING:

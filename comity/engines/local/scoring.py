@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from comity.engines.local.conversation import Conversation
 from comity.engines.token_masks import TokenMask, any_restricted, apply_masks, entropies
 from comity.errors import WorkError
 
@@ -40,6 +41,15 @@ docs/performance.md)."""
 
 CAST_ROWS = 2048
 """Rows of a low-precision matrix that are cast to float32 at once."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """A request for the distribution over legal answers at the end of a conversation."""
+
+    conversation: Conversation
+    answers: Answers
+    temperature: float = 1.0
 
 
 class LMHead:

@@ -6,7 +6,6 @@ Only tokens that no conversation of the session has had in the same context are 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,8 +18,10 @@ from comity.engines.local.kv_cache import DifferentiableCache, KVCache
 from comity.engines.local.packing import HiddenStates, pack
 from comity.engines.local.prefix_tree import PrefixTree, Segment, split_passes
 from comity.engines.local.sampling import Sample, SampleRequest, SamplingState, sample_tokens
+from comity.engines.local.score_cache import ScoreCache
 from comity.engines.local.scoring import (
     Answers,
+    ScoreRequest,
     answer_logprobs,
     answer_prefixes,
     later_tokens,
@@ -31,15 +32,6 @@ MERGE_MIN_TOKENS = 16
 
 MIN_TOKENS_PER_PASS = 100
 """Tokens per recorded pass after the first; with fewer, one new pass over all is faster."""
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """A request for the distribution over legal answers at the end of a conversation."""
-
-    conversation: Conversation
-    answers: Answers
-    temperature: float = 1.0
 
 
 class Session:
@@ -68,6 +60,7 @@ class Session:
         self._outputs: dict[int, torch.Tensor] = {}
         self._adapters: set[str | None] = set()
         self._decoding: Decoding | None = None
+        self._scored_elsewhere = ScoreCache()
 
     def has_recorded(self, adapter: str | None) -> bool:
         """Whether passes of this adapter, and of no other, were recorded."""
@@ -142,6 +135,9 @@ class Session:
     @torch.no_grad()
     def score(self, requests: Sequence[ScoreRequest]) -> list[np.ndarray]:
         """log-probability of each legal answer, float64 `[K]` per choice, summing to one."""
+        if self._engine.scorer is not None:
+            self.stop_recording()
+            return self._scored_elsewhere.score(self._engine.scorer, requests)
         slots_by_prefix = self._ensure_outputs(requests)
         results: list[np.ndarray | None] = [None] * len(requests)
         alike: dict[tuple[Answers, float], list[int]] = {}
@@ -167,9 +163,11 @@ class Session:
     def prefetch(self, requests: Sequence[ScoreRequest]) -> None:
         """Compute the hidden states that scoring these answers needs, in one pass.
 
-        Tokens after an answer's last one are not computed.
+        Tokens after an answer's last one are not computed. Where text is sampled elsewhere, this
+        does nothing.
         """
-        self._ensure_outputs(requests)
+        if self._engine.text_sampler is None:
+            self._ensure_outputs(requests)
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """Sampled tokens; they are appended to the conversations with the forced ones."""

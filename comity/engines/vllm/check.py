@@ -4,11 +4,18 @@ import numpy as np
 import torch
 
 from comity.engines.local.engine import Engine
+from comity.engines.local.scoring import ScoreRequest
 from comity.engines.vllm.client import VllmClient
+from comity.engines.vllm.sampler import DISTRIBUTION
+from comity.engines.vllm.scorer import VllmScorer
 from comity.errors import ComityError
 
 LENGTH = 48
 """Tokens of the compared sequence."""
+PROMPTS = 6
+"""Prompts that are cut from it."""
+TEMPERATURE = 0.5
+"""Of the compared answers."""
 FLOAT32_MOST, LOW_PRECISION_MEAN = 1e-2, 0.15
 """Most difference of a log-probability in float32; mean absolute difference in lower precision.
 
@@ -21,19 +28,77 @@ def check_server(client: VllmClient, model: str, engine: Engine) -> float:
 
     Raises `ComityError` where the server has other weights, or another vocabulary.
     """
-    rng = np.random.default_rng(0)
-    ids = [int(token) for token in rng.integers(0, engine.head.vocabulary, LENGTH)]
+    ids = random_ids(engine, 0)
     found = np.array(client.prompt_logprobs(model, ids))
     wanted = local_logprobs(engine, None, ids)
     difference = np.abs(found - wanted)
-    exact = engine.dtype == torch.float32
-    if not (difference.max() < FLOAT32_MOST if exact else difference.mean() < LOW_PRECISION_MEAN):
+    if not is_near(engine, difference):
         raise ComityError(
             f"the server at {client.url} serves another model ({model}), or in another precision: "
             f"log-probabilities of the same tokens differ by {difference.mean():.3g} on average; "
             "serve the model of the experiment with the dtype of model.dtype"
         )
     return float(difference.mean())
+
+
+def check_temperature(client: VllmClient, model: str, engine: Engine) -> None:
+    """`ComityError` where the server's log-probabilities are those before the temperature."""
+    ids = random_ids(engine, 1)
+    prompts = [ids[:end] for end in range(LENGTH // PROMPTS, LENGTH + 1, LENGTH // PROMPTS)]
+    asked = {**DISTRIBUTION, "max_tokens": 1, "temperature": TEMPERATURE, "logprobs": 0}
+    given = client.complete(
+        [
+            {**asked, "model": model, "prompt": prompt, "seed": seed, "ignore_eos": True}
+            for seed, prompt in enumerate(prompts)
+        ]
+    )
+    found = np.array([one.logprobs[0] for one in given])
+    states = engine.hidden_states(prompts, None, gradients=False)
+    hidden = states.hidden[[rows[-1] for rows in states.rows]]
+    tokens = torch.tensor([one.ids[0] for one in given], device=hidden.device)
+    wanted, _ = engine.head.token_logprobs(hidden, tokens, TEMPERATURE)
+    if not is_near(engine, np.abs(found - wanted.double().cpu().numpy()) * TEMPERATURE):
+        raise ComityError(
+            f"the server at {client.url} gives log-probabilities before the temperature; start it "
+            "with --logprobs-mode processed_logprobs"
+        )
+
+
+def check_scoring(scorer: VllmScorer, engine: Engine) -> None:
+    """`ComityError` unless the server gives answers the probabilities that they have here.
+
+    Of one token and of several, at a temperature.
+    """
+    ids = random_ids(engine, 2)
+    session = engine.session()
+    requests = []
+    for end in range(LENGTH // PROMPTS, LENGTH - 3, LENGTH // PROMPTS):
+        one, two, three, four = ids[end : end + 4]
+        conversation = session.conversation(None)
+        conversation.append(ids[:end])
+        for answers in (((one,), (two,), (three,)), ((one, two), (one, three), (four,))):
+            requests.append(ScoreRequest(conversation, answers, TEMPERATURE))
+    found = np.concatenate(scorer.score(engine, requests))
+    difference = np.abs(found - np.concatenate(session.score(requests)))
+    if not is_near(engine, difference * TEMPERATURE):
+        raise ComityError(
+            "the vLLM server gives scored answers other probabilities than this process "
+            f"(log-probabilities differ by {difference.mean():.3g} on average); set "
+            "engine.scored=local"
+        )
+
+
+def random_ids(engine: Engine, seed: int) -> list[int]:
+    """`LENGTH` random tokens."""
+    rng = np.random.default_rng(seed)
+    return [int(token) for token in rng.integers(0, engine.head.vocabulary, LENGTH)]
+
+
+def is_near(engine: Engine, difference: np.ndarray) -> bool:
+    """Whether absolute differences of log-probabilities are those of rounding."""
+    if engine.dtype == torch.float32:
+        return bool(difference.max() < FLOAT32_MOST)
+    return bool(difference.mean() < LOW_PRECISION_MEAN)
 
 
 @torch.no_grad()

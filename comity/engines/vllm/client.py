@@ -13,6 +13,10 @@ from comity.errors import ComityError, WorkError, printable
 
 DEADLINE = 1800.0
 """Seconds for an answer; a batch of long ones waits in the server's queue."""
+SCORED_TOKENS = "logprob_token_ids"
+"""The field with the tokens whose log-probabilities are asked for."""
+NO_LOGPROB = -9999.0
+"""What the server writes for minus infinity."""
 
 
 class ServerLostError(WorkError):
@@ -62,6 +66,10 @@ class VllmClient:
         """The completions of all requests, sent at once; the server batches them."""
         return wait(self._loop.start([self._complete(one) for one in bodies]))
 
+    def next_logprobs(self, bodies: Sequence[Mapping[str, Any]]) -> list[dict[int, float]]:
+        """log-probability of each request's `logprob_token_ids` after its prompt."""
+        return wait(self._loop.start([self._next_logprobs(one) for one in bodies]))
+
     def prompt_logprobs(self, model: str, ids: Sequence[int]) -> list[float]:
         """log-probability of every id after the first, given those before it."""
         body = {"model": model, "prompt": list(ids), "max_tokens": 1, "prompt_logprobs": 0}
@@ -97,6 +105,24 @@ class VllmClient:
                 "log-probabilities"
             )
         return Completion(ids, logprobs)
+
+    async def _next_logprobs(self, body: Mapping[str, Any]) -> dict[int, float]:
+        found = await self._post("/completions", dict(body))
+        try:
+            given = found["choices"][0]["logprobs"]["top_logprobs"][0]
+            logprobs = {token: float(given[f"token_id:{token}"]) for token in body[SCORED_TOKENS]}
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise WorkError(
+                f"the server at {self.url} answers without the log-probabilities of the tokens "
+                f"that it was asked for ({SCORED_TOKENS}): it needs a newer vLLM (0.32 has them); "
+                "set engine.scored=local"
+            ) from None
+        if min(logprobs.values()) <= NO_LOGPROB:
+            raise WorkError(
+                f"the server at {self.url} gives log-probabilities that are not finite; the "
+                "weights of the model or of its adapter have diverged or are damaged"
+            )
+        return logprobs
 
     async def _get(self, path: str) -> Any:
         return await self._request("get", path, None)

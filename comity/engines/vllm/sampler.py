@@ -9,90 +9,55 @@ have one meaning. What the replay cannot take is dropped and sampled in this pro
 - an answer that the server ended before it was complete.
 
 Neither changes the distribution: every kept token was sampled from it, given those before it.
-
-All that a batch of answers needs is in its requests, and the conversations are in this process.
-So when the server ends, the same requests are sent again to a new one, with the same seeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from comity.engines.local.engine import Engine
 from comity.engines.local.sampling import UTF8_CONTINUATION_BYTES, SamplingState
-from comity.engines.vllm.adapters import ServedAdapters
-from comity.engines.vllm.client import Completion, ServerLostError, VllmClient
-from comity.errors import WorkError
+from comity.engines.vllm.client import Completion, VllmClient
+from comity.engines.vllm.served_model import ServedModel
 
-Reconnect = Callable[[ServerLostError], tuple[VllmClient, str]]
-"""A new connection after the old one was lost, and the name of the served base model."""
-
-RESTARTS = 3
-"""New connections for one batch of answers, at most."""
+DISTRIBUTION: dict[str, Any] = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "add_special_tokens": False,
+    "skip_special_tokens": False,
+    "return_token_ids": True,
+}
+"""Not the model's own defaults, and nothing that changes the distribution; tokens as they are."""
 SPARE_TOKENS = 32
 """Tokens of forced text for which the server gets room beyond the sampled ones."""
 
 
 class VllmSampler:
-    """Samples answers on a server (`comity.engines.local.session.TextSampler`)."""
+    """Samples answers on a server."""
 
-    def __init__(
-        self, client: VllmClient, adapters: ServedAdapters, reconnect: Reconnect | None = None
-    ) -> None:
-        """`reconnect`: None where a lost server ends the work."""
-        self._client = client
-        self._adapters = adapters
-        self._reconnect = reconnect
-        self.tokens = 0
-        """Tokens sampled on the server so far."""
-        self.answers = 0
-        """Answers begun on the server so far."""
-        self.completed_here = 0
-        """Those of them that had to be completed by the local engine."""
+    def __init__(self, served: ServedModel) -> None:
+        self._served = served
 
     def sample(self, engine: Engine, answers: Sequence[SamplingState]) -> list[SamplingState]:
-        """Fill the answers; returns those that the local engine has to complete."""
-        bodies = [request_body(answer) for answer in answers]
+        """Fill the answers; returns those that the local engine has to complete.
+
+        Counts in `engine.served` the `answers`, their `tokens`, and those `completed_here`.
+        """
+        completions = self._served.ask(
+            engine,
+            [answer.request.conversation.adapter for answer in answers],
+            [request_body(answer) for answer in answers],
+            VllmClient.complete,
+        )
         left = []
-        for answer, completion in zip(
-            answers, self._complete(engine, answers, bodies), strict=True
-        ):
-            self.tokens += len(completion.ids)
-            self.answers += 1
+        for answer, completion in zip(answers, completions, strict=True):
             if not replay(answer, completion):
-                self.completed_here += 1
                 left.append(answer)
+        engine.served["answers"] += len(answers)
+        engine.served["tokens"] += sum(len(completion.ids) for completion in completions)
+        engine.served["completed_here"] += len(left)
         return left
-
-    def _complete(
-        self, engine: Engine, answers: Sequence[SamplingState], bodies: Sequence[dict[str, Any]]
-    ) -> list[Completion]:
-        """The completions, from a new server where the old one is lost."""
-        adapters = [answer.request.conversation.adapter for answer in answers]
-        for restarts in range(RESTARTS + 1):
-            try:
-                names = self._adapters.names(engine, set(adapters))
-                return self._client.complete(
-                    [
-                        {**body, "model": names[adapter]}
-                        for body, adapter in zip(bodies, adapters, strict=True)
-                    ]
-                )
-            except ServerLostError as error:
-                if self._reconnect is None:
-                    raise
-                if restarts == RESTARTS:
-                    raise WorkError(f"{error} (after {RESTARTS} new starts)") from None
-                self._client.close()
-                self._client, base = self._reconnect(error)
-                self._adapters.move(self._client, base)
-        raise AssertionError("unreachable")
-
-    def close(self) -> None:
-        """Unload our adapters from the server and close the connection."""
-        try:
-            self._adapters.close()
-        finally:
-            self._client.close()
 
 
 def request_body(answer: SamplingState) -> dict[str, Any]:
@@ -104,16 +69,9 @@ def request_body(answer: SamplingState) -> dict[str, Any]:
     body: dict[str, Any] = {
         "prompt": request.conversation.ids[: answer.start],
         "temperature": request.temperature,
-        # Not the model's own defaults, and nothing that changes the distribution.
-        "top_p": 1.0,
-        "top_k": 0,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
+        **DISTRIBUTION,
         "seed": int(request.rng.integers(2**62)),
         "logprobs": 0,
-        "return_token_ids": True,
-        "add_special_tokens": False,
-        "skip_special_tokens": False,
         "stop_token_ids": sorted(request.stop),
     }
     if request.matcher is None:

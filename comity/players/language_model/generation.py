@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from comity.engines.local.sampling import Sample, SampleRequest, SamplingState
-from comity.engines.local.session import ScoreRequest
+from comity.engines.local.scoring import ScoreRequest
 from comity.games.base import ILLEGAL, Action, Illegal, Reply
 from comity.players.base import Request, Response, temperature
 from comity.players.language_model.conversation_log import (

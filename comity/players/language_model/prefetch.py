@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from comity.engines.local.scoring import Answers, split_common_prefix
-from comity.engines.local.session import ScoreRequest
+from comity.engines.local.scoring import Answers, ScoreRequest, split_common_prefix
 from comity.games.base import Turn
 from comity.games.lengths import Fixed
 from comity.players.base import Request, temperature

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from comity.engines.local.scoring import split_common_prefix
-from comity.engines.local.session import ScoreRequest
+from comity.engines.local.scoring import ScoreRequest, split_common_prefix
 from comity.players.base import Request, Response, temperature
 from comity.players.language_model.conversation_log import ConversationLog, SeatContext
 from comity.players.language_model.prefetch import prefetch_choices

@@ -13,8 +13,8 @@ import numpy as np
 from comity.engines.local.conversation import Conversation
 from comity.engines.local.engine import Engine
 from comity.engines.local.sampling import SampleRequest
-from comity.engines.local.scoring import Answers, split_common_prefix
-from comity.engines.local.session import ScoreRequest, Session
+from comity.engines.local.scoring import Answers, ScoreRequest, split_common_prefix
+from comity.engines.local.session import Session
 from comity.games.base import Illegal
 from comity.games.randomness import ANSWER, generator
 from comity.players.language_model.generation import longest_answer

@@ -1,0 +1,70 @@
+"""An engine's model and adapters on a vLLM server, and on the next server if that one is lost.
+
+All that a batch of answers needs is in its requests, and the conversations are in this process.
+So when the server ends, the same requests are sent again to a new one, with the same seeds.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from comity.engines.local.engine import Engine
+from comity.engines.vllm.adapters import ServedAdapters
+from comity.engines.vllm.client import ServerLostError, VllmClient
+from comity.errors import WorkError
+
+Reconnect = Callable[[ServerLostError], tuple[VllmClient, str]]
+"""A new connection after the old one was lost, and the name of the served base model."""
+Found = TypeVar("Found")
+
+RESTARTS = 3
+"""New connections for one batch of answers, at most."""
+
+
+class ServedModel:
+    """Sends requests under the adapters' present weights."""
+
+    def __init__(
+        self, client: VllmClient, adapters: ServedAdapters, reconnect: Reconnect | None = None
+    ) -> None:
+        """`reconnect`: None where a lost server ends the work."""
+        self._client = client
+        self._adapters = adapters
+        self._reconnect = reconnect
+
+    def ask(
+        self,
+        engine: Engine,
+        adapters: Sequence[str | None],
+        bodies: Sequence[dict[str, Any]],
+        send: Callable[[VllmClient, Sequence[dict[str, Any]]], list[Found]],
+    ) -> list[Found]:
+        """What `send`, a method of the client, returns for the bodies, one per adapter.
+
+        From a new server where the old one is lost.
+        """
+        for restarts in range(RESTARTS + 1):
+            try:
+                names = self._adapters.names(engine, set(adapters))
+                return send(
+                    self._client,
+                    [
+                        {**body, "model": names[adapter]}
+                        for body, adapter in zip(bodies, adapters, strict=True)
+                    ],
+                )
+            except ServerLostError as error:
+                if self._reconnect is None:
+                    raise
+                if restarts == RESTARTS:
+                    raise WorkError(f"{error} (after {RESTARTS} new starts)") from None
+                self._client.close()
+                self._client, base = self._reconnect(error)
+                self._adapters.move(self._client, base)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Unload our adapters from the server and close the connection."""
+        try:
+            self._adapters.close()
+        finally:
+            self._client.close()
