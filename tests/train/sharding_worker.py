@@ -15,6 +15,7 @@ from comity.engines.local.activation_checkpointing import transformer_blocks
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model
 from comity.engines.local.sharding import load_sharded
+from comity.engines.local.weightless import TensorMemory
 
 PREFIX, TAILS = [5, 6, 7, 8], ([9, 10], [11], [9, 12, 13])
 
@@ -82,7 +83,14 @@ def main() -> None:
             handle.remove()
         engine.adapters.add("second", rank=2)  # Compares the base's weights.
         lora = [weight for name, weight in model.named_parameters() if ".lora_" in name]
+        with TensorMemory() as memory:
+            kept = []
+            for _ in range(3):
+                engine.hidden_states(ids, "main")  # Its graph is dropped.
+                kept.append(memory.live)
+        ranks.gather(None)
         facts = {
+            "kept": kept[2] - kept[0],
             "gradients": worst,
             "passes": float((hidden - expected).abs().max()),
             "most_whole": max(seen),

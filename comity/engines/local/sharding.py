@@ -139,5 +139,6 @@ def _forward(
         gathering.need(number, backward=True)
         return saved
 
-    with saved_tensors_hooks(lambda saved: saved, unpack):
+    # Detached: a node that keeps its own output with its history would never be freed.
+    with saved_tensors_hooks(torch.Tensor.detach, unpack):
         return plain(*args, **kwargs)
