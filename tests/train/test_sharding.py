@@ -90,7 +90,6 @@ def test_ranks_hold_parts_and_may_compute_unlike_numbers_of_passes() -> None:
 
 MISHAP = """
 import os, signal, sys
-import comity.engines.local.sharding as sharding
 import comity.train
 from comity.cli import main
 from comity.distributed.block_gathering import BlockGathering
@@ -111,14 +110,8 @@ def failing_need(gathering, block, backward=False):
         raise WorkError("no more memory")
     need(gathering, block, backward)
 
-def failing_load(*arguments):
-    raise WorkError("no such disk")
-
 if os.environ["RANK"] == "1":
-    if kind == "load":
-        sharding.load_model = failing_load
-    else:
-        comity.train.play, BlockGathering.need = play, failing_need
+    comity.train.play, BlockGathering.need = play, failing_need
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -129,7 +122,6 @@ sys.exit(main(sys.argv[2:]))
     [
         ("killed", [1, -9], "another rank ended or cannot be reached, so this one ends, too"),
         ("fails", [1, 1], "rank 1: no more memory"),
-        ("load", [1, 1], "rank 1: no such disk"),
     ],
 )
 def test_a_rank_that_ends_in_a_pass_ends_all_with_one_line(
