@@ -7,12 +7,18 @@ import json
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from comity.config.compose import compose
+from comity.distributed.block_gathering import BlockGathering
 from comity.distributed.process_group import ALONE
+from comity.engines.local.engine import Engine
+from comity.engines.local.models import load_model
+from comity.engines.local.sharding import shard_blocks
 from comity.errors import ComityError, ComityWarning
 from comity.experiments.rules import check_ranks
 from comity.train import train
@@ -134,6 +140,26 @@ def test_a_rank_that_ends_in_a_pass_ends_all_with_one_line(
     lines = [[s for s in text.splitlines() if s.startswith("comity")] for text in printed]
     assert len(lines[0]) == 1 and lines[1] == [] and said in lines[0][0], printed
     assert not any("Traceback" in text for text in printed)
+
+
+def test_a_divided_engine_neither_records_graphs_nor_merges_adapters() -> None:
+    engine = Engine(load_model(str(tiny_folder("llama")), "float32", "cpu"), BlockGathering())
+    engine.adapters.add("main")
+    with pytest.raises(ComityError, match="each must gather its weights"):
+        engine.choose_decoding("graphs")
+    with engine.adapters.merged("main"):
+        assert engine.adapters.routes.merged is None
+
+
+def test_models_that_cannot_be_divided_are_refused() -> None:
+    model: Any = load_model(str(tiny_folder("llama")), "float32", "cpu")
+    first, second = model.model.layers
+    second.mlp.up_proj.weight = first.mlp.up_proj.weight
+    with pytest.raises(ComityError, match="'llama': their blocks share weights"):
+        shard_blocks(model, torch.device("cpu"), None)  # type: ignore[arg-type]
+    model.model.layers = torch.nn.ModuleList()
+    with pytest.raises(ComityError, match="'llama' have none"):
+        shard_blocks(model, torch.device("cpu"), None)  # type: ignore[arg-type]
 
 
 def test_quantized_weights_are_not_divided(tmp_path: Path) -> None:

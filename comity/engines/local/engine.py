@@ -124,15 +124,15 @@ class Engine:
         Raises `ComityError` for graphs on another device than CUDA, or with sharded weights.
         """
         cuda = self.device.type == "cuda"
-        if how == "graphs" and not cuda:
-            raise ComityError(
-                f"engine.decoding=graphs needs CUDA, and the model runs on {self.device.type}; "
-                "set engine.decoding=auto"
-            )
         if how == "graphs" and self._sharded:
             raise ComityError(
                 "engine.decoding=graphs replays passes, and with model.sharding=fsdp2 each must "
                 "gather its weights; set engine.decoding=auto"
+            )
+        if how == "graphs" and not cuda:
+            raise ComityError(
+                f"engine.decoding=graphs needs CUDA, and the model runs on {self.device.type}; "
+                "set engine.decoding=auto"
             )
         self.static_decoding = how in ("static", "graphs") or (how == "auto" and cuda)
         self.cuda_graphs = cuda and not self._sharded and how in ("graphs", "auto")
