@@ -174,8 +174,8 @@ class Adapters:
 
         Pays off for many passes of few tokens: each saves two small matrix products per layer.
         Has no effect for the base model, on other devices than the CPU, in other types than
-        float32 (the sum would be rounded), for layers that are not plain linear ones, and for
-        large models, and with weights that are divided among ranks.
+        float32 (the sum would be rounded), for layers that are not plain linear ones, for
+        large models, and for weights that are divided among ranks.
         """
         peft_name = self.routes.modules[name] or ""
         layers = [layer for _, layer in self._layers() if peft_name in layer.lora_A]
