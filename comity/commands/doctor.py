@@ -25,6 +25,7 @@ CUDA_CONTEXT = 600_000_000
 """Bytes that CUDA's context and the libraries' workspaces take on a GPU."""
 PARTS = {
     "weights": "base model",
+    "gathered": "one block of it that is whole, and once more while it is gathered",
     "other_models": "other base models on seats",
     "adapters": "adapters of learners, critics and frozen policies, in float32",
     "optimizer": "Adam's moments",
@@ -127,6 +128,8 @@ def advice(need: Need) -> list[str]:
         found.append(f"model.dtype=bfloat16: half the weights and activations{slow}")
     if memory.device != "cpu" and config.model.quantization is None:
         found.append("model.quantization=nf4: about a quarter of the weights of bfloat16")
+        if config.model.sharding == "none":
+            found.append("model.sharding=fsdp2 with torchrun: several GPUs divide the base model")
     if memory.resident > room:
         found.append(f"a smaller model: {config.model.name} and its adapters alone do not fit")
         if memory.adapters + memory.optimizer > memory.weights:
@@ -248,6 +251,8 @@ def _need_rows(need: Need) -> Iterator[tuple[str, str]]:
             continue
         if key == "activations":
             what = f"{what}, {memory.microbatch_tokens} tokens; {_otherwise(memory)}"
+        if key == "weights" and memory.shards > 1:
+            what = f"{what}, whose blocks are divided among {memory.shards} ranks"
         yield f"{value / 1e6:,.0f} MB", what
     yield "playing", f"at most {size(memory.playing)}"
     if memory.gradients:

@@ -12,6 +12,12 @@ ACTIVATION_CHECKPOINTING = {
 }
 """When the activations of an update are computed again instead of kept."""
 
+SHARDING = {
+    "none": "every rank has all of it",
+    "fsdp2": "its transformer blocks are divided among the ranks (PyTorch's FSDP2)",
+}
+"""Where the base model's weights are when several ranks train."""
+
 
 @dataclass
 class ModelConfig:
@@ -34,6 +40,8 @@ class ModelConfig:
     activation_checkpointing: str = "auto"
     """Keep only the inputs of transformer blocks in an update, and compute the blocks twice: one of
     `ACTIVATION_CHECKPOINTING`. Gradients are the same."""
+    sharding: str = "none"
+    """The base model's weights on several ranks, one of `SHARDING`. One process has all of it."""
 
     def __post_init__(self) -> None:
         lookup(
@@ -41,6 +49,7 @@ class ModelConfig:
             self.activation_checkpointing,
             ACTIVATION_CHECKPOINTING,
         )
+        lookup("model.sharding", self.sharding, SHARDING)
 
 
 ENGINES = {

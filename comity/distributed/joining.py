@@ -23,6 +23,9 @@ from comity.errors import ComityError, WorkError, one_line
 TIMEOUT = timedelta(hours=2)
 """Longest wait for a rank that plays longer than the others. One that ended is noticed at once."""
 
+_joined: TorchProcessGroup | None = None
+"""The group of this process, once it has joined."""
+
 
 @contextmanager
 def joined() -> Iterator[ProcessGroup]:
@@ -36,8 +39,9 @@ def joined() -> Iterator[ProcessGroup]:
         return
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         raise ComityError("several ranks need a build of torch with torch.distributed and gloo")
-    if torch.distributed.is_initialized():
-        yield TorchProcessGroup()
+    global _joined
+    if _joined is not None:
+        yield _joined
         return
     try:
         torch.distributed.init_process_group("gloo", timeout=TIMEOUT)
@@ -48,8 +52,10 @@ def joined() -> Iterator[ProcessGroup]:
         ) from error
     try:
         with _ended_by_launcher():
-            yield TorchProcessGroup()
+            _joined = TorchProcessGroup()
+            yield _joined
     finally:
+        _joined = None
         torch.distributed.destroy_process_group()
 
 

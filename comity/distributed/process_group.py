@@ -9,7 +9,7 @@ Every rank must call the same methods in the same order: each waits for all the 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed
@@ -21,6 +21,25 @@ Value = TypeVar("Value")
 
 class LostRankError(WorkError):
     """Another rank ended or cannot be reached; it says why itself."""
+
+
+def lost_rank() -> LostRankError:
+    """The error of a rank that cannot reach another one."""
+    error = LostRankError("another rank ended or cannot be reached, so this one ends, too")
+    error.shared = True
+    return error
+
+
+class Served(Protocol):
+    """What a rank does for others while it waits for them."""
+
+    def serve(self) -> None:
+        """Returns once all ranks wait."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """What it did since the last call, and seconds, for the metrics."""
+        ...
 
 
 class ProcessGroup:
@@ -66,7 +85,7 @@ class ProcessGroup:
     def together(self) -> Iterator[None]:
         """Where a rank raises a `ComityError` inside the block, all ranks raise the first of them.
 
-        The block must not exchange anything.
+        The block must not exchange anything but by `together`.
         """
         yield
 
@@ -77,29 +96,36 @@ class TorchProcessGroup(ProcessGroup):
     def __init__(self) -> None:
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
+        self.served: Served | None = None
+        """Work for other ranks that waiting ranks do; the same kind on all ranks."""
         self._gradients: torch.distributed.ProcessGroup | None = None
         self._bytes_reduced, self._waiting, self._exchanging = 0, 0.0, 0.0
 
     def metrics(self) -> dict[str, Any]:
         """Number of ranks, bytes of gradients that each gave, and times as means over ranks.
 
-        `waiting`: seconds for the slowest rank; `exchanging`: seconds of the exchange itself.
+        `waiting`: seconds for the slowest rank; `exchanging`: seconds of the exchange itself. With
+        sharded weights also those of `BlockGathering.metrics`.
         """
-        spent = self._bytes_reduced, self._waiting, self._exchanging
+        served = {} if self.served is None else self.served.metrics()
+        spent = self._bytes_reduced, self._waiting, self._exchanging, *served.values()
         self._bytes_reduced, self._waiting, self._exchanging = 0, 0.0, 0.0
         found = self.gather(spent)
-        waiting, exchanging = (sum(one[i] for one in found) / self.size for i in (1, 2))
-        row = {
-            "count": self.size,
-            "gradient_bytes": spent[0],
-            "waiting": round(waiting, 3),
-            "exchanging": round(exchanging, 3),
-        }
-        return {"ranks": row}
+        _, *means = (sum(values) / self.size for values in zip(*found, strict=True))
+        times = dict(zip(("waiting", "exchanging", *served), means, strict=True))
+        row = {key: round(value, 3) for key, value in times.items()}
+        return {"ranks": {"count": self.size, "gradient_bytes": spent[0], **row}}
 
     def use_device(self, device: torch.device) -> None:
         if device.type == "cuda" and self._gradients is None:
             self._gradients = self._exchange(torch.distributed.new_group, backend="nccl")
+
+    @property
+    def device_group(self) -> torch.distributed.ProcessGroup:
+        """The group that exchanges tensors on the device of `use_device`; gloo before."""
+        group = self._gradients or torch.distributed.group.WORLD
+        assert group is not None
+        return group
 
     def gather(self, value: Value) -> list[Value]:
         found: list[Any] = [None] * self.size
@@ -133,6 +159,8 @@ class TorchProcessGroup(ProcessGroup):
         try:
             yield
         except ComityError as error:
+            if error.shared:  # All ranks raise it from inside the block.
+                raise
             failure = error
         told = None if failure is None else (str(failure), failure.exit_code)
         found = enumerate(self.gather(told))
@@ -151,15 +179,18 @@ class TorchProcessGroup(ProcessGroup):
         began = time.perf_counter()
         try:
             # First, on the CPU: NCCL would give up on a rank that still plays.
-            torch.distributed.barrier()
+            if self.served is None:
+                torch.distributed.barrier()
+            else:
+                self.served.serve()
             ready = time.perf_counter()
             result = collective(*values, **settings)
             if self._gradients is not None:
                 torch.cuda.synchronize()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:  # The one that all backends' errors have in common.
-            lost = LostRankError("another rank ended or cannot be reached, so this one ends, too")
-            lost.shared = True
-            raise lost from error
+            raise lost_rank() from error
         self._waiting += ready - began
         self._exchanging += time.perf_counter() - ready
         return result

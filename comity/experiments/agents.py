@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comity.config.schema import Config
+from comity.distributed.process_group import ALONE, ProcessGroup
 from comity.experiments.agent_plans import AgentPlan, strategy_player
 from comity.experiments.api_players import ApiPlayers
 from comity.players.base import Player
@@ -29,12 +30,14 @@ class Agents:
         plans: Sequence[AgentPlan],
         loaded: "Mapping[str, LanguageModelBackend] | None" = None,
         folder: Path | None = None,
+        ranks: ProcessGroup = ALONE,
     ) -> None:
         """Loads every model once; raises `ComityError` where a server or a key is missing.
 
         `loaded`: backends that are there already, by `conditions_of`; `folder`: where the answers
-        of models behind an API are kept.
+        of models behind an API are kept; `ranks`: see `language_models`.
         """
+        self._ranks = ranks
         self.players: dict[str, Player] = {}
         self._stack = ExitStack()
         self._backends: dict[str, LanguageModelBackend] = dict(loaded or {})
@@ -102,7 +105,7 @@ class Agents:
 
         key = conditions_of(config)
         if key not in self._backends:
-            self._backends[key] = untrained_models(config)
+            self._backends[key] = untrained_models(config, self._ranks)
         return self._backends[key]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from comity.config.schema import Config, ModelConfig
+from comity.distributed.process_group import ALONE, ProcessGroup, TorchProcessGroup
 from comity.engines.chat import ChatFormat
 from comity.engines.local.devices import check_quantization, choose_device, make_deterministic
 from comity.engines.local.engine import Engine
@@ -23,9 +24,22 @@ from comity.runs.progress import say
 
 
 @lru_cache(maxsize=1)
-def shared_engine(name: str, dtype: str, device: str, quantization: str | None = None) -> Engine:
-    """The engine with the base model, loaded once per process."""
+def shared_engine(
+    name: str,
+    dtype: str,
+    device: str,
+    quantization: str | None = None,
+    shards: ProcessGroup = ALONE,
+) -> Engine:
+    """The engine with the base model, loaded once per process.
+
+    `shards`: the ranks among which its blocks are divided.
+    """
     say(f"loading the model {name} ...")
+    if isinstance(shards, TorchProcessGroup):
+        from comity.engines.local.sharding import load_sharded  # Not every build of torch has it.
+
+        return Engine(*load_sharded(name, dtype, device, shards))
     return Engine(load_model(name, dtype, device, quantization))
 
 
@@ -49,8 +63,13 @@ def chat_format(config: Config, rules: Rules) -> ChatFormat:
     return chat
 
 
-def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageModelBackend:
-    """The backend of all language-model players; `record` as in `LanguageModelBackend`."""
+def language_models(
+    config: Config, rules: Rules, record: int = 0, ranks: ProcessGroup = ALONE
+) -> LanguageModelBackend:
+    """The backend of all language-model players; `record` as in `LanguageModelBackend`.
+
+    `ranks`: the processes that train together, among which `model.sharding` divides the model.
+    """
     model: ModelConfig = config.model
     if model.threads is not None:
         torch.set_num_threads(model.threads)
@@ -59,7 +78,8 @@ def language_models(config: Config, rules: Rules, record: int = 0) -> LanguageMo
     check_quantization(model.quantization, choose_device(model.device))
     # Check labels before the model is loaded; `for_vocabulary` needs its output size.
     chat = chat_format(config, rules)
-    engine = shared_engine(model.name, model.dtype, model.device, model.quantization)
+    shards = ALONE if model.sharding == "none" else ranks
+    engine = shared_engine(model.name, model.dtype, model.device, model.quantization, shards)
     engine.choose_decoding(config.engine.decoding)
     choose_text_engine(engine, config)
     chat = chat.for_vocabulary(engine.head.vocabulary, rules.prompt.labels(rules.game))
@@ -94,7 +114,7 @@ def without_learners(config: Config) -> Config:
     )
 
 
-def untrained_models(config: Config) -> LanguageModelBackend:
+def untrained_models(config: Config, ranks: ProcessGroup = ALONE) -> LanguageModelBackend:
     """The backend for a config's model, prompt and answer format; nothing is trained with it."""
     plain = without_learners(config)
-    return language_models(plain, Rules.of(plain))
+    return language_models(plain, Rules.of(plain), ranks=ranks)

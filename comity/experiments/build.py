@@ -47,7 +47,7 @@ class Experiment:
         self.opponent_pool: OpponentPool | None = None
         self.agents: Agents | None = None
         try:
-            self.models = language_models(config, self.rules, self._record())
+            self.models = language_models(config, self.rules, self._record(), ranks)
             if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
                 learning = {name for seat in config.seats if (name := learner_of(seat))}
                 self.models = replace(self.models, dropout_adapters=frozenset(learning))
@@ -60,7 +60,7 @@ class Experiment:
             plans = [
                 plan_agent(parse_player(seat), config) for seat in config.seats if is_agent(seat)
             ]
-            self.agents = Agents(plans, {conditions_of(config): self.models})
+            self.agents = Agents(plans, {conditions_of(config): self.models}, ranks=ranks)
             self.seats = tuple(self._player(seat) for seat in config.seats)
             self.exact = self._exact_gradient()
             if config.opponent_pool is not None:

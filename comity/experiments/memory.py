@@ -22,6 +22,7 @@ import torch
 from comity.config.player_names import parse_player
 from comity.config.schema import Config
 from comity.config.seats import learner_of
+from comity.distributed.environment import world_size
 from comity.engines.local.adapters.files import WEIGHTS
 from comity.engines.local.adapters.lora import MERGED_BYTES
 from comity.engines.local.devices import check_quantization, choose_device, choose_dtype
@@ -101,13 +102,16 @@ class _Prediction:
         """Bytes of every part."""
         each = self.engine.adapter_bytes(self.learners[0]) if self.learners else 0
         trained = each * len(self.learners) * (2 if self.critics else 1)
+        shards = self._shards()
         cache, play_pass = self._play()
         gradients, stored, recomputed, tokens = self._learn() if self.learners else (0, 0, 0, 0)
         return Memory(
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             sizes=self.sizes,
-            weights=self.engine.weight_bytes(self.config.model.quantization is not None),
+            weights=self.engine.weight_bytes(self.config.model.quantization is not None, shards),
+            shards=shards,
+            gathered=self.engine.gathered_bytes() if shards > 1 else 0,
             other_models=self._other_models(),
             adapters=trained + each * self._snapshots() + self._frozen_adapters(),
             optimizer=2 * trained,
@@ -120,6 +124,14 @@ class _Prediction:
             microbatch_tokens=tokens,
             sequence_tokens=self.sizes.longest if tokens else 0,
         )
+
+    def _shards(self) -> int:
+        """Ranks among which the base is divided: those that run, or one per GPU of this machine."""
+        if self.config.model.sharding == "none":
+            return 1
+        if world_size() > 1 or self.device.type != "cuda":
+            return world_size()
+        return max(1, torch.cuda.device_count())
 
     def _snapshots(self) -> int:
         """Past checkpoints that are loaded at a time."""
@@ -154,6 +166,8 @@ class _Prediction:
     def _merged(self) -> int:
         """Bytes of merged copies of the adapted layers (see `Adapters.merged`)."""
         if not (self.sizes.sampled and self.learners and self.device.type == "cpu"):
+            return 0
+        if self._shards() > 1:
             return 0
         if self.dtype != torch.float32:
             return 0

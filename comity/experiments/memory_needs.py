@@ -41,6 +41,10 @@ class Memory:
     """Distinct tokens in that micro-batch."""
     sequence_tokens: int
     """Of these, tokens of one whole conversation, which cannot be divided."""
+    shards: int = 1
+    """Ranks among which the base model is divided; `weights` are those of one."""
+    gathered: int = 0
+    """A divided block while it is whole."""
     checkpointing: bool = False
     """Whether the update uses activation checkpointing (see `fitted`)."""
 
@@ -65,12 +69,12 @@ class Memory:
     @property
     def playing(self) -> int:
         """Most bytes while matches are played."""
-        return self.resident + self.cache + self.play_pass + self.merged
+        return self.resident + self.gathered + self.cache + self.play_pass + self.merged
 
     @property
     def learning(self) -> int:
         """Most bytes while a learner is updated; as in play if nothing is trained."""
-        return self.resident + self.gradients + self.activations
+        return self.resident + self.gathered + self.gradients + self.activations
 
     @property
     def peak(self) -> int:
@@ -79,8 +83,9 @@ class Memory:
 
     def megabytes(self) -> dict[str, Any]:
         """All fields as plain values, bytes in megabytes (10^6 bytes)."""
+        counts = ("shards", "microbatch_tokens", "sequence_tokens")
         row = {
-            key: value / 1e6 if type(value) is int and not key.endswith("_tokens") else value
+            key: value / 1e6 if type(value) is int and key not in counts else value
             for key, value in vars(self).items()
             if key != "sizes"
         }

@@ -165,8 +165,19 @@ def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
 
 def check_ranks(config: Config, ranks: ProcessGroup) -> None:
     """Raises `ComityError` for what one process trains only; warns of ranks without matches."""
+    sharding = config.model.sharding
     if ranks.size == 1:
+        if sharding != "none":
+            warn(
+                f"model.sharding={sharding} has no effect in one process, which has the whole "
+                "model; start several with torchrun --nproc-per-node N -m comity train ..."
+            )
         return
+    if sharding != "none" and config.model.quantization is not None:
+        raise ComityError(
+            f"model.sharding={sharding} does not divide quantized weights; set "
+            "model.quantization=null or model.sharding=none"
+        )
     if any(is_api(seat) for seat in config.seats):
         raise ComityError(
             "models behind an API answer one process, which keeps their answers, not "

@@ -27,6 +27,7 @@ from comity.rollout.play import play
 from comity.train import credit, update
 from tests.tiny import make_tokenizer
 from tests.train.small import overrides
+from tests.train.test_rank_rules import torchrun
 
 TOLERANCE = 0.2
 """Largest relative error of a prediction."""
@@ -74,6 +75,24 @@ def config(shape: str, *changes: str) -> Config:
             *("game.length.rounds=3", "adapter.rank=8", "seats=[learner,learner]", *changes),
         ],
     )
+
+
+def test_a_rank_has_its_part_of_the_base_and_one_whole_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sharded = config("gemma2", "model.sharding=fsdp2")
+    alone = predict_memory(sharded)
+    assert alone.shards == 1
+    torchrun(monkeypatch, rank=0, size=8)
+    found = predict_memory(sharded)
+    model = AutoModelForCausalLM.from_pretrained(folder("gemma2"))
+    block, other = (sum(w.nbytes for w in one.parameters()) for one in model.model.layers)
+    assert block == other and found.shards == 8
+    assert found.weights == alone.weights - 2 * block + 2 * block // 8
+    # One that is whole, and that one once more while it is gathered.
+    assert found.gathered == 2 * block and alone.gathered == 0
+    assert found.playing - alone.playing == found.weights - alone.weights + 2 * block
+    assert found.megabytes()["shards"] == 8
 
 
 def measured(config: Config) -> dict[str, int]:

@@ -8,7 +8,7 @@ import pytest
 
 from comity.cli import main
 from comity.distributed.environment import rank, world_size
-from comity.distributed.process_group import ALONE, ProcessGroup
+from comity.distributed.process_group import ALONE, ProcessGroup, TorchProcessGroup
 from comity.errors import ComityError, ComityWarning
 from comity.experiments.rules import check_ranks
 from comity.rollout.sharing import share_matches, stack_matches
@@ -87,6 +87,24 @@ def test_what_needs_one_process_is_refused(change: str, said: str, tmp_path: Pat
     check_ranks(config, ALONE)
     with pytest.raises(ComityError, match=said):
         check_ranks(config, Place(0, 2))
+
+
+class Answering(TorchProcessGroup):
+    """Rank 0 of two; the other one has no failure. Counts what is gathered."""
+
+    def __init__(self) -> None:
+        self.rank, self.size, self.gathered = 0, 2, 0
+
+    def gather(self, value: Any) -> list[Any]:
+        self.gathered += 1
+        return [value, None]
+
+
+def test_a_failure_that_all_ranks_have_is_exchanged_once() -> None:
+    ranks = Answering()
+    with pytest.raises(ComityError, match="no model"), ranks.together(), ranks.together():
+        raise ComityError("no model")
+    assert ranks.gathered == 1
 
 
 def test_ranks_without_work_are_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from comity.distributed.block_gathering import is_sharded
 from comity.engines.local import attention
 
 if TYPE_CHECKING:
@@ -40,11 +41,14 @@ def attention_implementation(model: "PreTrainedModel", implementation: str) -> I
 
 @contextmanager
 def in_float32(model: "PreTrainedModel") -> Iterator[bool]:
-    """Inside the block, the weights are in float32 if memory allows; yields whether they are."""
+    """Inside the block, the weights are in float32 if memory allows; yields whether they are.
+
+    Weights that are divided among ranks keep their type.
+    """
     tensors = [*model.parameters(), *model.buffers()]
     rounded = [t for t in tensors if t.is_floating_point() and t.dtype != torch.float32]
     plain = all(t.is_floating_point() for t in model.parameters())
-    if not plain or sum(4 * t.numel() for t in tensors) > FLOAT32_BYTES:
+    if not plain or is_sharded(model) or sum(4 * t.numel() for t in tensors) > FLOAT32_BYTES:
         yield not rounded and plain
         return
     before = [tensor.data for tensor in rounded]

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
+from comity.distributed.block_gathering import BlockGathering
 from comity.engines.local import attention
 from comity.engines.local.activation_checkpointing import make_checkpointable
 from comity.engines.local.adapters.lora import Adapters
@@ -85,16 +86,21 @@ class Engine:
     """Whether passes with gradients keep the inputs of transformer blocks alone, and compute the
     blocks again in the backward pass."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        """Raises `ComityError` for model types that packed passes do not support."""
+    def __init__(self, model: PreTrainedModel, sharding: BlockGathering | None = None) -> None:
+        """Raises `ComityError` for model types that packed passes do not support.
+
+        `sharding`: of a model whose blocks are divided among ranks
+        (`comity.engines.local.sharding`).
+        """
         own_attention = plain_attention(model)
         self.model = model.eval().requires_grad_(False)
+        self._sharded = sharding is not None
         with unsupported_errors(model):
             self.model.set_attn_implementation(attention.NAME)
             self.head = LMHead(model)
             self.context_limit = context_limit(model)
             self._body = model_body(model)
-            self.adapters = Adapters(model)
+            self.adapters = Adapters(model, sharding)
         make_checkpointable(self._body, self.adapters.routes)
         self.choose_decoding("auto")
         self.text_sampler: Callable[[list[SamplingState]], list[SamplingState]] | None = None
@@ -121,16 +127,21 @@ class Engine:
     def choose_decoding(self, how: str) -> None:
         """How sessions sample text: "packed", "static", "graphs" or "auto".
 
-        Raises `ComityError` for graphs on another device than CUDA.
+        Raises `ComityError` for graphs on another device than CUDA, or with sharded weights.
         """
         cuda = self.device.type == "cuda"
+        if how == "graphs" and self._sharded:
+            raise ComityError(
+                "engine.decoding=graphs replays passes, and with model.sharding=fsdp2 each must "
+                "gather its weights; set engine.decoding=auto"
+            )
         if how == "graphs" and not cuda:
             raise ComityError(
                 f"engine.decoding=graphs needs CUDA, and the model runs on {self.device.type}; "
                 "set engine.decoding=auto"
             )
         self.static_decoding = how in ("static", "graphs") or (how == "auto" and cuda)
-        self.cuda_graphs = cuda and how in ("graphs", "auto")
+        self.cuda_graphs = cuda and not self._sharded and how in ("graphs", "auto")
 
     def session(self, record: int = 0, dropout_adapters: Collection[str | None] = ()) -> Session:
         """Conversations over one cache; `record`, `dropout_adapters`: see `Session`."""

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from comity.engines.local import attention
-from comity.engines.local.activation_checkpointing import make_checkpointable
+from comity.engines.local.activation_checkpointing import make_checkpointable, transformer_blocks
 from comity.engines.local.adapters.lora import Adapters
 from comity.engines.local.adapters.lora_layers import model_body
 from comity.engines.local.context_limit import context_limit
@@ -147,8 +147,14 @@ class WeightlessEngine(Engine):
             memory.ignore((*self.model.parameters(), *self.model.buffers()))
             yield memory
 
-    def weight_bytes(self, quantized: bool = False) -> int:
-        """Bytes of the base model's weights and buffers; `quantized`: linear layers in NF4."""
+    def weight_bytes(self, quantized: bool = False, shards: int = 1) -> int:
+        """Bytes of the base model's weights and buffers; `quantized`: linear layers in NF4.
+
+        `shards`: ranks among which the blocks are divided; the bytes are those of one rank.
+        """
+        if shards > 1:
+            divided = sum(self._block_bytes())
+            return self.weight_bytes() - divided + -(-divided // shards)
         linear = {
             id(module.weight)
             for module in self._body.modules()
@@ -160,6 +166,17 @@ class WeightlessEngine(Engine):
             for name, tensor in named
             if ".lora_" not in name
         )
+
+    def gathered_bytes(self) -> int:
+        """Most bytes of a divided block: one that is whole, and again while it is gathered."""
+        return 2 * max(self._block_bytes(), default=0)
+
+    def _block_bytes(self) -> list[int]:
+        """Bytes of each block's weights, without adapters."""
+        return [
+            sum(w.nbytes for name, w in block.named_parameters() if ".lora_" not in name)
+            for block in transformer_blocks(self._body)
+        ]
 
     def adapter_bytes(self, name: str) -> int:
         """Bytes of an adapter's weights."""

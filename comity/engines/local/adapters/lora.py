@@ -26,6 +26,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from comity.distributed.block_gathering import BlockGathering, local_part
 from comity.engines.local.adapters.files import CONFIG, WEIGHTS, read_adapter, resolve_targets
 from comity.engines.local.adapters.lora_layers import RowRouting, linear_layers, packed_forward
 from comity.engines.local.identity import BaseModel, check_base
@@ -39,8 +40,8 @@ MERGED_BYTES = 2_000_000_000
 class Adapters:
     """The LoRA adapters of one base model, by name."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
+    def __init__(self, model: PreTrainedModel, sharding: BlockGathering | None = None) -> None:
+        self._model, self._sharding = model, sharding
         self._peft: PeftModel | None = None
         self._count = 0
         self.routes = RowRouting()
@@ -173,8 +174,8 @@ class Adapters:
 
         Pays off for many passes of few tokens: each saves two small matrix products per layer.
         Has no effect for the base model, on other devices than the CPU, in other types than
-        float32 (the sum would be rounded), for layers that are not plain linear ones, and for
-        large models.
+        float32 (the sum would be rounded), for layers that are not plain linear ones, for
+        large models, and for weights that are divided among ranks.
         """
         peft_name = self.routes.modules[name] or ""
         layers = [layer for _, layer in self._layers() if peft_name in layer.lora_A]
@@ -185,7 +186,8 @@ class Adapters:
             and weight.dtype == torch.float32
             for layer, weight in zip(layers, weights, strict=True)
         )
-        if name is None or not plain or sum(w.nbytes for w in weights) > MERGED_BYTES:
+        large = sum(w.nbytes for w in weights) > MERGED_BYTES
+        if name is None or self._sharding is not None or not plain or large:
             yield
             return
         try:
@@ -215,7 +217,10 @@ class Adapters:
         }
 
     def check_weights(self) -> None:
-        """Raises `WorkError` if the base's weights changed since before the first adapter."""
+        """Raises `WorkError` if the base's weights (a rank's part) changed since before the first
+        adapter."""
+        if self._sharding is not None:
+            self._sharding.release()
         sums = _checksums(self._model)
         self._weight_checksums = self._weight_checksums or sums
         if changed := sorted(
@@ -327,9 +332,10 @@ def _shortened(targets: set[str], names: Collection[str]) -> list[str]:
 def _checksums(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
     """By name: address and checksum of each tensor of the base."""
     return {
-        name.replace(".base_layer.", "."): (tensor.data_ptr(), _checksum(tensor.detach()))
+        name.replace(".base_layer.", "."): (part.data_ptr(), _checksum(part))
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
         if ".lora_" not in name
+        for part in [local_part(tensor.detach())]
     }
 
 
