@@ -17,13 +17,13 @@ from comity.players.language_model.player import LanguageModelBackend, Policy
 from comity.populations.agents.language_model_answers import Answer, Question, Respondents
 from comity.populations.base import COOPERATE
 from comity.prompts import ANSWERS, PROMPTS
-from comity.prompts.matrix.partner_choice import PartnerChoice, all_labels
+from comity.prompts.matrix.partner_choice import PartnerChoice
 from comity.registry import build
 from tests.worlds import DEVICE, dilemma
 
 DISPLAYS = [latest for latest in product((0, 1), repeat=3) if 0 < sum(latest) < 3]
 """Latest moves of three candidates, cooperators and defectors among them."""
-STEPS = 8
+STEPS = 6
 
 
 def exact_sequences(answers: list[Answer], rewards: np.ndarray) -> list[TrainingSequence]:
@@ -48,7 +48,7 @@ def exact_sequences(answers: list[Answer], rewards: np.ndarray) -> list[Training
 def test_the_default_model_learns_to_choose_cooperators(smollm2: Path) -> None:
     """In a few exact policy-gradient steps.
 
-    With the moves behind the labels, it had settled on places after as many.
+    With the moves behind the labels, it does not.
     """
     engine = Engine(load_model(str(smollm2), "auto", DEVICE))
     engine.adapters.add("main", rank=16, alpha=32, seed=1)
@@ -56,25 +56,29 @@ def test_the_default_model_learns_to_choose_cooperators(smollm2: Path) -> None:
     answer = build("answer", {"name": "constrained"}, ANSWERS)
     prompt = build("prompt", {"name": "structured"}, PROMPTS)
     policy = Policy("main", LanguageModelBackend(engine, chat, prompt, answer), "main", 1.0)
-    labels = all_labels(3)[:3]
-    texts = [
-        PartnerChoice().render(
-            dilemma(1), ("action1", "action2"), list(zip(labels, one, strict=True))
-        )
-        for one in DISPLAYS
-    ]
-    questions = [Question(policy, text, labels, (1, n)) for n, text in enumerate(texts)]
-    rewards = np.array(DISPLAYS) == COOPERATE
+    names = ("action1", "action2")
+
+    def questions(number: int) -> tuple[list[Question], np.ndarray]:
+        """12 questions with new labels and orders, and whether each label is a cooperator's."""
+        found, rewards = [], []
+        for n, latest in enumerate(DISPLAYS * 2):
+            one = PartnerChoice().question(dilemma(1), names, latest, (1, number, n))
+            found.append(Question(policy, one.text, one.labels, (1, number, n)))
+            rewards.append([float(latest[i] == COOPERATE) for i in one.candidates])
+        return found, np.array(rewards)
+
     learner = Learner(
         engine, "main", OptimizerSettings(learning_rate=1e-3), LossSettings(), STEPS, 4096
     )
 
     def chosen() -> float:
         """P(a cooperator is chosen); half of all candidates are."""
-        probabilities = np.array(Respondents().probabilities(questions))
+        asked, rewards = questions(STEPS)
+        probabilities = np.array(Respondents().probabilities(asked))
         return float((probabilities * rewards).sum(axis=1).mean())
 
     assert chosen() < 0.6
-    for _ in range(STEPS):
-        learner.update(exact_sequences(Respondents().ask(questions), rewards.astype(float)))
+    for step in range(STEPS):
+        asked, rewards = questions(step)
+        learner.update(exact_sequences(Respondents().ask(asked), rewards))
     assert chosen() > 0.9
