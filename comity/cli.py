@@ -38,7 +38,7 @@ from comity.commands.process import (
 )
 from comity.commands.report_page import has_own_page, report_alone
 from comity.commands.tournament_command import TOURNAMENT_EXAMPLES, tournament
-from comity.distributed.environment import check_command, local_rank, rank, world_size
+from comity.distributed.environment import check_command, end_process, local_rank, rank, world_size
 from comity.errors import ComityError, pointed_at, printable, warn
 from comity.runs.progress import say
 
@@ -309,6 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
     if lost is not None and lost.errno != errno.EPIPE:  # EPIPE: the reader closed the pipe.
         code = code or _complain(ComityError(f"cannot write to standard output: {lost.strerror}"))
     flush_or_drop(sys.stderr)
+    end_process(code)
     return code
 
 

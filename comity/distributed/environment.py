@@ -11,6 +11,24 @@ from comity.errors import ComityError
 REQUIRED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables that torchrun sets for every process."""
 
+_left_by_error = False
+
+
+def left_by_error() -> None:
+    """This process leaves its group because of an error; see `end_process`."""
+    global _left_by_error
+    _left_by_error = True
+
+
+def end_process(code: int) -> None:
+    """End a process that left its group by an error at once, without any destructor.
+
+    The others leave at the same time, and gloo's threads abort a process (signal 6) whose
+    connections are closed while it takes the group down. Returns in any other process.
+    """
+    if _left_by_error:
+        os._exit(code)
+
 
 def world_size() -> int:
     """Number of ranks; 1 without a launcher."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-from comity.distributed.environment import local_rank, world_size
+from comity.distributed.environment import left_by_error, local_rank, world_size
 from comity.distributed.process_group import (
     ALONE,
     LostRankError,
@@ -54,9 +54,13 @@ def joined() -> Iterator[ProcessGroup]:
         with _ended_by_launcher():
             _joined = TorchProcessGroup()
             yield _joined
+    except BaseException:
+        left_by_error()
+        raise
+    else:
+        torch.distributed.destroy_process_group()
     finally:
         _joined = None
-        torch.distributed.destroy_process_group()
 
 
 def bind_device(name: str, ranks: ProcessGroup) -> None:

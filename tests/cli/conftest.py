@@ -11,7 +11,7 @@ import comity.experiments.backends
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading a model is a failure."""
 
-    def load(*_: object) -> None:
+    def load(*_: object, **more: object) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(comity.experiments.backends, "language_models", load)

@@ -88,7 +88,8 @@ def test_ranks_hold_parts_and_may_compute_unlike_numbers_of_passes() -> None:
     assert sum(one["part"] for one in seen) == seen[0]["whole"]
     for one in seen:
         assert one["gradients"] < 1e-4 and one["passes"] < 1e-5
-        assert one["most_whole"] == 1 and one["kept"] == 0
+        assert one["most_whole"] == 1
+        assert one["kept"] < 1000, "bytes that dropped graphs keep: a block's are 30 times that"
         assert abs(one["part"] - one["whole"] / 2) < 0.05 * one["whole"]
         assert one["replicated"] == [one["vocabulary"]] * 2
         assert one["plain_adapters"]
