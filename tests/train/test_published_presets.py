@@ -93,6 +93,8 @@ def chosen(model: str) -> Iterator[tuple[str, Config]]:
     """One preset of each kind."""
     seen = set()
     for name in presets(model):
+        if re.search(r"-vs-(random|always)", name):
+            continue  # As against tit-for-tat: other frozen strategies.
         config = compose(name)
         if config.study is not None:
             continue  # Its arms are presets of their own.

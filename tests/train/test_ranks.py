@@ -95,8 +95,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 OF_THREE = (
-    *("plain", "fewer matches than ranks", "leave one out", "messages under a grammar"),
-    *("alignment", "alternatives", "critic", "ppo", "exact", "past"),
+    *("fewer matches than ranks", "leave one out", "alignment", "critic", "ppo", "exact", "past"),
 )
 """Trained by three ranks too, of which one has fewer matches: one variant of each algorithm."""
 
