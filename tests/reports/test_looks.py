@@ -1,6 +1,7 @@
 """What a reader sees: long names, narrow and dark screens, colors, settings that have a say."""
 
 import re
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from comity.config.compose import compose
 from comity.reports.build import build
 from comity.reports.page.settings import applying, merged
 from tests.reports import synthetic, synthetic_split
@@ -194,6 +196,14 @@ def test_settings_without_a_say_are_left_out() -> None:
     talk = {**CONFIG, "game": {"name": "trust_and_split", "messages": 1, "message_limit": 500}}
     assert applying(talk)["answer"]["message_tokens"] == 120
     assert applying(talk)["game"]["message_limit"] == 500
+
+
+def test_the_model_is_described_by_what_changes_numbers() -> None:
+    """A setting of speed or memory is left out as long as it has its default."""
+    config = compose("demo")
+    assert applying(asdict(config))["model"].keys() == {"name", "dtype", "device"}
+    config.model.sharding = "fsdp2"
+    assert applying(asdict(config))["model"]["sharding"] == "fsdp2"
 
 
 def test_settings_that_differ_are_named_one_by_one() -> None:

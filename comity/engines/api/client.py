@@ -28,6 +28,8 @@ LONGEST_BACKOFF = 60.0
 """Seconds."""
 FIRST_CONNECTIONS = 3
 """Tries to reach a server that has never answered."""
+SPACING = 0.0015
+"""Seconds between two requests: about what one costs of this process's time."""
 CHARACTERS_PER_TOKEN = 4
 """For estimates of a request's tokens before the server has counted them."""
 
@@ -35,10 +37,6 @@ Body = dict[str, Any]
 """A chat request: model, messages and parameters."""
 Place = Sequence[int | str]
 """Whose answer it is: identity of the match, seat, round, step, attempt."""
-
-
-SPACING = 0.0015
-"""Seconds between two requests: about what one costs of this process's time."""
 
 
 class ApiFailureError(Exception):

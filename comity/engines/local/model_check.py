@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 FLOAT32_TOLERANCE, LOW_PRECISION_TOLERANCE = 5e-3, 0.3
 """Largest difference of log-probabilities: of each one in float32; their root mean square in other
 types. (The default model differs by 0.00003 at most in float32, and by 0.1 in bfloat16; tiny
-models of refused families by 0.6 and more in bfloat16.)"""
+models of refused families by 0.48 and more in bfloat16, in the median of three draws.)"""
 DRAWS = 3
 """Draws of random sequences in low precision. If the first does not agree, their median counts.
 Where rounding decides which expert computes a token, a mixture of experts differs widely in a few

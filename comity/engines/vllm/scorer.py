@@ -14,7 +14,7 @@ import numpy as np
 
 from comity.engines.local.engine import Engine
 from comity.engines.local.scoring import Answers, ScoreRequest, later_tokens
-from comity.engines.vllm.client import VllmClient
+from comity.engines.vllm.client import SCORED_TOKENS, VllmClient
 from comity.engines.vllm.sampler import DISTRIBUTION
 from comity.engines.vllm.served_model import ServedModel
 
@@ -91,7 +91,7 @@ def request_body(context: Context, tokens: Sequence[int]) -> dict[str, Any]:
         "temperature": context.temperature,
         **DISTRIBUTION,
         "logprobs": 0,
-        "logprob_token_ids": list(tokens),
+        SCORED_TOKENS: list(tokens),
         "return_tokens_as_token_ids": True,
     }
 

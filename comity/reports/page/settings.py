@@ -31,6 +31,7 @@ KEYS = (
 OF_MODELS = ("model", "adapter", "answer", "temperature", "algorithm", "optimizer", "iterations")
 """Keys that say nothing where people and scripts play alone."""
 NEUTRAL: Mapping[str, Mapping[str, Any]] = {
+    "model": {"sharding": "none"},
     "adapter": {"dropout": 0.0, "dropout_in": "learning"},
     "game": {"noise": 0.0, "initial_state": "none"},
     "prompt": {"swap_labels": False, "state_error_rule": False},
