@@ -229,7 +229,7 @@ def _trained_on(games: Mapping[str, Game], policies: Sequence[Trained]) -> dict[
 
 
 def make_subjects(plan: Plan, policies: Sequence[Trained], options: Options) -> list[Subject]:
-    """The base models, then the trained policies in order, with `Unanswered` as respondents.
+    """The base models, then the trained policies in order; `Unanswered` answers for all of them.
 
     There is one base model for each distinct set of conditions: those of training, with the
     changes in `options`.

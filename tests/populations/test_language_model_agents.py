@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from comity.errors import ComityError
 from comity.games.randomness import DRAWN_ONCE, recorded_streams
 from comity.populations.agents.language_model import LanguageModelAgents, LanguageModelSettings
-from comity.populations.agents.language_model_answers import Question, Respondents
+from comity.populations.agents.language_model_answers import AnswerSampler, Question
 from comity.populations.agents.language_model_probes import (
     cooperation_probabilities,
     selection_probabilities,
@@ -53,7 +53,7 @@ def test_probabilities_are_those_of_a_plain_forward(tmp_path: Any) -> None:
     """Of PEFT's own model, label by label, the whole label scored."""
     group = group_of(agents=(0, 1), temperature=0.7)
     for question, found in zip(
-        questions_of(group), Respondents().probabilities(questions_of(group)), strict=True
+        questions_of(group), AnswerSampler().probabilities(questions_of(group)), strict=True
     ):
         setup, name = question.policy.backend, question.policy.adapter or ""
         setup.engine.adapters.save(name, tmp_path / name)
@@ -78,9 +78,9 @@ def test_probabilities_are_those_of_a_plain_forward(tmp_path: Any) -> None:
 
 def test_one_batch_equals_one_at_a_time() -> None:
     group = group_of(runs=(0, 1))
-    together = Respondents().ask(questions_of(group))
+    together = AnswerSampler().ask(questions_of(group))
     for question, answer in zip(questions_of(group), together, strict=True):
-        (alone,) = Respondents().ask([question])
+        (alone,) = AnswerSampler().ask([question])
         assert (alone.choice, alone.ids) == (answer.choice, answer.ids)
         np.testing.assert_allclose(alone.probabilities, answer.probabilities, atol=1e-5)
 
@@ -211,7 +211,7 @@ def test_statistics_are_exact_probabilities_of_the_episode() -> None:
         question = group.questions.selection(
             group.members[0][place], place, LATEST, group.questions.stream(0, place, "select", 0)
         )
-        (p,) = Respondents().probabilities([question.question])
+        (p,) = AnswerSampler().probabilities([question.question])
         entropy = -(p * np.log(p)).sum()
         assert row["selection_entropy"][0, place] == pytest.approx(entropy, abs=1e-5)
         cooperators = LATEST[question.candidates] == 0

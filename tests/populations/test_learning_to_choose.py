@@ -14,7 +14,7 @@ from comity.learning.loss import LossSettings
 from comity.learning.optimizer import OptimizerSettings
 from comity.learning.training_batch import TrainedDecision, TrainingSequence
 from comity.players.language_model.player import LanguageModelBackend, Policy
-from comity.populations.agents.language_model_answers import Answer, Question, Respondents
+from comity.populations.agents.language_model_answers import Answer, AnswerSampler, Question
 from comity.populations.base import COOPERATE
 from comity.prompts import ANSWERS, PROMPTS
 from comity.prompts.matrix.partner_choice import PartnerChoice
@@ -74,11 +74,11 @@ def test_the_default_model_learns_to_choose_cooperators(smollm2: Path) -> None:
     def chosen() -> float:
         """P(a cooperator is chosen); half of all candidates are."""
         asked, rewards = questions(STEPS)
-        probabilities = np.array(Respondents().probabilities(asked))
+        probabilities = np.array(AnswerSampler().probabilities(asked))
         return float((probabilities * rewards).sum(axis=1).mean())
 
     assert chosen() < 0.6
     for step in range(STEPS):
         asked, rewards = questions(step)
-        learner.update(exact_sequences(Respondents().ask(asked), rewards))
+        learner.update(exact_sequences(AnswerSampler().ask(asked), rewards))
     assert chosen() > 0.9

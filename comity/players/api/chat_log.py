@@ -52,7 +52,7 @@ class ChatLog:
             self._prompts[request.match] = prompt, prompt.labels(request.game)
         return self._prompts[request.match]
 
-    def tell(self, request: Request) -> Chat:
+    def append_prompt(self, request: Request) -> Chat:
         """Append the prompt of a request to its chat."""
         prompt, _ = self.prompt(request)
         turn, key = request.turn, (request.match, request.turn.seat)

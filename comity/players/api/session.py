@@ -33,7 +33,7 @@ class ApiSession(ChatLog):
 
     def submit(self, requests: Sequence[Request]) -> Callable[[], list[Response]]:
         """Send the requests; the result waits for the responses."""
-        chats = [self.tell(request) for request in requests]
+        chats = [self.append_prompt(request) for request in requests]
         future = self.setup.client.loop.start(
             [self._decide(request, chat) for request, chat in zip(requests, chats, strict=True)]
         )

@@ -21,7 +21,7 @@ from comity.errors import ComityError, lookup
 from comity.games.base import Game
 from comity.games.randomness import ANSWER, generator
 from comity.learning.state.exact_state import from_arrays, to_arrays
-from comity.populations.agents.language_model_answers import Answer, Respondents
+from comity.populations.agents.language_model_answers import Answer, AnswerSampler
 from comity.populations.agents.language_model_questions import (
     LanguageModelAgent,
     Questions,
@@ -103,7 +103,7 @@ class LanguageModelAgents:
         root, choice = (seed, numbers), self.settings.choice()
         self.questions = Questions(agents, owners, size, game, root, choice)
         self._place = {int(agent): a for a, agent in enumerate(self.agents)}
-        self._playing, self._practicing = Respondents(), Respondents()
+        self._playing, self._practicing = AnswerSampler(), AnswerSampler()
         self._selected: dict[tuple[int, int], Answer] = {}
         """By (run, place of the agent): its choice in the current episode."""
         self._acted: dict[tuple[int, int, int], Answer] = {}

@@ -64,7 +64,7 @@ class Answer:
         return self.ids[self.start :]
 
 
-class Respondents:
+class AnswerSampler:
     """Asks policies; equal prompts under equal weights are computed once until `forget`."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ Nothing is drawn for answers, and nothing of the group changes.
 import numpy as np
 
 from comity.populations.agents.language_model import LanguageModelAgents
-from comity.populations.agents.language_model_answers import Respondents
+from comity.populations.agents.language_model_answers import AnswerSampler
 from comity.populations.base import COOPERATE
 
 PROBE = "probe"
@@ -28,11 +28,11 @@ def selection_probabilities(
             places.append((run, place))
             asked.append(group.questions.selection(member, place, np.asarray(latest), stream))
     found = np.zeros((group.runs, len(group.agents), len(latest)))
-    respondents = Respondents()
-    answers = respondents.probabilities([one.question for one in asked])
+    sampler = AnswerSampler()
+    answers = sampler.probabilities([one.question for one in asked])
     for (run, place), one, probabilities in zip(places, asked, answers, strict=True):
         found[run, place, one.candidates] += probabilities / questions
-    respondents.forget()
+    sampler.forget()
     return found
 
 
@@ -51,8 +51,8 @@ def cooperation_probabilities(group: LanguageModelAgents, questions: int = 4) ->
                     places.append((run, place, own, other))
                     asked.append(group.questions.dilemma(member, 0, (own, other), stream))
     found = np.zeros((group.runs, len(group.agents), 2, 2))
-    respondents = Respondents()
-    for where, one in zip(places, respondents.probabilities(asked), strict=True):
+    sampler = AnswerSampler()
+    for where, one in zip(places, sampler.probabilities(asked), strict=True):
         found[where] += one[COOPERATE] / questions
-    respondents.forget()
+    sampler.forget()
     return found
