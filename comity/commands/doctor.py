@@ -14,6 +14,7 @@ import torch
 from comity.commands.machine import ENGINES, Machine, process_bytes, size, this_machine
 from comity.commands.plan import Runs, runs_of
 from comity.config.schema import Composition, Config
+from comity.engines.local.devices import choose_device
 from comity.experiments.memory import predict_memory
 from comity.experiments.memory_needs import SPARE, Memory
 from comity.runs.progress import say
@@ -60,7 +61,7 @@ class Need:
     @property
     def room(self) -> float:
         """Bytes for the run, beside the program and a reserve."""
-        return math.inf if self.available is None else (1 - SPARE) * (self.available - self.program)
+        return _room(self.available, self.program)
 
     @property
     def fits(self) -> bool | None:
@@ -86,19 +87,19 @@ def needs(config: Config, machine: Machine) -> list[Need]:
         if key in found:
             continue
         say(f"{arm}: predicting the memory of play and of an update ...")
-        memory = predict_memory(one)
-        need = Need(
-            *(arm, one, memory, *_available(memory, machine, program)),
-            disk=_disk(memory, runs),
-        )
-        setting = one.model.activation_checkpointing
-        found[key] = replace(need, memory=memory.fitted(setting, need.room))
+        own, available = _available(choose_device(one.model.device), machine, program)
+        memory = predict_memory(one, _room(available, own))
+        found[key] = Need(arm, one, memory, own, available, _disk(memory, runs))
     return list(found.values())
 
 
-def _available(memory: Memory, machine: Machine, program: int) -> tuple[int, int | None]:
+def _room(available: int | None, program: int) -> float:
+    """Bytes for a run where so many are free, beside the program and a reserve."""
+    return math.inf if available is None else (1 - SPARE) * (available - program)
+
+
+def _available(device: torch.device, machine: Machine, program: int) -> tuple[int, int | None]:
     """The program's bytes on the model's device, and the bytes that are free there."""
-    device = torch.device(memory.device)
     if device.type == "cuda":
         return CUDA_CONTEXT, machine.gpus[device.index or 0].free
     # This process is the program that would run: what it has is not free, but it would have it.
@@ -146,18 +147,21 @@ def advice(need: Need) -> list[str]:
 
 def _less_to_learn(need: Need) -> Iterator[str]:
     """Advice for an update that does not fit."""
-    config, memory = need.config, need.memory
+    memory = need.memory
     if not memory.checkpointing and memory.recomputed < memory.stored:
         yield (
             "model.activation_checkpointing=auto: a micro-batch then takes "
             f"{size(memory.recomputed)}, and its blocks are computed twice"
         )
-    room = need.room - memory.resident - memory.gradients
-    tokens = int(memory.microbatch_tokens * max(0.0, room) / max(1, memory.activations))
-    given = config.algorithm.get("microbatch_tokens", 2048)
+    left = need.room - memory.resident - memory.gradients
+    tokens = int(memory.microbatch_tokens * max(0.0, left) / max(1, memory.activations))
+    given = memory.microbatch_limit
     if memory.microbatch_tokens > memory.sequence_tokens:
         fitting = max(tokens - memory.sizes.shared, 64) // 64 * 64
-        yield f"algorithm.microbatch_tokens={fitting} (now {given}): smaller, more micro-batches"
+        yield (
+            f"algorithm.microbatch_tokens={fitting} (now {given}): smaller, more micro-batches; "
+            "auto chooses it when the run starts"
+        )
     if tokens < memory.sequence_tokens:
         yield (
             f"shorter conversations (now up to {memory.sequence_tokens} tokens, and about {tokens} "
@@ -250,7 +254,9 @@ def _need_rows(need: Need) -> Iterator[tuple[str, str]]:
         if not value:
             continue
         if key == "activations":
-            what = f"{what}, {memory.microbatch_tokens} tokens; {_otherwise(memory)}"
+            chosen = need.config.algorithm.get("microbatch_tokens") == "auto"
+            most = f" (auto: at most {memory.microbatch_limit})" if chosen else ""
+            what = f"{what}, {memory.microbatch_tokens} tokens{most}; {_otherwise(memory)}"
         if key == "weights" and memory.shards > 1:
             what = f"{what}, whose blocks are divided among {memory.shards} ranks"
         yield f"{value / 1e6:,.0f} MB", what

@@ -64,9 +64,9 @@ def chat_format(config: Config, rules: Rules) -> ChatFormat:
 
 
 def language_models(
-    config: Config, rules: Rules, record: int = 0, ranks: ProcessGroup = ALONE
+    config: Config, rules: Rules, ranks: ProcessGroup = ALONE
 ) -> LanguageModelBackend:
-    """The backend of all language-model players; `record` as in `LanguageModelBackend`.
+    """The backend of all language-model players.
 
     `ranks`: the processes that train together, among which `model.sharding` divides the model.
     """
@@ -84,7 +84,7 @@ def language_models(
     choose_text_engine(engine, config)
     chat = chat.for_vocabulary(engine.head.vocabulary, rules.prompt.labels(rules.game))
     models = LanguageModelBackend(
-        engine, chat, rules.prompt, rules.answer, record, rules.exploration
+        engine, chat, rules.prompt, rules.answer, exploration=rules.exploration
     )
     models.check(rules.game)
     after = 0
@@ -117,4 +117,4 @@ def without_learners(config: Config) -> Config:
 def untrained_models(config: Config, ranks: ProcessGroup = ALONE) -> LanguageModelBackend:
     """The backend for a config's model, prompt and answer format; nothing is trained with it."""
     plain = without_learners(config)
-    return language_models(plain, Rules.of(plain), ranks=ranks)
+    return language_models(plain, Rules.of(plain), ranks)

@@ -12,11 +12,11 @@ from comity.config.player_names import parse_player
 from comity.config.schema import Config
 from comity.config.seats import is_api, learner_of, scripted_player
 from comity.distributed.process_group import ALONE, ProcessGroup
-from comity.experiments.activation_checkpointing import choose_checkpointing
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.agents import Agents, conditions_of
 from comity.experiments.api_players import ApiPlayers
 from comity.experiments.backends import language_models
+from comity.experiments.fit_update import fit_update
 from comity.experiments.opponent_pool import OpponentPool, starter_counter
 from comity.experiments.rules import Rules
 from comity.games.base import Game
@@ -47,12 +47,13 @@ class Experiment:
         self.opponent_pool: OpponentPool | None = None
         self.agents: Agents | None = None
         try:
-            self.models = language_models(config, self.rules, self._record(), ranks)
+            self.models = language_models(config, self.rules, ranks)
+            self.rules = fit_update(self.models, config, self.rules)
+            self.models = replace(self.models, record=self._record())
             if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
                 learning = {name for seat in config.seats if (name := learner_of(seat))}
                 self.models = replace(self.models, dropout_adapters=frozenset(learning))
             self.engine = self.models.engine
-            choose_checkpointing(self.models, config, self.rules)
             for seat in config.seats:
                 name = learner_of(seat)
                 if name is not None and name not in self.learners:

@@ -15,7 +15,9 @@ The program itself (Python, torch and transformers without a model) comes on top
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,11 +39,13 @@ from comity.errors import ComityError
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.backends import chat_format
 from comity.experiments.conversation_sizes import conversation_sizes
-from comity.experiments.memory_needs import Memory
+from comity.experiments.memory_needs import Memory, fitting
 from comity.experiments.rules import Rules
+from comity.learning.algorithms import Algorithm
 from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
+from comity.learning.microbatch_tokens import AUTO
 from comity.learning.ppo.objective import PpoSettings
 from comity.learning.training_batch import (
     TrainedDecision,
@@ -52,12 +56,23 @@ from comity.learning.training_batch import (
 from comity.players.language_model.model_setup import ModelSetup
 
 
-def predict_memory(config: Config) -> Memory:
+def predict_memory(config: Config, room: float = math.inf, loaded: bool = False) -> Memory:
     """The memory of one training run; raises `ComityError` for models that are not here.
 
-    With activation checkpointing only where it is asked for always: see `Memory.fitted`.
+    `room`: bytes for the run, by which `auto` chooses the size of micro-batches and activation
+    checkpointing (see `fitting`). `loaded`: the models' weights are in
+    memory already, beside that room.
     """
-    return _Prediction(config).memory().fitted(config.model.activation_checkpointing, math.inf)
+    return _Prediction(config).fitted(room, loaded)
+
+
+def microbatch_choices(algorithm: Algorithm, device: torch.device) -> tuple[int | None, ...]:
+    """Sizes of micro-batches among which an update may choose, the largest first; None: no limit.
+
+    More than one if `microbatch_tokens` is auto.
+    """
+    given = getattr(algorithm, "microbatch_tokens", None)
+    return AUTO.get(device.type, AUTO["cpu"]) if given == "auto" else (given,)
 
 
 def _folder(name: str) -> Path:
@@ -98,13 +113,22 @@ class _Prediction:
         shape = {k: v for k, v in vars(self.config.adapter).items() if k != "dropout_in"}
         return WeightlessEngine(folder, self.dtype, self.device, dict.fromkeys(adapters, shape))
 
-    def memory(self) -> Memory:
-        """Bytes of every part."""
+    def fitted(self, room: float, loaded: bool) -> Memory:
+        """See `predict_memory`."""
+        setting = self.config.model.activation_checkpointing
+        memory = self._without_update()
+        if loaded:
+            room += memory.weights + memory.other_models
+        limits = microbatch_choices(self.rules.algorithm, self.device)
+        update = cache(lambda limit: replace(memory, **self._update(limit)))
+        return fitting(update, limits, setting, room)
+
+    def _without_update(self) -> Memory:
+        """Bytes of every part but an update's."""
         each = self.engine.adapter_bytes(self.learners[0]) if self.learners else 0
         trained = each * len(self.learners) * (2 if self.critics else 1)
         shards = self._shards()
         cache, play_pass = self._play()
-        gradients, stored, recomputed, tokens = self._learn() if self.learners else (0, 0, 0, 0)
         return Memory(
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
@@ -118,11 +142,12 @@ class _Prediction:
             cache=cache,
             play_pass=play_pass,
             merged=self._merged(),
-            gradients=gradients,
-            stored=stored,
-            recomputed=recomputed,
-            microbatch_tokens=tokens,
-            sequence_tokens=self.sizes.longest if tokens else 0,
+            gradients=0,
+            stored=0,
+            recomputed=0,
+            microbatch_tokens=0,
+            microbatch_limit=None,
+            sequence_tokens=self.sizes.longest if self.learners else 0,
         )
 
     def _shards(self) -> int:
@@ -227,10 +252,11 @@ class _Prediction:
         positions = sizes.conversations * (sizes.own + BUFFER_MARGIN) + sizes.shared
         return logits + per_slot * min(MAX_BUFFER_TOKENS, positions)
 
-    def _learn(self) -> tuple[int, int, int, int]:
-        """Bytes of gradients, of a micro-batch without and with checkpointing; its tokens."""
+    def _update(self, limit: int | None) -> dict[str, Any]:
+        """Fields of `Memory` for an update in micro-batches of at most so many tokens."""
+        if not self.learners:
+            return {"microbatch_limit": limit}
         algorithm, sizes, name = self.rules.algorithm, self.sizes, self.learners[0]
-        budget = int(getattr(algorithm, "microbatch_tokens", 0) or 0)
         trained = max(1, sizes.trained // len(self.learners))
         loss = LossSettings()
         if isinstance(algorithm, PpoSettings):
@@ -240,7 +266,7 @@ class _Prediction:
             loss = algorithm.loss()
         everything = [self._sequence(number) for number in range(trained)]
         shared = len(common_prefix(everything))
-        runs = micro_batches(everything, shared, budget or math.inf)
+        runs = micro_batches(everything, shared, limit or math.inf)
         sequences = max(runs, key=lambda run: _distinct_tokens(run))
         tokens = _distinct_tokens(sequences)
         if len(runs) > 1:  # The prefix is then computed once, before the micro-batches.
@@ -254,7 +280,7 @@ class _Prediction:
                 learner = Learner(
                     *(self.engine, name, self.rules.optimizer, loss),
                     updates=1,
-                    microbatch_tokens=budget or None,
+                    microbatch_tokens=limit,
                     dropout=dropout,
                 )
                 memory.reset_peak()
@@ -263,7 +289,13 @@ class _Prediction:
                 activations.append(max(0, memory.peak - before - gradients))
                 for weight in learner.parameters.values():
                     weight.grad = None
-        return gradients, activations[0], activations[1], tokens
+        return {
+            "gradients": gradients,
+            "stored": activations[0],
+            "recomputed": activations[1],
+            "microbatch_tokens": tokens,
+            "microbatch_limit": limit,
+        }
 
     def _sequence(self, number: int, only: int | None = None) -> TrainingSequence:
         """A conversation with its decisions, each at the end of a chunk; `only`: the first ones."""

@@ -1,5 +1,7 @@
 """What a run needs of its device's memory, in bytes, by what it is for."""
 
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -39,6 +41,8 @@ class Memory:
     """The same with activation checkpointing."""
     microbatch_tokens: int
     """Distinct tokens in that micro-batch."""
+    microbatch_limit: int | None
+    """Most tokens of a micro-batch, as set or chosen; None: no limit."""
     sequence_tokens: int
     """Of these, tokens of one whole conversation, which cannot be divided."""
     shards: int = 1
@@ -46,15 +50,7 @@ class Memory:
     gathered: int = 0
     """A divided block while it is whole."""
     checkpointing: bool = False
-    """Whether the update uses activation checkpointing (see `fitted`)."""
-
-    def fitted(self, setting: str, room: float) -> "Memory":
-        """With or without activation checkpointing, as in a run that has so many bytes.
-
-        `setting`: one of `comity.config.schema.ACTIVATION_CHECKPOINTING`.
-        """
-        large = replace(self, checkpointing=False).learning > room
-        return replace(self, checkpointing=setting == "always" or (setting == "auto" and large))
+    """Whether the update uses activation checkpointing (see `fitting`)."""
 
     @property
     def activations(self) -> int:
@@ -83,7 +79,7 @@ class Memory:
 
     def megabytes(self) -> dict[str, Any]:
         """All fields as plain values, bytes in megabytes (10^6 bytes)."""
-        counts = ("shards", "microbatch_tokens", "sequence_tokens")
+        counts = ("shards", "microbatch_tokens", "microbatch_limit", "sequence_tokens")
         row = {
             key: value / 1e6 if type(value) is int and key not in counts else value
             for key, value in vars(self).items()
@@ -91,3 +87,30 @@ class Memory:
         }
         peaks = {key: getattr(self, key) / 1e6 for key in PEAKS}
         return {**row, **peaks, "sizes": asdict(self.sizes)}
+
+
+def fitting(
+    update: Callable[[int | None], Memory],
+    limits: Sequence[int | None],
+    setting: str,
+    room: float,
+) -> Memory:
+    """The first of a run's possible updates that fits into so many bytes; if none does, the last.
+
+    All sizes of micro-batches without activation checkpointing come before those with it, because
+    it computes every block twice.
+
+    `update`: the memory with micro-batches of at most so many tokens; `limits`: the largest first;
+    `setting`: one of `comity.config.schema.ACTIVATION_CHECKPOINTING`.
+    """
+    modes = {"never": (False,), "always": (True,), "auto": (False, True)}[setting]
+    for checkpointing in modes:
+
+        def needs(limit: int | None, checkpointing: bool = checkpointing) -> Memory:
+            return replace(update(limit), checkpointing=checkpointing)
+
+        # A prediction takes seconds: few of them.
+        first = bisect_left(limits, True, key=lambda limit: needs(limit).learning <= room)
+        if first < len(limits):
+            return needs(limits[first])
+    return needs(limits[-1])

@@ -11,6 +11,7 @@ from comity.learning.algorithms.reinforce import Reinforce
 from comity.learning.critic import new_critic
 from comity.learning.learner import Learner
 from comity.learning.loss import LossSettings
+from comity.learning.microbatch_tokens import MICROBATCH_TOKENS
 from comity.learning.optimizer import OptimizerSettings
 from comity.learning.ppo.learner import PpoLearner
 from comity.learning.ppo.objective import PpoSettings
@@ -31,6 +32,8 @@ def make_learner(
     An algorithm with an update of its own has a method `new_learner`, which takes the arguments of
     `Learner` and returns an instance of a subclass.
 
+    `microbatch_tokens=auto` is the default here: what fits is the caller's to find out.
+
     `shape`: as `Adapters.add` takes it, and "dropout_in" (`comity.config.schema.DROPOUT_IN`).
     `updates`: their total number. The initial weights follow from `run_seed` and `name`.
     `ranks`: the processes that train it together.
@@ -39,12 +42,12 @@ def make_learner(
     def seed(purpose: str) -> int:
         return int(generator(run_seed, purpose, name).integers(2**31))
 
-    shape = dict(shape)
+    shape, tokens = dict(shape), getattr(algorithm, "microbatch_tokens", None)
     apply_dropout = shape.pop("dropout_in", "learning") != "playing"
     engine.adapters.add(name, **shape, seed=seed(ADAPTER))
     common: dict[str, Any] = {
         "updates": updates,
-        "microbatch_tokens": getattr(algorithm, "microbatch_tokens", None),
+        "microbatch_tokens": MICROBATCH_TOKENS if tokens == "auto" else tokens,
         "dropout": apply_dropout and shape.get("dropout", 0.0) > 0,
         "ranks": ranks,
     }

@@ -80,6 +80,9 @@ def test_what_does_not_fit_is_said_with_what_to_change(
     change = smaller.partition(":")[0].partition(" ")[0]
     _, better = asked(capsys, "ipd", *given, change)
     assert better["experiments"][0]["memory_mb"]["learning"] < one["memory_mb"]["learning"] / 2
+    main(["doctor", "ipd", *given, "algorithm.microbatch_tokens=auto"])
+    shown = capsys.readouterr().out
+    assert "tokens (auto: at most " in shown and "microbatch_tokens=" not in shown
     assert main(["doctor", "ipd", *given]) == 1
     assert "does NOT fit" in capsys.readouterr().out
 

@@ -6,13 +6,14 @@ Subclasses have other defaults and fields, and other advantages (`Reinforce.comb
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from comity.errors import ComityError, lookup
 from comity.learning.credit.returns import CREDIT_STEPS, CreditBatch, CreditSettings
 from comity.learning.loss import LossSettings
+from comity.learning.microbatch_tokens import MICROBATCH_TOKENS, check_microbatch_tokens
 
 ESTIMATORS: dict[str, str] = {
     "baseline": "returns less a baseline",
@@ -64,8 +65,9 @@ class Reinforce:
     """Epsilon of the clipped surrogate (Schulman et al. 2017); null: plain policy gradient."""
     epochs: int = 1
     """Optimizer steps on one batch."""
-    microbatch_tokens: int = 2048
-    """Maximum number of distinct tokens in memory with gradients; does not change the result."""
+    microbatch_tokens: int | Literal["auto"] = MICROBATCH_TOKENS
+    """Maximum number of distinct tokens in memory with gradients; auto: as many as fit. Does not
+    change the result."""
     reward_scale: float = 1.0
     """Divisor of rewards before returns are computed."""
     visitation_discount: bool = False
@@ -90,6 +92,7 @@ class Reinforce:
     """Overrides of `optimizer` for the critic, such as {learning_rate: 1e-5}."""
 
     def __post_init__(self) -> None:
+        check_microbatch_tokens(self.microbatch_tokens, self.normalization)
         self.credit()
         self.loss()
         lookup("unit of credit", self.credit_steps, CREDIT_STEPS)

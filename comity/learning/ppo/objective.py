@@ -12,12 +12,14 @@ seat's answers in a match (`HORIZONS`).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
 from comity.errors import ComityError, lookup
 from comity.learning.loss import check_turns
+from comity.learning.microbatch_tokens import MICROBATCH_TOKENS, check_microbatch_tokens
 
 HORIZONS = {
     "answer": "no credit across answers (as published); messages and thoughts get the score of "
@@ -85,10 +87,12 @@ class PpoSettings:
     """Largest absolute value of a (normalized) reward; null: no clipping."""
     whiten: bool = True
     """Normalize advantages by their batch mean and standard deviation."""
-    microbatch_tokens: int = 2048
-    """Maximum number of distinct tokens in memory with gradients; does not change the result."""
+    microbatch_tokens: int | Literal["auto"] = MICROBATCH_TOKENS
+    """Maximum number of distinct tokens in memory with gradients; auto: as many as fit. Does not
+    change the result."""
 
     def __post_init__(self) -> None:
+        check_microbatch_tokens(self.microbatch_tokens)
         lookup("horizon", self.horizon, HORIZONS)
         lookup("KL controller", self.kl_controller, KL_CONTROLLERS)
         check_turns(self.entropy_turns)

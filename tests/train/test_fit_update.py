@@ -1,6 +1,8 @@
-"""`model.activation_checkpointing`: on, off, or by the predicted memory."""
+"""Micro-batches and activation checkpointing, as set or by the predicted memory."""
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,12 @@ from comity.commands.run import run
 from comity.config.schema import Config
 from comity.engines.local import devices
 from comity.errors import ComityError
-from comity.experiments import activation_checkpointing as choice
+from comity.experiments import fit_update as choice
 from comity.experiments.build import Experiment
 from comity.experiments.memory import predict_memory
+from comity.experiments.memory_needs import Memory, fitting
+from comity.experiments.rules import Rules
+from comity.learning.microbatch_tokens import AUTO
 from tests.train.small import overrides, small
 from tests.train.test_memory import SHAPES, TEXTS, config
 
@@ -59,7 +64,7 @@ def test_auto_compares_the_prediction_with_what_is_free(
 def test_nothing_is_predicted_where_a_rough_bound_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Config) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("predicted")
 
     monkeypatch.setattr(choice, "predict_memory", refuse)
@@ -72,7 +77,7 @@ def test_nothing_is_predicted_where_a_rough_bound_fits(
 def test_a_model_that_cannot_be_predicted_keeps_its_activations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Config) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise ComityError("cannot predict")
 
     monkeypatch.setattr(choice, "predict_memory", refuse)
@@ -86,7 +91,7 @@ def test_the_rough_bound_is_above_the_prediction(shape: str, dropout: float) -> 
     changes = (*TEXTS, "algorithm.microbatch_tokens=300", f"adapter.dropout={dropout}")
     asked = config(shape, *changes)
     with Experiment(asked) as experiment:
-        bound = choice.most_activations(experiment.models, experiment.rules)
+        bound = choice.most_activations(experiment.models, experiment.rules, 300)
     told = predict_memory(asked)
     assert told.recomputed < told.stored < bound < 20 * told.stored
 
@@ -113,6 +118,68 @@ def test_a_run_gives_the_same_numbers(changes: tuple[str, ...], tmp_path: Path) 
         assert rows[-1]["gradient_norm"] > 0 and weights
         results.append((rows, weights))
     assert results[0] == results[1]
+
+
+LARGE = ("temperature=20", "matches=32", "game.length.rounds=6")
+MICROBATCHES = "algorithm.microbatch_tokens={}"
+
+
+def test_auto_takes_the_largest_micro_batches_that_fit(tmp_path: Path) -> None:
+    """And recomputes activations only where the smallest ones do not fit without."""
+    limits = AUTO["cpu"]
+    told = {n: predict_memory(small(tmp_path, *LARGE, MICROBATCHES.format(n))) for n in limits}
+    assert told[limits[0]].microbatch_tokens > 0.9 * limits[0], "the update has more than one"
+
+    def fits(setting: str, room: float) -> Memory:
+        return fitting(told.__getitem__, limits, setting, room)
+
+    for one, smaller in pairwise(told.values()):
+        assert fits("auto", one.learning) == one and not one.checkpointing
+        assert fits("auto", one.learning - 1) == smaller
+    least = told[limits[-1]]
+    tight = fits("auto", least.learning - 1)
+    assert tight.checkpointing and tight.learning < least.learning
+    recomputed = [replace(one, checkpointing=True) for one in told.values()]
+    for one, smaller in pairwise(recomputed):
+        assert fits("always", one.learning) == one
+        assert fits("always", one.learning - 1) == smaller
+    assert fits("auto", 1.0) == recomputed[-1]
+    assert fits("never", 1.0) == least
+    asked, beside = small(tmp_path, *LARGE, MICROBATCHES.format("auto")), least.learning
+    assert predict_memory(asked, beside - least.weights, loaded=True) == least
+
+
+def test_a_run_learns_in_the_micro_batches_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("prompt=memory_one", "matches=32", MICROBATCHES.format("auto"))
+    asked = small(tmp_path, *given, "model.activation_checkpointing=never")
+    told = predict_memory(asked, room=0.0)
+    free(monkeypatch, (told.learning - told.weights) / 0.95 + 1)
+    with Experiment(asked) as experiment:
+        (learner,) = experiment.learners.values()
+        assert learner._microbatch_tokens == told.microbatch_limit == AUTO["cpu"][-1]
+    assert f"micro-batches of {AUTO['cpu'][-1]} tokens" in capsys.readouterr().err
+    free(monkeypatch, 1e12)
+    with Experiment(asked) as experiment:
+        (learner,) = experiment.learners.values()
+        assert learner._microbatch_tokens == experiment.models.record == AUTO["cpu"][0]
+    assert "micro-batches" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ((MICROBATCHES.format(0),), "at least 1"),
+        ((MICROBATCHES.format("all"),), "microbatch_tokens"),
+        ((MICROBATCHES.format("auto"), "algorithm.normalization=minibatch"), "set a number"),
+    ],
+)
+def test_micro_batches_that_cannot_be_are_one_line(
+    changes: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ComityError, match=told):
+        Rules.of(small(tmp_path, *changes))
 
 
 def test_doctor_shows_both(
