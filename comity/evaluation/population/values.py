@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from comity.errors import ComityError
 from comity.evaluation.population.folder import PopulationFolder
 from comity.evaluation.population.intervals import means_over_runs, numbers
+from comity.evaluation.population.units import reaching
 
 Json = dict[str, Any]
 
@@ -63,7 +64,7 @@ def update_statistics(folder: PopulationFolder) -> Json:
         keep = _thinned(rows["episode"][named])
         kept = named & np.isin(rows["episode"], keep)
         curves = {
-            kind: _curve(rows, kept & (kinds == place), keep)
+            kind: _curve(rows, kept & (kinds == place), keep, range_of(str(name)))
             for place, kind in enumerate(folder.types)
             if (kept & (kinds == place)).any()
         }
@@ -71,7 +72,20 @@ def update_statistics(folder: PopulationFolder) -> Json:
     return found
 
 
-def _curve(rows: dict[str, np.ndarray], here: np.ndarray, episodes: np.ndarray) -> Json:
+def range_of(name: str) -> tuple[float, float] | None:
+    """Least and greatest value that a statistic of updates can have; None: unknown."""
+    if name.startswith("p_"):
+        return 0.0, 1.0
+    positive = name in ("decisions", "gradient_norm") or name.endswith("entropy")
+    return (0.0, np.inf) if positive else None
+
+
+def _curve(
+    rows: dict[str, np.ndarray],
+    here: np.ndarray,
+    episodes: np.ndarray,
+    bounds: tuple[float, float] | None = None,
+) -> Json:
     """Means over runs, by episode, of the rows that are chosen."""
     runs, run = np.unique(rows["run"][here], return_inverse=True)
     at = np.searchsorted(episodes, rows["episode"][here])
@@ -82,7 +96,8 @@ def _curve(rows: dict[str, np.ndarray], here: np.ndarray, episodes: np.ndarray) 
     counted = np.bincount(cell, minlength=size)
     sums = np.bincount(cell, values[known], minlength=size)
     each = np.divide(sums, counted, out=np.full(size, np.nan), where=counted > 0)
-    means = means_over_runs(each.reshape(len(runs), len(episodes)))
+    by_run = each.reshape(len(runs), len(episodes))
+    means = means_over_runs(by_run, reaching(bounds, by_run))
     return {key: numbers(getattr(means, key), 5) for key in ("mean", "low", "high")}
 
 

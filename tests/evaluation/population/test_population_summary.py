@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from comity.errors import ComityError
@@ -265,3 +267,33 @@ def test_a_comparison_needs_two_populations(majorities: list[Any]) -> None:
         compare(majorities[:1], ["a"])
     with pytest.raises(ComityError, match="summaries of populations"):
         compare([majorities[0], {"kind": "tournament"}], ["a", "b"])
+
+
+def test_intervals_of_update_statistics_stay_within_what_is_possible(tmp_path: Path) -> None:
+    folder = synthetic.population(tmp_path / "p", ("UT", "UT", "S"), episodes=4)
+    (folder / "statistics").mkdir(exist_ok=True)
+    near = {
+        "p_cooperate_given_cooperate": [0.9, 1.0, 0.999],
+        "selection_entropy": [0.0, 0.001, 0.1],
+        "loss": [-0.1, 0.0, 0.02],
+    }
+    rows = [
+        {
+            "condition": "selection",
+            "run": run,
+            "episode": 3,
+            "agent": 0,
+            "name": name,
+            "value": value,
+        }
+        for name, values in near.items()
+        for run, value in enumerate(values)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "statistics" / "part-000000.parquet")
+    found = {
+        name: one["types"]["UT"] for name, one in summarize(folder)["update_statistics"].items()
+    }
+    p, entropy, loss = (found[name] for name in near)
+    assert p["low"][0] < 0.9 < p["mean"][0] < p["high"][0] <= 1.0
+    assert entropy["low"][0] == 0.0 < entropy["mean"][0] < entropy["high"][0]
+    assert loss["low"][0] < loss["mean"][0] < 0 < loss["high"][0]
