@@ -138,6 +138,8 @@ def check(config: Config) -> None:
     for seed in config.study.seeds if config.study else ():
         if not 0 <= seed <= LARGEST_SEED:
             raise ComityError(f"study.seeds: {seed} must be at least 0 and at most {LARGEST_SEED}")
+        if config.study is not None and config.study.seeds.count(seed) > 1:
+            raise ComityError(f"study.seeds: {seed} is given twice; each seed is one run")
     arms = list(config.study.arms) if config.study else []
     for arm in arms:
         if [other.casefold() for other in arms].count(arm.casefold()) > 1:
