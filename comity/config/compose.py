@@ -75,13 +75,19 @@ def _complete(plain: Any, composition: Composition | None = None) -> Config:
     """The checked config of plain values."""
     name_the_arm(plain)
     # From plain values: `+key=1` on the command line would have opened the schema.
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    config = OmegaConf.to_object(OmegaConf.merge(_defaults(), plain))
     assert isinstance(config, Config)
     if composition is not None:
         config.composition = composition
     _expand_home(config)
     check(config)
     return config
+
+
+@cache
+def _defaults() -> DictConfig:
+    """The schema with its defaults, which merging copies."""
+    return OmegaConf.structured(Config)
 
 
 def _expand_home(config: Config) -> None:
