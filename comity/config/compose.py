@@ -232,8 +232,10 @@ def composed(primary: str, overrides: Sequence[str], folder: str | None) -> Dict
     """Hydra's composition of a primary config, in the user's `folder` or ours, with overrides."""
     from hydra.types import RunMode
 
-    from comity.config.sources import beside_hydra, new_hydra
+    from comity.config.sources import beside_hydra, compose_ours, new_hydra
 
+    if folder is None:
+        return compose_ours(primary, with_study(overrides))
     with beside_hydra():
         hydra = new_hydra(folder)
         tree = hydra.compose_config(

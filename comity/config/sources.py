@@ -23,6 +23,7 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import (
     ImportlibResourcesConfigSource,
 )
+from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -216,6 +217,23 @@ def new_hydra(folder: str | None) -> Hydra:
     hydra = Hydra.create_main_hydra2("comity", search_path(folder))
     hydra.config_loader = CheckedLoader(search_path(folder))
     return hydra
+
+
+def compose_ours(primary: str, overrides: Sequence[str]) -> DictConfig:
+    """A composition of the project's configs alone, without Hydra's settings: in half the time."""
+    from hydra import version
+
+    version.setbase("1.3")
+    loader = ConfigLoaderImpl(search_path(None))
+    parsed, repository = loader._parse_overrides_and_create_caching_repo(primary, list(overrides))
+    loader.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=False)
+    defaults = create_defaults_list(
+        repository, primary, parsed, prepend_hydra=False, skip_missing=False
+    )
+    tree = loader._compose_config_from_defaults_list(defaults.defaults, repository)
+    OmegaConf.set_struct(tree, True)
+    loader._apply_overrides_to_config(defaults.config_overrides, tree)
+    return tree
 
 
 @contextmanager

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from comity.config.compose import compose
+from comity.config.compose import compose, register_schema
+from comity.config.sources import beside_hydra, compose_ours, new_hydra
 from comity.config.yaml_files import read_yaml
 from comity.errors import ComityError
 from comity.registry import installed_parts
@@ -67,3 +69,27 @@ def test_a_package_that_is_installed_later_is_found(
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text("[comity.things]\nshared = mine:Shared\n")
     assert [point.name for point in installed_parts("comity.things")] == ["shared"]
+
+
+@pytest.mark.parametrize(
+    ("primary", "overrides"),
+    [
+        ("config", ["experiment=demo", "game=stag_hunt", "~prompt.goal", "++game.noise=0.5"]),
+        ("config", ["experiment=moral/game-then-deontological-vs-random", "seed=3"]),
+        ("config", ["experiment=robust/tas_rps_vanilla_ad_align", "optimizer=adam"]),
+        ("population", ["runs=2"]),
+    ],
+)
+def test_what_is_composed_without_hydras_settings_is_hydras_composition(
+    primary: str, overrides: list[str]
+) -> None:
+    register_schema()
+    with beside_hydra():
+        hydra = new_hydra(None)
+        wanted = hydra.compose_config(
+            primary, overrides, RunMode.RUN, with_log_configuration=False, from_shell=False
+        )
+    del wanted.hydra
+    found = compose_ours(primary, overrides)
+    assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(wanted)
+    assert OmegaConf.is_struct(found) and found == wanted
