@@ -12,10 +12,10 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -74,7 +74,7 @@ def own_parts(kind: str) -> dict[str, Callable[..., Any]]:
     """
     group = f"{kind}s"
     found: dict[str, Callable[..., Any]] = {}
-    for point in entry_points(group=f"comity.{group}"):
+    for point in installed_parts(f"comity.{group}"):
         found[point.name] = _loaded(point)
     for path in os.environ.get(PARTS, "").split(os.pathsep):
         if path:
@@ -88,6 +88,24 @@ def own_parts(kind: str) -> dict[str, Callable[..., Any]]:
                 f"user-defined {kind} {name!r} must be a class or function, not {part!r}"
             )
     return found
+
+
+def installed_parts(group: str) -> Iterable[EntryPoint]:
+    """The entry points of a group. Installed packages are searched once, until one is added."""
+    return _entry_points(group, tuple((path, _changed(path)) for path in sys.path))
+
+
+@cache
+def _entry_points(group: str, _: tuple[tuple[str, int], ...]) -> EntryPoints:
+    return entry_points(group=group)
+
+
+def _changed(path: str) -> int:
+    """When something was last added to a folder, or removed from it, in ns; 0: unknown."""
+    try:
+        return os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _loaded(point: EntryPoint) -> Callable[..., Any]:

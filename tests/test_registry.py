@@ -154,10 +154,10 @@ def test_files_of_parts_that_do_not_work(
 
 def test_a_part_of_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("shared", "tests.test_registry:Everything", "comity.things")
-    monkeypatch.setattr("comity.registry.entry_points", lambda group: [point])
+    monkeypatch.setattr("comity.registry.installed_parts", lambda group: [point])
     assert build("thing", {"name": "shared", "ratio": 2}, {}).ratio == 2.0  # type: ignore[attr-defined]
     broken = EntryPoint("lost", "tests.no_such_module:Thing", "comity.things")
-    monkeypatch.setattr("comity.registry.entry_points", lambda group: [broken])
+    monkeypatch.setattr("comity.registry.installed_parts", lambda group: [broken])
     with pytest.raises(ComityError, match="entry point lost"):
         build("thing", "lost", {})
 

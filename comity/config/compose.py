@@ -75,13 +75,19 @@ def _complete(plain: Any, composition: Composition | None = None) -> Config:
     """The checked config of plain values."""
     name_the_arm(plain)
     # From plain values: `+key=1` on the command line would have opened the schema.
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    config = OmegaConf.to_object(OmegaConf.merge(_defaults(), plain))
     assert isinstance(config, Config)
     if composition is not None:
         config.composition = composition
     _expand_home(config)
     check(config)
     return config
+
+
+@cache
+def _defaults() -> DictConfig:
+    """The schema with its defaults, which merging copies."""
+    return OmegaConf.structured(Config)
 
 
 def _expand_home(config: Config) -> None:
@@ -228,8 +234,10 @@ def composed(primary: str, overrides: Sequence[str], folder: str | None) -> Dict
     """Hydra's composition of a primary config, in the user's `folder` or ours, with overrides."""
     from hydra.types import RunMode
 
-    from comity.config.sources import beside_hydra, new_hydra
+    from comity.config.sources import beside_hydra, compose_ours, new_hydra
 
+    if folder is None:
+        return compose_ours(primary, with_study(overrides))
     with beside_hydra():
         hydra = new_hydra(folder)
         tree = hydra.compose_config(

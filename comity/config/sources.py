@@ -7,17 +7,23 @@ in overrides and in the arms of a study. Allowed is the name of a launcher or sw
 (`hydra/launcher=submitit_slurm`); its parameters are accepted on the command line only.
 """
 
+import copy
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import (
+    ImportlibResourcesConfigSource,
+)
+from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,7 +36,7 @@ from omegaconf import DictConfig, OmegaConf
 from comity.config.yaml_files import check_references, read_yaml
 from comity.errors import ComityError
 
-PACKAGE = "pkg://comity.configs"
+PACKAGE = "comity.configs"
 """The project's config groups and experiments."""
 
 CHOSEN = ("launcher", "sweeper")
@@ -40,6 +46,40 @@ WHY = (
     "settings of Hydra can run code and are not allowed; only a launcher or sweeper may be "
     "selected, by name: hydra/launcher=NAME, for a study or with --multirun"
 )
+
+
+class PackageConfigs(ImportlibResourcesConfigSource):
+    """The configs of an installed package, each of which is read once per process."""
+
+    @staticmethod
+    def scheme() -> str:
+        """The scheme of its search paths."""
+        return "comity-package"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """A copy of the file's config; Hydra changes what it gets."""
+        return copy.deepcopy(_read_once(self.provider, self.path, config_path))
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether the package has this file."""
+        return _exists(self.path, self._normalize_file_name(config_path), False)
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether the package has this folder."""
+        return _exists(self.path, config_path, True)
+
+
+@cache
+def _read_once(provider: str, package: str, config_path: str) -> ConfigResult:
+    return ImportlibResourcesConfigSource.load_config(
+        PackageConfigs(provider, f"{PackageConfigs.scheme()}://{package}"), config_path
+    )
+
+
+@cache
+def _exists(package: str, name: str, folder: bool) -> bool:
+    found = resources.files(package).joinpath(name)
+    return found.is_dir() if folder else found.is_file()
 
 
 class UserFolder(FileConfigSource):
@@ -158,11 +198,13 @@ def search_path(folder: str | None) -> ConfigSearchPathImpl:
     """The search path of configs: Hydra's, then the user's folder, then the project's."""
     plugins = Plugins.instance()  # discovers the config sources
     path = ConfigSearchPathImpl()
-    path.append("hydra", "pkg://hydra.conf")
+    plugins.register(PackageConfigs)
+    path.append("hydra", f"{PackageConfigs.scheme()}://hydra.conf")
     if folder is not None:
         plugins.register(UserFolder)
         path.append("main", f"{UserFolder.scheme()}://{os.path.abspath(folder)}")
-    path.append("comity" if folder is not None else "main", PACKAGE)
+    ours = f"{PackageConfigs.scheme()}://{PACKAGE}"
+    path.append("comity" if folder is not None else "main", ours)
     path.append("schema", "structured://")
     return path
 
@@ -175,6 +217,23 @@ def new_hydra(folder: str | None) -> Hydra:
     hydra = Hydra.create_main_hydra2("comity", search_path(folder))
     hydra.config_loader = CheckedLoader(search_path(folder))
     return hydra
+
+
+def compose_ours(primary: str, overrides: Sequence[str]) -> DictConfig:
+    """A composition of the project's configs alone, without Hydra's settings: in half the time."""
+    from hydra import version
+
+    version.setbase("1.3")
+    loader = ConfigLoaderImpl(search_path(None))
+    parsed, repository = loader._parse_overrides_and_create_caching_repo(primary, list(overrides))
+    loader.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=False)
+    defaults = create_defaults_list(
+        repository, primary, parsed, prepend_hydra=False, skip_missing=False
+    )
+    tree = loader._compose_config_from_defaults_list(defaults.defaults, repository)
+    OmegaConf.set_struct(tree, True)
+    loader._apply_overrides_to_config(defaults.config_overrides, tree)
+    return tree
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("COMITY_PARTS", raising=False)
     monkeypatch.setattr(
         registry,
-        "entry_points",
+        "installed_parts",
         lambda group: [
             EntryPoint(name, f"tests.cli.own_parts_file:{value}", group)
             for name, value in offered.get(group, {}).items()

@@ -1,8 +1,10 @@
 """The page of `comity evaluate generalization`: one file, nothing fetched."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from jinja2 import Environment
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES
@@ -22,8 +24,9 @@ KIND_NAMES = {
 }
 
 
-def render(found: Json) -> str:
-    """The page as text, from the contents of `generalization.json`."""
+@cache
+def _environment() -> Environment:
+    """Templates with the formats of this page."""
     environment = page_environment()
     environment.filters |= {
         "decimals": formats.decimals,
@@ -33,8 +36,14 @@ def render(found: Json) -> str:
         "combine": lambda one, other: {**one, **other},
         "diverging": lambda value: step(value, 0.0, 1.0, "d"),
     }
+    return environment
+
+
+def render(found: Json) -> str:
+    """The page as text, from the contents of `generalization.json`."""
     code, code_hash = script("elements.js", "save.js", "equip.js")
-    return environment.get_template("generalization.html").render(
+    template = _environment().get_template("generalization.html")
+    return template.render(
         found=found,
         script=code,
         script_hash=code_hash,

@@ -3,8 +3,10 @@
 import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
+from jinja2 import Environment
 from markupsafe import Markup
 
 from comity.evaluation.metrics import OUTCOMES, STATES
@@ -83,8 +85,9 @@ def _common(values: Sequence[Any]) -> Any:
     return values[0] if values and all(value == values[0] for value in values) else None
 
 
-def render(summary: Json, matches: Json) -> str:
-    """The page as text."""
+@cache
+def _environment() -> Environment:
+    """Templates with the formats of this page."""
     environment = page_environment()
     environment.filters |= {
         "diverging": lambda value: step(value, 0.0, 1.0, "d"),
@@ -93,10 +96,16 @@ def render(summary: Json, matches: Json) -> str:
         "percents_of": lambda shares: {k: round(100.0 * v, 1) for k, v in shares.items()},
         "at": lambda lists, place: {key: values[place] for key, values in lists.items()},
     }
+    return environment
+
+
+def render(summary: Json, matches: Json) -> str:
+    """The page as text."""
     code, code_hash = script(*SCRIPTS)
     cells = [cell for row in summary["crossplay"].values() for cell in row.values()]
     negotiated = columns(summary["negotiation"])
-    return environment.get_template("page.html").render(
+    template = _environment().get_template("page.html")
+    return template.render(
         summary=summary,
         matches=matches,
         style=Markup(page_style("page.css")),

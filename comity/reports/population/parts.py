@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment
@@ -39,6 +40,7 @@ def look(metric: Mapping[str, Any]) -> Json:
     return {"percent": metric["unit"] == "share", "digits": digits}
 
 
+@cache
 def environment() -> Environment:
     """Templates with the formats of metrics."""
     found = page_environment()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ KINDS = {
 """Kinds of players in words: one of them, several of them."""
 
 
+@cache
 def environment() -> Environment:
     """Templates with the formats of metrics."""
     found = page_environment()
