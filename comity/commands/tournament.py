@@ -26,6 +26,7 @@ from comity.evaluation.tournament.many_seats.play import ManySeats, check_many_s
 from comity.evaluation.tournament.round_robin import RoundRobin
 from comity.evaluation.tournament.schedule import Schedule
 from comity.experiments.agent_plans import AgentPlan, plan_agent
+from comity.experiments.agents import check_servers
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import Game
@@ -131,6 +132,7 @@ def run_tournament(request: Request) -> Path:
         chosen = choose_compositions(list(players), game.seats, compositions, config.seed)
         return ManySeats(game, players, list(chosen.weights), matches, config.seed)
 
+    check_servers(plans)
     with _folder(request, config) as folder:
         folder.resume_with = f"comity tournament --resume {folder.path}"
         write_atomically(folder.path / FILE, json.dumps(_as_json(entry), indent=2) + "\n")
