@@ -180,6 +180,31 @@ def test_split_games(no_model: None) -> None:
         assert all(s <= b + 1e-9 for s, b in zip(match.surplus, match.best_surplus, strict=True))
 
 
+def test_who_asks_for_nothing_answers_at_its_reserve(no_model: None) -> None:
+    nothing = "claim(units=0)"
+    folder = tournament(nothing, "greedy", game="deal_or_no_deal", matches=1)
+    write_page(folder)
+    pairs = json.loads((folder / "summary.json").read_text())["pairs"]
+    found = {(one["row"], one["column"]): one["metrics"]["at_reserve"]["mean"] for one in pairs}
+    assert found == {
+        **{(nothing, other): 1.0 for other in (nothing, "greedy")},
+        **{("greedy", other): 0.0 for other in (nothing, "greedy")},
+    }
+
+
+def test_a_negotiation_in_which_all_are_paid_the_same(no_model: None) -> None:
+    """Both are paid all points, and what a seat takes for itself says nothing."""
+    players = ("welfare_maximizing", "greedy")
+    overrides = ("game.mode=coop",)
+    folder = tournament(*players, game="deal_or_no_deal", matches=1, overrides=overrides)
+    write_page(folder)
+    found = json.loads((folder / "summary.json").read_text())
+    assert "at_reserve" not in found["metrics"]
+    (best,) = [p["metrics"] for p in found["pairs"] if p["row"] == p["column"] == players[0]]
+    assert best["welfare_share"]["mean"] == best["surplus_share"]["mean"] == 1
+    assert best["margin"]["mean"] == best["gini"]["mean"] == 0
+
+
 def test_the_page_shows_what_was_said_and_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     short_rules(monkeypatch)
     settings = (
