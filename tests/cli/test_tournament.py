@@ -89,8 +89,17 @@ def test_a_folder_with_a_colon_or_an_at_sign_is_found(here: Path) -> None:
 def test_parameters() -> None:
     name = parse_player("claim(units=2, word='a b')")
     assert name.seat == {"name": "claim", "units": 2, "word": "a b"}
+    assert parse_player("x(a=[1, 2], b={c: 3, d: 4}, e=5)").parameters == {
+        "a": [1, 2],
+        "b": {"c": 3, "d": 4},
+        "e": 5,
+    }
     with pytest.raises(ComityError, match="NAME\\(key=value"):
         parse_player("random(0.3)")
+    for wrong in ("random(p=[1)", "random(p={)", "random(p=a: b: c)", "random(p=!!python/tuple 1)"):
+        with pytest.raises(ComityError, match=r"p has the value .*, which is neither") as raised:
+            parse_player(wrong)
+        assert "\n" not in str(raised.value)
     assert split_arguments(["random(p=0.3)", "a", "game.noise=0.1", "run:x=1"]) == (
         ["random(p=0.3)", "a", "run:x=1"],
         ["game.noise=0.1"],
