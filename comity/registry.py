@@ -29,7 +29,7 @@ PARTS = "COMITY_PARTS"
 
 DICTIONARIES = (
     *("AGENTS", "ALGORITHMS", "ANSWERS", "GAMES", "METRICS", "PLAYERS", "PROMPTS", "REWARDS"),
-    "STAGES",
+    *("STAGES", "TOURNAMENT_METRICS"),
 )
 """What such a file may define: a dictionary for each kind of part, name to part."""
 

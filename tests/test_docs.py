@@ -18,6 +18,7 @@ from comity.config.schema import Config
 from comity.config.seats import check_seat
 from comity.evaluation.metrics import further_metrics
 from comity.evaluation.moral.metrics import reward_table
+from comity.evaluation.tournament.metrics import all_metrics as all_tournament_metrics
 from comity.experiments.rules import Rules
 from comity.games import make_game
 from comity.games.base import Observation, Round
@@ -124,6 +125,7 @@ def test_the_parts_of_the_how_to_are_as_it_says() -> None:
     chances = [player.probabilities(one, dilemma)[0] for one in known]
     assert chances == [float(number) for number in row.split(",")]
     assert further_metrics([])["forgiveness"] is None
+    assert all_tournament_metrics()["last_round_defection"].bounds == "share"
 
 
 @pytest.mark.parametrize("command", sorted(set(TRAININGS)))

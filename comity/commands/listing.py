@@ -102,6 +102,12 @@ def _metrics() -> Sentences:
     return sentences(all_metrics())
 
 
+def _tournament_metrics() -> Sentences:
+    from comity.evaluation.tournament.metrics import all_metrics
+
+    return {name: metric.text for name, metric in all_metrics().items()}
+
+
 def _sinks() -> Sentences:
     from comity.runs.sinks import SINKS
 
@@ -134,6 +140,7 @@ KINDS: dict[str, Callable[[], Sentences]] = {
     "players": _players,
     "algorithms": lambda: choices("algorithm"),
     "metrics": _metrics,
+    "tournament_metrics": _tournament_metrics,
     "optimizers": lambda: options("optimizer"),
     "adapters": lambda: options("adapter"),
     "opponent_pools": lambda: options("opponent_pool"),

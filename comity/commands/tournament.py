@@ -23,9 +23,11 @@ from comity.config.schema import Composition, Config
 from comity.errors import ComityError
 from comity.evaluation.tournament.many_seats.compositions import LIMIT, choose_compositions
 from comity.evaluation.tournament.many_seats.play import ManySeats, check_many_seats
+from comity.evaluation.tournament.metrics import all_metrics
 from comity.evaluation.tournament.round_robin import RoundRobin
 from comity.evaluation.tournament.schedule import Schedule
 from comity.experiments.agent_plans import AgentPlan, plan_agent
+from comity.experiments.agents import check_servers
 from comity.files import write_atomically
 from comity.games import make_game
 from comity.games.base import Game
@@ -131,6 +133,8 @@ def run_tournament(request: Request) -> Path:
         chosen = choose_compositions(list(players), game.seats, compositions, config.seed)
         return ManySeats(game, players, list(chosen.weights), matches, config.seed)
 
+    all_metrics()  # Refuses a user's own that is none.
+    check_servers(plans)
     with _folder(request, config) as folder:
         folder.resume_with = f"comity tournament --resume {folder.path}"
         write_atomically(folder.path / FILE, json.dumps(_as_json(entry), indent=2) + "\n")

@@ -26,6 +26,8 @@ KINDS = ("strategy", "axelrod", "run", "base", "model", "adapter", "api", "human
 """Kinds of players."""
 
 _CALL = re.compile(r"(?P<name>[^()=\s]+)\((?P<parameters>.*)\)", re.DOTALL)
+_COMMA = re.compile(r",(?![^\[\]{}]*[\]}])")
+"""A comma between parameters, not in a list."""
 _RUN = re.compile(r"(?P<folder>.+?)(?:@(?P<iteration>\d+))?(?::(?P<learner>[\w-]+))?")
 
 
@@ -87,9 +89,15 @@ def _run(text: str, target: str) -> PlayerName:
 def _parameters(text: str, given: str) -> dict[str, Any]:
     """`p=0.3, q=1` as a dictionary."""
     found: dict[str, Any] = {}
-    for part in given.split(","):
+    for part in re.split(_COMMA, given):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not key.isidentifier():
             raise ComityError(f"player {text!r}: write parameters as NAME(key=value, key=value)")
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ComityError(
+                f"player {text!r}: {key} has the value {value!r}, which is neither "
+                "a number nor a word nor a list"
+            ) from error
     return found

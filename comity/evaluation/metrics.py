@@ -10,9 +10,10 @@ The caller picks the decisions (those of one policy, of the learners, of one ite
 functions that need whole rounds, `outcome`, must be given the decisions of all seats.
 
 Move 0 is cooperation, C; move 1 is defection, D; both are of decisions of the kind "choose"
-only, and messages and claims (`comity.evaluation.negotiation.statistics`) are neither. States are
-written own move first, then the other's: "CD" is "I cooperated, they defected"; "start" is before
-anything was shown. A rate with an empty denominator is None, never 0.
+only, of each seat the last in a round (`choices`). Announcements before it, messages and claims
+(`comity.evaluation.negotiation.statistics`) are neither. States are written own move first, then
+the other's: "CD" is "I cooperated, they defected"; "start" is before anything was shown. A rate
+with an empty denominator is None, never 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,9 +44,24 @@ STRATEGIES: dict[str, dict[str, float]] = {
 """P(C | state) of the memory-one reference strategies."""
 
 
+def choices(decisions: Sequence[Decision]) -> list[Decision]:
+    """The choices that were played: of several of a seat in one round, the last.
+
+    Those before it announce or ask: they pay nothing, and are no moves of the game.
+    """
+    found = [d for d in decisions if d.kind == "choose"]
+    if not any(d.step for d in found):
+        return found
+    last: dict[tuple[int, int, int, int], int] = {}
+    for d in found:
+        place = d.iteration, d.match, d.round, d.seat
+        last[place] = max(d.step, last.get(place, 0))
+    return [d for d in found if d.step == last[d.iteration, d.match, d.round, d.seat]]
+
+
 def cooperation(decisions: Sequence[Decision]) -> Count:
     """Cooperative answers among the legal ones (as intended, before trembles)."""
-    moves = [d.move for d in decisions if d.kind == "choose" and d.move >= 0]
+    moves = [d.move for d in choices(decisions) if d.move >= 0]
     return float(moves.count(0)), float(len(moves))
 
 
@@ -55,9 +71,7 @@ def exact_cooperation(decisions: Sequence[Decision]) -> Count:
     The expectation of `cooperation` given the states that were reached, with none of the
     sampling noise of the answers. Relies on legal answers being listed by move index.
     """
-    probabilities = [
-        d.probabilities[0] for d in decisions if d.kind == "choose" and d.probabilities
-    ]
+    probabilities = [d.probabilities[0] for d in choices(decisions) if d.probabilities]
     return float(sum(probabilities)), float(len(probabilities))
 
 
@@ -66,10 +80,8 @@ def is_scored(decisions: Sequence[Decision]) -> bool:
 
     What was answered after a failed attempt follows its distribution only given the failure.
     """
-    choices = [d for d in decisions if d.kind == "choose"]
-    return bool(choices) and all(
-        d.probabilities and d.attempts == 1 and d.move >= 0 for d in choices
-    )
+    chosen = choices(decisions)
+    return bool(chosen) and all(d.probabilities and d.attempts == 1 and d.move >= 0 for d in chosen)
 
 
 def conditional(
@@ -90,7 +102,7 @@ def conditional(
 
 def retaliation(decisions: Sequence[Decision]) -> Count:
     """Defections among the legal answers right after another seat was seen to defect."""
-    shown = [d for d in decisions if d.kind == "choose" and 1 in list(d.state)[1:]]
+    shown = [d for d in choices(decisions) if 1 in list(d.state)[1:]]
     moves = [d.move for d in shown if d.move >= 0]
     return float(moves.count(1)), float(len(moves))
 
@@ -283,8 +295,7 @@ def learners_decisions(decisions: Sequence[Decision]) -> list[Decision]:
 def _joint_moves(decisions: Sequence[Decision], first: First) -> list[tuple[int, ...]]:
     """What was played in each round of each match: the first seat's move, then the others'."""
     rounds: dict[tuple[int, int, int], dict[int, int]] = {}
-    choices = (d for d in decisions if d.kind == "choose")
-    for d in sorted(choices, key=lambda d: d.step):  # a later step's move stands
+    for d in choices(decisions):
         rounds.setdefault((d.iteration, d.match, d.round), {})[d.seat] = d.played
     return [
         tuple(
@@ -297,7 +308,7 @@ def _joint_moves(decisions: Sequence[Decision], first: First) -> list[tuple[int,
 
 def _is_two_by_two(decisions: Sequence[Decision]) -> bool:
     """Two seats sat and chose, and no third move was on offer or made."""
-    decisions = [d for d in decisions if d.kind == "choose"]
+    decisions = choices(decisions)
     moves = max((max(len(d.legal), d.move + 1, d.played + 1) for d in decisions), default=0)
     return (
         {d.seat for d in decisions} == {0, 1}

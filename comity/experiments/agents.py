@@ -84,20 +84,11 @@ class Agents:
         return Policy(plan.name, backend, handle, plan.config.temperature, plan.version)
 
     def _connect(self, plans: Sequence[AgentPlan], folder: Path | None) -> None:
-        """Make the clients of models behind APIs; all have the tournament's prompt."""
-        if not plans:
-            return
-        config = plans[0].config
-        prompt, answer = (
-            build("prompt", config.prompt, PROMPTS),
-            build("answer", config.answer, ANSWERS),
-        )
-        self.api = self._stack.enter_context(ApiPlayers(config.api, prompt, answer))
-        for plan in plans:
-            self.api.player(plan.parsed.seat, plan.name)
-        self.api.check_servers()
-        if folder is not None:
-            self.api.open(folder)
+        """Make the clients of models behind APIs."""
+        if plans:
+            self.api = self._stack.enter_context(_api_players(plans))
+            if folder is not None:
+                self.api.open(folder)
 
     def _backend(self, config: Config) -> "LanguageModelBackend":
         """The backend of a model under its conditions; shared by all agents that have both."""
@@ -112,3 +103,28 @@ class Agents:
 def conditions_of(config: Config) -> str:
     """What makes a backend: model, prompt and answer format."""
     return repr((config.model, config.prompt, config.answer))
+
+
+def check_servers(plans: Sequence[AgentPlan]) -> None:
+    """Raises `ComityError` where the server or the key of a model behind an API is missing.
+
+    For commands that make a folder, before they do.
+    """
+    plans = [plan for plan in plans if plan.kind == "api"]
+    if plans:
+        _api_players(plans).close()
+
+
+def _api_players(plans: Sequence[AgentPlan]) -> ApiPlayers:
+    """The players of models behind APIs, checked; all have the prompt of the first one's config."""
+    config = plans[0].config
+    prompt = build("prompt", config.prompt, PROMPTS)
+    made = ApiPlayers(config.api, prompt, build("answer", config.answer, ANSWERS))
+    try:
+        for plan in plans:
+            made.player(plan.parsed.seat, plan.name)
+        made.check_servers()
+    except BaseException:
+        made.close()
+        raise
+    return made

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from comity.evaluation.tournament.metrics import TournamentMetric
+from comity.evaluation.tournament.pair_matches import PairMatches
 from comity.games.base import Game, Move, Observation, PlayedMatches, Turn
 from comity.games.matrix.iterated import Iterated
 from comity.games.matrix.stages import MatrixStage
@@ -113,6 +115,24 @@ def forgiveness(decisions: Sequence[Decision]) -> tuple[float, float]:
     return float(sum(d.move == 0 for d in shown)), float(len(shown))
 
 
+def _last_round(m: PairMatches) -> np.ndarray:
+    move = m.intended[np.arange(len(m)), 0, m.alive.sum(axis=1) - 1]
+    return np.stack([move == 1, move >= 0], axis=1)
+
+
+END_EFFECT = TournamentMetric(
+    title="Defection in the last round",
+    text="Defections among the legal answers in the last round of a match.",
+    formula="#(not c_T) / #(legal_T)",
+    source="ours",
+    unit="share",
+    bounds="share",
+    needs="two moves",
+    count=_last_round,
+    better="low",
+)
+
+
 class Marking(Learner):
     """An update that says itself what its advantages were."""
 
@@ -137,4 +157,5 @@ GAMES = {"hunt": hunt}
 PLAYERS = {"gradual": Gradual}
 PROMPTS = {"plain": Plain}
 METRICS = {"forgiveness": forgiveness}
+TOURNAMENT_METRICS = {"end_effect": END_EFFECT}
 ALGORITHMS = {"marked": Marked}

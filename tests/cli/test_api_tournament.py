@@ -124,10 +124,12 @@ def test_a_budget_ends_between_batches_and_can_be_raised(monkeypatch: pytest.Mon
 def test_a_server_that_is_not_there_is_told_before_anything_is_played() -> None:
     with Server() as server:
         url = server.url
+    player = f"api:m@{url}"
     with pytest.raises(ComityError, match=r"127\.0\.0\.1"):
-        run_tournament(
-            Request("prisoners_dilemma", (f"api:m@{url}", "random"), (*SETTINGS, "api.tries=1"))
-        )
+        run_tournament(Request("prisoners_dilemma", (player, "random"), SETTINGS))
+    with pytest.raises(ComityError, match=r"127\.0\.0\.1"):
+        run_exploit(ExploitRequest(player, "prisoners_dilemma", SETTINGS))
+    assert not list(Path().iterdir())
 
 
 def test_a_responder_is_trained_against_an_api() -> None:

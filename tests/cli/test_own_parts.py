@@ -12,6 +12,8 @@ from comity.cli import main
 from comity.commands.listing import catalog
 from comity.commands.play_setup import play_config, trained_seats
 from comity.commands.run import run as train
+from comity.commands.tournament import Request, run_tournament
+from comity.commands.tournament_page import write_page
 from comity.config.compose import compose
 from comity.errors import ComityError
 from comity.evaluation.metrics import METRICS
@@ -40,6 +42,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         "comity.players": {"gradual": "Gradual"},
         "comity.prompts": {"plain": "Plain"},
         "comity.metrics": {"forgiveness": "forgiveness"},
+        "comity.tournament_metrics": {"end_effect": "END_EFFECT"},
         "comity.algorithms": {"marked": "Marked"},
     }
     monkeypatch.delenv("COMITY_PARTS", raising=False)
@@ -60,6 +63,7 @@ def test_all_are_listed() -> None:
         "players": {"gradual": "Cooperates more and more."},
         "prompts": {"plain": "Says next to nothing."},
         "metrics": {"forgiveness": "Cooperation right after"},
+        "tournament_metrics": {"end_effect": "Defections among", "envy": "How much less"},
     }.items():
         for name, sentence in names.items():
             assert catalog(kind)[kind][name].startswith(sentence)
@@ -215,6 +219,56 @@ def test_a_run_of_own_parts_with_a_cross_play(tmp_path: Path) -> None:
     (line,) = (folder / "fair" / "seed-0" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["rewards"].keys() >= {"own", "peers", "mixed_virtue"}
     assert json.loads(line)["metrics"].keys() == {"forgiveness", *METRICS}
+
+
+def test_a_metric_of_tournaments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    players = ("always_defect", "always_cooperate", "grim_trigger")
+    folder = run_tournament(
+        Request("prisoners_dilemma", players, ("game.length.rounds=3",), matches=2)
+    )
+    write_page(folder)
+    found = json.loads((folder / "summary.json").read_text())
+    assert found["metrics"]["end_effect"]["better"] == "low"
+    assert found["metrics"]["end_effect"]["bounds"] == [0, 1]
+    ends = {(p["row"], p["column"]): p["metrics"]["end_effect"]["mean"] for p in found["pairs"]}
+    assert len(ends) == 9
+    for (row, column), mean in ends.items():
+        defects = row == "always_defect" or (row, column) == ("grim_trigger", "always_defect")
+        assert mean == float(defects)
+    assert "Defection in the last round" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{'payoff': M}", "'payoff': a name consists of"),
+        ("{'two words': M}", "'two words': a name consists of"),
+        ("{'mine': count}", "'mine' must be a comity"),
+        ("{'mine': replace(M, needs='luck')}", "unknown what a metric needs 'luck'"),
+        ("{'mine': replace(M, bounds='wide')}", "unknown bounds of a metric 'wide'"),
+        ("{'mine': M}", "'Mine' must return a numerator and a denominator for each of 1 match"),
+    ],
+)
+def test_a_metric_of_tournaments_that_is_none(
+    text: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can be seen is seen before anything is played."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import replace\n"
+        "import comity.evaluation.tournament.metrics as m\n"
+        "def count(matches):\n    return matches.payoffs\n"
+        "M = m.TournamentMetric('Mine', 'It.', '1', 'ours', 'share', 'share', 'payoffs', count)\n"
+        f"TOURNAMENT_METRICS = {text}\n"
+    )
+    monkeypatch.setenv("COMITY_PARTS", str(file))
+    players = ("always_defect", "always_cooperate")
+    overrides = ("game.length.rounds=3",)
+    with pytest.raises(ComityError, match=complaint):
+        write_page(run_tournament(Request("prisoners_dilemma", players, overrides, matches=1)))
+    assert (tmp_path / "tournaments").exists() == (text == "{'mine': M}")
 
 
 def test_an_algorithm_has_an_update_of_its_own(tmp_path: Path) -> None:

@@ -89,8 +89,17 @@ def test_a_folder_with_a_colon_or_an_at_sign_is_found(here: Path) -> None:
 def test_parameters() -> None:
     name = parse_player("claim(units=2, word='a b')")
     assert name.seat == {"name": "claim", "units": 2, "word": "a b"}
+    assert parse_player("x(a=[1, 2], b={c: 3, d: 4}, e=5)").parameters == {
+        "a": [1, 2],
+        "b": {"c": 3, "d": 4},
+        "e": 5,
+    }
     with pytest.raises(ComityError, match="NAME\\(key=value"):
         parse_player("random(0.3)")
+    for wrong in ("random(p=[1)", "random(p={)", "random(p=a: b: c)", "random(p=!!python/tuple 1)"):
+        with pytest.raises(ComityError, match=r"p has the value .*, which is neither") as raised:
+            parse_player(wrong)
+        assert "\n" not in str(raised.value)
     assert split_arguments(["random(p=0.3)", "a", "game.noise=0.1", "run:x=1"]) == (
         ["random(p=0.3)", "a", "run:x=1"],
         ["game.noise=0.1"],
@@ -178,6 +187,31 @@ def test_split_games(no_model: None) -> None:
         ):
             assert paid + other == pytest.approx(together)
         assert all(s <= b + 1e-9 for s, b in zip(match.surplus, match.best_surplus, strict=True))
+
+
+def test_who_asks_for_nothing_answers_at_its_reserve(no_model: None) -> None:
+    nothing = "claim(units=0)"
+    folder = tournament(nothing, "greedy", game="deal_or_no_deal", matches=1)
+    write_page(folder)
+    pairs = json.loads((folder / "summary.json").read_text())["pairs"]
+    found = {(one["row"], one["column"]): one["metrics"]["at_reserve"]["mean"] for one in pairs}
+    assert found == {
+        **{(nothing, other): 1.0 for other in (nothing, "greedy")},
+        **{("greedy", other): 0.0 for other in (nothing, "greedy")},
+    }
+
+
+def test_a_negotiation_in_which_all_are_paid_the_same(no_model: None) -> None:
+    """Both are paid all points, and what a seat takes for itself says nothing."""
+    players = ("welfare_maximizing", "greedy")
+    overrides = ("game.mode=coop",)
+    folder = tournament(*players, game="deal_or_no_deal", matches=1, overrides=overrides)
+    write_page(folder)
+    found = json.loads((folder / "summary.json").read_text())
+    assert "at_reserve" not in found["metrics"]
+    (best,) = [p["metrics"] for p in found["pairs"] if p["row"] == p["column"] == players[0]]
+    assert best["welfare_share"]["mean"] == best["surplus_share"]["mean"] == 1
+    assert best["margin"]["mean"] == best["gini"]["mean"] == 0
 
 
 def test_the_page_shows_what_was_said_and_claimed(monkeypatch: pytest.MonkeyPatch) -> None:

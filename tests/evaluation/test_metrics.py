@@ -1,6 +1,7 @@
 """Counting what was played: a small match by hand, known strategies, and properties."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from comity.errors import ComityError
 from comity.evaluation import metrics
 from comity.evaluation.metrics import conditional, outcome, per_match, rate
 from comity.evaluation.statistics import mean_over_seeds
+from comity.reports.loading.decisions import read_training
+from comity.reports.summary import estimates
+from comity.reports.summary.summary import joint_outcomes
+from comity.rollout.record_files import decision_table, write_table
 from comity.rollout.records import Decision
 
 PAYOFFS = {(0, 0): (3.0, 3.0), (0, 1): (0.0, 5.0), (1, 0): (5.0, 0.0), (1, 1): (1.0, 1.0)}
@@ -316,3 +321,29 @@ def test_cooperation_is_recorded_where_all_choices_were_scored():
         free = [replace(decisions[0], **changed), *decisions[1:]]
         assert metrics.iteration_metrics(free)["cooperation"] == 0.5
         assert metrics.iteration_metrics(free)["conditional"]["start"] == [2, 2]
+
+
+def test_what_was_announced_is_no_move(tmp_path: Path) -> None:
+    """Before every move each seat announces the other one; only the moves count."""
+    joint = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 0)]
+    plain = play(joint) + play(joint[::-1], match=1)
+    chances = [replace(d, probabilities=[0.25, 0.75]) for d in plain]
+    for played in (plain, chances):
+        announced = [
+            one
+            for d in played
+            for one in (
+                replace(d, move=1 - d.move, payoff=0.0, probabilities=d.probabilities[::-1]),
+                replace(d, step=1),
+            )
+        ]
+        assert metrics.iteration_metrics(announced) == metrics.iteration_metrics(played)
+        tables = []
+        for name, decisions in (("announced", announced), ("played", played)):
+            write_table(tmp_path / name, decision_table(decisions))
+            tables.append(read_training(tmp_path / name, seed=0))
+        assert tables[0].choice.tolist() == [False, True] * len(played)
+        for measure in (estimates.cooperation, estimates.reward, estimates.conditional("CD")):
+            assert np.array_equal(*([np.sum(part) for part in measure(one)[:2]] for one in tables))
+        outcomes = [joint_outcomes(one) for one in tables]
+        assert outcomes[0] == outcomes[1] and outcomes[0] is not None and outcomes[0]["DC"] == 0.4

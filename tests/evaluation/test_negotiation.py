@@ -464,3 +464,27 @@ def test_reference_values_of_a_split_game(monkeypatch: pytest.MonkeyPatch) -> No
     assert (
         reference_policies.split_reference_policies(make_game({"name": "prisoners_dilemma"})) == {}
     )
+
+
+@pytest.mark.parametrize(
+    ("proposal", "response", "expected"),
+    [
+        ((10,), 0, (0, 1)),  # Everything asked for, and granted.
+        ((10,), 1, (0, 0)),  # Granting nothing is better than no worse.
+        ((0,), 0, (1, 0)),
+        ((9,), 0, (0, 0)),
+        ((4,), ILLEGAL, (0, -1)),
+        (ILLEGAL, 0, (-1, 0)),
+    ],
+)
+def test_answers_that_bring_no_more_than_no_deal(
+    proposal: Any, response: Any, expected: tuple[int, int]
+) -> None:
+    decisions = play(make_game("ultimatum"), (saying(proposal), saying(response)))
+    assert tuple(negotiation_outcomes(decisions).at_reserve[0]) == expected
+
+
+def test_a_claim_of_what_is_worth_nothing_brings_nothing() -> None:
+    worthless = Instance((10, 10), ((0.0, 5.0), (1.0, 5.0)))
+    decisions = play(split(worthless), (saying("", (10, 0)), saying("", (0, 1))))
+    assert negotiation_outcomes(decisions).at_reserve.tolist() == [[1, 0]]

@@ -161,9 +161,7 @@ def test_agents_are_compared_on_the_seeds_on_which_both_met_everybody() -> None:
     some = [match for match in matches if match.key not in gone]
     (one,) = summarize(header(names), some, game, 8)["comparisons"]
     pairs = group_pairs(matches, game)
-    own, other = (
-        by_seed(pairs, name, METRICS["payoff"].count, "payoff", 8, names) for name in names
-    )
+    own, other = (by_seed(pairs, name, METRICS["payoff"], 8, names) for name in names)
     expected = dict(zip(names, (own, other), strict=True))
     difference = (expected[one["first"]] - expected[one["second"]])[2:]
     assert one["difference"]["n"] == 6

@@ -8,10 +8,12 @@ asked again.
 
 import hashlib
 import json
+import operator
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,8 +81,15 @@ class AnswerLog:
 
     @property
     def cost(self) -> float:
-        """US dollars of all answers with known cost, of all endpoints."""
-        return sum(one.cost for one in self._totals.values())
+        """US dollars of all answers, of all endpoints; 0 for endpoints without any known cost.
+
+        An answer of which the server did not count the tokens is taken to cost what others of its
+        endpoint do on average.
+        """
+        return sum(
+            one.cost * one.answers / max(1, one.answers - one.unpriced)
+            for one in self._totals.values()
+        )
 
     def _count(self, record: Mapping[str, Any]) -> None:
         answer = _completion(record)
@@ -135,13 +144,19 @@ def _record(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
         bytes.fromhex(record["key"])
         valid = isinstance(record["text"], str) and record["status"] in STATUSES
-    except (ValueError, KeyError, TypeError):
+        _completion(record)
+        cost = record.get("cost")
+        known = cost is None or (isinstance(cost, int | float) and isfinite(cost))
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return record if valid and len(record["key"]) == 32 else None
+    return record if valid and known and len(record["key"]) == 32 else None
 
 
 def _completion(record: Mapping[str, Any]) -> Completion:
+    """The answer of a record; `TypeError` or `ValueError` for usage that is none."""
     usage = record.get("usage")
+    if isinstance(usage, Mapping):
+        usage = {name: operator.index(value) for name, value in usage.items()}
     return Completion(
         record["text"],
         record["status"],

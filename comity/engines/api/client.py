@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comity.engines.api.answer_log import AnswerLog, answer_key
-from comity.engines.api.faults import FatalApiError, Fault, Withheld, judge_status
+from comity.engines.api.faults import (
+    FatalApiError,
+    Fault,
+    Withheld,
+    judge_status,
+    status_in_body,
+)
 from comity.engines.api.outcomes import Completion, FaultyAnswerError, read_completion
 from comity.engines.api.pacing import Pacing
 from comity.engines.api.settings import Endpoint, redact
@@ -92,8 +98,15 @@ class ApiClient:
 
     def check_budget(self) -> None:
         """Raises `BudgetReachedError` if the budget is spent."""
-        budget, cost = self.endpoint.budget, self.log.cost
-        if budget is not None and cost >= budget:
+        budget, cost, known = self.endpoint.budget, self.log.cost, self.logged
+        if budget is None:
+            return
+        if known.answers and not known.input + known.output:
+            raise BudgetReachedError(
+                f"{self.endpoint.base_url} counts no tokens, so that api.budget cannot be kept; "
+                "all answers are kept: set api.budget=null in the run's config.yaml and resume"
+            )
+        if cost >= budget:
             raise BudgetReachedError(
                 f"the budget of ${budget:g} is reached (${cost:.4g} spent); everything "
                 "answered is kept: raise api.budget in the run's config.yaml "
@@ -116,7 +129,7 @@ class ApiClient:
                     await self._client().models.list()
             except openai.APIStatusError as error:
                 if error.status_code in (401, 403):
-                    self._judge(error)
+                    self._meaning(error.status_code, error.response.headers, error.body)
             except (openai.APITimeoutError, TimeoutError):
                 pass  # Slow is not absent.
             except openai.APIConnectionError as error:
@@ -136,11 +149,10 @@ class ApiClient:
         """
         endpoint = self.endpoint
         key = answer_key(body, endpoint.base_url, place)
-        answer = self.log.find(key)
-        if answer is None:
-            began = time.time()
-            answer = await self._ask(body)
-            cost = None if answer.usage is None else answer.usage.cost(endpoint.prices)
+        found, began = self.log.find(key), time.time()
+        answer = found or await self._ask(body)
+        cost = None if answer.usage is None else answer.usage.cost(endpoint.prices)
+        if found is None:
             told = {
                 **beside,
                 "endpoint": endpoint.name,
@@ -149,8 +161,6 @@ class ApiClient:
                 "seconds": round(time.time() - began, 3),
             }
             self.log.append(key, answer, told)
-        else:
-            cost = None if answer.usage is None else answer.usage.cost(endpoint.prices)
         self.used.add(answer.status, answer.usage, cost)
         return answer
 
@@ -194,16 +204,17 @@ class ApiClient:
 
         try:
             async with asyncio.timeout(self.endpoint.deadline):
-                answer = read_completion(await self._receive(body), last_try)
+                payload = await self._receive(body)
+            failed = status_in_body(payload)
+            if failed is not None:  # In a response that says that all is well.
+                return self._meaning(failed, {}, payload)
+            answer = read_completion(payload, last_try)
         except FaultyAnswerError as error:
             return Fault(error.kind, printable(redact(str(error), self._key)))
         except (TimeoutError, openai.APITimeoutError):
             return Fault("time-out", f"no answer in {self.endpoint.deadline:g} s")
         except openai.APIStatusError as error:
-            found = self._judge(error)
-            if isinstance(found, Withheld):
-                return Completion(found.words, "refused", "content_filter")
-            return found
+            return self._meaning(error.status_code, error.response.headers, error.body)
         except openai.APIConnectionError as error:
             return Fault("connection error", self._cause(error), unconnected=True)
         except openai.OpenAIError as error:
@@ -245,15 +256,17 @@ class ApiClient:
         except (ValueError, RecursionError):
             raise FaultyAnswerError("not JSON") from None
 
-    def _judge(self, error: Any) -> Fault | Withheld:
+    def _meaning(self, status: int, headers: Mapping[str, str], body: object) -> Fault | Completion:
         """What a response with an error status means, without the key in any message."""
         self._reached = True
-        body = error.body
         try:
             body = json.loads(redact(json.dumps(body), self._key))
         except (TypeError, ValueError):
             body = redact(str(body), self._key)
-        return judge_status(error.status_code, error.response.headers, body, self.endpoint)
+        found = judge_status(status, headers, body, self.endpoint)
+        if isinstance(found, Withheld):
+            return Completion(found.words, "refused", "content_filter")
+        return found
 
     def _cause(self, error: BaseException) -> str:
         """Why there was no connection, in a few words."""

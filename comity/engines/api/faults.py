@@ -102,6 +102,18 @@ def judge_status(
     raise FatalApiError(f"{url} refuses the request (status {status}){said}")
 
 
+def status_in_body(payload: object) -> int | None:
+    """The status of an error that stands in the body of a good response; None: there is none.
+
+    That of its `code` if it is one, else 500: some routers answer 200 before they know.
+    """
+    if not isinstance(payload, Mapping) or payload.get("choices") or not payload.get("error"):
+        return None
+    block = payload["error"]
+    code = str(block.get("code")) if isinstance(block, Mapping) else ""
+    return int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500
+
+
 def _error(body: object) -> tuple[str, str, str]:
     """Code (or type), parameter and message of an error's body."""
     if isinstance(body, Mapping):

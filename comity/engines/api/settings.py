@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ RESERVED = {
     "n": "is not supported: every decision has one answer",
     "tools": "is not supported: an answer is text",
     "api_key": "does not belong in a config; keys come from the environment (api.api_key_env)",
+    **dict.fromkeys(
+        ("extra_headers", "extra_query", "extra_body"),
+        "is an option of the Python client, which no server knows",
+    ),
 }
 """Request fields that `parameters` must not contain, with the reason."""
 
@@ -100,6 +105,12 @@ class Endpoint:
         if found:
             if not (found.isascii() and found.isprintable()):
                 raise ComityError(f"{self.api_key_env} holds letters that no key has; set it anew")
+            settings = json.dumps([self.model, self.base_url, dict(self.parameters)])
+            if redact(settings, found) != settings:
+                raise ComityError(
+                    f"the key in {self.api_key_env} stands in api.model, api.base_url or "
+                    "api.parameters, too; remove it there, because these are written into records"
+                )
             return found
         if is_on_this_machine(self.base_url):
             return NO_KEY
@@ -124,8 +135,10 @@ def check_base_url(url: str) -> None:
     except ValueError:
         valid = False
     if not valid or not url.isprintable() or " " in url:
+        # Whatever it is, what stands before an @ or after a ? may be secret.
+        shown = re.sub(r"^(\w+://)?.*@", r"\1[credentials]@", re.sub(r"[?#].*", "", url))
         raise ComityError(
-            f"api.base_url: {url!r} is not a URL such as {OPENAI_URL} or http://127.0.0.1:8000/v1"
+            f"api.base_url: {shown!r} is not a URL such as {OPENAI_URL} or http://127.0.0.1:8000/v1"
         )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ComityError(

@@ -9,6 +9,8 @@ from comity.engines.api.settings import Prices
 from comity.errors import WorkError
 
 MILLION = 1_000_000
+MOST_TOKENS = 1_000_000_000
+"""A larger number of tokens of one answer is none that a server can have counted."""
 
 
 class BudgetReachedError(WorkError):
@@ -28,15 +30,15 @@ class Usage:
 
     @staticmethod
     def of(payload: Mapping[str, Any]) -> "Usage | None":
-        """The usage of a chat completion; None where the server does not count."""
+        """The usage of a chat completion; None where the server does not count, or not both."""
         usage = payload.get("usage")
         if not isinstance(usage, Mapping):
             return None
         given = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-        if given == (0, 0):
+        if given[0] is None or given[1] is None or given == (0, 0):
             return None
-        cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-        reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+        cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") or 0
+        reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
         return Usage(given[0], min(cached, given[0]), given[1], min(reasoning, given[1]))
 
     def cost(self, prices: Prices) -> float | None:
@@ -48,10 +50,12 @@ class Usage:
         return (paid + self.output * prices.output) / MILLION
 
 
-def _count(block: Any, key: str) -> int:
-    """A number of tokens; 0 for whatever is none."""
+def _count(block: Any, key: str) -> int | None:
+    """A number of tokens; None for whatever is none."""
     value = block.get(key) if isinstance(block, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= MOST_TOKENS and value == int(value) else None
 
 
 @dataclass

@@ -152,6 +152,19 @@ class NegotiationOutcomes:
         return np.asarray(self.kind[self.row] == "respond")
 
     @cached_property
+    def at_reserve(self) -> np.ndarray:
+        """int `[R, S]`: 1 where the seat's claim or response brings it no more than no deal does.
+
+        Without a deal a seat gets 0 points. 0 where it brings more, or where a proposal was
+        rejected; -1 where there was no legal claim or response.
+        """
+        claimed = (self.values * np.nan_to_num(self.claim)).sum(axis=2)
+        responded = self.responds & (self.move[self.row] >= 0)
+        accepted = responded & (self.move[self.row] == 0)
+        low = np.where(self.responds, accepted & (self.points <= 0), claimed <= 0)
+        return np.where(self.claimed | responded, low.astype(int), -1)
+
+    @cached_property
     def agreed(self) -> np.ndarray:
         """bool `[R]`: the proposal was accepted, or the claims fit."""
         legal = (self.move[self.row] >= 0).all(axis=1)

@@ -1,7 +1,7 @@
 """The matches of a tournament as arrays: by ordered pair, by agent and seed, as a matrix."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from comity.evaluation.tournament.exact_responses import Responses
-from comity.evaluation.tournament.metrics import METRICS, applicable
+from comity.evaluation.tournament.metrics import METRICS, NEEDS, TournamentMetric
 from comity.evaluation.tournament.pair_matches import ANSWERS, PairMatches, clean
 from comity.evaluation.tournament.records import StoredMatch
 from comity.games.base import Game
@@ -71,8 +71,11 @@ def _pair(matches: Sequence[StoredMatch], game: Game, responses: Responses) -> P
     alive = filled([[True] * len(match.payoffs_row) for match in matches], False, bool)
     split = any(len(match.deal) for match in matches)
     best: np.ndarray | None = None
+    most: np.ndarray | None = None
     if split:
-        best = filled([match.best_surplus for match in matches], 0.0, float)
+        most = filled([match.best_surplus for match in matches], 0.0, float)
+        # Where every seat is paid the sum of all points, two are paid it.
+        best = 2 * most if getattr(game, "shared_payoff", False) else most
     elif isinstance(game, Iterated) and game.sample_instance(0) is game:
         best = np.where(alive, best_welfare(game), 0.0)
     row, column = matches[0].row, matches[0].column
@@ -85,7 +88,10 @@ def _pair(matches: Sequence[StoredMatch], game: Game, responses: Responses) -> P
         best_welfare=best,
         deal=filled([match.deal for match in matches], False, bool) if split else None,
         surplus=filled([match.surplus for match in matches], 0.0, float) if split else None,
-        best_surplus=best if split else None,
+        best_surplus=most,
+        at_reserve=seats("reserve", -1, np.int64)
+        if any(len(match.reserve_row) for match in matches)
+        else None,
         best_response=np.tile(known, (len(matches), 1)) if np.isfinite(known).any() else None,
         answers=np.array(
             [
@@ -110,8 +116,7 @@ def best_welfare(game: Iterated) -> float:
 def by_seed(
     pairs: Pairs,
     agent: str,
-    count: Callable[[PairMatches], np.ndarray],
-    name: str,
+    metric: TournamentMetric,
     repetitions: int,
     against: Sequence[str] | None = None,
     limits: tuple[float, float] | None = None,
@@ -134,9 +139,9 @@ def by_seed(
         if opponent != agent:
             views.append((pairs.get((opponent, agent)), True))
         for pair, mirrored in views:
-            if pair is None or name not in applicable(pair.matches):
+            if pair is None or not NEEDS[metric.needs](pair.matches):
                 continue
-            counts = count(pair.matches.mirrored() if mirrored else pair.matches)
+            counts = metric(pair.matches.mirrored() if mirrored else pair.matches)
             if pair.deterministic and len(counts):
                 sums += counts[0]
             else:

@@ -15,6 +15,7 @@ C; move 1 is defection, D; states and outcomes have the own move first. Cooperat
 intended, before trembles; what agents respond to is what was played.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from comity.errors import ComityError, lookup
 from comity.evaluation.tournament import pair_counts as count
 from comity.evaluation.tournament.pair_matches import PairMatches
 from comity.games.matrix.stages import OUTCOMES
+from comity.registry import own_parts
 
 Bounds = tuple[float, float]
 
@@ -37,8 +39,11 @@ NEEDS: dict[str, Callable[[PairMatches], bool]] = {
     ),
     "deals": lambda m: m.deal is not None,
     "surpluses": lambda m: m.surplus is not None and m.best_surplus is not None,
+    "own payoffs": lambda m: m.at_reserve is not None,
 }
 """What the matches must have for a metric to be defined."""
+
+UNITS = ("share", "points", "difference")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,36 @@ class TournamentMetric:
     """A key of `NEEDS`."""
     count: Callable[[PairMatches], np.ndarray]
     """float64 `[match, 2]`: numerator and denominator."""
+    better: str = "none"
+    """"high" or "low" where more or less of it is better; "none" where it only describes."""
+
+    def __post_init__(self) -> None:
+        lookup("bounds of a metric", self.bounds, BOUNDS)
+        lookup("what a metric needs", self.needs, NEEDS)
+        lookup("unit of a metric", self.unit, dict.fromkeys(UNITS))
+        lookup("better", self.better, dict.fromkeys(("high", "low", "none")))
+
+    def __call__(self, matches: PairMatches) -> np.ndarray:
+        """`count`, checked: float64 `[match, 2]`; `ComityError` for anything else."""
+        found = np.asarray(self.count(matches), dtype=np.float64)
+        if found.shape != (len(matches), 2) or not np.isfinite(found).all():
+            raise ComityError(
+                f"metric {self.title!r} must return a numerator and a denominator for each of "
+                f"{len(matches)} matches, all finite, not an array of shape {found.shape}"
+            )
+        return found
+
+    def limits(self, payoff_range: Bounds | None) -> Bounds | None:
+        """Least and largest value, for its interval; None if unknown.
+
+        `payoff_range`: of a seat in a round (`comity.evaluation.payoff_ranges.payoff_range`).
+        """
+        _, range_of = BOUNDS[self.bounds]
+        if payoff_range is not None:
+            return range_of(*payoff_range)
+        if self.bounds in ("share", "difference", "half"):
+            return range_of(0.0, 0.0)
+        return {"gap": (0.0, np.inf), "efficiency": (-np.inf, 1.0)}.get(self.bounds)
 
 
 def _margin(low: float, high: float) -> Bounds:
@@ -88,13 +123,13 @@ MEMORY_ONE = "Nowak and Sigmund 1993, Nature 364, 56-58"
 METRICS: dict[str, TournamentMetric] = {
     "payoff": TournamentMetric(
         "Payoff", "Payoff of the agent per round.", "sum_t x_i(t) / T", AXELROD, "points",
-        "payoff", "payoffs", count.payoff,
+        "payoff", "payoffs", count.payoff, better="high",
     ),
     "margin": TournamentMetric(
         "Exploitation margin",
         "Own payoff minus the opponent's, per round: more than 0 exploits, less is exploited.",
         "x_i - x_j", "Press and Dyson 2012, PNAS 109, 10409-10413, on extortion", "points",
-        "margin", "payoffs", count.margin,
+        "margin", "payoffs", count.margin, better="high",
     ),
     "welfare_share": TournamentMetric(
         "Share of the welfare optimum",
@@ -102,19 +137,19 @@ METRICS: dict[str, TournamentMetric] = {
         "is not positive.",
         "(x_i + x_j) / max (x_i + x_j)",
         "Koutsoupias and Papadimitriou 1999, STACS (inverse of the price of anarchy)", "share",
-        "efficiency", "the welfare optimum", count.welfare_share,
+        "efficiency", "the welfare optimum", count.welfare_share, better="high",
     ),
     "gini": TournamentMetric(
         "Gini coefficient",
         "Inequality of the two payoffs of a match; 0: equal, 1/2: one has everything. Undefined "
         "where a payoff is negative or both are 0. Matches weigh by their payoffs.",
         "|x_i - x_j| / (2 (x_i + x_j))", "Gini 1912; Perolat et al. 2017, NeurIPS (equality)",
-        "share", "half", "payoffs", count.gini,
+        "share", "half", "payoffs", count.gini, better="low",
     ),
     "rawlsian_minimum": TournamentMetric(
         "Rawlsian minimum", "Payoff per round of the agent that got less in the match.",
         "min(x_i, x_j)", "Rawls 1971, A Theory of Justice, section 26", "points", "payoff",
-        "payoffs", count.rawlsian_minimum,
+        "payoffs", count.rawlsian_minimum, better="high",
     ),
     "envy": TournamentMetric(
         "Envy",
@@ -122,7 +157,7 @@ METRICS: dict[str, TournamentMetric] = {
         "much or more.",
         "max(0, x_j - x_i)",
         "Fehr and Schmidt 1999, Quarterly Journal of Economics 114, 817-868, equation 1",
-        "points", "gap", "payoffs", count.envy,
+        "points", "gap", "payoffs", count.envy, better="low",
     ),
     "best_response_gap": TournamentMetric(
         "Best-response gap",
@@ -132,7 +167,7 @@ METRICS: dict[str, TournamentMetric] = {
         "max_pi E[x_pi] - x_i; pi: any policy that knows the rules and the strategy",
         "Johanson et al. 2011, IJCAI (exploitability); by backward induction "
         "(comity.evaluation.reference_points.best_response)", "points", "margin",
-        "exact best responses", count.best_response_gap,
+        "exact best responses", count.best_response_gap, better="low",
     ),
     "illegal": TournamentMetric(
         "Illegal answers",
@@ -140,21 +175,21 @@ METRICS: dict[str, TournamentMetric] = {
         "for. Refused and cut-off answers are not among them.",
         "#illegal_i / #answers_i",
         "comity.evaluation.metrics.illegal", "share", "share", "payoffs",
-        count.answered("illegal"),
+        count.answered("illegal"), better="low",
     ),
     "refused": TournamentMetric(
         "Refused answers",
         "Answers that a model behind an API or a content filter refused, among all that the game "
         "asked for.",
         "#refused_i / #answers_i", "comity.evaluation.metrics.api_outcomes", "share",
-        "share", "payoffs", count.answered("refused"),
+        "share", "payoffs", count.answered("refused"), better="low",
     ),
     "cut_off": TournamentMetric(
         "Cut-off answers",
         "Answers of a model behind an API that ended at its token limit, among all that the game "
         "asked for.",
         "#cut_off_i / #answers_i", "comity.evaluation.metrics.api_outcomes", "share",
-        "share", "payoffs", count.answered("cut_off"),
+        "share", "payoffs", count.answered("cut_off"), better="low",
     ),
     "cooperation": TournamentMetric(
         "Cooperation", "Cooperative answers among the legal ones.", "#(c_t) / #(legal)",
@@ -210,7 +245,7 @@ METRICS: dict[str, TournamentMetric] = {
     "deal_rate": TournamentMetric(
         "Deal rate", "Rounds that ended in agreement, among all.", "#deals / T",
         "comity.evaluation.negotiation.statistics (agreement)", "share", "share", "deals",
-        count.deal_rate,
+        count.deal_rate, better="high",
     ),
     "surplus_share": TournamentMetric(
         "Share of the surplus",
@@ -218,7 +253,16 @@ METRICS: dict[str, TournamentMetric] = {
         "more.",
         "sum_t surplus(t) / sum_t best surplus(t)",
         "comity.evaluation.negotiation.statistics (percent_of_max)", "share", "efficiency",
-        "surpluses", count.surplus_share,
+        "surpluses", count.surplus_share, better="high",
+    ),
+    "at_reserve": TournamentMetric(
+        "Answers at the reserve",
+        "Claims and acceptances that bring the agent no more than its reserve, which is what it "
+        "gets without a deal: 0 in all split games, so that no answer can bring less. Among its "
+        "legal claims and responses.",
+        "#(x_i(answer) <= reserve_i) / #(legal claims and responses)",
+        "Raiffa 1982, The Art and Science of Negotiation (reservation price)", "share", "share",
+        "own payoffs", count.at_reserve, better="low",
     ),
     "own_payoff_share": TournamentMetric(
         "Own share of the deals",
@@ -234,8 +278,29 @@ OF_APIS = ("refused", "cut_off")
 """Metrics that are always 0 unless a model behind an API plays."""
 
 
+def all_metrics() -> dict[str, TournamentMetric]:
+    """Those, and the user's own (`TOURNAMENT_METRICS`, `comity.tournament_metrics`).
+
+    Raises `ComityError` for a name that is taken, and for what is no `TournamentMetric`.
+    """
+    found = dict(METRICS)
+    for name, metric in own_parts("tournament_metric").items():
+        if name in METRICS or not re.fullmatch(r"[A-Za-z][\w-]*", name):
+            raise ComityError(
+                f"user-defined tournament metric {name!r}: a name consists of letters, digits, - "
+                "and _, and is not that of a metric of Comity"
+            )
+        if not isinstance(metric, TournamentMetric):
+            raise ComityError(
+                f"user-defined tournament metric {name!r} must be a "
+                f"comity.evaluation.tournament.metrics.TournamentMetric, not {metric!r}"
+            )
+        found[name] = metric
+    return found
+
+
 def applicable(matches: PairMatches) -> list[str]:
-    """Names of the metrics that these matches have."""
+    """Names of the metrics of `METRICS` that these matches have."""
     return [name for name, metric in METRICS.items() if NEEDS[metric.needs](matches)]
 
 
@@ -247,18 +312,9 @@ def counts(matches: PairMatches, name: str) -> np.ndarray:
     metric = lookup("tournament metric", name, METRICS)
     if not NEEDS[metric.needs](matches):
         raise ComityError(f"{name} is about {metric.needs}; these matches have none")
-    return metric.count(matches)
+    return metric(matches)
 
 
 def bounds(name: str, payoff_range: Bounds | None) -> Bounds | None:
-    """Least and largest value of a metric, for its interval; None if unknown.
-
-    `payoff_range`: of a seat in a round (`comity.evaluation.payoff_ranges.payoff_range`).
-    """
-    metric = lookup("tournament metric", name, METRICS)
-    _, range_of = BOUNDS[metric.bounds]
-    if payoff_range is not None:
-        return range_of(*payoff_range)
-    if metric.bounds in ("share", "difference", "half"):
-        return range_of(0.0, 0.0)
-    return {"gap": (0.0, np.inf), "efficiency": (-np.inf, 1.0)}.get(metric.bounds)
+    """Least and largest value of a metric of `METRICS`; see `TournamentMetric.limits`."""
+    return lookup("tournament metric", name, METRICS).limits(payoff_range)

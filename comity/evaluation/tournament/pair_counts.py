@@ -146,6 +146,12 @@ def surplus_share(m: PairMatches) -> np.ndarray:
     return _pairs(np.where(counted, m.surplus, 0.0), np.where(counted, m.best_surplus, 0.0))
 
 
+def at_reserve(m: PairMatches) -> np.ndarray:
+    assert m.at_reserve is not None
+    own = m.at_reserve[:, ROW]
+    return _pairs(m.alive & (own == 1), m.alive & (own >= 0))
+
+
 def own_payoff_share(m: PairMatches) -> np.ndarray:
     assert m.deal is not None
     counted = m.alive & m.deal & (m.payoffs >= 0).all(axis=1)

@@ -43,6 +43,9 @@ class PairMatches:
     """float64 `[M, R]`, negotiations only: joint surplus of the deal; 0 without one."""
     best_surplus: np.ndarray | None = None
     """float64 `[M, R]`, negotiations only: the largest joint surplus of any deal."""
+    at_reserve: np.ndarray | None = None
+    """int `[M, 2, R]`, negotiations only: 1 where the answer brings the agent no more than no deal
+    does, 0 where it brings more, -1 where there was no legal claim or response."""
     best_response: np.ndarray | None = None
     """float64 `[M, 2]`: payoff per round of the exact best response to the other agent on this
     seat; NaN: not known."""
@@ -52,7 +55,7 @@ class PairMatches:
 
     def __post_init__(self) -> None:
         matches, rounds = self.alive.shape
-        per_seat = {"intended", "moves", "payoffs", "shown"}
+        per_seat = {"intended", "moves", "payoffs", "shown", "at_reserve"}
         for field in fields(self):
             array = getattr(self, field.name)
             wanted: tuple[int, ...] = (matches, rounds)
@@ -125,7 +128,10 @@ class PairMatches:
         """The same matches from the column agent's view."""
         swapped = {
             name: getattr(self, name)[:, ::-1]
-            for name in ("intended", "moves", "payoffs", "shown", "best_response", "answers")
+            for name in (
+                *("intended", "moves", "payoffs", "shown", "at_reserve"),
+                *("best_response", "answers"),
+            )
             if getattr(self, name) is not None
         }
         return replace(self, **swapped)

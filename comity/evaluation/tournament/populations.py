@@ -41,10 +41,9 @@ def population_payoffs(
     nothing is random. Only seeds on which the agent met itself and everybody count; None: there
     are none.
     """
-    count = METRICS[SCORE].count
     others = [name for name in names if name != agent]
-    own = by_seed(pairs, agent, count, SCORE, repetitions, [agent])
-    visited = by_seed(pairs, agent, count, SCORE, repetitions, others)
+    own = by_seed(pairs, agent, METRICS[SCORE], repetitions, [agent])
+    visited = by_seed(pairs, agent, METRICS[SCORE], repetitions, others)
     found: dict[str, Estimate | None] = {}
     for name, members in MIXES.items():
         mixed = ((members - 1) * own + (MEMBERS - members) * visited) / (MEMBERS - 1)

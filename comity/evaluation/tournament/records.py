@@ -48,6 +48,8 @@ SCHEMA = pa.schema(
         ("refused_column", _INTEGER),
         ("cut_off_row", _INTEGER),
         ("cut_off_column", _INTEGER),
+        ("reserve_row", _MOVES),
+        ("reserve_column", _MOVES),
     ],
     metadata={"comity.kind": "match"},
 )
@@ -93,6 +95,11 @@ class StoredMatch:
     cut_off_row: int
     """Answers that ended at the token limit of a model behind an API."""
     cut_off_column: int
+    reserve_row: Sequence[int] = ()
+    """`[R]`, split games in which every seat is paid its own points: 1 where the claim or response
+    brings the seat no more than no deal does, 0 where it brings more, -1 where there was no legal
+    one. () in other games, and in files of versions before this column."""
+    reserve_column: Sequence[int] = ()
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -35,6 +35,11 @@ from comity.rollout.scripted_matches import Pool, is_repeated, play_scripted
 SCRIPTED_BATCH = 2000
 """Least matches of strategies in a file."""
 
+Rounds = tuple[
+    Sequence[bool], Sequence[float], Sequence[float], tuple[Sequence[int], Sequence[int]]
+]
+"""Of a match in a split game, by round: allocated, points, most points, `at_reserve` by seat."""
+
 
 @dataclass(frozen=True)
 class Fixture:
@@ -183,7 +188,7 @@ class RoundRobin:
             batch,
             rollout.played,
             count_answers(rollout, len(batch), 2),
-            _split_rounds(rollout, len(batch)),
+            self._split_rounds(rollout, len(batch)),
             rollout.missing,
         )
         missing = {batch[m].key: reason for m, reason in rollout.missing.items()}
@@ -236,7 +241,7 @@ class RoundRobin:
         batch: Sequence[Fixture],
         played: PlayedMatches,
         answers: np.ndarray,
-        splits: "Sequence[Rounds]",
+        splits: Sequence[Rounds],
         missing: Collection[int] = (),
     ) -> list[StoredMatch]:
         found = []
@@ -244,7 +249,9 @@ class RoundRobin:
             if m in missing:
                 continue
             alive = played.alive[m]
-            deal, surplus, best = splits[m] if splits else ((), (), ())
+            deal, surplus, best, (reserve_row, reserve_column) = (
+                splits[m] if splits else ((), (), (), ((), ()))
+            )
             found.append(
                 StoredMatch(
                     row=fixture.row,
@@ -261,6 +268,8 @@ class RoundRobin:
                     deal=deal,
                     surplus=surplus,
                     best_surplus=best,
+                    reserve_row=reserve_row,
+                    reserve_column=reserve_column,
                     **{
                         f"{kind}_{seat}": int(answers[m, s, k])
                         for k, kind in enumerate(ANSWERS)
@@ -270,6 +279,22 @@ class RoundRobin:
             )
         return found
 
+    def _split_rounds(self, rollout: Rollout, matches: int) -> list[Rounds]:
+        """The rounds of each match in a split game; [] in others."""
+        if not is_split([decision.kind for decision in rollout.decisions]):
+            return []
+        outcomes = negotiation_outcomes(rollout.decisions)
+        points = outcomes.points.sum(axis=1)
+        deal = (outcomes.allocation.sum(axis=2) > 0).any(axis=1)
+        found: list[Rounds] = []
+        for m in range(matches):
+            here = outcomes.round_match == m
+            # Where all points are shared, what a seat takes for itself says nothing.
+            shared = getattr(self.game, "shared_payoff", False)
+            row, column = ((), ()) if shared else outcomes.at_reserve[here].T
+            found.append((deal[here], points[here], outcomes.max_welfare[here], (row, column)))
+        return found
+
 
 def environment_seed(game: Game, seed: int, repetition: int) -> int:
     """The environment seed of a repetition, the same in all matches of a tournament."""
@@ -277,25 +302,8 @@ def environment_seed(game: Game, seed: int, repetition: int) -> int:
     return group_seed(game, drawn, repetition)
 
 
-Rounds = tuple[Sequence[bool], Sequence[float], Sequence[float]]
-
-
 def _by_pair(fixtures: Iterable[Fixture]) -> dict[tuple[str, str], list[Fixture]]:
     found: dict[tuple[str, str], list[Fixture]] = {}
     for fixture in fixtures:
         found.setdefault((fixture.row, fixture.column), []).append(fixture)
-    return found
-
-
-def _split_rounds(rollout: Rollout, matches: int) -> list[Rounds]:
-    """Of each match whether its rounds ended in an allocation, points, most points; [] if none."""
-    if not is_split([decision.kind for decision in rollout.decisions]):
-        return []
-    outcomes = negotiation_outcomes(rollout.decisions)
-    points = outcomes.points.sum(axis=1)
-    deal = (outcomes.allocation.sum(axis=2) > 0).any(axis=1)
-    found: list[Rounds] = []
-    for m in range(matches):
-        here = outcomes.round_match == m
-        found.append((deal[here], points[here], outcomes.max_welfare[here]))
     return found

@@ -28,10 +28,10 @@ from comity.evaluation.tournament.match_arrays import (
 )
 from comity.evaluation.tournament.metrics import (
     METRICS,
+    NEEDS,
     OF_APIS,
     TournamentMetric,
-    applicable,
-    bounds,
+    all_metrics,
 )
 from comity.evaluation.tournament.populations import population_payoffs
 from comity.evaluation.tournament.records import StoredMatch
@@ -55,14 +55,6 @@ TRANSCRIPTS = 2
 """Matches of a pair that the page shows."""
 MAX_TRANSCRIPTS = 400
 """Matches that the page shows in all."""
-BETTER = {
-    **dict.fromkeys(
-        ("payoff", "margin", "welfare_share", "rawlsian_minimum", "deal_rate", "surplus_share"),
-        "high",
-    ),
-    **dict.fromkeys(("gini", "envy", "best_response_gap", "illegal", "refused", "cut_off"), "low"),
-}
-"""Metrics of which more or less is better; the others only describe."""
 
 
 def is_symmetric(game: Game) -> bool:
@@ -108,12 +100,12 @@ def summarize(
     pairs = group_pairs(kept, game, exact_responses(game, strategies or {}))
     payoffs = payoff_range(game)
     has_api = any(player["kind"] == "api" for player in header["players"])
-    used = [
-        name
-        for name in METRICS
+    used = {
+        name: metric
+        for name, metric in all_metrics().items()
         if (has_api or name not in OF_APIS)
-        and any(name in applicable(p.matches) for p in pairs.values())
-    ]
+        and any(NEEDS[metric.needs](p.matches) for p in pairs.values())
+    }
     whole = _tables(pairs, names, used, payoffs, repetitions)
     legal = {key: pair.legal() for key, pair in pairs.items()}
     legal = {key: pair for key, pair in legal.items() if len(pair.matches)}
@@ -127,7 +119,7 @@ def summarize(
         "matches": repetitions,
         "played": played,
         "missing": expected - played,
-        "metrics": {name: _defined(name, METRICS[name], payoffs) for name in used},
+        "metrics": {name: _defined(metric, payoffs) for name, metric in used.items()},
         **whole,
         "clean": None if is_clean else _tables(legal, names, used, payoffs, repetitions),
         "outcomes": dict(outcomes or {}),
@@ -149,8 +141,8 @@ def summarize(
     }
 
 
-def _defined(name: str, metric: TournamentMetric, payoffs: tuple[float, float] | None) -> Json:
-    limits = bounds(name, payoffs)
+def _defined(metric: TournamentMetric, payoffs: tuple[float, float] | None) -> Json:
+    limits = metric.limits(payoffs)
     finite = [None, None] if limits is None else [x if np.isfinite(x) else None for x in limits]
     return {
         "label": metric.title,
@@ -158,14 +150,14 @@ def _defined(name: str, metric: TournamentMetric, payoffs: tuple[float, float] |
         "source": metric.source,
         "unit": metric.unit,
         "bounds": finite,
-        "better": BETTER.get(name, "none"),
+        "better": metric.better,
     }
 
 
 def _tables(
     pairs: Pairs,
     names: Sequence[str],
-    metrics: Sequence[str],
+    metrics: Mapping[str, TournamentMetric],
     payoffs: tuple[float, float] | None,
     repetitions: int,
 ) -> Json:
@@ -173,11 +165,11 @@ def _tables(
     rows = []
     for (row, column), pair in pairs.items():
         found = {}
-        for name in metrics:
-            if name in applicable(pair.matches):
-                counts = METRICS[name].count(pair.matches)
+        for name, metric in metrics.items():
+            if NEEDS[metric.needs](pair.matches):
+                counts = metric(pair.matches)
                 exact = IDENTICAL if pair.deterministic else ""
-                over = mean_over_seeds([counts], bounds(name, payoffs), "matches", exact)
+                over = mean_over_seeds([counts], metric.limits(payoffs), "matches", exact)
                 found[name] = estimate(over)
         rows.append(
             {
@@ -192,9 +184,9 @@ def _tables(
     for agent in names:
         fixed = IDENTICAL if is_fixed(pairs, agent) else ""
         found = {}
-        for name in metrics:
-            limits = bounds(name, payoffs)
-            values = by_seed(pairs, agent, METRICS[name].count, name, repetitions, limits=limits)
+        for name, metric in metrics.items():
+            limits = metric.limits(payoffs)
+            values = by_seed(pairs, agent, metric, repetitions, limits=limits)
             found[name] = estimate(
                 mean_over_seeds([known_values(values)], limits, "environment seeds", fixed)
             )
@@ -211,10 +203,7 @@ def _comparisons(
 ) -> list[Json]:
     """Paired comparisons of payoffs on the seeds on which both agents met everybody."""
     ranked = [one["name"] for one in sorted(agents, key=lambda one: one["rank"])]
-    values = {
-        agent: by_seed(pairs, agent, METRICS[SCORE].count, SCORE, repetitions, ranked)
-        for agent in ranked
-    }
+    values = {agent: by_seed(pairs, agent, METRICS[SCORE], repetitions, ranked) for agent in ranked}
     return compare_agents(values, [agent for agent in ranked if is_fixed(pairs, agent)], payoffs)
 
 

@@ -94,7 +94,7 @@ NEEDED = (
 )
 
 
-OPTIONAL = ("normalized_reward", "parse_status")
+OPTIONAL = ("normalized_reward", "parse_status", "step")
 """Columns that files of earlier versions lack."""
 
 
@@ -120,7 +120,9 @@ def read_training(path: Path, seed: int) -> DecisionTable:
 
 def read_crossplay(path: Path) -> DecisionTable:
     """Decisions of a cross-play; its column `pairing` is "row|column|seed"."""
-    raw = read_parquet(path, (*NEEDED, "pairing"), optional=("deterministic", "parse_status"))
+    raw = read_parquet(
+        path, (*NEEDED, "pairing"), optional=("deterministic", "parse_status", "step")
+    )
     encoded = raw["pairing"].combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     parts = [pairing_parts(text, path) for text in encoded.dictionary.to_pylist()]
@@ -168,6 +170,10 @@ def _table(
         at = np.where(shown == 2, np.cumsum(shown) - shown, len(values) - 2)
         kind = _strings(raw, "kind")
         answer = np.isin(kind, ("choose", *ANSWERS))
+        choice = kind == "choose"
+        if "step" in raw.column_names:
+            place = (numbers(name, int) for name in ("match", "round", "seat"))
+            choice = _last_in_round(choice, numbers("step", int), *place)
         learning = is_learner(raw["controller"].to_pylist())
         return DecisionTable(
             seed=np.broadcast_to(np.asarray(seed), (len(raw),)),
@@ -175,7 +181,7 @@ def _table(
             group=numbers("group", int),
             seat=numbers("seat", int),
             round=numbers("round", int),
-            choice=kind == "choose",
+            choice=choice,
             answer=answer,
             player=_strings(raw, "player"),
             trained=answer & learning,
@@ -194,13 +200,24 @@ def _table(
             withheld=np.isin(_strings(raw, "parse_status"), NOT_BEHAVIOR)
             if "parse_status" in raw.column_names
             else np.zeros(len(raw), dtype=bool),
-            p_cooperate=_cooperation_probabilities(raw, kind == "choose"),
+            p_cooperate=_cooperation_probabilities(raw, choice),
             deterministic=numbers("deterministic", bool)
             if "deterministic" in raw.column_names
             else np.zeros(len(raw), dtype=bool),
         )
     except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         raise ComityError(f"{path} has a column of an unexpected type: {error}") from error
+
+
+def _last_in_round(choice: np.ndarray, step: np.ndarray, *place: np.ndarray) -> np.ndarray:
+    """bool: the choices that were played (`comity.evaluation.metrics.choices`)."""
+    if not step[choice].any():
+        return choice
+    _, index = np.unique(np.stack(place), axis=1, return_inverse=True)
+    index = index.reshape(-1)
+    last = np.full(index.max() + 1, -1)
+    np.maximum.at(last, index[choice], step[choice])
+    return np.asarray(choice & (step == last[index]))
 
 
 def _cooperation_probabilities(raw: pa.Table, choice: np.ndarray) -> np.ndarray:

@@ -131,7 +131,9 @@ def test_negotiations_by_hand() -> None:
         deal=np.array([[True, False, True]]),
         surplus=np.array([[10.0, 0.0, 6.0]]),
         best_surplus=np.array([[10.0, 8.0, 12.0]]),
+        at_reserve=np.array([[[0, 1, -1], [0, 0, 0]]]),
     )
+    assert value(matches, "at_reserve") == 1 / 2 and value(matches.mirrored(), "at_reserve") == 0
     assert value(matches, "deal_rate") == pytest.approx(2 / 3)
     assert value(matches, "surplus_share") == pytest.approx(16 / 30)
     assert value(matches, "own_payoff_share") == pytest.approx(9 / 16)
