@@ -25,8 +25,10 @@ def _setting(option: str, given: Sequence[str]) -> str:
     from comity.config.schema import Config
 
     schema = PopulationConfig if given[0] == "population" else Config
-
-    place = next(i for i, word in enumerate(given) if word.split("=")[0] == option)
+    place = next((i for i, word in enumerate(given) if word.split("=")[0] == option), None)
+    if place is None:  # The option is only the beginning of a word: -1 of -1xS, -z of -zoo.
+        negative = given[0] == "population" and option[1:].isdigit()
+        return "the count of an item must be at least 1" if negative else ""
     key, found, value = given[place].lstrip("-").partition("=")
     if not found and place + 1 < len(given) and not given[place + 1].startswith("-"):
         value = given[place + 1]

@@ -31,6 +31,8 @@ KIND_PREFIXES = {"tabular:": "tabular", "dqn:": "dqn", LANGUAGE_MODEL: "language
 MOST_AGENTS = 10_000
 """Most agents of a population. Records have 16 bits for an agent's index."""
 
+EXPECTED = "expected COUNTxTYPE items joined by _, such as 8xS_1xUT"
+
 _SEPARATOR = re.compile(r"_(?=-?\d+x|$)")
 """An underscore before another item. Names of rewards and folders have underscores too."""
 
@@ -108,7 +110,7 @@ def _members(text: str, item: str, start: int, known: list[str]) -> list[str]:
     """The agents of one item, which begins at `start`."""
     count, cross, kind = item.partition("x")
     if not cross or not count.strip().isdecimal():
-        raise _at(text, start, "expected COUNTxTYPE items joined by _, such as 8xS_1xUT")
+        raise _at(text, start, EXPECTED)
     if int(count) == 0:
         raise _at(text, start, "the count must be at least 1")
     if int(count) > MOST_AGENTS:
@@ -121,6 +123,10 @@ def _members(text: str, item: str, start: int, known: list[str]) -> list[str]:
         if kind in FROZEN:
             raise _at(text, where + len(kind), "expected a folder or a model after the colon")
     elif bare not in known:
+        first = next((bare[:i] for i, c in enumerate(bare) if c == "_" and bare[:i] in known), None)
+        if first is not None:  # S_UT: an item without a count, which no separator stands before.
+            place = where + len(kind) - len(bare) + len(first) + 1
+            raise _at(text, place, EXPECTED)
         alike = [one for one in known if one.casefold() == bare.casefold()]
         hint = f"did you mean {' or '.join(alike)}?" if alike else nearest(bare, known)
         raise _at(text, where + len(kind) - len(bare), f"unknown type {bare!r}; {hint}")

@@ -160,7 +160,7 @@ class Environment:
         code = answer_codes(intended, move)
         cell = self._tables.cell(self._seat, view.own, view.other, code, swapped(code))
         reward = self._tables.reward(self._agents.rewards[agent], cell)
-        self.board = after = self._after(board, slot, move, intended)
+        self.board = after = self._after(board, slot, intended)
         if not self._practice:
             experience = GameExperience(view, intended, move, swapped(move), reward)
             selections = None
@@ -241,17 +241,15 @@ class Environment:
                 )
             group.record(own, chosen)
 
-    def _after(
-        self, board: Board, slot: np.ndarray, move: np.ndarray, intended: np.ndarray
-    ) -> Board:
-        """Every agent's move in its last game is on display."""
+    def _after(self, board: Board, slot: np.ndarray, intended: np.ndarray) -> Board:
+        """Every agent's last legal move is on display; a carried one is not its own again."""
         latest, moved = board.latest.copy(), board.moved
         # Rows are in order of play: the last of repeated indices is the one that stays.
-        played = move >= 0
-        latest.reshape(-1)[slot[played]] = move[played]
+        legal = intended >= 0
+        latest.reshape(-1)[slot[legal]] = intended[legal]
         if not moved.all():
             moved = moved.copy()
-            moved.reshape(-1)[slot[intended >= 0]] = True
+            moved.reshape(-1)[slot[legal]] = True
         return Board(latest, moved)
 
     def _games_of(

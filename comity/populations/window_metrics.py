@@ -45,39 +45,40 @@ class WindowMetrics:
         }
 
     def _means(self, games: Sequence[EpisodeGames]) -> dict[str, Any]:
-        """`cooperation`, joint moves, `selected_cooperator`, payoffs and rewards."""
+        """`cooperation`, joint moves, `selected_cooperator`, payoffs and rewards.
+
+        They are defined as those of the page (`comity.evaluation.population.metrics`).
+        """
 
         def column(name: str) -> np.ndarray:
             return np.stack([getattr(one, name) for one in games]).reshape(-1)
 
         agents = np.concatenate([column("selector"), column("selected")])
         first, second = column("selector_move"), column("selected_move")
-        moves = np.concatenate([first, second])
         payoffs = np.concatenate([column("selector_payoff"), column("selected_payoff")])
         rewards = np.concatenate([column("selector_reward"), column("selected_reward")])
         intended = np.concatenate([column("selector_intended"), column("selected_intended")])
         both = (first >= 0) & (second >= 0)
-        joint = np.bincount((2 * first + second)[both], minlength=4) / max(1, both.sum())
-        found: dict[str, Any] = {
-            "cooperation": mean(moves[moves >= 0] == COOPERATE),
+        joint = np.bincount((2 * first + second)[both], minlength=4) / len(first)
+        offered = column("selection_legal") & (column("available") > 0)
+        chosen = column("selected_shown") == COOPERATE
+        return {
+            "cooperation": mean(intended[intended >= 0] == COOPERATE),
             "payoff": mean(payoffs),
             "reward": mean(rewards),
             "outcomes": dict(zip(("CC", "CD", "DC", "DD"), joint.tolist(), strict=True)),
             "illegal": mean(intended < 0),
+            "selected_cooperator": mean(chosen[offered]),
+            "types": {
+                name: {
+                    "cooperation": mean(intended[here & (intended >= 0)] == COOPERATE),
+                    "payoff": mean(payoffs[here]),
+                    "reward": mean(rewards[here]),
+                }
+                for place, name in enumerate(self._types)
+                for here in [self._type_of[agents] == place]
+            },
         }
-        available = column("available") > 0
-        chosen = column("selected_shown") == COOPERATE
-        found["selected_cooperator"] = mean(chosen[available])
-        found["types"] = {
-            name: {
-                "cooperation": mean((moves[here & (moves >= 0)]) == COOPERATE),
-                "payoff": mean(payoffs[here]),
-                "reward": mean(rewards[here]),
-            }
-            for place, name in enumerate(self._types)
-            for here in [self._type_of[agents] == place]
-        }
-        return found
 
 
 def mean(values: np.ndarray) -> float | None:

@@ -24,7 +24,7 @@ UNNAMED = ("experiment", "seed", "output", "sinks")
 """Overrides that a folder's name does not repeat: stated elsewhere, or no part of what the run is.
 """
 
-LONGEST = 60
+LONGEST = 100
 """Most letters of a folder's name for the overrides."""
 
 
@@ -146,10 +146,9 @@ def folder_name(config: Any) -> str:
     described: list[str] = []
     for override in config.composition.overrides:
         change = override.lstrip("+~")
-        if change.partition("=")[0] not in UNNAMED:
+        room = LONGEST - sum(map(len, described))
+        if change.partition("=")[0] not in UNNAMED and len(_slug(change)) <= room:
             described.append(_slug(change))
-    while sum(map(len, described)) > LONGEST:
-        described.pop()
     parts = [_slug(config.name), *described, f"seed-{config.seed}", time.strftime("%Y%m%d-%H%M%S")]
     return "-".join(part for part in parts if part)
 

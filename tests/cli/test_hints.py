@@ -39,6 +39,21 @@ def test_a_setting_is_found_under_its_other_name(override: str, told: str) -> No
     assert told in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["population", "-1xS_2xUT"], "No such option: -1; the count of an item must be at least"),
+        (["train", "-zoo"], "No such option: -z (see comity"),
+        (["play", "-q9"], "No such option: -q (see comity"),
+    ],
+)
+def test_a_word_that_begins_like_an_option(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_what_hints_name_exists() -> None:
     """A hint that leads to another error is none."""
     for word, target in SYNONYMS.items():

@@ -111,6 +111,19 @@ def test_an_illegal_move_carries_the_latest_one_if_there_is_one() -> None:
     assert np.array_equal(probe.views[1].latest[:, 0], first)
 
 
+def test_an_illegal_move_leaves_the_display_as_it_is() -> None:
+    """Also after a legal move in an earlier game of the episode: what is carried is older."""
+    # Both agents play both games. In episode 1 agent 0 defects, then answers illegally.
+    answers = {(0, 0): 0, (0, 1): 0, (1, 0): 1, (1, 1): -1}
+    act = moves_by(lambda episode, position, agent: answers[episode, position] if not agent else 0)
+    population, _ = probed("2xLLM:S", act, runs=1)
+    population.step()
+    games = population.step()["selection"]
+    played = np.where(games.selector == 0, games.selector_move, games.selected_move)
+    assert played.tolist() == [[1, 0]], "the move of the prompt is carried"
+    assert population.conditions["selection"].environment.board.latest.tolist() == [[1, 0]]
+
+
 def test_available_counts_cooperators_that_the_selector_sees() -> None:
     act = moves_by(lambda episode, position, agent: int(agent >= 2))
     population, probe = probed("5xLLM:S", act)

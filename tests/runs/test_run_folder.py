@@ -99,6 +99,7 @@ def test_folder_names_say_what_was_changed_and_are_unique(config: Config, tmp_pa
             "ipd-game-length-geometric-game.noise-0.1-seed",
         ),
         (["iterations=3", f"model.name=/{'x' * 80}"], "ipd-iterations-3-seed-0-20"),
+        ([f"model.name=/{'x' * 99}", "game.noise=0.1"], "ipd-game.noise-0.1-seed-0-20"),
         (
             ["seats=[learner,{name: random, p: 0.3}]"],
             "ipd-seats-learner-name-random-p-0.3-seed-0-20",

@@ -1,7 +1,7 @@
 """Several populations side by side, from their summaries: `compare`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,8 @@ OF_TYPES = ("payoff_per_game", "reward_per_game", "payoff_per_episode", "reward_
 CUMULATIVE = ("cumulative_payoff", "cumulative_reward")
 SELFISH = ("payoff_per_game", "payoff_per_episode", "cooperation", "chosen_per_episode")
 WINDOW = "last"
+UNNAMED = ("agents", "output", "sinks", "checkpoint.every", "checkpoint.keep", "name")
+"""Overrides that change no numbers, or are named otherwise."""
 
 
 def compare(summaries: Sequence[Json], names: Sequence[str]) -> Json:
@@ -232,7 +234,43 @@ def _labels(summaries: Sequence[Json], names: Sequence[str]) -> list[str]:
         ]
     compositions = [one["composition"] for one in summaries]
     if len(set(compositions)) < len(compositions):
-        return list(names)
+        changed = _changes(summaries)
+        if len(set(compositions)) > 1:
+            both = zip(compositions, changed, strict=True)
+            changed = [", ".join(part for part in one if part) for one in both]
+        told_apart = all(changed) and len(set(changed)) == len(changed)
+        return changed if told_apart else list(names)
     if all(len(one["agents"]) == 2 for one in summaries):
         return [" and ".join(agent["type"] for agent in one["agents"]) for one in summaries]
     return compositions
+
+
+def _changes(summaries: Sequence[Json]) -> list[str]:
+    """The settings in which populations differ as each was given them: "game=chicken".
+
+    One that was not given a setting that others were has the value of its config.
+    """
+    given = [_given(one["config"]) for one in summaries]
+    keys = dict.fromkeys(key for one in given for key in one if key not in UNNAMED)
+    values = [
+        {key: own.get(key) or _configured(one["config"], key) for key in keys}
+        for own, one in zip(given, summaries, strict=True)
+    ]
+    differing = [key for key in keys if len({one[key] for one in values}) > 1]
+    return [", ".join(f"{key}={one[key]}" for key in differing) for one in values]
+
+
+def _given(config: Mapping[str, Any]) -> dict[str, str]:
+    """The overrides of a population's command, by key."""
+    composition = config.get("composition")
+    overrides = composition.get("overrides") if isinstance(composition, dict) else None
+    words = [str(one).lstrip("+~") for one in overrides or ()]
+    return {key: value for key, _, value in (one.partition("=") for one in words)}
+
+
+def _configured(config: Mapping[str, Any], key: str) -> str:
+    """A setting's value; of a block with a name, the name."""
+    found: Any = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return str(found.get("name", "") if isinstance(found, dict) else found)

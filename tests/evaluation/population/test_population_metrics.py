@@ -25,6 +25,8 @@ from comity.evaluation.population.windows import (
     given_windows,
 )
 from comity.evaluation.statistics import mean_over_seeds
+from comity.populations.episode import COLUMNS, EpisodeGames
+from comity.populations.window_metrics import WindowMetrics
 from tests.evaluation.population import synthetic
 
 TYPES = ("S", "UT", "S", "AD", "DE")
@@ -155,6 +157,33 @@ def test_every_metric_equals_a_naive_loop(
                     got = measure(name, tally, units.members)[:, slot, place]
                     want = [expected[run][name] for run in range(runs)]
                     np.testing.assert_allclose(got, want, atol=1e-9, err_msg=name)
+
+
+def test_the_lines_of_metrics_are_the_same_metrics() -> None:
+    """Of one run, with illegal answers of both kinds, also for moves that nothing stands for."""
+    games = synthetic.games(np.random.default_rng(3), TYPES, 6, 1, "selection", 0.3)
+    games["selected_move"][::4] = games["selected_intended"][::4] = -1
+    window = WindowMetrics(TYPES)
+    for episode in range(6):
+        here = games["episode"] == episode
+        columns = {name: games[name][here][None] for name in COLUMNS}
+        window.add({"selection": EpisodeGames(episode, **columns)})
+    row = window.row(0, 6, 0.0)
+    found = counted(games, 99, [Window("all", "", 0, 6)], 6).windows
+    whole, types, _ = units_of(("S", "UT", "AD", "DE"), TYPE_OF)
+
+    def value(name: str) -> float:
+        return measure(name, found, whole.members).item()
+
+    assert row["cooperation"] == pytest.approx(value("cooperation"))
+    assert row["selected_cooperator"] == pytest.approx(value("cooperative_selection"))
+    assert row["illegal"] == pytest.approx(value("illegal_moves")) and row["illegal"] > 0.2
+    assert row["payoff"] == pytest.approx(value("payoff_per_game"))
+    for name, share in row["outcomes"].items():
+        assert share == pytest.approx(value(f"joint_{name}"))
+    for key, name in (("cooperation", "cooperation"), ("reward", "reward_per_game")):
+        values = measure(name, found, types.members)[0, 0]
+        assert [row["types"][one][key] for one in types.names] == pytest.approx(values.tolist())
 
 
 @settings(max_examples=10, deadline=None)

@@ -246,6 +246,35 @@ def test_no_differences_without_one_selfish_majority(majorities: list[Any]) -> N
     assert majority({"types": [{"name": "S", "count": 2}, {"name": "UT", "count": 2}]}) is None
 
 
+def test_one_composition_is_called_by_what_was_set(majorities: list[Any]) -> None:
+    """Also where only some were given a setting; a folder's name where nothing tells them apart."""
+
+    def names(*populations: tuple[int, dict[str, Any], list[str]]) -> list[str]:
+        made = [
+            {**majorities[place], "config": {**config, "composition": {"overrides": overrides}}}
+            for place, config, overrides in populations
+        ]
+        found = compare(made, [f"folder-{place}" for place in range(len(made))])
+        return [one["name"] for one in found["populations"]]
+
+    plain: dict[str, Any] = {"game": {"name": "dilemma"}, "deep_q": {"epsilon": 0.05}, "seed": 1}
+    same = ["agents=3xS", "iterations=9", "checkpoint.every=3"]
+    assert names((0, plain, same), (0, plain, [*same, "game=chicken", "checkpoint.every=4"])) == [
+        "game=dilemma",
+        "game=chicken",
+    ]
+    epsilon = [*same, "game=chicken", "deep_q.epsilon=0.2"]
+    assert names((0, plain, [*same, "+seed=2"]), (0, plain, epsilon)) == [
+        "seed=2, game=dilemma, deep_q.epsilon=0.05",
+        "seed=1, game=chicken, deep_q.epsilon=0.2",
+    ]
+    games = [same, [*same, "game=chicken"]]
+    labels = names(*((place, plain, one) for place in (0, 1) for one in games))
+    assert labels[3] == "3xUT_1xS_1xaUT, game=chicken" and len(set(labels)) == 4
+    assert names((0, plain, same), (0, plain, same)) == ["folder-0", "folder-1"]
+    assert names((0, {}, []), (0, {}, [])) == ["folder-0", "folder-1"]
+
+
 def test_pairs_make_a_matrix_of_types(tmp_path: Path) -> None:
     made = [
         summary(open_population(synthetic.population(
