@@ -109,8 +109,11 @@ def fitting(
         def needs(limit: int | None, checkpointing: bool = checkpointing) -> Memory:
             return replace(update(limit), checkpointing=checkpointing)
 
-        # A prediction takes seconds: few of them.
-        first = bisect_left(limits, True, key=lambda limit: needs(limit).learning <= room)
+        def fits(limit: int | None, needs: Callable[[int | None], Memory] = needs) -> bool:
+            return needs(limit).learning <= room
+
+        # A prediction takes seconds, and the largest mostly fit.
+        first = 0 if fits(limits[0]) else bisect_left(limits, True, lo=1, key=fits)
         if first < len(limits):
             return needs(limits[first])
     return needs(limits[-1])
