@@ -21,12 +21,12 @@ from comity.config.compose import (
     Kind,
     composed,
     register_schema,
-    to_yaml,
     with_study,
 )
 from comity.config.errors import names_its_base, plain_errors
 from comity.config.schema import Config
 from comity.config.sources import beside_hydra, check_overrides, new_hydra
+from comity.config.yaml_files import to_yaml
 from comity.errors import ComityError
 from comity.runs.progress import say
 

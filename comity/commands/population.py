@@ -13,9 +13,9 @@ from typing import Any
 
 from comity.commands.population_page import PAIRS
 from comity.commands.population_plan import check_memory
-from comity.config.compose import to_yaml
 from comity.config.population import load_population
 from comity.config.population_schema import PopulationConfig
+from comity.config.yaml_files import to_yaml
 from comity.errors import ComityError
 from comity.experiments.populations import describe, language_model_config, settings_of
 from comity.files import write_atomically

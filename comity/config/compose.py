@@ -43,11 +43,6 @@ class Kind(Generic[AnyConfig]):
     """The checked config of a composed tree."""
 
 
-def to_yaml(config: Any) -> str:
-    """The whole config as YAML; `load_config` reads it back."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
 def load_config(path: Path) -> Config:
     """The config in a complete YAML file, such as a run's `config.yaml`."""
     return from_plain(read_yaml(Path(path)), str(path))

@@ -1,5 +1,6 @@
 """Reads untrusted YAML safely: no code, no external references, bounded size with aliases."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf._utils import get_yaml_loader
+from omegaconf._utils import get_omega_conf_dumper, get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
 from comity.errors import ComityError, one_line
@@ -67,15 +68,28 @@ def read_yaml(path: Path) -> Any:
         raise ComityError(f"{path} is not valid YAML: {one_line(error)}") from error
 
 
+def to_yaml(config: Any) -> str:
+    """A whole config, a dataclass, as YAML; `read_yaml` reads it back."""
+    try:
+        plain = _copied(dataclasses.asdict(config))
+    except TypeError:  # OmegaConf converts what is not plain, or says what it cannot hold.
+        return OmegaConf.to_yaml(OmegaConf.structured(config))
+    dumper = get_omega_conf_dumper()
+    text: str = yaml.dump(plain, Dumper=dumper, allow_unicode=True, sort_keys=False)
+    return text
+
+
 def _copied(tree: Any) -> Any:
     """A copy in which aliases share nothing; `TypeError` for other than plain values and keys."""
     if isinstance(tree, dict):
-        if not all(isinstance(key, str | int | float) for key in tree):
+        if not all(type(key) in (str, int, float, bool) for key in tree):
             raise TypeError
         return {key: _copied(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_copied(item) for item in tree]
-    if tree is None or (isinstance(tree, int | float | str) and "${" not in str(tree)):
+    if tree is None or type(tree) in (int, float, bool):
+        return tree
+    if type(tree) is str and "${" not in tree:
         return tree
     raise TypeError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from comity.config.compose import load_config, to_yaml
+from comity.config.compose import load_config
+from comity.config.yaml_files import to_yaml
 from comity.distributed.process_group import ProcessGroup
 from comity.errors import WorkError
 from comity.experiments.build import Experiment

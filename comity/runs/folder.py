@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from comity.config.compose import differences, load_config, to_yaml
+from comity.config.compose import differences, load_config
 from comity.config.schema import Config
+from comity.config.yaml_files import to_yaml
 from comity.errors import ComityError
 from comity.files import remove_partial, write_atomically
 from comity.rollout.record_files import (

@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from comity.config.compose import differences, to_yaml
+from comity.config.compose import differences
 from comity.config.population import load_population
 from comity.config.population_schema import PopulationConfig
+from comity.config.yaml_files import to_yaml
 from comity.errors import ComityError
 from comity.files import remove_partial, write_atomically
 from comity.runs.integrity import (

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def versions() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         **{name: _installed(name) for name in LIBRARIES},
-        "revision": revision(Path(__file__).parent),
+        "revision": _own_revision(),
         "system": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
@@ -28,6 +29,13 @@ def versions() -> dict[str, Any]:
     }
 
 
+@cache
+def _own_revision() -> dict[str, Any] | None:
+    """Of the code that runs, which was imported once."""
+    return revision(Path(__file__).parent)
+
+
+@cache
 def _installed(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import comity.configs
-from comity.config.compose import arm_configs, compose, differences, load_config, to_yaml
+from comity.config.compose import arm_configs, compose, differences, load_config
 from comity.config.groups import options
 from comity.config.presets import experiments
 from comity.config.schema import Config
+from comity.config.yaml_files import to_yaml
 from comity.errors import ComityError
 from comity.experiments.rules import check_training
 from comity.games import GAMES, make_game

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from comity.config.compose import compose, register_schema
 from comity.config.sources import beside_hydra, compose_ours, new_hydra
-from comity.config.yaml_files import read_yaml
+from comity.config.yaml_files import read_yaml, to_yaml
 from comity.errors import ComityError
 from comity.registry import installed_parts
 
@@ -93,3 +93,17 @@ def test_what_is_composed_without_hydras_settings_is_hydras_composition(
     found = compose_ours(primary, overrides)
     assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(wanted)
     assert OmegaConf.is_struct(found) and found == wanted
+
+
+@pytest.mark.parametrize("name", ["demo", "moral/game-then-deontological-vs-random"])
+def test_a_config_is_written_as_omegaconf_writes_it(name: str, tmp_path: Path) -> None:
+    awkward = ["'yes'", "'1e-5'", "é: 'ü'\\n\\n# x", "1", "null", "'~'", "- a", "' x '"]
+    for number, goal in enumerate(awkward):
+        config = compose(name, [f"seed={number}"])
+        config.prompt["goal"] = goal
+        config.model.name, config.output = goal, f"{goal}/\t{goal * 30}"
+        text = to_yaml(config)
+        assert text == OmegaConf.to_yaml(OmegaConf.structured(config))
+    # References are OmegaConf's to write.
+    config.model.name = "${seed}"
+    assert to_yaml(config) == OmegaConf.to_yaml(OmegaConf.structured(config))

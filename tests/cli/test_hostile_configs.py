@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from comity.commands.launch import launch
-from comity.config.compose import arm_configs, compose, load_config, to_yaml
+from comity.config.compose import arm_configs, compose, load_config
 from comity.config.schema import Config
+from comity.config.yaml_files import to_yaml
 from comity.errors import ComityError
 
 SECRET = "a-secret-of-this-machine"

@@ -10,9 +10,9 @@ import pytest
 
 from comity.cli import main
 from comity.commands.listing import catalog
-from comity.config.compose import to_yaml
 from comity.config.population import compose_population, load_population, split_words
 from comity.config.presets.populations import BASELINES, LEARNERS, MAJORITIES, presets
+from comity.config.yaml_files import to_yaml
 from comity.errors import ComityError, pointed_at
 from comity.experiments.populations import settings_of
 from comity.games.matrix.iterated import Iterated

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from comity.errors import ComityError
 from comity.rollout.match_runner import MissingMatchesError
 from comity.runs.folder import read_conversations
 from comity.train import train
+from tests.forked import Forked
 from tests.misbehaving_api import Server, completion, error, every_third
 from tests.players.test_api_player import oracle, transcript
 from tests.train.small import decisions, metrics, only_folder, overrides, small
@@ -135,12 +134,13 @@ def test_a_killed_run_asks_only_for_what_is_missing(tmp_path: Path):
             "import sys; from comity.train import train; from comity.config.compose import compose;"
             "train(compose('ipd', sys.argv[1:]), report=False)"
         )
-        child = subprocess.Popen([sys.executable, "-c", code, *given], env=dict(os.environ))
+        child = Forked(("-c", code, *given), os.environ)
         began = time.monotonic()
         while server.made[""] < 6 and time.monotonic() - began < 120:
             time.sleep(0.01)
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
+        child.kill()
+        child.communicate(timeout=120)
+        assert child.returncode == -signal.SIGKILL
         run = only_folder(tmp_path)
         whole_lines = (run / "api_answers.jsonl").read_bytes().count(b"\n")
         with (run / "api_answers.jsonl").open("ab") as log:

@@ -5,8 +5,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from comity.rollout.play import play
 from comity.rollout.records import Decision
 from comity.runs.folder import stored_config
 from comity.train import train
+from tests.forked import Forked
 from tests.train.small import Stopped, decisions, failing, metrics, only_folder, overrides, small
 
 BUFFER = (
@@ -342,14 +341,10 @@ comity.train.train(compose("ipd", changes), report=False)
 )
 def test_killed_between_a_snapshot_and_a_checkpoint(place: str, run: Path, tmp_path: Path) -> None:
     """In iteration 3, whose checkpoint would be number 4; that of number 2 is resumed."""
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, place, *overrides(tmp_path, *BUFFER)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        timeout=300,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    given = overrides(tmp_path, *BUFFER)
+    killed = Forked(("-c", KILLED, place, *given), os.environ, Path(__file__).parents[2])
+    _, errors = killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL, errors
     folder = only_folder(tmp_path)
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["000002"]
     left = {p.name for p in (folder / "opponent_pool/main").iterdir()}

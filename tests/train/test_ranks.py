@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,8 +21,10 @@ from safetensors.torch import load_file
 from comity.config.compose import compose
 from comity.rollout.records import Decision
 from comity.train import train
+from tests.forked import Forked
 from tests.train.small import decisions, metrics, overrides
 
+Processes = Sequence[Forked | subprocess.Popen[str]]
 ROOT = Path(__file__).parents[2]
 WEIGHTS = 2e-5
 """Largest difference of an adapter's weight after 3 updates, whose steps are 2e-3 each."""
@@ -106,31 +109,41 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def start(ranks: int, *command: str) -> list[subprocess.Popen[str]]:
-    """The command on every rank, with torchrun's environment."""
+def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """As torchrun sets it."""
+    return {
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def start(ranks: int, *command: str) -> Processes:
+    """The command on every rank."""
     port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(ranks),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "OMP_NUM_THREADS": "1",
-            },
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(ranks)
-    ]
+    return [Forked(command, environment(rank, ranks, port), ROOT) for rank in range(ranks)]
 
 
-def finished(processes: list[subprocess.Popen[str]], seconds: float = 300) -> list[tuple[str, str]]:
+def start_with_a_fresh_one(ranks: int, *command: str) -> Processes:
+    """The same with rank 0 in a process that imports Comity as a rank."""
+    port = free_port()
+    others = [Forked(command, environment(rank, ranks, port), ROOT) for rank in range(1, ranks)]
+    first = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment(0, ranks, port),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    return [first, *others]
+
+
+def finished(processes: Processes, seconds: float = 300) -> list[tuple[str, str]]:
     """Standard output and error of processes that must all succeed."""
     outputs = [one.communicate(timeout=seconds) for one in processes]
     assert [one.returncode for one in processes] == [0] * len(processes), outputs
@@ -271,7 +284,7 @@ def test_a_killed_rank_ends_the_run_which_resumes_with_another_number_of_ranks(
     assert "another rank ended" in line
     assert line.endswith(f"continue with: comity train --resume {run}")
 
-    finished(start(3, "-m", "comity", "train", "--resume", str(run)))
+    finished(start_with_a_fresh_one(3, "-m", "comity", "train", "--resume", str(run)))
     changes = overrides(tmp_path / "one", *COMMON, "iterations=4", "checkpoint.every=2")
     one = train(compose("ipd", changes), report=False)
     assert list(map(told, decisions(run))) == list(map(told, decisions(one)))

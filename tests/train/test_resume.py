@@ -4,7 +4,6 @@ import errno
 import os
 import random
 import signal
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from comity.learning.learner import Learner
 from comity.learning.state.checkpoints import Checkpoints
 from comity.runs.folder import RunFolder, read_decisions, stored_config
 from comity.train import train
+from tests.forked import Forked
 from tests.train.small import Stopped, failing, metrics, only_folder, overrides, small
 
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -169,14 +169,10 @@ comity.train.train(compose("ipd", sys.argv[1:]), report=False)
 
 def test_killed_with_half_a_checkpoint_on_the_disk(tmp_path: Path) -> None:
     """Another process, ended by the system without a chance to tidy up."""
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, *overrides(tmp_path)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        timeout=120,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    root = Path(__file__).parents[2]
+    killed = Forked(("-c", KILLED, *overrides(tmp_path)), os.environ, root)
+    _, errors = killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL, errors
     folder = only_folder(tmp_path)
     assert list((folder / "checkpoints").glob(".tmp-*")), "nothing was half-written"
     assert train(stored_config(folder), resume=folder, report=False) == folder
