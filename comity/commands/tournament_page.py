@@ -46,7 +46,7 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
         "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
         "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
     }
-    answered = {"outcomes": _outcomes(folder), "usage": _usage(folder, entry)}
+    answered = {"outcomes": _outcomes(folder, entry), "usage": _usage(folder, entry)}
     output = output or folder
     if game.seats > 2:
         chosen = choose_compositions(entry.names, game.seats, entry.compositions, config.seed)
@@ -149,9 +149,17 @@ def _usage(folder: Path, entry: Entry) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _outcomes(folder: Path) -> dict[str, dict[str, int]]:
-    """How the answers of language models ended, by player."""
+def _outcomes(folder: Path, entry: Entry) -> dict[str, dict[str, int]]:
+    """How the answers of language models ended, by player.
+
+    A failed one is the first in a match, which is missing then, when it was last played.
+    """
     found: dict[str, Counter[str]] = {}
+    for reason, matches in _missing(folder).items():
+        for player in entry.players:
+            # As `comity.players.api.session` begins it.
+            if reason.startswith(f"{player['name'].removeprefix('api:')}: "):
+                found.setdefault(player["name"], Counter())["failed"] += matches
     for path in sorted((folder / "decisions").glob("*.parquet")):
         columns = read_columns(path, "decision")
         for player, kind, controller, move, status in zip(
