@@ -18,7 +18,7 @@ from typing import Any
 
 from comity.commands.play_setup import play_config
 from comity.commands.tournament_play import play_and_record
-from comity.config.player_names import PlayerName, parse_player
+from comity.config.player_names import KINDS, PlayerName, parse_player
 from comity.config.schema import Composition, Config
 from comity.errors import ComityError
 from comity.evaluation.tournament.many_seats.compositions import LIMIT, choose_compositions
@@ -42,6 +42,8 @@ OUTPUT = "tournaments"
 """Parent folder of tournaments."""
 MATCHES = 10
 """Matches per ordered pair, unless something else is asked for."""
+MOST = 100_000
+"""Most of them, and most compositions: more are a slip of the finger, and fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Entry:
     players: list[dict[str, Any]] = field(default_factory=list)
     compositions: int = LIMIT
     """In games of more than two seats: compositions that are drawn where there are more."""
+    rules: dict[str, Any] | None = None
+    """The settings of the game and the seed; None in folders that do not say."""
 
     @property
     def names(self) -> list[str]:
@@ -103,8 +107,7 @@ def run_tournament(request: Request) -> Path:
     matches = request.matches
     if matches is None:
         matches = stored.matches if stored else MATCHES
-    if matches < 1:
-        raise ComityError(f"--matches must be at least 1, not {matches}")
+    check_count("--matches", matches)
     if stored and matches < stored.matches:
         raise ComityError(
             f"{request.resume} has {stored.matches} matches per pair already; --matches can only "
@@ -125,6 +128,7 @@ def run_tournament(request: Request) -> Path:
         matches,
         [describe(plan) for plan in plans],
         compositions,
+        rules_of(config),
     )
 
     def schedule(players: Mapping[str, Player]) -> Schedule:
@@ -152,9 +156,15 @@ def _compositions(request: Request, stored: Entry | None, game: Game) -> int:
         )
     before = stored.compositions if stored else LIMIT
     wanted = before if request.compositions is None else request.compositions
-    if wanted < 1:
-        raise ComityError(f"--compositions must be at least 1, not {wanted}")
+    check_count("--compositions", wanted)
     return wanted
+
+
+def check_count(option: str, count: int) -> None:
+    """Raises `ComityError` for a number of matches or compositions that cannot be played."""
+    if not is_count(count):
+        limit = "at least 1" if count < 1 else f"at most {MOST:,}"
+        raise ComityError(f"{option} must be {limit}, not {count}")
 
 
 def read_entry(folder: Path) -> Entry:
@@ -169,16 +179,35 @@ def read_entry(folder: Path) -> Entry:
             f"{folder / FILE} has schema {found.get('schema')}, this Comity reads {SCHEMA}; play "
             "the tournament again"
         )
-    try:
-        players = [dict(player) for player in found["players"]]
-        return Entry(
-            str(found["game"]),
-            int(found["matches"]),
-            players,
-            int(found.get("compositions", LIMIT)),
+    players, compositions = found.get("players"), found.get("compositions", LIMIT)
+    if not (
+        isinstance(found.get("game"), str)
+        and isinstance(players, list)
+        and all(map(_is_player, players))
+        and is_count(found.get("matches"))
+        and is_count(compositions)
+        and isinstance(found.get("rules"), dict | None)
+    ):
+        raise ComityError(
+            f"{folder / FILE} is damaged: it must hold the game, the players and the numbers of "
+            "matches and compositions as Comity wrote them"
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ComityError(f"{folder / FILE} cannot be read: {error!r}") from error
+    return Entry(found["game"], found["matches"], players, compositions, found.get("rules"))
+
+
+def _is_player(found: object) -> bool:
+    """Whether a value is a player as `describe` writes it."""
+    return (
+        isinstance(found, dict)
+        and all(isinstance(found.get(key), str) for key in ("name", "kind", "description"))
+        and found["kind"] in KINDS
+        and isinstance(found.get("details"), dict)
+    )
+
+
+def is_count(found: object) -> bool:
+    """Whether a value is a possible number of matches or compositions."""
+    return isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= MOST
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
@@ -188,14 +217,40 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "matches": entry.matches,
         "players": entry.players,
         "compositions": entry.compositions,
+        "rules": entry.rules,
     }
+
+
+def rules_of(config: Config) -> dict[str, Any]:
+    """What all matches of a tournament have in common, as it stands in `tournament.json`."""
+    found: dict[str, Any] = json.loads(json.dumps({"game": config.game, "seed": config.seed}))
+    return found
+
+
+def config_of(folder: Path, entry: Entry) -> Config:
+    """The config of a tournament; `ComityError` if its rules are not those of its matches."""
+    config = stored_config(folder)
+    now = rules_of(config)
+    if entry.rules is not None and now != entry.rules:
+        before, after = entry.rules.get("game"), now["game"]
+        keys = [
+            f"game.{key}"
+            for key in {**(before if isinstance(before, dict) else {}), **after}
+            if not isinstance(before, dict) or before.get(key) != after.get(key)
+        ]
+        changed = ", ".join(keys) or "seed"
+        raise ComityError(
+            f"{folder}/config.yaml was changed since its matches were played ({changed}); change "
+            "it back, or start a new tournament"
+        )
+    return config
 
 
 def _config(request: Request, names: Sequence[PlayerName]) -> Config:
     """The config of the tournament: the stored one, or a new one for the game."""
     if request.resume is not None:
-        config = stored_config(request.resume)
-        stored = read_entry(request.resume).game
+        entry = read_entry(request.resume)
+        config, stored = config_of(request.resume, entry), entry.game
         if request.game not in ("", stored):
             raise ComityError(
                 f"{request.resume} is a tournament of {stored}, not of {request.game}; start a new "

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from comity.commands.tournament import FILE, Entry, read_entry
-from comity.commands.tournament_play import MISSING, read_retries
+from comity.commands.tournament import FILE, Entry, config_of, read_entry
+from comity.commands.tournament_play import MISSING, read_counts, read_retries
 from comity.config.player_names import parse_player
 from comity.config.seats import is_scripted, scripted_player
 from comity.engines.api.answer_log import AnswerLog
+from comity.errors import ComityError
 from comity.evaluation.tournament.many_seats.compositions import choose_compositions
+from comity.evaluation.tournament.many_seats.records import SeatedMatch
 from comity.evaluation.tournament.many_seats.records import read_matches as read_seated
 from comity.evaluation.tournament.many_seats.summary import summarize_seats
 from comity.evaluation.tournament.records import StoredMatch, read_matches
@@ -26,13 +28,13 @@ from comity.games.split.game import Split
 from comity.reports.tournament.seats_page import write_seats_page
 from comity.reports.tournament.tournament_page import write_tournament_page
 from comity.rollout.record_files import read_columns
-from comity.runs.folder import stored_config
 from comity.safe_reading import read_object
 
 
 def write_page(folder: Path, output: Path | None = None) -> Path:
     """Write the page of a tournament from its records, into `output` or its own folder."""
-    entry, config = read_entry(folder), stored_config(folder)
+    entry = read_entry(folder)
+    config = config_of(folder, entry)
     game = make_game(config.game)
     versions = read_object(folder / "versions.json") if (folder / "versions.json").exists() else {}
     header = {
@@ -44,15 +46,17 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
         "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
         "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
     }
-    answered = {"outcomes": _outcomes(folder), "usage": _usage(folder, entry)}
+    answered = {"outcomes": _outcomes(folder, entry), "usage": _usage(folder, entry)}
     output = output or folder
     if game.seats > 2:
         chosen = choose_compositions(entry.names, game.seats, entry.compositions, config.seed)
-        seated = read_seated(folder)
+        seated = list(read_seated(folder))
+        check_repetitions(folder, seated, entry.matches)
         summary = summarize_seats(header, seated, game, entry.matches, chosen, **answered)
         write_atomically(output / "summary.json", json.dumps(summary, allow_nan=False) + "\n")
         return write_seats_page(summary, output)
     matches = list(read_matches(folder))
+    check_repetitions(folder, matches, entry.matches)
     summary = summarize(
         header,
         matches,
@@ -64,6 +68,18 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
     )
     write_atomically(output / "summary.json", json.dumps(summary, allow_nan=False) + "\n")
     return write_tournament_page(summary, output)
+
+
+def check_repetitions(
+    folder: Path, matches: Sequence[StoredMatch | SeatedMatch], asked_for: int
+) -> None:
+    """Raises `ComityError` for matches beyond those that were asked for."""
+    found = 1 + max((match.repetition for match in matches), default=0)
+    if found > asked_for:
+        raise ComityError(
+            f"{folder} has {found} matches of a pair or composition, but says that {asked_for} "
+            f"were asked for; resume it with --matches {found}"
+        )
 
 
 def spoken_in(
@@ -109,8 +125,7 @@ PAGE_KINDS = {
 
 def _missing(folder: Path) -> dict[str, int]:
     """Why matches were missing when the tournament was last played, with how many."""
-    path = folder / MISSING
-    return {k: int(v) for k, v in read_object(path).items()} if path.exists() else {}
+    return read_counts(folder / MISSING)
 
 
 def _usage(folder: Path, entry: Entry) -> dict[str, dict[str, Any]]:
@@ -134,9 +149,17 @@ def _usage(folder: Path, entry: Entry) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _outcomes(folder: Path) -> dict[str, dict[str, int]]:
-    """How the answers of language models ended, by player."""
+def _outcomes(folder: Path, entry: Entry) -> dict[str, dict[str, int]]:
+    """How the answers of language models ended, by player.
+
+    A failed one is the first in a match, which is missing then, when it was last played.
+    """
     found: dict[str, Counter[str]] = {}
+    for reason, matches in _missing(folder).items():
+        for player in entry.players:
+            # As `comity.players.api.session` begins it.
+            if reason.startswith(f"{player['name'].removeprefix('api:')}: "):
+                found.setdefault(player["name"], Counter())["failed"] += matches
     for path in sorted((folder / "decisions").glob("*.parquet")):
         columns = read_columns(path, "decision")
         for player, kind, controller, move, status in zip(

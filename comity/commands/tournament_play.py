@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from comity.engines.api.usage import describe as describe_usage
+from comity.errors import ComityError
 from comity.evaluation.tournament.records import match_files
 from comity.evaluation.tournament.schedule import Batch, Schedule
 from comity.experiments.agent_plans import AgentPlan
@@ -73,8 +74,15 @@ def _add_retries(folder: Path, now: Mapping[str, int]) -> None:
 
 def read_retries(folder: Path) -> dict[str, int]:
     """Retries by endpoint; {} where none were counted."""
-    path = folder / RETRIES
-    return {name: int(n) for name, n in read_object(path).items()} if path.exists() else {}
+    return read_counts(folder / RETRIES)
+
+
+def read_counts(path: Path) -> dict[str, int]:
+    """Numbers by name; {} without the file, `ComityError` for a damaged one."""
+    found = read_object(path) if path.exists() else {}
+    if not all(isinstance(count, int) for count in found.values()):
+        raise ComityError(f"{path} is damaged: it must hold numbers")
+    return found
 
 
 def _write(folder: RunFolder, number: int, batch: Batch, schedule: Schedule) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,9 @@ def play(server: Server, *more: str, matches: int = 2, players: tuple[str, ...] 
     return run_tournament(Request("prisoners_dilemma", named, overrides, matches))
 
 
-def summary(folder: Path) -> dict[str, object]:
+def summary(folder: Path) -> dict[str, Any]:
     write_page(folder)
-    found: dict[str, object] = json.loads((folder / "summary.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return found
 
 
@@ -93,11 +94,15 @@ def test_matches_without_an_answer_are_missing_and_played_by_the_next_command() 
         # No match with the model gets beyond its first rounds.
         assert found["missing"] == 3 * 2 == sum(found["missing_reasons"].values())
         assert {(m.row, m.column) for m in read_matches(folder)} == {("tit_for_tat", "tit_for_tat")}
+        player = f"api:m@{server.url}"
+        assert found["outcomes"][player]["failed"] == 6
+        assert found["outcomes"][player]["illegal"] == 0
         broken["now"] = False
         run_tournament(Request(resume=folder))
         assert server.made[""] == 24  # Answers from before are not asked for again.
     found = summary(folder)
     assert (found["missing"], found["missing_reasons"]) == (0, {})
+    assert found["outcomes"][player]["failed"] == 0
     keys = [match.key for match in read_matches(folder)]
     assert len(keys) == len(set(keys))
 

@@ -1,9 +1,11 @@
 """`comity tournament`: what is played, what is added, what is refused."""
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -349,6 +351,57 @@ def test_mistakes(
     _, err = capsys.readouterr()
     assert message in err and err.count("\n") == 1
     assert not Path("tournaments").exists()
+
+
+def test_damaged_files_and_changed_rules_are_one_line(no_model: None, tmp_path: Path) -> None:
+    """Whatever is read there, by the page and by who resumes it."""
+    overrides = ("game.length.rounds=3",)
+    whole = tournament("tit_for_tat", "random", matches=2, overrides=overrides)
+
+    def entry(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Path], object]:
+        def write(folder: Path) -> None:
+            path = folder / "tournament.json"
+            path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+        return write
+
+    def players(**changes: object) -> Callable[[Path], object]:
+        return entry(lambda d: {**d, "players": [{**one, **changes} for one in d["players"]]})
+
+    def config(before: str, after: str) -> Callable[[Path], object]:
+        def write(folder: Path) -> None:
+            path = folder / "config.yaml"
+            assert before in path.read_text()
+            path.write_text(path.read_text().replace(before, after))
+
+        return write
+
+    damages: list[tuple[str, Callable[[Path], object]]] = [
+        *(("is damaged", players(**one)) for one in ({"name": 3}, {"kind": "x"}, {"details": [1]})),
+        ("is damaged", players(description=None)),
+        *(("is damaged", entry(lambda d, n=n: {**d, "matches": n})) for n in (0, True, 2.5, 10**9)),
+        ("is damaged", entry(lambda d: {**d, "players": None, "game": 3})),
+        ("is damaged", entry(lambda d: {**d, "compositions": -1})),
+        (r"was changed since .* \(game\.length\)", config("rounds: 3", "rounds: 4")),
+        (r"was changed since .* \(seed\)", config("\nseed: 0", "\nseed: 1")),
+        (r"was changed since .* \(game\.name\)", config("prisoners_dilemma", "stag_hunt")),
+    ]
+    for number, (says, damage) in enumerate(damages):
+        folder = shutil.copytree(whole, tmp_path / str(number))
+        damage(folder)
+        for attempt in (write_page, lambda folder: run_tournament(Request(resume=folder))):
+            with pytest.raises(ComityError, match=says) as raised:
+                attempt(folder)
+            assert "\n" not in str(raised.value)
+    fewer = shutil.copytree(whole, tmp_path / "fewer")
+    entry(lambda d: {**d, "matches": 1})(fewer)
+    with pytest.raises(ComityError, match="resume it with --matches 2"):
+        write_page(fewer)
+    run_tournament(Request(resume=fewer, matches=2))
+    write_page(fewer)
+    (fewer / "missing.json").write_text('{"a server": "many"}')
+    with pytest.raises(ComityError, match="is damaged: it must hold numbers"):
+        write_page(fewer)
 
 
 def test_a_tournament_goes_on_as_it_began(no_model: None) -> None:

@@ -97,7 +97,6 @@ def test_agents_weigh_every_opponent_alike(
                     (match.column, match.row, match.payoffs_column),
                 )
                 if (seat, other) == (name, opponent)
-                and (match.row != match.column or payoffs is match.payoffs_row)
                 for x in payoffs
             ]
             opponents.append(np.mean(own))
@@ -105,6 +104,18 @@ def test_agents_weigh_every_opponent_alike(
     ranks = {agent["name"]: agent["rank"] for agent in summary["agents"]}
     means = {agent["name"]: agent["metrics"]["payoff"]["mean"] for agent in summary["agents"]}
     assert sorted(ranks, key=lambda n: ranks[n]) == sorted(means, key=lambda n: -means[n])
+
+
+def test_an_agent_sits_on_both_seats_of_its_matches_against_itself() -> None:
+    """In Bach or Stravinsky both get 3 or 2 in turn, whichever place they prefer."""
+    game = make_game({"name": "bach_or_stravinsky", "length": {"name": "fixed", "rounds": 1}})
+    names = ("always_cooperate", "always_defect")
+    summary = summarize(header(names), played(game, names), game, MATCHES)
+    for agent in summary["agents"]:
+        assert agent["rank"] == 1
+        assert agent["metrics"]["payoff"]["mean"] == (2.5 + 0) / 2
+        assert agent["metrics"]["margin"]["mean"] == 0
+        assert summary["populations"][agent["name"]]["everybody"]["mean"] == 2.5
 
 
 def test_deterministic_pairs_have_no_interval_and_count_in_full() -> None:
@@ -324,8 +335,7 @@ def test_agents_in_populations_are_those_of_a_loop_over_members(noise: float) ->
     value: dict[tuple[str, str], list[float]] = defaultdict(list)
     for match in matches:
         value[match.row, match.column] += list(match.payoffs_row)
-        if match.row != match.column:
-            value[match.column, match.row] += list(match.payoffs_column)
+        value[match.column, match.row] += list(match.payoffs_column)
     for agent, found in summary["populations"].items():
         others = [name for name in NAMES if name != agent]
         background = np.mean([np.mean(value[agent, other]) for other in others])

@@ -73,6 +73,7 @@ def test_the_page_has_all_that_its_summary_has(page: Path, summary: Any) -> None
     found = parsed(page)
     for part in ("rankings", "mixes", "comparisons", "compositions", "references", "transcripts"):
         assert part in found.ids
+    assert "metagame" in found.ids
     assert "all 35" in found.text and "answers" not in found.ids
     data = embedded(page)
     points = {
@@ -132,6 +133,9 @@ def test_in_a_browser(browser: Any, page: Path, width: int, scheme: str) -> None
     visit = Visit(view, page.as_uri())
     assert view.locator("#focal-panel polyline").count() == len(NAMES)
     assert view.locator("#schelling-panel svg").count() == 1
+    assert view.locator("#rating-panels .title").all_inner_texts() == [
+        "Deviation rating payoff; higher is better"
+    ]
     title = view.locator("#two-panel .title")
     before = title.inner_text()
     background = view.locator("#two-controls select").nth(1)

@@ -23,9 +23,10 @@ not settled yet. Gains with a positive dual value are at epsilon in every soluti
 slackness), and are settled there. HiGHS solves it, through scipy.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import comb, prod
 
 import numpy as np
 from scipy.optimize import linprog
@@ -110,6 +111,37 @@ def deviation_ratings_of_players(payoffs: Sequence[np.ndarray]) -> DeviationRati
         sigma.reshape(shape),
         programs,
     )
+
+
+def deviation_ratings_of_compositions(
+    payoffs: Mapping[tuple[str, ...], Mapping[str, float]],
+) -> dict[str, float]:
+    """Ratings of agents in a symmetric game of N seats.
+
+    `payoffs`: for every composition (the sorted agents of all seats) what a seat of each of its
+    agents gets. Seats are alike, so that their ratings are, and compositions are enough for joint
+    strategies. Raises `ComityError` where a composition is missing, and as
+    `deviation_ratings_of_players`.
+    """
+    agents = sorted({agent for composition in payoffs for agent in composition})
+    seats = len(next(iter(payoffs), ()))
+    if not agents or len(payoffs) != comb(len(agents) + seats - 1, seats):
+        raise ComityError("deviation ratings need every composition of the agents")
+    values = np.array([value for by_agent in payoffs.values() for value in by_agent.values()])
+    if not np.isfinite(values).all():
+        raise ComityError("payoffs must be finite: leave out agents with unplayed compositions")
+    _check_size(len(payoffs))
+    scale = scale_of(values)
+    gains = np.zeros((len(agents), len(payoffs)))
+    for place, (composition, paid) in enumerate(payoffs.items()):
+        for agent, count in Counter(composition).items():
+            others = list(composition)
+            others.remove(agent)
+            for row, instead in enumerate(agents):
+                deviated = payoffs[tuple(sorted([*others, instead]))]
+                gains[row, place] += count / seats * (deviated[instead] - paid[agent]) / scale
+    settled, _, _ = _strictest(gains)
+    return dict(zip(agents, (settled * scale + 0.0).tolist(), strict=True))
 
 
 def deviation_gains(payoffs: Sequence[np.ndarray]) -> np.ndarray:

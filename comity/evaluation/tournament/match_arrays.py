@@ -135,9 +135,8 @@ def by_seed(
     values = np.full((len(opponents), repetitions), np.nan)
     for i, opponent in enumerate(opponents):
         sums = np.zeros((repetitions, 2))
-        views = [(pairs.get((agent, opponent)), False)]
-        if opponent != agent:
-            views.append((pairs.get((opponent, agent)), True))
+        # Of its matches against itself, both seats are the agent's.
+        views = ((pairs.get((agent, opponent)), False), (pairs.get((opponent, agent)), True))
         for pair, mirrored in views:
             if pair is None or not NEEDS[metric.needs](pair.matches):
                 continue

@@ -97,6 +97,8 @@ class ManySeatsSummary(TypedDict):
     mixes: dict[str, dict[str, list[MixPoint]]]
     """By focal agent and background; "": all other agents in turn."""
     visitors: list[Visitor]
+    deviation_ratings: dict[str, float]
+    """Of the empirical game; {} where compositions are missing, sampled or too many."""
     comparisons: list[Comparison]
     outcomes: dict[str, Outcomes]
     usage: dict[str, Usage]

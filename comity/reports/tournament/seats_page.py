@@ -59,6 +59,12 @@ def render(summary: Mapping[str, Any]) -> str:
             for agent, by_background in summary["mixes"].items()
             for background, points in by_background.items()
         ],
+        "metagame": {
+            "deviation_ratings": [
+                [names(name), short(value)] for name, value in summary["deviation_ratings"].items()
+            ],
+            **{other: [] for other in ("alpha_rank", "elo", "moran")},
+        },
         "schelling": summary["references"].get("schelling"),
         "matches": matches,
     }

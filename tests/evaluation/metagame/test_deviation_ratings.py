@@ -1,5 +1,7 @@
 """Deviation ratings: their properties, games by hand, and a twin without dual values."""
 
+from itertools import combinations_with_replacement, product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from comity.errors import ComityError
 from comity.evaluation.metagame.deviation_ratings import (
     deviation_gains,
     deviation_ratings,
+    deviation_ratings_of_compositions,
     deviation_ratings_of_players,
 )
 
@@ -128,6 +131,48 @@ def test_three_players() -> None:
     after = deviation_ratings_of_players([one[[0, 1, 0]] for one in payoffs]).ratings
     assert after[0] == pytest.approx(before[0][[0, 1, 0]], abs=1e-5)
     assert np.concatenate(before) == pytest.approx(naive(tuple(payoffs)), abs=1e-5)
+
+
+def payoffs_of(agents: list[str], seats: int, seed: int) -> dict[tuple[str, ...], dict[str, float]]:
+    """A random symmetric game."""
+    rng = np.random.default_rng(seed)
+    every = combinations_with_replacement(sorted(agents), seats)
+    return {one: {agent: float(rng.integers(-9, 10)) for agent in set(one)} for one in every}
+
+
+@pytest.mark.parametrize("seats", [2, 3, 4])
+def test_compositions_are_rated_as_all_joint_strategies(seats: int) -> None:
+    agents = ["a", "b", "c"]
+    for seed in range(4):
+        payoffs = payoffs_of(agents, seats, seed)
+        tensors = [np.zeros((3,) * seats) for _ in range(seats)]
+        for joint in product(range(3), repeat=seats):
+            paid = payoffs[tuple(sorted(agents[k] for k in joint))]
+            for player, tensor in enumerate(tensors):
+                tensor[joint] = paid[agents[joint[player]]]
+        expected = deviation_ratings_of_players(tensors).ratings
+        found = deviation_ratings_of_compositions(payoffs)
+        for ratings in expected:
+            assert [found[agent] for agent in agents] == pytest.approx(ratings, abs=1e-6)
+
+
+def test_a_clone_among_compositions_changes_no_rating() -> None:
+    payoffs = payoffs_of(["a", "b", "c"], 3, 7)
+    as_original = {"a": "a", "b": "b", "c": "c", "clone": "b"}
+    cloned = {
+        one: {
+            agent: payoffs[tuple(sorted(as_original[x] for x in one))][as_original[agent]]
+            for agent in set(one)
+        }
+        for one in combinations_with_replacement(sorted(as_original), 3)
+    }
+    before = deviation_ratings_of_compositions(payoffs)
+    after = deviation_ratings_of_compositions(cloned)
+    assert after == pytest.approx({**before, "clone": before["b"]}, abs=1e-6)
+    del cloned["a", "a", "a"]
+    for wrong in (cloned, {}):
+        with pytest.raises(ComityError, match="need every composition"):
+            deviation_ratings_of_compositions(wrong)
 
 
 def test_bad_input_is_refused() -> None:

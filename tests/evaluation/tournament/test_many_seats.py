@@ -327,6 +327,7 @@ def test_the_summary_says_what_is_missing_and_what_was_drawn() -> None:
     found, chosen = play_all(game, FIELD, matches=2, limit=10)
     assert chosen.sampled
     whole = summarize_seats(header(*FIELD), found, game, 2, chosen)
+    assert whole["deviation_ratings"] == {}  # Of a sample, the game is not known.
     assert whole["missing"] == 0 and whole["drawn"] == 10 and whole["existing"] == comb(6, 3)
     part = summarize_seats(header(*FIELD), found[:-3], game, 2, chosen)
     assert part["missing"] == 3 and part["played"] == whole["played"] - 3
@@ -334,6 +335,17 @@ def test_the_summary_says_what_is_missing_and_what_was_drawn() -> None:
     for one in whole["agents"]:
         estimate = one["metrics"]["payoff"]
         assert low <= estimate["low"] <= estimate["mean"] <= estimate["high"] <= high
+
+
+def test_the_empirical_game_of_constant_agents_has_the_ratings_of_its_stage() -> None:
+    """Whatever the others do, a cooperator of four would gain 6 by defecting."""
+    names = ("always_cooperate", "always_defect")
+    found, chosen = play_all(public_goods(4), names, matches=2)
+    whole = summarize_seats(header(*names), found, public_goods(4), 2, chosen)
+    assert whole["deviation_ratings"] == pytest.approx({names[0]: -6.0, names[1]: 0.0})
+    unknown = [one for one in found if len(set(one.agents)) == 2]
+    part = summarize_seats(header(*names), unknown, public_goods(4), 2, chosen)
+    assert part["deviation_ratings"] == {}
 
 
 # Games

@@ -8,10 +8,13 @@ environment seeds, with these agents and these compositions.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from comity.errors import ComityError
+from comity.evaluation.metagame.deviation_ratings import deviation_ratings_of_compositions
 from comity.evaluation.payoff_ranges import TOO_MANY, payoff_range
 from comity.evaluation.statistics import mean_over_seeds
 from comity.evaluation.tournament.many_seats.compositions import Composition, Compositions
@@ -38,6 +41,8 @@ TRANSCRIPTS = 1
 """Matches of a composition that the page shows."""
 MAX_TRANSCRIPTS = 400
 """Matches that the page shows in all."""
+MAX_RATED = 1000
+"""Most compositions of which deviation ratings are computed: a page must be there in seconds."""
 
 Limits = tuple[float, float] | None
 
@@ -93,6 +98,7 @@ def summarize_seats(
             {"resident": one.resident, "visitor": one.visitor, "gain": estimate(one.gain)}
             for one in (best_visitors(played, names, payoffs, IDENTICAL) if played.matches else ())
         ],
+        "deviation_ratings": _deviation_ratings(played, chosen),
         "comparisons": _comparisons(played, agents, chosen, payoffs),
         "outcomes": dict(outcomes or {}),
         "usage": dict(usage or {}),
@@ -213,6 +219,23 @@ def _mixes(played: Played, names: Sequence[str], payoffs: Limits) -> Json:
             for background, some in backgrounds.items()
         }
     return found
+
+
+def _deviation_ratings(played: Played, chosen: Compositions) -> dict[str, float]:
+    """Of the empirical game of N seats; {} where it is not known whole, or too large."""
+    if (
+        chosen.sampled
+        or len(chosen.weights) > MAX_RATED
+        or set(chosen.weights) - set(played.matches)
+    ):
+        return {}
+    payoffs = {
+        one: {agent: float(np.nanmean(played.values(one, agent, PAYOFF))) for agent in set(one)}
+        for one in chosen.weights
+    }
+    with suppress(ComityError):
+        return deviation_ratings_of_compositions(payoffs)
+    return {}
 
 
 def _comparisons(

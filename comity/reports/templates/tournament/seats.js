@@ -20,6 +20,7 @@ listeners.push((change) => {
 drawRanking();
 drawFocal();
 drawTwo();
+drawRatings();
 drawSchelling();
 equipSorting();
 equipLongTables();
