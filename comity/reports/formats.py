@@ -117,7 +117,7 @@ def words(value: Any) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A name that a narrow column may break after `_`, `-`, `/`, `:`, `@`, `=`, and dots in words."""
+    """A name that a narrow column may break after `_-/:@=` and dots in words."""
     return Markup(re.sub(r"([_\-/:@=]+|\.(?=[a-z]))", r"\1<wbr>", str(escape(name))))
 
 
