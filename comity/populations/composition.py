@@ -7,9 +7,11 @@ the name of a reward (`anti_utilitarian`). A prefix chooses another kind of agen
 one), `LLM:adapter:FOLDER`, `LLM:model:ID` and `LLM:base` (untrained ones).
 """
 
+import itertools
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 from comity.errors import ComityError, nearest
 from comity.populations.own_kinds import own_kinds
@@ -50,17 +52,18 @@ class Composition:
         """N."""
         return len(self.members)
 
-    @property
+    @cached_property
     def types(self) -> tuple[str, ...]:
         """Type of every agent without the prefix of its kind, `[N]`; a folder is kept."""
         return tuple(bare_type(member) for member in self.members)
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[int, ...]:
         """Number of every agent among those that are written alike, from 0, `[N]`."""
-        return tuple(self.members[:i].count(one) for i, one in enumerate(self.members))
+        alike = {one: itertools.count() for one in self.members}
+        return tuple(next(alike[one]) for one in self.members)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Names of all agents: type and number among its type ("UT 0"), `[N]`."""
         return tuple(f"{m} {n}" for m, n in zip(self.members, self.numbers, strict=True))

@@ -117,8 +117,8 @@ def words(value: Any) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A name that a narrow column may break after `_`, `-`, `/`, `:`, `@`, and dots in words."""
-    return Markup(re.sub(r"([_\-/:@]+|\.(?=[a-z]))", r"\1<wbr>", str(escape(name))))
+    """A name that a narrow column may break after `_-/:@=` and dots in words."""
+    return Markup(re.sub(r"([_\-/:@=]+|\.(?=[a-z]))", r"\1<wbr>", str(escape(name))))
 
 
 FILTERS: dict[str, Callable[..., Any]] = {

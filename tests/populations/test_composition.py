@@ -31,6 +31,14 @@ def test_prefixes_name_kinds_and_folders_are_kept() -> None:
     assert found.labels[2] == "tabular:S 1"
 
 
+def test_what_follows_from_the_members_is_computed_once() -> None:
+    """It is asked for agent by agent: of 2,000 agents, anew each time, for a minute and a half."""
+    found = parse("2000xS_1xTFT_1xS")
+    assert found.numbers[-2:] == (0, 2000)
+    assert found.types is found.types and found.numbers is found.numbers
+    assert found.labels is found.labels
+
+
 @pytest.mark.parametrize(
     ("text", "caret", "says"),
     [

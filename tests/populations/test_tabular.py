@@ -139,16 +139,18 @@ def test_tables_choose_partners_by_the_moves_on_display() -> None:
     assert 1 - np.mean(chosen) > 0.85
 
 
-def test_two_games_of_an_episode_are_learned_one_after_another() -> None:
-    settings = PopulationSettings(
-        "2xtabular:S_1xAC", runs=4, iterations=40, tabular=Tabular(learning_rate=0.3)
-    )
+@pytest.mark.parametrize("capacity", [256, 1])
+def test_games_of_an_episode_are_learned_one_after_another(capacity: int) -> None:
+    """The latest ones, as many as the buffer holds."""
+    tabular = Tabular(learning_rate=0.3, capacity=capacity)
+    settings = PopulationSettings("2xtabular:S_1xAC", runs=4, iterations=40, tabular=tabular)
     population = build_population(settings)
     episodes: list[EpisodeGames] = []
     population.run(lambda games: episodes.append(games["selection"]))
     for run in range(4):
         table = np.zeros((3, 2, 2))
         for games in episodes:
+            memories: list[list[tuple[int, int, int, float]]] = [[], [], []]
             for game in range(3):
                 sides = ("selector", "selected"), ("selected", "selector")
                 for own, other in sides:
@@ -157,6 +159,9 @@ def test_two_games_of_an_episode_are_learned_one_after_another() -> None:
                     move = int(getattr(games, f"{own}_move")[run, game])
                     after = int(getattr(games, f"{other}_move")[run, game])
                     reward = float(getattr(games, f"{own}_reward")[run, game])
+                    memories[agent].append((state, move, after, reward))
+            for agent, memory in enumerate(memories):
+                for state, move, after, reward in memory[-capacity:]:
                     error = reward + 0.9 * table[agent, after].max() - table[agent, state, move]
                     table[agent, state, move] += 0.3 * error
         ours = group_of(population).dilemma.reshape(4, 2, 2, 2)[run]

@@ -15,7 +15,7 @@ CASES = {
     "pair": PopulationSettings("2xVEe_1xVie_1xVEk_1xVagg", runs=2, state="pair"),
     "identity": PopulationSettings("1xS_2xVM_1xAL", runs=2, state="identity"),
     "decays": PopulationSettings(
-        "2xS_2xUT", runs=2, deep_q=DeepQ(hidden=64, decay_games=60, decay_selections=40)
+        "2xS_2xUT", runs=2, deep_q=DeepQ(hidden=64, decay_games=7, decay_selections=40)
     ),
     "small buffer": PopulationSettings("3xS_3xDE", runs=2, deep_q=DeepQ(hidden=32, capacity=2)),
     "greedy": PopulationSettings(

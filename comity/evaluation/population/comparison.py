@@ -22,6 +22,7 @@ OF_TYPES = ("payoff_per_game", "reward_per_game", "payoff_per_episode", "reward_
 CUMULATIVE = ("cumulative_payoff", "cumulative_reward")
 SELFISH = ("payoff_per_game", "payoff_per_episode", "cooperation", "chosen_per_episode")
 WINDOW = "last"
+RANDOM_MATCHING = "random_matching"
 UNNAMED = ("agents", "output", "sinks", "checkpoint.every", "checkpoint.keep", "name")
 """Overrides that change no numbers, or are named otherwise."""
 
@@ -38,6 +39,7 @@ def compare(summaries: Sequence[Json], names: Sequence[str]) -> Json:
         if one.get("kind") != "population":
             raise ComityError("a comparison needs summaries of populations")
     labels = _labels(summaries, names)
+    summaries = _with_one_name(summaries)
     mains = [next(iter(one["conditions"])) for one in summaries]
     conditions = list(dict.fromkeys(key for one in summaries for key in one["conditions"]))
     return {
@@ -68,6 +70,26 @@ def compare(summaries: Sequence[Json], names: Sequence[str]) -> Json:
         "pairs": _pairs(summaries),
         "versions": summaries[0]["versions"],
     }  # fmt: skip
+
+
+def _with_one_name(summaries: Sequence[Json]) -> list[Json]:
+    """The summaries with populations under random matching under the name of that control.
+
+    Where others have it as a control, one composition with random partners is one condition.
+    """
+    if not any(RANDOM_MATCHING in one["conditions"] for one in summaries):
+        return list(summaries)
+
+    def renamed(found: Json) -> Json:
+        return {RANDOM_MATCHING if key == "random" else key: one for key, one in found.items()}
+
+    keyed = ("conditions", "totals", "curves", "end_moves")
+    return [
+        {**one, **{part: renamed(one[part]) for part in keyed}}
+        if "random" in one["conditions"]
+        else one
+        for one in summaries
+    ]
 
 
 def majority(summary: Json) -> str | None:
@@ -257,7 +279,7 @@ def _changes(summaries: Sequence[Json]) -> list[str]:
         for own, one in zip(given, summaries, strict=True)
     ]
     differing = [key for key in keys if len({one[key] for one in values}) > 1]
-    return [", ".join(f"{key}={one[key]}" for key in differing) for one in values]
+    return [" ".join(f"{key}={one[key]}" for key in differing) for one in values]
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, str]:

@@ -25,9 +25,9 @@ function colorStep(value, look) {
   return `${look.scale}${Math.round(Math.min(Math.max(place, 0), 1) * last)}`;
 }
 
-/** A name that may be broken after `_`, `-`, `/`, `:`, `@`, and dots in words. */
+/** A name that may be broken after `_`, `-`, `/`, `:`, `@`, `=`, and dots in words. */
 function breakable(element, name) {
-  for (const part of name.split(/(?<=[_\-/:@])(?![_\-/:@])|(?<=\.)(?=[a-z])/)) {
+  for (const part of name.split(/(?<=[_\-/:@=])(?![_\-/:@=])|(?<=\.)(?=[a-z])/)) {
     if (part) element.append(part, html("wbr"));
   }
   return element;

@@ -265,14 +265,31 @@ def test_one_composition_is_called_by_what_was_set(majorities: list[Any]) -> Non
     ]
     epsilon = [*same, "game=chicken", "deep_q.epsilon=0.2"]
     assert names((0, plain, [*same, "+seed=2"]), (0, plain, epsilon)) == [
-        "seed=2, game=dilemma, deep_q.epsilon=0.05",
-        "seed=1, game=chicken, deep_q.epsilon=0.2",
+        "seed=2 game=dilemma deep_q.epsilon=0.05",
+        "seed=1 game=chicken deep_q.epsilon=0.2",
     ]
     games = [same, [*same, "game=chicken"]]
     labels = names(*((place, plain, one) for place in (0, 1) for one in games))
     assert labels[3] == "3xUT_1xS_1xaUT, game=chicken" and len(set(labels)) == 4
     assert names((0, plain, same), (0, plain, same)) == ["folder-0", "folder-1"]
     assert names((0, {}, []), (0, {}, [])) == ["folder-0", "folder-1"]
+
+
+def test_random_matching_is_one_condition_of_a_comparison(
+    majorities: list[Any], tmp_path: Path
+) -> None:
+    """As a control of one population and as the whole of another."""
+    path = synthetic.population(tmp_path, ["S", "UT"], 6, 2, conditions=("random",))
+    alone = summary(open_population(path))
+    found = compare([majorities[0], alone], ["a", "b"])
+    assert list(found["conditions"]) == list(CONDITIONS)
+    assert [one["main"] for one in found["populations"]] == ["selection", "random_matching"]
+    cooperation = alone["totals"]["random"]["last"]["population"]["all"]["cooperation"]["mean"]
+    assert found["whole"][1]["random_matching"]["cooperation"]["mean"] == cooperation
+    rows = found["selfish"]["rows"]
+    assert list(rows[1]["conditions"]) == ["random_matching"] == [rows[1]["main"]]
+    both = compare([alone, alone], ["a", "b"])
+    assert list(both["conditions"]) == ["random"], "no control to share a name with"
 
 
 def test_pairs_make_a_matrix_of_types(tmp_path: Path) -> None:
