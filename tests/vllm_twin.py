@@ -40,7 +40,16 @@ class VllmTwin:
         """Whether it ignores the tokens whose log-probabilities it is asked for."""
         self.processed = True
         """Whether log-probabilities are those at the request's temperature."""
-        self.owner = "vllm"
+        self.owner: str | None = "vllm"
+        """Who serves the model; None: no server of language models."""
+        self.max_tokens: int | None = None
+        """Most tokens of a prompt and its answer."""
+        self.max_rank = 16
+        """Of an adapter."""
+        self.without_adapters = False
+        """Whether adapters have no effect."""
+        self.vocabulary = engine.head.vocabulary
+        self.tokenizer: Any = None
         self.cut: int | None = None
         """Tokens after which every answer ends."""
         self.failures = 0
@@ -53,8 +62,12 @@ class VllmTwin:
             self.engine.adapters.remove(name)
 
     def get(self, path: str) -> tuple[int, Any]:
-        data = [{"id": "base", "owned_by": self.owner, "parent": None}]
-        return 200, {"object": "list", "data": data}
+        if path == "/health":
+            return (200 if self.failures <= 0 else 503), {}
+        if self.owner is None:
+            return 404, {"error": {"message": "Not Found"}}
+        base = {"id": "base", "owned_by": self.owner, "parent": None}
+        return 200, {"object": "list", "data": [{**base, "max_model_len": self.max_tokens}]}
 
     def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         with self._lock:
@@ -62,6 +75,9 @@ class VllmTwin:
                 name = body["lora_name"]
                 if name in self.engine.adapters.names:
                     return 400, {"error": {"message": f"{name} is loaded already"}}
+                rank = json.loads(Path(body["lora_path"], "adapter_config.json").read_text())["r"]
+                if rank > self.max_rank:
+                    return 500, {"error": {"message": f"LoRA rank {rank} is greater"}}
                 self.engine.adapters.load(name, Path(body["lora_path"]))
                 self.loaded.append(name)
                 return 200, {}
@@ -70,12 +86,20 @@ class VllmTwin:
                     return 404, {"error": {"message": f"{body['lora_name']} is not loaded"}}
                 self.engine.adapters.remove(body["lora_name"])
                 return 200, {}
+            if path == "/detokenize":
+                return 200, {"prompt": self.tokenizer.decode(body["tokens"])}
+            if max(body["prompt"]) >= self.vocabulary:
+                return 400, {"error": {"message": "Token id is out of vocabulary"}}
+            longest = len(body["prompt"]) + body["max_tokens"]
+            if self.max_tokens is not None and longest > self.max_tokens:
+                return 400, {"error": {"message": "maximum context length"}}
             if "prompt_logprobs" in body:
-                return 200, self._prompt_logprobs(body["prompt"])
+                return 200, self._prompt_logprobs(body["prompt"], body["model"])
             return self._complete(body)
 
-    def _prompt_logprobs(self, ids: list[int]) -> Any:
-        found = local_logprobs(self.engine, None, ids)
+    def _prompt_logprobs(self, ids: list[int], model: str) -> Any:
+        adapter = None if model == "base" or self.without_adapters else model
+        found = local_logprobs(self.engine, adapter, ids)
         rows = [None, *({str(t): {"logprob": p}} for t, p in zip(ids[1:], found, strict=True))]
         return {"choices": [{"prompt_logprobs": rows}]}
 
@@ -142,7 +166,9 @@ class VllmTwin:
 def make_twin(folder: Path) -> VllmTwin:
     """A twin that serves the model in a folder, in float32."""
     chat = ChatFormat.from_tokenizer(load_tokenizer(str(folder)))
-    return VllmTwin(Engine(load_model(str(folder), "float32", "cpu")), GrammarCompiler(chat))
+    twin = VllmTwin(Engine(load_model(str(folder), "float32", "cpu")), GrammarCompiler(chat))
+    twin.tokenizer = chat.tokenizer
+    return twin
 
 
 @contextmanager

@@ -8,6 +8,7 @@ failed. The process that launched the jobs waits for them. What is finished is n
 
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -108,7 +109,16 @@ def train_side_by_side(
         return
     total = sum(configs[arm][seed].iterations for arm, seed in every)
     with progress.task("whole study", total) as task, _counting(task, arms):
-        results = _launch(folder, [f"{arm}/seed-{seed}" for arm, seed in unfinished], launcher)
+        try:
+            results = _launch(folder, [f"{arm}/seed-{seed}" for arm, seed in unfinished], launcher)
+        except ComityError:
+            raise
+        except Exception as error:  # Of a plugin: every launcher has errors of its own.
+            raise WorkError(
+                f"a job of the launcher was ended from outside, or could not start "
+                f"({type(error).__name__}: {one_line(error)[:160]}); continue with: "
+                f"{RunFolder.resuming(folder)} {shlex.join(launcher)}"
+            ) from error
     failures = [one for one in results if one is not None]
     if not failures:
         return

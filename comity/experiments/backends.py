@@ -81,7 +81,7 @@ def language_models(
     shards = ALONE if model.sharding == "none" else ranks
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization, shards)
     engine.choose_decoding(config.engine.decoding)
-    choose_text_engine(engine, config)
+    on_server = choose_text_engine(engine, config, chat.tokenizer)
     chat = chat.for_vocabulary(engine.head.vocabulary, rules.prompt.labels(rules.game))
     models = LanguageModelBackend(
         engine, chat, rules.prompt, rules.answer, exploration=rules.exploration
@@ -94,7 +94,7 @@ def language_models(
             (len(chat.encode_next_prompt(one, ended=False)) for one in questions), default=0
         )
         after += config.record.followup_tokens
-    check_context(models, rules.game, after)
+    check_context(models, rules.game, after, on_server)
     return models
 
 

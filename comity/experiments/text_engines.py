@@ -11,13 +11,20 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from comity.config.schema import Config, EngineConfig
+from comity.config.schema import Config
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import fetch
 from comity.engines.vllm.adapters import KEPT, ServedAdapters
-from comity.engines.vllm.check import check_scoring, check_server, check_temperature
-from comity.engines.vllm.client import ServerLostError, VllmClient
+from comity.engines.vllm.check import (
+    check_adapters,
+    check_scoring,
+    check_server,
+    check_temperature,
+    check_tokenizer,
+)
+from comity.engines.vllm.client import ServedBase, ServerLostError, VllmClient
 from comity.engines.vllm.sampler import VllmSampler
 from comity.engines.vllm.scorer import VllmScorer
 from comity.engines.vllm.served_model import ServedModel
@@ -28,76 +35,110 @@ from comity.runs.progress import say
 WAIT = 1.0
 """Seconds between attempts to reach a server that was lost."""
 
-_shared: dict[tuple[object, ...], ServedModel] = {}
+_shared: dict[tuple[object, ...], tuple[ServedModel, "ServerBeside"]] = {}
+"""Connections by their settings."""
 
 
-def choose_text_engine(engine: Engine, config: Config) -> None:
+def choose_text_engine(engine: Engine, config: Config, tokenizer: Any) -> int | None:
     """Let the config's engine sample the text of `engine`'s sessions, and score their answers.
 
-    The first time, connects to the server or starts it. Raises `ComityError` where there is none,
-    or one with another model.
+    The first time, connects to the server or starts it. Returns the most tokens of a conversation
+    on the server, None without a limit. Raises `ComityError` where there is no server, or one that
+    computes something else.
     """
     settings = config.engine
     if settings.name == "local":
         engine.text_sampler = engine.scorer = None
-        return
+        return None
     server = replace(settings, scored="local")  # The same one for both.
     key = (config.model.name, str(engine.dtype), config.adapter.rank, repr(server))
     if key not in _shared:
-        _shared[key] = _connect(engine, config, settings)
-    served = _shared[key]
+        disconnect(engine)  # From the server that it turns away from, as from another arm's.
+        _shared[key] = _connect(engine, config, tokenizer)
+    served, _ = _shared[key]
     engine.text_sampler = partial(VllmSampler(served).sample, engine)
     engine.scorer = None
     if settings.scored == "vllm":
         scorer = VllmScorer(served)
         check_scoring(scorer, engine)
         engine.scorer = partial(scorer.score, engine)
+    return served.max_tokens
 
 
-def _connect(engine: Engine, config: Config, settings: EngineConfig) -> ServedModel:
-    """The model on the settings' server; everything of it ends with this process."""
-    own = Path(tempfile.mkdtemp(prefix="comity-vllm-"))
-    beside = ServerBeside(engine, config, own / "vllm.log")
+@atexit.register
+def disconnect(engine: Engine | None = None) -> None:
+    """End servers that were started here, and leave those that go on without us.
+
+    `engine`: the one whose server is meant; None: those of all.
+    """
+    for key, (served, beside) in list(_shared.items()):
+        if engine is None or beside.engine is engine:
+            del _shared[key]
+            if not beside.close():
+                with suppress(ComityError):  # It may have ended before.
+                    served.close()
+
+
+def _connect(engine: Engine, config: Config, tokenizer: Any) -> tuple[ServedModel, "ServerBeside"]:
+    beside = ServerBeside(engine, config, tokenizer)
     try:
-        client, model = beside.connect()
+        client, base = beside.connect()
     except BaseException:
-        with suppress(OSError):  # A server's log stays: it says what went wrong.
-            own.rmdir()
+        beside.close(failed=True)
         raise
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    folder = own / "adapters" if settings.adapters is None else Path(settings.adapters)
-    served = ServedModel(client, ServedAdapters(client, model, folder), beside.reconnect)
-    if settings.url is not None:
-        atexit.register(_leave, served)  # The server goes on without us.
-    return served
+    adapters = ServedAdapters(client, base.name, beside.adapters)
+    return ServedModel(client, adapters, beside.reconnect, base.max_tokens), beside
 
 
 class ServerBeside:
     """The server of a config, started here or by somebody else, and again after it was lost."""
 
-    def __init__(self, engine: Engine, config: Config, log: Path) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, config: Config, tokenizer: Any) -> None:
+        self.engine = engine
         self._config = config
-        self._log, self._log_before = log, log.with_suffix(".before.log")
+        self._tokenizer = tokenizer
+        self._folder = Path(tempfile.mkdtemp(prefix="comity-vllm-"))
+        given = config.engine.adapters
+        self.adapters = self._folder / "adapters" if given is None else Path(given)
+        """Folder through which adapters reach the server."""
+        self._log = self._folder / "vllm.log"
+        self._log_before = self._log.with_suffix(".before.log")
         self._server: VllmServer | None = None
 
-    def connect(self) -> tuple[VllmClient, str]:
-        """A client of the server, and the name of its base model, after a check of its weights.
+    def close(self, failed: bool = False) -> bool:
+        """End the server if it was started here; returns whether it was.
+
+        `failed`: its log stays, because it says what went wrong.
+        """
+        if self._server is not None:
+            self._server.close()
+        shutil.rmtree(self._folder / "adapters" if failed else self._folder, ignore_errors=True)
+        with suppress(OSError):  # It has the log.
+            self._folder.rmdir()
+        return self._server is not None
+
+    def connect(self) -> tuple[VllmClient, ServedBase]:
+        """A client of the server, and its base model, after all checks.
 
         Starts the server unless the config has a URL.
         """
         url = self._config.engine.url or self._start().url
-        client = VllmClient(url)
+        client, engine = VllmClient(url), self.engine
         try:
-            model = client.model()
-            check_server(client, model, self._engine)
-            check_temperature(client, model, self._engine)
+            base = client.model()
+            check_server(client, base.name, engine)
+            check_tokenizer(client, self._tokenizer, engine)
+            check_temperature(client, base.name, engine)
+            adapters = ServedAdapters(client, base.name, self.adapters)
+            given = self._config.adapter
+            shape = {"rank": given.rank, "alpha": given.alpha, "targets": given.targets}
+            check_adapters(adapters, client, engine, shape)
         except BaseException:
             client.close()
             raise
-        return client, model
+        return client, base
 
-    def reconnect(self, error: ServerLostError) -> tuple[VllmClient, str]:
+    def reconnect(self, error: ServerLostError) -> tuple[VllmClient, ServedBase]:
         """The same after a failure: a new server, or the one at the URL as soon as it is back.
 
         Waits for that one as long as a server may take to start.
@@ -125,17 +166,11 @@ class ServerBeside:
         self._server = VllmServer(
             settings.python,
             fetch(self._config.model.name),
-            dtype=str(self._engine.dtype).removeprefix("torch."),
+            dtype=str(self.engine.dtype).removeprefix("torch."),
             log=self._log,
             rank=self._config.adapter.rank,
             adapters=KEPT,
             options=settings.options,
             timeout=settings.timeout,
         )
-        atexit.register(self._server.close)
         return self._server
-
-
-def _leave(served: ServedModel) -> None:
-    with suppress(ComityError):  # It may have ended before.
-        served.close()

@@ -14,7 +14,13 @@ import torch
 from comity.engines.local.scoring import Answers, ScoreRequest
 from comity.engines.local.session import Session
 from comity.engines.vllm.adapters import served_name
-from comity.engines.vllm.check import check_scoring, check_server, check_temperature
+from comity.engines.vllm.check import (
+    check_adapters,
+    check_scoring,
+    check_server,
+    check_temperature,
+    check_tokenizer,
+)
 from comity.engines.vllm.client import ServerLostError, VllmClient
 from comity.engines.vllm.served_model import RESTARTS
 from comity.errors import ComityError, WorkError
@@ -202,9 +208,59 @@ def test_a_server_that_leaves_out_the_temperature_is_refused(world: TwinWorld) -
         check_scoring(world.scorer, world.engine)
 
 
-def test_a_server_that_is_no_vllm_is_refused(world: TwinWorld) -> None:
-    assert world.client.model() == "base"
-    world.twin.owner = "llamacpp"
+def test_a_server_with_a_smaller_vocabulary_serves_another_model(world: TwinWorld) -> None:
+    world.twin.vocabulary = 100
+    with pytest.raises(ComityError, match="serves another model"):
+        check_server(world.client, "base", world.engine)
+
+
+def test_a_server_with_another_tokenizer_is_refused(world: TwinWorld) -> None:
+    """Ids go in and out, but the server's grammars are over its own tokenizer's texts."""
+    tokenizer = world.chat.tokenizer
+    check_tokenizer(world.client, tokenizer, world.engine)
+    words = {"A": "B", "B": "A", " .": ".", "\N{REPLACEMENT CHARACTER}": ""}
+
+    class Other:
+        def __init__(self, *changed: str) -> None:
+            self.changed = str.maketrans({one: words[one] for one in changed})
+
+        def decode(self, ids: list[int]) -> str:
+            return str(tokenizer.decode(ids)).replace(" .", ".").translate(self.changed)
+
+    world.twin.tokenizer = Other("\N{REPLACEMENT CHARACTER}")  # as other releases decode
+    check_tokenizer(world.client, tokenizer, world.engine)
+    world.twin.tokenizer = Other("A", "B")
+    with pytest.raises(ComityError, match="another tokenizer"):
+        check_tokenizer(world.client, tokenizer, world.engine)
+
+
+def test_adapters_are_tried_before_anything_is_played(world: TwinWorld) -> None:
+    shape = {"rank": 8, "alpha": 16.0, "targets": "all-linear"}
+    check_adapters(world.adapters, world.client, world.engine, shape)
+    assert len(world.twin.loaded) == 1
+    assert world.twin.engine.adapters.names == world.engine.adapters.names == []
+    world.twin.without_adapters = True
+    with pytest.raises(ComityError, match="adapter otherwise"):
+        check_adapters(world.adapters, world.client, world.engine, shape)
+    # vLLM answers with the status 500, but it works: it is not started again.
+    with pytest.raises(WorkError, match=r"rank 32 is greater.*--max-lora-rank") as found:
+        check_adapters(world.adapters, world.client, world.engine, {**shape, "rank": 32})
+    assert not isinstance(found.value, ServerLostError)
+    assert world.twin.engine.adapters.names == world.engine.adapters.names == []
+    assert not list(world.folder.iterdir())
+
+
+def test_an_answer_is_asked_for_as_far_as_the_server_takes_it(world: TwinWorld) -> None:
+    """The room for forced text may go beyond the server's limit; the answer itself does not."""
+    world.twin.max_tokens = world.served.max_tokens = len(world.prompt) + 24
+    world.assert_plain(world.sample(range(4), PATTERN), None)
+
+
+@pytest.mark.parametrize("owner", ["llamacpp", None])
+def test_a_server_that_is_no_vllm_is_refused(world: TwinWorld, owner: str | None) -> None:
+    world.twin.max_tokens = 640
+    assert world.client.model() == ("base", 640)
+    world.twin.owner = owner
     with pytest.raises(ComityError, match="is not vLLM"):
         world.client.model()
 

@@ -20,7 +20,7 @@ from comity.engines.local.models import load_model, load_tokenizer
 from comity.engines.local.sampling import Sample, SampleRequest
 from comity.engines.token_masks import apply_masks
 from comity.engines.vllm.adapters import ServedAdapters
-from comity.engines.vllm.client import VllmClient
+from comity.engines.vllm.client import ServedBase, VllmClient
 from comity.engines.vllm.sampler import VllmSampler
 from comity.engines.vllm.scorer import VllmScorer
 from comity.engines.vllm.served_model import Reconnect, ServedModel
@@ -141,8 +141,9 @@ class ServedWorld(World):
     ) -> None:
         super().__init__(folder, change)
         self.client = VllmClient(url)
-        adapters = ServedAdapters(self.client, "base", served, kept=2)
-        self.served = ServedModel(self.client, adapters, reconnect)
+        self.folder = served
+        self.adapters = ServedAdapters(self.client, "base", served, kept=2)
+        self.served = ServedModel(self.client, self.adapters, reconnect)
         self.sampler, self.scorer = VllmSampler(self.served), VllmScorer(self.served)
         self.engine.text_sampler = partial(self.sampler.sample, self.engine)
 
@@ -159,10 +160,10 @@ class TwinWorld(ServedWorld):
         self.restarts = 0
         super().__init__(folder, url, served, reconnect=self._reconnect)
 
-    def _reconnect(self, error: Exception) -> tuple[VllmClient, str]:
+    def _reconnect(self, error: Exception) -> tuple[VllmClient, ServedBase]:
         self.restarts += 1
         self.twin.failures -= 1
-        return VllmClient(self.url), "base"
+        return VllmClient(self.url), ServedBase("base")
 
 
 @contextmanager

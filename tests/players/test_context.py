@@ -172,3 +172,6 @@ def test_a_warning_names_what_makes_conversations_long() -> None:
         check_context(models, split())
     models.engine.context_limit = replace(models.engine.context_limit, max_tokens=None)
     check_context(models, split())
+    with pytest.raises(ComityError, match=r"server takes 50 \(--max-model-len\).*rounds \(now 2"):
+        check_context(models, split(), on_server=50)
+    check_context(models, split(), on_server=5000)

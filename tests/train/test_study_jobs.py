@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +87,25 @@ def test_a_run_that_fails_does_not_stop_the_others(
     folder = only_folder(tmp_path)
     assert all(len(metrics(folder / f"tame/seed-{seed}")) == 2 for seed in (0, 1))
     assert not (folder / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_job_that_is_killed_ends_the_study_with_a_line(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """By SIGKILL, as by a system without memory; what is missing can be trained afterwards."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if {'joblib.externals.loky.backend.popen_loky_posix', 'submitit.core._submit'}"
+        " & {*sys.orig_argv}:\n    os.kill(os.getpid(), 9)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    assert main(study(tmp_path / "runs", *LAUNCHERS[launcher])) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("comity: a job of the launcher was ended from outside")
+    folder = only_folder(tmp_path / "runs")
+    assert f"comity train --resume {folder} hydra/launcher={launcher}" in error
 
 
 def test_a_job_trains_the_run_that_it_is_given(finished: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from comity.engines.vllm.sampler import VllmSampler
 from comity.engines.vllm.server import VllmServer
 from comity.errors import ComityError
 from comity.experiments import text_engines
+from comity.experiments.build import Experiment
 from comity.train import train
 from tests.train.small import decisions, metrics, short_rules
 from tests.vllm_twin import make_twin, serving
@@ -74,12 +74,10 @@ def negotiation(folder: Path, output: Path, *changes: str) -> Config:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No server of other tests, short rules, and none left behind."""
-    monkeypatch.setattr(text_engines, "_shared", {})
+    text_engines.disconnect()
     short_rules(monkeypatch)
     yield
-    for sampler in text_engines._shared.values():
-        with suppress(ComityError):
-            sampler.close()
+    text_engines.disconnect()
 
 
 def test_a_training_run_with_messages_on_a_server(
@@ -91,18 +89,18 @@ def test_a_training_run_with_messages_on_a_server(
     with serving(twin) as url:
         given = [f"engine.url={url}", f"engine.adapters={tmp_path / 'served'}"]
         run = train(negotiation(folder, tmp_path / "runs", *given), report=False)
-        assert len(set(twin.loaded)) == 2
+        check, *updates = twin.loaded
+        assert "check" in check and len(set(updates)) == 2
         # After the questions of the check of the base.
-        assert {body["model"] for body in twin.bodies[PROMPTS:]} == set(twin.loaded)
+        assert {body["model"] for body in twin.bodies[PROMPTS:]} == set(updates)
         assert any(d.kind == "message" for d in decisions(run))
         for iteration, row in enumerate(metrics(run)):
             mine = [d for d in decisions(run) if d.iteration == iteration]
             assert row["served"]["answers"] == len(mine)
             assert row["served"]["tokens"] >= sum(len(d.tokens) for d in mine) > 0
         assert [row["importance_mean"] for row in metrics(run)] == pytest.approx([1, 1], abs=1e-3)
-        # Unload what is left while the server is still there.
-        for sampler in text_engines._shared.values():
-            sampler.close()
+        text_engines.disconnect()
+        assert twin.engine.adapters.names == []
 
 
 def test_a_training_run_whose_answers_a_server_scores(
@@ -134,10 +132,9 @@ def test_a_training_run_whose_answers_a_server_scores(
             asked = [body for body in twin.bodies if "logprob_token_ids" in body]
             assert bool(asked) == (scored == "vllm")
             if asked:
-                assert {body["model"] for body in asked} == {"base", *twin.loaded}
-                assert len(twin.loaded) == 2
-        for served in text_engines._shared.values():
-            served.close()
+                assert {body["model"] for body in asked} == {"base", *twin.loaded[1:]}
+                assert len(twin.loaded) == 3  # one for the check
+        text_engines.disconnect()
     assert [d.tokens for d in found["vllm"]] == [d.tokens for d in found["local"]]
     np.testing.assert_allclose(
         [d.logprob for d in found["vllm"]], [d.logprob for d in found["local"]], atol=1e-3
@@ -183,10 +180,16 @@ def test_a_server_that_is_killed_is_started_again(
         rows.append([(d.tokens, d.reward) for d in decisions(run)])
         assert len(metrics(run)) == 2
     assert len(servers) == 2
+    # Another arm, whose adapter needs another server; there is one at a time.
+    other = negotiation(folder, tmp_path, f"engine.python={program}", "adapter.rank=8")
+    Experiment(other).close()
+    assert [one._process.poll() is None for one in servers] == [False, False, True]
     assert "starting it again" in capsys.readouterr().err
     assert rows[0] == rows[1]
-    for server in servers:
-        server.close()
+    folders = [server.log.parent for server in servers]
+    text_engines.disconnect()
+    assert servers[-1]._process.poll() is not None
+    assert not any(one.exists() for one in folders)
 
 
 def test_an_absent_server_is_told_before_anything_is_played(

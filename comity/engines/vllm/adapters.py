@@ -69,8 +69,10 @@ class ServedAdapters:
 
     def _unload(self, name: str) -> None:
         del self._loaded[name]
-        self._client.unload_adapter(name)
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        try:
+            self._client.unload_adapter(name)
+        finally:
+            shutil.rmtree(self._folder / name, ignore_errors=True)
 
 
 def served_name(engine: Engine, adapter: str) -> str:

@@ -1,17 +1,24 @@
 """A server is used only after a check: it must compute what the local engine computes."""
 
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
 import numpy as np
 import torch
 
 from comity.engines.local.engine import Engine
 from comity.engines.local.scoring import ScoreRequest
-from comity.engines.vllm.client import VllmClient
+from comity.engines.vllm.adapters import ServedAdapters
+from comity.engines.vllm.client import ServerLostError, VllmClient
 from comity.engines.vllm.sampler import DISTRIBUTION
 from comity.engines.vllm.scorer import VllmScorer
-from comity.errors import ComityError
+from comity.errors import ComityError, WorkError
 
 LENGTH = 48
 """Tokens of the compared sequence."""
+PROBE, PROBE_SIZE = "check", 0.02
+"""The adapter of the check, and the size of its weights B."""
 PROMPTS = 6
 """Prompts that are cut from it."""
 TEMPERATURE = 0.5
@@ -29,16 +36,70 @@ def check_server(client: VllmClient, model: str, engine: Engine) -> float:
     Raises `ComityError` where the server has other weights, or another vocabulary.
     """
     ids = random_ids(engine, 0)
-    found = np.array(client.prompt_logprobs(model, ids))
     wanted = local_logprobs(engine, None, ids)
-    difference = np.abs(found - wanted)
+    try:
+        difference = np.abs(np.array(client.prompt_logprobs(model, ids)) - wanted)
+        unlike = (
+            f"log-probabilities of the same tokens differ by {difference.mean():.3g} on average"
+        )
+    except ServerLostError:
+        raise
+    except WorkError as error:  # Tokens that its vocabulary does not have.
+        difference, unlike = np.full(LENGTH, np.inf), str(error)
     if not is_near(engine, difference):
         raise ComityError(
             f"the server at {client.url} serves another model ({model}), or in another precision: "
-            f"log-probabilities of the same tokens differ by {difference.mean():.3g} on average; "
-            "serve the model of the experiment with the dtype of model.dtype"
+            f"{unlike}; serve the model of the experiment with the dtype of model.dtype"
         )
     return float(difference.mean())
+
+
+def check_tokenizer(client: VllmClient, tokenizer: Any, engine: Engine) -> None:
+    """`ComityError` unless the server has the tokenizer: grammars are its own over its texts.
+
+    Compares the text of the whole vocabulary. White space and characters that are no text do not
+    count, because releases of transformers differ in them.
+    """
+    ids = list(range(min(len(tokenizer), engine.head.vocabulary)))
+    found, wanted = (_letters(text) for text in (client.decode(ids), tokenizer.decode(ids)))
+    if found != wanted:
+        raise ComityError(
+            f"the server at {client.url} has another tokenizer than the model of the experiment; "
+            "serve the model with its own tokenizer"
+        )
+
+
+def _letters(text: str) -> str:
+    return "".join(text.replace("\N{REPLACEMENT CHARACTER}", "").split())
+
+
+def check_adapters(
+    adapters: ServedAdapters, client: VllmClient, engine: Engine, shape: Mapping[str, Any]
+) -> None:
+    """`ComityError` where the server does not take an adapter, or computes it otherwise.
+
+    `shape`: as `Adapters.add` takes it. A random adapter is published, and unloaded again.
+    """
+    engine.adapters.add(PROBE, **shape)
+    try:
+        generator = torch.Generator().manual_seed(0)
+        for name, weights in engine.adapters.parameters(PROBE).items():
+            if name.endswith("lora_B"):
+                drawn = PROBE_SIZE * torch.randn(weights.shape, generator=generator)
+                weights.data.copy_(drawn)
+        ids = random_ids(engine, 3)
+        name = adapters.names(engine, [PROBE])[PROBE]
+        found = np.array(client.prompt_logprobs(name, ids))
+        difference = np.abs(found - local_logprobs(engine, PROBE, ids))
+    finally:
+        engine.adapters.remove(PROBE)
+        with suppress(WorkError):
+            adapters.close()
+    if not is_near(engine, difference):
+        raise ComityError(
+            f"the server at {client.url} computes an adapter otherwise than this process: "
+            f"log-probabilities differ by {difference.mean():.3g} on average"
+        )
 
 
 def check_temperature(client: VllmClient, model: str, engine: Engine) -> None:

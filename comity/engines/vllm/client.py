@@ -6,7 +6,7 @@ token ids in the answer, grammars, and adapters that are loaded while the server
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from comity.engines.event_loop import EventLoop, wait
 from comity.errors import ComityError, WorkError, printable
@@ -21,6 +21,14 @@ NO_LOGPROB = -9999.0
 
 class ServerLostError(WorkError):
     """The server has ended, does not answer, or has lost an adapter, as after a new start."""
+
+
+class ServedBase(NamedTuple):
+    """The base model of a server."""
+
+    name: str
+    max_tokens: int | None = None
+    """Tokens of the longest conversation, answers included; None: the server does not say."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,25 @@ class VllmClient:
             self._loop.run(self._openai.close())
             self._loop.close()
 
-    def model(self) -> str:
-        """Name of the served base model; `ComityError` where no vLLM server is."""
-        found = self._loop.run(self._get("/models"))
-        served = [one for one in found.get("data", ()) if not one.get("parent")]
+    def model(self) -> ServedBase:
+        """The served base model; `ComityError` where no vLLM server is."""
+        unlike = ComityError(f"the server at {self.url} is not vLLM; engine.url must name one")
+        try:
+            found = self._loop.run(self._get("/models"))
+        except ServerLostError:
+            raise
+        except WorkError as error:
+            raise unlike from error
+        data = found.get("data", ()) if isinstance(found, dict) else ()
+        served = [one for one in data if not one.get("parent")]
         if not served or served[0].get("owned_by") != "vllm":
-            raise ComityError(f"the server at {self.url} is not vLLM; engine.url must name one")
-        return str(served[0]["id"])
+            raise unlike
+        return ServedBase(str(served[0]["id"]), served[0].get("max_model_len"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, by the server's tokenizer."""
+        found = self._loop.run(self._post(f"{self.url}/detokenize", {"tokens": list(ids)}))
+        return str(found["prompt"])
 
     def complete(self, bodies: Sequence[Mapping[str, Any]]) -> list[Completion]:
         """The completions of all requests, sent at once; the server batches them."""
@@ -82,7 +102,15 @@ class VllmClient:
     def load_adapter(self, name: str, folder: str) -> None:
         """Load an adapter from a folder that the server can read."""
         body = {"lora_name": name, "lora_path": folder}
-        self._loop.run(self._post("/load_lora_adapter", body))
+        try:
+            self._loop.run(self._post("/load_lora_adapter", body))
+        except ServerLostError:
+            raise
+        except WorkError as error:
+            raise WorkError(
+                f"{error}; it needs --enable-lora, a --max-lora-rank of the adapter's rank, "
+                f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and access to {folder}"
+            ) from None
 
     def unload_adapter(self, name: str) -> None:
         """Unload an adapter."""
@@ -124,6 +152,17 @@ class VllmClient:
             )
         return logprobs
 
+    async def _is_well(self) -> bool:
+        """Whether the server still works after it refused a request; if so, it would again."""
+        import openai
+
+        try:
+            asked = self._openai.with_options(max_retries=0)
+            await asked.get(f"{self.url}/health", cast_to=object)
+        except openai.APIError:
+            return False
+        return True
+
     async def _get(self, path: str) -> Any:
         return await self._request("get", path, None)
 
@@ -139,8 +178,10 @@ class VllmClient:
             return await self._openai.post(path, cast_to=object, body=body)
         except openai.APIStatusError as error:
             text = " ".join(printable(error.message).split())[:300]
-            unknown = error.status_code == 404 and path == "/completions"
-            kind = ServerLostError if unknown or error.status_code >= 500 else WorkError
+            lost = error.status_code == 404 and path == "/completions"
+            if error.status_code >= 500:
+                lost = not await self._is_well()
+            kind = ServerLostError if lost else WorkError
             raise kind(f"the server at {self.url} refuses {path}: {text}") from None
         except openai.APITimeoutError:
             raise ServerLostError(

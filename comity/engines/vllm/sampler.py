@@ -47,7 +47,7 @@ class VllmSampler:
         completions = self._served.ask(
             engine,
             [answer.request.conversation.adapter for answer in answers],
-            [request_body(answer) for answer in answers],
+            [request_body(answer, self._served.max_tokens) for answer in answers],
             VllmClient.complete,
         )
         left = []
@@ -60,10 +60,11 @@ class VllmSampler:
         return left
 
 
-def request_body(answer: SamplingState) -> dict[str, Any]:
+def request_body(answer: SamplingState, longest: int | None = None) -> dict[str, Any]:
     """The request for an answer from its start, without its model (base or adapter).
 
-    Forced tokens at the start are sampled as well.
+    Forced tokens at the start are sampled as well. `longest`: tokens that the server takes, prompt
+    and answer together.
     """
     request = answer.request
     body: dict[str, Any] = {
@@ -78,6 +79,8 @@ def request_body(answer: SamplingState) -> dict[str, Any]:
         return {**body, "max_tokens": request.max_tokens, "ignore_eos": True}
     forced = len(request.conversation.ids) - answer.start
     room = request.max_tokens + forced + UTF8_CONTINUATION_BYTES + SPARE_TOKENS
+    if longest is not None:
+        room = max(1, min(room, longest - answer.start))
     return {**body, "max_tokens": room, "structured_outputs": {"regex": request.matcher.pattern}}
 
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from comity.engines.local.engine import Engine
 from comity.engines.vllm.adapters import ServedAdapters
-from comity.engines.vllm.client import ServerLostError, VllmClient
+from comity.engines.vllm.client import ServedBase, ServerLostError, VllmClient
 from comity.errors import WorkError
 
-Reconnect = Callable[[ServerLostError], tuple[VllmClient, str]]
-"""A new connection after the old one was lost, and the name of the served base model."""
+Reconnect = Callable[[ServerLostError], tuple[VllmClient, ServedBase]]
+"""A new connection after the old one was lost, and the served base model."""
 Found = TypeVar("Found")
 
 RESTARTS = 3
@@ -24,9 +24,15 @@ class ServedModel:
     """Sends requests under the adapters' present weights."""
 
     def __init__(
-        self, client: VllmClient, adapters: ServedAdapters, reconnect: Reconnect | None = None
+        self,
+        client: VllmClient,
+        adapters: ServedAdapters,
+        reconnect: Reconnect | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         """`reconnect`: None where a lost server ends the work."""
+        self.max_tokens = max_tokens
+        """Tokens of the longest conversation that the server takes; None: any."""
         self._client = client
         self._adapters = adapters
         self._reconnect = reconnect
@@ -59,7 +65,7 @@ class ServedModel:
                     raise WorkError(f"{error} (after {RESTARTS} new starts)") from None
                 self._client.close()
                 self._client, base = self._reconnect(error)
-                self._adapters.move(self._client, base)
+                self._adapters.move(self._client, base.name)
         raise AssertionError("unreachable")
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from comity.engines.local.sampling import UTF8_CONTINUATION_BYTES
+from comity.errors import ComityError
 from comity.games.base import ILLEGAL, Game, Reply, Turn
 from comity.games.lengths import Geometric, SampledLength
 from comity.games.randomness import CHECK
@@ -25,17 +26,27 @@ SEEDS = 4
 """Number of rendered matches."""
 
 
-def check_context(setup: ModelSetup, game: Game, after: int = 0) -> None:
+def check_context(
+    setup: ModelSetup, game: Game, after: int = 0, on_server: int | None = None
+) -> None:
     """Check that the longest conversation fits the model.
 
-    `after`: most tokens of a follow-up question and its answer. Raises `ComityError` if the model
-    has too few positions, and warns if it was trained on shorter contexts.
+    `after`: most tokens of a follow-up question and its answer. `on_server`: most tokens of a
+    conversation on the server that samples its text. Raises `ComityError` if the model has too few
+    positions, or the server takes too few tokens, and warns if the model was trained on shorter
+    contexts.
     """
     limit = setup.engine.context_limit
-    if limit.max_tokens is None:
+    if limit.max_tokens is None and on_server is None:
         return
     longest = longest_conversation(setup, game) + after
-    limit.check(longest, "a conversation can take", f"; shorten it: {_keys(setup, game)}")
+    advice = f"; shorten it: {_keys(setup, game)}"
+    if on_server is not None and longest > on_server:
+        raise ComityError(
+            f"a conversation can take {longest} tokens, and the vLLM server takes {on_server} "
+            f"(--max-model-len){advice}"
+        )
+    limit.check(longest, "a conversation can take", advice)
 
 
 def longest_conversation(setup: ModelSetup, game: Game) -> int:
@@ -176,5 +187,5 @@ def _keys(setup: ModelSetup, game: Any) -> str:
     if getattr(setup.prompt, "memory", 1) > 1:
         found.append(f"prompt.memory (now {setup.prompt.memory})")  # type: ignore[attr-defined]
     if not setup.prompt.single_turn and game.moves and not hasattr(game, "message_limit"):
-        found.append("prompt=memory_one (if the game can be lengths so)")
+        found.append("prompt=memory_one (if the game supports it)")
     return " or ".join(found) or "use another prompt"
