@@ -34,6 +34,7 @@ docs/explanation/measuring.md shows the table.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,13 +98,12 @@ def mean_over_seeds(
     """
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    counted = [pairs[pairs[:, 1] > 0] for pairs in map(_as_pairs, seeds)]
-    counted = [pairs for pairs in counted if len(pairs)]
+    counted = [pairs for pairs in map(_as_pairs, seeds) if len(pairs)]
     if not counted:
         return None
-    n = round(sum(float(pairs[:, 1].sum()) for pairs in counted))
+    sums = np.array([pairs.sum(axis=0) for pairs in counted])
+    n = round(float(sums[:, 1].sum()))
     if len(counted) > 1:
-        sums = np.array([pairs.sum(axis=0) for pairs in counted])
         units, over = np.stack([sums[:, 0] / sums[:, 1], np.ones(len(sums))], axis=1), SEEDS
     else:
         units = counted[0]
@@ -149,10 +149,10 @@ def _interval(
     span = bounds[1] - bounds[0]
     if span <= 0.0:
         return None, None, "only one value is possible"
-    share = np.clip((values - bounds[0]) / span, 0.0, 1.0)
-    middle = float(np.clip((mean - bounds[0]) / span, 0.0, 1.0))
+    share = np.minimum(np.maximum((values - bounds[0]) / span, 0.0), 1.0)
+    middle = min(max((mean - bounds[0]) / span, 0.0), 1.0)
     c = 0.0 if equal else spread / span**2 / max(middle * (1.0 - middle), 1e-12)
-    near = float(np.average((2 * share - 1) ** END_POWER, weights=weights))
+    near = float(((2 * share - 1) ** END_POWER * weights).sum() / weights.sum())
     wilson, binomial = _wilson(middle, c), _binomial(middle, k, confidence)
     lows = wilson[0], middle + near * (binomial[0] - middle), middle * (1.0 - unseen)
     highs = wilson[1], middle + near * (binomial[1] - middle), middle + (1.0 - middle) * unseen
@@ -163,8 +163,10 @@ def _interval(
 def _unseen(values: np.ndarray, confidence: float) -> float:
     """How far the mean may be off, as a share of the way to an end: see the module. `[group]`."""
     slack = 1e-9 * max(1.0, float(np.abs(values).max()))
-    steps = np.flatnonzero(np.diff(np.sort(values)) > slack)
-    alike = int(np.diff([-1, *steps, len(values) - 1]).max())
+    ordered = np.sort(values)
+    steps = np.flatnonzero(ordered[1:] - ordered[:-1] > slack).tolist()
+    ends = [-1, *steps, len(values) - 1]
+    alike = max(end - start for start, end in pairwise(ends))
     tied = (alike - 1) / max(len(values) - 1, 1)  # One group is always like itself.
     return tied * (1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / len(values)))
 
@@ -206,14 +208,19 @@ def _one(over: str, units: int) -> str:
 
 
 def _as_pairs(values: np.ndarray) -> np.ndarray:
-    """float64 `[unit, 2]`: numerator and denominator (1 where plain values were given)."""
+    """float64 `[unit, 2]`: numerator and denominator (1 where plain values were given).
+
+    Units in which nothing was counted are left out.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         return np.zeros((0, 2))
     if array.ndim == 1:
-        array = np.stack([array, np.ones_like(array)], axis=1)
+        plain, array = array, np.ones((len(array), 2))
+        array[:, 0] = plain
     if array.ndim != 2 or array.shape[1] != 2:
         raise ValueError(f"expected [unit] or [unit, 2], not shape {array.shape}")
-    if not np.isfinite(array).all() or (array[:, 1] < 0).any():
+    least = array[:, 1].min()
+    if not np.isfinite(array).all() or least < 0:
         raise ValueError("values must be finite and denominators must not be negative")
-    return array
+    return array if least > 0 else array[array[:, 1] > 0]

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,13 +18,13 @@ from comity.experiments.populations import short_names
 from comity.runs.population_folder import PopulationFolder
 from tests.cli.populations import (
     FEW,
-    ROOT,
     SMALL,
     assert_same,
     games,
     metrics,
     trained,
 )
+from tests.forked import Forked
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -100,14 +98,9 @@ def test_a_killed_population_goes_on_to_the_same_numbers(
     place: str, whole: Path, here: Path
 ) -> None:
     words = ("1xUT_1xaUT_1xTFT", *SMALL, *FEW)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, place, *words],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        timeout=300,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    killed = Forked(("-c", KILLED, place, *words), os.environ, here)
+    _, errors = killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL, errors
     (folder,) = (here / "populations").iterdir()
     kept = {"between checkpoints": "000008", "in a checkpoint": "000004"}[place]
     (newest,) = sorted(folder.glob("checkpoints/0*"))[-1:]

@@ -26,10 +26,10 @@ def groups(
     random: np.random.Generator, truths: np.ndarray, number: int = 8, decisions: int = 20
 ) -> Seeds:
     """Seeds with these true shares: `number` groups of `decisions` each."""
-    return [
-        np.stack([random.binomial(decisions, p, number), np.full(number, decisions)], axis=1)
-        for p in np.clip(truths, 0.0, 1.0)
-    ]
+    shares = np.minimum(np.maximum(truths, 0.0), 1.0)[:, None]
+    seeds = np.full((len(truths), number, 2), float(decisions))
+    seeds[:, :, 0] = random.binomial(decisions, shares, (len(truths), number))
+    return list(seeds)
 
 
 def payoffs(between: float) -> Draw:
