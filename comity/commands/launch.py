@@ -206,7 +206,7 @@ def launch_kind(
     else:
         primary, preset = kind.primary, name
     chosen = [f"{kind.group}={preset}"] if preset else []
-    register_schema()
+    register_schema(config_dir)
     with names_its_base(config_dir, primary, kind.primary):
         with plain_errors():
             check_overrides(overrides, chooses=multirun)

@@ -36,7 +36,7 @@ def start(
         from comity.commands.population import resume_population
 
         return [resume_population(resume, iterations)]
-    register_schema()
+    register_schema(config_path)
     if config_path is not None and config_name is None and words and "=" not in words[0]:
         # As in `comity train`: the first word is the file.
         name, overrides = words[0], split_words(["seed=1", *words[1:]])[1][1:]

@@ -212,7 +212,7 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = N
     (`[config, override game: stag_hunt, _self_]`).
     Raises a one-line `ComityError` for everything that Hydra refuses.
     """
-    register_schema()
+    register_schema(config_dir)
     composition = Composition(name, list(overrides), config_dir)
     with names_its_base(config_dir, name), plain_errors():
         from comity.config.sources import check_overrides
@@ -306,10 +306,13 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield f"{above}{key}", value
 
 
-def register_schema() -> None:
-    """Registers `comity_schema`, the presets and user-defined components with Hydra."""
+def register_schema(folder: str | None = None) -> None:
+    """Registers `comity_schema`, the presets and user-defined components with Hydra.
+
+    `folder`: the user's config folder.
+    """
     _register_ours()
-    own_parts.register()
+    own_parts.register(folder)
 
 
 @cache

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from comity.config.groups import options
@@ -81,9 +82,25 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def register() -> None:
-    """Registers them with Hydra."""
+def register(folder: str | None = None) -> None:
+    """Registers them with Hydra, and removes those that are no longer there.
+
+    An option with a file in the user's config folder is that file.
+    """
     from hydra.core.config_store import ConfigStore
 
+    store = ConfigStore.instance()
+    for group, name in _registered:
+        options_there: Any = store.repo
+        for part in group.split("/"):
+            options_there = options_there[part]
+        del options_there[f"{name}.yaml"]
+    _registered.clear()
     for group, name, node in nodes():
-        ConfigStore.instance().store(group=group, name=name, node=node, provider="comity")
+        if folder is None or not Path(folder, group, f"{name}.yaml").exists():
+            store.store(group=group, name=name, node=node, provider="comity")
+            _registered.add((group, name))
+
+
+_registered: set[tuple[str, str]] = set()
+"""Groups and names of the options that are registered."""

@@ -293,3 +293,22 @@ def test_they_are_played_at_the_terminal(
     assert main(play) == 0, capsys.readouterr().err
     (decisions,) = only_folder(tmp_path / "plays").rglob("decisions/*.parquet")
     assert [row.player for row in read_decisions(decisions)] == ["human", "gradual"] * 2
+
+
+def test_a_file_of_a_config_folder_replaces_the_option_of_a_part(tmp_path: Path) -> None:
+    (tmp_path / "game").mkdir()
+    (tmp_path / "mine.yaml").write_text("defaults: [config, override game: hunt, _self_]\n")
+    (tmp_path / "game" / "hunt.yaml").write_text(
+        "defaults: [length@length: fixed, _self_]\nname: hunt\nprize: 7\n"
+    )
+    config = compose("mine", ["game.length.rounds=3"], config_dir=str(tmp_path))
+    assert config.game == {"name": "hunt", "prize": 7, "length": {"name": "fixed", "rounds": 3}}
+    assert compose("ipd", ["game=hunt", "game.prize=2"]).game["prize"] == 2
+
+
+def test_a_part_that_is_gone_is_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compose("ipd", ["game=hunt", "game.prize=2"]).game["name"] == "hunt"
+    monkeypatch.delenv("COMITY_PARTS", raising=False)
+    monkeypatch.setattr(registry, "installed_parts", lambda _: [])
+    with pytest.raises(ComityError, match="unknown game 'hunt'"):
+        compose("ipd", ["game=hunt"])
