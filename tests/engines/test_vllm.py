@@ -3,6 +3,8 @@
 What every engine must do is in test_text_conformance.py.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,22 @@ def test_old_adapters_leave_and_come_back(world: TwinWorld) -> None:
     world.sample(range(1), None, "learner")
     assert len(world.twin.engine.adapters.names) == 2  # `kept`
     world.sample(range(1), None, "other")
+
+
+def test_adapters_are_unloaded_while_the_interpreter_ends(world: TwinWorld) -> None:
+    """By a server's name, too: event loops look up names in threads, which cannot start then."""
+    world.add("learner", 1)
+    world.sample(range(1), None, "learner")
+    url, (name,) = world.url.replace("127.0.0.1", "localhost"), world.twin.engine.adapters.names
+    program = (
+        "import atexit, sys; from comity.engines.vllm.client import VllmClient\n"
+        "atexit.register(VllmClient(sys.argv[1]).unload_adapter, sys.argv[2])"
+    )
+    command = [sys.executable, "-c", program, url, name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == "" and world.twin.engine.adapters.names == []
+    with pytest.raises(WorkError, match="does not unload"):  # the fixture would, once more
+        world.adapters.close()
 
 
 def test_two_processes_share_a_server(world: TwinWorld, tmp_path: Path) -> None:

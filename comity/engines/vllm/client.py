@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from comity.engines.event_loop import EventLoop, wait
-from comity.errors import ComityError, WorkError, printable
+from comity.errors import ComityError, WorkError, one_line, printable
 
 DEADLINE = 1800.0
 """Seconds for an answer; a batch of long ones waits in the server's queue."""
+UNLOADING = 60.0
+"""Seconds for unloading an adapter."""
 SCORED_TOKENS = "logprob_token_ids"
 """The field with the tokens whose log-probabilities are asked for."""
 NO_LOGPROB = -9999.0
@@ -51,14 +53,15 @@ class VllmClient:
                 "engine=vllm needs the package openai: pip install 'openai>=2.25'"
             ) from None
         self.url = url.rstrip("/").removesuffix("/v1")
-        self._openai = openai.AsyncOpenAI(
-            base_url=f"{self.url}/v1", api_key="none", max_retries=2, timeout=DEADLINE
-        )
+        settings: dict[str, Any] = {"base_url": f"{self.url}/v1", "api_key": "none"}
+        self._openai = openai.AsyncOpenAI(**settings, max_retries=2, timeout=DEADLINE)
+        self._blocking = openai.OpenAI(**settings, max_retries=2, timeout=UNLOADING)
         self._loop = EventLoop()
 
     def close(self) -> None:
         """Close all connections; once more does nothing."""
         if not self._loop.is_closed:
+            self._blocking.close()
             self._loop.run(self._openai.close())
             self._loop.close()
 
@@ -113,8 +116,21 @@ class VllmClient:
             ) from None
 
     def unload_adapter(self, name: str) -> None:
-        """Unload an adapter."""
-        self._loop.run(self._post("/unload_lora_adapter", {"lora_name": name}))
+        """Unload an adapter.
+
+        Also while the interpreter ends: an event loop cannot look up the server's name then.
+        """
+        import openai
+
+        try:
+            body = {"lora_name": name}
+            self._blocking.post("/unload_lora_adapter", cast_to=object, body=body)
+        except openai.APIError as error:
+            refused = isinstance(error, openai.APIStatusError) and error.status_code < 500
+            kind = WorkError if refused else ServerLostError
+            raise kind(
+                f"the server at {self.url} does not unload an adapter: {one_line(error)[:300]}"
+            ) from None
 
     async def _complete(self, body: Mapping[str, Any]) -> Completion:
         found = await self._post("/completions", dict(body))
