@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from comity.commands.tournament_play import MISSING, read_counts, read_retries
 from comity.config.player_names import parse_player
 from comity.config.seats import is_scripted, scripted_player
 from comity.engines.api.answer_log import AnswerLog
+from comity.engines.api.usage import Totals
 from comity.errors import ComityError
 from comity.evaluation.tournament.many_seats.compositions import choose_compositions
 from comity.evaluation.tournament.many_seats.records import SeatedMatch
@@ -41,12 +43,15 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
         "title": f"Tournament: {entry.game}",
         "game": describe_game(config.game, game),
         "seed": config.seed,
-        "missing_reasons": _missing(folder),
+        "missing_reasons": read_counts(folder / MISSING),
         "version": str(versions.get("comity", "")),
         "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
         "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
     }
-    answered = {"outcomes": _outcomes(folder, entry), "usage": _usage(folder, entry)}
+    answered = {
+        "outcomes": outcomes_of(folder, entry.players),
+        "usage": usage_of([folder], entry.players),
+    }
     output = output or folder
     if game.seats > 2:
         chosen = choose_compositions(entry.names, game.seats, entry.compositions, config.seed)
@@ -123,51 +128,49 @@ PAGE_KINDS = {
 """Kinds of players as the page names them, by those of `comity.config.player_names`."""
 
 
-def _missing(folder: Path) -> dict[str, int]:
-    """Why matches were missing when the tournament was last played, with how many."""
-    return read_counts(folder / MISSING)
-
-
-def _usage(folder: Path, entry: Entry) -> dict[str, dict[str, Any]]:
-    """Answers, tokens and cost of models behind APIs, by player, from the answer log."""
-    path = folder / ANSWERS_FILE
-    if not path.exists():
-        return {}
-    log, retries = AnswerLog(path, read_only=True), read_retries(folder)
+def usage_of(
+    folders: Sequence[Path], players: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Answers, tokens and cost of models behind APIs, by player, from the answer logs."""
+    logs = [
+        (AnswerLog(folder / ANSWERS_FILE, read_only=True), read_retries(folder))
+        for folder in folders
+        if (folder / ANSWERS_FILE).exists()
+    ]
     found = {}
-    for player in entry.players:
+    for player in players if logs else ():
         if player["kind"] == "api":
             endpoint = str(player["name"]).removeprefix("api:")
-            used = log.totals(endpoint)
+            used = reduce(Totals.plus, (log.totals(endpoint) for log, _ in logs))
             found[player["name"]] = {
                 "requests": used.answers,
                 "input_tokens": used.input,
                 "output_tokens": used.output,
                 "cost": used.known_cost,
-                "retries": retries.get(endpoint, 0),
+                "retries": sum(retries.get(endpoint, 0) for _, retries in logs),
             }
     return found
 
 
-def _outcomes(folder: Path, entry: Entry) -> dict[str, dict[str, int]]:
+def outcomes_of(folder: Path, players: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """How the answers of language models ended, by player.
 
     A failed one is the first in a match, which is missing then, when it was last played.
     """
     found: dict[str, Counter[str]] = {}
-    for reason, matches in _missing(folder).items():
-        for player in entry.players:
+    for reason, matches in read_counts(folder / MISSING).items():
+        for player in players:
             # As `comity.players.api.session` begins it.
             if reason.startswith(f"{player['name'].removeprefix('api:')}: "):
                 found.setdefault(player["name"], Counter())["failed"] += matches
     for path in sorted((folder / "decisions").glob("*.parquet")):
         columns = read_columns(path, "decision")
-        for player, kind, controller, move, status in zip(
+        for name, kind, controller, move, status in zip(
             *(columns[name] for name in ("player", "kind", "controller", "move", "parse_status")),
             strict=True,
         ):
             if kind in KINDS and controller != "scripted":
-                found.setdefault(player, Counter())[_outcome(move, status)] += 1
+                found.setdefault(name, Counter())[_outcome(move, status)] += 1
     keys = ("answered", "illegal", "refused", "cut_off", "failed")
     return {player: {key: counts[key] for key in keys} for player, counts in found.items()}
 

@@ -152,4 +152,10 @@ def test_a_responder_is_trained_against_an_api() -> None:
     write_exploit_page(folder)
     found = json.loads((folder / "summary.json").read_text())
     assert found["victim"]["kind"] == "api" and found["victim_self_play"]["mean"] == 3
+    usage = found["usage"][f"api:org/m@{server.url}"]
+    assert usage["requests"] == len(server.bodies) and usage["output_tokens"] > 0
+    outcomes = found["outcomes"][f"api:org/m@{server.url}"]
+    assert outcomes["answered"] > 0 and found["missing_reasons"] == {}
+    assert outcomes["illegal"] == outcomes["failed"] == 0
+    assert found["clean_margin"] is None  # Every answer was a move.
     assert found["best_scripted"]["payoff"]["mean"] == 5 and "at least" in found["verdict"]

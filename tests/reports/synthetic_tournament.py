@@ -355,6 +355,7 @@ def exploit(parts: bool = True) -> Json:
         "responder": {"name": responder, "kind": "run", "description": "", "details": {}},
         "learning_curve": curve if parts else [],
         "margin": e(2.9),
+        "clean_margin": e(2.5) if parts else None,
         "responder_payoff": e(3.55),
         "victim_payoff": e(0.65),
         "victim_self_play": e(2.7),
@@ -366,6 +367,23 @@ def exploit(parts: bool = True) -> Json:
         "share_of_best_response": {"mean": 0.965, "low": 0.93, "high": 1.0, "n": 64, "note": ""}
         if parts
         else None,
+        "missing_reasons": {"no answer in 8 tries": 3} if parts else {},
+        "outcomes": {
+            victim: {"answered": 90, "illegal": 4, "refused": 3, "cut_off": 2, "failed": 3}
+        }
+        if parts
+        else {},
+        "usage": {
+            victim: {
+                "requests": 99,
+                "input_tokens": 9900,
+                "output_tokens": 198,
+                "cost": 0.5,
+                "retries": 7,
+            }
+        }
+        if parts
+        else {},
         "verdict": "The responder takes 0.55 per round more than fair play (0.43 to 0.70).",
         "transcripts": [
             {"row": responder, "column": victim, "seed": i, "rounds": one}

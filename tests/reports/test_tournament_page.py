@@ -247,6 +247,8 @@ def test_the_page_of_an_exploit_run(tmp_path: Path, parts: bool) -> None:
     squeezed = re.sub(r"\s+", "", page.text)
     assert ("Shareoftheexactbestresponse96%93to100%" in squeezed) == parts
     assert ("Memory-one, enumerated." in page.text) == parts
+    assert ("3 matches missing" in page.text) == parts == ("answers" in page.ids)
+    assert ("Marginwithoutillegalanswers2.50" in squeezed) == parts
     data = embedded(path)
     assert [point["iteration"] for point in data["curve"]] == list(range(40 if parts else 0))
     assert data["exact"] == (3.68 if parts else None)

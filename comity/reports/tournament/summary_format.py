@@ -298,6 +298,8 @@ class ExploitSummary(TypedDict):
     learning_curve: list[LearningPoint]
     margin: Estimate
     """The responder's payoff minus the victim's, in the same matches."""
+    clean_margin: Estimate | None
+    """The same in matches without a forfeit or an illegal answer; None if all are such."""
     responder_payoff: Estimate
     victim_payoff: Estimate
     victim_self_play: Estimate
@@ -308,4 +310,10 @@ class ExploitSummary(TypedDict):
     share_of_best_response: Estimate | None
     """The responder's payoff divided by the exact best response's."""
     verdict: str
+    missing_reasons: dict[str, int]
+    """Why matches of the evaluation are missing, with how many."""
+    outcomes: dict[str, Outcomes]
+    """How the answers of language models ended in the evaluation, by player."""
+    usage: dict[str, Usage]
+    """Of an API victim, training and evaluation together."""
     transcripts: list[Transcript]
