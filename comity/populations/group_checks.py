@@ -23,7 +23,7 @@ def check_group(kind: str, group: Any, agents: np.ndarray) -> None:
     accepted = inspect.signature(group.act).parameters
     if "practice" not in accepted and all(one.kind != one.VAR_KEYWORD for one in accepted.values()):
         raise ComityError(f"agent kind {kind!r}: act needs the parameter `practice`")
-    if not np.array_equal(getattr(group, "agents", None), agents):
+    if not np.array_equal(np.asarray(getattr(group, "agents", None)), agents):
         raise ComityError(f"agent kind {kind!r}: its attribute `agents` must be members.agents")
 
 
