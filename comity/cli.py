@@ -40,6 +40,7 @@ from comity.commands.report_page import has_own_page, report_alone
 from comity.commands.tournament_command import TOURNAMENT_EXAMPLES, tournament
 from comity.distributed.environment import check_command, end_process, local_rank, rank, world_size
 from comity.errors import ComityError, pointed_at, printable, warn
+from comity.registry import place_in_own_parts
 from comity.runs.progress import say
 
 app = typer.Typer(
@@ -330,7 +331,9 @@ def _complain(error: Exception, given: Sequence[str] = ()) -> int:
         file = f" {error.filename}" if error.filename is not None else ""
         text, code = f"cannot read or write{file}: {error.strerror}", 1
     else:
-        text = f"{type(error).__name__}: {error} (a bug in Comity; --debug shows the traceback)"
+        place = place_in_own_parts(error)
+        whose = f"in {place}" if place else "a bug in Comity"
+        text = f"{type(error).__name__}: {error} ({whose}; --debug shows the traceback)"
         code = 1
     # A mistake in the command is every rank's, too, and an interrupt comes to all of them.
     shared = getattr(error, "shared", False) or code in (2, 130)

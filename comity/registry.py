@@ -27,6 +27,9 @@ Built = TypeVar("Built")
 PARTS = "COMITY_PARTS"
 """Environment variable: Python files with user-defined components."""
 
+MODULE = "comity_parts_"
+"""Beginning of the names that such files have as modules."""
+
 DICTIONARIES = (
     *("AGENTS", "ALGORITHMS", "ANSWERS", "GAMES", "METRICS", "PLAYERS", "PROMPTS", "REWARDS"),
     *("STAGES", "TOURNAMENT_METRICS"),
@@ -116,11 +119,22 @@ def _loaded(point: EntryPoint) -> Callable[..., Any]:
     return made
 
 
+def place_in_own_parts(error: BaseException) -> str:
+    """The last line of a COMITY_PARTS file that an error passed: "parts.py, line 7"; "": none."""
+    found, frame = "", error.__traceback__
+    while frame is not None:
+        if str(frame.tb_frame.f_globals.get("__name__")).startswith(MODULE):
+            name = Path(frame.tb_frame.f_code.co_filename).name
+            found = f"{name}, line {frame.tb_lineno}"
+        frame = frame.tb_next
+    return found
+
+
 @cache
 def _module(path: str) -> ModuleType:
     """The module in a file, executed once per process."""
     file = Path(os.path.expanduser(path))
-    spec = importlib.util.spec_from_file_location(f"comity_parts_{file.stem}", file)
+    spec = importlib.util.spec_from_file_location(f"{MODULE}{file.stem}", file)
     if spec is None or spec.loader is None or not file.is_file():
         raise ComityError(f"{PARTS}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)

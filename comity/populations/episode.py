@@ -20,6 +20,7 @@ from comity.populations.base import (
     SelectionExperience,
     SelectionView,
 )
+from comity.populations.group_checks import checked_moves, checked_partners
 from comity.populations.matching import Order, RandomPartners, fixed_pairs
 from comity.populations.payoffs import GameTables, answer_codes
 from comity.populations.settings import PopulationSettings
@@ -179,8 +180,9 @@ class Environment:
         """Named partner (-1 illegal), partner and legality of the selection, `[R, N]` each."""
         if self._matching == "selection":
             intended = np.empty((self._runs, self._size), dtype=np.int64)
-            for group in self._agents.groups.values():
-                intended[:, group.agents] = group.select(view)
+            for kind, group in self._agents.groups.items():
+                shape = (self._runs, len(group.agents))
+                intended[:, group.agents] = checked_partners(kind, group.select(view), shape)
             everyone = np.arange(self._size)
             legal = (intended >= 0) & (intended < self._size) & (intended != everyone)
             partner = intended
@@ -210,16 +212,18 @@ class Environment:
 
     def _moves(self, view: GamesView) -> np.ndarray:
         """int8 `[K]`: the answers of all groups."""
-        groups = list(self._agents.groups.values())
+        groups = list(self._agents.groups.items())
         self._parts = [(view, np.arange(0))]
         if len(groups) == 1:
-            return checked(groups[0].act(view, practice=self._practice))
+            kind, group = groups[0]
+            return checked_moves(kind, group.act(view, practice=self._practice), len(view.agent))
         intended = np.empty(len(view.agent), dtype=np.int8)
         whose = self._group[view.agent]
         every = [np.flatnonzero(whose == index) for index in range(len(groups))]
         self._parts = [(part(view, rows), rows) for rows in every]
-        for group, (own, rows) in zip(groups, self._parts, strict=True):
-            intended[rows] = checked(group.act(own, practice=self._practice))
+        for (kind, group), (own, rows) in zip(groups, self._parts, strict=True):
+            found = group.act(own, practice=self._practice)
+            intended[rows] = checked_moves(kind, found, len(rows))
         return intended
 
     def _record(self, experience: GameExperience, selections: SelectionExperience | None) -> None:
@@ -309,10 +313,3 @@ def part(view: GamesView, rows: np.ndarray) -> GamesView:
     """Some rows of a view, by a mask or by indices."""
     arrays = (view.run, view.position, view.agent, view.partner, view.selector)
     return GamesView(view.episode, *(one[rows] for one in (*arrays, view.own, view.other)))
-
-
-def checked(moves: np.ndarray) -> np.ndarray:
-    """The answers of a group, int8; `ValueError` if one is no move."""
-    if moves.size and not (moves.min() >= -1 and moves.max() <= 1):
-        raise ValueError("a group's moves are 0, 1, or -1 for an illegal answer")
-    return moves.astype(np.int8, copy=False)

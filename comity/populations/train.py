@@ -30,6 +30,7 @@ from comity.populations.composition import (
     parse,
 )
 from comity.populations.episode import Agents, Environment, EpisodeGames
+from comity.populations.group_checks import check_group, checked_statistics
 from comity.populations.members import Members
 from comity.populations.own_kinds import own_kinds
 from comity.populations.payoffs import GameTables, check_game
@@ -84,6 +85,7 @@ class Condition:
         kinds = agent_kinds(settings, composition)
         owners = list(zip(composition.members, composition.numbers, strict=True))
         self.groups: dict[str, AgentGroup] = {}
+        self._runs = len(settings.numbers)
         for kind in dict.fromkeys(kinds):
             indices = [index for index, one in enumerate(kinds) if one == kind]
             members = Members(
@@ -93,7 +95,8 @@ class Condition:
                 owners=[owners[index] for index in indices],
                 size=composition.size,
             )
-            self.groups[kind] = make(kind, members)
+            self.groups[kind] = group = make(kind, members)
+            check_group(kind, group, members.agents)
         agents = Agents(self.groups, owners, np.arange(composition.size))
         self.environment = Environment(settings, agents, tables, settings.matching)
         self.control: Environment | None = None
@@ -107,7 +110,10 @@ class Condition:
 
     def update(self) -> dict[str, Mapping[str, Any]]:
         """Let all groups learn from the episode; their statistics by kind."""
-        return {kind: group.update() for kind, group in self.groups.items()}
+        return {
+            kind: checked_statistics(kind, group.update(), (self._runs, len(group.agents)))
+            for kind, group in self.groups.items()
+        }
 
     def save(self) -> dict[str, dict[str, np.ndarray]]:
         """The state of every part."""

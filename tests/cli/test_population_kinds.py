@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from comity.cli import main
 from comity.commands.population import resume_population, run_population
 from comity.config.population import compose_population
 from comity.errors import ComityError
+from comity.populations.settings import PopulationSettings
+from comity.populations.train import build_population
 from tests.cli.populations import (
     FEW,
     ROOT,
@@ -38,6 +41,45 @@ def test_a_kind_of_ones_own_beside_others(kinds: None) -> None:
     shorter = trained("2xbush:S_1xUT_1xTFT", *SMALL, *FEW, "iterations=20", "output=shorter")
     resume_population(shorter, 40)
     assert_same(folder, shorter)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("def save(self)", "def keep(self)", "agent kind 'bush' lacks save"),
+        (", *, practice=False", "", "act needs the parameter `practice`"),
+        ("self.agents = members.agents", "self.agents = [5]", "must be members.agents"),
+        ("(latest + draws).argmin(axis=2)]", "0]", r"select must return whole .* \(2, 2\), not"),
+        (".astype(np.int8)", ".astype(float)", r"act must return whole numbers .*, not float64"),
+        (".astype(np.int8)", ".astype(np.int8) + 1", "act must return 0, 1, or -1"),
+        (".astype(np.int8)", ".astype(np.int8)[1:]", "act must return whole numbers"),
+        ('        return {"aspiration"', '        return\n        {"aspiration"', "not NoneType"),
+        (".reshape(self._shape).copy()", "", "statistic 'aspiration' must return the shape"),
+    ],
+)
+def test_a_mistake_in_a_kind_is_named_as_the_kinds(
+    right: str, wrong: str, says: str, kinds: None, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (here / "kinds.py").read_text()
+    assert right in text
+    (here / "mistaken.py").write_text(text.replace(right, wrong))
+    monkeypatch.setenv("COMITY_PARTS", str(here / "mistaken.py"))
+    settings = PopulationSettings("2xbush:S_1xTFT", iterations=2, runs=2, random_matching=False)
+    with pytest.raises(ComityError, match=says):
+        build_population(settings).run()
+
+
+def test_an_error_in_a_kind_names_its_line(
+    kinds: None, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (here / "kinds.py").read_text().splitlines()
+    place = next(i for i, line in enumerate(lines) if "games, rows = self._games" in line)
+    lines[place] += " + 1"
+    (here / "raising.py").write_text("\n".join(lines))
+    monkeypatch.setenv("COMITY_PARTS", str(here / "raising.py"))
+    assert main(["population", "2xbush:S", "--iterations", "2", "--runs", "1"]) == 1
+    said = capsys.readouterr().err
+    assert f"(in raising.py, line {place + 1}; --debug shows the traceback)" in said
 
 
 def test_a_kind_of_ones_own_for_all_learners(kinds: None) -> None:
