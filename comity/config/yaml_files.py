@@ -20,6 +20,8 @@ LARGEST = 1_000_000
 """Maximum bytes of a config file."""
 MOST_VALUES = 20_000
 """Maximum values after alias expansion; OmegaConf needs 0.2 ms for each."""
+DEEPEST = 100
+"""Maximum nesting."""
 
 _Loader: Any = get_yaml_loader()
 """OmegaConf's loader: 1e-5 is a number, and duplicate keys are errors."""
@@ -50,6 +52,7 @@ def read_yaml(path: Path) -> Any:
         if path.stat().st_size > LARGEST:
             raise ComityError(f"{path} is not a config: it has more than {LARGEST} bytes")
         text = path.read_text(encoding="utf-8")
+        _check_depth(text, path)
         loader = _Loader(text)
         root = loader.get_single_node()
         _check_size(root, path)
@@ -77,6 +80,18 @@ def to_yaml(config: Any) -> str:
     dumper = get_omega_conf_dumper()
     text: str = yaml.dump(plain, Dumper=dumper, allow_unicode=True, sort_keys=False)
     return text
+
+
+def _check_depth(text: str, path: Path) -> None:
+    """Raises `ComityError` for deep nesting, which overflows the stack of libyaml's composer."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise ComityError(f"{path} is not a config: it is nested in more than {DEEPEST} levels")
 
 
 def _copied(tree: Any) -> Any:

@@ -8,7 +8,12 @@ from comity.config.schema import Config
 from comity.config.seats import is_api, is_scripted, learner_of
 from comity.experiments.rules import Rules
 from comity.games.randomness import CHECK
-from comity.players.language_model.context_length import SEEDS, longest_conversation
+from comity.players.language_model.context_length import (
+    SEEDS,
+    largest_prompts,
+    longest_conversation,
+    most_answers,
+)
 from comity.players.language_model.generation import longest_answer
 from comity.players.language_model.model_setup import ModelSetup
 from comity.prompts.answers import Constrained
@@ -41,6 +46,16 @@ class Sizes:
     """The rest of a conversation, one for each decision."""
     sampled: int
     """Most sampled tokens of a decision; 0: answers are scored."""
+    opening: int
+    """Most tokens of a first prompt after the shared ones."""
+    openings: int
+    """Most first prompts that differ."""
+    prompt: int
+    """Tokens that a conversation adds in the largest later pass of play."""
+    together: float
+    """Share of the conversations that are in that pass; in turns, it is not all of them."""
+    answers: int
+    """Most answers in one conversation and round."""
 
     @property
     def own(self) -> int:
@@ -102,7 +117,19 @@ def conversation_sizes(config: Config, rules: Rules, setup: ModelSetup) -> Sizes
             chunks.append(Chunk(tokens, min([most, *seen[number : number + 1]])))
     conversations = chunks[-1].distinct
     trained = min(conversations, config.matches * len(learning) * _decisions(prompt, rounds))
-    return Sizes(conversations, trained, longest, shared, tuple(chunks), sampled)
+    told, together = chunks[-1].tokens - sampled, 1.0
+    if sampled and not prompt.single_turn:  # Sampled tokens come one by one, between prompts.
+        step = largest_prompts(setup, game)
+        told = 1 if step is None else min(told, step.prompt)
+        together = 1.0 if step is None else step.together / game.seats
+    return Sizes(
+        *(conversations, trained, longest, shared, tuple(chunks), sampled),
+        opening=max(0, max(map(len, openings)) - shared),
+        openings=views if len({tuple(one) for one in openings}) == views else most,
+        prompt=max(1, told),
+        together=together,
+        answers=1 if prompt.single_turn else most_answers(setup, game),
+    )
 
 
 def _decisions(prompt: Prompt, rounds: int) -> int:

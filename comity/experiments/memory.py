@@ -34,6 +34,7 @@ from comity.engines.local.models import fetch, is_here
 from comity.engines.local.packing import pack
 from comity.engines.local.prefix_tree import PrefixTree, Segment
 from comity.engines.local.scoring import MAX_LOGITS
+from comity.engines.local.session import MERGE_MIN_TOKENS
 from comity.engines.local.weightless import WeightlessEngine
 from comity.errors import ComityError
 from comity.experiments.agent_plans import is_agent, plan_agent
@@ -190,7 +191,10 @@ class _Prediction:
 
     def _merged(self) -> int:
         """Bytes of merged copies of the adapted layers (see `Adapters.merged`)."""
-        if not (self.sizes.sampled and self.learners and self.device.type == "cpu"):
+        # Not for short answers.
+        if self.sizes.sampled < MERGE_MIN_TOKENS or self.device.type != "cpu":
+            return 0
+        if not self.learners:
             return 0
         if self._shards() > 1:
             return 0
@@ -206,22 +210,29 @@ class _Prediction:
 
     def _play(self) -> tuple[int, int]:
         """Bytes of the cache at the end of play, and of the largest pass beside it."""
-        sizes, last = self.sizes, self.sizes.chunks[-1]
-        # Sampled tokens come one by one, in passes of their own.
-        prompt = max(1, last.tokens - sizes.sampled)
-        first = sizes.distinct - last.tokens * last.distinct
-        path = list(range(sizes.longest - last.tokens))
-        count = min(last.distinct, max(1, self.engine.max_tokens // prompt))
+        sizes, last, prompt = self.sizes, self.sizes.chunks[-1], self.sizes.prompt
+        path = list(range(sizes.longest - sizes.sampled - prompt))
+        first = max(len(path), sizes.distinct - last.tokens * last.distinct)
+        count = min(
+            math.ceil(last.distinct * sizes.together), max(1, self.engine.max_tokens // prompt)
+        )
         seen, per_slot, per_state = self._pass(
             [(path, slot, prompt) for slot in range(first, first + prompt * count, prompt)]
         )
-        if sizes.shared > prompt * count:
-            seen = max(seen, self._pass([([], 0, sizes.shared)])[0])
+        seen = max(seen, self._pass(self._first_prompts())[0])
         capacity = used = 0
         for end in sizes.passes():
             capacity, used = grown_capacity(capacity, used, end), end
         cached = per_slot * capacity + per_state * sizes.distinct
         return cached, max(seen, self._sampling(per_slot))
+
+    def _first_prompts(self) -> list[tuple[list[int], int, int]]:
+        """The first pass of play: what all prompts begin with, and the rest of each."""
+        sizes = self.sizes
+        whole, shared = sizes.shared + sizes.opening, list(range(sizes.shared))
+        more = min(sizes.openings, max(1, self.engine.max_tokens // max(1, sizes.opening))) - 1
+        rest = [(shared, whole + number * sizes.opening, sizes.opening) for number in range(more)]
+        return [([], 0, whole), *(rest if sizes.opening else [])]
 
     def _pass(self, segments: Sequence[tuple[list[int], int, int]]) -> tuple[int, int, int]:
         """Bytes of one pass beside the cache, of a slot in the cache, and of a hidden state.
@@ -269,8 +280,14 @@ class _Prediction:
         runs = micro_batches(everything, shared, limit or math.inf)
         sequences = max(runs, key=lambda run: _distinct_tokens(run))
         tokens = _distinct_tokens(sequences)
-        if len(runs) > 1:  # The prefix is then computed once, before the micro-batches.
-            sequences = [*sequences, self._sequence(trained, only=1)]
+        if len(runs) > 1:
+            # The prefix is then computed once, before the micro-batches. Texts shorter than the
+            # longest fill a micro-batch better.
+            first = sizes.chunks[0].tokens
+            room = (limit or 0) + shared - tokens if sizes.sampled else 0
+            other = next(n for n, one in enumerate(everything) if one not in sequences)
+            sequences = [*sequences, self._sequence(other, most=max(first, room))]
+            tokens = max(tokens, _distinct_tokens(sequences) if room > first else 0)
         adapter = self.config.adapter
         dropout = adapter.dropout > 0 and adapter.dropout_in != "playing"
         gradients, activations = self.engine.adapter_bytes(name), []
@@ -297,27 +314,32 @@ class _Prediction:
             "microbatch_limit": limit,
         }
 
-    def _sequence(self, number: int, only: int | None = None) -> TrainingSequence:
-        """A conversation with its decisions, each at the end of a chunk; `only`: the first ones."""
+    def _sequence(self, number: int, most: int | None = None) -> TrainingSequence:
+        """A conversation with its decisions; `most`: so many tokens after the shared ones."""
         sizes, decisions = self.sizes, []
         ids = sizes.ids(number, self.engine.head.vocabulary)
         end = sizes.shared
-        for chunk in sizes.chunks[:only]:
-            end += chunk.tokens
-            count = max(1, min(sizes.sampled, chunk.tokens - 1))
-            start = end - count
-            decisions.append(
-                TrainedDecision(
-                    start=start,
-                    tokens=ids[start:end],
-                    answers=() if sizes.sampled else ((ids[start],), (ids[start] + 1,)),
-                    behavior=(-1.0,) * count,
-                    advantage=1.0,
-                    masks=(None,) * count if sizes.sampled else (),
-                    kind="choose",
+        last = len(ids) if most is None else min(len(ids), end + most)
+        for chunk in sizes.chunks:
+            each = max(1, chunk.tokens // sizes.answers)
+            count = max(1, min(sizes.sampled, each - 1))
+            for place in range(min(sizes.answers, chunk.tokens // (count + 1) or 1)):
+                start = end + (place + 1) * each - count
+                if start + count > last:
+                    break
+                decisions.append(
+                    TrainedDecision(
+                        start=start,
+                        tokens=ids[start : start + count],
+                        answers=() if sizes.sampled else ((ids[start],), (ids[start] + 1,)),
+                        behavior=(-1.0,) * count,
+                        advantage=1.0,
+                        masks=(None,) * count if sizes.sampled else (),
+                        kind="choose",
+                    )
                 )
-            )
-        return TrainingSequence(ids[:end], tuple(decisions))
+            end += chunk.tokens
+        return TrainingSequence(ids[:last], tuple(decisions))
 
 
 def _distinct_tokens(sequences: Sequence[TrainingSequence]) -> int:

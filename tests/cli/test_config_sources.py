@@ -107,3 +107,14 @@ def test_a_config_is_written_as_omegaconf_writes_it(name: str, tmp_path: Path) -
     # References are OmegaConf's to write.
     config.model.name = "${seed}"
     assert to_yaml(config) == OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 50_000, "- " * 50_000, "? " * 20_000])
+def test_deep_nesting_ends_in_one_line(text: str, tmp_path: Path) -> None:
+    """The stack of a parser in C overflows before Python notices."""
+    file = tmp_path / "deep.yaml"
+    file.write_text(text)
+    with pytest.raises(ComityError, match="nested in more than 100 levels"):
+        read_yaml(file)
+    file.write_text("a: " + "[" * 98 + "]" * 98)
+    assert str(read_yaml(file)["a"]) == "[" * 98 + "]" * 98

@@ -153,6 +153,17 @@ def test_the_prediction_is_what_is_seen(
         assert abs(bytes_ / found[name] - 1) < TOLERANCE, (name, bytes_, found[name])
 
 
+def test_negotiations_with_messages_are_bounded() -> None:
+    """Several prompts and answers a round, in turns; lengths vary, and the longest is assumed."""
+    changes = ("prompt=negotiation", "answer.message_tokens=24", "matches=8")
+    asked = config("llama", "game=trust_and_split_rps", *changes)
+    found, told = measured(asked), predict_memory(asked)
+    playing = told.cache + told.play_pass + told.merged
+    learning = told.gradients + told.activations
+    assert 0.95 < playing / found["playing"] < 1.4
+    assert 0.95 < learning / found["learning"] < 1.4
+
+
 def test_a_pass_without_weights_takes_the_bytes_of_a_real_one() -> None:
     """To the byte, forward and backward."""
     place, dtype = Path(folder("gemma2")), torch.float32

@@ -5,8 +5,9 @@ budget, and so do the messages of other seats. Scored answers reach the bound; g
 rarely do.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,8 @@ ROUNDS = 6
 """Most rounds that are rendered one by one."""
 SEEDS = 4
 """Number of rendered matches."""
+CHOICES = "first", "last", "illegal"
+"""What all seats choose in rendered matches."""
 
 
 def check_context(
@@ -57,7 +60,7 @@ def longest_conversation(setup: ModelSetup, game: Game) -> int:
     """
     rounds = getattr(getattr(game, "length", None), "longest", 1)
     firsts, steps, lengths, spread = [0], [0], [0], 0
-    for choice in ("first", "last", "illegal"):
+    for choice in CHOICES:
         matches = [
             _lengths_by_round(setup, game.sample_instance(seed), seed, choice)
             for seed in range(SEEDS)
@@ -76,8 +79,54 @@ def longest_conversation(setup: ModelSetup, game: Game) -> int:
     return max(firsts) + (rounds - 1) * (max(steps) + digits) + spread
 
 
+@dataclass(frozen=True)
+class Step:
+    """A turn of a rendered match, with upper bounds on what it adds to the conversation."""
+
+    turn: Turn
+    opens: bool
+    """Whether it is the first of the conversation."""
+    prompt: int
+    """Tokens of the prompt, messages that it tells of included."""
+    answer: int
+    """Tokens of the answer."""
+    together: int
+    """Seats that answer at the same time."""
+
+
+def largest_prompts(setup: ModelSetup, game: Game) -> Step | None:
+    """The step in which a match adds the most prompt tokens at a time, after first prompts."""
+    later = (step for step in _rendered(setup, game) if not step.opens)
+    return max(later, key=lambda step: step.prompt * step.together, default=None)
+
+
+def most_answers(setup: ModelSetup, game: Game) -> int:
+    """Most answers of a seat in one round."""
+    one = _steps(setup, game.sample_instance(0), 0, "last")
+    return max(Counter((step.turn.seat, step.turn.round) for step in one).values(), default=1)
+
+
+def _rendered(setup: ModelSetup, game: Game) -> Iterator[Step]:
+    """The steps of all rendered matches."""
+    for choice in CHOICES:
+        for seed in range(SEEDS):
+            yield from _steps(setup, game.sample_instance(seed), seed, choice)
+
+
 def _lengths_by_round(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
     """Tokens of the longest conversation after each round, if all seats choose like that."""
+    lengths: dict[int, int] = {}
+    by_round: list[int] = []
+    for step in _steps(setup, game, seed, choice):
+        turn = step.turn
+        before = 0 if setup.prompt.single_turn else lengths.get(turn.seat, 0)
+        lengths[turn.seat] = before + step.prompt + step.answer
+        by_round[turn.round :] = [max(lengths.values())]
+    return by_round
+
+
+def _steps(setup: ModelSetup, game: Any, seed: int, choice: str) -> Iterator[Step]:
+    """Every turn of a match in which all seats choose like that."""
     chat, prompt = setup.chat, setup.prompt.sample_variant((seed, CHECK))
     length = getattr(game, "length", None)
     if length is not None:
@@ -87,24 +136,22 @@ def _lengths_by_round(setup: ModelSetup, game: Any, seed: int, choice: str) -> l
     sentences = [f"{one.sentence}\n" for one in setup.exploration.instructions]
     instruction = max((len(chat.encode_text(one)) for one in sentences), default=0)
     labels = prompt.labels(game)
-    lengths: dict[int, int] = {}
     received: dict[int, int] = {}
-    by_round: list[int] = []
+    opened: set[int] = set()
     state = game.start(seed)
     while turns := game.turns(state):
         replies: dict[int, Reply] = {}
         for turn in turns:
-            seat = turn.seat
-            if prompt.single_turn or seat not in lengths:
-                lengths[seat] = len(chat.encode_first_prompt(prompt.opening(game, turn) + note))
+            first = prompt.single_turn or turn.seat not in opened
+            opened.add(turn.seat)
+            if first:
+                told = len(chat.encode_first_prompt(prompt.opening(game, turn) + note))
             else:
-                lengths[seat] += len(
-                    chat.encode_next_prompt(prompt.following(game, turn) + note, ended=False)
-                )
-            lengths[seat] += (
-                received.pop(seat, 0) + instruction + _answer(setup, game, turn, labels)
-            )
-            replies[seat] = _reply(setup, game, turn, choice)
+                text = prompt.following(game, turn) + note
+                told = len(chat.encode_next_prompt(text, ended=False))
+            told += received.pop(turn.seat, 0) + instruction
+            yield Step(turn, first, told, _answer(setup, game, turn, labels), len(turns))
+            replies[turn.seat] = _reply(setup, game, turn, choice)
         for turn in turns:
             if turn.kind in ("message", "talk"):
                 form = prompt.form(game, turn)
@@ -112,9 +159,7 @@ def _lengths_by_round(setup: ModelSetup, game: Any, seed: int, choice: str) -> l
                 for other in range(game.seats):
                     if other != turn.seat:
                         received[other] = received.get(other, 0) + most
-        by_round[turns[0].round :] = [max(lengths.values())]
         state = game.step(state, replies)
-    return by_round
 
 
 def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) -> int:
