@@ -221,10 +221,10 @@ def list_(
         str | None,
         typer.Argument(
             help="experiments, populations, agents, games, lengths, prompts, answers, rewards, "
-            "players, algorithms, metrics, optimizers, adapters, opponent_pools, apis, models, "
-            "engines, sinks, streams, or a group of published settings: moral/regime, "
-            "moral/opponent, moral/version, negotiation/game, negotiation/method, "
-            "negotiation/version; default: all.",
+            "players, algorithms, metrics, tournament_metrics, optimizers, adapters, "
+            "opponent_pools, apis, models, engines, sinks, streams, or a group of published "
+            "settings: moral/regime, moral/opponent, moral/version, negotiation/game, "
+            "negotiation/method, negotiation/version; default: all.",
             metavar="KIND",
         ),
     ] = None,

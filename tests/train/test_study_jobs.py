@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 import comity.commands.study_runs
 from comity.cli import main
@@ -101,6 +102,8 @@ def test_a_job_that_is_killed_ends_the_study_with_a_line(
         " & {*sys.orig_argv}:\n    os.kill(os.getpid(), 9)\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    # Workers of a study before would be used again.
+    get_reusable_executor().shutdown(wait=True)
     assert main(study(tmp_path / "runs", *LAUNCHERS[launcher])) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("comity: a job of the launcher was ended from outside")
