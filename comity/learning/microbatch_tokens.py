@@ -8,8 +8,8 @@ AUTO = {
     "cpu": (2048, 1024, 512, 256),
     "cuda": (65_536, 32_768, 16_384, 8192, 4096, 2048, 1024, 512),
 }
-"""Numbers that `auto` chooses from, by device. A CPU gains nothing from larger ones; a GPU is
-kept busy by them."""
+"""Numbers that `auto` chooses from, by device. Large ones are for GPUs, whose time for a small pass
+goes into launching it."""
 
 
 def check_microbatch_tokens(tokens: int | str, normalization: str = "decisions") -> None:

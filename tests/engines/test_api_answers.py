@@ -2,7 +2,6 @@
 that is none, and logs and settings that were written by others."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ TOOL = {"id": "1", "type": "function", "function": {"name": "choose", "arguments
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
-@pytest.fixture
-def clients() -> Iterator[list[ApiClient]]:
-    made: list[ApiClient] = []
-    yield made
-    for client in made:
-        client.close()
 
 
 def client_of(clients: list[ApiClient], server: Server, **more: Any) -> ApiClient:

@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,6 @@ KEY = "sk-very-secret-key-0123456789"
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
-@pytest.fixture
-def clients() -> Iterator[list[ApiClient]]:
-    made: list[ApiClient] = []
-    yield made
-    for client in made:
-        client.close()
 
 
 def endpoint(server: Server, **more: Any) -> Endpoint:
