@@ -16,11 +16,16 @@ from typing import Any, Generic, TypeVar
 from omegaconf import DictConfig, OmegaConf
 
 from comity.config import own_parts, presets
+from comity.config.check import check
 from comity.config.errors import names_its_base, plain_errors
-from comity.config.limits import LARGEST_SEED, check_limits, check_values
 from comity.config.population_schema import PopulationSchema
-from comity.config.schema import Composition, Config, OpponentPoolConfig, Schema
-from comity.config.yaml_files import check_references, check_resolved, read_yaml
+from comity.config.schema import Block, Composition, Config, Schema
+from comity.config.yaml_files import (
+    check_references,
+    check_resolved,
+    is_plain_block,
+    read_yaml,
+)
 from comity.errors import ComityError
 
 MOVABLE = ("output", "composition")
@@ -69,9 +74,14 @@ def from_omegaconf(tree: DictConfig, composition: Composition | None = None) -> 
 def _complete(plain: Any, composition: Composition | None = None) -> Config:
     """The checked config of plain values."""
     name_the_arm(plain)
+    # Merging takes long, and these need none: mappings of anything, and defaults.
+    schema, defaults = _schema()
+    blocks = {key: plain.pop(key) for key in _blocks() if is_plain_block(plain.get(key))}
+    changed = {key: value for key, value in plain.items() if repr(value) != defaults.get(key)}
     # From plain values: `+key=1` on the command line would have opened the schema.
-    config = OmegaConf.to_object(OmegaConf.merge(_defaults(), plain))
+    config = OmegaConf.to_object(OmegaConf.merge(schema, changed))
     assert isinstance(config, Config)
+    vars(config).update(blocks)
     if composition is not None:
         config.composition = composition
     _expand_home(config)
@@ -80,9 +90,17 @@ def _complete(plain: Any, composition: Composition | None = None) -> Config:
 
 
 @cache
-def _defaults() -> DictConfig:
-    """The schema with its defaults, which merging copies."""
-    return OmegaConf.structured(Config)
+def _schema() -> tuple[DictConfig, dict[str, str]]:
+    """The schema, which merging copies, and each key's default as it is printed."""
+    schema = OmegaConf.structured(Config)
+    plain: Any = OmegaConf.to_container(schema)
+    return schema, {key: repr(value) for key, value in plain.items()}
+
+
+@cache
+def _blocks() -> list[str]:
+    """Keys of the schema that hold any mapping."""
+    return [one.name for one in dataclasses.fields(Config) if one.type is Block]
 
 
 def _expand_home(config: Config) -> None:
@@ -99,109 +117,6 @@ def _expand_home(config: Config) -> None:
     for number, seat in enumerate(config.seats):
         if isinstance(seat, str) and seat.startswith("adapter:"):
             config.seats[number] = f"adapter:{os.path.expanduser(seat.partition(':')[2])}"
-
-
-def check(config: Config) -> None:
-    """Raises `ComityError` for values out of range and inconsistent fields."""
-    check_values(config)
-    for phase in config.phases:
-        check_limits(phase)
-        if not isinstance(phase.reward.get("name"), str):
-            raise ComityError("phases: each needs a reward with a name; see comity list rewards")
-    for instruction in config.exploration:
-        check_limits(instruction, "exploration.")
-    _set_phase_lengths(config)
-    if not re.search(r"[^\W_]", config.name) or re.search(r"[/\\]", config.name):
-        raise ComityError(
-            f"name: {config.name!r} is not a valid folder name; use letters or digits and no "
-            "slashes"
-        )
-    if config.seat_assignment not in ("fixed", "random"):
-        raise ComityError(
-            f"seat_assignment: {config.seat_assignment!r} is neither fixed nor random"
-        )
-    if config.matches % config.group_size:
-        raise ComityError(
-            f"group_size: {config.group_size} does not divide matches = {config.matches}"
-        )
-    if config.opponent_pool is not None:
-        _check_opponent_pool(config.opponent_pool)
-    _check_engine(config)
-    for key in ("game", "prompt", "answer", "reward", "algorithm"):
-        if not isinstance(getattr(config, key).get("name"), str):
-            raise ComityError(f"{key}: needs a name; choose one of `comity list {key}s`")
-    if not config.seats:
-        raise ComityError("seats is empty; give one player per seat")
-    if config.study is not None and not config.study.arms:
-        raise ComityError("study.arms is empty; give at least one arm (own: [reward=own])")
-    if config.study is not None and not config.study.seeds:
-        raise ComityError("study.seeds is empty; give at least one seed")
-    for seed in config.study.seeds if config.study else ():
-        if not 0 <= seed <= LARGEST_SEED:
-            raise ComityError(f"study.seeds: {seed} must be at least 0 and at most {LARGEST_SEED}")
-        if config.study is not None and config.study.seeds.count(seed) > 1:
-            raise ComityError(f"study.seeds: {seed} is given twice; each seed is one run")
-    arms = list(config.study.arms) if config.study else []
-    for arm in arms:
-        if [other.casefold() for other in arms].count(arm.casefold()) > 1:
-            raise ComityError(
-                f"study.arms: {arm!r} and another arm differ in case only and would share a folder "
-                "on some file systems; rename one"
-            )
-        if not re.fullmatch(r"[\w.-]+", arm) or arm.startswith("."):
-            raise ComityError(
-                f"study.arms: {arm!r} is not a valid folder name; use letters, digits, - and _"
-            )
-
-
-def _check_engine(config: Config) -> None:
-    """Raises `ComityError` unless a vLLM engine names one server, and has no dropout in play.
-
-    Only with one can answers be scored elsewhere.
-    """
-    engine = config.engine
-    if engine.name != "vllm":
-        if engine.scored != "local":
-            raise ComityError(f"engine.scored={engine.scored} needs engine=vllm")
-        return
-    if (engine.url is None) == (engine.python is None):
-        raise ComityError(
-            "engine=vllm needs engine.url (a running server) or engine.python (an environment with "
-            "vLLM, from which one is started), and not both"
-        )
-    if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
-        raise ComityError("engine=vllm plays without dropout; use adapter.dropout_in=learning")
-    if config.model.quantization is not None:
-        raise ComityError("engine=vllm serves plain weights; set model.quantization=null")
-
-
-def _check_opponent_pool(settings: OpponentPoolConfig) -> None:
-    """Raises `ComityError` for unknown options and scripted players that are never sampled."""
-    if settings.scope not in ("group", "match"):
-        raise ComityError(f"opponent_pool.scope: {settings.scope!r} is neither group nor match")
-    if settings.trained not in ("live_seat", "all_live"):
-        raise ComityError(
-            f"opponent_pool.trained: {settings.trained!r} is neither live_seat nor all_live"
-        )
-    if bool(settings.scripted) != (settings.scripted_probability > 0):
-        raise ComityError(
-            "opponent_pool.scripted and opponent_pool.scripted_probability > 0 need each other; "
-            "give both or neither"
-        )
-
-
-def _set_phase_lengths(config: Config) -> None:
-    """Gives phases without a length equal parts of the run; earlier ones get the remainder."""
-    if not config.phases:
-        return
-    count, missing = len(config.phases), [p for p in config.phases if p.iterations is None]
-    if missing and len(missing) < count:
-        raise ComityError("phases: set iterations in all of them or in none")
-    if missing and config.iterations < count:
-        raise ComityError(f"iterations: {config.iterations} are too few for {count} phases")
-    for number, phase in enumerate(missing):
-        phase.iterations = (config.iterations + count - 1 - number) // count
-    config.iterations = sum(phase.iterations or 0 for phase in config.phases)
 
 
 def compose(name: str, overrides: Sequence[str] = (), config_dir: str | None = None) -> Config:

@@ -82,6 +82,11 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
+def registered() -> bool:
+    """Whether any is registered with Hydra."""
+    return bool(_registered)
+
+
 def register(folder: str | None = None) -> None:
     """Registers them with Hydra, and removes those that are no longer there.
 

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import (
     ImportlibResourcesConfigSource,
 )
-from hydra._internal.defaults_list import create_defaults_list
+from hydra._internal.defaults_list import Overrides, create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -33,6 +34,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from comity.config import own_parts
 from comity.config.yaml_files import check_references, read_yaml
 from comity.errors import ComityError
 
@@ -220,19 +222,39 @@ def new_hydra(folder: str | None) -> Hydra:
 
 
 def compose_ours(primary: str, overrides: Sequence[str]) -> DictConfig:
-    """A composition of the project's configs alone, without Hydra's settings: in half the time."""
+    """A composition of the project's configs alone, without Hydra's settings.
+
+    In a fifth of the time, once the same options were composed before.
+    """
     from hydra import version
 
     version.setbase("1.3")
     loader = ConfigLoaderImpl(search_path(None))
-    parsed, repository = loader._parse_overrides_and_create_caching_repo(primary, list(overrides))
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
     loader.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=False)
+    values = Overrides(loader.repository, parsed).config_overrides
+    options = tuple(one.input_line for one in parsed if one not in values)
+    # User-defined options of one name may differ from call to call.
+    chosen = _with_options.__wrapped__ if own_parts.registered() else _with_options
+    tree = copy.deepcopy(chosen(primary, options))
+    loader._apply_overrides_to_config(values, tree)
+    return tree
+
+
+@lru_cache(maxsize=128)
+def _with_options(primary: str, options: tuple[str, ...]) -> DictConfig:
+    """The config with these options of its groups, before any value is set."""
+    loader = ConfigLoaderImpl(search_path(None))
+    repository = CachingConfigRepository(loader.repository)
     defaults = create_defaults_list(
-        repository, primary, parsed, prepend_hydra=False, skip_missing=False
+        repository,
+        primary,
+        OverridesParser.create().parse_overrides(list(options)),
+        prepend_hydra=False,
+        skip_missing=False,
     )
     tree = loader._compose_config_from_defaults_list(defaults.defaults, repository)
     OmegaConf.set_struct(tree, True)
-    loader._apply_overrides_to_config(defaults.config_overrides, tree)
     return tree
 
 

@@ -104,9 +104,20 @@ def _copied(tree: Any) -> Any:
         return [_copied(item) for item in tree]
     if tree is None or type(tree) in (int, float, bool):
         return tree
-    if type(tree) is str and "${" not in tree:
+    if type(tree) is str and "${" not in tree and tree != "???":
         return tree
     raise TypeError
+
+
+def is_plain_block(tree: Any) -> bool:
+    """Whether it is a mapping from names to plain values, none of them missing."""
+    if not isinstance(tree, dict) or not all(type(key) is str for key in tree):
+        return False
+    try:
+        _copied(tree)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_size(root: yaml.Node | None, path: Path) -> None:

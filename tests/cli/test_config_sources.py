@@ -90,9 +90,12 @@ def test_what_is_composed_without_hydras_settings_is_hydras_composition(
             primary, overrides, RunMode.RUN, with_log_configuration=False, from_shell=False
         )
     del wanted.hydra
-    found = compose_ours(primary, overrides)
-    assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(wanted)
-    assert OmegaConf.is_struct(found) and found == wanted
+    # The second time the options are remembered, and nothing else.
+    for values in ([], ["++game.noise=0.1"], []):
+        found = compose_ours(primary, [*overrides, *values])
+        assert OmegaConf.is_struct(found) and (found == wanted) == (not values)
+        OmegaConf.update(found, "name", "changed", force_add=True)
+    assert OmegaConf.to_yaml(compose_ours(primary, overrides)) == OmegaConf.to_yaml(wanted)
 
 
 @pytest.mark.parametrize("name", ["demo", "moral/game-then-deontological-vs-random"])
