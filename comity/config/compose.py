@@ -155,7 +155,7 @@ def check(config: Config) -> None:
 
 
 def _check_engine(config: Config) -> None:
-    """Raises `ComityError` unless a vLLM engine names one server, and has no dropout in play.
+    """Raises `ComityError` unless a vLLM engine names its server, and has no dropout in play.
 
     Only with one can answers be scored elsewhere.
     """
@@ -168,6 +168,12 @@ def _check_engine(config: Config) -> None:
         raise ComityError(
             "engine=vllm needs engine.url (a running server) or engine.python (an environment with "
             "vLLM, from which one is started), and not both"
+        )
+    given = engine.url if isinstance(engine.url, list) else [engine.url]
+    if engine.python is None and not (given and all(isinstance(one, str) for one in given)):
+        raise ComityError(
+            f"engine.url: {engine.url!r} is neither the address of a server "
+            "(http://127.0.0.1:8000) nor a list of addresses"
         )
     if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
         raise ComityError("engine=vllm plays without dropout; use adapter.dropout_in=learning")
