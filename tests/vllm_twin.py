@@ -7,7 +7,7 @@ everything between a session and the server is used: requests, names, folders, r
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
@@ -257,7 +257,8 @@ def serving(twin: VllmTwin, port: int = 0) -> Iterator[str]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
-            self.wfile.write(text)
+            with suppress(OSError):  # Who asked may have been killed meanwhile.
+                self.wfile.write(text)
 
         def log_message(self, *_: Any) -> None:
             pass
