@@ -11,12 +11,13 @@ from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from comity.config.compose import compose
 from comity.config.schema import Config
 from comity.distributed.process_group import ALONE, ProcessGroup
-from comity.engines.vllm.served_model import RESTARTS
+from comity.engines.local.scoring import ScoreRequest
 from comity.errors import ComityError, WorkError
 from comity.experiments import server_beside, shared_server, text_engines
 from comity.experiments.shared_server import SharedServer, place
@@ -81,8 +82,8 @@ def sample(world: World, seeds: range) -> list[list[int]]:
 
 
 def together(ranks: ThreadRank, world: World) -> list[list[int]]:
-    """Each rank samples two answers of its own."""
-    seeds = range(2 * ranks.rank, 2 * ranks.rank + 2)
+    """Each rank samples an answer of its own."""
+    seeds = range(ranks.rank, ranks.rank + 1)
     return text_engines.with_servers(ranks, partial(sample, world, seeds), matches(world))
 
 
@@ -110,9 +111,31 @@ def test_one_rank_loads_an_adapter_for_all(served: Served) -> None:
     check, first, second = served.twin.loaded
     assert "check" in check and first != second
     asked = [body["model"] for body in served.twin.bodies if body["model"] != "base"]
-    assert asked == [first] * 8 + [second] * 4
-    assert zero[0] + one[0] == zero[1] + one[1] == served.alone(range(4))
-    assert zero[2] + one[2] == served.alone(range(4), 2)
+    assert asked == [first] * 4 + [second] * 2
+    assert zero[0] + one[0] == zero[1] + one[1] == served.alone(range(2))
+    assert zero[2] + one[2] == served.alone(range(2), 2)
+
+
+def test_the_server_scores_answers_for_all_ranks(served: Served) -> None:
+    """The rank in charge alone compares them with the local engine's; one adapter is loaded."""
+
+    def work(ranks: ThreadRank, world: World) -> Any:
+        def score() -> Any:
+            session = world.engine.session()
+            conversation = session.conversation("learner")
+            conversation.append(world.prompt)
+            return session.score([ScoreRequest(conversation, ((40,), (41, 50), (41, 60)))])[0]
+
+        found = text_engines.with_servers(ranks, score, matches(world))
+        world.engine.scorer = None
+        return found, score()
+
+    for found, local in served.run(work, "engine.scored=vllm"):
+        np.testing.assert_allclose(found, local, atol=World.near)
+    asked = [body for body in served.twin.bodies if "logprob_token_ids" in body]
+    assert [body["model"] for body in asked if body["model"] != "base"] == [
+        served.twin.loaded[1]
+    ] * 4
 
 
 def test_a_rank_that_loses_the_server_works_again_and_the_others_keep_their_work(
@@ -128,7 +151,7 @@ def test_a_rank_that_loses_the_server_works_again_and_the_others_keep_their_work
             if ranks.rank == 1 and worked.count(1) == 1:
                 assert zero_has_finished.wait(PATIENCE)
                 served.twin.forget()
-            found = sample(world, range(2 * ranks.rank, 2 * ranks.rank + 2))
+            found = sample(world, range(ranks.rank, ranks.rank + 1))
             if ranks.rank == 0:
                 zero_has_finished.set()
             return found
@@ -139,21 +162,26 @@ def test_a_rank_that_loses_the_server_works_again_and_the_others_keep_their_work
     assert sorted(worked) == [0, 1, 1]
     first, again = (name for name in served.twin.loaded if "learner" in name)
     assert first == again  # The same weights.
-    assert zero + one == served.alone(range(4))
+    assert zero + one == served.alone(range(2))
 
 
-def test_a_server_is_lost_a_bounded_number_of_times(served: Served) -> None:
+def test_a_server_is_lost_a_bounded_number_of_times(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_server, "RESTARTS", 1)
+
     def work(ranks: ThreadRank, world: World) -> list[list[int]]:
         def own() -> list[list[int]]:
-            if ranks.rank == 1:
-                served.twin.forget()
-            return sample(world, range(2))
+            if ranks.rank == 0:
+                return []
+            served.twin.forget()
+            return sample(world, range(1))
 
         return text_engines.with_servers(ranks, own, matches(world))
 
     errors = served.run(work)
     assert all(isinstance(one, WorkError) and one.shared for one in errors), errors
-    assert f"after {RESTARTS} new starts" in str(errors[0]) == str(errors[1])
+    assert "after 1 new starts" in str(errors[0]) == str(errors[1])
 
 
 def test_all_ranks_are_told_what_the_first_one_refuses(served: Served) -> None:
