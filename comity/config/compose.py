@@ -169,12 +169,6 @@ def _check_engine(config: Config) -> None:
             "engine=vllm needs engine.url (a running server) or engine.python (an environment with "
             "vLLM, from which one is started), and not both"
         )
-    given = engine.url if isinstance(engine.url, list) else [engine.url]
-    if engine.python is None and not (given and all(isinstance(one, str) for one in given)):
-        raise ComityError(
-            f"engine.url: {engine.url!r} is neither the address of a server "
-            "(http://127.0.0.1:8000) nor a list of addresses"
-        )
     if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
         raise ComityError("engine=vllm plays without dropout; use adapter.dropout_in=learning")
     if config.model.quantization is not None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comity.config.limits import limited
-from comity.errors import lookup
+from comity.errors import ComityError, lookup
 
 ACTIVATION_CHECKPOINTING = {
     "auto": "if what an update keeps otherwise is predicted not to fit into the free memory",
@@ -100,6 +100,12 @@ class EngineConfig:
         lookup("engine", self.name, ENGINES)
         lookup("engine.decoding", self.decoding, DECODING)
         lookup("engine.scored", self.scored, SCORED)
+        given = self.url if isinstance(self.url, list) else [self.url]
+        if self.url is not None and not (given and all(isinstance(one, str) for one in given)):
+            raise ComityError(
+                f"engine.url: {self.url!r} is neither the address of a server "
+                "(http://127.0.0.1:8000) nor a list of addresses"
+            )
 
     @property
     def urls(self) -> list[str]:

@@ -41,6 +41,8 @@ from tests.vllm_twin import make_twin, server_program, serving
         (["engine=vllm", "engine.url=http://x", "model.quantization=nf4"], "plain weights"),
         (["engine.scored=vllm"], "engine.scored=vllm needs engine=vllm"),
         (["engine=vllm", "engine.url=http://x", "engine.scored=remote"], "engine.scored"),
+        (["engine=vllm", "engine.url=[]"], "nor a list of addresses"),
+        (["engine=vllm", "engine.url=8000"], "8000 is neither the address of a server"),
         (["engine=vlm"], "engine"),
     ],
 )
