@@ -59,6 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+assert "RANK" not in os.environ, "it takes itself for a rank"
 direct.open(twin + "/start").read()
 pathlib.Path(folder, "pids").open("a").write(f"{{os.getpid()}}\\n")
 address = given["--host"], int(given["--port"])
@@ -108,7 +109,7 @@ class VllmTwin:
         self.cut: int | None = None
         """Tokens after which every answer ends."""
         self.failures = 0
-        """New starts until the server works; before, it refuses completions and has no adapters."""
+        """New starts until the server works; before, it refuses completions and adapters."""
         self.starts = 0
         """Servers in front of it (`server_program`) that were started so far."""
         self.crash_at = 0
@@ -137,6 +138,8 @@ class VllmTwin:
         with self._lock:
             if path == "/v1/load_lora_adapter":
                 name = body["lora_name"]
+                if self.failures > 0:
+                    return 500, {"error": {"message": "EngineDeadError"}}
                 if name in self.engine.adapters.names:
                     return 400, {"error": {"message": f"{name} is loaded already"}}
                 rank = json.loads(Path(body["lora_path"], "adapter_config.json").read_text())["r"]

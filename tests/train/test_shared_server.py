@@ -61,15 +61,6 @@ class Served:
 
         return on_ranks(2, one)
 
-    def alone(self, seeds: range, change: int | None = None) -> list[list[int]]:
-        """What one process samples, after a change of the adapter."""
-        world = World(self.folder)
-        world.add("learner", 1)
-        if change is not None:
-            world.change("learner", change)
-        text_engines.choose_text_engine(world.engine, self.config(), world.chat.tokenizer)
-        return sample(world, seeds)
-
 
 def matches(world: World) -> Any:
     """Matches that the learner plays."""
@@ -112,8 +103,13 @@ def test_one_rank_loads_an_adapter_for_all(served: Served) -> None:
     assert "check" in check and first != second
     asked = [body["model"] for body in served.twin.bodies if body["model"] != "base"]
     assert asked == [first] * 4 + [second] * 2
-    assert zero[0] + one[0] == zero[1] + one[1] == served.alone(range(2))
-    assert zero[2] + one[2] == served.alone(range(2), 2)
+    # The same as one process asks for.
+    world = World(served.folder)
+    world.add("learner", 1)
+    text_engines.choose_text_engine(world.engine, served.config(), world.chat.tokenizer)
+    assert zero[0] + one[0] == zero[1] + one[1] == sample(world, range(2))
+    world.change("learner", 2)
+    assert zero[2] + one[2] == sample(world, range(2))
 
 
 def test_the_server_scores_answers_for_all_ranks(served: Served) -> None:
@@ -145,7 +141,7 @@ def test_a_rank_that_loses_the_server_works_again_and_the_others_keep_their_work
     worked: list[int] = []
     zero_has_finished = Event()
 
-    def work(ranks: ThreadRank, world: World) -> list[list[int]]:
+    def work(ranks: ThreadRank, world: World) -> list[list[list[int]]]:
         def own() -> list[list[int]]:
             worked.append(ranks.rank)
             if ranks.rank == 1 and worked.count(1) == 1:
@@ -156,13 +152,38 @@ def test_a_rank_that_loses_the_server_works_again_and_the_others_keep_their_work
                 zero_has_finished.set()
             return found
 
-        return text_engines.with_servers(ranks, own, matches(world))
+        return [together(ranks, world), text_engines.with_servers(ranks, own, matches(world))]
 
-    zero, one = served.run(work)
+    for undisturbed, found in served.run(work):
+        assert found == undisturbed
     assert sorted(worked) == [0, 1, 1]
     first, again = (name for name in served.twin.loaded if "learner" in name)
     assert first == again  # The same weights.
-    assert zero + one == served.alone(range(2))
+
+
+def test_a_server_that_ended_during_an_update_is_found_when_adapters_are_loaded(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconnect, reconnected = server_beside.ServerBeside.reconnect, []
+
+    def again(self: Any, error: Any) -> Any:
+        reconnected.append(str(error))
+        served.twin.failures = 0
+        return reconnect(self, error)
+
+    monkeypatch.setattr(server_beside.ServerBeside, "reconnect", again)
+
+    def work(ranks: ThreadRank, world: World) -> list[list[list[int]]]:
+        found = [together(ranks, world)]
+        world.change("learner", 2)
+        if ranks.rank == 0:
+            served.twin.forget()
+            served.twin.failures = 1
+        return [*found, together(ranks, world)]
+
+    zero, one = served.run(work)
+    assert zero[0] != zero[1] and one[0] != one[1]
+    assert len(reconnected) == 1 and "load_lora_adapter" in reconnected[0]
 
 
 def test_a_server_is_lost_a_bounded_number_of_times(

@@ -55,7 +55,7 @@ class VllmServer:
             *("--structured-outputs-config.backend", "guidance"),
             *options,
         ]
-        # vLLM has processes of its own, which are no ranks of ours.
+        # vLLM has ranks of its own, which torch would let wait for a store of ours.
         environment = without_launcher(os.environ)
         environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         environment.pop("PYTHONPATH", None)  # Its packages are its own.
