@@ -2,8 +2,10 @@
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from comity.experiments.build import Experiment
 from comity.experiments.resume import seed_libraries
 from comity.experiments.rules import check_ranks, check_training
 from comity.experiments.run_writer import RunWriter
+from comity.experiments.text_engines import with_servers
 from comity.games.base import Game
 from comity.learning.advantages import StepRewards, estimate_advantages
 from comity.learning.algorithms.reinforce import Reinforce
@@ -118,12 +121,15 @@ def train_run(
             own = share_matches(len(matches), config.group_size, ranks)
             needs_alternatives = getattr(rules.algorithm, "needs_alternatives", False)
             game = experiment.game(iteration)
-            with ranks.together():
-                mine = matches[own.start : own.stop]
-                rollout = play(game, mine, iteration, task.playing, keep=needs_alternatives)
+            mine = matches[own.start : own.stop]
+            rollout = with_servers(
+                ranks,
+                partial(play, game, mine, iteration, task.playing, keep=needs_alternatives),
+                matches,
+            )
             rollout = gather_rollout(rollout, ranks)
             tokens_played = ranks.total(experiment.engine.tokens_computed - computed)
-            served = experiment.engine.served - served
+            served = sum(ranks.gather(experiment.engine.served - served), Counter())
             # Before the update, because follow-up questions are for the policies that played.
             answers, conversations = follow_ups(rollout, matches, iteration, config, ranks)
             played = time.perf_counter()
@@ -184,9 +190,12 @@ def follow_ups(
     """
     record, last = config.record, iteration == config.iterations - 1
     due = iteration % (record.every * record.followup_every) == 0 or last
-    if not due or not record.followups or not ranks.first:
+    if not due or not record.followups:
         return [], []
-    return follow_up(rollout, matches[: record.followups], record.questions, record.followup_tokens)
+    asked = matches[: record.followups] if ranks.first else []
+    return with_servers(
+        ranks, partial(follow_up, rollout, asked, record.questions, record.followup_tokens)
+    )
 
 
 def credit(
@@ -230,12 +239,16 @@ def alternative_returns(
     if rollout.runner is None:
         return None
     game = experiment.rules.game
-    returns = counterfactual_returns(
-        rollout.runner,
-        lambda played: reward(played, game),
-        algorithm.discount,
-        algorithm.alternatives,
-        algorithm.branch_depth,
+    returns = with_servers(
+        experiment.ranks,
+        partial(
+            counterfactual_returns,
+            rollout.runner,
+            lambda played: reward(played, game),
+            algorithm.discount,
+            algorithm.alternatives,
+            algorithm.branch_depth,
+        ),
     )
     rollout.release()
     parts = experiment.ranks.gather(returns)

@@ -7,10 +7,10 @@ everything between a session and the server is used: requests, names, folders, r
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,62 @@ from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
 from comity.engines.local.sampling import SampleRequest
 from comity.engines.vllm.check import local_logprobs
+
+CRASH = 599
+"""The status by which the twin ends the server in front of it."""
+
+IN_FRONT = f"""
+import http.server, os, pathlib, sys, urllib.error, urllib.request
+
+twin, folder, *arguments = sys.argv[1:]
+given = dict(zip(arguments, arguments[1:]))
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({{}}))
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length) if self.command == "POST" else None
+        kind = {{"Content-Type": "application/json"}}
+        try:
+            asked = urllib.request.Request(twin + self.path, body, kind)
+            with direct.open(asked) as answer:
+                status, text = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, text = error.code, error.read()
+        if status == {CRASH}:
+            os._exit(1)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+assert "RANK" not in os.environ, "it takes itself for a rank"
+direct.open(twin + "/start").read()
+pathlib.Path(folder, "pids").open("a").write(f"{{os.getpid()}}\\n")
+address = given["--host"], int(given["--port"])
+http.server.ThreadingHTTPServer(address, Handler).serve_forever()
+"""
+"""A server that asks the twin, started in a twentieth of the time that one of its own takes."""
+
+
+def server_program(folder: Path, url: str) -> Path:
+    """An `engine.python` whose server asks the twin at `url`; the servers' ids are in `pids`."""
+    script, program = folder / "in_front.py", folder / "python"
+    script.write_text(IN_FRONT)
+    program.write_text(
+        '#!/bin/sh\nif [ "$1" = -c ]; then exit 0; fi\nshift 2\n'
+        f'exec "{sys.executable}" -IS "{script}" "{url}" "{folder}" "$@"\n'
+    )
+    program.chmod(0o755)
+    return program
 
 
 class VllmTwin:
@@ -53,7 +109,11 @@ class VllmTwin:
         self.cut: int | None = None
         """Tokens after which every answer ends."""
         self.failures = 0
-        """New starts until the server works; before, it refuses completions and has no adapters."""
+        """New starts until the server works; before, it refuses completions and adapters."""
+        self.starts = 0
+        """Servers in front of it (`server_program`) that were started so far."""
+        self.crash_at = 0
+        """Number of the completion at which the server in front of it ends, from 1; 0: none."""
         self._lock = Lock()
 
     def forget(self) -> None:
@@ -64,6 +124,11 @@ class VllmTwin:
     def get(self, path: str) -> tuple[int, Any]:
         if path == "/health":
             return (200 if self.failures <= 0 else 503), {}
+        if path == "/start":
+            with self._lock:
+                self.forget()
+                self.starts += 1
+            return 200, {}
         if self.owner is None:
             return 404, {"error": {"message": "Not Found"}}
         base = {"id": "base", "owned_by": self.owner, "parent": None}
@@ -73,6 +138,8 @@ class VllmTwin:
         with self._lock:
             if path == "/v1/load_lora_adapter":
                 name = body["lora_name"]
+                if self.failures > 0:
+                    return 500, {"error": {"message": "EngineDeadError"}}
                 if name in self.engine.adapters.names:
                     return 400, {"error": {"message": f"{name} is loaded already"}}
                 rank = json.loads(Path(body["lora_path"], "adapter_config.json").read_text())["r"]
@@ -120,6 +187,8 @@ class VllmTwin:
             self.forget()
             return 500, {"error": {"message": "EngineDeadError"}}
         self.bodies.append(body)
+        if len(self.bodies) == self.crash_at:
+            return CRASH, {}
         adapter = None if body["model"] == "base" else body["model"]
         if adapter is not None and adapter not in self.engine.adapters.names:
             return 404, {"error": {"message": f"The model `{adapter}` does not exist."}}
@@ -191,7 +260,8 @@ def serving(twin: VllmTwin, port: int = 0) -> Iterator[str]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
-            self.wfile.write(text)
+            with suppress(OSError):  # Who asked may have been killed meanwhile.
+                self.wfile.write(text)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -205,9 +275,3 @@ def serving(twin: VllmTwin, port: int = 0) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-if __name__ == "__main__":  # In the place of `vllm.entrypoints.openai.api_server`.
-    given = dict(zip(sys.argv[1:], sys.argv[2:], strict=False))
-    with serving(make_twin(Path(given["--model"])), int(given["--port"])):
-        Event().wait()

@@ -61,7 +61,7 @@ def check(config: Config) -> None:
 
 
 def _check_engine(config: Config) -> None:
-    """Raises `ComityError` unless a vLLM engine names one server, and has no dropout in play.
+    """Raises `ComityError` unless a vLLM engine names its server, and has no dropout in play.
 
     Only with one can answers be scored elsewhere.
     """

@@ -1,9 +1,10 @@
 """The config of the base model and of the engine that samples its text."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from comity.config.limits import limited
-from comity.errors import lookup
+from comity.errors import ComityError, lookup
 
 ACTIVATION_CHECKPOINTING = {
     "auto": "if what an update keeps otherwise is predicted not to fit into the free memory",
@@ -82,11 +83,12 @@ class EngineConfig:
     """local: how text is sampled token by token, one of `DECODING`."""
     scored: str = "local"
     """vllm: where answers from a list are scored, one of `SCORED`."""
-    url: str | None = None
-    """vllm: a running server (http://127.0.0.1:8000). It must read the folder `adapters`."""
+    url: Any = None
+    """vllm: a running server (http://127.0.0.1:8000), or a list of them, of which each rank asks
+    one. They must read the folder `adapters`."""
     python: str | None = None
-    """vllm: Python of an environment with vLLM, or its folder; a server is started from it, and
-    ended with the run."""
+    """vllm: Python of an environment with vLLM, or its folder; a server is started from it (several
+    ranks: one on every machine), and ended with the run."""
     adapters: str | None = None
     """Folder through which adapters reach the server; null: a temporary one."""
     options: list[str] = field(default_factory=list)
@@ -98,3 +100,14 @@ class EngineConfig:
         lookup("engine", self.name, ENGINES)
         lookup("engine.decoding", self.decoding, DECODING)
         lookup("engine.scored", self.scored, SCORED)
+        given = self.url if isinstance(self.url, list) else [self.url]
+        if self.url is not None and not (given and all(isinstance(one, str) for one in given)):
+            raise ComityError(
+                f"engine.url: {self.url!r} is neither the address of a server "
+                "(http://127.0.0.1:8000) nor a list of addresses"
+            )
+
+    @property
+    def urls(self) -> list[str]:
+        """The running servers; empty where one is started."""
+        return [self.url] if isinstance(self.url, str) else list(self.url or ())

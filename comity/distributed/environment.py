@@ -4,14 +4,21 @@ Other launchers that set the same variables work, too. Does not import torch.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from comity.errors import ComityError
 
 REQUIRED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables that torchrun sets for every process."""
 
+LAUNCHER = (
+    *(*REQUIRED, "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
+    *("ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE"),
+)
+"""All that torchrun sets, beside those that begin with `TORCHELASTIC_`."""
+
 _left_by_error = False
+_at_end: list[Callable[[], object]] = []
 
 
 def left_by_error() -> None:
@@ -24,10 +31,27 @@ def end_process(code: int) -> None:
     """End a process that left its group by an error at once, without any destructor.
 
     The others leave at the same time, and gloo's threads abort a process (signal 6) whose
-    connections are closed while it takes the group down. Returns in any other process.
+    connections are closed while it takes the group down. What was given to `before_end` is called.
+    Returns in any other process.
     """
     if _left_by_error:
+        for call in _at_end:
+            call()
         os._exit(code)
+
+
+def before_end(call: Callable[[], object]) -> None:
+    """Call it before `end_process` ends the process, which calls no exit functions."""
+    _at_end.append(call)
+
+
+def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without the launcher's variables, for programs that are no ranks."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in LAUNCHER and not name.startswith("TORCHELASTIC_")
+    }
 
 
 def world_size() -> int:

@@ -68,7 +68,8 @@ def language_models(
 ) -> LanguageModelBackend:
     """The backend of all language-model players.
 
-    `ranks`: the processes that train together, among which `model.sharding` divides the model.
+    `ranks`: the processes that train together, among which `model.sharding` divides the model, and
+    which share a vLLM server.
     """
     model: ModelConfig = config.model
     if model.threads is not None:
@@ -81,7 +82,7 @@ def language_models(
     shards = ALONE if model.sharding == "none" else ranks
     engine = shared_engine(model.name, model.dtype, model.device, model.quantization, shards)
     engine.choose_decoding(config.engine.decoding)
-    on_server = choose_text_engine(engine, config, chat.tokenizer)
+    on_server = choose_text_engine(engine, config, chat.tokenizer, ranks)
     chat = chat.for_vocabulary(engine.head.vocabulary, rules.prompt.labels(rules.game))
     models = LanguageModelBackend(
         engine, chat, rules.prompt, rules.answer, exploration=rules.exploration

@@ -183,11 +183,6 @@ def check_ranks(config: Config, ranks: ProcessGroup) -> None:
             "models behind an API answer one process, which keeps their answers, not "
             f"{ranks.size} ranks; start without torchrun"
         )
-    if config.engine.name != "local":
-        raise ComityError(
-            f"engine={config.engine.name} serves one process, not {ranks.size} ranks; set "
-            "engine=local, or start without torchrun"
-        )
     if config.algorithm.get("normalization") == "minibatch":
         raise ComityError(
             "algorithm.normalization=minibatch depends on how a batch is divided, and "

@@ -1,5 +1,6 @@
 """What several ranks refuse, and how they divide the matches."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from comity.cli import main
-from comity.distributed.environment import rank, world_size
+from comity.distributed.environment import rank, without_launcher, world_size
 from comity.distributed.process_group import ALONE, ProcessGroup, TorchProcessGroup
 from comity.errors import ComityError, ComityWarning
 from comity.experiments.rules import check_ranks
@@ -52,6 +53,14 @@ def test_a_variable_alone_is_no_launcher(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (world_size(), rank()) == (1, 0)
     torchrun(monkeypatch, rank=3, size=8)
     assert (world_size(), rank()) == (8, 3)
+
+
+def test_other_programs_do_not_take_themselves_for_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dict(os.environ)
+    torchrun(monkeypatch, rank=1)
+    for name in ("TORCHELASTIC_USE_AGENT_STORE", "ROLE_RANK", "GROUP_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    assert without_launcher(os.environ) == before
 
 
 @pytest.mark.parametrize(

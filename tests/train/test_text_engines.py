@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -22,7 +21,7 @@ from comity.experiments import text_engines
 from comity.experiments.build import Experiment
 from comity.train import train
 from tests.train.small import decisions, metrics, short_rules
-from tests.vllm_twin import make_twin, serving
+from tests.vllm_twin import make_twin, server_program, serving
 
 
 @pytest.mark.parametrize(
@@ -42,6 +41,8 @@ from tests.vllm_twin import make_twin, serving
         (["engine=vllm", "engine.url=http://x", "model.quantization=nf4"], "plain weights"),
         (["engine.scored=vllm"], "engine.scored=vllm needs engine=vllm"),
         (["engine=vllm", "engine.url=http://x", "engine.scored=remote"], "engine.scored"),
+        (["engine=vllm", "engine.url=[]"], "nor a list of addresses"),
+        (["engine=vllm", "engine.url=8000"], "8000 is neither the address of a server"),
         (["engine=vlm"], "engine"),
     ],
 )
@@ -150,14 +151,8 @@ def test_a_server_that_is_killed_is_started_again(
     alone: None,
 ) -> None:
     """By Comity, which had started it; the run has the numbers of an undisturbed one."""
-    program = tmp_path / "python"
-    # In the place of vLLM's server, the twin.
-    root, twin = Path(__file__).parents[2], f'"{sys.executable}" -m tests.vllm_twin "$@"'
-    program.write_text(
-        f'#!/bin/sh\nif [ "$1" = -c ]; then exit 0; fi\nshift 2\nPYTHONPATH="{root}" exec {twin}\n'
-    )
-    program.chmod(0o755)
     folder = tiny_model("llama")
+    twin = make_twin(folder)
     real, servers, rows = VllmServer.__init__, [], []
 
     def noted(self: VllmServer, *args: Any, **more: Any) -> None:
@@ -174,16 +169,18 @@ def test_a_server_that_is_killed_is_started_again(
         return ask(self, *args)
 
     monkeypatch.setattr(VllmSampler, "sample", sample)
-    for killing in (True, False):
-        output = tmp_path / f"runs-{killing}"
-        run = train(negotiation(folder, output, f"engine.python={program}"), report=False)
-        rows.append([(d.tokens, d.reward) for d in decisions(run)])
-        assert len(metrics(run)) == 2
-    assert len(servers) == 2
-    # Another arm, whose adapter needs another server; there is one at a time.
-    other = negotiation(folder, tmp_path, f"engine.python={program}", "adapter.rank=8")
-    Experiment(other).close()
-    assert [one._process.poll() is None for one in servers] == [False, False, True]
+    with serving(twin) as url:
+        program = server_program(tmp_path, url)
+        for killing in (True, False):
+            output = tmp_path / f"runs-{killing}"
+            run = train(negotiation(folder, output, f"engine.python={program}"), report=False)
+            rows.append([(d.tokens, d.reward) for d in decisions(run)])
+            assert len(metrics(run)) == 2
+        assert len(servers) == 2
+        # Another arm, whose adapter needs another server; there is one at a time.
+        other = negotiation(folder, tmp_path, f"engine.python={program}", "adapter.rank=8")
+        Experiment(other).close()
+        assert [one._process.poll() is None for one in servers] == [False, False, True]
     assert "starting it again" in capsys.readouterr().err
     assert rows[0] == rows[1]
     folders = [server.log.parent for server in servers]

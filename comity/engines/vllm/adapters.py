@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -73,6 +73,38 @@ class ServedAdapters:
             self._client.unload_adapter(name)
         finally:
             shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+class PublishedAdapters:
+    """The adapters that one of several ranks has loaded on the server for all of them."""
+
+    def __init__(self, base: str) -> None:
+        """`base`: the served base model's name."""
+        self._base = base
+        self._published: Mapping[str, str] = {}
+
+    def know(self, published: Mapping[str, str]) -> None:
+        """From now on these, the server's names by `served_name`, and no others."""
+        self._published = published
+
+    def names(self, engine: Engine, adapters: Collection[str | None]) -> dict[str | None, str]:
+        """The server's name of each adapter with its present weights."""
+        found: dict[str | None, str] = {}
+        for adapter in adapters:
+            if adapter is None:
+                found[adapter] = self._base
+                continue
+            if (name := self._published.get(served_name(engine, adapter))) is None:
+                raise WorkError(f"the weights of the adapter {adapter} are not on the vLLM server")
+            found[adapter] = name
+        return found
+
+    def move(self, client: VllmClient, base: str) -> None:
+        """Go on with another connection, which has none of the adapters."""
+        self._base, self._published = base, {}
+
+    def close(self) -> None:
+        """Does nothing: they belong to the rank that has loaded them."""
 
 
 def served_name(engine: Engine, adapter: str) -> str:

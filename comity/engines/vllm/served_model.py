@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from comity.engines.local.engine import Engine
-from comity.engines.vllm.adapters import ServedAdapters
+from comity.engines.vllm.adapters import PublishedAdapters, ServedAdapters
 from comity.engines.vllm.client import ServedBase, ServerLostError, VllmClient
 from comity.errors import WorkError
 
@@ -26,13 +26,15 @@ class ServedModel:
     def __init__(
         self,
         client: VllmClient,
-        adapters: ServedAdapters,
+        adapters: ServedAdapters | PublishedAdapters,
         reconnect: Reconnect | None = None,
         max_tokens: int | None = None,
     ) -> None:
-        """`reconnect`: None where a lost server ends the work."""
+        """`reconnect`: None where `ask` leaves a lost server to its caller."""
         self.max_tokens = max_tokens
         """Tokens of the longest conversation that the server takes; None: any."""
+        self.lost: ServerLostError | None = None
+        """What `ask` raised, until there is a new connection."""
         self._client = client
         self._adapters = adapters
         self._reconnect = reconnect
@@ -60,13 +62,18 @@ class ServedModel:
                 )
             except ServerLostError as error:
                 if self._reconnect is None:
+                    self.lost = error
                     raise
                 if restarts == RESTARTS:
                     raise WorkError(f"{error} (after {RESTARTS} new starts)") from None
-                self._client.close()
-                self._client, base = self._reconnect(error)
-                self._adapters.move(self._client, base.name)
+                self.move(*self._reconnect(error))
         raise AssertionError("unreachable")
+
+    def move(self, client: VllmClient, base: ServedBase) -> None:
+        """Go on with another connection."""
+        self._client.close()
+        self._client, self.lost = client, None
+        self._adapters.move(client, base.name)
 
     def close(self) -> None:
         """Unload our adapters from the server and close the connection."""

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from comity.distributed.environment import without_launcher
 from comity.engines.vllm import guard
 from comity.errors import ComityError
 
@@ -54,7 +55,9 @@ class VllmServer:
             *("--structured-outputs-config.backend", "guidance"),
             *options,
         ]
-        environment = os.environ | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+        # vLLM has ranks of its own, which torch would let wait for a store of ours.
+        environment = without_launcher(os.environ)
+        environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         environment.pop("PYTHONPATH", None)  # Its packages are its own.
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
