@@ -77,7 +77,7 @@ def start(
     launcher: list[str] = []
     others = overrides
     if any(one.startswith(("hydra/launcher=", "hydra.launcher.")) for one in overrides):
-        from comity.commands.study_runs import split_launcher
+        from comity.commands.launchers import split_launcher
 
         launcher, others = split_launcher(overrides)
     if not multirun:  # In a multirun, the launcher starts the combinations.

@@ -3,26 +3,27 @@
 A launcher is one of Hydra's plugins: `joblib` (processes of this machine) or `submitit_slurm`
 (jobs of a SLURM cluster; `submitit_local` is the same without one). A job is a run: it reads its
 config from the study's `study.json`, trains or resumes the run in its folder and says whether it
-failed. The process that launched the jobs waits for them. What is finished is not launched again.
+failed. The process that launched the jobs waits for them. What is finished is not launched again,
+and jobs that an earlier command left in SLURM's queue are waited for first.
 """
 
-import importlib.util
 import os
 import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from comity.commands.slurm_jobs import JobQueue, cancelling, earlier_jobs, watched
 from comity.config.schema import Config
+from comity.distributed.joining import bind_device, joined
 from comity.errors import ComityError, WorkError, one_line
 from comity.experiments.build import Experiment
+from comity.experiments.rules import check_ranks
 from comity.experiments.study_configs import kept_configs
 from comity.learning.state.checkpoints import Checkpoints
 from comity.runs.folder import RunFolder, stored_config
@@ -54,17 +55,32 @@ def iterations_done(run: Path) -> int:
 
 
 def train_arm(config: Config, path: Path, title: str, progress: Progress, study: Path) -> None:
-    """Train or resume one arm with one seed; a finished run is skipped."""
-    if (path / "config.yaml").is_file():
-        run = RunFolder.open(path, config)
-    else:
-        run = RunFolder.create(config, root=path.parent, name=path.name)
-    with run:
-        if is_finished(run.path, config):
+    """Train or resume one arm with one seed; a finished run is skipped.
+
+    Ranks of a job (`tasks_per_node` of a SLURM launcher) train it together.
+    """
+    with ExitStack() as stack:
+        ranks = stack.enter_context(joined())
+        run: RunFolder | None = None
+        with ranks.together():
+            if ranks.first:
+                run = stack.enter_context(_run_folder(config, path))
+        if ranks.broadcast(run is not None and is_finished(run.path, config)):
             progress.say(f"{title}  already finished")
             return
-        with Experiment(located(config, run.path, study)) as experiment:
-            train_run(run, experiment, progress, title)
+        with ranks.together():
+            check_ranks(config, ranks)
+            bind_device(config.model.device, ranks)
+            experiment = stack.enter_context(Experiment(located(config, path, study), ranks))
+        ranks.use_device(experiment.engine.device)
+        train_run(run, experiment, progress, title)
+
+
+def _run_folder(config: Config, path: Path) -> RunFolder:
+    """The folder of a run, new or to be continued."""
+    if (path / "config.yaml").is_file():
+        return RunFolder.open(path, config)
+    return RunFolder.create(config, root=path.parent, name=path.name)
 
 
 def is_finished(run: Path, config: Config) -> bool:
@@ -88,7 +104,7 @@ class Failure:
 
 
 def train_side_by_side(
-    folder: Path,
+    folder: RunFolder,
     configs: Mapping[str, Mapping[int, Config]],
     arms: Arms,
     launcher: Sequence[str],
@@ -108,16 +124,33 @@ def train_side_by_side(
     if not unfinished:
         return
     total = sum(configs[arm][seed].iterations for arm, seed in every)
-    with progress.task("whole study", total) as task, _counting(task, arms):
+    again = f"{RunFolder.resuming(folder.path)} {shlex.join(launcher)}"
+    names = [f"{arm}/seed-{seed}" for arm, seed in unfinished]
+    with (
+        progress.task("whole study", total) as task,
+        watched(folder.path / JOBS, launcher) as jobs,
+        _counting(task, arms, jobs.describe),
+    ):
         try:
-            results = _launch(folder, [f"{arm}/seed-{seed}" for arm, seed in unfinished], launcher)
+            results = _launch(folder.path, names, launcher)
         except ComityError:
             raise
+        except KeyboardInterrupt:
+            folder.resume_with = f"{again}{_going_on(jobs)}"
+            raise
         except Exception as error:  # Of a plugin: every launcher has errors of its own.
+            try:
+                jobs.wait()
+            except KeyboardInterrupt:
+                folder.resume_with = f"{again}{_going_on(jobs)}"
+                raise
+            left = [
+                (title_of(arm, seed), place)
+                for place, (arm, seed) in enumerate(unfinished)
+                if not is_finished(arms[arm][seed], configs[arm][seed])
+            ]
             raise WorkError(
-                f"a job of the launcher was ended from outside, or could not start "
-                f"({type(error).__name__}: {one_line(error)[:160]}); continue with: "
-                f"{RunFolder.resuming(folder)} {shlex.join(launcher)}"
+                f"{_what_ended(error, left, jobs, launcher)}; continue with: {again}"
             ) from error
     failures = [one for one in results if one is not None]
     if not failures:
@@ -127,14 +160,66 @@ def train_side_by_side(
     raise kind(f"{len(failures)} of {len(unfinished)} runs failed; {first.title}: {first.text}")
 
 
+def finish_earlier_jobs(folder: RunFolder, arms: Arms, total: int, progress: Progress) -> None:
+    """Wait for the jobs of this study that are still in SLURM's queue.
+
+    `total`: iterations of all runs.
+    """
+    jobs = earlier_jobs(folder.path / JOBS)
+    if not jobs.live:
+        return
+    progress.say(
+        f"{len(jobs.live)} jobs of this study are still in SLURM's queue; waiting for them (to end "
+        f"them: {cancelling(jobs.live)})"
+    )
+    with progress.task("whole study", total) as task, _counting(task, arms, jobs.describe):
+        try:
+            jobs.wait()
+        except KeyboardInterrupt:
+            folder.resume_with = f"{RunFolder.resuming(folder.path)}{_going_on(jobs)}"
+            raise
+
+
+def _going_on(jobs: JobQueue) -> str:
+    """What happens to the jobs when the command that waits for them ends."""
+    if not jobs.live:
+        return ""
+    return f" (SLURM goes on with {len(jobs.live)} jobs; to end them: {cancelling(jobs.live)})"
+
+
+def _what_ended(
+    error: Exception, left: Sequence[tuple[str, int]], jobs: JobQueue, launcher: Sequence[str]
+) -> str:
+    """Why a launcher failed. `left`: unfinished runs with their place among the jobs."""
+    standing = list(jobs.standing.items())
+    if standing and left:
+        title, place = left[0]
+        job, one = standing[place]
+        why = f" ({one.reason})" if one.reason not in ("", "None") else ""
+        return (
+            f"{len(left)} of {len(standing)} jobs ended before their runs were finished; {title}: "
+            f"job {job} is {one.state}{why}"
+        )
+    text = one_line(error)
+    if "hydra/launcher=submitit_slurm" in launcher and not standing:
+        return f"SLURM refused the jobs: {text.replace('sbatch: error: ', '')[:300]}"
+    return (
+        "a job of the launcher was ended from outside, or could not start "
+        f"({type(error).__name__}: {text[:160]})"
+    )
+
+
 def _seeds(arms: Arms) -> list[int]:
     """All seeds, in order: a study that is stopped has complete seeds."""
     return list(dict.fromkeys(seed for runs in arms.values() for seed in runs))
 
 
 @contextmanager
-def _counting(task: Task, arms: Arms) -> Iterator[None]:
-    """Inside the block, the task shows the iterations that all runs have recorded."""
+def _counting(task: Task, arms: Arms, doing: Callable[[], str]) -> Iterator[None]:
+    """Inside the block, the task shows the iterations that all runs have recorded.
+
+    `doing`: how the jobs stand.
+    """
     stop, seen = Event(), 0
 
     def count() -> None:
@@ -148,6 +233,7 @@ def _counting(task: Task, arms: Arms) -> Iterator[None]:
     def watch() -> None:
         while not stop.wait(POLL):
             count()
+            task.waiting(doing())
 
     watcher = Thread(target=watch, daemon=True)
     watcher.start()
@@ -202,58 +288,11 @@ def train_job(tree: DictConfig, folder: str, parent: int) -> Failure | None:
     except ComityError as error:
         return Failure(title, str(error), error.exit_code)
     except Exception as error:
-        return Failure(title, f"{type(error).__name__}: {one_line(error)}", WorkError.exit_code)
+        text = f"{type(error).__name__}: {one_line(error)}"
+        if type(error).__name__ == "UncompletedJobError":  # Submitit's, when SLURM's signal comes.
+            text = (
+                "its job reached its time limit (hydra.launcher.timeout_min); it goes on from its "
+                f"last checkpoint with: {RunFolder.resuming(study)} and the launcher"
+            )
+        return Failure(title, text, WorkError.exit_code)
     return None
-
-
-PLUGINS = {
-    "joblib": ("hydra_joblib_launcher", "joblib"),
-    "submitit_local": ("hydra_submitit_launcher", "slurm"),
-    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
-}
-"""Launchers with their package below `hydra_plugins` and the extra that installs it."""
-
-
-def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The overrides that choose and set a launcher, and the others.
-
-    Raises `ComityError` for a launcher that is unknown or not installed, and for parameters that
-    it does not have.
-    """
-    chosen = [one for one in overrides if one.startswith("hydra/launcher=")]
-    given = [one for one in overrides if one.startswith("hydra.launcher.")]
-    if given and not chosen:
-        raise ComityError(f"{given[0]} sets a launcher; choose one: hydra/launcher=joblib")
-    for one in chosen:
-        check_launcher(one.partition("=")[2])
-    if chosen:
-        check_settings([*chosen, *given])
-    others = [one for one in overrides if one not in chosen and one not in given]
-    return [*chosen, *given], others
-
-
-def check_launcher(name: str) -> None:
-    """Raises `ComityError` for a known launcher whose plugin is not installed."""
-    package, extra = PLUGINS.get(name, ("", ""))
-    if not package:
-        return
-    try:
-        found = importlib.util.find_spec(f"hydra_plugins.{package}")
-    except ModuleNotFoundError:  # There are no plugins at all.
-        found = None
-    if found is None:
-        raise ComityError(
-            f"hydra/launcher={name} is a plugin that is not installed; run: "
-            f"{sys.executable} -m pip install 'comity[{extra}]'"
-        )
-
-
-def check_settings(launcher: Sequence[str]) -> None:
-    """Raises `ComityError` for an unknown launcher, and for parameters that it does not have."""
-    from comity.config.errors import plain_errors
-    from comity.config.sources import beside_hydra, check_overrides, new_hydra
-
-    with plain_errors(), beside_hydra():
-        check_overrides(launcher, chooses=True)
-        loader = new_hydra(None).config_loader
-        loader.load_configuration(None, ["hydra.mode=MULTIRUN", *launcher], RunMode.MULTIRUN)

@@ -12,10 +12,13 @@ from joblib.externals.loky import get_reusable_executor
 
 import comity.commands.study_runs
 from comity.cli import main
-from comity.commands.study_runs import is_finished, split_launcher, train_job
+from comity.commands.launchers import split_launcher
+from comity.commands.study_runs import is_finished, train_job
 from comity.errors import ComityError
 from comity.runs.folder import stored_config
+from tests.forked import Forked
 from tests.train.small import metrics, only_folder, overrides
+from tests.train.srun import ROOT, free_port, step
 
 CHANGES = (
     "iterations=2",
@@ -122,6 +125,35 @@ def test_a_job_trains_the_run_that_it_is_given(finished: Path, tmp_path: Path) -
     assert train_job(OmegaConf.create({"run": RUNS[3]}), str(folder), 0) is None
     assert is_finished(folder / RUNS[3], config)
     assert metrics(folder / RUNS[3]) == metrics(finished / RUNS[3])
+
+
+JOB = """
+import sys
+from omegaconf import OmegaConf
+from comity.commands.study_runs import train_job
+failure = train_job(OmegaConf.create({"run": sys.argv[2]}), sys.argv[1], 0)
+print(failure)
+"""
+
+
+@pytest.mark.slow
+def test_the_tasks_of_a_job_are_ranks_of_its_run(finished: Path, tmp_path: Path) -> None:
+    """As of `hydra.launcher.tasks_per_node=2`."""
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / RUNS[3])
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    tasks = [
+        Forked(["-c", JOB, str(folder), RUNS[3]], {**os.environ, **step(rank), **port}, ROOT)
+        for rank in range(2)
+    ]
+    assert [one.communicate(timeout=120)[0] for one in tasks] == ["None\n", "None\n"]
+    assert is_finished(folder / RUNS[3], stored_config(finished / RUNS[3]))
+    rows = metrics(folder / RUNS[3])
+    assert [row["ranks"]["count"] for row in rows] == [2, 2]
+    assert [row["outcomes"] for row in rows] == [
+        row["outcomes"] for row in metrics(finished / RUNS[3])
+    ]
 
 
 def test_a_job_says_what_went_wrong_instead_of_raising_it(finished: Path, tmp_path: Path) -> None:
