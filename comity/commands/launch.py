@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from comity.commands.slurm_jobs import check_slurm, watched
 from comity.config.compose import (
     EXPERIMENT,
     AnyConfig,
@@ -80,6 +81,8 @@ def start(
         from comity.commands.launchers import split_launcher
 
         launcher, others = split_launcher(overrides)
+        if not is_dry:
+            check_slurm(launcher)
     if not multirun:  # In a multirun, the launcher starts the combinations.
         overrides = others
     if resume is not None:
@@ -252,7 +255,7 @@ def _sweep(
             # Raised into Hydra, it would be printed twice.
             jobs.failures.append((given, error))
 
-    with plain_errors(schema=kind.schema), beside_hydra():
+    with plain_errors(schema=kind.schema), beside_hydra(), watched(overrides):
         new_hydra(config_dir).multirun(
             primary, task, [*QUIET, *chosen, *with_study(overrides)], with_log_configuration=False
         )

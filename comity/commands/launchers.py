@@ -4,7 +4,6 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-from comity.commands.slurm_jobs import has_slurm
 from comity.errors import ComityError
 
 PLUGINS = {
@@ -34,7 +33,7 @@ def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def check_launcher(name: str) -> None:
-    """Raises `ComityError` for a known launcher whose plugin or commands are not installed."""
+    """Raises `ComityError` for a known launcher whose plugin is not installed."""
     package, extra = PLUGINS.get(name, ("", ""))
     if not package:
         return
@@ -46,11 +45,6 @@ def check_launcher(name: str) -> None:
         raise ComityError(
             f"hydra/launcher={name} is a plugin that is not installed; run: "
             f"{sys.executable} -m pip install 'comity[{extra}]'"
-        )
-    if name == "submitit_slurm" and not has_slurm():
-        raise ComityError(
-            "hydra/launcher=submitit_slurm needs SLURM's commands (sbatch, srun, squeue), which "
-            "are not on this machine; use a login node of the cluster, or hydra/launcher=joblib"
         )
 
 

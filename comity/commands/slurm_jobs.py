@@ -16,6 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from comity.errors import ComityError
+
+CHOICE = "hydra/launcher=submitit_slurm"
+"""The override that chooses SLURM's jobs."""
 RECORD = "slurm-jobs.txt"
 """File with the ids of all jobs that were submitted for a study, one per line."""
 OVER = {
@@ -164,23 +168,45 @@ def earlier_jobs(folder: Path) -> JobQueue:
 
 
 @contextmanager
-def watched(folder: Path, launcher: Sequence[str]) -> Iterator[JobQueue]:
+def watched(launcher: Sequence[str], folder: Path | None = None) -> Iterator[JobQueue]:
     """The jobs that submitit starts on SLURM inside the block; none of other launchers.
 
-    `folder`: of a study, for what its launcher writes.
+    `launcher`: the overrides that choose one; `folder`: of a study, for what its launcher writes.
     """
-    if "hydra/launcher=submitit_slurm" not in launcher:
+    if CHOICE not in launcher:
         yield JobQueue()
         return
     from submitit.slurm.slurm import SlurmJob
 
-    folder.mkdir(exist_ok=True)
-    queue, before = JobQueue(folder / RECORD), SlurmJob.watcher
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+    queue = JobQueue(None if folder is None else folder / RECORD)
+    before = SlurmJob.watcher
     SlurmJob.watcher = queue  # type: ignore[assignment]
     try:
-        yield queue
+        with _tasks_with_their_cpus(launcher):
+            yield queue
     finally:
         SlurmJob.watcher = before
+
+
+@contextmanager
+def _tasks_with_their_cpus(launcher: Sequence[str]) -> Iterator[None]:
+    """Inside the block, jobs are submitted with what gives their tasks all of `cpus_per_task`.
+
+    Since SLURM 22.05 srun does not take this number from the job, and submitit does not name it, so
+    that a task gets one CPU. The variable goes into the jobs' environment.
+    """
+    name, key = "SRUN_CPUS_PER_TASK", "hydra.launcher.cpus_per_task="
+    given = [one.removeprefix(key) for one in launcher if one.startswith(key)]
+    if name in os.environ or not given or not given[-1].isdecimal():
+        yield
+        return
+    os.environ[name] = given[-1]
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def cancelling(jobs: Sequence[str]) -> str:
@@ -188,6 +214,11 @@ def cancelling(jobs: Sequence[str]) -> str:
     return f"scancel {' '.join(dict.fromkeys(job.partition('_')[0] for job in jobs))}"
 
 
-def has_slurm() -> bool:
-    """Whether SLURM's commands are on this machine."""
-    return all(shutil.which(one) for one in ("sbatch", "srun", "squeue"))
+def check_slurm(launcher: Sequence[str]) -> None:
+    """Raises `ComityError` if the launcher needs SLURM and its commands are not here."""
+    commands = ("sbatch", "srun", "squeue")
+    if CHOICE in launcher and any(shutil.which(one) is None for one in commands):
+        raise ComityError(
+            f"{CHOICE} needs SLURM's commands ({', '.join(commands)}), which are not on this "
+            "machine; use a login node of the cluster, or hydra/launcher=joblib"
+        )

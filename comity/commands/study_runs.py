@@ -18,7 +18,7 @@ from threading import Event, Thread
 
 from omegaconf import DictConfig
 
-from comity.commands.slurm_jobs import JobQueue, cancelling, earlier_jobs, watched
+from comity.commands.slurm_jobs import CHOICE, JobQueue, cancelling, earlier_jobs, watched
 from comity.config.schema import Config
 from comity.distributed.joining import bind_device, joined
 from comity.errors import ComityError, WorkError, one_line
@@ -101,6 +101,8 @@ class Failure:
     title: str
     text: str
     exit_code: int
+    can_go_on: bool = False
+    """Whether the run was stopped only, and continues from its last checkpoint."""
 
 
 def train_side_by_side(
@@ -128,7 +130,7 @@ def train_side_by_side(
     names = [f"{arm}/seed-{seed}" for arm, seed in unfinished]
     with (
         progress.task("whole study", total) as task,
-        watched(folder.path / JOBS, launcher) as jobs,
+        watched(launcher, folder.path / JOBS) as jobs,
         _counting(task, arms, jobs.describe),
     ):
         try:
@@ -157,7 +159,9 @@ def train_side_by_side(
         return
     first = failures[0]
     kind = WorkError if first.exit_code == WorkError.exit_code else ComityError
-    raise kind(f"{len(failures)} of {len(unfinished)} runs failed; {first.title}: {first.text}")
+    hint = f"; continue with: {again}" if first.can_go_on else ""
+    what = f"{len(failures)} of {len(unfinished)} runs failed; {first.title}: {first.text}"
+    raise kind(f"{what}{hint}")
 
 
 def finish_earlier_jobs(folder: RunFolder, arms: Arms, total: int, progress: Progress) -> None:
@@ -201,7 +205,7 @@ def _what_ended(
             f"job {job} is {one.state}{why}"
         )
     text = one_line(error)
-    if "hydra/launcher=submitit_slurm" in launcher and not standing:
+    if CHOICE in launcher and not standing:
         return f"SLURM refused the jobs: {text.replace('sbatch: error: ', '')[:300]}"
     return (
         "a job of the launcher was ended from outside, or could not start "
@@ -290,9 +294,7 @@ def train_job(tree: DictConfig, folder: str, parent: int) -> Failure | None:
     except Exception as error:
         text = f"{type(error).__name__}: {one_line(error)}"
         if type(error).__name__ == "UncompletedJobError":  # Submitit's, when SLURM's signal comes.
-            text = (
-                "its job reached its time limit (hydra.launcher.timeout_min); it goes on from its "
-                f"last checkpoint with: {RunFolder.resuming(study)} and the launcher"
-            )
+            text = "its job reached its time limit (hydra.launcher.timeout_min)"
+            return Failure(title, text, WorkError.exit_code, can_go_on=True)
         return Failure(title, text, WorkError.exit_code)
     return None

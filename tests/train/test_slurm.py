@@ -3,26 +3,26 @@
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import comity.commands.slurm_jobs as slurm_jobs
 from comity.cli import main
-from comity.commands.launchers import split_launcher
-from comity.commands.slurm_jobs import JobQueue, Standing, ask_queue, earlier_jobs
+from comity.commands.slurm_jobs import CHOICE, JobQueue, Standing, ask_queue, earlier_jobs
 from comity.commands.study_runs import JOBS
 from comity.distributed.environment import Place, first_host, place
+from comity.distributed.joining import bind_device, check_agreement
+from comity.distributed.process_group import ProcessGroup
 from comity.errors import ComityError
 from tests.forked import Forked
 from tests.train.small import metrics, only_folder, overrides
 from tests.train.srun import ROOT, free_port, step
 from tests.train.test_study_jobs import CHANGES
-
-LAUNCHER = "hydra/launcher=submitit_slurm"
-
 
 # Ranks
 
@@ -200,7 +200,7 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def study(output: Path, *changes: str) -> list[str]:
-    return ["train", "demo", *overrides(output, *CHANGES, LAUNCHER, *changes)]
+    return ["train", "demo", *overrides(output, *CHANGES, CHOICE, *changes)]
 
 
 def test_jobs_that_are_cancelled_end_the_study_without_accounting(
@@ -208,13 +208,19 @@ def test_jobs_that_are_cancelled_end_the_study_without_accounting(
 ) -> None:
     """Submitit asks sacct, which fails without an accounting database, and would wait forever."""
     runs = tmp_path / "runs"
-    more = "hydra.launcher.partition=gpu", "hydra.launcher.array_parallelism=2"
+    (launched / "sbatch").write_text(
+        f"#!/bin/sh\ncp $1 {launched}/job; env > {launched}/env; echo Submitted batch job 7\n"
+    )
+    more = [f"hydra.launcher.{one}" for one in ("partition=gpu", "array_parallelism=2")]
+    more.append("hydra.launcher.cpus_per_task=3")
     assert main(study(runs, *more)) == 1
     *_, line = (said := capsys.readouterr().err).splitlines()
     assert "4 of 4 jobs ended before their runs were finished; own seed 0: job 7_0" in line
-    assert f"CANCELLED; continue with: comity train --resume {only_folder(runs)} {LAUNCHER}" in line
+    assert f"CANCELLED; continue with: comity train --resume {only_folder(runs)} {CHOICE}" in line
     assert "sacct" not in said and "accounting" not in said
     script = (launched / "job").read_text()
+    assert "SRUN_CPUS_PER_TASK=3" in (launched / "env").read_text().splitlines()
+    assert "SRUN_CPUS_PER_TASK" not in os.environ
     assert "--partition=gpu" in script and "--array=0-3%2" in script
 
 
@@ -242,16 +248,16 @@ def test_what_slurm_refuses_and_what_an_interrupt_leaves(
     (launched / "squeue").write_text("#!/bin/sh\nprintf '7_%s|RUNNING|None\\n' 0 1 2 3\n")
     with monkeypatch.context() as patch:
         patch.setattr("submitit.slurm.slurm.SlurmJob.results", interrupted)
-        assert main(["train", "--resume", str(folder), LAUNCHER]) == 130
+        assert main(["train", "--resume", str(folder), CHOICE]) == 130
     *_, line = capsys.readouterr().err.splitlines()
     assert line == (
-        f"comity: interrupted; continue with: comity train --resume {folder} {LAUNCHER} "
+        f"comity: interrupted; continue with: comity train --resume {folder} {CHOICE} "
         "(SLURM goes on with 4 jobs; to end them: scancel 7)"
     )
 
     (launched / "sbatch").write_text(f"#!/bin/sh\n{refuse}\n")
     answers({"7_0": RUNNING, "7_3": RUNNING}, {"7_0": RUNNING}, {"7_0": CANCELLED})
-    assert main(["train", "--resume", str(folder), LAUNCHER]) == 1
+    assert main(["train", "--resume", str(folder), CHOICE]) == 1
     said = capsys.readouterr().err
     assert (
         "2 jobs of this study are still in SLURM's queue; waiting for them (to end them: " in said
@@ -259,7 +265,61 @@ def test_what_slurm_refuses_and_what_an_interrupt_leaves(
     assert said.index("waiting for them") < said.index("SLURM refused the jobs")
 
 
-def test_a_cluster_is_needed_for_jobs_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [[], ["--multirun"]])
+def test_jobs_of_a_cluster_need_its_commands(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_: None)
-    with pytest.raises(ComityError, match=r"needs SLURM's commands .* are not on this machine"):
-        split_launcher([LAUNCHER])
+    assert main(["train", "ipd", CHOICE, f"output={tmp_path}", *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "needs SLURM's commands (sbatch, srun, squeue), which are not on this machine" in line
+
+
+# GPUs
+
+
+class Ranks(ProcessGroup):
+    """Rank 1 of two; `gather` says that the other one is as given."""
+
+    rank, size = 1, 2
+
+    def __init__(self, other: Any) -> None:
+        self.other = other
+
+    def gather(self, value: Any) -> list[Any]:
+        return [self.other, value]
+
+
+@pytest.fixture
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A process that sees one GPU; the numbers of the devices that it was set to."""
+    used: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.set_device", used.append)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(uuid="GPU-1"))
+    return used
+
+
+def test_a_task_that_sees_its_own_gpu_only(
+    one_gpu: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `srun --gpus-per-task 1`: it is number 0 to every task."""
+    here = socket.gethostname()
+    set_all(monkeypatch, step(1))
+    bind_device("auto", Ranks(None))
+    assert one_gpu == [0]
+    check_agreement("", "auto", Ranks(("", (here, "GPU-0"))))
+    check_agreement("", "auto", Ranks(("", ("elsewhere", "GPU-1"))))
+    with pytest.raises(ComityError, match="ranks 0, 1 have the same GPU"):
+        check_agreement("", "auto", Ranks(("", (here, "GPU-1"))))
+
+
+def test_torchruns_ranks_share_no_gpu(one_gpu: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrun = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    set_all(monkeypatch, {**torchrun, "MASTER_ADDR": "a", "MASTER_PORT": "1"})
+    with pytest.raises(ComityError, match="with 1 GPUs; start at most --nproc-per-node 1"):
+        bind_device("auto", Ranks(None))
+    assert not one_gpu

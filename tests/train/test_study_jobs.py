@@ -168,6 +168,29 @@ def test_a_job_says_what_went_wrong_instead_of_raising_it(finished: Path, tmp_pa
     assert "config.yaml" in failure.text and failure.exit_code == 2
 
 
+def test_a_job_at_its_time_limit_says_so(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Submitit raises an error of its own inside the job when SLURM's signal comes."""
+    from omegaconf import OmegaConf
+    from submitit.core.utils import UncompletedJobError
+
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    (folder / RUNS[3] / "metrics.jsonl").unlink()
+
+    def ended(*_: object) -> None:
+        raise UncompletedJobError("Job not requeued because: timed-out too many times.")
+
+    monkeypatch.setattr(comity.commands.study_runs, "train_arm", ended)
+    failure = train_job(OmegaConf.create({"run": RUNS[3]}), str(folder), 0)
+    monkeypatch.setattr(comity.commands.study_runs, "_launch", lambda *_: [failure])
+    assert main(["train", "--resume", str(folder), *LAUNCHERS["submitit_local"]]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "1 of 1 runs failed; utilitarian seed 1: its job reached its time limit" in said
+    assert f"continue with: comity train --resume {folder} hydra/launcher=submitit_local" in said
+
+
 def test_a_study_whose_runs_are_all_finished_launches_nothing(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
