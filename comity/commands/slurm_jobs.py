@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,12 +146,19 @@ class JobQueue:
             parts.append(f"{len(waiting)} queued{why}")
         return f"jobs: {', '.join(parts)}" if parts else ""
 
-    def wait(self) -> None:
-        """Returns once all jobs have ended."""
+    def wait(self, have_done: Callable[[Sequence[int]], bool]) -> None:
+        """Returns once all jobs have ended, or have done what they were for.
+
+        `have_done`: whether the jobs at these places, which SLURM still has, have done it; asked as
+        often as SLURM.
+        """
+        asked = self._asked
         while True:
             self.update_if_long_enough()
-            if not self.live:
+            places = [place for place, job in enumerate(self.standing) if job in self.live]
+            if not places or (self._asked != asked and have_done(places)):
                 return
+            asked = self._asked
             time.sleep(min(1.0, SOONEST))
 
 

@@ -84,7 +84,7 @@ def run_study(config: Config, resume: Path | None = None, launcher: Sequence[str
         }
         keep_configs(folder, config, configs, arms)
         total = sum(one.iterations for runs in configs.values() for one in runs.values())
-        finish_earlier_jobs(folder, arms, total, progress)
+        finish_earlier_jobs(folder, configs, arms, progress)
         before = sum(iterations_done(path) for runs in arms.values() for path in runs.values())
         if launcher:
             train_side_by_side(folder, configs, arms, launcher, progress)

@@ -118,9 +118,7 @@ def train_side_by_side(
     failure with the number of failures, after all jobs have ended.
     """
     every = [(arm, seed) for seed in _seeds(arms) for arm in arms if seed in arms[arm]]
-    unfinished = [
-        (arm, seed) for arm, seed in every if not is_finished(arms[arm][seed], configs[arm][seed])
-    ]
+    unfinished = [every[place] for place in _places(every, configs, arms)]
     if len(unfinished) < len(every):
         progress.say(f"{len(every) - len(unfinished)} of {len(every)} runs already finished")
     if not unfinished:
@@ -132,27 +130,21 @@ def train_side_by_side(
         progress.task("whole study", total) as task,
         watched(launcher, folder.path / JOBS) as jobs,
         _counting(task, arms, jobs.describe),
+        _interruptible(folder, again, jobs),
     ):
         try:
             results = _launch(folder.path, names, launcher)
         except ComityError:
             raise
-        except KeyboardInterrupt:
-            folder.resume_with = f"{again}{_going_on(jobs)}"
-            raise
         except Exception as error:  # Of a plugin: every launcher has errors of its own.
-            try:
-                jobs.wait()
-            except KeyboardInterrupt:
-                folder.resume_with = f"{again}{_going_on(jobs)}"
-                raise
-            left = [
-                (title_of(arm, seed), place)
-                for place, (arm, seed) in enumerate(unfinished)
-                if not is_finished(arms[arm][seed], configs[arm][seed])
-            ]
+            # SLURM can take minutes to notice that a job is gone whose run is finished.
+            jobs.wait(lambda places: not {*places} & {*_places(unfinished, configs, arms)})
+            left = _places(unfinished, configs, arms)
+            if not left:
+                return
+            title = title_of(*unfinished[left[0]])
             raise WorkError(
-                f"{_what_ended(error, left, jobs, launcher)}; continue with: {again}"
+                f"{_what_ended(error, title, left, jobs, launcher)}; continue with: {again}"
             ) from error
     failures = [one for one in results if one is not None]
     if not failures:
@@ -164,41 +156,65 @@ def train_side_by_side(
     raise kind(f"{what}{hint}")
 
 
-def finish_earlier_jobs(folder: RunFolder, arms: Arms, total: int, progress: Progress) -> None:
-    """Wait for the jobs of this study that are still in SLURM's queue.
+def _places(
+    runs: Sequence[tuple[str, int]], configs: Mapping[str, Mapping[int, Config]], arms: Arms
+) -> list[int]:
+    """Places of the unfinished ones in a list of runs."""
+    return [
+        place
+        for place, (arm, seed) in enumerate(runs)
+        if not is_finished(arms[arm][seed], configs[arm][seed])
+    ]
 
-    `total`: iterations of all runs.
-    """
+
+def finish_earlier_jobs(
+    folder: RunFolder,
+    configs: Mapping[str, Mapping[int, Config]],
+    arms: Arms,
+    progress: Progress,
+) -> None:
+    """Wait for the jobs of this study that are still in SLURM's queue."""
     jobs = earlier_jobs(folder.path / JOBS)
     if not jobs.live:
         return
     progress.say(
-        f"{len(jobs.live)} jobs of this study are still in SLURM's queue; waiting for them (to end "
-        f"them: {cancelling(jobs.live)})"
+        f"{_jobs(jobs.live)} of this study still in SLURM's queue; waiting for them "
+        f"(to end them: {cancelling(jobs.live)})"
     )
-    with progress.task("whole study", total) as task, _counting(task, arms, jobs.describe):
-        try:
-            jobs.wait()
-        except KeyboardInterrupt:
-            folder.resume_with = f"{RunFolder.resuming(folder.path)}{_going_on(jobs)}"
-            raise
+    runs = [(arm, seed) for arm in configs for seed in configs[arm]]
+    total = sum(configs[arm][seed].iterations for arm, seed in runs)
+    with (
+        progress.task("whole study", total) as task,
+        _counting(task, arms, jobs.describe),
+        _interruptible(folder, RunFolder.resuming(folder.path), jobs),
+    ):
+        jobs.wait(lambda _: not _places(runs, configs, arms))
 
 
-def _going_on(jobs: JobQueue) -> str:
-    """What happens to the jobs when the command that waits for them ends."""
-    if not jobs.live:
-        return ""
-    return f" (SLURM goes on with {len(jobs.live)} jobs; to end them: {cancelling(jobs.live)})"
+def _jobs(jobs: Sequence[str]) -> str:
+    """Their number: 1 job, 2 jobs."""
+    return f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}"
+
+
+@contextmanager
+def _interruptible(folder: RunFolder, again: str, jobs: JobQueue) -> Iterator[None]:
+    """An interrupt inside the block says what becomes of the jobs; `again`: how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        live = jobs.live
+        going_on = f" (SLURM goes on with {_jobs(live)}; to end them: {cancelling(live)})"
+        folder.resume_with = f"{again}{going_on if live else ''}"
+        raise
 
 
 def _what_ended(
-    error: Exception, left: Sequence[tuple[str, int]], jobs: JobQueue, launcher: Sequence[str]
+    error: Exception, title: str, left: Sequence[int], jobs: JobQueue, launcher: Sequence[str]
 ) -> str:
-    """Why a launcher failed. `left`: unfinished runs with their place among the jobs."""
+    """Why a launcher failed. `left`: places of unfinished runs; `title`: of the first one."""
     standing = list(jobs.standing.items())
-    if standing and left:
-        title, place = left[0]
-        job, one = standing[place]
+    if standing:
+        job, one = standing[left[0]]
         why = f" ({one.reason})" if one.reason not in ("", "None") else ""
         return (
             f"{len(left)} of {len(standing)} jobs ended before their runs were finished; {title}: "

@@ -153,6 +153,19 @@ def test_a_job_is_over_once_slurm_says_so_or_has_forgotten_it(
     assert (tmp_path / "jobs").read_text().split() == ["7", "7_0", "7_1", "7_2"]
 
 
+def test_a_job_that_has_done_its_work_is_not_waited_for(answers: Callable[..., None]) -> None:
+    queue = JobQueue(jobs=["7_0", "7_1"])
+    answers({"7_0": CANCELLED, "7_1": RUNNING})
+    asked: list[list[int]] = []
+
+    def have_done(places: Sequence[int]) -> bool:
+        asked.append([*places])
+        return len(asked) == 2
+
+    queue.wait(have_done)
+    assert asked == [[1], [1]] and queue.live == ["7_1"]
+
+
 def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
     """Scripts of these names, before others on the path."""
     folder.mkdir()
@@ -259,9 +272,7 @@ def test_what_slurm_refuses_and_what_an_interrupt_leaves(
     answers({"7_0": RUNNING, "7_3": RUNNING}, {"7_0": RUNNING}, {"7_0": CANCELLED})
     assert main(["train", "--resume", str(folder), CHOICE]) == 1
     said = capsys.readouterr().err
-    assert (
-        "2 jobs of this study are still in SLURM's queue; waiting for them (to end them: " in said
-    )
+    assert "2 jobs of this study still in SLURM's queue; waiting for them (to end them: " in said
     assert said.index("waiting for them") < said.index("SLURM refused the jobs")
 
 
