@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
-from comity.errors import ComityError
+from comity.errors import ComityError, one_line
+from comity.runs.progress import say
 
 CHOICE = "hydra/launcher=submitit_slurm"
 """The override that chooses SLURM's jobs."""
@@ -198,11 +200,66 @@ def watched(launcher: Sequence[str], folder: Path | None = None) -> Iterator[Job
 
 
 @contextmanager
+def announced(queue: JobQueue, title: str) -> Iterator[None]:
+    """Inside the block, a line says how the jobs stand whenever that has changed."""
+    stop, told = Event(), ""
+
+    def watch() -> None:
+        nonlocal told
+        while not stop.wait(1.0):
+            if (now := queue.describe()) and now != told:
+                say(f"{title}  {now}")
+                told = now
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if queue.live:
+            interrupt.add_note(f"{going_on(queue)}; continue each run with --resume")
+        raise
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def refusal(error: Exception) -> str:
+    """Why sbatch did not take the jobs."""
+    return f"SLURM refused the jobs: {one_line(error).replace('sbatch: error: ', '')[:300]}"
+
+
+def failed_sweep(error: Exception, queue: JobQueue, launcher: Sequence[str]) -> str:
+    """Why submitit gave up a sweep, in one line: its errors hold whole logs."""
+    if CHOICE in launcher and not queue.standing:
+        return refusal(error)
+    # The job's traceback, between two lines; the error is in its last one.
+    _, _, trace = str(error).partition("\n----")
+    lines = [line for line in trace.partition("\n----")[0].splitlines() if ": " in line]
+    why = lines[-1].partition(": ")[2] if lines else "it was ended from outside"
+    states = [f"{job} {one.state}" for job, one in queue.standing.items() if one.is_over]
+    states = [one for one in states if not one.endswith("COMPLETED")]
+    which = f" (SLURM: {', '.join(states)})" if states else ""
+    return f"a job of the sweep failed{which}: {why}; continue its run with: comity train --resume"
+
+
+def going_on(queue: JobQueue) -> str:
+    """What happens to the jobs when the command that waits for them ends."""
+    return f"SLURM goes on with {counted(queue.live)}; to end them: {cancelling(queue.live)}"
+
+
+def counted(jobs: Sequence[str]) -> str:
+    """Their number: 1 job, 2 jobs."""
+    return f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}"
+
+
+@contextmanager
 def _tasks_with_their_cpus(launcher: Sequence[str]) -> Iterator[None]:
     """Inside the block, jobs are submitted with what gives their tasks all of `cpus_per_task`.
 
-    Since SLURM 22.05 srun does not take this number from the job, and submitit does not name it, so
-    that a task gets one CPU. The variable goes into the jobs' environment.
+    Since SLURM 22.05 srun does not take this number from the job (its release notes), and submitit
+    does not name it, so tasks could be bound to one CPU. The variable goes into the jobs'
+    environment.
     """
     name, key = "SRUN_CPUS_PER_TASK", "hydra.launcher.cpus_per_task="
     given = [one.removeprefix(key) for one in launcher if one.startswith(key)]

@@ -18,7 +18,16 @@ from threading import Event, Thread
 
 from omegaconf import DictConfig
 
-from comity.commands.slurm_jobs import CHOICE, JobQueue, cancelling, earlier_jobs, watched
+from comity.commands.slurm_jobs import (
+    CHOICE,
+    JobQueue,
+    cancelling,
+    counted,
+    earlier_jobs,
+    going_on,
+    refusal,
+    watched,
+)
 from comity.config.schema import Config
 from comity.distributed.joining import bind_device, joined
 from comity.errors import ComityError, WorkError, one_line
@@ -178,7 +187,7 @@ def finish_earlier_jobs(
     if not jobs.live:
         return
     progress.say(
-        f"{_jobs(jobs.live)} of this study still in SLURM's queue; waiting for them "
+        f"{counted(jobs.live)} of this study still in SLURM's queue; waiting for them "
         f"(to end them: {cancelling(jobs.live)})"
     )
     runs = [(arm, seed) for arm in configs for seed in configs[arm]]
@@ -191,20 +200,13 @@ def finish_earlier_jobs(
         jobs.wait(lambda _: not _places(runs, configs, arms))
 
 
-def _jobs(jobs: Sequence[str]) -> str:
-    """Their number: 1 job, 2 jobs."""
-    return f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}"
-
-
 @contextmanager
 def _interruptible(folder: RunFolder, again: str, jobs: JobQueue) -> Iterator[None]:
     """An interrupt inside the block says what becomes of the jobs; `again`: how to continue."""
     try:
         yield
     except KeyboardInterrupt:
-        live = jobs.live
-        going_on = f" (SLURM goes on with {_jobs(live)}; to end them: {cancelling(live)})"
-        folder.resume_with = f"{again}{going_on if live else ''}"
+        folder.resume_with = f"{again} ({going_on(jobs)})" if jobs.live else again
         raise
 
 
@@ -220,12 +222,11 @@ def _what_ended(
             f"{len(left)} of {len(standing)} jobs ended before their runs were finished; {title}: "
             f"job {job} is {one.state}{why}"
         )
-    text = one_line(error)
-    if CHOICE in launcher and not standing:
-        return f"SLURM refused the jobs: {text.replace('sbatch: error: ', '')[:300]}"
+    if CHOICE in launcher:
+        return refusal(error)
     return (
         "a job of the launcher was ended from outside, or could not start "
-        f"({type(error).__name__}: {text[:160]})"
+        f"({type(error).__name__}: {one_line(error)[:160]})"
     )
 
 

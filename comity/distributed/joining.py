@@ -140,8 +140,12 @@ def _ended_by_launcher() -> Iterator[None]:
         yield  # Only the main thread gets signals.
         return
 
+    why = "ended by the launcher, usually because another rank ended"
+    if place().launcher == "srun":
+        why = "ended by SLURM: its job was cancelled or preempted, its time is over or a rank ended"
+
     def end(number: int, frame: Any) -> None:
-        lost = LostRankError("ended by the launcher, usually because another rank ended")
+        lost = LostRankError(why)
         lost.shared = True
         raise lost
 

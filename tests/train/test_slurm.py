@@ -13,7 +13,14 @@ import pytest
 
 import comity.commands.slurm_jobs as slurm_jobs
 from comity.cli import main
-from comity.commands.slurm_jobs import CHOICE, JobQueue, Standing, ask_queue, earlier_jobs
+from comity.commands.slurm_jobs import (
+    CHOICE,
+    JobQueue,
+    Standing,
+    ask_queue,
+    earlier_jobs,
+    failed_sweep,
+)
 from comity.commands.study_runs import JOBS
 from comity.distributed.environment import Place, first_host, place
 from comity.distributed.joining import bind_device, check_agreement
@@ -276,12 +283,34 @@ def test_what_slurm_refuses_and_what_an_interrupt_leaves(
     assert said.index("waiting for them") < said.index("SLURM refused the jobs")
 
 
-@pytest.mark.parametrize("more", [[], ["--multirun"]])
+def test_a_sweep_whose_jobs_are_cancelled_ends_with_a_line(
+    launched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = overrides(tmp_path / "runs", "seed=0,1,2,3", CHOICE)
+    assert main(["train", "ipd", *given, "--multirun"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("comity: a job of the sweep failed (SLURM: 7_0 CANCELLED, 7_1 CANCELLED")
+    assert "ended from outside" in line
+
+
+def test_the_error_of_a_sweeps_job_is_found_in_its_traceback() -> None:
+    trace = "Traceback (most recent call last):\n  File ...\ncomity.errors.WorkError: no memory\n"
+    line = "-" * 22
+    error = RuntimeError(
+        f"Job (task=0) failed during processing with trace:\n{line}\n{trace}\n{line}"
+    )
+    assert ": no memory; continue" in failed_sweep(error, JobQueue(jobs=["7"]), [CHOICE])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["train", "demo"], ["train", "ipd", "--multirun"], ["population", "1xUT_1xDE", "--multirun"]],
+)
 def test_jobs_of_a_cluster_need_its_commands(
-    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_: None)
-    assert main(["train", "ipd", CHOICE, f"output={tmp_path}", *more]) == 2
+    assert main([*command, CHOICE, f"output={tmp_path}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "needs SLURM's commands (sbatch, srun, squeue), which are not on this machine" in line
 
