@@ -225,16 +225,19 @@ def announced(queue: JobQueue, title: str) -> Iterator[None]:
 
 
 def refusal(error: Exception) -> str:
-    """Why sbatch did not take the jobs."""
-    return f"SLURM refused the jobs: {one_line(error).replace('sbatch: error: ', '')[:300]}"
+    """Why sbatch did not take the jobs; empty for errors of another kind."""
+    if type(error).__name__ not in ("FailedJobError", "FailedSubmissionError"):
+        return ""
+    why = one_line(error).replace("sbatch: error: ", "")[:300]
+    return f"SLURM refused the jobs: {why}; change settings of hydra.launcher"
 
 
 def failed_sweep(error: Exception, queue: JobQueue, launcher: Sequence[str]) -> str:
     """Why submitit gave up a sweep, in one line: its errors hold whole logs."""
-    if CHOICE in launcher and not queue.standing:
-        return refusal(error)
-    # The job's traceback, between two lines; the error is in its last one.
-    _, _, trace = str(error).partition("\n----")
+    if CHOICE in launcher and not queue.standing and (why := refusal(error)):
+        return why
+    # The traceback of a job that raised, between two lines; the error is in its last one.
+    _, _, trace = str(error).partition(" with trace:\n----")
     lines = [line for line in trace.partition("\n----")[0].splitlines() if ": " in line]
     why = lines[-1].partition(": ")[2] if lines else "it was ended from outside"
     states = [f"{job} {one.state}" for job, one in queue.standing.items() if one.is_over]

@@ -222,8 +222,8 @@ def _what_ended(
             f"{len(left)} of {len(standing)} jobs ended before their runs were finished; {title}: "
             f"job {job} is {one.state}{why}"
         )
-    if CHOICE in launcher:
-        return refusal(error)
+    if CHOICE in launcher and (why := refusal(error)):
+        return why
     return (
         "a job of the launcher was ended from outside, or could not start "
         f"({type(error).__name__}: {one_line(error)[:160]})"

@@ -257,7 +257,9 @@ def test_what_slurm_refuses_and_what_an_interrupt_leaves(
     (launched / "sbatch").write_text(f"#!/bin/sh\n{refuse}\n")
     assert main(study(tmp_path / "runs", "hydra.launcher.partition=gpus")) == 1
     said = capsys.readouterr().err
-    assert "comity: SLURM refused the jobs: invalid partition specified: gpus; continue" in said
+    assert (
+        "comity: SLURM refused the jobs: invalid partition specified: gpus; change settings" in said
+    )
     folder = only_folder(tmp_path / "runs")
 
     def interrupted(job: Any) -> None:
@@ -290,7 +292,7 @@ def test_a_sweep_whose_jobs_are_cancelled_ends_with_a_line(
     assert main(["train", "ipd", *given, "--multirun"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("comity: a job of the sweep failed (SLURM: 7_0 CANCELLED, 7_1 CANCELLED")
-    assert "ended from outside" in line
+    assert "7_3 CANCELLED): it was ended from outside; continue" in line
 
 
 def test_the_error_of_a_sweeps_job_is_found_in_its_traceback() -> None:
