@@ -219,66 +219,53 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert SlurmJob.watcher is watcher
 
 
-def study(output: Path, *changes: str) -> list[str]:
-    return ["train", "demo", *overrides(output, *CHANGES, CHOICE, *changes)]
-
-
-def test_jobs_that_are_cancelled_end_the_study_without_accounting(
-    launched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Submitit asks sacct, which fails without an accounting database, and would wait forever."""
-    runs = tmp_path / "runs"
-    (launched / "sbatch").write_text(
-        f"#!/bin/sh\ncp $1 {launched}/job; env > {launched}/env; echo Submitted batch job 7\n"
-    )
-    more = [f"hydra.launcher.{one}" for one in ("partition=gpu", "array_parallelism=2")]
-    more.append("hydra.launcher.cpus_per_task=3")
-    assert main(study(runs, *more)) == 1
-    *_, line = (said := capsys.readouterr().err).splitlines()
-    assert "4 of 4 jobs ended before their runs were finished; own seed 0: job 7_0" in line
-    assert f"CANCELLED; continue with: comity train --resume {only_folder(runs)} {CHOICE}" in line
-    assert "sacct" not in said and "accounting" not in said
-    script = (launched / "job").read_text()
-    assert "SRUN_CPUS_PER_TASK=3" in (launched / "env").read_text().splitlines()
-    assert "SRUN_CPUS_PER_TASK" not in os.environ
-    assert "--partition=gpu" in script and "--array=0-3%2" in script
-
-
-def test_what_slurm_refuses_and_what_an_interrupt_leaves(
+def test_the_jobs_of_a_study(
     launched: Path,
     tmp_path: Path,
     answers: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A study whose jobs are refused; resumed and interrupted; resumed while its jobs run."""
+    """They are refused; cancelled, on a cluster without accounting; the command is interrupted
+    while they run; it is resumed while they run."""
     refuse = "echo 'sbatch: error: invalid partition specified: gpus' >&2; exit 1"
-    accept = (launched / "sbatch").read_text()
+    accept = f"cp $1 {launched}/job; env > {launched}/env; echo Submitted batch job 7"
     (launched / "sbatch").write_text(f"#!/bin/sh\n{refuse}\n")
-    assert main(study(tmp_path / "runs", "hydra.launcher.partition=gpus")) == 1
+    given = overrides(tmp_path / "runs", *CHANGES, CHOICE, "hydra.launcher.partition=gpus")
+    assert main(["train", "demo", *given]) == 1
     said = capsys.readouterr().err
-    assert (
-        "comity: SLURM refused the jobs: invalid partition specified: gpus; change settings" in said
-    )
+    assert "comity: SLURM refused the jobs: invalid partition specified: gpus; change" in said
     folder = only_folder(tmp_path / "runs")
+
+    # Submitit asks sacct, which fails without an accounting database, and would wait forever.
+    (launched / "sbatch").write_text(f"#!/bin/sh\n{accept}\n")
+    more = [f"hydra.launcher.{one}" for one in ("array_parallelism=2", "cpus_per_task=3")]
+    assert main(["train", "--resume", str(folder), CHOICE, *more]) == 1
+    *_, line = (said := capsys.readouterr().err).splitlines()
+    assert "4 of 4 jobs ended before their runs were finished; own seed 0: job 7_0" in line
+    assert f"CANCELLED; continue with: comity train --resume {folder} {CHOICE}" in line
+    assert "sacct" not in said and "accounting" not in said
+    assert "--array=0-3%2" in (launched / "job").read_text()
+    assert "SRUN_CPUS_PER_TASK=3" in (launched / "env").read_text().splitlines()
+    assert "SRUN_CPUS_PER_TASK" not in os.environ
 
     def interrupted(job: Any) -> None:
         job.watcher.is_done(job.job_id, "force")
         raise KeyboardInterrupt
 
-    (launched / "sbatch").write_text(accept)
-    (launched / "squeue").write_text("#!/bin/sh\nprintf '7_%s|RUNNING|None\\n' 0 1 2 3\n")
+    (launched / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 8\n")
+    (launched / "squeue").write_text("#!/bin/sh\nprintf '8_%s|RUNNING|None\\n' 0 1 2 3\n")
     with monkeypatch.context() as patch:
         patch.setattr("submitit.slurm.slurm.SlurmJob.results", interrupted)
         assert main(["train", "--resume", str(folder), CHOICE]) == 130
     *_, line = capsys.readouterr().err.splitlines()
     assert line == (
         f"comity: interrupted; continue with: comity train --resume {folder} {CHOICE} "
-        "(SLURM goes on with 4 jobs; to end them: scancel 7)"
+        "(SLURM goes on with 4 jobs; to end them: scancel 8)"
     )
 
     (launched / "sbatch").write_text(f"#!/bin/sh\n{refuse}\n")
-    answers({"7_0": RUNNING, "7_3": RUNNING}, {"7_0": RUNNING}, {"7_0": CANCELLED})
+    answers({"8_0": RUNNING, "8_3": RUNNING}, {"8_0": RUNNING}, {"8_0": CANCELLED})
     assert main(["train", "--resume", str(folder), CHOICE]) == 1
     said = capsys.readouterr().err
     assert "2 jobs of this study still in SLURM's queue; waiting for them (to end them: " in said
