@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from comity.config.schema import Config
-from comity.distributed.joining import bind_device, joined
+from comity.config.yaml_files import to_yaml
+from comity.distributed.joining import bind_device, check_agreement, joined
 from comity.distributed.process_group import LostRankError, ProcessGroup
 from comity.errors import WorkError
 from comity.evaluation.metrics import iteration_metrics
@@ -48,7 +49,7 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
     """Train one run, or resume one from its folder; returns the folder.
 
     With `report`, the page is written at the end. Refuses studies: `comity.commands.run`. Ranks
-    that torchrun started train it together, and the first one writes (`comity.distributed`).
+    that torchrun or srun started train it together; the first one writes (`comity.distributed`).
     """
     if config.study is not None or config.crossplay is not None:
         raise ValueError("a study or a cross-play is more than one run; use comity.commands.run")
@@ -68,6 +69,8 @@ def train(config: Config, resume: Path | None = None, report: bool = True) -> Pa
             if resume is not None:
                 config = located(config, resume)
             bind_device(config.model.device, ranks)
+        check_agreement(to_yaml(config), config.model.device, ranks)
+        with ranks.together():
             experiment = stack.enter_context(Experiment(config, ranks))
             if resume is None and experiment.opponent_pool is not None:
                 experiment.opponent_pool.check_initial_snapshots()

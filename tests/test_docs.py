@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from comity.commands.launchers import split_launcher
 from comity.commands.listing import MODEL_PLAYERS
-from comity.commands.study_runs import split_launcher
 from comity.config.compose import compose
 from comity.config.schema import Config
 from comity.config.seats import check_seat

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from comity.commands.slurm_jobs import announced, check_slurm, failed_sweep, watched
 from comity.config.compose import (
     EXPERIMENT,
     AnyConfig,
@@ -27,7 +28,7 @@ from comity.config.errors import names_its_base, plain_errors
 from comity.config.schema import Config
 from comity.config.sources import beside_hydra, check_overrides, new_hydra
 from comity.config.yaml_files import to_yaml
-from comity.errors import ComityError
+from comity.errors import ComityError, WorkError
 from comity.runs.progress import say
 
 QUIET = (
@@ -77,9 +78,11 @@ def start(
     launcher: list[str] = []
     others = overrides
     if any(one.startswith(("hydra/launcher=", "hydra.launcher.")) for one in overrides):
-        from comity.commands.study_runs import split_launcher
+        from comity.commands.launchers import split_launcher
 
         launcher, others = split_launcher(overrides)
+        if not is_dry and not multirun:
+            check_slurm(launcher)
     if not multirun:  # In a multirun, the launcher starts the combinations.
         overrides = others
     if resume is not None:
@@ -211,6 +214,7 @@ def launch_kind(
         with plain_errors():
             check_overrides(overrides, chooses=multirun)
         if multirun:
+            check_slurm(overrides)
             return _sweep(kind, train, primary, chosen, overrides, config_dir)
         origin = Composition(
             primary if config_dir else name,
@@ -252,8 +256,20 @@ def _sweep(
             # Raised into Hydra, it would be printed twice.
             jobs.failures.append((given, error))
 
-    with plain_errors(schema=kind.schema), beside_hydra():
-        new_hydra(config_dir).multirun(
-            primary, task, [*QUIET, *chosen, *with_study(overrides)], with_log_configuration=False
-        )
+    with (
+        plain_errors(schema=kind.schema),
+        beside_hydra(),
+        watched(overrides) as queue,
+        announced(queue, "sweep"),
+    ):
+        try:
+            new_hydra(config_dir).multirun(
+                *(primary, task, [*QUIET, *chosen, *with_study(overrides)]),
+                with_log_configuration=False,
+            )
+        except Exception as error:
+            if not type(error).__module__.startswith("submitit"):
+                raise
+            queue.wait(lambda _: False)
+            raise WorkError(failed_sweep(error, queue, overrides)) from error
     return jobs.done()

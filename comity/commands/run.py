@@ -5,7 +5,7 @@ from pathlib import Path
 
 from comity.commands.study import run_study
 from comity.config.schema import Config
-from comity.distributed.environment import world_size
+from comity.distributed.environment import alone, place, world_size
 from comity.errors import ComityError
 from comity.train import train
 
@@ -26,8 +26,8 @@ def run(config: Config, resume: Path | None = None, launcher: Sequence[str] = ()
         if world_size() > 1:
             raise ComityError(
                 f"{config.name} is a study of several runs, and ranks train one run; choose an arm "
-                "and a seed by overrides, or start without torchrun (with a launcher the runs are "
-                "side by side: hydra/launcher=submitit_slurm)"
+                f"and a seed by overrides, or start {alone(place().launcher)} (with a launcher the "
+                "runs are side by side: hydra/launcher=submitit_slurm)"
             )
         return run_study(config, resume, launcher)
     return train(config, resume)

@@ -23,6 +23,7 @@ from typing import Any
 
 from comity.commands.study_runs import (
     Arms,
+    finish_earlier_jobs,
     iterations_done,
     title_of,
     train_arm,
@@ -83,9 +84,10 @@ def run_study(config: Config, resume: Path | None = None, launcher: Sequence[str
         }
         keep_configs(folder, config, configs, arms)
         total = sum(one.iterations for runs in configs.values() for one in runs.values())
+        finish_earlier_jobs(folder, configs, arms, progress)
         before = sum(iterations_done(path) for runs in arms.values() for path in runs.values())
         if launcher:
-            train_side_by_side(folder.path, configs, arms, launcher, progress)
+            train_side_by_side(folder, configs, arms, launcher, progress)
             arms_here: Arms = {}
         else:
             arms_here = arms

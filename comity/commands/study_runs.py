@@ -3,26 +3,36 @@
 A launcher is one of Hydra's plugins: `joblib` (processes of this machine) or `submitit_slurm`
 (jobs of a SLURM cluster; `submitit_local` is the same without one). A job is a run: it reads its
 config from the study's `study.json`, trains or resumes the run in its folder and says whether it
-failed. The process that launched the jobs waits for them. What is finished is not launched again.
+failed. The process that launched the jobs waits for them. What is finished is not launched again,
+and jobs that an earlier command left in SLURM's queue are waited for first.
 """
 
-import importlib.util
 import os
 import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from comity.commands.slurm_jobs import (
+    CHOICE,
+    JobQueue,
+    cancelling,
+    counted,
+    earlier_jobs,
+    going_on,
+    refusal,
+    watched,
+)
 from comity.config.schema import Config
+from comity.distributed.joining import bind_device, joined
 from comity.errors import ComityError, WorkError, one_line
 from comity.experiments.build import Experiment
+from comity.experiments.rules import check_ranks
 from comity.experiments.study_configs import kept_configs
 from comity.learning.state.checkpoints import Checkpoints
 from comity.runs.folder import RunFolder, stored_config
@@ -54,17 +64,32 @@ def iterations_done(run: Path) -> int:
 
 
 def train_arm(config: Config, path: Path, title: str, progress: Progress, study: Path) -> None:
-    """Train or resume one arm with one seed; a finished run is skipped."""
-    if (path / "config.yaml").is_file():
-        run = RunFolder.open(path, config)
-    else:
-        run = RunFolder.create(config, root=path.parent, name=path.name)
-    with run:
-        if is_finished(run.path, config):
+    """Train or resume one arm with one seed; a finished run is skipped.
+
+    Ranks of a job (`tasks_per_node` of a SLURM launcher) train it together.
+    """
+    with ExitStack() as stack:
+        ranks = stack.enter_context(joined())
+        run: RunFolder | None = None
+        with ranks.together():
+            if ranks.first:
+                run = stack.enter_context(_run_folder(config, path))
+        if ranks.broadcast(run is not None and is_finished(run.path, config)):
             progress.say(f"{title}  already finished")
             return
-        with Experiment(located(config, run.path, study)) as experiment:
-            train_run(run, experiment, progress, title)
+        with ranks.together():
+            check_ranks(config, ranks)
+            bind_device(config.model.device, ranks)
+            experiment = stack.enter_context(Experiment(located(config, path, study), ranks))
+        ranks.use_device(experiment.engine.device)
+        train_run(run, experiment, progress, title)
+
+
+def _run_folder(config: Config, path: Path) -> RunFolder:
+    """The folder of a run, new or to be continued."""
+    if (path / "config.yaml").is_file():
+        return RunFolder.open(path, config)
+    return RunFolder.create(config, root=path.parent, name=path.name)
 
 
 def is_finished(run: Path, config: Config) -> bool:
@@ -85,10 +110,12 @@ class Failure:
     title: str
     text: str
     exit_code: int
+    can_go_on: bool = False
+    """Whether the run was stopped only, and continues from its last checkpoint."""
 
 
 def train_side_by_side(
-    folder: Path,
+    folder: RunFolder,
     configs: Mapping[str, Mapping[int, Config]],
     arms: Arms,
     launcher: Sequence[str],
@@ -100,31 +127,107 @@ def train_side_by_side(
     failure with the number of failures, after all jobs have ended.
     """
     every = [(arm, seed) for seed in _seeds(arms) for arm in arms if seed in arms[arm]]
-    unfinished = [
-        (arm, seed) for arm, seed in every if not is_finished(arms[arm][seed], configs[arm][seed])
-    ]
+    unfinished = [every[place] for place in _places(every, configs, arms)]
     if len(unfinished) < len(every):
         progress.say(f"{len(every) - len(unfinished)} of {len(every)} runs already finished")
     if not unfinished:
         return
     total = sum(configs[arm][seed].iterations for arm, seed in every)
-    with progress.task("whole study", total) as task, _counting(task, arms):
+    again = f"{RunFolder.resuming(folder.path)} {shlex.join(launcher)}"
+    names = [f"{arm}/seed-{seed}" for arm, seed in unfinished]
+    with (
+        progress.task("whole study", total) as task,
+        watched(launcher, folder.path / JOBS) as jobs,
+        _counting(task, arms, jobs.describe),
+        _interruptible(folder, again, jobs),
+    ):
         try:
-            results = _launch(folder, [f"{arm}/seed-{seed}" for arm, seed in unfinished], launcher)
+            results = _launch(folder.path, names, launcher)
         except ComityError:
             raise
         except Exception as error:  # Of a plugin: every launcher has errors of its own.
+            # SLURM can take minutes to notice that a job is gone whose run is finished.
+            jobs.wait(lambda places: not {*places} & {*_places(unfinished, configs, arms)})
+            left = _places(unfinished, configs, arms)
+            if not left:
+                return
+            title = title_of(*unfinished[left[0]])
             raise WorkError(
-                f"a job of the launcher was ended from outside, or could not start "
-                f"({type(error).__name__}: {one_line(error)[:160]}); continue with: "
-                f"{RunFolder.resuming(folder)} {shlex.join(launcher)}"
+                f"{_what_ended(error, title, left, jobs, launcher)}; continue with: {again}"
             ) from error
     failures = [one for one in results if one is not None]
     if not failures:
         return
     first = failures[0]
     kind = WorkError if first.exit_code == WorkError.exit_code else ComityError
-    raise kind(f"{len(failures)} of {len(unfinished)} runs failed; {first.title}: {first.text}")
+    hint = f"; continue with: {again}" if first.can_go_on else ""
+    what = f"{len(failures)} of {len(unfinished)} runs failed; {first.title}: {first.text}"
+    raise kind(f"{what}{hint}")
+
+
+def _places(
+    runs: Sequence[tuple[str, int]], configs: Mapping[str, Mapping[int, Config]], arms: Arms
+) -> list[int]:
+    """Places of the unfinished ones in a list of runs."""
+    return [
+        place
+        for place, (arm, seed) in enumerate(runs)
+        if not is_finished(arms[arm][seed], configs[arm][seed])
+    ]
+
+
+def finish_earlier_jobs(
+    folder: RunFolder,
+    configs: Mapping[str, Mapping[int, Config]],
+    arms: Arms,
+    progress: Progress,
+) -> None:
+    """Wait for the jobs of this study that are still in SLURM's queue."""
+    jobs = earlier_jobs(folder.path / JOBS)
+    if not jobs.live:
+        return
+    progress.say(
+        f"{counted(jobs.live)} of this study still in SLURM's queue; waiting for them "
+        f"(to end them: {cancelling(jobs.live)})"
+    )
+    runs = [(arm, seed) for arm in configs for seed in configs[arm]]
+    total = sum(configs[arm][seed].iterations for arm, seed in runs)
+    with (
+        progress.task("whole study", total) as task,
+        _counting(task, arms, jobs.describe),
+        _interruptible(folder, RunFolder.resuming(folder.path), jobs),
+    ):
+        jobs.wait(lambda _: not _places(runs, configs, arms))
+
+
+@contextmanager
+def _interruptible(folder: RunFolder, again: str, jobs: JobQueue) -> Iterator[None]:
+    """An interrupt inside the block says what becomes of the jobs; `again`: how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        folder.resume_with = f"{again} ({going_on(jobs)})" if jobs.live else again
+        raise
+
+
+def _what_ended(
+    error: Exception, title: str, left: Sequence[int], jobs: JobQueue, launcher: Sequence[str]
+) -> str:
+    """Why a launcher failed. `left`: places of unfinished runs; `title`: of the first one."""
+    standing = list(jobs.standing.items())
+    if standing:
+        job, one = standing[left[0]]
+        why = f" ({one.reason})" if one.reason not in ("", "None") else ""
+        return (
+            f"{len(left)} of {len(standing)} jobs ended before their runs were finished; {title}: "
+            f"job {job} is {one.state}{why}"
+        )
+    if CHOICE in launcher and (why := refusal(error)):
+        return why
+    return (
+        "a job of the launcher was ended from outside, or could not start "
+        f"({type(error).__name__}: {one_line(error)[:160]})"
+    )
 
 
 def _seeds(arms: Arms) -> list[int]:
@@ -133,8 +236,11 @@ def _seeds(arms: Arms) -> list[int]:
 
 
 @contextmanager
-def _counting(task: Task, arms: Arms) -> Iterator[None]:
-    """Inside the block, the task shows the iterations that all runs have recorded."""
+def _counting(task: Task, arms: Arms, doing: Callable[[], str]) -> Iterator[None]:
+    """Inside the block, the task shows the iterations that all runs have recorded.
+
+    `doing`: how the jobs stand.
+    """
     stop, seen = Event(), 0
 
     def count() -> None:
@@ -148,6 +254,7 @@ def _counting(task: Task, arms: Arms) -> Iterator[None]:
     def watch() -> None:
         while not stop.wait(POLL):
             count()
+            task.waiting(doing())
 
     watcher = Thread(target=watch, daemon=True)
     watcher.start()
@@ -202,58 +309,9 @@ def train_job(tree: DictConfig, folder: str, parent: int) -> Failure | None:
     except ComityError as error:
         return Failure(title, str(error), error.exit_code)
     except Exception as error:
-        return Failure(title, f"{type(error).__name__}: {one_line(error)}", WorkError.exit_code)
+        text = f"{type(error).__name__}: {one_line(error)}"
+        if type(error).__name__ == "UncompletedJobError":  # Submitit's, when SLURM's signal comes.
+            text = "its job reached its time limit (hydra.launcher.timeout_min)"
+            return Failure(title, text, WorkError.exit_code, can_go_on=True)
+        return Failure(title, text, WorkError.exit_code)
     return None
-
-
-PLUGINS = {
-    "joblib": ("hydra_joblib_launcher", "joblib"),
-    "submitit_local": ("hydra_submitit_launcher", "slurm"),
-    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
-}
-"""Launchers with their package below `hydra_plugins` and the extra that installs it."""
-
-
-def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The overrides that choose and set a launcher, and the others.
-
-    Raises `ComityError` for a launcher that is unknown or not installed, and for parameters that
-    it does not have.
-    """
-    chosen = [one for one in overrides if one.startswith("hydra/launcher=")]
-    given = [one for one in overrides if one.startswith("hydra.launcher.")]
-    if given and not chosen:
-        raise ComityError(f"{given[0]} sets a launcher; choose one: hydra/launcher=joblib")
-    for one in chosen:
-        check_launcher(one.partition("=")[2])
-    if chosen:
-        check_settings([*chosen, *given])
-    others = [one for one in overrides if one not in chosen and one not in given]
-    return [*chosen, *given], others
-
-
-def check_launcher(name: str) -> None:
-    """Raises `ComityError` for a known launcher whose plugin is not installed."""
-    package, extra = PLUGINS.get(name, ("", ""))
-    if not package:
-        return
-    try:
-        found = importlib.util.find_spec(f"hydra_plugins.{package}")
-    except ModuleNotFoundError:  # There are no plugins at all.
-        found = None
-    if found is None:
-        raise ComityError(
-            f"hydra/launcher={name} is a plugin that is not installed; run: "
-            f"{sys.executable} -m pip install 'comity[{extra}]'"
-        )
-
-
-def check_settings(launcher: Sequence[str]) -> None:
-    """Raises `ComityError` for an unknown launcher, and for parameters that it does not have."""
-    from comity.config.errors import plain_errors
-    from comity.config.sources import beside_hydra, check_overrides, new_hydra
-
-    with plain_errors(), beside_hydra():
-        check_overrides(launcher, chooses=True)
-        loader = new_hydra(None).config_loader
-        loader.load_configuration(None, ["hydra.mode=MULTIRUN", *launcher], RunMode.MULTIRUN)

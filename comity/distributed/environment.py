@@ -1,15 +1,26 @@
-"""The place of this process among those that torchrun started, from its environment.
+"""The place of this process among the ranks of a run, from its environment.
 
-Other launchers that set the same variables work, too. Does not import torch.
+Ranks are started by torchrun, or by `srun` with several tasks (a step of a SLURM job). Other
+launchers that set torchrun's variables work, too. Does not import torch.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from comity.errors import ComityError
 
 REQUIRED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables that torchrun sets for every process."""
+OF_SLURM = (
+    *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST"),
+    *("SLURM_PROCID", "SLURM_LOCALID"),
+)
+"""Variables that srun sets for every task. A job's script has no SLURM_STEP_..., and is no rank."""
+PORTS = range(12_000, 32_000)
+"""Ports at which the ranks of a SLURM step meet, by the numbers of job and step. Linux gives none
+of them to other connections."""
 
 LAUNCHER = (
     *(*REQUIRED, "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
@@ -19,6 +30,54 @@ LAUNCHER = (
 
 _left_by_error = False
 _at_end: list[Callable[[], object]] = []
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among the ranks of its run."""
+
+    rank: int = 0
+    """Number among all ranks, from 0."""
+    size: int = 1
+    """Number of ranks."""
+    local_rank: int = 0
+    """Number among the ranks on the same machine, from 0."""
+    address: str = ""
+    """HOST:PORT of the first rank, where all meet."""
+    launcher: str = ""
+    """Command that started the ranks: torchrun, srun; empty for a process alone."""
+
+
+ALONE = Place()
+
+
+def place() -> Place:
+    """The place of this process; `ALONE` without a launcher."""
+    if all(name in os.environ for name in REQUIRED):
+        size = _number("WORLD_SIZE", 1)
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        ranks = _number("RANK", 0), size, _number("LOCAL_RANK", 0)
+        return Place(*ranks, address, "torchrun") if size > 1 else ALONE
+    if all(name in os.environ for name in OF_SLURM):
+        size = _number("SLURM_STEP_NUM_TASKS", 1)
+        ranks = _number("SLURM_PROCID", 0), size, _number("SLURM_LOCALID", 0)
+        return Place(*ranks, _address_of_step(), "srun") if size > 1 else ALONE
+    return ALONE
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a launcher."""
+    return place().size
+
+
+def rank() -> int:
+    """Number of this process among all ranks, from 0."""
+    return place().rank
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, from 0."""
+    return place().local_rank
 
 
 def left_by_error() -> None:
@@ -54,36 +113,38 @@ def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def world_size() -> int:
-    """Number of ranks; 1 without a launcher."""
-    if any(name not in os.environ for name in REQUIRED):
-        return 1
-    return _number("WORLD_SIZE", 1)
-
-
-def rank() -> int:
-    """Number of this process among all ranks, from 0."""
-    return _number("RANK", 0) if world_size() > 1 else 0
-
-
-def local_rank() -> int:
-    """Number of this process on its machine, from 0."""
-    return _number("LOCAL_RANK", 0) if world_size() > 1 else 0
-
-
 def check_command(arguments: Sequence[str]) -> None:
     """Raises `ComityError` if several ranks run a command that is for one process."""
-    if world_size() == 1:
+    here = place()
+    if here.size == 1:
         return
     unfit = next((one for one in ("--dry-run", "--multirun", "-m") if one in arguments), None)
     if unfit is not None:
-        raise ComityError(f"{unfit} needs one process, not {world_size()} ranks")
+        raise ComityError(f"{unfit} needs one process, not {here.size} ranks")
     if arguments[:1] != ["train"]:
         command = arguments[0] if arguments else ""
         raise ComityError(
             "only `comity train` runs with several ranks; start "
-            f"`comity {command}` without torchrun"
+            f"`comity {command}` {alone(here.launcher)}"
         )
+
+
+def alone(launcher: str) -> str:
+    """How to start one process instead of several ranks."""
+    return "with srun --ntasks 1" if launcher == "srun" else "without torchrun"
+
+
+def first_host(nodes: str) -> str:
+    """The first machine of a list in SLURM's notation: "gpu[003-007,9],login" is "gpu003"."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes)
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first.group() if first else "")
+
+
+def _address_of_step() -> str:
+    """Where the tasks of a SLURM step meet; MASTER_ADDR and MASTER_PORT go before."""
+    host = os.environ.get("MASTER_ADDR") or first_host(os.environ["SLURM_STEP_NODELIST"])
+    number = 31 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)
+    return f"{host}:{os.environ.get('MASTER_PORT') or PORTS[number % len(PORTS)]}"
 
 
 def _number(name: str, default: int) -> int:

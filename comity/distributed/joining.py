@@ -1,7 +1,7 @@
-"""Joins the processes that torchrun started."""
+"""Joins the ranks that torchrun or srun started."""
 
-import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-from comity.distributed.environment import left_by_error, local_rank, world_size
+from comity.distributed.environment import Place, left_by_error, place
 from comity.distributed.process_group import (
     ALONE,
     LostRankError,
@@ -34,7 +34,8 @@ def joined() -> Iterator[ProcessGroup]:
     If this process has joined already, the same group again. Raises `WorkError` if the ranks
     cannot be reached.
     """
-    if world_size() == 1:
+    here = place()
+    if here.size == 1:
         yield ALONE
         return
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
@@ -44,11 +45,10 @@ def joined() -> Iterator[ProcessGroup]:
         yield _joined
         return
     try:
-        torch.distributed.init_process_group("gloo", timeout=TIMEOUT)
+        torch.distributed.init_process_group("gloo", timeout=TIMEOUT, **_meeting(here))
     except (RuntimeError, ValueError, OSError) as error:
-        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise WorkError(
-            f"cannot join the other ranks at {address}: {one_line(error)[:200]}"
+            f"cannot join the other ranks at {here.address}: {one_line(error)[:200]}"
         ) from error
     try:
         with _ended_by_launcher():
@@ -61,6 +61,13 @@ def joined() -> Iterator[ProcessGroup]:
         torch.distributed.destroy_process_group()
     finally:
         _joined = None
+
+
+def _meeting(here: Place) -> dict[str, Any]:
+    """How torch finds the other ranks; empty if its own variables say it."""
+    if here.launcher == "torchrun":
+        return {}
+    return {"init_method": f"tcp://{here.address}", "rank": here.rank, "world_size": here.size}
 
 
 def bind_device(name: str, ranks: ProcessGroup) -> None:
@@ -82,24 +89,63 @@ def bind_device(name: str, ranks: ProcessGroup) -> None:
             "several ranks on GPUs need NCCL, which this build of torch lacks; install torch for "
             "CUDA, or set model.device=cpu"
         )
-    found = torch.cuda.device_count()
-    if local_rank() >= found:
+    found, here = torch.cuda.device_count(), place()
+    # srun can show each task its own GPU only (--gpus-per-task), which is number 0 to it.
+    number = 0 if here.launcher == "srun" and found == 1 else here.local_rank
+    if number >= found:
+        option = "--ntasks-per-node" if here.launcher == "srun" else "--nproc-per-node"
         raise ComityError(
-            f"{local_rank() + 1} or more ranks on a machine with {found} GPUs; start at most "
-            f"--nproc-per-node {found}"
+            f"{number + 1} or more ranks on a machine with {found} GPUs; start at most "
+            f"{option} {found}"
         )
-    torch.cuda.set_device(local_rank())
+    torch.cuda.set_device(number)
+
+
+def check_agreement(config: str, device: str, ranks: ProcessGroup) -> None:
+    """Raises `ComityError` on all ranks if they were started with other configs, or share a GPU.
+
+    `config`: of this rank, as text; `device`: `model.device`. Call it outside of `together`.
+    """
+    if ranks.size == 1:
+        return
+    gpu = None
+    if device != "cpu" and torch.cuda.is_available():
+        known = torch.cuda.get_device_properties(torch.cuda.current_device())
+        gpu = socket.gethostname(), str(getattr(known, "uuid", ranks.rank))
+    configs, gpus = zip(*ranks.gather((config, gpu)), strict=True)
+    error = None
+    if len(set(configs)) > 1:
+        lines = [set(one.splitlines()) for one in configs]
+        differing = sorted(
+            line.strip() for line in set.union(*lines) - set.intersection(*lines) if ": " in line
+        )
+        error = ComityError(
+            f"ranks train one run together, but were started with other settings "
+            f"({', '.join(differing[:4])}); start separate runs as "
+            "separate jobs, or each with srun --ntasks 1"
+        )
+    elif shared := [rank for rank, one in enumerate(gpus) if one and gpus.count(one) > 1]:
+        error = ComityError(
+            f"ranks {', '.join(map(str, shared))} have the same GPU; start one rank for each GPU"
+        )
+    if error is not None:
+        error.shared = True
+        raise error
 
 
 @contextmanager
 def _ended_by_launcher() -> Iterator[None]:
-    """Turns the signal by which torchrun ends the other ranks into a `LostRankError`."""
+    """Turns the signal by which torchrun and srun end the other ranks into a `LostRankError`."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread gets signals.
         return
 
+    why = "ended by the launcher, usually because another rank ended"
+    if place().launcher == "srun":
+        why = "ended by SLURM: its job was cancelled or preempted, its time is over or a rank ended"
+
     def end(number: int, frame: Any) -> None:
-        lost = LostRankError("ended by the launcher, usually because another rank ended")
+        lost = LostRankError(why)
         lost.shared = True
         raise lost
 

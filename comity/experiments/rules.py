@@ -15,6 +15,7 @@ from comity.config.seats import (
     learner_of,
     scripted_player,
 )
+from comity.distributed.environment import alone, place
 from comity.distributed.process_group import ProcessGroup
 from comity.errors import ComityError, lookup, warn
 from comity.experiments.agent_plans import is_agent, plan_agent
@@ -181,7 +182,7 @@ def check_ranks(config: Config, ranks: ProcessGroup) -> None:
     if any(is_api(seat) for seat in config.seats):
         raise ComityError(
             "models behind an API answer one process, which keeps their answers, not "
-            f"{ranks.size} ranks; start without torchrun"
+            f"{ranks.size} ranks; start {alone(place().launcher)}"
         )
     if config.algorithm.get("normalization") == "minibatch":
         raise ComityError(

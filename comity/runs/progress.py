@@ -234,6 +234,14 @@ class Task:
         """Weights are being updated."""
         self._doing = "learning"
 
+    def waiting(self, doing: str) -> None:
+        """Others do the work; `doing`: how they stand. A line where there is no terminal."""
+        changed = doing != self._doing
+        self._doing = doing
+        quiet = self._progress.console.is_terminal or self._progress.quiet
+        if doing and changed and not quiet:
+            say(f"{self._title}  {self._done}/{self._total}  ({doing})")
+
     def add(self, parts: int, metrics: Mapping[str, Any] | None = None) -> None:
         """So many parts are finished, without a line of their own; `metrics`: newer ones."""
         self._done += parts

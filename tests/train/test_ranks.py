@@ -5,7 +5,6 @@ The ranks are processes on this machine that exchange by gloo, as torchrun start
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,9 +22,9 @@ from comity.rollout.records import Decision
 from comity.train import train
 from tests.forked import Forked
 from tests.train.small import decisions, metrics, overrides
+from tests.train.srun import ROOT, free_port
 
 Processes = Sequence[Forked | subprocess.Popen[str]]
-ROOT = Path(__file__).parents[2]
 WEIGHTS = 2e-5
 """Largest difference of an adapter's weight after 3 updates, whose steps are 2e-3 each."""
 AFTER_RESET = 5e-4
@@ -101,12 +100,6 @@ OF_THREE = (
     *("fewer matches than ranks", "leave one out", "alignment", "critic", "ppo", "exact", "past"),
 )
 """Trained by three ranks too, of which one has fewer matches: one variant of each algorithm."""
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def environment(rank: int, ranks: int, port: int) -> dict[str, str]:

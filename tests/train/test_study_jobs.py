@@ -12,10 +12,13 @@ from joblib.externals.loky import get_reusable_executor
 
 import comity.commands.study_runs
 from comity.cli import main
-from comity.commands.study_runs import is_finished, split_launcher, train_job
+from comity.commands.launchers import split_launcher
+from comity.commands.study_runs import is_finished, train_job
 from comity.errors import ComityError
 from comity.runs.folder import stored_config
+from tests.forked import Forked
 from tests.train.small import metrics, only_folder, overrides
+from tests.train.srun import ROOT, free_port, step
 
 CHANGES = (
     "iterations=2",
@@ -124,6 +127,35 @@ def test_a_job_trains_the_run_that_it_is_given(finished: Path, tmp_path: Path) -
     assert metrics(folder / RUNS[3]) == metrics(finished / RUNS[3])
 
 
+JOB = """
+import sys
+from omegaconf import OmegaConf
+from comity.commands.study_runs import train_job
+failure = train_job(OmegaConf.create({"run": sys.argv[2]}), sys.argv[1], 0)
+print(failure)
+"""
+
+
+@pytest.mark.slow
+def test_the_tasks_of_a_job_are_ranks_of_its_run(finished: Path, tmp_path: Path) -> None:
+    """As of `hydra.launcher.tasks_per_node=2`."""
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / RUNS[3])
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    tasks = [
+        Forked(["-c", JOB, str(folder), RUNS[3]], {**os.environ, **step(rank), **port}, ROOT)
+        for rank in range(2)
+    ]
+    assert [one.communicate(timeout=120)[0] for one in tasks] == ["None\n", "None\n"]
+    assert is_finished(folder / RUNS[3], stored_config(finished / RUNS[3]))
+    rows = metrics(folder / RUNS[3])
+    assert [row["ranks"]["count"] for row in rows] == [2, 2]
+    assert [row["outcomes"] for row in rows] == [
+        row["outcomes"] for row in metrics(finished / RUNS[3])
+    ]
+
+
 def test_a_job_says_what_went_wrong_instead_of_raising_it(finished: Path, tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
@@ -134,6 +166,29 @@ def test_a_job_says_what_went_wrong_instead_of_raising_it(finished: Path, tmp_pa
     failure = train_job(OmegaConf.create({"run": RUNS[0]}), str(folder), 0)
     assert failure is not None and failure.title == "own seed 0"
     assert "config.yaml" in failure.text and failure.exit_code == 2
+
+
+def test_a_job_at_its_time_limit_says_so(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Submitit raises an error of its own inside the job when SLURM's signal comes."""
+    from omegaconf import OmegaConf
+    from submitit.core.utils import UncompletedJobError
+
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    (folder / RUNS[3] / "metrics.jsonl").unlink()
+
+    def ended(*_: object) -> None:
+        raise UncompletedJobError("Job not requeued because: timed-out too many times.")
+
+    monkeypatch.setattr(comity.commands.study_runs, "train_arm", ended)
+    failure = train_job(OmegaConf.create({"run": RUNS[3]}), str(folder), 0)
+    monkeypatch.setattr(comity.commands.study_runs, "_launch", lambda *_: [failure])
+    assert main(["train", "--resume", str(folder), *LAUNCHERS["submitit_local"]]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "1 of 1 runs failed; utilitarian seed 1: its job reached its time limit" in said
+    assert f"continue with: comity train --resume {folder} hydra/launcher=submitit_local" in said
 
 
 def test_a_study_whose_runs_are_all_finished_launches_nothing(
