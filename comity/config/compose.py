@@ -21,6 +21,7 @@ from comity.config.limits import LARGEST_SEED, check_limits, check_values
 from comity.config.population_schema import PopulationSchema
 from comity.config.schema import Composition, Config, OpponentPoolConfig, Schema
 from comity.config.yaml_files import check_references, check_resolved, read_yaml
+from comity.engines.vllm.options import check_options
 from comity.errors import ComityError
 
 MOVABLE = ("output", "composition")
@@ -169,6 +170,7 @@ def _check_engine(config: Config) -> None:
             "engine=vllm needs engine.url (a running server) or engine.python (an environment with "
             "vLLM, from which one is started), and not both"
         )
+    check_options(engine.options)
     if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
         raise ComityError("engine=vllm plays without dropout; use adapter.dropout_in=learning")
     if config.model.quantization is not None:

@@ -47,8 +47,10 @@ def joined() -> Iterator[ProcessGroup]:
         torch.distributed.init_process_group("gloo", timeout=TIMEOUT)
     except (RuntimeError, ValueError, OSError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        taken = "EADDRINUSE" in str(error)
+        advice = "; choose another port: torchrun --master-port, or MASTER_PORT" if taken else ""
         raise WorkError(
-            f"cannot join the other ranks at {address}: {one_line(error)[:200]}"
+            f"cannot join the other ranks at {address}: {one_line(error)[:200]}{advice}"
         ) from error
     try:
         with _ended_by_launcher():

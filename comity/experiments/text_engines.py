@@ -28,7 +28,7 @@ from comity.engines.vllm.client import ServedBase, ServerLostError, VllmClient
 from comity.engines.vllm.sampler import VllmSampler
 from comity.engines.vllm.scorer import VllmScorer
 from comity.engines.vllm.served_model import ServedModel
-from comity.engines.vllm.server import VllmServer
+from comity.engines.vllm.server import VllmServer, check_server_program
 from comity.errors import ComityError
 from comity.runs.progress import say
 
@@ -63,6 +63,27 @@ def choose_text_engine(engine: Engine, config: Config, tokenizer: Any) -> int | 
         check_scoring(scorer, engine)
         engine.scorer = partial(scorer.score, engine)
     return served.max_tokens
+
+
+def check_text_engine(config: Config) -> None:
+    """Raises `ComityError` where there is no server, and none that could be started.
+
+    For before a model is loaded: what the server computes is compared by `choose_text_engine`.
+    """
+    settings = config.engine
+    if settings.name == "local":
+        return
+    server = repr(replace(settings, scored="local"))
+    if any(key[-1] == server for key in _shared):
+        return  # If it was lost since, it is waited for when it is needed.
+    if settings.url is not None:
+        client = VllmClient(settings.url)
+        try:
+            client.model()
+        finally:
+            client.close()
+    elif settings.python is not None:
+        check_server_program(settings.python, config.adapter.rank)
 
 
 @atexit.register
