@@ -42,9 +42,13 @@ def check_weights(model: ModelConfig, ranks: ProcessGroup = ALONE) -> None:
     if model.quantization is not None or main is None:
         return
     # They are read into main memory first. Ranks that divide a model read it one after another.
-    copies = ranks_here() if place.type == "cpu" and not divided else 1
+    here, copies, each = ranks_here(), 1.0, ""
+    if place.type == "cpu" and not divided:
+        copies, each = here, f" on each of {here} ranks" if here > 1 else ""
+    elif divided:
+        each = ", and every rank reads all of them before it keeps its part"
+        copies += (here - 1) / ranks.size if place.type == "cpu" else 0
     if weights * copies > main:
-        each = f" on each of {copies} ranks" if copies > 1 else ""
         raise ComityError(
             f"{what}{each}, and {size(main)} of main memory are available; {_advice(model)}"
         )

@@ -42,8 +42,9 @@ class WeightlessUpdate:
 
     def fields(self, limit: int | None) -> dict[str, Any]:
         """Fields of `Memory` for micro-batches of at most so many tokens; None: no limit."""
-        everything = [self._sequence(number) for number in range(self._trained())]
-        sequences, tokens = self._largest(everything, limit)
+        everything = [self._sequence(number) for number in range(self._distinct())]
+        step = everything[: self._in_a_step()]
+        sequences, tokens = self._largest(step, limit)
         gradients, activations = self.engine.adapter_bytes(self.learner), []
         for checkpointing in (False, True):
             self.engine.checkpointing = checkpointing
@@ -55,13 +56,10 @@ class WeightlessUpdate:
                     dropout=self.dropout,
                 )
                 if isinstance(self.algorithm, PpoSettings):
-                    used = self._ppo(learner, memory, sequences, everything) - gradients
+                    used = self._ppo(learner, memory, sequences, everything)
                 else:
-                    memory.reset_peak()
-                    before = memory.live
-                    learner.accumulate_gradients(sequences)
-                    used = memory.peak - before - gradients
-                activations.append(max(0, used))
+                    used = self._reinforce(learner, memory, sequences, everything)
+                activations.append(max(0, used - gradients))
                 for weight in learner.parameters.values():
                     weight.grad = None
         return {
@@ -75,15 +73,17 @@ class WeightlessUpdate:
     def _loss(self) -> LossSettings:
         return self.algorithm.loss() if isinstance(self.algorithm, Reinforce) else LossSettings()
 
-    def _trained(self) -> int:
-        """Conversations that one optimizer step is computed from and that differ."""
-        sizes = self.sizes
-        distinct = max(1, sizes.trained // self.learners)
+    def _distinct(self) -> int:
+        """Conversations of an update that differ."""
+        return max(1, self.sizes.trained // self.learners)
+
+    def _in_a_step(self) -> int:
+        """Those that one optimizer step is computed from."""
         if not isinstance(self.algorithm, PpoSettings):
-            return distinct
+            return self._distinct()
         # A minibatch is a part of all conversations, equal ones included.
-        every = max(1, sizes.sequences // self.learners)
-        return min(distinct, -(-every // self.algorithm.minibatches))
+        every = max(1, self.sizes.sequences // self.learners)
+        return min(self._distinct(), -(-every // self.algorithm.minibatches))
 
     def _largest(
         self, everything: Sequence[TrainingSequence], limit: int | None
@@ -108,6 +108,35 @@ class WeightlessUpdate:
             tokens = max(tokens, _distinct_tokens(sequences) if room > first else 0)
         return sequences, tokens
 
+    def _read(self, learner: Learner, everything: Sequence[TrainingSequence]) -> None:
+        """The largest pass over all conversations without gradients."""
+        part = micro_batches(everything, 0, self.engine.max_tokens)[0]
+        if not isinstance(self.algorithm, PpoSettings):  # A critic, with an adapter alike.
+            # Its last state is before the last round's first answer.
+            sizes, rounds = self.sizes, len(self.sizes.chunks)
+            end = sizes.shared + sizes.own * (rounds - 1) // rounds + sizes.prompt
+            ids = [one.ids[:end] for one in part]
+            self.engine.hidden_states(ids, learner.adapter, gradients=False)
+            return
+        learner.current_terms(part)
+        if self.algorithm.kl > 0:
+            learner.reference.logprobs(part)
+
+    def _reinforce(
+        self,
+        learner: Learner,
+        memory: TensorMemory,
+        sequences: Sequence[TrainingSequence],
+        everything: Sequence[TrainingSequence],
+    ) -> int:
+        """Bytes of a policy-gradient update; a critic reads all conversations before it."""
+        memory.reset_peak()
+        before = memory.live
+        if isinstance(self.algorithm, Reinforce) and self.algorithm.estimator == "gae":
+            self._read(learner, everything)
+        learner.accumulate_gradients(sequences)
+        return memory.peak - before
+
     def _ppo(
         self,
         learner: Learner,
@@ -129,13 +158,11 @@ class WeightlessUpdate:
         before = memory.live
         apart = self.dropout or ppo.epochs * ppo.minibatches > 1
 
-        def read(run: Sequence[TrainingSequence]) -> None:
-            if ppo.kl > 0:
-                learner.reference.logprobs(run)
-
         def loss(run: Sequence[TrainingSequence], outputs: TermOutputs) -> torch.Tensor:
-            if not apart:
-                read(run)
+            if not apart and len(sequences) < len(everything):
+                self._read(learner, everything)
+            elif not apart and ppo.kl > 0:  # The outputs are the first reading.
+                learner.reference.logprobs(run)
             if self.dropout:
                 learner.current_terms(run)
             old = outputs.logprobs.detach()
@@ -143,8 +170,7 @@ class WeightlessUpdate:
             return losses.sum() + head(outputs.hidden).sum()
 
         if apart:
-            learner.current_terms(everything)
-            read(everything)
+            self._read(learner, everything)
         learner.backward(sequences, loss)
         return memory.peak - before
 

@@ -111,9 +111,9 @@ def measured(config: Config) -> dict[str, int]:
         rollout = play(experiment.game(0), experiment.matches(0), 0)
         found["playing"] = memory.peak
         rules = experiment.rules
-        credit(rollout, rules.reward(rollout.played, rules.game), experiment, rules.reward)
         memory.reset_peak()
         before = memory.live
+        credit(rollout, rules.reward(rollout.played, rules.game), experiment, rules.reward)
         update(rollout, experiment, _Task())
         found["learning"] = memory.peak - before
         rollout.release()
@@ -163,21 +163,23 @@ def test_the_prediction_is_what_is_seen(shape: str, case: str) -> None:
         assert abs(bytes_ / found[name] - 1) < TOLERANCE, (name, bytes_, found[name])
 
 
-@pytest.mark.parametrize("algorithm", ["reinforce", "ppo"])
-def test_negotiations_with_messages_are_bounded(algorithm: str) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "most"), [("algorithm.estimator=gae", 1.25), ("algorithm=ppo", 1 + TOLERANCE)]
+)
+def test_negotiations_with_messages_are_bounded(algorithm: str, most: float) -> None:
     """Several prompts and answers a round, in turns; lengths vary, and the longest is assumed.
 
-    PPO reads all texts at once, which takes more than a micro-batch with gradients.
+    PPO and critics read all texts at once, which takes more than a micro-batch with gradients.
     """
     changes = ["prompt=negotiation", "answer.message_tokens=24", "matches=6", "iterations=1"]
-    changes += [f"algorithm={algorithm}", "game.length.rounds=2"]
-    changes += ["algorithm.epochs=2"] * (algorithm == "ppo")
+    changes += [algorithm, "game.length.rounds=2"]
+    changes += ["algorithm.epochs=2"] * (algorithm == "algorithm=ppo")
     asked = config("llama", "game=trust_and_split_rps", *changes)
     found, told = measured(asked), predict_memory(asked)
     playing = told.cache + told.play_pass + told.merged
     learning = told.gradients + told.activations
     assert 0.95 < playing / found["playing"] < 1 + TOLERANCE
-    assert 0.95 < learning / found["learning"] < 1 + TOLERANCE
+    assert 0.95 < learning / found["learning"] < most
 
 
 def test_a_pass_without_weights_takes_the_bytes_of_a_real_one() -> None:

@@ -82,6 +82,9 @@ def test_ranks_of_a_machine_share_its_memory(huge: Path, monkeypatch: pytest.Mon
         check_weights(model, Place(0, 2))
     model.sharding = "fsdp2"
     check_weights(model, Place(0, 2))
+    monkeypatch.setattr(memory_check, "memory_bytes", lambda: (3 * 10**11, 3 * 10**11))
+    with pytest.raises(ComityError, match="every rank reads all of them before it keeps its part"):
+        check_weights(model, Place(0, 2))
 
 
 def test_a_gpu_needs_room_for_the_weights(huge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
