@@ -10,10 +10,13 @@ from safetensors.torch import save_file
 from transformers import Qwen2Config
 
 from comity.cli import main
+from comity.config.player_names import parse_player
 from comity.config.schema import ModelConfig
 from comity.engines.local import devices
 from comity.errors import ComityError
 from comity.experiments import backends, memory_check
+from comity.experiments.agent_plans import plan_agent
+from comity.experiments.agents import check_servers
 from comity.experiments.build import Experiment
 from comity.experiments.memory import predict_memory
 from comity.experiments.memory_check import check_weights
@@ -70,6 +73,16 @@ def test_so_are_other_commands(huge: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["play", "prisoners_dilemma", "--seats", "human,base", *given]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert f"the weights of {huge} take " in last and " of main memory are available; " in last
+
+
+def test_commands_that_make_a_folder_look_before_they_do(huge: Path, tmp_path: Path) -> None:
+    """Tournaments and exploit runs; and a missing vLLM is found there too."""
+    plan = plan_agent(parse_player(f"model:{huge}"), small(tmp_path))
+    with pytest.raises(ComityError, match=f"the weights of {huge} take "):
+        check_servers([plan])
+    config = small(tmp_path, "engine=vllm", "engine.python=nowhere")
+    with pytest.raises(ComityError, match="there is no Python at nowhere"):
+        check_servers([plan_agent(parse_player("base"), config)])
 
 
 def test_ranks_of_a_machine_share_its_memory(huge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
