@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from comity.commands.machine import ENGINES, Machine, process_bytes, size, this_machine
+from comity.commands.machine import ENGINES, Machine, process_bytes, this_machine
 from comity.commands.plan import Runs, runs_of
 from comity.config.schema import Composition, Config
 from comity.engines.local.devices import choose_device
 from comity.experiments.memory import predict_memory
-from comity.experiments.memory_needs import SPARE, Memory
+from comity.experiments.memory_needs import SPARE, Memory, size
 from comity.runs.progress import say
 
 LOADING = 500_000_000

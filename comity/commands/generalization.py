@@ -45,7 +45,8 @@ from comity.evaluation.generalization.plan import Plan, Subject, with_base_seats
 from comity.evaluation.generalization.policies import ModelPolicy
 from comity.evaluation.generalization.questions import FRAMINGS, ask, fitting
 from comity.evaluation.generalization.summary import summarize
-from comity.experiments.backends import shared_engine
+from comity.experiments.backends import is_loaded, shared_engine
+from comity.experiments.memory_check import check_weights
 from comity.experiments.trained import Trained, trained_policies
 from comity.files import write_atomically
 from comity.games import make_game
@@ -163,6 +164,8 @@ def _policy_factory(
     """A function from a subject to its policy; `stack` unloads the adapters."""
     model = config.model
     check_quantization(model.quantization, choose_device(model.device))
+    if not is_loaded(model):
+        check_weights(model)
     tokenizer = load_tokenizer(model.name)
     formats = {
         system: ChatFormat.from_tokenizer(tokenizer, system)

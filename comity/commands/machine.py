@@ -107,13 +107,6 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def size(number: int | None) -> str:
-    """Bytes in words: "1.2 GB"."""
-    if number is None:
-        return "unknown"
-    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.0f} MB"
-
-
 def process_bytes() -> int:
     """Main memory of this process now (on systems without /proc: its most so far)."""
     with suppress(OSError, ValueError, IndexError):

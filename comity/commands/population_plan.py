@@ -9,11 +9,11 @@ import time
 from collections import Counter
 from dataclasses import replace
 
-from comity.commands.machine import size
 from comity.config.population_schema import PopulationConfig
 from comity.engines.local.devices import memory_bytes
 from comity.errors import ComityError
 from comity.evaluation.population.folder import CONDITIONS
+from comity.experiments.memory_needs import size
 from comity.experiments.populations import language_model_config, settings_of
 from comity.populations.composition import LANGUAGE_MODEL, Composition, parse
 from comity.populations.memory import PopulationMemory, predict_memory

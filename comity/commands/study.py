@@ -46,11 +46,13 @@ from comity.config.seats import (
 from comity.errors import ComityError, lookup
 from comity.evaluation.crossplay import Participant, check_matches, crossplay, pairings
 from comity.experiments.agent_plans import pinned, prompt_conditions
-from comity.experiments.api_players import check_apis
+from comity.experiments.api_players import ApiPlayers, check_apis
 from comity.experiments.backends import untrained_models, without_learners
 from comity.experiments.build import Experiment
+from comity.experiments.fit_update import check_fit
 from comity.experiments.rules import Rules, check_training
 from comity.experiments.study_configs import keep_configs, kept_configs
+from comity.experiments.text_engines import check_text_engine
 from comity.files import write_atomically
 from comity.games.base import Game
 from comity.learning.state.checkpoints import ADAPTER_CONFIG, newest_policies
@@ -75,6 +77,8 @@ def run_study(config: Config, resume: Path | None = None, launcher: Sequence[str
         folder = stack.enter_context(RunFolder.open(resume)) if resume is not None else None
         config = one_arm(config) if folder is None else folder.config
         configs = check_study(config, None if folder is None else folder.path)
+        if not launcher:  # Its jobs may run on other machines.
+            check_here(configs)
         # After the checks, so that a refused study leaves no folder behind.
         folder = folder or stack.enter_context(RunFolder.create(config))
         progress = stack.enter_context(Progress())
@@ -117,6 +121,17 @@ def one_arm(config: Config) -> Config:
     origin = config.composition
     study = f"study={{seeds: [{config.seed}]}}"
     return compose(origin.name, [*origin.overrides, study], origin.config_dir)
+
+
+def check_here(configs: Mapping[str, Mapping[int, Config]]) -> None:
+    """Raises `ComityError` for servers that are missing, and models that do not fit here."""
+    every = [one for runs in configs.values() for one in runs.values()]
+    kinds = {repr((one.engine, one.model, one.adapter, one.seats, one.api)): one for one in every}
+    for one in kinds.values():
+        check_text_engine(one)
+        check_fit(one)
+        rules = Rules.of(one)
+        ApiPlayers.of(one, rules.prompt, rules.answer).close()
 
 
 def check_study(config: Config, folder: Path | None = None) -> dict[str, dict[int, Config]]:

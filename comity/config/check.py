@@ -4,6 +4,7 @@ import re
 
 from comity.config.limits import LARGEST_SEED, check_limits, check_values
 from comity.config.schema import Config, OpponentPoolConfig
+from comity.engines.vllm.options import check_options
 from comity.errors import ComityError
 
 
@@ -75,6 +76,7 @@ def _check_engine(config: Config) -> None:
             "engine=vllm needs engine.url (a running server) or engine.python (an environment with "
             "vLLM, from which one is started), and not both"
         )
+    check_options(engine.options)
     if config.adapter.dropout > 0 and config.adapter.dropout_in != "learning":
         raise ComityError("engine=vllm plays without dropout; use adapter.dropout_in=learning")
     if config.model.quantization is not None:

@@ -113,6 +113,11 @@ def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def ranks_here() -> int:
+    """Number of ranks on this machine; 1 if the launcher does not say."""
+    return max(1, _number("LOCAL_WORLD_SIZE", 1)) if world_size() > 1 else 1
+
+
 def check_command(arguments: Sequence[str]) -> None:
     """Raises `ComityError` if several ranks run a command that is for one process."""
     here = place()

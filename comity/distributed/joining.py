@@ -47,8 +47,10 @@ def joined() -> Iterator[ProcessGroup]:
     try:
         torch.distributed.init_process_group("gloo", timeout=TIMEOUT, **_meeting(here))
     except (RuntimeError, ValueError, OSError) as error:
+        taken = "EADDRINUSE" in str(error)
+        advice = "; choose another port: torchrun --master-port, or MASTER_PORT" if taken else ""
         raise WorkError(
-            f"cannot join the other ranks at {here.address}: {one_line(error)[:200]}"
+            f"cannot join the other ranks at {here.address}: {one_line(error)[:200]}{advice}"
         ) from error
     try:
         with _ended_by_launcher():

@@ -106,13 +106,19 @@ def conditions_of(config: Config) -> str:
 
 
 def check_servers(plans: Sequence[AgentPlan]) -> None:
-    """Raises `ComityError` where the server or the key of a model behind an API is missing.
+    """Raises `ComityError` where a server or a key is missing, and for models that do not fit.
 
     For commands that make a folder, before they do.
     """
-    plans = [plan for plan in plans if plan.kind == "api"]
-    if plans:
-        _api_players(plans).close()
+    apis = [plan for plan in plans if plan.kind == "api"]
+    if apis:
+        _api_players(apis).close()
+    models = [plan for plan in plans if plan.kind not in ("api", "strategy", "axelrod")]
+    if models:
+        from comity.experiments.backends import check_before_loading
+
+        for config in {conditions_of(plan.config): plan.config for plan in models}.values():
+            check_before_loading(config)
 
 
 def _api_players(plans: Sequence[AgentPlan]) -> ApiPlayers:

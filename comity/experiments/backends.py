@@ -16,11 +16,15 @@ from comity.engines.local.devices import check_quantization, choose_device, make
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model, load_tokenizer
 from comity.errors import ComityError
+from comity.experiments.memory_check import check_weights
 from comity.experiments.rules import Rules
-from comity.experiments.text_engines import choose_text_engine
+from comity.experiments.text_engines import check_text_engine, choose_text_engine
 from comity.players.language_model.context_length import check_context
 from comity.players.language_model.player import LanguageModelBackend
 from comity.runs.progress import say
+
+_latest: list[str | None] = []
+"""The model that was loaded last, as `shared_engine` was asked for it."""
 
 
 @lru_cache(maxsize=1)
@@ -36,11 +40,24 @@ def shared_engine(
     `shards`: the ranks among which its blocks are divided.
     """
     say(f"loading the model {name} ...")
+    _latest[:] = [name, dtype, device, quantization]
     if isinstance(shards, TorchProcessGroup):
         from comity.engines.local.sharding import load_sharded  # Not every build of torch has it.
 
         return Engine(*load_sharded(name, dtype, device, shards))
     return Engine(load_model(name, dtype, device, quantization))
+
+
+def is_loaded(model: ModelConfig) -> bool:
+    """Whether this is the model that `shared_engine` loaded last."""
+    return _latest == [model.name, model.dtype, model.device, model.quantization]
+
+
+def check_before_loading(config: Config, ranks: ProcessGroup = ALONE) -> None:
+    """Raises `ComityError` for a missing vLLM server, and for weights that do not fit."""
+    check_text_engine(config, ranks)
+    if not is_loaded(config.model):
+        check_weights(config.model, ranks)
 
 
 @lru_cache(maxsize=1)
@@ -77,6 +94,7 @@ def language_models(
     make_deterministic(model.deterministic)
     # Before loading the tokenizer, which may download the model.
     check_quantization(model.quantization, choose_device(model.device))
+    check_before_loading(config, ranks)
     # Check labels before the model is loaded; `for_vocabulary` needs its output size.
     chat = chat_format(config, rules)
     shards = ALONE if model.sharding == "none" else ranks

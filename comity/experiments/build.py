@@ -16,7 +16,7 @@ from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.agents import Agents, conditions_of
 from comity.experiments.api_players import ApiPlayers
 from comity.experiments.backends import language_models
-from comity.experiments.fit_update import fit_update
+from comity.experiments.fit_update import check_fit, fit_update
 from comity.experiments.opponent_pool import OpponentPool, starter_counter
 from comity.experiments.rules import Rules
 from comity.games.base import Game
@@ -47,6 +47,7 @@ class Experiment:
         self.opponent_pool: OpponentPool | None = None
         self.agents: Agents | None = None
         try:
+            check_fit(config, ranks)
             self.models = language_models(config, self.rules, ranks)
             self.rules = fit_update(self.models, config, self.rules)
             self.models = replace(self.models, record=self._record())

@@ -27,7 +27,16 @@ class Chunk:
     tokens: int
     """Tokens that it adds to a conversation."""
     distinct: int
-    """Most conversations that differ at its end."""
+    """Most conversations that differ at its end, not counting its answer."""
+    alike: int = 0
+    """Tokens at its beginning in which conversations differ only if they did before."""
+    before: int = 0
+    """Most conversations that differed before it, the answer then included."""
+
+    @property
+    def slots(self) -> int:
+        """Distinct tokens of all conversations."""
+        return self.alike * self.before + (self.tokens - self.alike) * self.distinct
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Sizes:
     """Most conversations of language models that differ."""
     trained: int
     """Most of them that are trained on."""
+    sequences: int
+    """Training sequences, equal ones counted each."""
     longest: int
     """Tokens of the longest conversation."""
     shared: int
@@ -65,26 +76,30 @@ class Sizes:
     @property
     def distinct(self) -> int:
         """Distinct tokens of all conversations."""
-        return self.shared + sum(chunk.tokens * chunk.distinct for chunk in self.chunks)
+        return self.shared + sum(chunk.slots for chunk in self.chunks)
 
     def passes(self) -> Iterator[int]:
         """Distinct tokens after each forward pass of play: a prompt, or one sampled token."""
         end = self.shared
         for chunk in self.chunks:
             sampled = min(self.sampled, chunk.tokens - 1)
-            for tokens in (chunk.tokens - sampled, *[1] * sampled):
-                end += tokens * chunk.distinct
+            end += chunk.slots - sampled * chunk.distinct
+            yield end
+            for _ in range(sampled):
+                end += chunk.distinct
                 yield end
 
     def ids(self, number: int, vocabulary: int) -> tuple[int, ...]:
         """Token ids that stand for a conversation: as long, and as different from the others."""
         ids = [1] * self.shared
         for chunk in self.chunks:
-            code, digits = number % chunk.distinct, []
-            for _ in range(min(chunk.tokens, 3)):
-                digits.append(code % vocabulary)
-                code //= vocabulary
-            ids += digits + [0] * (chunk.tokens - len(digits))
+            parts = (chunk.alike, chunk.before), (chunk.tokens - chunk.alike, chunk.distinct)
+            for tokens, distinct in parts:
+                code, digits = number % max(1, distinct), []
+                for _ in range(min(tokens, 3)):
+                    digits.append(code % vocabulary)
+                    code //= vocabulary
+                ids += digits + [0] * (tokens - len(digits))
         return tuple(ids)
 
 
@@ -94,38 +109,50 @@ def conversation_sizes(config: Config, rules: Rules, setup: ModelSetup) -> Sizes
     playing = [one for one in config.seats if not is_scripted(one) and not is_api(one)]
     learning = [one for one in config.seats if learner_of(one) is not None]
     rounds = getattr(getattr(game, "length", None), "longest", 1)
-    longest = longest_conversation(setup, game)
+    longest = longest_conversation(setup, game, canonical=True)
     openings, sampled = _openings(setup, game)
     shared = min(_common_prefix(openings), longest - 1)
     most = config.matches * max(1, len(playing))
     # Scored answers of equal prompts: conversations differ by what was played before only.
     counted = not sampled and not prompt.random_parameters and bool(game.moves)
-    joint = len(game.moves) ** game.seats
+    moves, joint = len(game.moves), len(game.moves) ** game.seats
     views = len({tuple(one) for one in openings[: game.seats]})
     if prompt.single_turn:
         memory = min(getattr(prompt, "memory", 1), rounds - 1)
         states = views * sum(joint**seen for seen in range(memory + 1))
-        count = min(most * rounds, states * len(game.moves)) if counted else most * rounds
-        chunks = [Chunk(longest - shared, count)]
+        first_prompts = min([most, *[states] * counted])
+        chunks = [Chunk(longest - shared, min([most * rounds, *[states] * counted]))]
     else:
+        first_prompts = views if len({tuple(one) for one in openings}) == views else most
         first = min(longest - shared, max(1, sampled)) if rounds > 1 else longest - shared
-        seen = [views * joint**number for number in range(1, rounds)] if counted else []
         each, left = divmod(longest - shared - first, max(1, rounds - 1))
-        chunks = [Chunk(first, min(most, views * len(game.moves)) if counted else most)]
+        chunks = [Chunk(first, min([most, *[views] * counted]))]
+        alike = min(_tokens_before_news(setup, game), each - 1) if counted and each else 0
         for number in range(rounds - 1):
+            # What the others did is told after some tokens; until then, own answers differ alone.
+            own = min(most, chunks[-1].distinct * moves) if counted else most
+            distinct = min([most, *[views * joint ** (number + 1)] * counted])
             tokens = each + (1 if number < left else 0)
-            chunks.append(Chunk(tokens, min([most, *seen[number : number + 1]])))
+            chunks.append(Chunk(tokens, distinct, alike, own))
     conversations = chunks[-1].distinct
-    trained = min(conversations, config.matches * len(learning) * _decisions(prompt, rounds))
+    sequences = config.matches * len(learning) * _decisions(prompt, rounds)
     told, together = chunks[-1].tokens - sampled, 1.0
     if sampled and not prompt.single_turn:  # Sampled tokens come one by one, between prompts.
         step = largest_prompts(setup, game)
         told = 1 if step is None else min(told, step.prompt)
         together = 1.0 if step is None else step.together / game.seats
     return Sizes(
-        *(conversations, trained, longest, shared, tuple(chunks), sampled),
+        *(
+            conversations,
+            min(conversations, sequences),
+            sequences,
+            longest,
+            shared,
+            tuple(chunks),
+            sampled,
+        ),
         opening=max(0, max(map(len, openings)) - shared),
-        openings=views if len({tuple(one) for one in openings}) == views else most,
+        openings=first_prompts,
         prompt=max(1, told),
         together=together,
         answers=1 if prompt.single_turn else most_answers(setup, game),
@@ -159,6 +186,19 @@ def _openings(setup: ModelSetup, game: Any) -> tuple[list[list[int]], int]:
             moves = {turn.seat: turn.legal[seed % len(turn.legal)] for turn in turns}
             state = one.step(state, moves)
     return found, most
+
+
+def _tokens_before_news(setup: ModelSetup, game: Any) -> int:
+    """Tokens of a later prompt before it says what the others did; 0 if the game ends before."""
+    prompt, one = setup.prompt.sample_variant((0, CHECK)), game.sample_instance(0)
+    state = one.start(0)
+    seat, prompts = one.turns(state)[0].seat, []
+    for pick in (0, -1):
+        picks = {turn.seat: turn.legal[pick * (turn.seat != seat)] for turn in one.turns(state)}
+        later = [turn for turn in one.turns(one.step(state, picks)) if turn.seat == seat]
+        texts = [prompt.following(one, turn) for turn in later[:1]]
+        prompts += [setup.chat.encode_next_prompt(text, ended=False) for text in texts]
+    return _common_prefix(prompts) if len(prompts) > 1 else 0
 
 
 def _common_prefix(sequences: list[list[int]]) -> int:

@@ -12,10 +12,16 @@ from dataclasses import replace
 
 from comity.config.schema import Config
 from comity.config.seats import learner_of
-from comity.engines.local.devices import free_bytes
-from comity.errors import ComityError
-from comity.experiments.memory import microbatch_choices, predict_memory
-from comity.experiments.memory_needs import SPARE
+from comity.distributed.environment import ranks_here
+from comity.distributed.process_group import ALONE, ProcessGroup
+from comity.engines.local.devices import choose_device, choose_dtype, free_bytes
+from comity.engines.local.models import fetch
+from comity.engines.local.weightless import planned_weight_bytes
+from comity.errors import ComityError, warn
+from comity.experiments.backends import is_loaded
+from comity.experiments.memory import microbatch_choices, predict_memory, predict_resident
+from comity.experiments.memory_check import refuse_resident
+from comity.experiments.memory_needs import SPARE, size
 from comity.experiments.rules import Rules
 from comity.players.language_model.context_length import longest_conversation
 from comity.players.language_model.model_setup import ModelSetup
@@ -47,7 +53,34 @@ def fit_update(setup: ModelSetup, config: Config, rules: Rules) -> Rules:
             f"activation checkpointing is on: an update would keep {memory.stored / 1e9:.1f} GB, "
             f"and keeps {memory.recomputed / 1e9:.1f} GB"
         )
+    if memory.peak > room + memory.weights + memory.other_models:
+        warn(
+            f"the run may need up to {size(memory.peak)} of memory in all, and {size(int(room))} "
+            "are free beside the weights; comity doctor says what to change"
+        )
     return _with_microbatch(rules, memory.microbatch_limit)
+
+
+def check_fit(config: Config, ranks: ProcessGroup = ALONE) -> None:
+    """Raises `ComityError` if what a training run keeps all the time is predicted not to fit.
+
+    For before the weights are loaded. Skipped where the weights take less than half of what is
+    free.
+    """
+    model = config.model
+    device = choose_device(model.device)
+    with ranks.together():  # No rank loads before all have seen what is free.
+        free = free_bytes(device) / (ranks_here() if device.type == "cpu" else 1)
+    if is_loaded(model):
+        return
+    try:
+        weights = planned_weight_bytes(fetch(model.name), choose_dtype(model.dtype, device))
+        if weights < free / 2:
+            return
+        memory = predict_resident(config)
+    except ComityError:  # Not every type of model can be predicted.
+        return
+    refuse_resident(config, memory, free)
 
 
 def _with_microbatch(rules: Rules, tokens: int | None) -> Rules:

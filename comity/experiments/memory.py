@@ -15,7 +15,7 @@ The program itself (Python, torch and transformers without a model) comes on top
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +32,21 @@ from comity.engines.local.kv_buffers import BUFFER_MARGIN, MAX_BUFFER_TOKENS
 from comity.engines.local.kv_cache import KVCache, grown_capacity
 from comity.engines.local.models import fetch, is_here
 from comity.engines.local.packing import pack
-from comity.engines.local.prefix_tree import PrefixTree, Segment
+from comity.engines.local.prefix_tree import Segment
 from comity.engines.local.scoring import MAX_LOGITS
 from comity.engines.local.session import MERGE_MIN_TOKENS
 from comity.engines.local.weightless import WeightlessEngine
 from comity.errors import ComityError
 from comity.experiments.agent_plans import is_agent, plan_agent
 from comity.experiments.backends import chat_format
-from comity.experiments.conversation_sizes import conversation_sizes
-from comity.experiments.memory_needs import Memory, fitting
+from comity.experiments.conversation_sizes import Sizes, conversation_sizes
+from comity.experiments.memory_needs import Memory, Resident, fitting
 from comity.experiments.rules import Rules
+from comity.experiments.update_memory import WeightlessUpdate
 from comity.learning.algorithms import Algorithm
 from comity.learning.algorithms.reinforce import Reinforce
-from comity.learning.learner import Learner
-from comity.learning.loss import LossSettings
 from comity.learning.microbatch_tokens import AUTO
 from comity.learning.ppo.objective import PpoSettings
-from comity.learning.training_batch import (
-    TrainedDecision,
-    TrainingSequence,
-    common_prefix,
-    micro_batches,
-)
 from comity.players.language_model.model_setup import ModelSetup
 
 
@@ -65,6 +58,14 @@ def predict_memory(config: Config, room: float = math.inf, loaded: bool = False)
     memory already, beside that room.
     """
     return _Prediction(config).fitted(room, loaded)
+
+
+def predict_resident(config: Config) -> Resident:
+    """What a run keeps in memory all the time; raises `ComityError` as `predict_memory`.
+
+    Takes a fraction of the time of `predict_memory`, because no pass is counted.
+    """
+    return _Prediction(config).resident()
 
 
 def microbatch_choices(algorithm: Algorithm, device: torch.device) -> tuple[int | None, ...]:
@@ -100,7 +101,10 @@ class _Prediction:
         algorithm = self.rules.algorithm
         self.critics = isinstance(algorithm, Reinforce) and algorithm.estimator == "gae"
         self.engine = self._engine(_folder(model.name), self.learners[:1])
-        chat = chat_format(config, self.rules)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        chat = chat_format(self.config, self.rules)
         labels = self.rules.prompt.labels(self.rules.game)
         setup = ModelSetup(
             self.engine,
@@ -108,7 +112,7 @@ class _Prediction:
             *(self.rules.prompt, self.rules.answer),
             exploration=self.rules.exploration,
         )
-        self.sizes = conversation_sizes(config, self.rules, setup)
+        return conversation_sizes(self.config, self.rules, setup)
 
     def _engine(self, folder: Path, adapters: Sequence[str]) -> WeightlessEngine:
         shape = {k: v for k, v in vars(self.config.adapter).items() if k != "dropout_in"}
@@ -124,26 +128,35 @@ class _Prediction:
         update = cache(lambda limit: replace(memory, **self._update(limit)))
         return fitting(update, limits, setting, room)
 
-    def _without_update(self) -> Memory:
-        """Bytes of every part but an update's."""
+    def resident(self) -> Resident:
+        """What stays in memory all the time."""
         each = self.engine.adapter_bytes(self.learners[0]) if self.learners else 0
         trained = each * len(self.learners) * (2 if self.critics else 1)
+        if isinstance(self.rules.algorithm, PpoSettings):  # A value head each, in float32.
+            width = self.engine.model.config.get_text_config().hidden_size
+            trained += 4 * (width + 1) * len(self.learners)
         shards = self._shards()
-        cache, play_pass = self._play()
-        return Memory(
+        return Resident(
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
-            sizes=self.sizes,
             weights=self.engine.weight_bytes(self.config.model.quantization is not None, shards),
-            shards=shards,
-            gathered=self.engine.gathered_bytes() if shards > 1 else 0,
             other_models=self._other_models(),
             adapters=trained + each * self._snapshots() + self._frozen_adapters(),
             optimizer=2 * trained,
+            gradients=each,
+            shards=shards,
+            gathered=self.engine.gathered_bytes() if shards > 1 else 0,
+        )
+
+    def _without_update(self) -> Memory:
+        """Bytes of every part but an update's."""
+        cache, play_pass = self._play()
+        return Memory(
+            **vars(self.resident()),
+            sizes=self.sizes,
             cache=cache,
             play_pass=play_pass,
             merged=self._merged(),
-            gradients=0,
             stored=0,
             recomputed=0,
             microbatch_tokens=0,
@@ -212,13 +225,19 @@ class _Prediction:
         """Bytes of the cache at the end of play, and of the largest pass beside it."""
         sizes, last, prompt = self.sizes, self.sizes.chunks[-1], self.sizes.prompt
         path = list(range(sizes.longest - sizes.sampled - prompt))
-        first = max(len(path), sizes.distinct - last.tokens * last.distinct)
+        first = max(len(path), sizes.distinct - last.slots)
+        # Prompts that begin alike are one segment, and of all but the first of them the rest.
+        alike = min(last.alike, prompt - 1)
         count = min(
             math.ceil(last.distinct * sizes.together), max(1, self.engine.max_tokens // prompt)
         )
-        seen, per_slot, per_state = self._pass(
-            [(path, slot, prompt) for slot in range(first, first + prompt * count, prompt)]
-        )
+        begun = min(count, last.before) if alike else count
+        segments = [(path, first + number * prompt, prompt) for number in range(begun)]
+        slot, rest = first + begun * prompt, prompt - alike
+        for number in range(count - begun):
+            start = segments[number % begun][1]
+            segments.append(([*path, *range(start, start + alike)], slot + number * rest, rest))
+        seen, per_slot, per_state = self._pass(segments)
         seen = max(seen, self._pass(self._first_prompts())[0])
         capacity = used = 0
         for end in sizes.passes():
@@ -267,84 +286,14 @@ class _Prediction:
         """Fields of `Memory` for an update in micro-batches of at most so many tokens."""
         if not self.learners:
             return {"microbatch_limit": limit}
-        algorithm, sizes, name = self.rules.algorithm, self.sizes, self.learners[0]
-        trained = max(1, sizes.trained // len(self.learners))
-        loss = LossSettings()
-        if isinstance(algorithm, PpoSettings):
-            loss = replace(loss, kl=algorithm.kl, entropy=algorithm.entropy)
-            trained = -(-trained // algorithm.minibatches)
-        elif isinstance(algorithm, Reinforce):
-            loss = algorithm.loss()
-        everything = [self._sequence(number) for number in range(trained)]
-        shared = len(common_prefix(everything))
-        runs = micro_batches(everything, shared, limit or math.inf)
-        sequences = max(runs, key=lambda run: _distinct_tokens(run))
-        tokens = _distinct_tokens(sequences)
-        if len(runs) > 1:
-            # The prefix is then computed once, before the micro-batches. Texts shorter than the
-            # longest fill a micro-batch better.
-            first = sizes.chunks[0].tokens
-            room = (limit or 0) + shared - tokens if sizes.sampled else 0
-            other = next(n for n, one in enumerate(everything) if one not in sequences)
-            sequences = [*sequences, self._sequence(other, most=max(first, room))]
-            tokens = max(tokens, _distinct_tokens(sequences) if room > first else 0)
         adapter = self.config.adapter
-        dropout = adapter.dropout > 0 and adapter.dropout_in != "playing"
-        gradients, activations = self.engine.adapter_bytes(name), []
-        for checkpointing in (False, True):
-            self.engine.checkpointing = checkpointing
-            with self.engine.memory() as memory:
-                learner = Learner(
-                    *(self.engine, name, self.rules.optimizer, loss),
-                    updates=1,
-                    microbatch_tokens=limit,
-                    dropout=dropout,
-                )
-                memory.reset_peak()
-                before = memory.live
-                learner.accumulate_gradients(sequences)
-                activations.append(max(0, memory.peak - before - gradients))
-                for weight in learner.parameters.values():
-                    weight.grad = None
-        return {
-            "gradients": gradients,
-            "stored": activations[0],
-            "recomputed": activations[1],
-            "microbatch_tokens": tokens,
-            "microbatch_limit": limit,
-        }
-
-    def _sequence(self, number: int, most: int | None = None) -> TrainingSequence:
-        """A conversation with its decisions; `most`: so many tokens after the shared ones."""
-        sizes, decisions = self.sizes, []
-        ids = sizes.ids(number, self.engine.head.vocabulary)
-        end = sizes.shared
-        last = len(ids) if most is None else min(len(ids), end + most)
-        for chunk in sizes.chunks:
-            each = max(1, chunk.tokens // sizes.answers)
-            count = max(1, min(sizes.sampled, each - 1))
-            for place in range(min(sizes.answers, chunk.tokens // (count + 1) or 1)):
-                start = end + (place + 1) * each - count
-                if start + count > last:
-                    break
-                decisions.append(
-                    TrainedDecision(
-                        start=start,
-                        tokens=ids[start : start + count],
-                        answers=() if sizes.sampled else ((ids[start],), (ids[start] + 1,)),
-                        behavior=(-1.0,) * count,
-                        advantage=1.0,
-                        masks=(None,) * count if sizes.sampled else (),
-                        kind="choose",
-                    )
-                )
-            end += chunk.tokens
-        return TrainingSequence(ids[:last], tuple(decisions))
-
-
-def _distinct_tokens(sequences: Sequence[TrainingSequence]) -> int:
-    """Tokens of sequences, each common prefix counted once."""
-    tree = PrefixTree()
-    for sequence in sequences:
-        tree.insert(tree.root(None), sequence.ids)
-    return tree.size
+        update = WeightlessUpdate(
+            engine=self.engine,
+            sizes=self.sizes,
+            learner=self.learners[0],
+            learners=len(self.learners),
+            algorithm=self.rules.algorithm,
+            optimizer=self.rules.optimizer,
+            dropout=adapter.dropout > 0 and adapter.dropout_in != "playing",
+        )
+        return update.fields(limit)

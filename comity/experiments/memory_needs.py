@@ -12,13 +12,19 @@ SPARE = 0.05
 PEAKS = ("activations", "playing", "learning", "peak")
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Predicted bytes of one run, by what they are for."""
+def size(number: int | None) -> str:
+    """Bytes in words: "1.2 GB"."""
+    if number is None:
+        return "unknown"
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.0f} MB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """Predicted bytes that stay in memory all the time, by what they are for."""
 
     device: str
     dtype: str
-    sizes: Sizes
     weights: int
     """The base model's weights."""
     other_models: int
@@ -27,14 +33,30 @@ class Memory:
     """All adapters that are loaded at a time: of learners, critics, past and frozen policies."""
     optimizer: int
     """Adam's two moments of each trained weight."""
+    gradients: int
+    """Gradients of the trained adapters, in updates; learners are updated one after another."""
+    shards: int = 1
+    """Ranks among which the base model is divided; `weights` are those of one."""
+    gathered: int = 0
+    """A divided block while it is whole."""
+
+    @property
+    def resident(self) -> int:
+        """What stays in memory all the time."""
+        return self.weights + self.other_models + self.adapters + self.optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(Resident):
+    """Predicted bytes of one run, by what they are for."""
+
+    sizes: Sizes
     cache: int
     """Keys and values of all conversations of an iteration, at its end."""
     play_pass: int
     """The largest forward pass of play."""
     merged: int
     """Copies of weights with a merged adapter, while text is sampled."""
-    gradients: int
-    """Gradients of the trained adapters; learners are updated one after another."""
     stored: int
     """What one micro-batch of an update needs beside gradients, if all activations are kept."""
     recomputed: int
@@ -45,10 +67,6 @@ class Memory:
     """Most tokens of a micro-batch, as set or chosen; None: no limit."""
     sequence_tokens: int
     """Of these, tokens of one whole conversation, which cannot be divided."""
-    shards: int = 1
-    """Ranks among which the base model is divided; `weights` are those of one."""
-    gathered: int = 0
-    """A divided block while it is whole."""
     checkpointing: bool = False
     """Whether the update uses activation checkpointing (see `fitting`)."""
 
@@ -56,11 +74,6 @@ class Memory:
     def activations(self) -> int:
         """What one micro-batch of an update needs beside gradients."""
         return self.recomputed if self.checkpointing else self.stored
-
-    @property
-    def resident(self) -> int:
-        """What stays in memory all the time."""
-        return self.weights + self.other_models + self.adapters + self.optimizer
 
     @property
     def playing(self) -> int:

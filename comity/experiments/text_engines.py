@@ -17,13 +17,14 @@ from comity.distributed.process_group import ALONE, ProcessGroup
 from comity.engines.local.engine import Engine
 from comity.engines.vllm.adapters import ServedAdapters
 from comity.engines.vllm.check import check_scoring
-from comity.engines.vllm.client import ServerLostError
+from comity.engines.vllm.client import ServerLostError, VllmClient
 from comity.engines.vllm.sampler import VllmSampler
 from comity.engines.vllm.scorer import VllmScorer
 from comity.engines.vllm.served_model import ServedModel
+from comity.engines.vllm.server import check_server_program
 from comity.errors import ComityError, warn
 from comity.experiments.server_beside import ServerBeside
-from comity.experiments.shared_server import SharedServer
+from comity.experiments.shared_server import SharedServer, place
 from comity.players.language_model.player import Policy
 from comity.rollout.play import Match
 
@@ -127,6 +128,28 @@ def _adapters(matches: Sequence[Match], engine: Engine) -> set[str]:
         and player.backend.engine is engine
         and player.adapter is not None
     }
+
+
+def check_text_engine(config: Config, ranks: ProcessGroup = ALONE) -> None:
+    """Raises `ComityError` where this rank has no server, and none that could be started.
+
+    For before a model is loaded: what the server computes is compared by `choose_text_engine`.
+    """
+    settings = config.engine
+    if settings.name == "local":
+        return
+    server = repr(replace(settings, scored="local"))
+    if any(key[-2:] == (server, ranks) for key in _shared):
+        return  # If it was lost since, it is waited for when it is needed.
+    url, _ = place(settings.urls, ranks)
+    if url is not None:
+        client = VllmClient(url)
+        try:
+            client.model()
+        finally:
+            client.close()
+    elif settings.python is not None:
+        check_server_program(settings.python, config.adapter.rank)
 
 
 @atexit.register

@@ -128,6 +128,16 @@ def test_an_environment_without_vllm_is_refused(tmp_path: Path) -> None:
         start(sys.executable, tmp_path)
     with pytest.raises(ComityError, match="rank"):
         start(sys.executable, tmp_path, rank=1024)
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'no such library' >&2; exit 127\n")
+    with pytest.raises(ComityError, match="no Python"):
+        start(str(program), tmp_path)
+    program.chmod(0o755)
+    with pytest.raises(ComityError, match="does not run as a Python \\(no such library\\)"):
+        start(str(program), tmp_path)
+    program.write_bytes(b"\0\1 neither a program nor a script")
+    with pytest.raises(ComityError, match="does not run"):
+        start(str(program), tmp_path)
 
 
 def test_a_server_that_does_not_start_leaves_its_last_error(tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
 """What several ranks refuse, and how they divide the matches."""
 
 import os
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from comity.cli import main
 from comity.distributed.environment import rank, without_launcher, world_size
+from comity.distributed.joining import bind_device, joined
 from comity.distributed.process_group import ALONE, ProcessGroup, TorchProcessGroup
-from comity.errors import ComityError, ComityWarning
+from comity.errors import ComityError, ComityWarning, WorkError
 from comity.experiments.rules import check_ranks
 from comity.rollout.sharing import share_matches, stack_matches
 from tests.train.small import small
@@ -96,6 +100,45 @@ def test_what_needs_one_process_is_refused(change: str, said: str, tmp_path: Pat
     check_ranks(config, ALONE)
     with pytest.raises(ComityError, match=said):
         check_ranks(config, Place(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "nccl", "said"),
+    [
+        (
+            "cuda",
+            2,
+            False,
+            "need NCCL, which this build of torch lacks; install torch for CUDA",
+        ),
+        ("auto", 1, True, "2 or more ranks on a machine with 1 GPUs; start at most --nproc-per"),
+        ("cuda:1", 2, True, "model.device=cuda:1 is one GPU, and each of the 2 ranks needs its"),
+        ("cpu", 2, False, ""),
+    ],
+)
+def test_ranks_on_gpus_need_one_each_and_nccl(
+    device: str, gpus: int, nccl: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchrun(monkeypatch, rank=1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
+    if not said:
+        bind_device(device, Place(1, 2))
+        return
+    with pytest.raises(ComityError, match=re.escape(said)):
+        bind_device(device, Place(1, 2))
+
+
+def test_a_port_in_use_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrun(monkeypatch, rank=0)
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    dual = family == socket.AF_INET6
+    with socket.create_server(("", 0), family=family, dualstack_ipv6=dual) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        with pytest.raises(WorkError, match=f":{port}: .*choose another port: torchrun --master-"):
+            joined().__enter__()
 
 
 class Answering(TorchProcessGroup):

@@ -4,6 +4,7 @@ The ranks are processes on this machine that exchange by gloo, as torchrun start
 """
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -21,8 +22,10 @@ from comity.engines.local.models import load_model
 from comity.engines.local.sharding import shard_blocks
 from comity.errors import ComityError, ComityWarning
 from comity.experiments.rules import check_ranks
+from comity.rollout.play import play
+from comity.runs.folder import stored_config
 from comity.train import train
-from tests.train.small import decisions, metrics, overrides, small
+from tests.train.small import Stopped, decisions, metrics, overrides, small
 from tests.train.test_rank_rules import Place
 from tests.train.test_ranks import (
     COMMON,
@@ -141,6 +144,69 @@ def test_a_rank_that_ends_in_a_pass_ends_all_with_one_line(
     lines = [[s for s in text.splitlines() if s.startswith("comity")] for text in printed]
     assert len(lines[0]) == 1 and lines[1] == [] and said in lines[0][0], printed
     assert not any("Traceback" in text for text in printed)
+
+
+BETWEEN = """
+import os, signal, sys
+import torch
+import comity.train
+from comity.runs.folder import stored_config
+from comity.config.compose import compose
+
+original, plays, killed = comity.train.play, 0, int(sys.argv[1])
+
+def play(*arguments, **keywords):
+    global plays
+    plays += 1
+    if plays == killed and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **keywords)
+
+torch.set_num_threads(1)
+comity.train.play = play
+if sys.argv[2] == "--resume":
+    run = comity.train.Path(sys.argv[3])
+    comity.train.train(stored_config(run), run, report=False)
+else:
+    comity.train.train(compose("ipd", sys.argv[2:]), report=False)
+"""
+
+
+def once(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same the first time, and `Stopped` after it."""
+    left = [call]
+
+    def called(*arguments: Any, **keywords: Any) -> Any:
+        if not left:
+            raise Stopped
+        return left.pop()(*arguments, **keywords)
+
+    return called
+
+
+def test_a_killed_divided_run_goes_on_with_any_number_of_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ranks, of which one is killed between two iterations; then one, then two again."""
+    given = (*COMMON, "checkpoint.every=1")
+    ranks = start(2, "-c", BETWEEN, "2", *overrides(tmp_path / "several", *given, SHARDED))
+    for one in ranks:
+        one.communicate(timeout=300)
+    assert [one.returncode for one in ranks] == [1, -9]
+    (run,) = (tmp_path / "several").iterdir()
+    with monkeypatch.context() as patch, pytest.warns(ComityWarning, match="no effect"):
+        patch.setattr("comity.train.play", once(play))
+        with pytest.raises(Stopped):
+            train(stored_config(run), run, report=False)
+    finished(start(2, "-c", BETWEEN, "0", "--resume", str(run)))
+
+    one = train(compose("ipd", overrides(tmp_path / "one", *given)), report=False)
+    assert [row.get("ranks", {}).get("count", 1) for row in metrics(run)] == [2, 1, 2]
+    assert list(map(told, decisions(run))) == list(map(told, decisions(one)))
+    for row, wanted in zip(metrics(run), metrics(one), strict=True):
+        assert_close(numbers(row), numbers(wanted))
+    for key, weight in weights(one).items():
+        np.testing.assert_allclose(weights(run)[key], weight, atol=WEIGHTS, err_msg=key)
 
 
 def test_a_divided_engine_neither_records_graphs_nor_merges_adapters() -> None:

@@ -190,6 +190,12 @@ REFUSED = {
     ),
     "arm 'own'": ("study.arms={own: ['reward=owm']}", "crossplay=null"),
     "no seat has a learner": ("seats=[base,base]",),
+    "there is no Python at": ("engine=vllm", "engine.python=nowhere"),
+    "http://127.0.0.1:9/v1": (
+        "seats=[learner,'api:m@http://127.0.0.1:9/v1']",
+        "crossplay=null",
+        "study.arms={own: ['reward=own']}",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,11 +14,13 @@ import pytest
 
 from comity.config.compose import compose
 from comity.config.schema import Config
+from comity.engines.vllm import server
 from comity.engines.vllm.check import PROMPTS
+from comity.engines.vllm.options import check_options
 from comity.engines.vllm.sampler import VllmSampler
 from comity.engines.vllm.server import VllmServer
 from comity.errors import ComityError
-from comity.experiments import text_engines
+from comity.experiments import backends, text_engines
 from comity.experiments.build import Experiment
 from comity.train import train
 from tests.train.small import decisions, metrics, short_rules
@@ -49,6 +52,54 @@ from tests.vllm_twin import make_twin, server_program, serving
 def test_settings_that_cannot_work_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ComityError, match=message):
         compose("smoke", overrides)
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "instead"),
+    [
+        ("--max-lora-rank", "max-lora-rank", "set adapter.rank"),
+        ("--max_lora_rank=64", "max-lora-rank", "set adapter.rank"),
+        ("--max-lora-ra", "max-lora-rank", "set adapter.rank"),  # argparse takes beginnings.
+        ("--port", "port", "engine.url"),
+        ("--model=other", "model", "model.name"),
+        ("--dtype", "dtype", "set model.dtype"),
+        ("--seed", "seed", "each request"),
+        ("--structured_outputs_config.backend=xgrammar", "structured-outputs-config", "grammars"),
+        ("--config", "config", "engine.options"),
+    ],
+)
+def test_options_that_comity_sets_are_refused_by_name(option: str, name: str, instead: str) -> None:
+    given = ["--max-model-len", "4096", option]
+    with pytest.raises(ComityError, match=f"leave out --{name}; .*{instead}"):
+        compose("smoke", ["engine=vllm", "engine.python=python", f"engine.options={given}"])
+
+
+def test_every_option_of_the_command_line_is_one_that_comity_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def popen(command: list[str], **_: Any) -> None:
+        commands.append(command)
+        raise ComityError("not started")
+
+    monkeypatch.setattr(server, "check_server_program", lambda *_: "python")
+    monkeypatch.setattr(server.subprocess, "Popen", popen)
+    with pytest.raises(ComityError, match="not started"):
+        VllmServer("python", tmp_path, dtype="float32", log=tmp_path / "log", rank=4, adapters=1)
+    (command,) = commands
+    options = [one for one in command if one.startswith("--")]
+    assert len(options) > 9
+    for option in options:
+        with pytest.raises(ComityError, match="leave out"):
+            check_options([option])
+
+
+def test_other_options_go_through() -> None:
+    given = ["--max-model-len", "4096", "--model-impl=vllm", "-O0", "--enable_prefix_caching"]
+    check_options(given)
+    with pytest.raises(ComityError, match="'max_model_len' is no option"):
+        check_options(["max_model_len", "4096"])
 
 
 def test_everything_is_computed_here_by_default() -> None:
@@ -189,19 +240,22 @@ def test_a_server_that_is_killed_is_started_again(
     assert not any(one.exists() for one in folders)
 
 
-def test_an_absent_server_is_told_before_anything_is_played(
+def test_an_absent_server_is_told_before_anything_is_loaded(
     tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose(
-        "smoke",
-        [
-            f"model.name={tiny_model('llama')}",
-            f"output={tmp_path}",
-            "engine=vllm",
-            "engine.url=http://127.0.0.1:9",
-        ],
-    )
+    def load(*_: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(backends, "shared_engine", load)
+    monkeypatch.setattr(backends, "shared_tokenizer", load)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(ComityError, match="cannot be reached"):
-        train(config)
+    for given, said in (
+        ("engine.url=http://127.0.0.1:9", "cannot be reached"),
+        (f"engine.python={tmp_path / 'env'}", r"no Python at .*vllm-env/bin/pip install vllm"),
+        (f"engine.python={sys.executable}", r"has no vLLM; make .*vllm-env/bin/pip install vllm"),
+    ):
+        model = f"model.name={tiny_model('llama')}"
+        config = compose("smoke", [model, f"output={tmp_path}", "engine=vllm", given])
+        with pytest.raises(ComityError, match=said):
+            train(config)
     assert not list(tmp_path.iterdir())

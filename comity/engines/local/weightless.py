@@ -9,6 +9,7 @@ alike; the count of a fake pass is that of the real one.
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,31 @@ class TensorMemory(TorchDispatchMode):
         weakref.finalize(storage, forget).atexit = False
 
 
+@cache
+def planned_weight_bytes(folder: Path, dtype: torch.dtype) -> int:
+    """Bytes of the weights and buffers of the model in a folder, of which only the config is read.
+
+    Takes some milliseconds. Raises `ComityError` for models that need more than their config.
+    """
+    model = _without_values(folder, dtype)
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
+def _without_values(folder: Path, dtype: torch.dtype) -> Any:
+    """The model of a folder on torch's device "meta"."""
+    try:
+        with quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            loader: Any = AutoModelForCausalLM
+            return loader.from_config(config, dtype=dtype, trust_remote_code=False)
+    except Exception as error:  # transformers' models raise anything
+        raise ComityError(
+            f"cannot predict the memory of the model in {folder}: {one_line(error)}"
+        ) from error
+
+
 def _is_fake(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, torch._subclasses.fake_tensor.FakeTensor)
 
@@ -115,12 +141,8 @@ class WeightlessEngine(Engine):
         """
         self._fake = FakeTensorMode()
         try:
-            with quiet(), torch.device("meta"):
-                config = AutoConfig.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False
-                )
-                loader: Any = AutoModelForCausalLM
-                model = loader.from_config(config, dtype=dtype, trust_remote_code=False).eval()
+            model = _without_values(folder, dtype).eval()
+            with torch.device("meta"):
                 model.requires_grad_(False).set_attn_implementation(attention.NAME)
                 self.adapters = WeightlessAdapters(model)
                 for name, shape in adapters.items():

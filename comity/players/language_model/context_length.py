@@ -18,7 +18,7 @@ from comity.games.lengths import Geometric, SampledLength
 from comity.games.randomness import CHECK
 from comity.players.language_model.generation import longest_answer
 from comity.players.language_model.model_setup import ModelSetup
-from comity.prompts.answer_forms.forms import Form, Thinking
+from comity.prompts.answer_forms.forms import Form, MessageOrClaimForm, Thinking
 from comity.prompts.answers import Attempts, Free, GenerationFormat
 
 ROUNDS = 6
@@ -52,17 +52,20 @@ def check_context(
     limit.check(longest, "a conversation can take", advice)
 
 
-def longest_conversation(setup: ModelSetup, game: Game) -> int:
+def longest_conversation(setup: ModelSetup, game: Game, canonical: bool = False) -> int:
     """Most tokens of a seat's conversation.
 
     Every round counts as the longest of several rendered ones. Random parts (values, payoffs,
     labels) are those of a few matches; the difference between these matches is added as a margin.
+
+    `canonical`: delimiters and claims have as many tokens as the tokenizer gives them. Otherwise as
+    many as a model could need that divides them in another way, which trained models hardly do.
     """
     rounds = getattr(getattr(game, "length", None), "longest", 1)
     firsts, steps, lengths, spread = [0], [0], [0], 0
     for choice in CHOICES:
         matches = [
-            _lengths_by_round(setup, game.sample_instance(seed), seed, choice)
+            _lengths_by_round(setup, game.sample_instance(seed), seed, choice, canonical)
             for seed in range(SEEDS)
         ]
         for found in matches:
@@ -113,11 +116,13 @@ def _rendered(setup: ModelSetup, game: Game) -> Iterator[Step]:
             yield from _steps(setup, game.sample_instance(seed), seed, choice)
 
 
-def _lengths_by_round(setup: ModelSetup, game: Any, seed: int, choice: str) -> list[int]:
+def _lengths_by_round(
+    setup: ModelSetup, game: Any, seed: int, choice: str, canonical: bool = False
+) -> list[int]:
     """Tokens of the longest conversation after each round, if all seats choose like that."""
     lengths: dict[int, int] = {}
     by_round: list[int] = []
-    for step in _steps(setup, game, seed, choice):
+    for step in _steps(setup, game, seed, choice, canonical):
         turn = step.turn
         before = 0 if setup.prompt.single_turn else lengths.get(turn.seat, 0)
         lengths[turn.seat] = before + step.prompt + step.answer
@@ -125,7 +130,9 @@ def _lengths_by_round(setup: ModelSetup, game: Any, seed: int, choice: str) -> l
     return by_round
 
 
-def _steps(setup: ModelSetup, game: Any, seed: int, choice: str) -> Iterator[Step]:
+def _steps(
+    setup: ModelSetup, game: Any, seed: int, choice: str, canonical: bool = False
+) -> Iterator[Step]:
     """Every turn of a match in which all seats choose like that."""
     chat, prompt = setup.chat, setup.prompt.sample_variant((seed, CHECK))
     length = getattr(game, "length", None)
@@ -150,7 +157,8 @@ def _steps(setup: ModelSetup, game: Any, seed: int, choice: str) -> Iterator[Ste
                 text = prompt.following(game, turn) + note
                 told = len(chat.encode_next_prompt(text, ended=False))
             told += received.pop(turn.seat, 0) + instruction
-            yield Step(turn, first, told, _answer(setup, game, turn, labels), len(turns))
+            answer = _answer(setup, game, turn, labels, canonical)
+            yield Step(turn, first, told, answer, len(turns))
             replies[turn.seat] = _reply(setup, game, turn, choice)
         for turn in turns:
             if turn.kind in ("message", "talk"):
@@ -162,7 +170,9 @@ def _steps(setup: ModelSetup, game: Any, seed: int, choice: str) -> Iterator[Ste
         state = game.step(state, replies)
 
 
-def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) -> int:
+def _answer(
+    setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str], canonical: bool = False
+) -> int:
     """Most tokens of a seat's answers at one turn, including failed attempts and complaints."""
     settings, chat = setup.answer, setup.chat
     thought = _thought(setup)
@@ -170,7 +180,10 @@ def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) ->
     legal = [labels[move] for move in turn.legal]
     form = setup.prompt.form(game, turn)
     once = longest_answer(setup, turn.kind, form, legal)
-    last = max(map(chat.answer_length, legal)) if legal else once + _guided(setup, form)
+    if canonical and form is not None and not legal:
+        last = _canonical(setup, turn.kind, form)
+    else:
+        last = max(map(chat.answer_length, legal)) if legal else once + _guided(setup, form)
     tries = settings.free_attempts if isinstance(settings, Attempts) else 0
     if isinstance(settings, Free):
         return once
@@ -182,6 +195,14 @@ def _answer(setup: ModelSetup, game: Game, turn: Turn, labels: Sequence[str]) ->
     complaint = len(chat.encode_next_prompt(settings.complaint, ended=False))
     more = complaint + last if constrained else 0
     return before + tries * once + (tries - 1) * complaint + more
+
+
+def _canonical(setup: ModelSetup, kind: str, form: Form) -> int:
+    """Tokens of the longest answer that has a form, divided as the tokenizer does."""
+    if isinstance(form, MessageOrClaimForm):
+        return max(_canonical(setup, "message", form.message), _canonical(setup, "", form.claim))
+    text = longest_answer(setup, kind, form, ()) if kind == "message" else 0
+    return text + setup.chat.answer_length(form.longest)
 
 
 def _guided(setup: ModelSetup, form: Form | Thinking | None) -> int:
