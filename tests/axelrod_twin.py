@@ -1,8 +1,21 @@
 """The axelrod package's `Match`, drawing from our streams."""
 
+from types import ModuleType
 from typing import Any
 
+import pytest
+
+from comity.errors import ComityError
 from comity.games.randomness import TREMBLE, generator
+from comity.players.scripted.axelrod_package import package
+
+
+def axelrod_or_skip() -> ModuleType:
+    """The package, imported as we do it; skips a test where it is missing."""
+    try:
+        return package()
+    except ComityError as error:
+        pytest.skip(str(error))
 
 
 class OurChances:

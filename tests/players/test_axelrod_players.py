@@ -32,7 +32,7 @@ from comity.players.scripted.axelrod_strategy import AxelrodStrategy, strategy_s
 from comity.rollout.match_runner import Match, MatchRunner
 from comity.rollout.play import play
 from docs.axelrod_table import axelrod_table
-from tests.axelrod_twin import OurChances
+from tests.axelrod_twin import OurChances, axelrod_or_skip
 
 SLOW = {"MetaWinnerMemoryOne", "NMWEMemoryOne", "MetaMajorityMemoryOne"}
 """Ten times slower than all others."""
@@ -54,7 +54,7 @@ TWINS = {
 
 @pytest.fixture(scope="module")
 def axelrod() -> ModuleType:
-    return pytest.importorskip("axelrod", reason="the axelrod library is not installed")
+    return axelrod_or_skip()
 
 
 def their_match(
@@ -111,7 +111,7 @@ def test_with_the_packages_own_seeds_too(
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 @pytest.mark.parametrize("name", TWINS)
 def test_our_strategies_play_like_the_packages(name: str, noise: float) -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     if noise and name == "alternator":
         return  # Ours counts rounds; the package's plays the opposite of what was played.
     game = replace(DILEMMA, noise=noise)  # type: ignore[type-var]
@@ -125,7 +125,7 @@ def test_our_strategies_play_like_the_packages(name: str, noise: float) -> None:
 
 def test_matches_are_reproducible_and_independent() -> None:
     """A match is the same alone, in a batch, and in another order."""
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     pair = scripted_player("axelrod:Random"), scripted_player("axelrod:Random")
     matches = [Match(m, 0, 7, pair, (0, 0, m)) for m in range(4)]
     together = play(DILEMMA, matches).played.moves
@@ -145,7 +145,7 @@ def attributes(game: Game, seat: int, prior: bool = False) -> dict[str, Any]:
 
 
 def test_a_strategy_is_told_the_payoffs_of_its_seat() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     assert attributes(DILEMMA, 0)["game"] == attributes(DILEMMA, 1)["game"] == (3, 1, 0, 5)
     battle = make_game({"name": "bach_or_stravinsky"})
     paid = {seat: attributes(battle, seat)["game"] for seat in (0, 1)}
@@ -159,7 +159,7 @@ def test_a_strategy_is_told_the_payoffs_of_its_seat() -> None:
 
 
 def test_a_strategy_knows_the_length_only_if_it_is_fixed() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     assert attributes(DILEMMA, 0)["length"] == ROUNDS
     assert attributes(DILEMMA, 0, prior=True)["length"] == ROUNDS + 1
     open_ended = make_game({"name": "prisoners_dilemma", "length": {"name": "geometric"}})
@@ -168,7 +168,7 @@ def test_a_strategy_knows_the_length_only_if_it_is_fixed() -> None:
 
 
 def test_a_strategy_that_knows_the_length_defects_at_the_end() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     pair = scripted_player("axelrod:BackStabber"), scripted_player("always_cooperate")
     assert [a for a, _ in our_match(DILEMMA, pair, 0, (0, 0, 0))] == [0] * (ROUNDS - 2) + [1, 1]
     endless = {"name": "geometric", "continue_probability": 1.0, "cap": ROUNDS}
@@ -177,14 +177,14 @@ def test_a_strategy_that_knows_the_length_defects_at_the_end() -> None:
 
 
 def test_a_fictitious_joint_move_counts_as_the_last_round() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     game = make_game({"name": "prisoners_dilemma", "initial_state": ["defect", "cooperate"]})
     pair = scripted_player("axelrod:TitForTat"), scripted_player("axelrod:TitForTat")
     assert our_match(game, pair, 0, (0, 0, 0))[:2] == [(0, 1), (1, 0)]
 
 
 def test_parameters_are_given_to_the_class() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     pair = scripted_player({"name": "axelrod:Cycler", "cycle": "CDD"}), scripted_player("random")
     assert [a for a, _ in our_match(DILEMMA, pair, 0, (0, 0, 0))] == [0, 1, 1] * (ROUNDS // 3)
     suspicious = {"name": "axelrod:MemoryOnePlayer", "four_vector": [1, 0, 1, 0], "initial": "D"}
@@ -218,7 +218,7 @@ def branched(
 @pytest.mark.parametrize("prior", [False, True])
 @pytest.mark.parametrize("answered", [0, 1, 7, 29])
 def test_a_branch_replays_and_goes_on_with_its_own_numbers(answered: int, prior: bool) -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     runner, first = branched("Random", answered, 0, prior)
     before = [joint[0] for _, joint in runner.replies[0]]
     assert first[:answered] == before[:answered]
@@ -229,7 +229,7 @@ def test_a_branch_replays_and_goes_on_with_its_own_numbers(answered: int, prior:
 
 def test_a_branch_has_the_state_that_the_match_had() -> None:
     """A cycler goes on where it was; a strategy that draws its state keeps what it drew."""
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     for name in ("CyclerCCD", "Gradual", "SecondByChampion"):
         runner, moves = branched(name, 10, 0)
         assert moves[:10] == [joint[0] for _, joint in runner.replies[0]][:10]
@@ -237,7 +237,7 @@ def test_a_branch_has_the_state_that_the_match_had() -> None:
 
 
 def test_rewinding_forgets_the_branches() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     runner, _ = branched("Random", 5, 0)
     session: Any = next(one for one in runner.sessions.values() if hasattr(one, "rewind"))
     assert {match for match, _ in session._seated} == {0, 1}
@@ -325,7 +325,7 @@ GAMES: Mapping[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("message", GAMES)
 def test_games_that_do_not_fit_are_refused_in_one_line(message: str) -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     strategy = scripted_player("axelrod:ZDExtort2").strategy
     with pytest.raises(ComityError, match=message) as error:
         check_strategy(strategy, make_game(GAMES[message]), 1)
@@ -338,7 +338,7 @@ def test_games_that_do_not_fit_are_refused_in_one_line(message: str) -> None:
     ids=str,
 )
 def test_bad_parameters_are_refused_in_one_line(parameters: dict[str, Any], message: str) -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     strategy = scripted_player({"name": "axelrod:Random", **parameters}).strategy
     with pytest.raises(ComityError, match=message) as error:
         check_strategy(strategy, DILEMMA, 0)
@@ -354,21 +354,21 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.M
 def test_importing_the_package_leaves_the_start_method_of_processes_alone() -> None:
     import multiprocessing
 
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     before = multiprocessing.get_start_method(allow_none=True)
     axelrod_package.package.__wrapped__()
     assert multiprocessing.get_start_method(allow_none=True) == before
 
 
 def test_a_strategy_sits_wherever_scripted_players_do() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     Rules.of(compose("ipd", ["seats=[learner,'axelrod:Tit For Tat']"]))
     with pytest.raises(ComityError, match=r"exact needs opponents .* no axelrod:NAME"):
         Rules.of(compose("memory-one", ["seats=[learner,'axelrod:Gradual']", "algorithm=exact"]))
 
 
 def test_in_a_cross_play_a_strategy_has_one_name_and_its_matches_are_known_to_be_equal() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     seats = ("axelrod:Tit For Tat", "axelrod:Random", "always_defect")
     players = [Participant(participant_name(s), {None: scripted_player(s)}) for s in seats]
     found = crossplay(DILEMMA, players, seeds=(0,), matches=2)
@@ -384,7 +384,7 @@ def test_in_a_cross_play_a_strategy_has_one_name_and_its_matches_are_known_to_be
 
 
 def test_a_pool_of_opponents_may_hold_strategies_of_the_package() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     pool = ("opponent_pool=buffer", "opponent_pool.scripted_probability=0.5")
     fits = compose("ipd", [*pool, "opponent_pool.scripted=[axelrod:Gradual]"])
     check_opponent_pool(fits, DILEMMA, Reinforce())
@@ -394,7 +394,7 @@ def test_a_pool_of_opponents_may_hold_strategies_of_the_package() -> None:
 
 
 def test_a_match_without_randomness_is_known_to_have_none() -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     gradual, mixing, ours = (
         scripted_player(name).strategy for name in ("axelrod:Gradual", "axelrod:Random", "random")
     )

@@ -20,6 +20,7 @@ from comity.players.scripted.state_machines import MACHINES, state_machine
 from comity.players.scripted.strategies import MatrixStrategy
 from comity.rollout.play import Match, play
 from comity.rollout.scripted_matches import play_scripted
+from tests.axelrod_twin import axelrod_or_skip
 
 DILEMMA = make_game({"name": "prisoners_dilemma"})
 
@@ -120,7 +121,7 @@ def test_own_strategies(game: Game, players: tuple[Any, Any], matches: int, run:
 def test_strategies_of_the_package(
     game: Game, players: tuple[Any, Any], swapped: bool, matches: int, run: int
 ) -> None:
-    pytest.importorskip("axelrod")
+    axelrod_or_skip()
     same(game, players[::-1] if swapped else players, matches, run)
 
 

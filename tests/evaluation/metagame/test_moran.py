@@ -15,6 +15,7 @@ from comity.evaluation.metagame.moran import (
     simulated_fixation,
     two_type_fixation,
 )
+from tests.axelrod_twin import axelrod_or_skip
 
 
 def absorbed(payoffs: np.ndarray, start: tuple[int, ...]) -> np.ndarray:
@@ -90,9 +91,9 @@ def test_a_type_that_is_not_there_cannot_win() -> None:
 
 @pytest.mark.slow
 def test_it_is_axelrods_moran_process() -> None:
-    """120 processes of the package, with its matches as the payoffs here."""
-    axelrod = pytest.importorskip("axelrod")
-    turns, start, runs = 4, (2, 3), 120
+    """60 processes of the package, with its matches as the payoffs here."""
+    axelrod = axelrod_or_skip()
+    turns, start, runs = 4, (2, 3), 60
     kinds = [axelrod.TitForTat, axelrod.Defector]
     payoffs = np.zeros((2, 2))
     for i, j in product(range(2), repeat=2):

@@ -19,16 +19,16 @@ from comity.games.randomness import ENVIRONMENT, TOURNAMENT, generator
 from comity.players.scripted.axelrod_index import short_run_time, table
 from comity.players.scripted.axelrod_strategy import strategy_seed
 from comity.rollout.play import Match, play
-from tests.axelrod_twin import OurChances
+from tests.axelrod_twin import OurChances, axelrod_or_skip
 
-ROUNDS, REPETITIONS = 16, 2
+ROUNDS, REPETITIONS = 10, 2
 SLOW = {"MetaWinnerMemoryOne", "NMWEMemoryOne", "MetaMajorityMemoryOne"}
 FIELD = [name for name in short_run_time() if name not in SLOW][::3][:64]
 
 
 @pytest.fixture(scope="module")
 def axelrod() -> ModuleType:
-    return pytest.importorskip("axelrod", reason="the axelrod library is not installed")
+    return axelrod_or_skip()
 
 
 def dilemma(**rules: Any) -> Game:
