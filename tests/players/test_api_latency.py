@@ -1,4 +1,4 @@
-"""A thousand matches against a server that takes 300 ms: the time they take, and memory."""
+"""Hundreds of matches against a server that takes 300 ms: the time they take, and memory."""
 
 import time
 
@@ -32,12 +32,12 @@ def test_the_server_ends_with_its_block() -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_matches_take_little_more_than_the_server_and_no_more_memory() -> None:
-    """1.3 times the ideal at most; memory as after 250 matches, but for the index of answers."""
-    found = measure(matches=1000, rounds=1, concurrency=16, latency=0.3)
-    assert found["matches"] == found["answers"] == 1000
+def test_many_matches_take_little_more_than_the_server_and_no_more_memory() -> None:
+    """1.3 times the ideal at most; memory as after 125 matches, but for the index of answers."""
+    found = measure(matches=496, rounds=1, concurrency=16, latency=0.3)
+    assert found["matches"] == found["answers"] == 496
     assert found["resident_mb"]["end"] - found["resident_mb"]["quarter"] < 20
-    assert found["ideal"] == 18.9 <= found["seconds"]
+    assert found["ideal"] == 9.3 <= found["seconds"]
     if found["seconds"] > 1.3 * found["ideal"] and (share := share_of_a_core()) < 0.7:
         pytest.skip(f"the machine is busy: this process gets {share:.0%} of a core")
     assert found["seconds"] <= 1.3 * found["ideal"]

@@ -188,12 +188,12 @@ def test_a_failure_leaves_no_adapters(config: Config, monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_the_default_model_selects_and_learns(smollm2: Path) -> None:
-    """Four learners on the real model: one window, an update of each."""
+    """Two learners on the real model beside two fixed agents: one window, an update of each."""
     from comity.config.compose import compose
     from comity.populations.agents.language_model_probes import selection_probabilities
 
     config = compose("ipd", ["game=prisoners_dilemma_4310", "prompt=structured"])
-    settings = settings_of("2xLLM:S_2xLLM:UT", iterations=2)
+    settings = settings_of("1xAC_1xAD_1xLLM:S_1xLLM:UT", iterations=2)
     with PopulationModels(settings, config, OPTIONS) as models:
         population = build_population(settings, models)
         group = models_in(population)

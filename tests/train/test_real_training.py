@@ -37,4 +37,4 @@ def test_the_sum_of_payoffs_teaches_cooperation(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("smollm2")
 def test_the_own_payoff_teaches_defection(tmp_path: Path) -> None:
-    assert last_cooperation(tmp_path, 8, "own") <= 0.1
+    assert last_cooperation(tmp_path, 6, "own") <= 0.1
