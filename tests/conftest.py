@@ -30,9 +30,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: begun last, they leave the other process without work."""
+    """Files that take long first: begun last, they leave the other processes without work."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "train"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -80,7 +80,7 @@ def short(config: Config, folder: Path, output: Path, url: str) -> Config:
         ),
         game={**config.game, "length": length},
         answer=answer,
-        matches=config.matches if config.matches <= 5 else 2 * group,
+        matches=config.matches if config.matches <= 5 else max(group, 2),
         group_size=group,
         iterations=1,
         output=str(output),
