@@ -19,7 +19,7 @@ from comity.distributed.block_gathering import BlockGathering
 from comity.distributed.process_group import ALONE
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import load_model
-from comity.engines.local.sharding import shard_blocks
+from comity.engines.local.sharding import check_device, shard_blocks
 from comity.errors import ComityError, ComityWarning
 from comity.experiments.rules import check_ranks
 from comity.rollout.play import play
@@ -227,6 +227,14 @@ def test_models_that_cannot_be_divided_are_refused() -> None:
     model.model.layers = torch.nn.ModuleList()
     with pytest.raises(ComityError, match="'llama' have none"):
         shard_blocks(model, torch.device("cpu"), None)  # type: ignore[arg-type]
+
+
+def test_builds_of_torch_that_divide_on_gpus_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_device(torch.device("cpu"))
+    monkeypatch.delattr(torch.cpu.Stream, "record_event")
+    check_device(torch.device("cuda"))
+    with pytest.raises(ComityError, match=r"fsdp2 does not run on CPUs with torch 2\..*newer"):
+        check_device(torch.device("cpu"))
 
 
 def test_quantized_weights_are_not_divided(tmp_path: Path) -> None:

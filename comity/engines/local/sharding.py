@@ -47,8 +47,8 @@ def load_sharded(
     """
     place = choose_device(device)
     precision = str(choose_dtype(dtype, place)).removeprefix("torch.")
-    with ranks.together():
-        pass  # All ranks have come so far: from here on they do the same.
+    with ranks.together():  # All ranks have come so far: from here on they do the same.
+        check_device(place)
     ranks.use_device(place)
     gathering = BlockGathering.of(ranks)
     mesh = DeviceMesh.from_group(ranks.device_group, place.type)
@@ -59,6 +59,15 @@ def load_sharded(
     for number, (block, _) in zip(numbers, blocks, strict=True):
         block.forward = partial(_forward, block.forward, gathering, number)  # type: ignore[method-assign]
     return model, gathering
+
+
+def check_device(device: torch.device) -> None:
+    """Raises `ComityError` for CPUs with a build of torch whose FSDP2 needs a GPU, as of 2.6."""
+    if device.type == "cpu" and not hasattr(torch.cpu.Stream, "record_event"):
+        raise ComityError(
+            f"model.sharding=fsdp2 does not run on CPUs with torch {torch.__version__}; install a "
+            "newer torch (2.13 runs there)"
+        )
 
 
 def shard_blocks(
