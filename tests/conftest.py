@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Tiny models gain nothing from more, and `make test` runs two processes side by side."""
+    """Tiny models gain nothing from more, and `make test` runs several processes side by side."""
     import torch
 
     torch.set_num_threads(1)

@@ -23,7 +23,7 @@ from comity.config.schema import Block, Composition, Config, Schema
 from comity.config.yaml_files import (
     check_references,
     check_resolved,
-    is_plain_block,
+    plain_block,
     read_yaml,
 )
 from comity.errors import ComityError
@@ -76,8 +76,13 @@ def _complete(plain: Any, composition: Composition | None = None) -> Config:
     name_the_arm(plain)
     # Merging takes long, and these need none: mappings of anything, and defaults.
     schema, defaults = _schema()
-    blocks = {key: plain.pop(key) for key in _blocks() if is_plain_block(plain.get(key))}
-    changed = {key: value for key, value in plain.items() if repr(value) != defaults.get(key)}
+    found = {key: plain_block(plain.get(key)) for key in _blocks()}
+    blocks = {key: block for key, block in found.items() if block is not None}
+    changed = {
+        key: value
+        for key, value in plain.items()
+        if key not in blocks and repr(value) != defaults.get(key)
+    }
     # From plain values: `+key=1` on the command line would have opened the schema.
     config = OmegaConf.to_object(OmegaConf.merge(schema, changed))
     assert isinstance(config, Config)

@@ -109,15 +109,14 @@ def _copied(tree: Any) -> Any:
     raise TypeError
 
 
-def is_plain_block(tree: Any) -> bool:
-    """Whether it is a mapping from names to plain values, none of them missing."""
+def plain_block(tree: Any) -> dict[str, Any] | None:
+    """A copy of a mapping from names to plain values, none of them `???`; None for another tree."""
     if not isinstance(tree, dict) or not all(type(key) is str for key in tree):
-        return False
+        return None
     try:
-        _copied(tree)
+        return {key: _copied(value) for key, value in tree.items()}
     except TypeError:
-        return False
-    return True
+        return None
 
 
 def _check_size(root: yaml.Node | None, path: Path) -> None:

@@ -1,12 +1,13 @@
 """Configs compose as told, and every mistake is one line with the nearest known names."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
 import pytest
 
 import comity.configs
-from comity.config.compose import arm_configs, compose, differences, load_config
+from comity.config.compose import arm_configs, compose, differences, from_plain, load_config
 from comity.config.groups import options
 from comity.config.presets import experiments
 from comity.config.schema import Config
@@ -369,6 +370,15 @@ def test_a_composition_leaves_no_trace_in_the_presets() -> None:
     changed = compose(name, ["matches=3", "game.length.rounds=2", "optimizer.learning_rate=0.5"])
     assert changed.matches == 3 != before.matches
     assert differences(compose(name), before) == []
+
+
+def test_a_config_shares_nothing_with_the_values_that_it_was_read_from() -> None:
+    tree = dataclasses.asdict(compose("ipd"))
+    before = copy.deepcopy(tree)
+    config = from_plain(tree, "here")
+    config.game["length"]["rounds"] = 99
+    config.seats.append("random")
+    assert tree == before
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])

@@ -36,23 +36,21 @@ class ServedAdapters:
 
     def names(self, engine: Engine, adapters: Collection[str | None]) -> dict[str | None, str]:
         """The server's name of each adapter with its present weights; loads what is new."""
-        found: dict[str | None, str] = {}
-        for adapter in adapters:
-            if adapter is None:
-                found[adapter] = self._base
-                continue
-            name = f"{self._prefix}-{served_name(engine, adapter)}"
-            found[adapter] = name
-            if name in self._loaded:
-                self._loaded.move_to_end(name)
-                continue
-            folder = self._folder / name
-            engine.adapters.save(adapter, folder)
-            self._loaded[name] = None  # Before it is known to be: `move` unloads it.
-            self._client.load_adapter(name, str(folder.absolute()))
+        found = {one: self._base if one is None else self._load(engine, one) for one in adapters}
         while len(self._loaded) > max(self._kept, len(found)):
             self._unload(next(iter(self._loaded)))
         return found
+
+    def _load(self, engine: Engine, adapter: str) -> str:
+        name = f"{self._prefix}-{served_name(engine, adapter)}"
+        if name in self._loaded:
+            self._loaded.move_to_end(name)
+            return name
+        folder = self._folder / name
+        engine.adapters.save(adapter, folder)
+        self._loaded[name] = None  # Before it is known to be: `move` unloads it.
+        self._client.load_adapter(name, str(folder.absolute()))
+        return name
 
     def move(self, client: VllmClient, base: str) -> None:
         """Go on with another connection, to the same server or to a new one."""
@@ -89,15 +87,12 @@ class PublishedAdapters:
 
     def names(self, engine: Engine, adapters: Collection[str | None]) -> dict[str | None, str]:
         """The server's name of each adapter with its present weights."""
-        found: dict[str | None, str] = {}
-        for adapter in adapters:
-            if adapter is None:
-                found[adapter] = self._base
-                continue
-            if (name := self._published.get(served_name(engine, adapter))) is None:
-                raise WorkError(f"the weights of the adapter {adapter} are not on the vLLM server")
-            found[adapter] = name
-        return found
+        return {one: self._base if one is None else self._known(engine, one) for one in adapters}
+
+    def _known(self, engine: Engine, adapter: str) -> str:
+        if (name := self._published.get(served_name(engine, adapter))) is None:
+            raise WorkError(f"the weights of the adapter {adapter} are not on the vLLM server")
+        return name
 
     def move(self, client: VllmClient, base: str) -> None:
         """Go on with another connection, which has none of the adapters."""
