@@ -285,6 +285,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "unknown player 'tit_for_tit'; did you mean": ("seats=[learner,tit_for_tit]",),
     "unknown player 'base:x'": ("seats=[learner,base:x]",),
     "a learner's name consists of letters": ("seats=['learner:../up',base]",),
+    "seats: 'a' and 'A' differ in case only": ("seats=[learner:a,learner:A]",),
     "no seat has a learner": ("seats=[base,tit_for_tat]",),
     "no adapter_config.json in the folder": ("seats=[learner,adapter:nowhere]",),
     "2 seats but `seats` names 1": ("seats=[learner]",),
