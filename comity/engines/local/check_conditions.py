@@ -66,7 +66,7 @@ def in_float32(model: "PreTrainedModel") -> Iterator[bool]:
 def narrow_windows(model: "PreTrainedModel") -> Iterator[None]:
     """Inside the block, sliding windows are narrow: in configs and in layers' own attributes.
 
-    Without those that no conversation leaves (Phi-3.5-MoE's, which its attention does not see).
+    Except for sliding windows as long as the context: in Phi-3.5-MoE, attention is not told.
     """
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
     holders: dict[int, Any] = {}
@@ -78,7 +78,9 @@ def narrow_windows(model: "PreTrainedModel") -> Iterator[None]:
         (one, name, value)
         for one in holders.values()
         for name in _WINDOWS
-        if isinstance(value := getattr(one, name, None), int) and CHECK_WINDOW < value < limit
+        if isinstance(value := getattr(one, name, None), int)
+        and value > CHECK_WINDOW
+        and not (name == "sliding_window" and value >= limit)
     ]
     try:
         for one, name, _ in before:
