@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from comity.errors import ComityError
@@ -71,8 +71,10 @@ def check_values(config: Any) -> None:
     tree = dataclasses.asdict(config)
     check_texts(tree)
     check_name("name", config.name)
-    for arm in config.study.arms if config.study else ():
+    arms = list(config.study.arms) if config.study else []
+    for arm in arms:
         check_name("study.arms", arm)
+    check_distinct("study.arms", arms)
     for key in ("game", "prompt", "answer", "reward", "algorithm"):
         check_counts(tree[key], key)
 
@@ -105,6 +107,17 @@ def check_name(what: str, name: str) -> None:
         raise ComityError(
             f"{what}: {name[:20]!r}... is too long; a name has at most {NAME_BYTES} bytes"
         )
+
+
+def check_distinct(what: str, names: Iterable[str]) -> None:
+    """Raises `ComityError` for names of folders that differ in case only, as macOS sees them."""
+    known: dict[str, str] = {}
+    for name in names:
+        if known.setdefault(name.casefold(), name) != name:
+            raise ComityError(
+                f"{what}: {known[name.casefold()]!r} and {name!r} differ in case only, and would "
+                "have one folder on some systems; choose another name"
+            )
 
 
 def _limited_fields(block: Any, above: str = "") -> Iterator[tuple[str, Any, Mapping[str, float]]]:

@@ -5,6 +5,7 @@ Game, prompt, answer format, rewards, algorithm, optimizer. All names and parame
 
 from dataclasses import dataclass
 
+from comity.config.limits import check_distinct
 from comity.config.player_names import parse_player
 from comity.config.schema import Config, OptimizerConfig
 from comity.config.seats import (
@@ -102,6 +103,7 @@ class Rules:
                 f"give one for each: 'seats=[{','.join(['learner'] * game.seats)}]'"
             )
         check_apis(config.seats, config.api)
+        check_distinct("seats", [name for one in config.seats if (name := learner_of(one))])
         for number, seat in enumerate(config.seats):
             check_seat(seat)
             if is_agent(seat):

@@ -292,6 +292,7 @@ def test_unknown_keys(override: str, text: str) -> None:
         ("study={seeds: [0], arms: {}}", "study.arms is empty"),
         ("study={seeds: [], arms: {own: []}}", "study.seeds is empty"),
         ("study={seeds: [3, 3], arms: {own: []}}", "study.seeds: 3 is given twice"),
+        ("study={seeds: [0], arms: {own: [], Own: []}}", "'own' and 'Own' differ in case only"),
         ("study={seeds: [0], arms: {a/b: []}}", "'a/b' is not a valid folder name"),
     ],
 )

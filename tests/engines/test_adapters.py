@@ -9,6 +9,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -78,7 +79,7 @@ def machine(base: Path) -> Engine:
 COMPUTED: dict[str, dict[str, Any]] = {
     "plain": {},
     "rank-stabilized": {"use_rslora": True},
-    "dropout": {"lora_dropout": 0.5},
+    "dropout, another alpha": {"lora_dropout": 0.5, "lora_alpha": 3},
     "ranks of their own": {
         "rank_pattern": {"q_proj": 2, "model.layers.1.self_attn.v_proj": 6},
         "alpha_pattern": {"v_proj": 3, "^model.layers.0.self_attn.q_proj": 5},
@@ -96,7 +97,9 @@ COMPUTED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", COMPUTED)
 def test_what_is_accepted_is_computed_as_peft_does(kind: str, base: Path, tmp_path: Path) -> None:
-    """Beside a learner's own adapter, which stays as it was; so does the base."""
+    """Beside a learner's own adapter, which stays as it was; so does the base. Saved again, as for
+    a vLLM server, it is the same adapter.
+    """
     folder = saved(base, tmp_path, **COMPUTED[kind])
     wanted = expected(PeftModel.from_pretrained(plain(base), str(folder)).eval())
     unchanged = expected(plain(base))
@@ -107,6 +110,12 @@ def test_what_is_accepted_is_computed_as_peft_does(kind: str, base: Path, tmp_pa
     assert_agree(scores(engine, "x"), wanted, torch.float32)
     assert_agree(scores(engine, "main"), unchanged, torch.float32)
     assert_agree(scores(engine, None), unchanged, torch.float32)
+    engine.adapters.save("x", tmp_path / "again")
+    again = PeftModel.from_pretrained(plain(base), str(tmp_path / "again")).eval()
+    assert_agree(expected(again), wanted, torch.float32)
+    config: Any = again.peft_config["default"]
+    scales = {layer.scaling["default"] for layer in again.modules() if isinstance(layer, LoraLayer)}
+    assert scales == {config.lora_alpha / config.r}, "vLLM reads this for every module"
     engine.adapters.remove("x")
     assert_agree(scores(engine, None), unchanged, torch.float32)
 

@@ -57,6 +57,14 @@ def test_the_order_is_sign_clip_average_start() -> None:
     )
 
 
+@pytest.mark.parametrize("form", ["past", "present"])
+def test_with_equal_own_returns_the_sign_is_0_and_not_that_of_a_rounding_error(form: str) -> None:
+    rewards = np.array([[[1.0] * 3, [5.0, m, 1.0]] for m in range(4)])
+    algorithm = AdvantageAlignment(form=form, sign=True, discount=0.9, baseline="batch")
+    found = estimate_advantages(rewards, np.ones((4, 3), bool), algorithm)
+    np.testing.assert_allclose(found.advantages[:, 0], 0, atol=1e-12)
+
+
 # The definition, entry by entry.
 
 

@@ -285,6 +285,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "unknown player 'tit_for_tit'; did you mean": ("seats=[learner,tit_for_tit]",),
     "unknown player 'base:x'": ("seats=[learner,base:x]",),
     "a learner's name consists of letters": ("seats=['learner:../up',base]",),
+    "seats: 'a' and 'A' differ in case only": ("seats=[learner:a,learner:A]",),
     "no seat has a learner": ("seats=[base,tit_for_tat]",),
     "no adapter_config.json in the folder": ("seats=[learner,adapter:nowhere]",),
     "2 seats but `seats` names 1": ("seats=[learner]",),
@@ -333,7 +334,9 @@ def test_mistakes_are_told_before_any_model_is_loaded(
 ) -> None:
     for name in ("load_model", "load_tokenizer"):
         failing(monkeypatch, backends, name, 1, AssertionError("a model was loaded"))
-    assert main(["train", "ipd", *overrides(tmp_path, *REFUSED[message])]) == 2
+    arguments = ["train", "ipd", *overrides(tmp_path, *REFUSED[message])]
+    capsys.readouterr()  # the first tiny model's progress bar
+    assert main(arguments) == 2
     told = capsys.readouterr().err
     assert message in told
     assert len(told.strip().splitlines()) == 1

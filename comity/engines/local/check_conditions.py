@@ -1,5 +1,6 @@
 """Temporary changes of a model for its check: attention, precision, sliding windows."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ FLOAT32_BYTES = 4_000_000_000
 """Most memory of the weights in float32 for a check in float32."""
 CHECK_WINDOW = 6
 """Size of sliding windows during the check; the sequences have 18 tokens and more."""
-_WINDOWS = ("sliding_window", "attention_chunk_size")
+_WINDOWS = ("sliding_window", "attention_chunk_size", "compress_rate")
 
 
 def plain_attention(model: "PreTrainedModel") -> str:
@@ -63,7 +64,11 @@ def in_float32(model: "PreTrainedModel") -> Iterator[bool]:
 
 @contextmanager
 def narrow_windows(model: "PreTrainedModel") -> Iterator[None]:
-    """Inside the block, sliding windows are narrow: in configs and in layers' own attributes."""
+    """Inside the block, sliding windows are narrow: in configs and in layers' own attributes.
+
+    Except for sliding windows as long as the context: in Phi-3.5-MoE, attention is not told.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
     holders: dict[int, Any] = {}
     for module in model.modules():
         for one in (module, getattr(module, "config", None)):
@@ -73,7 +78,9 @@ def narrow_windows(model: "PreTrainedModel") -> Iterator[None]:
         (one, name, value)
         for one in holders.values()
         for name in _WINDOWS
-        if isinstance(value := getattr(one, name, None), int) and value > CHECK_WINDOW
+        if isinstance(value := getattr(one, name, None), int)
+        and value > CHECK_WINDOW
+        and not (name == "sliding_window" and value >= limit)
     ]
     try:
         for one, name, _ in before:

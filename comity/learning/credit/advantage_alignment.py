@@ -43,6 +43,9 @@ PEERS: dict[str, str] = {
 LEAST_WEIGHT = 0.1
 """Lower bound of the annealed weight."""
 
+ROUNDING = 1e-9
+"""Weights w below this fraction of the batch's largest advantage count as 0 for their sign."""
+
 SMALLEST_DEVIATION = 1e-10
 """Added to the deviation that `variance_match` divides by."""
 
@@ -127,7 +130,9 @@ def alignment_weights(
     else:
         w = np.ones_like(own)
     if settings.sign:
-        w = np.sign(w)
+        # A rounding error has no sign: with equal returns in a pool, w is 0.
+        largest = np.abs(_masked(advantages, alive)).max(initial=0.0)
+        w = np.sign(np.where(np.abs(w) > ROUNDING * largest, w, 0.0))
     if settings.clip is not None:
         w = w.clip(-settings.clip, settings.clip)
     if settings.average:

@@ -76,6 +76,29 @@ class SavedAdapter:
     scale: dict[str, float]
     """Factor of `B A x`."""
 
+    def with_one_scale(self) -> "SavedAdapter":
+        """The same adapter with one scale for all modules, by other matrices B if needed."""
+        if len(set(self.scale.values())) <= 1:
+            return self
+        up = {name: (one.double() * self.scale[name]).float() for name, one in self.up.items()}
+        return SavedAdapter(self.down, up, dict.fromkeys(up, 1.0))
+
+    def shape(self) -> dict[str, Any]:
+        """Its settings of `LoraConfig`; it must have one scale.
+
+        alpha / rank is the scale for readers without patterns too (vLLM).
+        """
+        scale = next(iter(self.scale.values()), 1.0)
+        ranks = {name: len(matrix) for name, matrix in self.down.items()}
+        rank = max(ranks.values(), default=1)
+        smaller = {name: one for name, one in ranks.items() if one != rank}
+        return {
+            "r": rank,
+            "lora_alpha": scale * rank,
+            "rank_pattern": smaller,
+            "alpha_pattern": {name: scale * one for name, one in smaller.items()},
+        }
+
 
 def read_adapter(folder: Path, modules: Collection[str]) -> SavedAdapter:
     """The adapter in a folder, for a model with these linear modules.
@@ -117,7 +140,7 @@ def read_adapter(folder: Path, modules: Collection[str]) -> SavedAdapter:
     scale = {name: _scale(folder, config, name, down[name], up[name]) for name in down}
     for name, factor in scale.items():
         _check_size(folder, name, factor, down[name], up[name])
-    return SavedAdapter(down, up, scale)
+    return SavedAdapter(down, up, scale).with_one_scale()
 
 
 def resolve_targets(targets: object, modules: Collection[str], able: Collection[str]) -> set[str]:

@@ -84,7 +84,8 @@ class Adapters:
             self.targets if everything else resolve_targets(targets, self._modules(), self.targets)
         )
         try:
-            self._insert(name, set(chosen), seed=seed, rank=rank, alpha=alpha, dropout=dropout)
+            shape = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
+            self._insert(name, set(chosen), seed, **shape)
         except ValueError as error:
             raise ComityError(f"adapter {name!r} does not fit the model: {error}") from error
 
@@ -102,9 +103,8 @@ class Adapters:
         saved = read_adapter(folder, self._modules())
         if beyond := sorted(set(saved.down) - set(self.targets)):
             raise ComityError(f"the adapter in {folder} changes {beyond[0]}, which is not computed")
-        ranks = {module: len(matrix) for module, matrix in saved.down.items()}
         try:
-            self._insert(name, set(ranks), ranks=ranks)
+            self._insert(name, set(saved.down), **saved.shape())
             self._folders[name] = folder
             self._copy(name, saved.down, saved.up, saved.scale)
         except (RuntimeError, ValueError) as error:
@@ -248,27 +248,15 @@ class Adapters:
             if isinstance(module, LoraLayer):
                 yield name, module
 
-    def _insert(
-        self,
-        name: str,
-        targets: set[str],
-        seed: int = 0,
-        rank: int = 8,
-        alpha: float = 8,
-        dropout: float = 0.0,
-        ranks: Mapping[str, int] | None = None,
-    ) -> None:
+    def _insert(self, name: str, targets: set[str], seed: int = 0, **shape: Any) -> None:
         """Insert new matrices into the model; ValueError if they do not fit."""
         if not self._weight_checksums:
             self.check_weights()
         peft_name = f"comity{self._count}"
         self._count += 1
         config = LoraConfig(
-            r=rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]
-            lora_dropout=dropout,
+            **shape,
             target_modules=_shortened(targets, self._named()),
-            rank_pattern={re.escape(module): r for module, r in (ranks or {}).items()},
             bias="none",
             task_type="CAUSAL_LM",
         )
