@@ -28,6 +28,10 @@ hull of three:
 
 Without a known range it is Student's t interval.
 
+Few seeds can be nearly equal by chance, most of all where they have few decisions. So with several
+seeds the interval is also no shorter than that over the groups of all seeds, made in the same way
+as the one inside a seed, with the groups of each seed weighing the same in sum.
+
 `tests/evaluation/test_coverage.py` measures how often the truth is covered;
 docs/explanation/measuring.md shows the table.
 """
@@ -144,25 +148,33 @@ def means_over_seeds(
     Raises `ValueError` for values outside of the bounds.
     """
     with np.errstate(all="ignore"):
-        values, weights = numerators, denominators
-        groups = np.where(weights > 0, values / weights, np.nan).reshape(*values.shape[:-2], -1)
-        if values.shape[-2] > 1:
-            values, weights = values.sum(axis=-1), weights.sum(axis=-1)
-            values = np.where(weights > 0, values / weights, 0.0)
-            weights = (weights > 0).astype(np.float64)
-        else:
-            values, weights = values[..., 0, :], weights[..., 0, :]
-        return _intervals(values, weights, groups, bounds, confidence)
+        whole = denominators.sum(axis=-1)
+        groups = np.where(denominators > 0, numerators / denominators, np.nan)
+        # Each seed's groups weigh the same in sum, so that all of them have the mean over seeds.
+        shares = np.where(whole > 0, 1.0 / whole, 0.0)[..., None]
+        each = [(x * shares).reshape(*x.shape[:-2], -1) for x in (numerators, denominators)]
+        unseen = _unseen(groups.reshape(each[0].shape), confidence)
+        within = _intervals(each[0], each[1], unseen, bounds, confidence)
+        if numerators.shape[-2] == 1:
+            return within
+        counted = (whole > 0).astype(np.float64)
+        rates = np.where(whole > 0, numerators.sum(axis=-1) / whole, 0.0)
+        found = _intervals(rates, counted, unseen, bounds, confidence)
+        if numerators.shape[-1] == 1:
+            return found
+        low, high = np.fmin(found.low, within.low), np.fmax(found.high, within.high)
+        low, high = (np.where(found.units < 2, np.nan, end) for end in (low, high))
+        return Means(found.mean, low, high, found.units, found.equal)
 
 
 def _intervals(
     totals: np.ndarray,
     weights: np.ndarray,
-    groups: np.ndarray,
+    unseen: np.ndarray,
     bounds: tuple[float, float] | None,
     confidence: float,
 ) -> Means:
-    """Totals and weights of the units `[..., unit]`, values of the groups `[..., group]`."""
+    """Totals and weights of the units `[..., unit]`."""
     counted = weights > 0
     units, sums = counted.sum(axis=-1), weights.sum(axis=-1)
     values = np.where(counted, totals / weights, np.nan)
@@ -185,7 +197,7 @@ def _intervals(
         low, high = np.maximum(mean - spread**0.5, lower), np.minimum(mean + spread**0.5, upper)
         unknown = equal | ~np.isfinite(spread)
     else:
-        low, high = _bounded(values, weights, mean, k, spread, groups, bounds, confidence)
+        low, high = _bounded(values, weights, mean, k, spread, unseen, bounds, confidence)
         unknown = np.full(mean.shape, bounds[1] <= bounds[0])
     unknown = unknown | (units < 2)
     low, high = (np.where(unknown, np.nan, end) for end in (low, high))
@@ -198,7 +210,7 @@ def _bounded(
     mean: np.ndarray,
     k: np.ndarray,
     spread: np.ndarray,
-    groups: np.ndarray,
+    unseen: np.ndarray,
     bounds: tuple[float, float],
     confidence: float,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +221,6 @@ def _bounded(
     c = spread / span**2 / np.maximum(middle * (1.0 - middle), 1e-12)
     ends = np.where(weights > 0, (2 * share - 1) ** END_POWER * weights, 0.0)
     near = ends.sum(axis=-1) / weights.sum(axis=-1)
-    unseen = _unseen(groups, confidence)
     wilson, binomial = _wilson(middle, c), _binomial(middle, k, confidence)
     lows = wilson[0], middle + near * (binomial[0] - middle), middle * (1.0 - unseen)
     highs = wilson[1], middle + near * (binomial[1] - middle), middle + (1.0 - middle) * unseen

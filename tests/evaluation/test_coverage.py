@@ -3,12 +3,14 @@
 `python -m tests.evaluation.test_coverage` prints the table for docs/explanation/measuring.md.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from comity.evaluation.statistics import means_over_seeds
 
@@ -201,6 +203,18 @@ def test_more_seeds_cover_no_less_than_t_intervals_promise(found: str) -> None:
     """Five and ten seeds: nothing below 93 % but seeds of two values far from the ends."""
     low = {name for name, share in rows(found).items() if min(share) < 93.0}
     assert low <= {case[0] for case in SEVERAL if "of the seeds at" in case[0]}
+
+
+@pytest.mark.parametrize("k, number", [(2, 2), (2, 4), (2, 6), (3, 2), (3, 4), (5, 3), (7, 2)])
+def test_seeds_of_few_decisions_cover_the_truth(k: int, number: int) -> None:
+    """The exact share, for every p: seeds of few matches of one decision are often equal."""
+    counts = np.array(list(itertools.product(range(number + 1), repeat=k)))
+    answers = (np.arange(number) < counts[..., None]) * 1.0
+    found = means_over_seeds(answers, np.ones_like(answers), SHARE)
+    for p in np.arange(0.005, 0.5, 0.01):
+        chances = stats.binom.pmf(counts, number, p).prod(axis=1)
+        covered = (found.low - 1e-9 <= p) & (p <= found.high + 1e-9)
+        assert chances[covered].sum() >= 0.95, p
 
 
 def test_the_docs_show_this_simulation(found: str) -> None:
