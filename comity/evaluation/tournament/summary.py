@@ -2,7 +2,8 @@
 
 The format is that of `comity.reports.tournament.summary_format`. Estimates of a pair are over its
 matches; those of an agent are over environment seeds: on each seed its values against all
-opponents, on both seats, are averaged with equal weights. An agent that has no match with one of
+opponents, on both seats, are averaged with equal weights, so that its mean is that of its pairs'
+values. An agent that has no match with one of
 its opponents is averaged over the others, which its `unmet` says: it is not comparable. Intervals
 speak of other environment seeds, with these agents; another training seed would be another agent.
 """
@@ -25,6 +26,7 @@ from comity.evaluation.tournament.match_arrays import (
     group_pairs,
     is_fixed,
     unmet,
+    values_of,
 )
 from comity.evaluation.tournament.metrics import (
     METRICS,
@@ -41,7 +43,6 @@ from comity.evaluation.tournament.summary_parts import (
     Json,
     compare_agents,
     estimate,
-    known_values,
     move_name,
     rank_agents,
     stage_references,
@@ -187,9 +188,7 @@ def _tables(
         for name, metric in metrics.items():
             limits = metric.limits(payoffs)
             values = by_seed(pairs, agent, metric, repetitions, limits=limits)
-            found[name] = estimate(
-                mean_over_seeds([known_values(values)], limits, "environment seeds", fixed)
-            )
+            found[name] = estimate(mean_over_seeds([values], limits, "environment seeds", fixed))
         agents.append({"name": agent, "metrics": found, "unmet": unmet(pairs, agent, names)})
     rank_agents(agents)
     return {"pairs": rows, "agents": agents}
@@ -203,7 +202,8 @@ def _comparisons(
 ) -> list[Json]:
     """Paired comparisons of payoffs on the seeds on which both agents met everybody."""
     ranked = [one["name"] for one in sorted(agents, key=lambda one: one["rank"])]
-    values = {agent: by_seed(pairs, agent, METRICS[SCORE], repetitions, ranked) for agent in ranked}
+    score = METRICS[SCORE]
+    values = {one: values_of(by_seed(pairs, one, score, repetitions, ranked)) for one in ranked}
     return compare_agents(values, [agent for agent in ranked if is_fixed(pairs, agent)], payoffs)
 
 

@@ -1,6 +1,7 @@
 """Parts of the summaries of tournaments, of two seats and of more."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -27,9 +28,22 @@ def estimate(found: Estimate | None) -> Json:
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "note": note}
 
 
-def known_values(values: np.ndarray) -> np.ndarray:
-    """The values that are there."""
-    return values[~np.isnan(values)]
+def over_environments(
+    values: np.ndarray, limits: tuple[float, float] | None, exact: str = ""
+) -> Estimate | None:
+    """Mean over environment seeds of `values` `[seed]`, NaN where there is none.
+
+    Where lengths differ, linearized values (`values_of`) may leave the limits; then the interval
+    is Student's, cut at them.
+    """
+    known = values[~np.isnan(values)]
+    over = "environment seeds"
+    if limits is None or not len(known) or (limits[0] <= known.min() and known.max() <= limits[1]):
+        return mean_over_seeds([known], limits, over, exact)
+    found = mean_over_seeds([known], None, over, exact)
+    if found is None or found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, limits[0]), high=min(found.high, limits[1]))
 
 
 def _score(agent: Json) -> float:
@@ -63,11 +77,13 @@ def compare_agents(
     limits = None if payoffs is None else (payoffs[0] - payoffs[1], payoffs[1] - payoffs[0])
     made, exact = [], []
     for first, second in chosen:
-        differences = known_values(values[first] - values[second])
+        differences = values[first] - values[second]
+        differences = differences[~np.isnan(differences)]
         if len(differences) and first in fixed and second in fixed:
             exact.append(_exact_comparison(first, second, differences, limits))
         elif len(differences):
-            made.append(compare(first, second, differences, limits))
+            found = over_environments(differences, limits)
+            made.append(compare(first, second, differences, estimated=found))
     tested = [
         {
             "first": one.first,
