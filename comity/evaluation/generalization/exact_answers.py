@@ -204,7 +204,7 @@ def change_from_base(
                     for t in tables
                     if t.cell.game == game
                 ),
-                None,
+                (0.0, np.inf),
             ),
             "entropy": estimate(
                 (
