@@ -90,7 +90,7 @@ def mean_over_seeds(
     `seeds`: an array per seed. `[unit]`: one value per unit inside the seed. `[unit, 2]`: a
     numerator and a denominator per unit (cooperated, decided); a seed's value is the ratio of
     their sums, in which a unit with many decisions weighs more. Seeds in which nothing was counted
-    are left out.
+    are left out. A unit may add to the numerator alone (points that nobody was due).
 
     `bounds`: least and greatest value that the quantity can have; None: unknown; one of them may
     be infinite, and then the t interval is cut at the other. `over`: what the
@@ -102,7 +102,7 @@ def mean_over_seeds(
     """
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    counted = [pairs for pairs in map(_as_pairs, seeds) if len(pairs)]
+    counted = [pairs for pairs in map(_as_pairs, seeds) if pairs[:, 1].any()]
     if not counted:
         return None
     pairs = np.zeros((2, len(counted), max(map(len, counted))))
@@ -141,7 +141,7 @@ def means_over_seeds(
 ) -> Means:
     """The means and intervals of `mean_over_seeds`, for many quantities at once.
 
-    Both `[..., seed, unit]`; where a denominator is 0, nothing was counted. With one seed the
+    Both `[..., seed, unit]`; where both are 0, nothing was counted. With one seed the
     units inside it are the interval's, with several the seeds, also where only one counted
     anything. `bounds` and `confidence` as there.
 
@@ -176,7 +176,7 @@ def _intervals(
 ) -> Means:
     """Totals and weights of the units `[..., unit]`."""
     counted = weights > 0
-    units, sums = counted.sum(axis=-1), weights.sum(axis=-1)
+    units, sums = (counted | (totals != 0)).sum(axis=-1), weights.sum(axis=-1)
     values = np.where(counted, totals / weights, np.nan)
     mean = totals.sum(axis=-1) / sums
     least = np.where(counted, values, np.inf).min(axis=-1)
@@ -188,6 +188,7 @@ def _intervals(
     # Units of unequal weight are worth as many equal ones (Kish 1965, Survey Sampling, 11.7).
     k = sums**2 / (weights**2).sum(axis=-1)
     equal = most - least <= 1e-9 * np.maximum(1.0, np.maximum(np.abs(least), np.abs(most)))
+    equal = equal & (units == counted.sum(axis=-1))
     # The linearized residuals of a ratio (Cochran 1977, Sampling Techniques, 6.4).
     residuals = (totals - mean[..., None] * weights) / (sums / units)[..., None]
     error = (residuals**2).sum(axis=-1) / (units * (units - 1.0))
@@ -292,7 +293,7 @@ def _one(over: str, units: int) -> str:
 def _as_pairs(values: np.ndarray) -> np.ndarray:
     """float64 `[unit, 2]`: numerator and denominator (1 where plain values were given).
 
-    Units in which nothing was counted are left out.
+    Units in which both are 0 are left out: nothing was counted in them.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
@@ -305,4 +306,4 @@ def _as_pairs(values: np.ndarray) -> np.ndarray:
     least = array[:, 1].min()
     if not np.isfinite(array).all() or least < 0:
         raise ValueError("values must be finite and denominators must not be negative")
-    return array if least > 0 else array[array[:, 1] > 0]
+    return array if least > 0 else array[array.any(axis=1)]
