@@ -24,6 +24,7 @@ from comity.evaluation.tournament.metrics import METRICS
 from comity.evaluation.tournament.records import StoredMatch
 from comity.evaluation.tournament.round_robin import RoundRobin
 from comity.evaluation.tournament.summary import is_symmetric, summarize
+from comity.evaluation.tournament.summary_parts import compare_agents
 from comity.games import make_game
 from comity.games.base import Game
 from comity.players.scripted.catalog import STRATEGIES
@@ -281,6 +282,20 @@ def test_an_agent_is_the_mean_of_its_pairs_whatever_the_lengths() -> None:
         assert one["difference"]["mean"] == pytest.approx(difference)
     resident = summary["populations"]["random"]["everybody"]["mean"]
     assert resident == pytest.approx(matrix[2, 2])
+
+
+def test_equal_payoffs_of_matches_of_all_lengths_are_ties() -> None:
+    """Five environment seeds differ, thirty do not: nothing can be said, as without the thirty."""
+    rng = np.random.default_rng(0)
+    lengths, rounds = rng.geometric(0.15, 35).astype(float), rng.random((2, 35))
+    paid = lengths * rounds[0]
+    opponents = np.stack([np.stack([paid, lengths], 1), np.stack([2 * paid, lengths], 1)])
+    better = opponents.copy()
+    better[0, :5, 0] += 1.0
+    pairs = {"a": balanced(better), "b": balanced(opponents)}
+    (one,) = compare_agents(pairs, [], (0.0, 5.0))
+    assert one["verdict"] == "too few to say" and one["p"] == pytest.approx(2 / 2**5)
+    assert one["difference"]["mean"] == pytest.approx(5 / lengths.sum() / 2)
 
 
 def test_whom_an_agent_never_met_is_told() -> None:

@@ -26,7 +26,6 @@ from comity.evaluation.tournament.match_arrays import (
     group_pairs,
     is_fixed,
     unmet,
-    values_of,
 )
 from comity.evaluation.tournament.metrics import (
     METRICS,
@@ -203,7 +202,7 @@ def _comparisons(
     """Paired comparisons of payoffs on the seeds on which both agents met everybody."""
     ranked = [one["name"] for one in sorted(agents, key=lambda one: one["rank"])]
     score = METRICS[SCORE]
-    values = {one: values_of(by_seed(pairs, one, score, repetitions, ranked)) for one in ranked}
+    values = {one: by_seed(pairs, one, score, repetitions, ranked) for one in ranked}
     return compare_agents(values, [agent for agent in ranked if is_fixed(pairs, agent)], payoffs)
 
 

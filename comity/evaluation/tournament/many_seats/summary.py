@@ -22,7 +22,7 @@ from comity.evaluation.tournament.many_seats.metrics import GroupMetric, metrics
 from comity.evaluation.tournament.many_seats.mixes import PAYOFF, best_visitors, focal_payoffs
 from comity.evaluation.tournament.many_seats.records import SeatedMatch
 from comity.evaluation.tournament.many_seats.values import Played, by_seed
-from comity.evaluation.tournament.match_arrays import balanced, best_welfare, values_of
+from comity.evaluation.tournament.match_arrays import balanced, best_welfare
 from comity.evaluation.tournament.metrics import OF_APIS
 from comity.evaluation.tournament.summary_parts import (
     IDENTICAL,
@@ -251,9 +251,9 @@ def _comparisons(
         sums = np.array([played.counts(one, agent, PAYOFF) for one in weights])
         if len(sums):
             sums[:, (sums[:, :, 1] <= 0).any(axis=0)] = 0.0
-            values[agent] = values_of(balanced(sums, weights=np.array(list(weights.values()))))
+            values[agent] = balanced(sums, weights=np.array(list(weights.values())))
         else:
-            values[agent] = np.full(1, np.nan)
+            values[agent] = np.zeros((1, 2))
         if played.is_fixed(weights):
             fixed.append(agent)
     return compare_agents(values, fixed, payoffs)
