@@ -109,12 +109,41 @@ def mean_over_seeds(
     for seed, found in enumerate(counted):
         pairs[:, seed, : len(found)] = found.T
     means = means_over_seeds(pairs[0], pairs[1], bounds, confidence)
-    mean, low, high = (float(end) for end in (means.mean, means.low, means.high))
-    units, n = int(means.units), round(float(pairs[1].sum()))
     over = SEEDS if len(counted) > 1 else over
+    return _estimate(means, (), round(float(pairs[1].sum())), bounds, over, exact)
+
+
+def means_over_units(
+    tables: Sequence[np.ndarray],
+    bounds: tuple[float, float] | None,
+    over: str,
+    exact: Sequence[str],
+) -> list[Estimate | None]:
+    """`mean_over_seeds([table], bounds, over, exact)` of each of many tables, at once."""
+    pairs = [_as_pairs(table) for table in tables]
+    padded = np.zeros((2, len(pairs), 1, max(map(len, pairs), default=0)))
+    for place, found in enumerate(pairs):
+        padded[:, place, 0, : len(found)] = found.T
+    if not padded.size:
+        return [None] * len(pairs)
+    means, n = means_over_seeds(padded[0], padded[1], bounds), padded[1].sum(axis=(1, 2))
+    return [
+        _estimate(means, place, round(float(n[place])), bounds, over, exact[place])
+        if n[place] > 0
+        else None
+        for place in range(len(pairs))
+    ]
+
+
+def _estimate(
+    means: "Means", place: Any, n: int, bounds: tuple[float, float] | None, over: str, exact: str
+) -> Estimate:
+    """One of many means, or the reason why it has no interval."""
+    mean, low, high = (float(end[place]) for end in (means.mean, means.low, means.high))
+    units = int(means.units[place])
     if exact or np.isnan(low):
-        reason = exact or _reason(units, bounds, bool(means.equal)).format(_one(over, units))
-        return Estimate(mean, None, None, n, units, over, reason)
+        reason = exact or _reason(units, bounds, bool(means.equal[place]))
+        return Estimate(mean, None, None, n, units, over, reason.format(_one(over, units)))
     return Estimate(mean, low, high, n, units, over)
 
 

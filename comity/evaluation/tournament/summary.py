@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from comity.evaluation.payoff_ranges import payoff_range
-from comity.evaluation.statistics import mean_over_seeds
+from comity.evaluation.statistics import mean_over_seeds, means_over_units
 from comity.evaluation.tournament.empirical_game import empirical_game
 from comity.evaluation.tournament.exact_responses import exact_responses
 from comity.evaluation.tournament.match_arrays import (
@@ -162,33 +162,33 @@ def _tables(
     repetitions: int,
 ) -> Json:
     """The pairs and the agents with their metrics."""
-    rows = []
-    for (row, column), pair in pairs.items():
-        found = {}
-        for name, metric in metrics.items():
-            if NEEDS[metric.needs](pair.matches):
-                counts = metric(pair.matches)
-                exact = IDENTICAL if pair.deterministic else ""
-                over = mean_over_seeds([counts], metric.limits(payoffs), "matches", exact)
-                found[name] = estimate(over)
-        rows.append(
-            {
-                "row": row,
-                "column": column,
-                "matches": repetitions if pair.deterministic else len(pair.matches),
-                "identical": pair.deterministic,
-                "metrics": found,
-            }
-        )
+    found: dict[tuple[str, str], Json] = {key: {} for key in pairs}
+    for name, metric in metrics.items():
+        keys = [key for key, pair in pairs.items() if NEEDS[metric.needs](pair.matches)]
+        counts = [metric(pairs[key].matches) for key in keys]
+        exact = [IDENTICAL if pairs[key].deterministic else "" for key in keys]
+        means = means_over_units(counts, metric.limits(payoffs), "matches", exact)
+        for key, mean in zip(keys, means, strict=True):
+            found[key][name] = estimate(mean)
+    rows = [
+        {
+            "row": row,
+            "column": column,
+            "matches": repetitions if pair.deterministic else len(pair.matches),
+            "identical": pair.deterministic,
+            "metrics": found[row, column],
+        }
+        for (row, column), pair in pairs.items()
+    ]
     agents: list[Json] = []
     for agent in names:
         fixed = IDENTICAL if is_fixed(pairs, agent) else ""
-        found = {}
+        own = {}
         for name, metric in metrics.items():
             limits = metric.limits(payoffs)
             values = by_seed(pairs, agent, metric, repetitions, limits=limits)
-            found[name] = estimate(mean_over_seeds([values], limits, "environment seeds", fixed))
-        agents.append({"name": agent, "metrics": found, "unmet": unmet(pairs, agent, names)})
+            own[name] = estimate(mean_over_seeds([values], limits, "environment seeds", fixed))
+        agents.append({"name": agent, "metrics": own, "unmet": unmet(pairs, agent, names)})
     rank_agents(agents)
     return {"pairs": rows, "agents": agents}
 
