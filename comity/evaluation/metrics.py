@@ -145,8 +145,8 @@ METRICS: dict[str, Measure] = {
 }
 """Metrics of every iteration beside those that all runs have, by name.
 
-They count over what the learners' seats answered, are logged under `metrics` of metrics.jsonl,
-and drawn on the page.
+Each is a share. They count over what the learners' seats answered, are logged under `metrics`
+of metrics.jsonl, and drawn on the page.
 """
 
 

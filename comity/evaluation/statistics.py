@@ -28,13 +28,16 @@ hull of three:
 
 Without a known range it is Student's t interval.
 
+Few seeds can be nearly equal by chance, most of all where they have few decisions. So with several
+seeds the interval is also no shorter than that over the groups of all seeds, made in the same way
+as the one inside a seed, with the groups of each seed weighing the same in sum.
+
 `tests/evaluation/test_coverage.py` measures how often the truth is covered;
 docs/explanation/measuring.md shows the table.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,6 +51,7 @@ seeds of every distribution in the simulation, those of two values among them, a
 SEEDS = "seeds"
 ONE_UNIT = "one {}: nothing shows how far another would be from it"
 UNBOUNDED = "all {} gave the same value, and its range is not known"
+ONE_VALUE = "only one value is possible"
 LOPSIDED = "nearly everything was counted in one of the {}"
 
 
@@ -86,7 +90,7 @@ def mean_over_seeds(
     `seeds`: an array per seed. `[unit]`: one value per unit inside the seed. `[unit, 2]`: a
     numerator and a denominator per unit (cooperated, decided); a seed's value is the ratio of
     their sums, in which a unit with many decisions weighs more. Seeds in which nothing was counted
-    are left out.
+    are left out. A unit may add to the numerator alone (points that nobody was due).
 
     `bounds`: least and greatest value that the quantity can have; None: unknown; one of them may
     be infinite, and then the t interval is cut at the other. `over`: what the
@@ -98,101 +102,209 @@ def mean_over_seeds(
     """
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    counted = [pairs for pairs in map(_as_pairs, seeds) if len(pairs)]
+    counted = [pairs for pairs in map(_as_pairs, seeds) if pairs[:, 1].any()]
     if not counted:
         return None
-    sums = np.array([pairs.sum(axis=0) for pairs in counted])
-    n = round(float(sums[:, 1].sum()))
-    if len(counted) > 1:
-        units, over = np.stack([sums[:, 0] / sums[:, 1], np.ones(len(sums))], axis=1), SEEDS
-    else:
-        units = counted[0]
-    mean = float(units[:, 0].sum() / units[:, 1].sum())
-    if exact:
-        return Estimate(mean, None, None, n, len(units), over, exact)
-    groups = np.concatenate(counted)
-    unseen = _unseen(groups[:, 0] / groups[:, 1], confidence)
-    low, high, reason = _interval(units, mean, bounds, unseen, confidence)
-    return Estimate(mean, low, high, n, len(units), over, reason.format(_one(over, len(units))))
+    pairs = np.zeros((2, len(counted), max(map(len, counted))))
+    for seed, found in enumerate(counted):
+        pairs[:, seed, : len(found)] = found.T
+    means = means_over_seeds(pairs[0], pairs[1], bounds, confidence)
+    over = SEEDS if len(counted) > 1 else over
+    return _estimate(means, (), round(float(pairs[1].sum())), bounds, over, exact)
 
 
-def _interval(
-    units: np.ndarray,
-    mean: float,
+def means_over_units(
+    tables: Sequence[np.ndarray],
     bounds: tuple[float, float] | None,
-    unseen: float,
+    over: str,
+    exact: Sequence[str],
+) -> list[Estimate | None]:
+    """`mean_over_seeds([table], bounds, over, exact)` of each of many tables, at once."""
+    pairs = [_as_pairs(table) for table in tables]
+    padded = np.zeros((2, len(pairs), 1, max(map(len, pairs), default=0)))
+    for place, found in enumerate(pairs):
+        padded[:, place, 0, : len(found)] = found.T
+    if not padded.size:
+        return [None] * len(pairs)
+    means, n = means_over_seeds(padded[0], padded[1], bounds), padded[1].sum(axis=(1, 2))
+    return [
+        _estimate(means, place, round(float(n[place])), bounds, over, exact[place])
+        if n[place] > 0
+        else None
+        for place in range(len(pairs))
+    ]
+
+
+def _estimate(
+    means: "Means", place: Any, n: int, bounds: tuple[float, float] | None, over: str, exact: str
+) -> Estimate:
+    """One of many means, or the reason why it has no interval."""
+    mean, low, high = (float(end[place]) for end in (means.mean, means.low, means.high))
+    units = int(means.units[place])
+    if exact or np.isnan(low):
+        reason = exact or _reason(units, bounds, bool(means.equal[place]))
+        return Estimate(mean, None, None, n, units, over, reason.format(_one(over, units)))
+    return Estimate(mean, low, high, n, units, over)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Many means over seeds with their intervals: arrays of one shape."""
+
+    mean: np.ndarray
+    """NaN where nothing was counted."""
+    low: np.ndarray
+    high: np.ndarray
+    """Ends of the intervals; both NaN where there is none."""
+    units: np.ndarray
+    """int: units in which something was counted."""
+    equal: np.ndarray
+    """bool: all of them have the same value."""
+
+
+def means_over_seeds(
+    numerators: np.ndarray,
+    denominators: np.ndarray,
+    bounds: tuple[float, float] | None = None,
+    confidence: float = CONFIDENCE,
+) -> Means:
+    """The means and intervals of `mean_over_seeds`, for many quantities at once.
+
+    Both `[..., seed, unit]`; where both are 0, nothing was counted. With one seed the
+    units inside it are the interval's, with several the seeds, also where only one counted
+    anything. `bounds` and `confidence` as there.
+
+    Raises `ValueError` for values outside of the bounds.
+    """
+    with np.errstate(all="ignore"):
+        whole = denominators.sum(axis=-1)
+        groups = np.where(denominators > 0, numerators / denominators, np.nan)
+        # Each seed's groups weigh the same in sum, so that all of them have the mean over seeds.
+        shares = np.where(whole > 0, 1.0 / whole, 0.0)[..., None]
+        each = [(x * shares).reshape(*x.shape[:-2], -1) for x in (numerators, denominators)]
+        unseen = _unseen(groups.reshape(each[0].shape), confidence)
+        within = _intervals(each[0], each[1], unseen, bounds, confidence)
+        if numerators.shape[-2] == 1:
+            return within
+        counted = (whole > 0).astype(np.float64)
+        rates = np.where(whole > 0, numerators.sum(axis=-1) / whole, 0.0)
+        found = _intervals(rates, counted, unseen, bounds, confidence)
+        if numerators.shape[-1] == 1:
+            return found
+        low, high = np.fmin(found.low, within.low), np.fmax(found.high, within.high)
+        low, high = (np.where(found.units < 2, np.nan, end) for end in (low, high))
+        return Means(found.mean, low, high, found.units, found.equal)
+
+
+def _intervals(
+    totals: np.ndarray,
+    weights: np.ndarray,
+    unseen: np.ndarray,
+    bounds: tuple[float, float] | None,
     confidence: float,
-) -> tuple[float | None, float | None, str]:
-    """Ends of the interval, or the reason why there is none. `units` `[k, 2]`."""
-    values, weights = units[:, 0] / units[:, 1], units[:, 1]
+) -> Means:
+    """Totals and weights of the units `[..., unit]`."""
+    counted = weights > 0
+    units, sums = (counted | (totals != 0)).sum(axis=-1), weights.sum(axis=-1)
+    values = np.where(counted, totals / weights, np.nan)
+    mean = totals.sum(axis=-1) / sums
+    least = np.where(counted, values, np.inf).min(axis=-1)
+    most = np.where(counted, values, -np.inf).max(axis=-1)
     if bounds is not None:
-        finite = [abs(end) for end in bounds if np.isfinite(end)]
-        slack = 1e-6 * max(1.0, *finite)
-        if values.min() < bounds[0] - slack or values.max() > bounds[1] + slack:
+        slack = 1e-6 * max(1.0, *(abs(end) for end in bounds if np.isfinite(end)))
+        if (values < bounds[0] - slack).any() or (values > bounds[1] + slack).any():
             raise ValueError(f"values lie outside of the bounds {bounds}")
-    if len(units) == 1:
-        return None, None, ONE_UNIT
     # Units of unequal weight are worth as many equal ones (Kish 1965, Survey Sampling, 11.7).
-    k = float(weights.sum() ** 2 / (weights**2).sum())
-    equal = float(np.ptp(values)) <= 1e-9 * max(1.0, float(np.abs(values).max()))
+    k = sums**2 / (weights**2).sum(axis=-1)
+    equal = most - least <= 1e-9 * np.maximum(1.0, np.maximum(np.abs(least), np.abs(most)))
+    equal = equal & (units == counted.sum(axis=-1))
     # The linearized residuals of a ratio (Cochran 1977, Sampling Techniques, 6.4).
-    residuals = (units[:, 0] - mean * weights) / weights.mean()
-    error = float((residuals**2).sum()) / (len(units) * (len(units) - 1))
-    spread = 0.0 if equal else _t(k - 1.0, confidence) ** 2 * error
+    residuals = (totals - mean[..., None] * weights) / (sums / units)[..., None]
+    error = (residuals**2).sum(axis=-1) / (units * (units - 1.0))
+    spread = np.where(equal, 0.0, _t(k - 1.0, confidence) ** 2 * error)
     if bounds is None or not np.isfinite(bounds).all():
-        if equal:
-            return None, None, UNBOUNDED
-        if not np.isfinite(spread):
-            return None, None, LOPSIDED
-        least, greatest = bounds or (-np.inf, np.inf)
-        return max(mean - spread**0.5, least), min(mean + spread**0.5, greatest), ""
+        lower, upper = bounds or (-np.inf, np.inf)
+        low, high = np.maximum(mean - spread**0.5, lower), np.minimum(mean + spread**0.5, upper)
+        unknown = equal | ~np.isfinite(spread)
+    else:
+        low, high = _bounded(values, weights, mean, k, spread, unseen, bounds, confidence)
+        unknown = np.full(mean.shape, bounds[1] <= bounds[0])
+    unknown = unknown | (units < 2)
+    low, high = (np.where(unknown, np.nan, end) for end in (low, high))
+    return Means(mean, low, high, units, equal)
+
+
+def _bounded(
+    values: np.ndarray,
+    weights: np.ndarray,
+    mean: np.ndarray,
+    k: np.ndarray,
+    spread: np.ndarray,
+    unseen: np.ndarray,
+    bounds: tuple[float, float],
+    confidence: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The hull of the three intervals."""
     span = bounds[1] - bounds[0]
-    if span <= 0.0:
-        return None, None, "only one value is possible"
     share = np.minimum(np.maximum((values - bounds[0]) / span, 0.0), 1.0)
-    middle = min(max((mean - bounds[0]) / span, 0.0), 1.0)
-    c = 0.0 if equal else spread / span**2 / max(middle * (1.0 - middle), 1e-12)
-    near = float(((2 * share - 1) ** END_POWER * weights).sum() / weights.sum())
+    middle = np.minimum(np.maximum((mean - bounds[0]) / span, 0.0), 1.0)
+    c = spread / span**2 / np.maximum(middle * (1.0 - middle), 1e-12)
+    ends = np.where(weights > 0, (2 * share - 1) ** END_POWER * weights, 0.0)
+    near = ends.sum(axis=-1) / weights.sum(axis=-1)
     wilson, binomial = _wilson(middle, c), _binomial(middle, k, confidence)
     lows = wilson[0], middle + near * (binomial[0] - middle), middle * (1.0 - unseen)
     highs = wilson[1], middle + near * (binomial[1] - middle), middle + (1.0 - middle) * unseen
-    low, high = bounds[0] + span * min(lows), bounds[0] + span * max(highs)
-    return min(low, mean), max(high, mean), ""
+    low = bounds[0] + span * np.minimum.reduce(lows)
+    high = bounds[0] + span * np.maximum.reduce(highs)
+    return np.minimum(low, mean), np.maximum(high, mean)
 
 
-def _unseen(values: np.ndarray, confidence: float) -> float:
-    """How far the mean may be off, as a share of the way to an end: see the module. `[group]`."""
-    slack = 1e-9 * max(1.0, float(np.abs(values).max()))
-    ordered = np.sort(values)
-    steps = np.flatnonzero(ordered[1:] - ordered[:-1] > slack).tolist()
-    ends = [-1, *steps, len(values) - 1]
-    alike = max(end - start for start, end in pairwise(ends))
-    tied = (alike - 1) / max(len(values) - 1, 1)  # One group is always like itself.
-    return tied * (1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / len(values)))
+def _unseen(values: np.ndarray, confidence: float) -> np.ndarray:
+    """How far the mean may be off, as a share of the way to an end: see the module.
+
+    `values` `[..., group]`; NaN where nothing was counted.
+    """
+    number = np.isfinite(values).sum(axis=-1)
+    size = np.where(np.isfinite(values), np.abs(values), 0.0).max(axis=-1)
+    slack = 1e-9 * np.maximum(1.0, size)
+    ordered = np.sort(values, axis=-1)  # NaN comes last, and is like nothing.
+    place = np.arange(values.shape[-1])
+    begins = np.zeros(values.shape, dtype=np.intp)
+    begins[..., 1:] = ~(ordered[..., 1:] - ordered[..., :-1] <= slack[..., None]) * place[1:]
+    alike = (place - np.maximum.accumulate(begins, axis=-1)).max(axis=-1) + 1
+    tied = (alike - 1) / np.maximum(number - 1, 1)  # One group is always like itself.
+    return np.asarray(tied * (1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / np.maximum(number, 1))))
 
 
-def _wilson(mean: float, c: float) -> tuple[float, float]:
+def _wilson(mean: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All mu in [0, 1] with (mean - mu)^2 <= c mu (1 - mu)."""
-    if not np.isfinite(c):
-        return 0.0, 1.0
     center, root = 2 * mean + c, (c * c + 4 * c * mean * (1 - mean)) ** 0.5
     low, high = (center - root) / (2 * (1 + c)), (center + root) / (2 * (1 + c))
-    return max(0.0, low), min(1.0, high)
+    known = np.isfinite(c)
+    return np.where(known, np.maximum(low, 0.0), 0.0), np.where(known, np.minimum(high, 1.0), 1.0)
 
 
-def _binomial(mean: float, k: float, confidence: float) -> tuple[float, float]:
+def _binomial(mean: np.ndarray, k: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Clopper and Pearson's interval of `mean * k` successes in `k` trials, whole or not."""
     tail, some, none = (1.0 - confidence) / 2.0, mean * k, (1.0 - mean) * k
-    low = float(special.betaincinv(some, none + 1.0, tail)) if some > 0.0 else 0.0
-    high = float(special.betaincinv(some + 1.0, none, 1.0 - tail)) if none > 0.0 else 1.0
+    low = np.where(some > 0.0, special.betaincinv(some, none + 1.0, tail), 0.0)
+    high = np.where(none > 0.0, special.betaincinv(some + 1.0, none, 1.0 - tail), 1.0)
     return low, high
 
 
-def _t(freedom: float, confidence: float) -> float:
+def _t(freedom: np.ndarray, confidence: float) -> np.ndarray:
     """Student's two-sided quantile; infinite without freedom."""
-    if freedom <= 0.0:
-        return float("inf")
-    return float(special.stdtrit(freedom, (1.0 + confidence) / 2.0))
+    quantile = special.stdtrit(freedom, (1.0 + confidence) / 2.0)
+    return np.where(freedom > 0.0, quantile, np.inf)
+
+
+def _reason(units: int, bounds: tuple[float, float] | None, equal: bool) -> str:
+    """Why there is no interval."""
+    if units == 1:
+        return ONE_UNIT
+    if bounds is not None and np.isfinite(bounds).all():
+        return ONE_VALUE
+    return UNBOUNDED if equal else LOPSIDED
 
 
 def _one(over: str, units: int) -> str:
@@ -210,7 +322,7 @@ def _one(over: str, units: int) -> str:
 def _as_pairs(values: np.ndarray) -> np.ndarray:
     """float64 `[unit, 2]`: numerator and denominator (1 where plain values were given).
 
-    Units in which nothing was counted are left out.
+    Units in which both are 0 are left out: nothing was counted in them.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
@@ -223,4 +335,4 @@ def _as_pairs(values: np.ndarray) -> np.ndarray:
     least = array[:, 1].min()
     if not np.isfinite(array).all() or least < 0:
         raise ValueError("values must be finite and denominators must not be negative")
-    return array if least > 0 else array[array[:, 1] > 0]
+    return array if least > 0 else array[array.any(axis=1)]

@@ -19,6 +19,7 @@ from comity.reports.summary.estimates import (
     conditional,
     estimate,
     margin,
+    over_opponents,
     payoff,
     together,
 )
@@ -231,3 +232,26 @@ def test_groups_are_added_up_like_in_a_loop() -> None:
     one = np.full(40, 3)
     np.testing.assert_allclose(together(counts, one, matches)[0], slow(matches))
     assert together(counts, one, matches)[1] == together(counts, matches, matches)[1] == "matches"
+
+
+def test_against_all_is_the_mean_of_the_cells_whatever_the_lengths(tmp_path: Path) -> None:
+    """Under one seed as under several: long matches weigh in a cell as they do in the row."""
+    game = make_game(
+        {**PD, "length": {"name": "geometric", "continue_probability": 0.8, "cap": 40}}
+    )
+    players = participants("tit_for_tat", "always_defect", "random")
+    records = crossplay(game, players, (0, 1), 6)
+    table = written(records, tmp_path)
+    for one in (table, table.where(table.seed == 0)):
+        matrix = crossplay_matrix(one, (0.0, 5.0))
+        for name, row in matrix.items():
+            found = against_all(one.where(one.player == name), payoff, (0.0, 5.0))
+            cells = [cell["payoff"]["mean"] for cell in row.values()]
+            assert found["mean"] == pytest.approx(np.mean(cells), abs=1e-5)
+
+
+def test_a_seed_in_which_nothing_was_counted_is_no_seed_of_a_mean_over_opponents() -> None:
+    pairs = np.array([[1.0, 2.0], [2.0, 2.0], [0.0, 0.0], [1.0, 4.0]])
+    seeds, opponents = np.array([0, 0, 1, 2]), np.array(["a", "b", "a", "a"])
+    found = over_opponents(pairs, seeds, np.arange(4), opponents)
+    assert [one[:, 0].sum() / one[:, 1].sum() for one in found] == [0.75, (0.25 + 1.0) / 2]

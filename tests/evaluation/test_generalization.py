@@ -238,6 +238,23 @@ def test_who_plays_a_null_policy_is_not_beaten_by_itself() -> None:
     assert len([label for label in found["reward_variants"] if label.startswith("own")]) == 2
 
 
+def test_no_interval_over_seeds_leaves_what_is_possible() -> None:
+    """Three seeds that nearly agree: regrets of legal answers end at the worst legal answer."""
+    everyone_ = [
+        subjects()[0],
+        *(
+            Subject("often", Fake(lambda cell, p=p: p), s, seat=0)
+            for s, p in enumerate([0, 0.1, 0])
+        ),
+    ]
+    one_game = plan(games={"IPD": GAMES["IPD"]})
+    found = summarize(one_game, everyone_, measure(one_game, everyone_), JUDGES)
+    variant = found["regret"]["deontological"]["often"]["IPD"]
+    assert variant["legal"]["deontological"]["high"] <= 3.0
+    assert variant["legal"]["reward"]["low"] >= -3.0
+    assert found["change_from_base"]["often"]["IPD"]["kl"]["low"] >= 0.0
+
+
 def test_other_opponents_answer_to_what_is_on_display() -> None:
     """Tit-for-tat repeats the legal move on display; grim never forgives the fictitious one."""
     strategies = {

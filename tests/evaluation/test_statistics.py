@@ -221,3 +221,14 @@ def test_as_dict_is_ready_for_json():
     found = some([0.0], [1.0]).as_dict()
     assert set(found) == {"mean", "low", "high", "n", "units", "over", "reason"}
     assert not any(math.isnan(found[key]) for key in ("mean", "low", "high"))
+
+
+def test_what_adds_to_the_numerator_alone_counts():
+    """A seat that was due nothing in one match and took 4: 7 of 6, whatever the matches' groups."""
+    apart, together = [[3.0, 4.0], [4.0, 0.0], [0.0, 2.0]], [[3.0, 4.0], [4.0, 2.0]]
+    for bounds in (None, (0.0, math.inf)):
+        found = some(apart, bounds=bounds)
+        assert found.mean == pytest.approx(7 / 6) == some(together, bounds=bounds).mean
+        assert (found.units, found.n) == (3, 6) and found.low < 7 / 6 < found.high
+        seeds = some(apart, [[1.0, 2.0]], [[5.0, 0.0]], bounds=bounds)
+        assert (seeds.mean, seeds.units) == (pytest.approx((7 / 6 + 1 / 2) / 2), 2)

@@ -17,12 +17,14 @@ from comity.evaluation.tournament.match_arrays import (
     by_seed,
     group_pairs,
     payoff_matrix,
+    values_of,
     wins_matrix,
 )
 from comity.evaluation.tournament.metrics import METRICS
 from comity.evaluation.tournament.records import StoredMatch
 from comity.evaluation.tournament.round_robin import RoundRobin
 from comity.evaluation.tournament.summary import is_symmetric, summarize
+from comity.evaluation.tournament.summary_parts import compare_agents
 from comity.games import make_game
 from comity.games.base import Game
 from comity.players.scripted.catalog import STRATEGIES
@@ -33,8 +35,8 @@ MATCHES = 6
 
 
 def dilemma(**settings: Any) -> Game:
-    length = {"name": "fixed", "rounds": 5}
-    return make_game({"name": "prisoners_dilemma", "length": length, **settings})
+    fixed = {"name": "fixed", "rounds": 5}
+    return make_game({"name": "prisoners_dilemma", "length": fixed, **settings})
 
 
 def played(game: Game, names: tuple[str, ...] = NAMES, matches: int = MATCHES) -> list[StoredMatch]:
@@ -172,7 +174,8 @@ def test_agents_are_compared_on_the_seeds_on_which_both_met_everybody() -> None:
     some = [match for match in matches if match.key not in gone]
     (one,) = summarize(header(names), some, game, 8)["comparisons"]
     pairs = group_pairs(matches, game)
-    own, other = (by_seed(pairs, name, METRICS["payoff"], 8, names) for name in names)
+    score = METRICS["payoff"]
+    own, other = (values_of(by_seed(pairs, name, score, 8, names)) for name in names)
     expected = dict(zip(names, (own, other), strict=True))
     difference = (expected[one["first"]] - expected[one["second"]])[2:]
     assert one["difference"]["n"] == 6
@@ -215,31 +218,37 @@ def test_symmetry(name: str, symmetric: bool) -> None:
     assert is_symmetric(make_game(compose("", [f"game={name}"]).game)) is symmetric
 
 
+def plain(values: np.ndarray) -> np.ndarray:
+    """Numerators and denominators of values that all weigh the same; NaN is none."""
+    return np.stack([np.nan_to_num(values), ~np.isnan(values)], axis=-1).astype(float)
+
+
 def test_missing_matches_change_no_opponents_weight() -> None:
     """An agent that earns 4 and 0: without balancing, a seed with one of them would be 4."""
     values = np.array([[4.0, 4.0, 4.0, 4.0], [0.0, np.nan, np.nan, 0.0]])
-    assert balanced(values).tolist() == [2.0] * 4
+    assert values_of(balanced(plain(values))).tolist() == [2.0] * 4
     # On a seed on which only one was met, its distance from its own mean counts.
     values = np.array([[4.0, 2.0], [0.0, np.nan]])
-    assert balanced(values).tolist() == [1.5 + 0.5, 1.5 - 0.5]
+    assert values_of(balanced(plain(values))).tolist() == [1.5 + 0.5, 1.5 - 0.5]
     # Whom an agent never met has no weight, and seeds without a match have no value.
-    assert np.isnan(balanced(np.array([[np.nan, 1.0], [np.nan, np.nan]]))[0])
-    assert np.isnan(balanced(np.full((2, 3), np.nan))).all()
+    assert balanced(plain(np.array([[np.nan, 1.0], [np.nan, np.nan]])))[0].tolist() == [0, 0]
+    assert np.isnan(values_of(balanced(plain(np.full((2, 3), np.nan))))).all()
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_the_mean_is_that_of_the_opponents_means_within_the_limits(seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 2, size=(3, 5)).astype(float)
-    complete = balanced(values)
+    complete = values_of(balanced(plain(values)))
     assert complete == pytest.approx(values.mean(axis=0))
     values[rng.random(values.shape) < 0.4] = np.nan
     means = [row[~np.isnan(row)].mean() for row in values if not np.isnan(row).all()]
-    found = balanced(values, (0.0, 1.0))
-    known = found[~np.isnan(found)]
-    assert np.isnan(found).tolist() == np.isnan(values).all(axis=0).tolist()
+    found = balanced(plain(values), (0.0, 1.0))
+    known = found[found[:, 1] > 0]
+    assert (found[:, 1] == 0).tolist() == np.isnan(values).all(axis=0).tolist()
     if means:
-        assert known.mean() == pytest.approx(np.mean(means))
+        assert known[:, 0].sum() / known[:, 1].sum() == pytest.approx(np.mean(means))
+        known = known[:, 0] / known[:, 1]
         assert known.min() >= -1e-12 and known.max() <= 1 + 1e-12
 
 
@@ -250,10 +259,43 @@ def test_the_spread_of_unbalanced_values_is_that_of_their_mean() -> None:
     means, claimed = [], []
     for _ in range(4000):
         values = np.where(holes, np.nan, rng.normal(size=(3, 12)))
-        found = balanced(values)
+        found = values_of(balanced(plain(values)))
         means.append(found.mean())
         claimed.append(found.var(ddof=1) / len(found))
     assert np.mean(claimed) == pytest.approx(np.var(means), rel=0.15)
+
+
+def test_an_agent_is_the_mean_of_its_pairs_whatever_the_lengths() -> None:
+    """Long matches weigh in the ranking as in the matrix, from which the meta-game is made."""
+    length = {"name": "geometric", "continue_probability": 0.85, "cap": 30}
+    game, names = dilemma(length=length), ("tit_for_tat", "always_defect", "random")
+    matches = played(game, names, 12)
+    summary = summarize(header(names), matches, game, 12)
+    matrix = payoff_matrix(group_pairs(matches, game), names)
+    means = {one["name"]: one["metrics"]["payoff"] for one in summary["agents"]}
+    assert matrix is not None
+    for name, row in zip(names, matrix, strict=True):
+        assert means[name]["mean"] == pytest.approx(row.mean())
+        assert means[name]["n"] == 12
+    for one in summary["comparisons"]:
+        difference = means[one["first"]]["mean"] - means[one["second"]]["mean"]
+        assert one["difference"]["mean"] == pytest.approx(difference)
+    resident = summary["populations"]["random"]["everybody"]["mean"]
+    assert resident == pytest.approx(matrix[2, 2])
+
+
+def test_equal_payoffs_of_matches_of_all_lengths_are_ties() -> None:
+    """Five environment seeds differ, thirty do not: nothing can be said, as without the thirty."""
+    rng = np.random.default_rng(0)
+    lengths, rounds = rng.geometric(0.15, 35).astype(float), rng.random((2, 35))
+    paid = lengths * rounds[0]
+    opponents = np.stack([np.stack([paid, lengths], 1), np.stack([2 * paid, lengths], 1)])
+    better = opponents.copy()
+    better[0, :5, 0] += 1.0
+    pairs = {"a": balanced(better), "b": balanced(opponents)}
+    (one,) = compare_agents(pairs, [], (0.0, 5.0))
+    assert one["verdict"] == "too few to say" and one["p"] == pytest.approx(2 / 2**5)
+    assert one["difference"]["mean"] == pytest.approx(5 / lengths.sum() / 2)
 
 
 def test_whom_an_agent_never_met_is_told() -> None:

@@ -162,3 +162,16 @@ def test_a_learner_is_held_against_its_own_seat(tmp_path: Path) -> None:
     train(small(tmp_path / "same", *seats[1:]))
     found = json.loads((only_folder(tmp_path / "same") / "reference_policies.json").read_text())
     assert "by_seat" not in found, "both see the same game"
+
+
+def test_no_interval_reaches_below_what_scored_answers_can_earn(tmp_path: Path) -> None:
+    """The range of a reward begins at its penalty for illegal answers, of which there are none."""
+    run = synthetic.run(tmp_path / "run", hostile=False)
+    phase = {"first": 0, "reward": "own", "low": -6.0, "high": 5.0, "legal_low": 0.0}
+    tables = {"legal_share_low": 6 / 11}
+    for more in ({"payoff_tables": None}, {"payoff_tables": {"count": 2, "all": True}}):
+        held = {**REFERENCE_POLICIES, **more, "phases": [{**phase, **tables}]}
+        (run / "reference_policies.json").write_text(json.dumps(held))
+        found = summarize(collect([run]))["moral"]["ipd"]
+        assert all(one["low"] >= 0.0 for one in found["reward"])
+        assert all(one["low"] >= 0.545 for one in found.get("normalized", []) if one)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 from comity.reports.build import build
 from comity.reports.loading.folders import collect
 from comity.reports.page import run_page
+from comity.reports.summary.logged import further
 from comity.reports.summary.summary import summarize
 from tests.reports import synthetic, synthetic_split
 
@@ -252,3 +254,13 @@ def test_negotiations_have_iterations_of_the_metrics_too(tmp_path: Path) -> None
         if int(record.stem) % 3:
             record.unlink()
     assert "without decision records use metrics.jsonl" in build([run])[0].read_text()
+
+
+def test_a_share_over_few_seeds_has_no_interval_beyond_0_and_1() -> None:
+    runs: list[Any] = [
+        SimpleNamespace(metrics=[{"iteration": 0, "metrics": {"retaliation": v, "mine": v}}])
+        for v in (0.8, 1.0, 1.0)
+    ]
+    found = further(runs, [0])["metrics"]
+    assert 0.0 <= found["retaliation"][0]["low"] < found["retaliation"][0]["high"] <= 1.0
+    assert found["mine"][0]["high"] > 1.0, "what a metric of the user's can be is not known"

@@ -42,7 +42,9 @@ def estimate(values: Iterable[Value], bounds: Bounds | None = UNIT, over: str = 
     if bounds is not None:
         seeds = [np.clip(group, *bounds) for group in seeds]  # rounding
     exact = EXACT if len(seeds) == 1 and not over else ""
-    found = mean_over_seeds(seeds, bounds, over=over or "questions", exact=exact)
+    # Questions are no sample: between seeds only the seeds' means differ by chance.
+    means = seeds if over or exact else [group.mean(keepdims=True) for group in seeds]
+    found = mean_over_seeds(means, bounds, over=over or "questions", exact=exact)
     if found is None:
         return None
     return {
@@ -202,7 +204,7 @@ def change_from_base(
                     for t in tables
                     if t.cell.game == game
                 ),
-                None,
+                (0.0, np.inf),
             ),
             "entropy": estimate(
                 (

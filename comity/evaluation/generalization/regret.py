@@ -55,9 +55,14 @@ class RewardVariant:
     def headline(self) -> str:
         return headline(self.reward)
 
-    def bounds(self, game: str, kind: str) -> Bounds | None:
-        """Least and greatest value of a decision's regret (or of its `reward`)."""
+    def bounds(self, game: str, kind: str, legal: bool = False) -> Bounds | None:
+        """Least and greatest value of a decision's regret (or of its `reward`).
+
+        `legal`: of legal answers only.
+        """
         reward_table, cases = self.reward_tables[game], all_cases()
+        if legal:
+            cases = cases.part(cases.own >= 0)
         values = (
             reward_table.rewards(cases) if kind == "reward" else regrets(cases, reward_table)[kind]
         )
@@ -79,7 +84,7 @@ def regret(tables: Sequence[PolicyTable], variant: RewardVariant, plan: Plan) ->
             law: {
                 kind: estimate(
                     ((seed, key, values[kind]) for seed, key, values in rows),
-                    variant.bounds(game, kind),
+                    variant.bounds(game, kind, legal=law == "legal"),
                 )
                 for kind in ("reward", *variant.kinds)
             }
@@ -129,7 +134,7 @@ def payoff_sensitivity_test(
     for t in tables:
         value = expected(t.table, variant.reward_tables[t.cell.game])[kind]
         ways.setdefault((t.seed, *t.cell.prompt_variant[1:]), {})[t.cell.game] = t.key, value
-    limits = [variant.bounds(game, kind) for game in plan.games]
+    limits = [variant.bounds(game, kind, legal=True) for game in plan.games]
     known = [one for one in limits if one is not None]
     mean = estimate(
         (

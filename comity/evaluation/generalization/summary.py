@@ -214,7 +214,7 @@ def _personas(
                                 for t in here
                                 if t.cell.seat == variant.seat
                             ),
-                            variant.bounds(game, variant.headline),
+                            variant.bounds(game, variant.headline, legal=True),
                         )
                         for label, variant in variants.items()
                     },

@@ -63,7 +63,7 @@ def mean_reference_policies(
 
 
 def _phase(phases: Sequence[Json]) -> Json:
-    """One phase: its reward's range over all tables, and the worst legal answer's mean share."""
+    """One phase: its reward's ranges over all tables, and the worst legal answer's shares."""
     shares = [
         (one["legal_low"] - one["low"]) / (one["high"] - one["low"])
         for one in phases
@@ -74,7 +74,12 @@ def _phase(phases: Sequence[Json]) -> Json:
         "reward": phases[0]["reward"],
         "low": min(one["low"] for one in phases),
         "high": max(one["high"] for one in phases),
-        **({"legal_share": float(np.mean(shares))} if shares else {}),
+        "legal_low": min(one["legal_low"] for one in phases),
+        **(
+            {"legal_share": float(np.mean(shares)), "legal_share_low": min(shares)}
+            if shares
+            else {}
+        ),
     }
 
 

@@ -147,7 +147,8 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "imbalance": Statistic(
         "Imbalance",
-        "Absolute difference of the two seats' payoffs in a match over their sum.",
+        "Absolute difference of the two seats' payoffs in a match over their sum; matches weigh "
+        "by that sum.",
         "share",
         "match",
         count.imbalance,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from comity.errors import ComityError
-from comity.evaluation.population.folder import character
-from comity.evaluation.population.units import difference
+from comity.evaluation.population.folder import character, payoffs_between
+from comity.evaluation.population.units import apart, difference
 from comity.evaluation.statistics import CONFIDENCE
 
 Json = dict[str, Any]
@@ -21,6 +21,8 @@ OF_TYPES = ("payoff_per_game", "reward_per_game", "payoff_per_episode", "reward_
             "games_per_episode")  # fmt: skip
 CUMULATIVE = ("cumulative_payoff", "cumulative_reward")
 SELFISH = ("payoff_per_game", "payoff_per_episode", "cooperation", "chosen_per_episode")
+PER_GAME = ("payoff_per_game",)
+"""Payoffs that lie between the game's least and greatest."""
 WINDOW = "last"
 RANDOM_MATCHING = "random_matching"
 UNNAMED = ("agents", "output", "sinks", "checkpoint.every", "checkpoint.keep", "name")
@@ -137,6 +139,8 @@ def _differences(summaries: Sequence[Json], rows: Sequence[Json]) -> list[Json]:
     if len(base) != 1:
         return []
     own = summaries[base[0]["population"]]
+    games = {payoffs_between(summaries[row["population"]]["game"]) for row in rows}
+    bounds = apart(games.pop()) if len(games) == 1 else None
     found: list[Json] = []
     groups: list[tuple[str, str, list[Json]]] = []
     for kind in ("prosocial", "antisocial"):
@@ -161,7 +165,7 @@ def _differences(summaries: Sequence[Json], rows: Sequence[Json]) -> list[Json]:
                     {
                         "key": key, "label": label, "condition": condition, "metric": metric,
                         "population": members[0]["population"] if not label else None,
-                        **difference(first, second),
+                        **difference(first, second, bounds if metric in PER_GAME else None),
                     }
                 )  # fmt: skip
     return found

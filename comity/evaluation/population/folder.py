@@ -191,7 +191,11 @@ def character(name: str) -> str:
 
 def payoff_bounds(folder: PopulationFolder) -> tuple[float, float] | None:
     """Least and greatest payoff of the game's table; None where the folder does not say."""
-    game = folder.about.get("game")
+    return payoffs_between(folder.about.get("game"))
+
+
+def payoffs_between(game: Any) -> tuple[float, float] | None:
+    """The same of a game as a folder describes it."""
     table = game.get("payoffs", game.get("table")) if isinstance(game, dict) else game
     try:
         values = np.asarray(table, dtype=float)

@@ -9,7 +9,7 @@ from comity.evaluation.population.counts import Counts
 from comity.evaluation.population.folder import PopulationFolder, character, payoff_bounds
 from comity.evaluation.population.intervals import means_over_runs
 from comity.evaluation.population.metrics import denominators, ends, measure
-from comity.evaluation.population.units import difference, payoff_against, reaching
+from comity.evaluation.population.units import apart, difference, payoff_against, reaching
 from comity.evaluation.population.windows import Window
 
 Json = dict[str, Any]
@@ -92,6 +92,6 @@ def _selfish(population: PopulationFolder, counts: Counts, last: int) -> Json:
     if "prosocial" in values:
         for kind in ("selfish", "antisocial"):
             if kind in values:
-                gain = difference(values["prosocial"], values[kind])
+                gain = difference(values["prosocial"], values[kind], apart(bounds))
                 found[f"prosocial_minus_{kind}"] = gain
     return found

@@ -117,10 +117,15 @@ def totals(tally: Tally, slot: int, units: Units, payoffs: Ends | None, chooses:
 
 
 def difference(first: np.ndarray, second: np.ndarray, bounds: Ends | None = None) -> Json:
-    """First minus second, run by run `[R]`, as an estimate."""
+    """First minus second, run by run `[R]`, as an estimate; `bounds`: of the difference."""
     values = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    means = means_over_runs(values, bounds)
+    means = means_over_runs(values, reaching(bounds, values))
     return means.estimate((), np.isfinite(values).sum())
+
+
+def apart(bounds: Ends | None) -> Ends | None:
+    """Bounds of the difference of two quantities with these bounds."""
+    return None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
 
 
 def reaching(bounds: Ends | None, values: np.ndarray) -> Ends | None:

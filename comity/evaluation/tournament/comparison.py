@@ -138,13 +138,15 @@ def compare(
     differences: np.ndarray,
     bounds: tuple[float, float] | None = None,
     alpha: float = ALPHA,
+    estimated: Estimate | None = None,
 ) -> Comparison:
     """Compares two agents by `differences` `[seed]`; `bounds`: the least and the largest possible.
 
+    `estimated`: their mean, if it is known.
     Raises `ComityError` without any common environment seed.
     """
     test = sign_flip_test(differences)
-    estimate = mean_over_seeds([np.asarray(differences)], bounds, "environment seeds")
+    estimate = estimated or mean_over_seeds([np.asarray(differences)], bounds, "environment seeds")
     if estimate is None:
         raise ComityError(
             f"{first} and {second} have no environment seed in common, so they cannot be compared "

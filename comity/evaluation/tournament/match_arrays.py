@@ -121,20 +121,18 @@ def by_seed(
     against: Sequence[str] | None = None,
     limits: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """float64 `[repetition]`: the agent's value on each environment seed, over its opponents.
+    """float64 `[repetition, 2]`: the agent's metric on each environment seed, over its opponents.
 
-    Against one opponent it is a ratio of sums over both seats. NaN where nothing was counted.
-    Over opponents it is their mean with equal weights. Where matches are missing, the mean of all
-    values is still the mean over opponents of each one's mean; see `balanced`.
+    A numerator and a denominator, both 0 where nothing was counted. The ratio of their sums is the
+    mean over opponents of each one's ratio of sums over both seats: see `balanced`.
 
-    `against`: these opponents, and NaN on seeds on which one of them was not met, so that two
+    `against`: these opponents, and nothing on seeds on which one of them was not met, so that two
     agents are compared on the same matches. `limits`: least and greatest value of the metric.
     """
     met = {key[1 - key.index(agent)] for key in pairs if agent in key}
     opponents = sorted(met) if against is None else list(against)
-    values = np.full((len(opponents), repetitions), np.nan)
+    sums = np.zeros((len(opponents), repetitions, 2))
     for i, opponent in enumerate(opponents):
-        sums = np.zeros((repetitions, 2))
         # Of its matches against itself, both seats are the agent's.
         views = ((pairs.get((agent, opponent)), False), (pairs.get((opponent, agent)), True))
         for pair, mirrored in views:
@@ -142,53 +140,71 @@ def by_seed(
                 continue
             counts = metric(pair.matches.mirrored() if mirrored else pair.matches)
             if pair.deterministic and len(counts):
-                sums += counts[0]
+                sums[i] += counts[0]
             else:
                 for k, row in zip(pair.repetitions, counts, strict=True):
-                    sums[k] += row
-        counted = sums[:, 1] > 0
-        values[i, counted] = sums[counted, 0] / sums[counted, 1]
-    if against is None:
-        return balanced(values, limits)
-    return np.asarray(np.where(np.isnan(values).any(axis=0), np.nan, values.mean(axis=0)))
+                    sums[i, k] += row
+    if against is not None:
+        sums[:, (sums[:, :, 1] <= 0).any(axis=0)] = 0.0
+    return balanced(sums, limits)
 
 
 def balanced(
-    values: np.ndarray,
+    sums: np.ndarray,
     limits: tuple[float, float] | None = None,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """float64 `[seed]` from `[opponent, seed]` with NaN where nothing was counted.
+    """float64 `[seed, 2]` from `[opponent, seed, 2]`, numerators and denominators x and n.
 
-    Every opponent keeps its weight in the mean of the result, however many of its seeds are
-    missing: that mean is M, the weighted mean over opponents of their means m_i (`weights`
-    `[opponent]`, all equal unless they are given). Of K seeds with anything counted, K_i with
-    opponent i, and shares w_i of the weights of the opponents met, the value on seed k is
+    Every opponent keeps its weight, however long its matches are and however many are missing:
+    the ratio of the result's sums is M, the weighted mean over opponents of their ratios of sums
+    m_i (`weights` `[opponent]`, all equal unless they are given). With shares w_i of the weights
+    of the opponents met, and N_i their sums of denominators, seed k has
 
-        M + sum over the opponents met on k of w_i (K / K_i) (x_ik - m_i),
+        d_k = sum over i of w_i n_ik / N_i
+        M d_k + sum over i of w_i (x_ik - m_i n_ik) / N_i
 
-    the linearization of M, so that the spread over seeds is that of M. Without missing values it
-    is the plain (weighted) mean over opponents. Where a value would leave `limits`, all are drawn
-    toward M until none does.
+    as denominator and numerator, the linearization of M, so that the spread over seeds is that of
+    M; both times the number of seeds. Where a ratio would leave `limits`, as much of the
+    opponents' own differences, (m_i - M) n_ik, is left in all numerators as keeps it within.
     """
-    known = ~np.isnan(values)
-    found = np.full(values.shape[1], np.nan)
-    if not known.any():
+    counted = sums[:, :, 1] > 0
+    found = np.zeros(sums.shape[1:])
+    if not counted.any():
         return found
-    met, use = known.any(axis=1), known.any(axis=0)
-    known, values = known[np.ix_(met, use)], values[np.ix_(met, use)]
-    shares = np.ones(len(values)) if weights is None else weights[met]
+    met, use = counted.any(axis=1), counted.any(axis=0)
+    sums = sums[np.ix_(met, use)]
+    shares = np.ones(len(sums)) if weights is None else weights[met]
     shares = shares / shares.sum()
-    means = np.nanmean(values, axis=1)
-    scaled = shares * known.shape[1] / known.sum(axis=1)
-    away = np.where(known, (values - means[:, None]) * scaled[:, None], 0.0).sum(axis=0)
+    whole = sums.sum(axis=1)
+    means = whole[:, 0] / whole[:, 1]
     mean = float(shares @ means)
-    if limits is not None and not known.all():
-        room = np.where(away > 0, limits[1] - mean, mean - limits[0])
-        far = np.abs(away) > room
-        if far.any():
-            away = away * float((room[far] / np.abs(away[far])).min())
-    found[use] = mean + away
+    each = sums * (shares / whole[:, 1])[:, None, None] * use.sum()
+    weight = each[:, :, 1].sum(axis=0)
+    away = (each[:, :, 0] - means[:, None] * each[:, :, 1]).sum(axis=0)
+    if limits is not None:
+        between = ((means - mean)[:, None] * each[:, :, 1]).sum(axis=0)
+        ends = [(end - mean) * weight if np.isfinite(end) else end for end in limits]
+        beyond = np.maximum(np.maximum(ends[0] - away, away - ends[1]), 0.0)
+        beyond = np.where(beyond > 1e-9, beyond, 0.0)
+        part = np.divide(beyond, np.abs(between), np.zeros_like(beyond), where=between != 0)
+        away = away + min(float(part.max()), 1.0) * between
+    found[use] = np.stack([mean * weight + away, weight], axis=1)
+    return found
+
+
+def values_of(pairs: np.ndarray) -> np.ndarray:
+    """float64 `[seed]` from `[seed, 2]`: values whose mean is the ratio of sums, with its spread.
+
+    With equal denominators they are the ratios; with others they may leave the metric's range.
+    NaN where nothing was counted.
+    """
+    counted = pairs[:, 1] > 0
+    found = np.full(len(pairs), np.nan)
+    if counted.any():
+        numerators, denominators = pairs[counted].T
+        mean = numerators.sum() / denominators.sum()
+        found[counted] = mean + (numerators - mean * denominators) / denominators.mean()
     return found
 
 

@@ -14,11 +14,10 @@ test: what if everybody were like this agent (Levine et al. 2020, PNAS 117, 2615
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from comity.evaluation.statistics import Estimate, mean_over_seeds
-from comity.evaluation.tournament.match_arrays import SCORE, Pairs, by_seed, is_fixed
+from comity.evaluation.statistics import Estimate
+from comity.evaluation.tournament.match_arrays import SCORE, Pairs, by_seed, is_fixed, values_of
 from comity.evaluation.tournament.metrics import METRICS
+from comity.evaluation.tournament.summary_parts import over_environments
 
 MEMBERS = 10
 """N, the members of a population."""
@@ -42,12 +41,13 @@ def population_payoffs(
     are none.
     """
     others = [name for name in names if name != agent]
-    own = by_seed(pairs, agent, METRICS[SCORE], repetitions, [agent])
-    visited = by_seed(pairs, agent, METRICS[SCORE], repetitions, others)
+    own, visited = (
+        values_of(by_seed(pairs, agent, METRICS[SCORE], repetitions, against))
+        for against in ([agent], others)
+    )
     found: dict[str, Estimate | None] = {}
     for name, members in MIXES.items():
         mixed = ((members - 1) * own + (MEMBERS - members) * visited) / (MEMBERS - 1)
-        known = mixed[~np.isnan(mixed)]
         fixed = identical if is_fixed(pairs, agent) else ""
-        found[name] = mean_over_seeds([known], limits, "environment seeds", fixed)
+        found[name] = over_environments(mixed, limits, fixed)
     return found

@@ -2,7 +2,8 @@
 
 The format is that of `comity.reports.tournament.summary_format`. Estimates of a pair are over its
 matches; those of an agent are over environment seeds: on each seed its values against all
-opponents, on both seats, are averaged with equal weights. An agent that has no match with one of
+opponents, on both seats, are averaged with equal weights, so that its mean is that of its pairs'
+values. An agent that has no match with one of
 its opponents is averaged over the others, which its `unmet` says: it is not comparable. Intervals
 speak of other environment seeds, with these agents; another training seed would be another agent.
 """
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from comity.evaluation.payoff_ranges import payoff_range
-from comity.evaluation.statistics import mean_over_seeds
+from comity.evaluation.statistics import mean_over_seeds, means_over_units
 from comity.evaluation.tournament.empirical_game import empirical_game
 from comity.evaluation.tournament.exact_responses import exact_responses
 from comity.evaluation.tournament.match_arrays import (
@@ -41,7 +42,6 @@ from comity.evaluation.tournament.summary_parts import (
     Json,
     compare_agents,
     estimate,
-    known_values,
     move_name,
     rank_agents,
     stage_references,
@@ -162,35 +162,33 @@ def _tables(
     repetitions: int,
 ) -> Json:
     """The pairs and the agents with their metrics."""
-    rows = []
-    for (row, column), pair in pairs.items():
-        found = {}
-        for name, metric in metrics.items():
-            if NEEDS[metric.needs](pair.matches):
-                counts = metric(pair.matches)
-                exact = IDENTICAL if pair.deterministic else ""
-                over = mean_over_seeds([counts], metric.limits(payoffs), "matches", exact)
-                found[name] = estimate(over)
-        rows.append(
-            {
-                "row": row,
-                "column": column,
-                "matches": repetitions if pair.deterministic else len(pair.matches),
-                "identical": pair.deterministic,
-                "metrics": found,
-            }
-        )
+    found: dict[tuple[str, str], Json] = {key: {} for key in pairs}
+    for name, metric in metrics.items():
+        keys = [key for key, pair in pairs.items() if NEEDS[metric.needs](pair.matches)]
+        counts = [metric(pairs[key].matches) for key in keys]
+        exact = [IDENTICAL if pairs[key].deterministic else "" for key in keys]
+        means = means_over_units(counts, metric.limits(payoffs), "matches", exact)
+        for key, mean in zip(keys, means, strict=True):
+            found[key][name] = estimate(mean)
+    rows = [
+        {
+            "row": row,
+            "column": column,
+            "matches": repetitions if pair.deterministic else len(pair.matches),
+            "identical": pair.deterministic,
+            "metrics": found[row, column],
+        }
+        for (row, column), pair in pairs.items()
+    ]
     agents: list[Json] = []
     for agent in names:
         fixed = IDENTICAL if is_fixed(pairs, agent) else ""
-        found = {}
+        own = {}
         for name, metric in metrics.items():
             limits = metric.limits(payoffs)
             values = by_seed(pairs, agent, metric, repetitions, limits=limits)
-            found[name] = estimate(
-                mean_over_seeds([known_values(values)], limits, "environment seeds", fixed)
-            )
-        agents.append({"name": agent, "metrics": found, "unmet": unmet(pairs, agent, names)})
+            own[name] = estimate(mean_over_seeds([values], limits, "environment seeds", fixed))
+        agents.append({"name": agent, "metrics": own, "unmet": unmet(pairs, agent, names)})
     rank_agents(agents)
     return {"pairs": rows, "agents": agents}
 
@@ -203,7 +201,8 @@ def _comparisons(
 ) -> list[Json]:
     """Paired comparisons of payoffs on the seeds on which both agents met everybody."""
     ranked = [one["name"] for one in sorted(agents, key=lambda one: one["rank"])]
-    values = {agent: by_seed(pairs, agent, METRICS[SCORE], repetitions, ranked) for agent in ranked}
+    score = METRICS[SCORE]
+    values = {one: by_seed(pairs, one, score, repetitions, ranked) for one in ranked}
     return compare_agents(values, [agent for agent in ranked if is_fixed(pairs, agent)], payoffs)
 
 

@@ -1,6 +1,7 @@
 """Parts of the summaries of tournaments, of two seats and of more."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -27,9 +28,23 @@ def estimate(found: Estimate | None) -> Json:
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "note": note}
 
 
-def known_values(values: np.ndarray) -> np.ndarray:
-    """The values that are there."""
-    return values[~np.isnan(values)]
+def over_environments(
+    values: np.ndarray, limits: tuple[float, float] | None, exact: str = ""
+) -> Estimate | None:
+    """Mean over environment seeds of `values`, `[seed]` (NaN: none) or numerators and denominators.
+
+    Where lengths differ, linearized values (`values_of`) may leave the limits; then the interval
+    is Student's, cut at them.
+    """
+    over = "environment seeds"
+    known = values[~np.isnan(values)] if values.ndim == 1 else values[values[:, 1] > 0]
+    ratios = known if known.ndim == 1 else known[:, 0] / known[:, 1]
+    if limits is None or not len(known) or limits[0] <= ratios.min() <= ratios.max() <= limits[1]:
+        return mean_over_seeds([known], limits, over, exact)
+    found = mean_over_seeds([known], None, over, exact)
+    if found is None or found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, limits[0]), high=min(found.high, limits[1]))
 
 
 def _score(agent: Json) -> float:
@@ -54,7 +69,9 @@ def compare_agents(
 ) -> list[Json]:
     """Paired comparisons of payoffs under common environment seeds, corrected by Holm's method.
 
-    `values`: of every agent, best first, float64 `[seed]` with NaN where it did not meet everybody;
+    `values`: of every agent, best first, float64 `[seed, 2]` as `by_seed` has them, zero where it
+    did not meet everybody. What is tested are differences of numerators: a match counts by its
+    length, and to exchange the agents on a seed turns only the sign of its difference.
     `fixed`: agents in whose matches nothing is random; `payoffs`: least and largest. Where that is
     so of both, the difference is exact: repetitions are copies, and there is no test.
     """
@@ -63,11 +80,18 @@ def compare_agents(
     limits = None if payoffs is None else (payoffs[0] - payoffs[1], payoffs[1] - payoffs[0])
     made, exact = [], []
     for first, second in chosen:
-        differences = known_values(values[first] - values[second])
-        if len(differences) and first in fixed and second in fixed:
+        one, other = values[first], values[second]
+        both = (one[:, 1] > 0) & (other[:, 1] > 0)
+        if not both.any():
+            continue
+        numerators, denominators = one[both, 0] - other[both, 0], (one + other)[both, 1] / 2
+        numerators[np.abs(numerators) < 1e-9 * np.abs(one[:, 0]).max()] = 0.0  # Ties, but rounded.
+        differences = np.stack([numerators, denominators], axis=1)
+        if first in fixed and second in fixed:
             exact.append(_exact_comparison(first, second, differences, limits))
-        elif len(differences):
-            made.append(compare(first, second, differences, limits))
+        else:
+            found = over_environments(differences, limits)
+            made.append(compare(first, second, numerators, estimated=found))
     tested = [
         {
             "first": one.first,
@@ -86,9 +110,9 @@ def _exact_comparison(
     first: str, second: str, differences: np.ndarray, limits: tuple[float, float] | None
 ) -> Json:
     """The comparison of two agents in whose matches nothing is random."""
-    mean = float(differences[0])
+    mean = float(differences[0, 0] / differences[0, 1])
     verdict = "equal" if mean == 0 else HIGHER if mean > 0 else LOWER
-    found = mean_over_seeds([differences], limits, "environment seeds", IDENTICAL)
+    found = over_environments(differences, limits, IDENTICAL)
     return {
         "first": first,
         "second": second,

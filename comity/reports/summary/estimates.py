@@ -130,8 +130,8 @@ def against_all(
 ) -> Json | None:
     """The measure of one player in a cross-play, all whom it met weighing the same.
 
-    Of every seed (of every group of matches, where there is one seed) the mean over opponents is
-    taken. An opponent that was not met under some seed has its mean over the others there.
+    Of every seed the mean over opponents is taken. An opponent that was not met under some seed
+    has its mean over the others there.
     """
     counts = measure(table)
     pairs = np.stack([counts.numerator, counts.denominator], axis=1).astype(np.float64)
@@ -146,21 +146,27 @@ def over_opponents(
 ) -> list[np.ndarray]:
     """Of `pairs [N, 2]` the mean over opponents of their ratios, for `mean_over_seeds`.
 
-    An array with one value per seed; of a single seed one array with a value per group. Empty
-    where nothing was counted.
+    An array `[group, 2]` per seed in which something was counted; the ratio of its sums is the
+    seed's mean over opponents.
     """
-    several = len(np.unique(seeds)) > 1
-    units, unit = np.unique(seeds if several else groups, return_inverse=True)
+    units, unit = np.unique(np.stack([seeds, groups]), axis=1, return_inverse=True)
     names, name = np.unique(opponents, return_inverse=True)
-    sums = np.zeros((len(units), len(names), 2))
-    np.add.at(sums, (unit, name), pairs)
-    counted = sums[:, :, 1] > 0
-    sums, counted = sums[:, counted.any(axis=0)], counted[:, counted.any(axis=0)]
-    if not counted.any():
-        return []
-    rates = np.where(counted, sums[:, :, 0] / np.where(counted, sums[:, :, 1], 1.0), np.nan)
-    values = np.where(counted, rates, np.nanmean(rates, axis=0)).mean(axis=1)
-    return [np.array([value]) for value in values] if several else [values]
+    counts = np.zeros((units.shape[1], len(names), 2))
+    np.add.at(counts, (unit.reshape(-1), name), pairs)
+    by_seed = [counts[units[0] == seed] for seed in np.unique(units[0])]
+    met = np.array([sums.sum(axis=0) for sums in by_seed])
+    known = met[:, :, 1] > 0
+    rates = np.where(known, met[:, :, 0] / np.where(known, met[:, :, 1], 1.0), 0.0)
+    missing = rates.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    ever = known.any(axis=0)
+    found = []
+    for sums, total, here in zip(by_seed, met, known, strict=True):
+        if here.any():
+            each = (sums[:, here] / total[here, 1][:, None]).sum(axis=1)
+            weight = each[:, 1] / here.sum()
+            each[:, 0] += weight * missing[ever & ~here].sum()
+            found.append(np.stack([each[:, 0] / ever.sum(), weight], axis=1))
+    return found
 
 
 def _exact(table: DecisionTable, counts: Counts) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from comity.evaluation.metrics import METRICS
 from comity.evaluation.payoff_ranges import Range
 from comity.evaluation.statistics import SEEDS
 from comity.reports.loading.folders import Run
@@ -36,7 +37,10 @@ def further(runs: list[Run], iterations: list[int]) -> Json:
         for name, value in line.get("metrics", {}).items()
         if value is not None
     )
-    curves = {name: over_seeds(runs, iterations, None, "metrics", name) for name in names}
+    curves = {
+        name: over_seeds(runs, iterations, SHARE if name in METRICS else None, "metrics", name)
+        for name in names
+    }
     return {"metrics": curves} if curves else {}
 
 

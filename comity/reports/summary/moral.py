@@ -15,10 +15,12 @@ from comity.evaluation.moral.metrics import ACTION_TYPES
 from comity.reports.loading.decisions import DecisionTable
 from comity.reports.loading.folders import Run
 from comity.reports.summary.estimates import (
+    LISTED,
     Json,
     concatenate,
     cooperation,
     estimate,
+    illegal,
     normalized_reward,
     reward,
     shares_over_seeds,
@@ -70,13 +72,19 @@ def moral_curves(runs: Sequence[Run], tables: PerIteration) -> Json:
         }
     phases = reference_policies.get("phases", [])
     ranges = [_phase(phases, i) for i in iterations]
+    phased = list(zip(whole, ranges, strict=True))
     rewards = [
-        estimate(table, reward, (at["low"], at["high"]) if at else None)
-        for table, at in zip(whole, ranges, strict=True)
+        estimate(table, reward, (_least(table, at, "low", "legal_low"), at["high"]) if at else None)
+        for table, at in phased
     ]
     normalized = [_share(e, r) for e, r in zip(rewards, ranges, strict=True)]
     if reference_policies.get("payoff_tables"):  # Every match has a range of its own.
-        normalized = [estimate(table, normalized_reward) for table in whole]
+        normalized = [
+            estimate(
+                table, normalized_reward, (_least(table, at or {}, "", "legal_share_low"), 1.0)
+            )
+            for table, at in phased
+        ]
     found: Json = {
         "study": runs[0].study,
         "iteration": iterations,
@@ -115,6 +123,12 @@ def _phase(phases: Sequence[Json], iteration: int) -> Json | None:
     """The phase that an iteration belongs to."""
     begun = [one for one in phases if one["first"] <= iteration]
     return begun[-1] if begun else None
+
+
+def _least(table: DecisionTable, phase: Json, any_answer: str, legal: str) -> float:
+    """The least value of these answers: of a legal one, where all must be legal."""
+    least = float(phase.get(any_answer, 0.0))
+    return float(phase.get(legal, least)) if illegal(table).exact == LISTED else least
 
 
 def _legal_share(phase: Json) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 
 from comity.errors import ComityError
 from comity.evaluation.population.comparison import compare, majority
-from comity.evaluation.population.folder import character, open_population
+from comity.evaluation.population.folder import character, open_population, payoffs_between
 from comity.evaluation.population.summary import summarize, summary
 from comity.populations.records import RecordWriter, write_agents
 from comity.populations.settings import PopulationSettings
@@ -214,6 +214,11 @@ def majorities(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return made
 
 
+def replace_runs(found: Any, runs: int) -> Any:
+    """The summary as if only these runs had been made."""
+    return {**found, "runs": found["runs"][:runs]}
+
+
 def test_the_selfish_learner_in_every_majority(majorities: list[Any]) -> None:
     found = compare(majorities, ["a", "b", "c"])
     assert [one["majority"] for one in found["populations"]] == ["S", "UT", "aUT"]
@@ -227,6 +232,12 @@ def test_the_selfish_learner_in_every_majority(majorities: list[Any]) -> None:
         (one["key"], one["condition"], one["metric"]): one
         for one in found["selfish"]["differences"]
     }
+    # Two runs are enough for an interval, not for one beyond what the game can pay.
+    two = [replace_runs(one, 2) for one in majorities]
+    for one in (*differences.values(), *compare(two, ["a", "b", "c"])["selfish"]["differences"]):
+        if one["metric"] == "payoff_per_game" and one["low"] is not None:
+            low, high = payoffs_between(majorities[0]["game"])  # type: ignore[misc]
+            assert low - high <= one["low"] < one["high"] <= high - low
     for condition in CONDITIONS:
         one = differences["prosocial", condition, "payoff_per_game"]
         runs = [

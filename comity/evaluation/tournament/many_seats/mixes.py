@@ -16,10 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from comity.evaluation.statistics import Estimate, mean_over_seeds
+from comity.evaluation.statistics import Estimate
 from comity.evaluation.tournament.many_seats.compositions import mix
 from comity.evaluation.tournament.many_seats.metrics import METRICS_OF_GROUPS
 from comity.evaluation.tournament.many_seats.values import Played, by_seed
+from comity.evaluation.tournament.match_arrays import values_of
+from comity.evaluation.tournament.summary_parts import over_environments
 
 Limits = tuple[float, float] | None
 PAYOFF = METRICS_OF_GROUPS["payoff"]
@@ -44,7 +46,7 @@ def payoffs_of(played: Played, agent: str, members: int, others: Sequence[str]) 
     """
     seats = len(next(iter(played.matches)))
     mixes = {mix(agent, other, members, seats): 1.0 for other in others}
-    return by_seed(played, agent, PAYOFF, mixes or {(agent,) * seats: 1.0})
+    return values_of(by_seed(played, agent, PAYOFF, mixes or {(agent,) * seats: 1.0}))
 
 
 def focal_payoffs(
@@ -59,7 +61,7 @@ def focal_payoffs(
     def estimated(values: np.ndarray, members: int) -> Estimate | None:
         mixes = [mix(agent, other, members, seats) for other in others]
         fixed = identical if played.is_fixed(mixes) else ""
-        return mean_over_seeds([values[~np.isnan(values)]], limits, "environment seeds", fixed)
+        return over_environments(values, limits, fixed)
 
     found = []
     for k in range(1, seats):
@@ -102,8 +104,7 @@ def best_visitors(
             gains = payoffs_of(played, visitor, 1, [resident]) - own
             both = [(resident,) * seats, mix(visitor, resident, 1, seats)]
             fixed = identical if played.is_fixed(both) else ""
-            known = gains[~np.isnan(gains)]
-            estimate = mean_over_seeds([known], wide, "environment seeds", fixed)
+            estimate = over_environments(gains, wide, fixed)
             if estimate is not None:
                 options.append(Invasion(resident, visitor, estimate))
         if options:

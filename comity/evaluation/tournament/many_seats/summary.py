@@ -22,14 +22,13 @@ from comity.evaluation.tournament.many_seats.metrics import GroupMetric, metrics
 from comity.evaluation.tournament.many_seats.mixes import PAYOFF, best_visitors, focal_payoffs
 from comity.evaluation.tournament.many_seats.records import SeatedMatch
 from comity.evaluation.tournament.many_seats.values import Played, by_seed
-from comity.evaluation.tournament.match_arrays import best_welfare
+from comity.evaluation.tournament.match_arrays import balanced, best_welfare
 from comity.evaluation.tournament.metrics import OF_APIS
 from comity.evaluation.tournament.summary_parts import (
     IDENTICAL,
     Json,
     compare_agents,
     estimate,
-    known_values,
     move_name,
     rank_agents,
     stage_references,
@@ -160,7 +159,7 @@ def _agents(
         for name, metric in metrics.items():
             limits = _bounds(metric, payoffs, seats)
             values = by_seed(played, agent, metric, weights, limits)
-            over = mean_over_seeds([known_values(values)], limits, "environment seeds", fixed)
+            over = mean_over_seeds([values], limits, "environment seeds", fixed)
             found[name] = estimate(over)
         missing = sum(one not in played.matches for one in weights)
         agents.append({"name": agent, "metrics": found, "without": missing})
@@ -183,7 +182,7 @@ def _compositions(
 
         def value(agent: str, name: str, fixed: str = fixed, of: Composition = composition) -> Json:
             metric = metrics[name]
-            values = known_values(played.values(of, agent, metric))
+            values = played.counts(of, agent, metric)
             limits = _bounds(metric, payoffs, seats)
             return estimate(mean_over_seeds([values], limits, "environment seeds", fixed))
 
@@ -229,9 +228,13 @@ def _deviation_ratings(played: Played, chosen: Compositions) -> dict[str, float]
         or set(chosen.weights) - set(played.matches)
     ):
         return {}
-    payoffs = {
-        one: {agent: float(np.nanmean(played.values(one, agent, PAYOFF))) for agent in set(one)}
+    sums = {
+        one: {agent: played.counts(one, agent, PAYOFF).sum(axis=0) for agent in set(one)}
         for one in chosen.weights
+    }
+    payoffs = {
+        one: {agent: float(paid / rounds) for agent, (paid, rounds) in of.items()}
+        for one, of in sums.items()
     }
     with suppress(ComityError):
         return deviation_ratings_of_compositions(payoffs)
@@ -245,9 +248,12 @@ def _comparisons(
     values, fixed = {}, []
     for agent in (one["name"] for one in sorted(agents, key=lambda one: one["rank"])):
         weights = weights_of(agent, chosen)
-        rows = np.array([played.values(one, agent, PAYOFF) for one in weights])
-        shares = np.array(list(weights.values()))
-        values[agent] = shares @ rows / shares.sum() if len(rows) else np.full(1, np.nan)
+        sums = np.array([played.counts(one, agent, PAYOFF) for one in weights])
+        if len(sums):
+            sums[:, (sums[:, :, 1] <= 0).any(axis=0)] = 0.0
+            values[agent] = balanced(sums, weights=np.array(list(weights.values())))
+        else:
+            values[agent] = np.zeros((1, 2))
         if played.is_fixed(weights):
             fixed.append(agent)
     return compare_agents(values, fixed, payoffs)

@@ -46,19 +46,18 @@ class Played:
         """Whether nothing in the matches of these is random."""
         return all(m.deterministic for one in compositions for m in self.matches.get(one, ()))
 
-    def values(self, composition: Composition, agent: str, metric: GroupMetric) -> np.ndarray:
-        """float64 `[repetition]`: the agent's value; NaN where nothing was counted."""
-        found = np.full(self.repetitions, np.nan)
+    def counts(self, composition: Composition, agent: str, metric: GroupMetric) -> np.ndarray:
+        """float64 `[repetition, 2]`: numerators and denominators; 0 where nothing was counted."""
+        found = np.zeros((self.repetitions, 2))
         some = self.matches.get(composition)
         if not some:
             return found
         if (composition, agent) not in self._groups:
             self._groups[composition, agent] = GroupMatches.of(some, agent, self.best_welfare)
         counts = metric.count(self._groups[composition, agent])
-        for match, (numerator, denominator) in zip(some, counts, strict=True):
-            if denominator > 0:
-                place = slice(None) if match.deterministic else match.repetition
-                found[place] = numerator / denominator
+        for match, pair in zip(some, counts, strict=True):
+            if pair[1] > 0:
+                found[slice(None) if match.deterministic else match.repetition] = pair
         return found
 
 
@@ -69,13 +68,14 @@ def by_seed(
     weights: Mapping[Composition, float],
     limits: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """float64 `[repetition]`: the agent's value over compositions with these weights.
+    """float64 `[repetition, 2]`: the agent's metric over compositions with these weights.
 
-    NaN where nothing was counted. Compositions keep their weights where matches are missing
+    Both numbers are 0 where nothing was counted. Compositions keep their weights however long their
+    matches are and where matches are missing
     (`comity.evaluation.tournament.match_arrays.balanced`).
     """
-    rows = {one: played.values(one, agent, metric) for one, w in weights.items() if w > 0}
+    rows = {one: played.counts(one, agent, metric) for one, w in weights.items() if w > 0}
     if not rows:
-        return np.full(played.repetitions, np.nan)
+        return np.zeros((played.repetitions, 2))
     shares = np.array([weights[one] for one in rows], dtype=np.float64)
     return balanced(np.array(list(rows.values())), limits, shares)
