@@ -160,7 +160,7 @@ class RunFolder(LockedFolder):
             write_atomically(self.path / "metrics.jsonl", b"".join(lines[: iteration + 1]))
         for kind in ("decisions", "conversations"):
             for path in (self.path / kind).glob("*.parquet"):
-                if path.stem.isdigit() and int(path.stem) > iteration:
+                if path.stem.isdecimal() and int(path.stem) > iteration:
                     path.unlink()
         self._records = {n: d for n, d in self._records.items() if _iteration(n) <= iteration}
 

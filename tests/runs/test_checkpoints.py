@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -127,6 +128,10 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def read(path: Path) -> str:
+    return path.read_text()
+
+
 def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -155,6 +160,11 @@ def flip(path: Path) -> None:
             "manifest.json",
             lambda path: path.write_text('{"format": 7, "files": {}}'),
             "has format 7",
+        ),
+        (
+            "manifest.json",
+            lambda path: path.write_text(re.sub('"size": [0-9]+', '"size": 1e999', read(path))),
+            "bytes instead of inf",
         ),
     ],
 )

@@ -165,7 +165,7 @@ def find_damage(path: Path, only: Collection[str] | None = None) -> str | None:
     try:
         manifest = read_object(path / MANIFEST)
         format_, files = manifest["format"], dict(manifest["files"])
-        listed = {name: (int(e["size"]), str(e["sha256"])) for name, e in files.items()}
+        listed = {name: (e["size"], str(e["sha256"])) for name, e in files.items()}
     except (ComityError, ValueError, TypeError, KeyError):
         there = (path / MANIFEST).exists()
         return f"{MANIFEST} is unreadable" if there else f"it has no {MANIFEST}"

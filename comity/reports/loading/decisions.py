@@ -141,7 +141,7 @@ def read_crossplay(path: Path) -> DecisionTable:
 def pairing_parts(text: Any, path: Path) -> tuple[str, str, int]:
     """Row, column and seed of a cross-play's pairing."""
     parts = str(text).split("|")
-    if len(parts) != 3 or not parts[2].lstrip("-").isdigit():
+    if len(parts) != 3 or not parts[2].lstrip("-").isdecimal():
         raise ComityError(f"{path}: pairing {text!r} is not of the form row|column|seed")
     return parts[0], parts[1], int(parts[2])
 
