@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -181,6 +182,20 @@ def test_a_damaged_one_falls_back_to_the_one_before(
     (message,) = warned
     assert "000020 is damaged" in message
     assert complaint in message
+
+
+def test_one_of_another_iteration_is_passed_over(tmp_path: Path, warned: list[str]) -> None:
+    """A copied or renamed folder would be taken for a policy that was trained for longer."""
+
+    def into(folder: Path) -> None:
+        write(4)(folder)
+        (folder / "state.json").write_text('{"iterations": 4}')
+
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, warn=warned.append)
+    checkpoints.save(4, into)
+    shutil.copytree(checkpoints.path(4), checkpoints.path(9))
+    assert checkpoints.latest() == (4, checkpoints.path(4))
+    assert "it is the one after 4 iterations" in warned[0]
 
 
 def test_thinned_ones_are_not_continued_from(checkpoints: Checkpoints, warned: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from comity.errors import ComityError
 from comity.evaluation.metrics import NOT_BEHAVIOR
@@ -115,7 +116,14 @@ def read_parquet(
 
 def read_training(path: Path, seed: int) -> DecisionTable:
     """Decisions of one iteration of a run that was started with `seed`."""
-    return _table(read_parquet(path, NEEDED, OPTIONAL), path, seed=seed)
+    raw = read_parquet(path, NEEDED, (*OPTIONAL, "iteration"))
+    if "iteration" in raw.column_names and path.stem.isdecimal():
+        others = set(pc.unique(raw["iteration"]).to_pylist()) - {int(path.stem)}
+        if others:
+            raise ComityError(
+                f"{path} holds decisions of iteration {min(others)}; restore it from a copy"
+            )
+    return _table(raw, path, seed=seed)
 
 
 def read_crossplay(path: Path) -> DecisionTable:
