@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,7 +31,7 @@ from comity.populations.train import Population, build_population
 from comity.populations.window_metrics import WindowMetrics
 from comity.runs.population_folder import PopulationFolder, check_same_population, may_go_on
 from comity.runs.progress import Progress, say
-from comity.runs.provenance import command
+from comity.runs.provenance import command, note_agents
 from comity.runs.sinks import SinkError, Sinks, check_sinks
 from comity.runs.versions import versions
 from comity.safe_reading import read_object
@@ -41,10 +41,11 @@ def run_population(config: PopulationConfig) -> Path:
     """Train a new population; returns its folder. Everything is checked before there is one."""
     check_sinks(config.sinks)
     with ExitStack() as stack:
-        config, population = make_population(config, stack)
+        config, population, models = make_population(config, stack)
         progress = stack.enter_context(Progress())
         folder = stack.enter_context(PopulationFolder.create(config))
         folder.note_versions({**versions(), "command": command(config, "population")})
+        note_agents(folder, models)
         try:
             train_population(folder, population, progress)
         except SinkError:
@@ -70,16 +71,17 @@ def resume_population(path: Path, iterations: int | None = None) -> Path:
                 )
             folder.set_iterations(iterations)
         check_sinks(folder.config.sinks)
-        _, population = make_population(folder.config, stack)
+        _, population, models = make_population(folder.config, stack)
         progress = stack.enter_context(Progress())
+        note_agents(folder, models)
         train_population(folder, population, progress)
     return folder.path
 
 
 def make_population(
     config: PopulationConfig, stack: ExitStack
-) -> tuple[PopulationConfig, Population]:
-    """The config with the checkpoints of frozen runs written out, and its population.
+) -> tuple[PopulationConfig, Population, Mapping[str, Mapping[str, str]]]:
+    """The config with the checkpoints of frozen runs written out, its population, and its models.
 
     `stack` unloads the adapters of language models. Raises `ComityError` for anything invalid;
     everything that can be checked without a model is checked before one is loaded.
@@ -88,7 +90,7 @@ def make_population(
     members = parse(settings.composition, settings.rewards).members
     check_memory(config, settings)
     if not any(member.startswith(LANGUAGE_MODEL) for member in members):
-        return config, build_population(settings)
+        return config, build_population(settings), {}
     experiment = language_model_config(config)
     say(f"{config.name}: loading torch ...")
     from comity.experiments.population_models import PopulationModels, pinned_members
@@ -98,7 +100,7 @@ def make_population(
     settings = settings_of(config)
     options = LanguageModelSettings(**vars(config.language_model))
     models = stack.enter_context(PopulationModels(settings, experiment, options))
-    return config, build_population(settings, models)
+    return config, build_population(settings, models), models.identities
 
 
 def written(members: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from comity.evaluation.tournament.many_seats.compositions import choose_composit
 from comity.evaluation.tournament.many_seats.records import SeatedMatch
 from comity.evaluation.tournament.many_seats.records import read_matches as read_seated
 from comity.evaluation.tournament.many_seats.summary import summarize_seats
-from comity.evaluation.tournament.records import StoredMatch, read_matches
+from comity.evaluation.tournament.records import (
+    MATCHES,
+    StoredMatch,
+    match_files,
+    played_by,
+    read_matches,
+)
+from comity.evaluation.tournament.round_robin import environment_seed
 from comity.evaluation.tournament.spoken import Spoken, read_spoken
 from comity.evaluation.tournament.summary import is_symmetric, shown_matches, summarize
 from comity.experiments.api_players import ANSWERS_FILE
@@ -30,6 +37,7 @@ from comity.games.split.game import Split
 from comity.reports.tournament.seats_page import write_seats_page
 from comity.reports.tournament.tournament_page import write_tournament_page
 from comity.rollout.record_files import read_columns
+from comity.runs.integrity import BACK
 from comity.safe_reading import read_object
 
 
@@ -48,6 +56,8 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
         "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
         "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
     }
+    scripted = [one["name"] for one in entry.players if one["kind"] in SCRIPTED]
+    check_decisions(folder, scripted, entry.names)
     answered = {
         "outcomes": outcomes_of(folder, entry.players),
         "usage": usage_of([folder], entry.players),
@@ -56,12 +66,12 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
     if game.seats > 2:
         chosen = choose_compositions(entry.names, game.seats, entry.compositions, config.seed)
         seated = list(read_seated(folder))
-        check_repetitions(folder, seated, entry.matches)
+        check_matches(folder, seated, entry.matches, game, config.seed)
         summary = summarize_seats(header, seated, game, entry.matches, chosen, **answered)
         write_atomically(output / "summary.json", json.dumps(summary, allow_nan=False) + "\n")
         return write_seats_page(summary, output)
     matches = list(read_matches(folder))
-    check_repetitions(folder, matches, entry.matches)
+    check_matches(folder, matches, entry.matches, game, config.seed)
     summary = summarize(
         header,
         matches,
@@ -75,16 +85,45 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
     return write_tournament_page(summary, output)
 
 
-def check_repetitions(
-    folder: Path, matches: Sequence[StoredMatch | SeatedMatch], asked_for: int
+def check_matches(
+    folder: Path,
+    matches: Sequence[StoredMatch | SeatedMatch],
+    asked_for: int,
+    game: Game,
+    seed: int,
 ) -> None:
-    """Raises `ComityError` for matches beyond those that were asked for."""
+    """Raises `ComityError` for matches that do not belong here.
+
+    That is more repetitions than were asked for, another seed's matches, and a match twice, from
+    which intervals would be too narrow.
+    """
     found = 1 + max((match.repetition for match in matches), default=0)
     if found > asked_for:
         raise ComityError(
             f"{folder} has {found} matches of a pair or composition, but says that {asked_for} "
             f"were asked for; resume it with --matches {found}"
         )
+    seeds = {one: environment_seed(game, seed, one) for one in {m.repetition for m in matches}}
+    if any(match.seed != seeds[match.repetition] for match in matches):
+        raise ComityError(f"{folder / MATCHES} holds matches of another tournament; {BACK}")
+    if len({match.key for match in matches}) < len(matches):
+        raise ComityError(f"{folder / MATCHES} holds matches twice; remove the copied file")
+
+
+def check_decisions(folder: Path, scripted: Collection[str], named: Collection[str] = ()) -> None:
+    """Raises `ComityError` where decisions of language models are missing.
+
+    `scripted`: players without decisions; `named`: all players, which `tournament.json` names.
+    """
+    for path in match_files(folder):
+        names = played_by(path)
+        if named and names - {*named}:
+            raise ComityError(
+                f"{path} holds matches of {min(names - {*named})}, which {folder / FILE} does not "
+                f"name; {BACK}"
+            )
+        if names - {*scripted} and not (folder / "decisions" / path.name).exists():
+            raise ComityError(f"{folder / 'decisions' / path.name} is missing; {BACK}")
 
 
 def spoken_in(
@@ -126,6 +165,10 @@ PAGE_KINDS = {
     "adapter": "model",
 }
 """Kinds of players as the page names them, by those of `comity.config.player_names`."""
+
+
+SCRIPTED = ("strategy", "axelrod")
+"""Kinds of players of whose matches no decisions are recorded."""
 
 
 def usage_of(

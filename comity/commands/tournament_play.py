@@ -35,6 +35,10 @@ def play_and_record(
     number = 1 + max((int(path.stem) for path in match_files(folder.path)), default=-1)
     missing = Counter[str]()
     with Progress() as progress, Agents(plans, folder=folder.path) as agents:
+        if agents.identities:  # Else torch is not needed.
+            from comity.runs.provenance import note_agents
+
+            note_agents(folder, agents.identities)
         schedule = schedule_of(agents.players)
         played = schedule.read_keys(folder.path)
         done = schedule.settled(played)

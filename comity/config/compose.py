@@ -166,6 +166,10 @@ def composed(primary: str, overrides: Sequence[str], folder: str | None) -> Dict
     return tree
 
 
+OF_STUDIES = ("seed", "study", "crossplay", "output")
+"""Keys that an arm cannot set: they would be ignored."""
+
+
 def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
     """The config of each run of a study, `[arm][seed]`.
 
@@ -185,6 +189,13 @@ def arm_configs(config: Config) -> dict[str, dict[int, Config]]:
         )
     arms: dict[str, dict[int, Config]] = {}
     for arm, changes in config.study.arms.items():
+        for change in changes:
+            key = change.lstrip("+~").partition("=")[0]
+            if key.partition(".")[0] in OF_STUDIES:
+                raise ComityError(
+                    f"arm {arm!r}: {key} is of the whole study, and no arm can set it"
+                    + ("; write study.seeds" if key == "seed" else "")
+                )
         single = [*origin.overrides, *changes, "study=null", "crossplay=null"]
         try:
             arms[arm] = {

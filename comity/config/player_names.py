@@ -93,6 +93,8 @@ def _parameters(text: str, given: str) -> dict[str, Any]:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not key.isidentifier():
             raise ComityError(f"player {text!r}: write parameters as NAME(key=value, key=value)")
+        if key in found:
+            raise ComityError(f"player {text!r}: {key} is given twice")
         try:
             found[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -4,7 +4,6 @@ An entry is a player's name (`learner`, `learner:NAME`, or a name of `comity.con
 or a mapping with a scripted player's name and parameters.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -29,6 +28,7 @@ from comity.players.scripted.catalog import (
     make_strategy,
 )
 from comity.players.scripted.player import StrategyPlayer
+from comity.safe_reading import read_object
 
 LEARNER = "learner"
 API = "api"
@@ -157,9 +157,9 @@ def check_seat(seat: Any) -> None:
         if not file.is_file():
             raise ComityError(f"seat {seat!r}: no adapter_config.json in the folder {rest!r}")
         try:
-            json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise ComityError(f"seat {seat!r}: {file} is not valid JSON ({error})") from error
+            read_object(file)
+        except ComityError as error:
+            raise ComityError(f"seat {seat!r}: {error}") from error
     elif kind == LEARNER and seat != LEARNER:
         # Checkpoints have a folder of that name.
         if not re.fullmatch(r"[\w-]+", rest):

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from comity.engines.chat_template import render, split_generation_prompt
+from comity.engines.chat_template import fixed_parts, split_generation_prompt
 from comity.engines.control_tokens import (
     control_pattern,
     control_tokens,
@@ -34,7 +34,6 @@ from comity.engines.control_tokens import (
 from comity.engines.label_ids import check_label_ids
 from comity.errors import ComityError
 
-_MARKS = ("Comity1question", "Comity2answer", "Comity3question")
 _TOKEN_LABEL = re.compile(r"⟦(\d+)⟧")
 _MAX_CACHED_TEXTS = 4096
 """Most texts whose ids are cached."""
@@ -80,23 +79,7 @@ class ChatFormat:
         """
         if tokenizer.chat_template is None:
             return cls._plain(tokenizer, system)
-        first, answer, second = _MARKS
-        question = {"role": "user", "content": first}
-        rounds = [question, {"role": "assistant", "content": answer}]
-        whole = render(tokenizer, [*rounds, {"role": "user", "content": second}], system)
-        if [len(whole.split(mark)) for mark in _MARKS] != [2, 2, 2]:
-            raise ComityError(
-                "the model's chat template changes or drops what is said, so games cannot be "
-                "rendered in it; use another model, or remove the template to render plain text"
-            )
-        before, rest = whole.split(first)
-        between, rest = rest.split(answer)
-        after, generation_prompt = rest.split(second)
-        if render(tokenizer, [question], system) != before + first + generation_prompt:
-            raise ComityError(
-                "the model's chat template rewrites its beginning when the conversation grows"
-                + ("; leave model.system empty" if system else "; use another model")
-            )
+        before, between, after, generation_prompt = fixed_parts(tokenizer, system)
         known = {token.content for token in tokenizer.added_tokens_decoder.values()}
         generation_prompt, prefix = split_generation_prompt(generation_prompt, between, known)
         control = control_pattern(control_tokens(tokenizer))
@@ -212,14 +195,14 @@ class ChatFormat:
 
     def encode_first_prompt(self, text: str) -> list[int]:
         """Ids of a conversation's start, the first user text and the generation prompt."""
-        return self._encode_turn(self._prefix(None), text)
+        return self._encode_turn(None, text)
 
     def encode_next_prompt(self, text: str, ended: bool) -> list[int]:
         """Ids to append after an answer: its end, the next user text and the generation prompt.
 
         `ended`: the model sampled one of `end_ids`, so the end is not appended again.
         """
-        return self._encode_turn(self._prefix(ended), text)
+        return self._encode_turn(ended, text)
 
     def encode_with_insertion(
         self, text: str, at: int, insertion: str, ended: bool | None
@@ -231,11 +214,11 @@ class ChatFormat:
         beginning or end of a line. If one token spans `at`, the line comes after that token.
         """
         before = self._prefix(ended)
-        whole = self._encode_turn(before, text)
+        whole = self._encode_turn(ended, text)
         if self.control_pattern.search(text):
-            head = self._encode(before) + self._encode_plain(text[:at])
+            head = self._encode_after(ended, before) + self._encode_plain(text[:at])
         else:
-            head = self._encode(before + text[:at])
+            head = self._encode_after(ended, before + text[:at])
         cut = 0
         while cut < len(head) and cut < len(whole) and head[cut] == whole[cut]:
             cut += 1
@@ -303,17 +286,29 @@ class ChatFormat:
             return self.conversation_start
         return self.user_header if ended else self.answer_end + self.user_header
 
-    def _encode_turn(self, before: str, text: str) -> list[int]:
-        """Ids of `before`, `text` and the generation prompt; `text` has no control tokens.
+    def _encode_turn(self, ended: bool | None, text: str) -> list[int]:
+        """Ids of a user's text with what stands before it, and of the generation prompt.
 
         Encoded as one string, so that tokens span the joints as in the template's own rendering,
         unless `text` spells a control token.
         """
+        before = self._prefix(ended)
         if not self.control_pattern.search(text):
-            return self._encode(before + text + self.generation_prompt)
+            return self._encode_after(ended, before + text + self.generation_prompt)
         return (
-            self._encode(before) + self._encode_plain(text) + self._encode(self.generation_prompt)
+            self._encode_after(ended, before)
+            + self._encode_plain(text)
+            + self._encode(self.generation_prompt)
         )
+
+    def _encode_after(self, ended: bool | None, text: str) -> list[int]:
+        """Ids of a text that follows an answer: some tokenizers begin every string with a space."""
+        if ended is None:
+            return self._encode(text)
+        above = self.answer_end if ended else f"{self.generation_prompt}{self.answer_prefix}A"
+        known, joined = self._encode(above), self._encode(above + text)
+        # Where a token spans the joint, as a letter and a word would, it is encoded by itself.
+        return joined[len(known) :] if joined[: len(known)] == known else self._encode(text)
 
     def _encode_plain(self, text: str) -> list[int]:
         """Ids of `text` with control tokens encoded as ordinary letters."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from comity.errors import ComityError
 
+_MARKS = ("Comity1question", "Comity2answer", "Comity3question")
 DATE = "26 Jul 2024"
 """The date for templates that print today's: runs must not depend on the day."""
 _SAME_DAY = "{% macro strftime_now(format) %}" + DATE + "{% endmacro %}\n"
@@ -42,6 +43,39 @@ def render(tokenizer: Any, messages: list[dict[str, str]], system: str | None) -
         advice = "leave model.system empty" if system else "use another model"
         raise ComityError(f"the model's chat template {what} ({problem}); {advice}") from problem
     return text
+
+
+def fixed_parts(tokenizer: Any, system: str | None) -> tuple[str, str, str, str]:
+    """What the template renders before the first question, between a question and its answer,
+    between an answer and the next question, and after the last question.
+
+    Raises `ComityError` where the template refuses the system prompt or does not render
+    conversations incrementally.
+    """
+    first, answer, second = _MARKS
+    asked = [{"role": "user", "content": first}, {"role": "user", "content": second}]
+    answered = {"role": "assistant", "content": answer}
+    whole = render(tokenizer, [asked[0], answered, asked[1]], system)
+    if [len(whole.split(mark)) for mark in _MARKS] != [2, 2, 2]:
+        raise ComityError(
+            "the model's chat template changes or drops what is said, so games cannot be "
+            "rendered in it; use another model, or remove the template to render plain text"
+        )
+    before, rest = whole.split(first)
+    between, rest = rest.split(answer)
+    after, end = rest.split(second)
+    if render(tokenizer, asked[:1], system) != before + first + end:
+        raise ComityError(
+            "the model's chat template rewrites its beginning when the conversation grows"
+            + ("; leave model.system empty" if system else "; use another model")
+        )
+    longer = render(tokenizer, [asked[0], answered, asked[1], answered, asked[0]], system)
+    if longer != whole.removesuffix(end) + between + answer + after + first + end:
+        raise ComityError(
+            "the model's chat template renders later rounds unlike the first ones (it may number "
+            "them), so conversations cannot grow in it; use another model"
+        )
+    return before, between, after, end
 
 
 def split_generation_prompt(

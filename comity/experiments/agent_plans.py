@@ -69,7 +69,8 @@ def plan_agent(name: PlayerName, config: Config) -> AgentPlan:
         check_seat(name.text)
         folder = Path(name.target)
         described = f"{config.model.name} with the adapter in {folder}"
-        return AgentPlan(name.text, name.kind, described, config, name, folder, 0)
+        details = {"model": config.model.name, **prompt_conditions(config)}
+        return AgentPlan(name.text, name.kind, described, config, name, folder, 0, details)
     if name.kind in ("base", "model"):
         if name.kind == "model":
             config = replace(config, model=replace(config.model, name=name.target))

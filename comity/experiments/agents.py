@@ -6,6 +6,7 @@ their matches is one batch. torch is loaded for language models of this machine 
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from comity.experiments.api_players import ApiPlayers
 from comity.players.base import Player
 from comity.prompts import ANSWERS, PROMPTS
 from comity.registry import build
+from comity.safe_reading import read_bytes
 
 if TYPE_CHECKING:
     from comity.players.language_model.player import LanguageModelBackend
@@ -39,6 +41,8 @@ class Agents:
         """
         self._ranks = ranks
         self.players: dict[str, Player] = {}
+        self.identities: dict[str, dict[str, str]] = {}
+        """What each language model of this machine is, by player: hashes, and its precision."""
         self._stack = ExitStack()
         self._backends: dict[str, LanguageModelBackend] = dict(loaded or {})
         self.api: ApiPlayers | None = None
@@ -74,13 +78,14 @@ class Agents:
         from comity.players.language_model.player import Policy
 
         backend = self._backend(plan.config)
-        handle = None
+        adapters, handle = backend.engine.adapters, None
+        self.identities[plan.name] = identity_of(backend, plan.config)
         if plan.adapter is not None:
-            adapters = backend.engine.adapters
             # No learner's name has a colon.
             handle = next(h for n in count() if (h := f"agent:{n}") not in adapters.names)
             adapters.load(handle, plan.adapter)
             self._stack.callback(adapters.remove, handle)
+            self.identities[plan.name]["adapter"] = adapter_hash(plan.adapter)
         return Policy(plan.name, backend, handle, plan.config.temperature, plan.version)
 
     def _connect(self, plans: Sequence[AgentPlan], folder: Path | None) -> None:
@@ -98,6 +103,24 @@ class Agents:
         if key not in self._backends:
             self._backends[key] = untrained_models(config, self._ranks)
         return self._backends[key]
+
+
+def identity_of(backend: "LanguageModelBackend", config: Config) -> dict[str, str]:
+    """What a config's base model is here: a hash of its weights, and how it computes."""
+    engine, quantization = backend.engine, config.model.quantization
+    precision = str(engine.dtype).removeprefix("torch.")
+    found = {"precision": f"{precision}, {quantization}" if quantization else precision}
+    return (
+        found if engine.adapters.base is None else {**found, "model": engine.adapters.base.weights}
+    )
+
+
+def adapter_hash(folder: Path) -> str:
+    """Hashes of an adapter's weights and of its config, which scales them."""
+    from comity.engines.local.identity import weights_fingerprint
+
+    config = sha256(read_bytes(folder / "adapter_config.json")).hexdigest()
+    return f"{weights_fingerprint(folder)} {config}"
 
 
 def conditions_of(config: Config) -> str:

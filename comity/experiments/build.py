@@ -13,7 +13,7 @@ from comity.config.schema import Config
 from comity.config.seats import is_api, learner_of, scripted_player
 from comity.distributed.process_group import ALONE, ProcessGroup
 from comity.experiments.agent_plans import is_agent, plan_agent
-from comity.experiments.agents import Agents, conditions_of
+from comity.experiments.agents import Agents, adapter_hash, conditions_of
 from comity.experiments.api_players import ApiPlayers
 from comity.experiments.backends import language_models
 from comity.experiments.fit_update import check_fit, fit_update
@@ -46,6 +46,8 @@ class Experiment:
         self._loaded: dict[str, str] = {}
         self.opponent_pool: OpponentPool | None = None
         self.agents: Agents | None = None
+        self.identities: dict[str, dict[str, str]] = {}
+        """What the policies of others on its seats are; see `Agents.identities`."""
         try:
             check_fit(config, ranks)
             self.models = language_models(config, self.rules, ranks)
@@ -63,6 +65,7 @@ class Experiment:
                 plan_agent(parse_player(seat), config) for seat in config.seats if is_agent(seat)
             ]
             self.agents = Agents(plans, {conditions_of(config): self.models}, ranks=ranks)
+            self.identities.update(self.agents.identities)
             self.seats = tuple(self._player(seat) for seat in config.seats)
             self.exact = self._exact_gradient()
             if config.opponent_pool is not None:
@@ -136,8 +139,10 @@ class Experiment:
             if seat not in self._loaded:
                 # A colon, because learners' names have none.
                 handle = f"adapter:{len(self._loaded)}"
-                self.engine.adapters.load(handle, Path(seat.partition(":")[2]))
+                folder = Path(seat.partition(":")[2])
+                self.engine.adapters.load(handle, folder)
                 self._loaded[seat] = handle
+                self.identities[seat] = {"adapter": adapter_hash(folder)}
             handle = self._loaded[seat]
             return Policy(seat, self.models, handle, self.config.temperature, version=0)
         if is_agent(seat):

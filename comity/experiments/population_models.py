@@ -15,7 +15,7 @@ from comity.config.player_names import parse_player
 from comity.config.schema import Config
 from comity.errors import ComityError
 from comity.experiments.agent_plans import AgentPlan, plan_agent
-from comity.experiments.agents import Agents, conditions_of
+from comity.experiments.agents import Agents, conditions_of, identity_of
 from comity.experiments.backends import untrained_models
 from comity.experiments.rules import optimizer_settings
 from comity.games.randomness import POPULATION
@@ -67,6 +67,8 @@ class PopulationModels:
         self._plans, self._algorithm = check_language_models(settings, self._config)
         self._stack = ExitStack()
         loaded: dict[str, LanguageModelBackend] = {}
+        self.identities: dict[str, dict[str, str]] = {}
+        """What its models are, by player; see `Agents.identities`."""
         try:
             models = [one for one in composition.members if one.startswith(LANGUAGE_MODEL)]
             if any(one not in self._plans for one in models):
@@ -74,7 +76,9 @@ class PopulationModels:
                 setting = self._config.model.activation_checkpointing
                 learning.engine.checkpointing = setting == "always"
                 loaded[conditions_of(self._config)] = learning
+                self.identities["language models that learn"] = identity_of(learning, self._config)
             self._frozen = self._stack.enter_context(Agents([*self._plans.values()], loaded))
+            self.identities.update(self._frozen.identities)
             self._backend = loaded.get(conditions_of(self._config))
             labels = all_labels(composition.size - 1)
             for backend in [*loaded.values(), *map(_backend, self._frozen.players.values())]:

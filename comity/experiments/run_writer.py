@@ -25,7 +25,7 @@ from comity.learning.state.checkpoints import Checkpoints
 from comity.rollout.records import Conversation, Decision
 from comity.runs.folder import REFERENCE_POLICIES, RunFolder
 from comity.runs.progress import Progress
-from comity.runs.provenance import note_made_with
+from comity.runs.provenance import note_agents, note_made_with
 from comity.runs.sinks import Sinks
 
 
@@ -45,6 +45,7 @@ class RunWriter:
                 self._checkpoints = Checkpoints(run.checkpoints, keep, progress.warn)
                 first = restore(run, experiment.learners, self._checkpoints)
                 note_made_with(run, config, experiment.engine, first)
+                note_agents(run, experiment.identities)
         self.first: int = ranks.broadcast(first)
         """The iteration to begin with."""
         broadcast_learners(experiment.learners, ranks)

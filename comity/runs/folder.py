@@ -33,6 +33,7 @@ from comity.rollout.record_files import (
 from comity.rollout.records import Conversation, Decision
 from comity.runs.integrity import (
     check_metrics,
+    check_opponents,
     check_records,
     counted_lines,
     digest,
@@ -138,6 +139,10 @@ class RunFolder(LockedFolder):
             "metrics": {"lines": len(lines), "sha256": digest(self.path, lines)},
             "records": dict(sorted(records.items())),
             "files": {REFERENCE_POLICIES: file_digest(beside)} if beside.exists() else {},
+            "opponents": {
+                path.relative_to(self.path).as_posix(): file_digest(path)
+                for path in sorted((self.path / "opponent_pool").glob("*/*/manifest.json"))
+            },
         }
 
     def check_counted(self, counted: Mapping[str, Any]) -> None:
@@ -148,6 +153,7 @@ class RunFolder(LockedFolder):
         check_metrics(self.path, counted)
         records = counted.get("records", {})
         check_records(self.path, records)
+        check_opponents(self.path, counted.get("opponents", {}))
         self._records.update(records)
 
     def truncate_after(self, iteration: int) -> None:
@@ -160,7 +166,7 @@ class RunFolder(LockedFolder):
             write_atomically(self.path / "metrics.jsonl", b"".join(lines[: iteration + 1]))
         for kind in ("decisions", "conversations"):
             for path in (self.path / kind).glob("*.parquet"):
-                if path.stem.isdigit() and int(path.stem) > iteration:
+                if path.stem.isdecimal() and int(path.stem) > iteration:
                     path.unlink()
         self._records = {n: d for n, d in self._records.items() if _iteration(n) <= iteration}
 

@@ -81,6 +81,16 @@ def check_records(run: Path, records: Mapping[str, str]) -> None:
             raise ComityError(f"{_what(run)}: {name} is another file; {BACK}")
 
 
+def check_opponents(run: Path, snapshots: Mapping[str, str]) -> None:
+    """Raises `ComityError` where a snapshot of the opponent pool is another than it was then.
+
+    `snapshots`: their manifests with their checksums. One that is gone is the pool's business.
+    """
+    for name, kept in snapshots.items():
+        if (run / name).exists() and file_digest(run / name) != kept:
+            raise ComityError(f"{_what(run)}: {name} is another file; {BACK}")
+
+
 def check_shown(run: Path) -> None:
     """Raises `ComityError` where a run's page would show other numbers than it had.
 

@@ -20,11 +20,16 @@ from comity.engines.local.models import MODELS
 from comity.errors import ComityError, warn
 from comity.runs.folder import RunFolder
 from comity.runs.integrity import CHANGEABLE
+from comity.runs.locked_folder import LockedFolder
 from comity.runs.versions import LIBRARIES, versions
 from comity.safe_reading import read_object
 
 MODELS_KEY = "models"
 """Key of `versions.json`: what is known of each model, by its name in the config."""
+
+
+AGENTS_KEY = "agents"
+"""The same of players that are models or adapters of others: their hashes, by player."""
 
 
 def command(config: Any, verb: str = "train") -> str:
@@ -103,6 +108,33 @@ def note_models(folder: RunFolder, configs: Sequence[Config]) -> None:
             known[config.model.name] = describe_model(config, folder.path)
     found.setdefault("command", command(folder.config))
     folder.note_versions(found)
+
+
+def note_agents(folder: LockedFolder, agents: Mapping[str, Mapping[str, str]]) -> None:
+    """Writes down what language models of others play here.
+
+    `agents`: `comity.experiments.agents.Agents.identities`. Raises `ComityError` where one has
+    other weights than what played under its name before; warns of another precision.
+    """
+    found = folder.versions()
+    known = found.get(AGENTS_KEY)
+    known = known if isinstance(known, dict) else {}
+    for name, now in agents.items():
+        before = known.get(name)
+        before = before if isinstance(before, dict) else now
+        changed = [kind for kind in now if before.get(kind) != now[kind]]
+        if changed == ["precision"]:
+            warn(
+                f"{folder.path}: {name} computes in {now['precision']} instead of "
+                f"{before.get('precision')}; numbers may differ"
+            )
+        elif changed:
+            raise ComityError(
+                f"{folder.path}: {name} has another {' and '.join(changed)} than before; put the "
+                "files back, or start anew without --resume"
+            )
+    if agents.keys() - known.keys():
+        folder.note_versions({**found, AGENTS_KEY: {**known, **agents}})
 
 
 def note_made_with(run: RunFolder, config: Config, engine: Engine, iteration: int) -> None:

@@ -343,6 +343,13 @@ def test_an_arm_that_does_not_compose_is_named() -> None:
         arm_configs(config)
 
 
+def test_an_arm_cannot_set_what_is_of_the_whole_study() -> None:
+    for change in ("seed=3", "study.seeds=[5]", "+crossplay.matches=2", "output=elsewhere"):
+        config = compose("ipd", [f"study={{seeds: [1], arms: {{a: ['{change}']}}}}"])
+        with pytest.raises(ComityError, match=r"^arm 'a': .* is of the whole study"):
+            arm_configs(config)
+
+
 def test_arms_of_a_config_that_was_changed_by_hand_are_refused() -> None:
     config = dataclasses.replace(compose("demo"), iterations=2)
     with pytest.raises(ComityError, match="composing 'demo' again changes iterations;"):

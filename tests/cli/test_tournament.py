@@ -98,6 +98,8 @@ def test_parameters() -> None:
     }
     with pytest.raises(ComityError, match="NAME\\(key=value"):
         parse_player("random(0.3)")
+    with pytest.raises(ComityError, match="p is given twice"):
+        parse_player("random(p=0.3, p=0.4)")
     for wrong in ("random(p=[1)", "random(p={)", "random(p=a: b: c)", "random(p=!!python/tuple 1)"):
         with pytest.raises(ComityError, match=r"p has the value .*, which is neither") as raised:
             parse_player(wrong)
@@ -271,6 +273,16 @@ def test_trained_policies_and_the_base_model(run: Path) -> None:
     details = {player["name"]: player["details"] for player in read_entry(folder).players}
     assert details[full[0]]["temperature"] == 0.5
     assert details[full[0]]["adapter"] != details[full[1]]["adapter"]
+    # Other weights of the same name do not play on.
+    versions = json.loads((folder / "versions.json").read_text())
+    versions["agents"]["base"]["model"] = "sha256:0"
+    (folder / "versions.json").write_text(json.dumps(versions))
+    with pytest.raises(ComityError, match="base has another model than before"):
+        run_tournament(Request(resume=folder, matches=3))
+    write_page(folder)
+    (folder / "decisions" / "000001.parquet").unlink()
+    with pytest.raises(ComityError, match=r"000001.parquet is missing"):
+        write_page(folder)
 
 
 def test_a_match_does_not_depend_on_who_else_plays(run: Path) -> None:
@@ -399,6 +411,19 @@ def test_damaged_files_and_changed_rules_are_one_line(no_model: None, tmp_path: 
         write_page(fewer)
     run_tournament(Request(resume=fewer, matches=2))
     write_page(fewer)
+    other = tournament("tit_for_tat", "random", matches=2, overrides=overrides, seed=1)
+    for says, source, name in (
+        ("matches twice", whole, "000001.parquet"),
+        ("of another tournament", other, "000000.parquet"),
+    ):
+        folder = shutil.copytree(whole, tmp_path / says)
+        shutil.copy(source / "matches" / "000000.parquet", folder / "matches" / name)
+        with pytest.raises(ComityError, match=says):
+            write_page(folder)
+    folder = shutil.copytree(whole, tmp_path / "fewer players")
+    entry(lambda d: {**d, "players": d["players"][1:]})(folder)
+    with pytest.raises(ComityError, match=r"which .*tournament.json does not name"):
+        write_page(folder)
     (fewer / "missing.json").write_text('{"a server": "many"}')
     with pytest.raises(ComityError, match="is damaged: it must hold numbers"):
         write_page(fewer)

@@ -45,6 +45,10 @@ INST = (
     "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}"
     " {{ m.content }} <|im_end|>{% endif %}{% endfor %}"
 )
+NUMBERED = (
+    "{% for m in messages %}{% if m.role == 'user' %}[Round {{ loop.index0 // 2 + 1 }}]\n"
+    "Q: {{ m.content }}\nA:{% else %} {{ m.content }}\n{% endif %}{% endfor %}"
+)
 DATED = "{{ strftime_now('%d %b %Y') }} {{ date_string }}\n" + QWEN3
 
 
@@ -134,6 +138,27 @@ def test_plain_text_where_there_is_no_template(tiny_model: Callable[..., Path]) 
     assert format.end_ids == {line_break, tokenizer.eos_token_id}
 
 
+@pytest.mark.parametrize("template", [None, INST.replace(" <|im_end|>", "\n")])
+def test_no_space_is_added_where_the_tokenizer_begins_texts_with_one(template: str | None) -> None:
+    """As those of Llama 2 and Mistral do."""
+    from tokenizers.normalizers import Prepend
+
+    tokenizer = make_tokenizer(chat=False)
+    tokenizer.backend_tokenizer.normalizer = Prepend(" ")
+    tokenizer.chat_template = template
+    format = ChatFormat.from_tokenizer(tokenizer)
+    ids = (
+        format.encode_first_prompt("Hi")
+        + format.encode_answer("A")
+        + format.encode_next_prompt("Go on", ended=False)
+    )
+    whole = format.decode(ids).removeprefix(" ")
+    assert "A\n" in whole and ids == tokenizer.encode(whole, add_special_tokens=False)
+    sampled = format.encode_answer("A") + tokenizer.encode("\n", add_special_tokens=False)[1:]
+    ended = format.encode_first_prompt("Hi") + sampled
+    assert ids == ended + format.encode_next_prompt("Go on", ended=True)
+
+
 def test_plain_text_begins_as_the_tokenizer_begins() -> None:
     from tokenizers.processors import TemplateProcessing
 
@@ -201,6 +226,7 @@ def test_a_template_that_tells_the_date_tells_the_same_one_always() -> None:
         ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", None, "changes or drops"),
         ("{{ messages[0].content }}", None, "changes or drops"),
         ("{{ messages[0].content }", None, "cannot be used"),
+        (NUMBERED, None, "renders later rounds unlike the first ones"),
     ],
 )
 def test_templates_that_cannot_be_used(template: str, system: str | None, message: str) -> None:

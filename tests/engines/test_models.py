@@ -190,6 +190,15 @@ def test_a_folder_with_something_missing(copy: Path, missing: str, message: str)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["num_hidden_layers", "num_local_experts"])
+def test_a_model_without_end_is_not_built(copy: Path, key: str) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    for changed in ({**config, key: 10**9}, {**config, "text_config": {key: 1e9}}):
+        (copy / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(ComityError, match=f"has {key}=1.*and 10000 is the most"):
+            models.fetch(str(copy))
+
+
 @pytest.mark.parametrize("damage", [b"", b"not safetensors at all", b"\xff" * 64])
 def test_a_folder_with_unreadable_weights(copy: Path, damage: bytes) -> None:
     (copy / "model.safetensors").write_bytes(damage)

@@ -87,6 +87,12 @@ def test_unreadable_parquet(tmp_path: Path) -> None:
     refused([run], "000001.parquet cannot be read", "restore it from a copy")
 
 
+def test_decisions_of_another_iteration(tmp_path: Path) -> None:
+    decisions = synthetic.run(tmp_path / "run", iterations=2) / "decisions"
+    (decisions / "000000.parquet").replace(decisions / "000001.parquet")
+    refused([tmp_path / "run"], "000001.parquet holds decisions of iteration 0")
+
+
 def test_missing_columns(tmp_path: Path) -> None:
     run = synthetic.run(tmp_path / "run", iterations=1)
     path = run / "decisions" / "000000.parquet"

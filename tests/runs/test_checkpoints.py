@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -127,6 +129,10 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def read(path: Path) -> str:
+    return path.read_text()
+
+
 def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -156,6 +162,11 @@ def flip(path: Path) -> None:
             lambda path: path.write_text('{"format": 7, "files": {}}'),
             "has format 7",
         ),
+        (
+            "manifest.json",
+            lambda path: path.write_text(re.sub('"size": [0-9]+', '"size": 1e999', read(path))),
+            "bytes instead of inf",
+        ),
     ],
 )
 def test_a_damaged_one_falls_back_to_the_one_before(
@@ -171,6 +182,20 @@ def test_a_damaged_one_falls_back_to_the_one_before(
     (message,) = warned
     assert "000020 is damaged" in message
     assert complaint in message
+
+
+def test_one_of_another_iteration_is_passed_over(tmp_path: Path, warned: list[str]) -> None:
+    """A copied or renamed folder would be taken for a policy that was trained for longer."""
+
+    def into(folder: Path) -> None:
+        write(4)(folder)
+        (folder / "state.json").write_text('{"iterations": 4}')
+
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, warn=warned.append)
+    checkpoints.save(4, into)
+    shutil.copytree(checkpoints.path(4), checkpoints.path(9))
+    assert checkpoints.latest() == (4, checkpoints.path(4))
+    assert "it is the one after 4 iterations" in warned[0]
 
 
 def test_thinned_ones_are_not_continued_from(checkpoints: Checkpoints, warned: list[str]) -> None:

@@ -190,6 +190,14 @@ def test_lines_of_metrics_that_are_missing_or_twice_are_noticed(run: Path) -> No
             read_metrics(run)
 
 
+def test_a_snapshot_in_the_place_of_another_is_noticed(run: Path) -> None:
+    counted = json.loads((run / "checkpoints/000002/state.json").read_text())
+    manifest = run / "opponent_pool/main/000001/manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    with RunFolder.open(run) as opened, pytest.raises(ComityError, match="main/000001/manifest"):
+        opened.check_counted(counted)
+
+
 # A folder that goes away while it is written
 
 WRITES: dict[str, Callable[[RunFolder], object]] = {

@@ -219,7 +219,9 @@ def test_truncating_forgets_later_iterations_only(run: RunFolder) -> None:
         run.append_metrics({"iteration": iteration})
         run.write_decisions(iteration, [])
         run.write_conversations(iteration, [])
+    (run.path / "decisions" / "²").with_suffix(".parquet").write_bytes(b"no number of ours")
     run.truncate_after(1)
+    (run.path / "decisions" / "²").with_suffix(".parquet").unlink()
     assert [row["iteration"] for row in run.metrics()] == [0, 1]
     for kind in ("decisions", "conversations"):
         kept = sorted(path.name for path in (run.path / kind).iterdir())

@@ -12,6 +12,7 @@ import torch
 
 from comity.errors import ComityError
 from comity.learning.state.exact_state import (
+    FORMAT,
     load_optimizer,
     load_state,
     random_state,
@@ -155,4 +156,7 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
         load_state(tmp_path / "s")
     save_file({"a": torch.ones(1)}, tmp_path / "s")
     with pytest.raises(ComityError, match="holds no state"):
+        load_state(tmp_path / "s")
+    save_file({"a": torch.ones(1)}, tmp_path / "s", {FORMAT: "[" * 10**5})
+    with pytest.raises(ComityError, match="cannot be read"):
         load_state(tmp_path / "s")

@@ -44,6 +44,11 @@ def test_a_checkpoint_equals_its_adapter_on_the_seat(tmp_path: Path) -> None:
     ]
     moves = [[(d.move, d.logprob) for d in decisions(run)] for run in runs]
     assert moves[0] == moves[1]
+    # A resumed run plays against what it began with, or not at all.
+    adapter = found / "checkpoints" / "000001" / "main" / "adapter_config.json"
+    adapter.write_text(adapter.read_text().replace('"lora_alpha": ', '"lora_alpha": 1'))
+    with pytest.raises(ComityError, match=r"adapter:.* has another adapter than before"):
+        train(load_config(runs[1] / "config.yaml"), resume=runs[1], report=False)
 
 
 def test_another_base_model_on_a_seat(tmp_path: Path) -> None:
@@ -61,5 +66,8 @@ def test_the_arms_of_a_study_are_pinned(tmp_path: Path, victim: Path) -> None:
 def test_what_is_not_there_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(ComityError, match="there is no run folder nowhere"):
         train(small(tmp_path, "seats=[learner,'run:nowhere']"), report=False)
+    (tmp_path / "adapter_config.json").write_text("[" * 10**5)
+    with pytest.raises(ComityError, match=r"adapter_config.json is damaged"):
+        train(small(tmp_path, f"seats=[learner,'adapter:{tmp_path}']"), report=False)
     with pytest.raises(ComityError, match="something must follow run:"):
         train(small(tmp_path, "seats=[learner,'run:']"), report=False)

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comity.engines.local.devices import check_quantization, choose_device, choose_dtype
+from comity.engines.local.model_config import check_model_config
 from comity.engines.local.tokenizer_files import follow_file
 from comity.errors import ComityError, WorkError, nearest
-from comity.safe_reading import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -327,20 +327,8 @@ def _checked(folder: Path, name: str) -> Path:
         raise ComityError(f"model {name!r} has no weights (*.safetensors) in {folder}")
     if not any((folder / file).exists() for file in _TOKENIZER_FILES):
         raise ComityError(f"model {name!r} has no tokenizer (tokenizer.json) in {folder}")
-    _refuse_code(folder, name)
+    check_model_config(folder, name)
     return folder
-
-
-def _refuse_code(folder: Path, name: str) -> None:
-    """Raises `ComityError` for a model that needs code from its folder."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    kind = read_object(folder / "config.json").get("model_type")
-    if kind not in CONFIG_MAPPING_NAMES:
-        raise ComityError(
-            f"model {name!r} is of a type that transformers does not know ({kind!r}), and code in "
-            "a model's folder is never run; choose another model or update transformers"
-        )
 
 
 def _line(problem: Exception) -> str:

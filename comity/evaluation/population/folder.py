@@ -21,6 +21,7 @@ import yaml
 from comity.errors import ComityError
 from comity.populations.composition import bare_type
 from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
+from comity.safe_reading import read_json
 
 CONDITIONS = {
     "selection": "partner selection",
@@ -157,13 +158,13 @@ def open_population(path: Path) -> PopulationFolder:
     if not described.is_file():
         raise ComityError(f"{path} is no population: it has no agents.json")
     try:
-        about = json.loads(described.read_text(encoding="utf-8"))
+        about = read_json(described)
         about = {"agents": about} if isinstance(about, list) else dict(about)
         agents = tuple(
             Agent(int(a["index"]), _written(a), str(a["kind"]), str(a["label"]), _rewards(a))
             for a in about.pop("agents")
         )
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ComityError(f"{described} cannot be read: {error!r}") from error
     if [agent.index for agent in agents] != list(range(len(agents))) or len(agents) < 2:
         raise ComityError(f"{described} does not list agents 0 to N-1 with N of at least 2")

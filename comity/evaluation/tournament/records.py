@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from comity.errors import ComityError
 from comity.rollout.record_files import open_table, write_table
@@ -148,7 +149,19 @@ def read_rows(folder: Path, key: bytes, version: int) -> Iterable[dict[str, Any]
 
 def match_files(folder: Path) -> list[Path]:
     """The files of matches, in the order of play."""
-    return sorted(p for p in (folder / MATCHES).glob("*.parquet") if p.stem.isdigit())
+    return sorted(p for p in (folder / MATCHES).glob("*.parquet") if p.stem.isdecimal())
+
+
+def played_by(path: Path) -> set[str]:
+    """The names of all players in a file of matches, of either kind of tournament."""
+    with open_table(path) as file:
+        names = [name for name in ("row", "column", "agents") if name in file.schema_arrow.names]
+        table = file.read(columns=names)
+    found: set[str] = set()
+    for name in names:
+        column = table.column(name)
+        found |= set(pc.unique(pc.list_flatten(column) if name == "agents" else column).to_pylist())
+    return found
 
 
 def as_plain(value: object) -> object:

@@ -22,6 +22,7 @@ from comity.files import remove_partial, write_atomically, write_folder_atomical
 from comity.safe_reading import read_object
 
 MANIFEST = "manifest.json"
+STATE = "state.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = frozenset({"adapter_model.safetensors", ADAPTER_CONFIG, BASE_FILE})
 """Files that are kept of old checkpoints: PEFT's, and the base model's identity."""
@@ -165,7 +166,7 @@ def find_damage(path: Path, only: Collection[str] | None = None) -> str | None:
     try:
         manifest = read_object(path / MANIFEST)
         format_, files = manifest["format"], dict(manifest["files"])
-        listed = {name: (int(e["size"]), str(e["sha256"])) for name, e in files.items()}
+        listed = {name: (e["size"], str(e["sha256"])) for name, e in files.items()}
     except (ComityError, ValueError, TypeError, KeyError):
         there = (path / MANIFEST).exists()
         return f"{MANIFEST} is unreadable" if there else f"it has no {MANIFEST}"
@@ -173,6 +174,8 @@ def find_damage(path: Path, only: Collection[str] | None = None) -> str | None:
         return f"{MANIFEST} has format {format_}, this Comity reads {FORMAT}"
     if only is not None and not listed:
         return f"{MANIFEST} lists no files"
+    if (done := _iterations(path)) not in (None, path.name.lstrip("0") or "0"):
+        return f"it is the one after {done} iterations"
     for name, (size, sha256) in listed.items():
         if only is not None and Path(name).name not in only:
             continue
@@ -189,6 +192,15 @@ def find_damage(path: Path, only: Collection[str] | None = None) -> str | None:
         except (OSError, ValueError) as error:
             return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
     return None
+
+
+def _iterations(path: Path) -> str | None:
+    """The iterations after which a run's checkpoint was made; None where it does not say."""
+    try:
+        found = read_object(path / STATE).get("iterations")
+    except ComityError:  # Older ones hold adapters only.
+        return None
+    return None if found is None else str(found)
 
 
 def _whole(path: Path) -> bool:

@@ -47,7 +47,7 @@ def load_state(path: Path) -> Any:
             if FORMAT not in metadata:
                 raise ComityError(f"{path} holds no state of format {FORMAT}")
             return _unpack(json.loads(metadata[FORMAT]), file.get_tensor)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise ComityError(f"{path} cannot be read: {error}") from error
 
 
@@ -68,7 +68,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Any:
     try:
         tree = json.loads(np.asarray(arrays["tree"], dtype=np.uint8).tobytes())
         return _unpack(tree, lambda name: torch.from_numpy(np.array(arrays[name])))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ComityError(f"the saved state cannot be read: {error}") from error
 
 

@@ -134,7 +134,7 @@ def label(folder: Path, learner: str) -> str:
 
 def version_of(folder: Path) -> int:
     """A snapshot's number of updates, from its folder's name; 0 if that is no number."""
-    return int(folder.name) if folder.name.isdigit() else 0
+    return int(folder.name) if folder.name.isdecimal() else 0
 
 
 def _save(final: Path, write: Callable[[Path], None]) -> None:

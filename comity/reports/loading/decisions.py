@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from comity.errors import ComityError
 from comity.evaluation.metrics import NOT_BEHAVIOR
@@ -115,7 +116,14 @@ def read_parquet(
 
 def read_training(path: Path, seed: int) -> DecisionTable:
     """Decisions of one iteration of a run that was started with `seed`."""
-    return _table(read_parquet(path, NEEDED, OPTIONAL), path, seed=seed)
+    raw = read_parquet(path, NEEDED, (*OPTIONAL, "iteration"))
+    if "iteration" in raw.column_names and path.stem.isdecimal():
+        others = set(pc.unique(raw["iteration"]).to_pylist()) - {int(path.stem)}
+        if others:
+            raise ComityError(
+                f"{path} holds decisions of iteration {min(others)}; restore it from a copy"
+            )
+    return _table(raw, path, seed=seed)
 
 
 def read_crossplay(path: Path) -> DecisionTable:
@@ -141,7 +149,7 @@ def read_crossplay(path: Path) -> DecisionTable:
 def pairing_parts(text: Any, path: Path) -> tuple[str, str, int]:
     """Row, column and seed of a cross-play's pairing."""
     parts = str(text).split("|")
-    if len(parts) != 3 or not parts[2].lstrip("-").isdigit():
+    if len(parts) != 3 or not parts[2].lstrip("-").isdecimal():
         raise ComityError(f"{path}: pairing {text!r} is not of the form row|column|seed")
     return parts[0], parts[1], int(parts[2])
 

@@ -235,7 +235,7 @@ def study_runs(folder: Path) -> dict[str, list[Path]]:
 def _run(folder: Path, policy: str, config: dict[str, Any], study: str = "") -> Run | None:
     """The run in a folder; None where no iteration was recorded yet."""
     iterations = sorted(
-        int(path.stem) for path in (folder / "decisions").glob("*.parquet") if path.stem.isdigit()
+        int(path.stem) for path in (folder / "decisions").glob("*.parquet") if path.stem.isdecimal()
     )
     if not iterations:
         return None

@@ -194,6 +194,10 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, folder: Path
     part.write_bytes(b"PAR1 is not enough")
     with pytest.raises(ComityError, match="cannot be read as games"):
         open_population(tmp_path)
+    for damaged in ('[{"index": 1e999}]', "[" * 10**5):
+        (tmp_path / "agents.json").write_text(damaged)
+        with pytest.raises(ComityError, match=r"cannot be read|is damaged"):
+            open_population(tmp_path)
     (tmp_path / "agents.json").write_text('{"agents": [{"index": 0}]}')
     with pytest.raises(ComityError, match="cannot be read"):
         open_population(tmp_path)
