@@ -48,6 +48,7 @@ def population_payoffs(
     for name, members in MIXES.items():
         mixed = ((members - 1) * own + (MEMBERS - members) * visited) / (MEMBERS - 1)
         known = mixed[~np.isnan(mixed)]
-        fixed = identical if is_fixed(pairs, agent) else ""
+        met = [agent] * (members > 1) + others * (members < MEMBERS)
+        fixed = identical if is_fixed(pairs, agent, met) else ""
         found[name] = mean_over_seeds([known], limits, "environment seeds", fixed)
     return found

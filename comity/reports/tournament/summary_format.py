@@ -53,6 +53,7 @@ class Metric(TypedDict):
     """A definition; the page shows it wherever the metric's numbers stand."""
 
     label: str
+    definition: str
     formula: str
     source: str
     unit: str
