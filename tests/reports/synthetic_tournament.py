@@ -182,6 +182,8 @@ def tournament(
         "missing_reasons": {},
         "version": "0.9.0",
         "created": "2026-03-14",
+        "command": f"comity tournament GAME --matches {matches} --seed 0",
+        "versions": {"comity": "0.1.0", "gpu": None},
         "players": [
             {
                 "name": name,

@@ -92,6 +92,7 @@ def test_a_page_has_all_that_its_summary_has(tmp_path: Path, count: int, parts: 
         assert player["name"] in page.text
     for metric in summary["metrics"].values():
         assert all(metric[part] in page.text for part in ("label", "definition", "formula"))
+    assert summary["command"] in page.text and "version = {0.9.0}" in page.text
     for part, there in (
         ("metagame", parts),
         ("references", parts),
