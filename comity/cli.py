@@ -18,7 +18,7 @@ from comity.commands.config_command import CONFIG_EXAMPLES, show_config
 from comity.commands.doctor_command import DOCTOR_EXAMPLES, doctor
 from comity.commands.evaluate_command import evaluate
 from comity.commands.exploit_command import EXPLOIT_EXAMPLES, exploit
-from comity.commands.hints import hint
+from comity.commands.hints import usage_fault
 from comity.commands.models_command import models
 from comity.commands.options import (
     ConfigName,
@@ -53,11 +53,6 @@ app = typer.Typer(
 )
 app.add_typer(models, name="models")
 app.add_typer(evaluate, name="evaluate")
-app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
-app.command("doctor", epilog=DOCTOR_EXAMPLES)(doctor)
-app.command("tournament", epilog=TOURNAMENT_EXAMPLES)(tournament)
-app.command("exploit", epilog=EXPLOIT_EXAMPLES)(exploit)
-app.command("population", epilog=POPULATION_EXAMPLES)(population)
 
 
 def _show_version(value: bool) -> None:
@@ -139,6 +134,14 @@ def train(
             print(f"page of all {len(folders)} runs: {build(folders)[0]}")
         except ComityError as error:  # The runs are done, and each has its own page.
             warn(f"no page of all runs: {error}")
+
+
+# `comity --help` lists commands in this order.
+app.command("config", epilog=CONFIG_EXAMPLES)(show_config)
+app.command("doctor", epilog=DOCTOR_EXAMPLES)(doctor)
+app.command("tournament", epilog=TOURNAMENT_EXAMPLES)(tournament)
+app.command("exploit", epilog=EXPLOIT_EXAMPLES)(exploit)
+app.command("population", epilog=POPULATION_EXAMPLES)(population)
 
 
 @app.command(
@@ -316,17 +319,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _complain(error: Exception, given: Sequence[str] = ()) -> int:
     """Prints one line for an error and returns the exit code."""
-    usage = getattr(error, "format_message", None)  # The errors of click, typer's parser.
     if isinstance(error, BrokenPipeError):
         return 0
     if isinstance(error, ComityError):
         text, code = str(error), error.exit_code
     elif isinstance(error, typer.Abort):
         text, code = "interrupted", 130
-    elif usage is not None:
-        suggestion = hint(error, given)
-        problem = usage().removesuffix(".")
-        text, code = f"{problem}{f'; {suggestion}' if suggestion else ''} (see comity --help)", 2
+    elif hasattr(error, "format_message"):  # The errors of click, typer's parser.
+        text, code = usage_fault(error, given), 2
     elif isinstance(error, OSError) and error.strerror:
         file = f" {error.filename}" if error.filename is not None else ""
         text, code = f"cannot read or write{file}: {error.strerror}", 1

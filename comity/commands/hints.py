@@ -9,6 +9,14 @@ CONFIGURABLE = ("train", "play", "config", "population")
 """Commands whose settings are written key=value."""
 
 
+def usage_fault(error: Any, given: Sequence[str]) -> str:
+    """Click's error about the arguments `given` in one line, with where its command's help is."""
+    suggestion = hint(error, given)
+    asked = error.ctx.command_path if getattr(error, "ctx", None) else "comity"
+    problem = error.format_message().removesuffix(".")
+    return f"{problem}{f'; {suggestion}' if suggestion else ''} (see {asked} --help)"
+
+
 def hint(error: Any, given: Sequence[str]) -> str:
     """A suggestion for click's error about the arguments `given`; "" if there is none."""
     option = getattr(error, "option_name", None)

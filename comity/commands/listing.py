@@ -85,6 +85,7 @@ def _players_in_short() -> Sentences:
 
 
 def _agents() -> Sentences:
+    from comity.populations.own_kinds import own_kinds
     from comity.populations.types import FIXED_TYPES, LEARNER_TYPES
     from comity.rewards import REWARDS
 
@@ -93,7 +94,8 @@ def _agents() -> Sentences:
         for kind, reward in LEARNER_TYPES.items()
     }
     fixed = {kind: f"Fixed: {rule}; partners at random." for kind, rule in FIXED_TYPES.items()}
-    return learners | PREFIXES | fixed
+    own = {f"{kind}:TYPE": sentence for kind, sentence in sentences(own_kinds()).items()}
+    return learners | PREFIXES | own | fixed
 
 
 def _metrics() -> Sentences:

@@ -18,7 +18,7 @@ from comity.engines.local.models import is_here
 from comity.errors import ComityError
 from comity.evaluation.crossplay import Participant, pairings
 from comity.reports.formats import counted, duration, words
-from comity.reports.page.settings import applying, reward_words, rewards
+from comity.reports.page.settings import applying, merged, reward_words, rewards
 from comity.runs.progress import say
 from comity.train import check_training, train
 
@@ -79,8 +79,11 @@ def plan(config: Config, measure: bool = True) -> list[str]:
 
 
 def _runs(config: Config, runs: Runs) -> str:
-    first = next((one for seeds in runs.values() for one in seeds.values()), config)
-    length = f"{counted(first.iterations, 'iteration')} of {counted(first.matches, 'match')}"
+    every = [one for seeds in runs.values() for one in seeds.values()] or [config]
+    length = (
+        f"{counted(merged([one.iterations for one in every]), 'iteration')} of "
+        f"{counted(merged([one.matches for one in every]), 'match')}"
+    )
     count = sum(len(seeds) for seeds in runs.values())
     if config.study is None:
         return f"{counted(count, 'run')}, {length}" if count else "none"
@@ -122,7 +125,8 @@ def _time(config: Config, runs: Runs, crossplay_matches: int) -> str:
             f"comity models fetch {first.model.name}"
         )
     pace = measured(first)
-    iterations = sum(one.iterations for seeds in runs.values() for one in seeds.values())
+    every = [one for seeds in runs.values() for one in seeds.values()]
+    iterations = sum(one.iterations * one.matches / first.matches for one in every)
     total = pace.iteration * iterations + pace.match * crossplay_matches
     return (
         f"about {duration(total)} on this machine: {pace.iteration:.1f} s per iteration, "

@@ -1,6 +1,7 @@
 """The page of a tournament, from the records in its folder."""
 
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from comity.commands.tournament import FILE, Entry, config_of, read_entry
 from comity.commands.tournament_play import MISSING, read_counts, read_retries
 from comity.config.player_names import parse_player
+from comity.config.schema import Config
 from comity.config.seats import is_scripted, scripted_player
 from comity.engines.api.answer_log import AnswerLog
 from comity.engines.api.usage import Totals
@@ -41,18 +43,28 @@ from comity.runs.integrity import BACK
 from comity.safe_reading import read_object
 
 
+def provenance(folder: Path, words: Sequence[str], config: Config) -> dict[str, Any]:
+    """The command that starts the same again, of these words and its settings, and the versions."""
+    path = folder / "versions.json"
+    command = shlex.join([*words, "--seed", str(config.seed), *config.composition.overrides])
+    return {"command": command, "versions": read_object(path) if path.exists() else {}}
+
+
 def write_page(folder: Path, output: Path | None = None) -> Path:
     """Write the page of a tournament from its records, into `output` or its own folder."""
     entry = read_entry(folder)
     config = config_of(folder, entry)
     game = make_game(config.game)
-    versions = read_object(folder / "versions.json") if (folder / "versions.json").exists() else {}
+    words = ["comity", "tournament", entry.game, *entry.names, "--matches", str(entry.matches)]
+    words += ["--compositions", str(entry.compositions)] if game.seats > 2 else []
+    made = provenance(folder, words, config)
     header = {
+        **made,
         "title": f"Tournament: {entry.game}",
         "game": describe_game(config.game, game),
         "seed": config.seed,
         "missing_reasons": read_counts(folder / MISSING),
-        "version": str(versions.get("comity", "")),
+        "version": str(made["versions"].get("comity", "")),
         "created": time.strftime("%Y-%m-%d", time.localtime((folder / FILE).stat().st_mtime)),
         "players": [{**player, "kind": PAGE_KINDS[player["kind"]]} for player in entry.players],
     }

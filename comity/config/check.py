@@ -41,6 +41,8 @@ def check(config: Config) -> None:
         raise ComityError("seats is empty; give one player per seat")
     if config.study is not None and not config.study.arms:
         raise ComityError("study.arms is empty; give at least one arm (own: [reward=own])")
+    if config.crossplay is not None and not config.crossplay.players:
+        raise ComityError("crossplay.players is empty; give at least one player")
     if config.study is not None and not config.study.seeds:
         raise ComityError("study.seeds is empty; give at least one seed")
     for seed in config.study.seeds if config.study else ():

@@ -266,14 +266,12 @@ def name_the_arm(plain: Any) -> None:
 
 
 def with_study(overrides: Sequence[str]) -> list[str]:
-    """The overrides, with `study.seeds=[0,1]` as `study={seeds: [0,1]}`.
+    """The overrides, with `study.seeds=[0,1]` as `++study.seeds=[0,1]`; `crossplay.KEY` likewise.
 
-    That changes an existing study, and creates one in an experiment without.
+    That changes an existing study or cross-play, and creates one in an experiment without.
     """
-    found = []
     for one in overrides:
-        seeds = re.fullmatch(r"\+{0,2}study\.seeds=(\[[^\[\]]*\])", one)
-        if not seeds and re.fullmatch(r"\+{0,2}study\.seeds=\d+", one):
+        if re.fullmatch(r"\+{0,2}study\.seeds=\d+", one):
             raise ComityError(f"{one}: study.seeds must be a list, as in 'study.seeds=[0,1,2]'")
-        found.append(f"study={{seeds:{seeds[1]}}}" if seeds else one)
-    return found
+    ours = re.compile(r"(study|crossplay)\.\w+=")
+    return [f"++{one}" if ours.match(one) else one for one in overrides]

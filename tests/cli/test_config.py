@@ -284,10 +284,10 @@ def test_unknown_keys(override: str, text: str) -> None:
         ("name=..", "'..' is not a valid folder name"),
         ("name=''", "'' is not a valid folder name"),
         ("study={arms: {own: [], Own: []}}", "differ in case only"),
-        ("study.arms={own: []}", "study is null, so set the whole block"),
-        ("crossplay.players=[base]", "crossplay is null, so set the whole block"),
+        ("crossplay.matches=4", "crossplay.players is empty"),
+        ("crossplay.player=[base]", "did you mean players? known: matches, players"),
         ("opponent_pool.every=3", "choose one first: opponent_pool=buffer"),
-        ("study.sheep=[1]", "study is null, so set the whole block"),
+        ("study.sheep=[1]", "known: arms, seeds"),
         ("study.seed=[1]", "did you mean seeds"),
         ("study={seeds: [0], arms: {}}", "study.arms is empty"),
         ("study={seeds: [], arms: {own: []}}", "study.seeds is empty"),
@@ -303,6 +303,14 @@ def test_wrong_values(override: str, text: str) -> None:
 def test_a_study_may_be_told_on_the_command_line() -> None:
     config = compose("ipd", ['study={seeds: [1], arms: {long: ["iterations=30"]}}'])
     assert arm_configs(config)["long"][1].iterations == 30
+    # Key by key, too, in an experiment that has neither a study nor a cross-play.
+    arms = 'study.arms={long: ["iterations=30"], short: []}'
+    config = compose("ipd", ["study.seeds=[1]", arms, "crossplay.players=[base]"])
+    assert {arm: list(seeds) for arm, seeds in arm_configs(config).items()} == {
+        "long": [1],
+        "short": [1],
+    }
+    assert config.crossplay is not None and config.crossplay.players == ["base"]
     assert "unknown config key 'study.seed'; did you mean seeds" in complaint(
         "ipd", 'study={seed: [1], arms: {long: ["iterations=30"]}}'
     )

@@ -43,8 +43,9 @@ def test_a_setting_is_found_under_its_other_name(override: str, told: str) -> No
     ("words", "told"),
     [
         (["population", "-1xS_2xUT"], "No such option: -1; the count of an item must be at least"),
-        (["train", "-zoo"], "No such option: -z (see comity"),
-        (["play", "-q9"], "No such option: -q (see comity"),
+        (["train", "-zoo"], "No such option: -z (see comity train --help)"),
+        (["play", "-q9"], "No such option: -q (see comity play --help)"),
+        (["evaluate"], "Missing command (see comity evaluate --help)"),
     ],
 )
 def test_a_word_that_begins_like_an_option(

@@ -21,6 +21,9 @@ def test_the_plan_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert part in shown
     assert "message_tokens" not in shown, "what has no say is left out"
+    arms = 'study.arms={long: ["iterations=3"], short: []}'
+    assert main(["config", "smoke", "--no-time", "study.seeds=[0]", arms]) == 0
+    assert "2 runs (2 arms, seeds 0), 3 / 2 iterations of 2 matches" in capsys.readouterr().out
 
 
 def test_the_whole_config_can_be_read_back(

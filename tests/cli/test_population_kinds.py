@@ -34,7 +34,9 @@ def kinds(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMITY_PARTS", str(here / "kinds.py"))
 
 
-def test_a_kind_of_ones_own_beside_others(kinds: None) -> None:
+def test_a_kind_of_ones_own_beside_others(kinds: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "agents", "bush"]) == 0
+    assert "bush:TYPE  The probability of a move" in capsys.readouterr().out
     folder = trained("2xbush:S_1xUT_1xTFT", *SMALL, *FEW, "iterations=40")
     about = json.loads((folder / "agents.json").read_text())
     assert [agent["kind"] for agent in about["agents"]] == ["bush", "bush", "dqn", "fixed"]

@@ -212,6 +212,10 @@ def test_a_negotiation_in_which_all_are_paid_the_same(no_model: None) -> None:
     folder = tournament(*players, game="deal_or_no_deal", matches=1, overrides=overrides)
     write_page(folder)
     found = json.loads((folder / "summary.json").read_text())
+    assert found["command"] == (
+        "comity tournament deal_or_no_deal welfare_maximizing greedy --matches 1 --seed 0 "
+        "game.mode=coop"
+    )
     assert "at_reserve" not in found["metrics"]
     (best,) = [p["metrics"] for p in found["pairs"] if p["row"] == p["column"] == players[0]]
     assert best["welfare_share"]["mean"] == best["surplus_share"]["mean"] == 1

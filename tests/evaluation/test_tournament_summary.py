@@ -386,3 +386,5 @@ def test_agents_in_populations_are_those_of_a_loop_over_members(noise: float) ->
             partners = [np.mean(value[agent, agent])] * (members - 1)
             partners += [background] * (10 - members)
             assert found[mix]["mean"] == pytest.approx(np.mean(partners))
+            met = {agent} if mix == "everybody" else set(NAMES)
+            assert (found[mix]["low"] is None) == (noise == 0 and "random" not in met), mix

@@ -175,3 +175,7 @@ def test_a_warning_names_what_makes_conversations_long() -> None:
     with pytest.raises(ComityError, match=r"server takes 50 \(--max-model-len\).*rounds \(now 2"):
         check_context(models, split(), on_server=50)
     check_context(models, split(), on_server=5000)
+    with pytest.warns(ComityWarning, match=r"rounds \(now 2\) or answer.thinking") as warned:
+        models.engine.context_limit = replace(models.engine.context_limit, max_tokens=50)
+        check_context(models, split("split_no_talk"))
+    assert "message_tokens" not in str(warned[0].message), "nobody writes a message in this game"

@@ -24,6 +24,7 @@ CLASSIC = {
 METRICS: Json = {
     "payoff": {
         "label": "Payoff",
+        "definition": "What is called Payoff.",
         "formula": "sum_t u_row(t) / T",
         "source": "Axelrod (1984)",
         "unit": "payoff per round",
@@ -32,6 +33,7 @@ METRICS: Json = {
     },
     "margin": {
         "label": "Margin",
+        "definition": "What is called Margin.",
         "formula": "(sum_t u_row(t) - u_column(t)) / T",
         "source": "",
         "unit": "payoff per round",
@@ -40,6 +42,7 @@ METRICS: Json = {
     },
     "cooperation": {
         "label": "Cooperation",
+        "definition": "What is called Cooperation.",
         "formula": "#C / T",
         "source": "",
         "unit": "share",
@@ -48,6 +51,7 @@ METRICS: Json = {
     },
     "gini": {
         "label": "Gini coefficient",
+        "definition": "What is called Gini coefficient.",
         "formula": "sum_ij |u_i - u_j| / (2 n sum_i u_i)",
         "source": "Gini (1912)",
         "unit": "",
@@ -56,6 +60,7 @@ METRICS: Json = {
     },
     "best_response_gap": {
         "label": "Best-response gap",
+        "definition": "What is called Best-response gap.",
         "formula": "max_s u(s, column) - u(row, column)",
         "source": "",
         "unit": "payoff per round",
@@ -177,6 +182,8 @@ def tournament(
         "missing_reasons": {},
         "version": "0.9.0",
         "created": "2026-03-14",
+        "command": f"comity tournament GAME --matches {matches} --seed 0",
+        "versions": {"comity": "0.1.0", "gpu": None},
         "players": [
             {
                 "name": name,

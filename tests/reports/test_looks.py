@@ -56,6 +56,31 @@ def test_long_names_leave_the_numbers_on_the_screen(browser: Any, long: Path, wi
     visit.check(long.as_uri())
 
 
+DIVIDED = r"""() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  for (let node; (node = walker.nextNode());) {
+    if (!node.parentElement.closest("th")) continue;
+    for (const word of node.data.matchAll(/[\p{L}\d]+/gu)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      const lines = [...range.getClientRects()].filter((one) => one.width > 0);
+      if (new Set(lines.map((one) => Math.round(one.top))).size > 1) found.push(word[0]);
+    }
+  }
+  return found;
+}"""
+"""Words in the headers of tables of which a part stands in the next line."""
+
+
+@needs_browser
+def test_no_word_of_a_header_is_divided_on_a_phone(browser: Any, long: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto(long.as_uri())
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert page.evaluate(DIVIDED) == []
+
+
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1400])
 def test_charts_show_whole_names_inside_of_themselves(browser: Any, long: Path, width: int) -> None:

@@ -18,6 +18,7 @@ from tests.reports.test_tournament_page import HOSTILE, hostile
 __all__ = ["browser"]
 
 pytestmark = needs_browser
+LINKS = ("Rankings", "Cross-play", "Agents", "Transcripts")
 API = "api:gpt-5-nano@https://api.openai.com/v1"
 
 
@@ -465,7 +466,7 @@ def test_a_page_without_further_parts(browser: Any, tmp_path: Path) -> None:
     cell(page, 0, 1).click()
     assert "Cooperation" in page.locator("#pair-facts").inner_text()
     links = page.locator("nav.sections a").all_inner_texts()
-    assert links == ["Rankings", "Cross-play", "Agents", "Transcripts", "Definitions"]
+    assert links == [*LINKS, "Numbers", "Definitions"]
     seen.check(address)
 
 

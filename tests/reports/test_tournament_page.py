@@ -91,7 +91,8 @@ def test_a_page_has_all_that_its_summary_has(tmp_path: Path, count: int, parts: 
     for player in summary["players"]:
         assert player["name"] in page.text
     for metric in summary["metrics"].values():
-        assert metric["label"] in page.text and metric["formula"] in page.text
+        assert all(metric[part] in page.text for part in ("label", "definition", "formula"))
+    assert summary["command"] in page.text and "version = {0.9.0}" in page.text
     for part, there in (
         ("metagame", parts),
         ("references", parts),

@@ -1,7 +1,7 @@
 """The matches of a tournament as arrays: by ordered pair, by agent and seed, as a matrix."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -213,9 +213,17 @@ def unmet(pairs: Pairs, agent: str, names: Sequence[str]) -> list[str]:
     return [one for one in names if (agent, one) not in pairs and (one, agent) not in pairs]
 
 
-def is_fixed(pairs: Pairs, agent: str) -> bool:
-    """Whether nothing in the agent's matches is random."""
-    return all(pair.deterministic for key, pair in pairs.items() if agent in key)
+def is_fixed(pairs: Pairs, agent: str, against: Collection[str] | None = None) -> bool:
+    """Whether nothing in the agent's matches is random; `against`: in those with these opponents.
+
+    Its opponent in its self-play is itself.
+    """
+    return all(
+        pair.deterministic
+        for (row, column), pair in pairs.items()
+        if agent in (row, column)
+        and (against is None or (column if row == agent else row) in against)
+    )
 
 
 def payoff_matrix(pairs: Pairs, names: Sequence[str]) -> np.ndarray | None:

@@ -48,6 +48,7 @@ def population_payoffs(
     found: dict[str, Estimate | None] = {}
     for name, members in MIXES.items():
         mixed = ((members - 1) * own + (MEMBERS - members) * visited) / (MEMBERS - 1)
-        fixed = identical if is_fixed(pairs, agent) else ""
+        met = [agent] * (members > 1) + others * (members < MEMBERS)
+        fixed = identical if is_fixed(pairs, agent, met) else ""
         found[name] = over_environments(mixed, limits, fixed)
     return found

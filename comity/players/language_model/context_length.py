@@ -246,7 +246,7 @@ def _keys(setup: ModelSetup, game: Any) -> str:
     if length is not None and length.longest > 1 and not setup.prompt.single_turn:
         name = "cap" if isinstance(length, Geometric) else "rounds"
         found.append(f"game.length.{name} (now {length.longest})")
-    if getattr(game, "message_limit", 0) and isinstance(setup.answer, GenerationFormat):
+    if getattr(game, "messages", 0) and isinstance(setup.answer, GenerationFormat):
         found.append(f"answer.message_tokens (now {setup.answer.message_tokens})")
     if thought := _thought(setup):
         found.append(f"answer.thinking (now {thought.limit})")

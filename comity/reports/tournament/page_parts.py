@@ -14,6 +14,7 @@ from comity.evaluation.statistics import CONFIDENCE
 from comity.files import write_atomically, writing
 from comity.reports import formats
 from comity.reports.page.assets import embedded, page_environment, page_style, script
+from comity.reports.page.citation import PROJECT
 from comity.reports.tournament import looks
 
 Json = dict[str, Any]
@@ -92,6 +93,9 @@ def mixed(mixture: Mapping[str, float]) -> list[tuple[str, float]]:
 
 def render(template: str, data: Json, scripts: tuple[str, ...], **values: Any) -> str:
     """A page from its template; `data` is what its script draws."""
+    summary = values["summary"]
+    version = summary.get("version") or summary.get("versions", {}).get("comity") or ""
+    values["bibtex"] = PROJECT.replace("VERSION", str(version))
     return filled(environment(), template, data, STYLES, (*SCRIPTS, *scripts), **values)
 
 

@@ -3,7 +3,7 @@
 What is not here is as in `comity.reports.tournament.summary_format`.
 """
 
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from comity.reports.tournament.summary_format import (
     Comparison,
@@ -89,6 +89,10 @@ class ManySeatsSummary(TypedDict):
     """How many were drawn at random; None: all were played."""
     version: str
     created: str
+    command: NotRequired[str]
+    """What starts the same again."""
+    versions: NotRequired[dict[str, Any]]
+    """Libraries, code revision and machine."""
     players: list[Player]
     metrics: dict[str, Metric]
     agents: list[SeatedAgent]

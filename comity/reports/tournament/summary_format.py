@@ -53,6 +53,7 @@ class Metric(TypedDict):
     """A definition; the page shows it wherever the metric's numbers stand."""
 
     label: str
+    definition: str
     formula: str
     source: str
     unit: str
@@ -249,6 +250,10 @@ class TournamentSummary(TypedDict):
     version: str
     created: str
     """ISO date."""
+    command: NotRequired[str]
+    """What starts the same again."""
+    versions: NotRequired[dict[str, Any]]
+    """Libraries, code revision and machine."""
     players: list[Player]
     metrics: dict[str, Metric]
     pairs: list[Pair]
@@ -295,6 +300,10 @@ class ExploitSummary(TypedDict):
     game: Game
     victim: Player
     responder: Player
+    command: NotRequired[str]
+    """What starts the same again."""
+    versions: NotRequired[dict[str, Any]]
+    """Libraries, code revision and machine."""
     learning_curve: list[LearningPoint]
     margin: Estimate
     """The responder's payoff minus the victim's, in the same matches."""

@@ -129,7 +129,8 @@ def _defined(metric: GroupMetric, payoffs: Limits, seats: int) -> Json:
     finite = [None, None] if limits is None else [x if np.isfinite(x) else None for x in limits]
     return {
         "label": metric.title,
-        "formula": f"{metric.text} {metric.formula}",
+        "definition": metric.text,
+        "formula": metric.formula,
         "source": metric.source,
         "unit": metric.unit,
         "bounds": finite,

@@ -234,7 +234,7 @@ function startMatches(facts = () => null) {
     grid.append(html("span", "number", "round"));
     names.forEach((name, seat) => {
       const cell = breakable(html("div", "seat"), name);
-      cell.append(html("small", "", `seat ${seat + 1} · ${points(sums[seat] ?? 0)} points`));
+      cell.append(html("small", "", `seat ${seat} · ${points(sums[seat] ?? 0)} points`));
       grid.append(cell);
     });
     rounds.forEach((round, i) => {
@@ -248,7 +248,7 @@ function startMatches(facts = () => null) {
   function speech(seat, text, names) {
     const row = html("div", "said-row");
     const bubble = html("div", `bubble speech ${seat > 0 ? "right" : ""}`);
-    bubble.append(html("span", "said", text || "(blank)"), html("span", "did", `${names[seat] ?? `seat ${seat + 1}`} says`));
+    bubble.append(html("span", "said", text || "(blank)"), html("span", "did", `${names[seat] ?? `seat ${seat}`} says`));
     row.append(bubble);
     return row;
   }

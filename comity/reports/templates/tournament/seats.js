@@ -27,4 +27,5 @@ equipLongTables();
 equipTables();
 equipTerms();
 equipNumbers();
+equipCopying();
 followSections();

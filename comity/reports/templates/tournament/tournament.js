@@ -86,4 +86,5 @@ equipTables();
 equipTerms();
 equipNumbers();
 equipPrinting();
+equipCopying();
 followSections();
