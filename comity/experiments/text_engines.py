@@ -23,7 +23,7 @@ from comity.engines.vllm.scorer import VllmScorer
 from comity.engines.vllm.served_model import ServedModel
 from comity.engines.vllm.server import check_server_program
 from comity.errors import ComityError, warn
-from comity.experiments.server_beside import ServerBeside
+from comity.experiments.server_beside import ServerBeside, largest_rank
 from comity.experiments.shared_server import SharedServer, place
 from comity.players.language_model.player import Policy
 from comity.rollout.play import Match
@@ -69,7 +69,7 @@ def choose_text_engine(
         engine.text_sampler = engine.scorer = None
         return None
     server = replace(settings, scored="local")  # The same one for both.
-    key = (config.model.name, str(engine.dtype), config.adapter.rank, repr(server), ranks)
+    key = (config.model.name, str(engine.dtype), largest_rank(config), repr(server), ranks)
     if key not in _shared:
         disconnect(engine)  # From the server that it turns away from, as from another arm's.
         if len(settings.urls) > ranks.size and ranks.first:
@@ -149,7 +149,7 @@ def check_text_engine(config: Config, ranks: ProcessGroup = ALONE) -> None:
         finally:
             client.close()
     elif settings.python is not None:
-        check_server_program(settings.python, config.adapter.rank)
+        check_server_program(settings.python, largest_rank(config))
 
 
 @atexit.register

@@ -66,13 +66,12 @@ def test_a_stopped_study_goes_on_with_what_is_missing(
 ) -> None:
     folder = tmp_path / finished.name
     shutil.copytree(finished, folder)
-    for run in RUNS[1:3]:
-        shutil.rmtree(folder / run)
+    shutil.rmtree(folder / RUNS[1])
     shutil.rmtree(folder / "crossplay")
     (folder / "report.html").unlink()
     kept = (folder / RUNS[0] / "metrics.jsonl").stat().st_mtime_ns
     assert main(["train", "--resume", str(folder), *LAUNCHERS["submitit_local"]]) == 0
-    assert "2 of 4 runs already finished" in capsys.readouterr().err
+    assert "3 of 4 runs already finished" in capsys.readouterr().err
     assert (folder / RUNS[0] / "metrics.jsonl").stat().st_mtime_ns == kept
     same_numbers(folder, finished)
 

@@ -1,5 +1,6 @@
 """`engine=vllm` in an experiment: where the server comes from, and what is refused before."""
 
+import json
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from comity.engines.vllm.server import VllmServer
 from comity.errors import ComityError
 from comity.experiments import backends, text_engines
 from comity.experiments.build import Experiment
+from comity.experiments.server_beside import largest_rank
 from comity.train import train
 from tests.train.small import decisions, metrics, short_rules
 from tests.vllm_twin import make_twin, server_program, serving
@@ -238,6 +240,20 @@ def test_a_server_that_is_killed_is_started_again(
     text_engines.disconnect()
     assert servers[-1]._process.poll() is not None
     assert not any(one.exists() for one in folders)
+
+
+def test_a_server_takes_the_largest_adapter_that_plays(tmp_path: Path) -> None:
+    """Not only learners': before, one of larger rank on a seat was refused at its first answer."""
+    one = tmp_path / "earlier" / "one"
+    one.mkdir(parents=True)
+    (one / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 4, "rank_pattern": {"q_proj": 24}})
+    )
+    given = [tmp_path, tmp_path / "runs", "engine.url=http://127.0.0.1:9", "adapter.rank=8"]
+    assert largest_rank(negotiation(*given)) == 8
+    assert largest_rank(negotiation(*given, f"seats=[learner,'adapter:{one}']")) == 24
+    pool = ["opponent_pool=buffer", f"opponent_pool.initial_snapshots={one.parent}"]
+    assert largest_rank(negotiation(*given, *pool)) == 24
 
 
 def test_an_absent_server_is_told_before_anything_is_loaded(

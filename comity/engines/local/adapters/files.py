@@ -100,6 +100,12 @@ class SavedAdapter:
         }
 
 
+def adapter_rank(folder: Path) -> int:
+    """The largest rank of the modules of an adapter; `ComityError` for one that cannot be read."""
+    config = _config(folder)
+    return max([config["r"], *config["rank_pattern"].values()])
+
+
 def read_adapter(folder: Path, modules: Collection[str]) -> SavedAdapter:
     """The adapter in a folder, for a model with these linear modules.
 
