@@ -34,17 +34,19 @@ def evaluated(run: Path, *options: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("temperature", [0.3, 2.5])
+MEMORY_ONE = ["prompt=memory_one", "prompt.goal=none"]
+CONVERSATION = ["prompt=conversation", "prompt.goal=Do what the other player would like."]
+STRUCTURED = [
+    *("prompt=structured", "prompt.labels=BA", "prompt.goal=neutral", "prompt.layout=rows"),
+    *("prompt.mention_order=given", "prompt.answer_order=reversed"),
+]
+
+
 @pytest.mark.parametrize(
-    "prompt",
-    [
-        ["prompt=memory_one", "prompt.goal=none"],
-        ["prompt=conversation", "prompt.goal=Do what the other player would like."],
-        ["prompt=structured", "prompt.labels=BA", "prompt.goal=neutral", "prompt.layout=rows",
-         "prompt.mention_order=given", "prompt.answer_order=reversed"],
-    ],
-    ids=lambda prompt: prompt[0],
-)  # fmt: skip
+    ("prompt", "temperature"),
+    [(MEMORY_ONE, 0.3), (CONVERSATION, 2.5), (STRUCTURED, 0.3), (STRUCTURED, 2.5)],
+    ids=lambda given: given[0] if isinstance(given, list) else str(given),
+)
 def test_what_is_measured_is_what_was_played(
     prompt: list[str], temperature: float, tmp_path: Path
 ) -> None:

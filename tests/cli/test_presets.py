@@ -1,4 +1,4 @@
-"""Every published cell of the moral-alignment study is one command."""
+"""Every published cell of the studies is one command."""
 
 import dataclasses
 import json
@@ -18,6 +18,7 @@ from comity.config.presets import FIRST, experiments
 from comity.config.presets.describe import MINUTES
 from comity.config.presets.families import families
 from comity.config.presets.moral import moral_cells
+from comity.config.presets.negotiation import nodes
 from comity.config.schema import Config
 from comity.errors import ComityError
 from comity.experiments.rules import Rules, check_training, phases
@@ -130,11 +131,12 @@ def test_the_overview_stands_for_every_experiment_once() -> None:
     assert sorted(names) == sorted(experiments())
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_every_cell_can_be_trained(name: str) -> None:
+@pytest.mark.parametrize("name", [*CELLS, *(name for name, _ in nodes())])
+def test_every_preset_can_be_trained(name: str) -> None:
     """Everything that needs no model is right about it."""
     config = composed(name)
     check_training(config)
+    assert config.matches % config.group_size == 0
     assert config.name == name.replace("/", "-")
 
 

@@ -149,8 +149,9 @@ def test_importance_weights_divergence_and_entropy_of_reinforce_are_without_drop
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-@pytest.mark.parametrize("prompt", ["memory_one", "conversation"])
-@pytest.mark.parametrize("shape", [{}, {"epochs": 2, "minibatches": 2}])
+@pytest.mark.parametrize(
+    ("shape", "prompt"), [({}, "memory_one"), ({"epochs": 2, "minibatches": 2}, "conversation")]
+)
 def test_no_reading_without_gradients_exceeds_the_engines_tokens(
     shape: dict[str, int], prompt: str, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from comity.cli import main
 from comity.config.compose import compose
 from comity.config.presets.negotiation import nodes
 from comity.errors import ComityError
-from comity.experiments.rules import check_training
 from comity.runs.folder import stored_config
 from comity.train import train
 from tests.train.small import (
@@ -69,23 +68,6 @@ QUICK = {
     "myopic/small/ipd_overt",
 }
 """One of each kind; the others are tried with the slow tests."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        n
-        if n.replace("/small", "") in {q.replace("/small", "") for q in QUICK}
-        # A second each.
-        else pytest.param(n, marks=pytest.mark.slow)
-        for n in PRESETS
-    ],
-)
-def test_every_preset_composes_and_can_be_trained(name: str) -> None:
-    config = compose(name)
-    check_training(config)
-    assert config.name == name.replace("/", "-")
-    assert config.matches % config.group_size == 0
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def short(config: Config, folder: Path, output: Path, url: str) -> Config:
     length |= {"rounds": 1} if "rounds" in length else {"cap": 2}
     answer = dict(config.answer)
     if "message_tokens" in answer:
-        answer["message_tokens"] = 5
+        answer["message_tokens"] = 3
     if "train_illegal" in answer:
         answer["train_illegal"] = True  # A random model seldom answers legally.
     group = min(config.group_size, 2)
