@@ -29,6 +29,7 @@ from comity.engines.control_tokens import (
     control_pattern,
     control_tokens,
     line_breaks,
+    number_of_ids,
     split_control_tokens,
 )
 from comity.engines.label_ids import check_label_ids
@@ -156,7 +157,7 @@ class ChatFormat:
         Some tokenizers have more tokens than the model (Gemma-3-1B's: one for images). Raises
         ComityError where a missing token is no added token, marks turns, or is a label.
         """
-        size = max(self.tokenizer.get_vocab().values()) + 1
+        size = number_of_ids(self.tokenizer)
         if size <= vocabulary_size:
             return self
         numbers = f"the tokenizer has {size} tokens, the model {vocabulary_size}"

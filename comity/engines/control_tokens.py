@@ -9,6 +9,18 @@ control token, the letters are encoded, never the token.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
+
+_SIZES: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
+
+
+def number_of_ids(tokenizer: Any) -> int:
+    """One more than the tokenizer's largest id; ids may have gaps."""
+    tokens, size = _SIZES.get(tokenizer, (-1, 0))
+    if tokens != len(tokenizer):  # Listing a large vocabulary takes 0.1 s.
+        size = max(tokenizer.get_vocab().values()) + 1
+        _SIZES[tokenizer] = len(tokenizer), size
+    return size
 
 
 def control_tokens(tokenizer: Any) -> dict[int, str]:

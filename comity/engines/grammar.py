@@ -24,7 +24,7 @@ import llguidance
 import numpy as np
 
 from comity.engines.chat import ChatFormat
-from comity.engines.control_tokens import control_tokens, plain_text_encoder
+from comity.engines.control_tokens import control_tokens, number_of_ids, plain_text_encoder
 from comity.engines.token_masks import TokenMask
 from comity.errors import ComityError
 
@@ -49,7 +49,7 @@ class GrammarCompiler:
         tokenizer = chat.tokenizer
         self.end_ids = chat.closing_ids
         """Ids that end an answer, where the pattern allows it."""
-        size = max(tokenizer.get_vocab().values()) + 1
+        size = number_of_ids(tokenizer)
         control = control_tokens(tokenizer)
         known = _Vocabulary(tokenizer, size, control)
         self._texts = known.tokens

@@ -69,10 +69,13 @@ def test_free_answers_stay_below_it(prompt: str, answer: dict[str, Any]) -> None
         assert found <= bound <= 2 * found
 
 
+TALKS = [TALK, {**TALK, "thinking": 12}, TRY, {**TRY, "retry_feedback": "append"}]
+
+
 @pytest.mark.parametrize(
-    "answer", [TALK, {**TALK, "thinking": 12}, TRY, {**TRY, "retry_feedback": "append"}]
+    ("name", "answer"),
+    [*((GAMES[0], one) for one in TALKS), *zip(GAMES[1:], (TALKS[1], *TALKS[2:]), strict=True)],
 )
-@pytest.mark.parametrize("name", GAMES)
 def test_negotiations_stay_below_it(name: str, answer: dict[str, Any]) -> None:
     prompt = Easy if "attempts" in answer["name"] else Terse
     models = told(tiny_models(prompt={"name": "negotiation"}, answer=answer), prompt)

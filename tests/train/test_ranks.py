@@ -96,10 +96,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 
 
-OF_THREE = (
-    *("fewer matches than ranks", "leave one out", "alignment", "critic", "ppo", "exact", "past"),
-)
-"""Trained by three ranks too, of which one has fewer matches: one variant of each algorithm."""
+OF_THREE = (*("fewer matches than ranks", "leave one out", "alignment", "ppo", "past"),)
+"""Trained by three ranks too, of which one has fewer matches."""
 
 
 def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
