@@ -16,7 +16,7 @@ from comity.experiments.build import Experiment
 from comity.files import write_atomically
 from comity.games.randomness import TORCH, generator
 from comity.learning.learner import Learner
-from comity.learning.state.checkpoints import Checkpoints
+from comity.learning.state.checkpoints import STATE, Checkpoints
 from comity.learning.state.exact_state import (
     from_arrays,
     load_optimizer,
@@ -57,7 +57,7 @@ def write_checkpoint(run: RunFolder, experiment: Experiment, iterations: int, fo
         "versions": {name: learner.version for name, learner in experiment.learners.items()},
         **run.counted(iterations),
     }
-    write_atomically(folder / "state.json", json.dumps(state, indent=2) + "\n")
+    write_atomically(folder / STATE, json.dumps(state, indent=2) + "\n")
 
 
 def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoints) -> int:
@@ -70,7 +70,7 @@ def restore(run: RunFolder, learners: dict[str, Learner], checkpoints: Checkpoin
         run.truncate_after(-1)
         return 0
     number, folder = newest
-    state = read_object(folder / "state.json")
+    state = read_object(folder / STATE)
     if (folder / "config.yaml").exists():
         check_same_config(run.path, run.config, load_config(folder / "config.yaml"))
     run.check_counted(state)
